@@ -1,0 +1,105 @@
+"""The `expunge` command: thin verbs over the Python API, each in a module of its own that is imported when called.
+
+Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message only); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from expunge import __version__
+from expunge.errors import ExpungeError
+
+VERBS: dict[str, str] = {
+    "demo": "Erase church from the embedded model, measure it, write the report.",
+    "erase": "Take a concept out of a model; the result is a patch.",
+    "sample": "Draw pictures, with or without a patch.",
+    "evaluate": "Measure how gone the concept is and what else changed.",
+    "report": "Write the HTML page, JSON and model card of an evaluation.",
+    "ls": "List methods, worlds, scopes or concepts.",
+    "show": "Show what is in a patch or an evaluation.",
+    "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
+    "merge": "Write a diffusers folder of the model with the patch in it.",
+    "bake": "Train the embedded model again from a folder of drawings.",
+}
+"""Verb -> its line in `expunge --help`. The verb's command is `command` in `expunge.cli.<verb>`."""
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module when the verb is called, so that `expunge --help` loads no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"expunge.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]
+                        ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            ctx.fail(f"unknown command '{args[0]}'.{hint} Known: {', '.join(VERBS)}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]},
+             epilog="`expunge COMMAND --help` ends with examples and what they print.")
+@click.version_option(__version__, prog_name="expunge")
+def expunge() -> None:
+    """Take a concept out of a text-to-image diffusion model, and measure how gone it is."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(run(args))
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Unexpected exceptions pass through, with their traceback."""
+    try:
+        result = expunge.main(args=None if args is None else list(args), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as stop:
+        return _interrupted(stop)
+    except ExpungeError as error:
+        _say(error)
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _interrupted(stop: BaseException) -> int:
+    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__ or stop.__context__
+    said = str(cause) if cause is not None and str(cause) else \
+        "what was finished is kept; run the same command again to go on"
+    click.echo(f"interrupted: {said}", err=True)
+    return 130
+
+
+def _say(error: ExpungeError) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.got}", style="bold red", markup=False)
+    if error.accepted:
+        console.print(f"  accepted: {error.accepted}", markup=False)
+    if error.remedy:
+        console.print(f"  {error.remedy}", markup=False)

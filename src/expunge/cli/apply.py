@@ -1,0 +1,81 @@
+"""`expunge apply`: put a patch on, look, take it off again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from expunge.cli.options import model_options
+
+if TYPE_CHECKING:
+    from expunge.models.sd import StableDiffusion
+    from expunge.models.store import Patch
+
+EXAMPLES = """\b
+Examples:
+  $ expunge apply runs/church --out runs/before-and-after.png
+  fits: church, by esd-fast, on embedded
+  removed: every tensor is as before, bit for bit
+  strip, original above, edited below: runs/before-and-after.png
+\b
+  $ expunge apply runs/nothing
+  error: no patch at runs/nothing
+    accepted: a folder with patch.safetensors, or a .safetensors file
+"""
+
+
+@click.command("apply", epilog=EXAMPLES)
+@click.argument("patch", type=click.Path(path_type=Path))
+@model_options
+@click.option("--prompt", metavar="TEXT", help="What the strip shows [default: the first prompt of the patch's card].")
+@click.option("--count", type=click.IntRange(min=1), default=6, show_default=True, help="Pictures in each row.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
+def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, prompt: str | None, count: int,
+            out: Path | None) -> None:
+    """Check that PATCH is whole and fits the model, that it goes on and that it comes off bit-exactly.
+
+    Nothing is written but the strip. `expunge merge` writes a model with the patch in it; `expunge sample --patch`
+    draws with it.
+    """
+    from expunge.cli.output import tell
+    from expunge.errors import ModelError
+    from expunge.models.store import Patch, applied, load
+
+    loaded = Patch.load(patch)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    before = _hash(opened)
+    with applied(opened, loaded):
+        click.echo(f"fits: {loaded.card.request.concept}, by {loaded.card.method}, on {opened.name}")
+    if _hash(opened) != before:
+        raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
+    click.echo("removed: every tensor is as before, bit for bit")
+    if out is not None:
+        _strip(opened, loaded, prompt or loaded.card.request.prompts[0], count, out)
+        tell("strip, original above, edited below", out)
+
+
+def _hash(model: StableDiffusion) -> str:
+    from expunge.models.scope import full_names
+    from expunge.models.sd import tensors_hash
+
+    return tensors_hash(full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder))
+
+
+def _strip(model: StableDiffusion, patch: Patch, prompt: str, count: int, out: Path) -> None:
+    import torch
+
+    from expunge.cli.progress import progress
+    from expunge.cli.sample import sheet, write_picture
+    from expunge.models.cache import Pictures
+    from expunge.models.store import applied
+    from expunge.records import Prompt, Sampler
+
+    items = [(Prompt(text=prompt, role="direct"), seed) for seed in range(count)]
+    with progress("drawing before") as report:
+        _, above = Pictures().draw(model, items, Sampler(), progress=report)
+    with progress("drawing after") as report, applied(model, patch):
+        _, below = Pictures().draw(model, items, Sampler(), progress=report)
+    write_picture(out, sheet(torch.cat([above, below]), count))

@@ -1,0 +1,39 @@
+"""`expunge merge`: the patched model as a plain diffusers folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge merge runs/church --out runs/without-church
+  model: runs/without-church
+  open it with StableDiffusionPipeline.from_pretrained("runs/without-church")
+\b
+  $ expunge merge runs/church --out runs/without-church
+  error: runs/without-church exists already
+    accepted: a new or empty folder
+"""
+
+
+@click.command("merge", epilog=EXAMPLES)
+@click.argument("patch", type=click.Path(path_type=Path))
+@click.option("--model", default="embedded", show_default=True, metavar="MODEL",
+              help="The patch's base model: embedded, a diffusers folder, or a Hub id.")
+@click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
+@click.option("--allow-pickle", is_flag=True,
+              help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
+              help="A new or empty folder.")
+def command(patch: Path, model: str, dtype: str, allow_pickle: bool, out: Path) -> None:
+    """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
+
+    The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
+    """
+    from expunge.cli.output import tell
+    from expunge.models.store import Patch, merge
+
+    tell("model", merge(model, Patch.load(patch), out, dtype, allow_pickle=allow_pickle))
+    click.echo(f'open it with StableDiffusionPipeline.from_pretrained("{out}")')

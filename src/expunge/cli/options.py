@@ -1,0 +1,149 @@
+"""Flags made from settings: what a knob says of itself is its flag, its key in a file and its line in the help.
+
+Three layers fill a schema, later ones win: the file (`--config`), the flags, and `--set KEY=VALUE`, whose dotted keys
+reach what has no flag of its own.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from expunge.config import merged, read_settings_file
+from expunge.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_PREFIX = "setting__"
+
+
+def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), files: bool = True
+                     ) -> Callable[[Command], Command]:
+    """A decorator that gives a command one flag per plain setting of `schema`.
+
+    Plain are numbers, words, switches, paths and lists of words; what has settings of its own is reached by `--set`.
+    The command receives the flags as keyword arguments that `given` understands.
+
+    Args:
+        schema: the settings.
+        leave_out: settings that get no flag.
+        files: whether `--config` (as `config`) and `--set` (as `sets`) come along.
+    """
+    skip = set(leave_out)
+
+    def decorate(command: Command) -> Command:
+        command = _file_options(command) if files else command
+        for name, field in reversed(list(schema.model_fields.items())):
+            option = None if name in skip else _option(name, field)
+            if option is not None:
+                command = option(command)
+        return command
+
+    return decorate
+
+
+def _file_options(command: Command) -> Command:
+    command = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+                           help="Any setting by its dotted key, such as objective.eta=2. May be repeated.")(command)
+    return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                        help="YAML or TOML file of settings; flags win over it.")(command)
+
+
+def given(config: Path | None, sets: Iterable[str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user set, as one mapping with dotted keys resolved: file, then flags, then `--set`.
+
+    Raises:
+        ConfigError: an unreadable file, or a `--set` without "=" or with a value that does not parse.
+    """
+    chosen = {name.removeprefix(_PREFIX): list(value) if isinstance(value, tuple) else value
+              for name, value in flags.items() if name.startswith(_PREFIX) and value not in (None, ())}
+    return merged(read_settings_file(config) if config else {}, chosen, dict(_assignment(text) for text in sets))
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """A mapping as YAML in its own order; `--config` reads it back."""
+    import yaml
+
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def dry_run_option(command: Command) -> Command:
+    """`--dry-run`."""
+    return click.option("-n", "--dry-run", is_flag=True,
+                        help="Print the resolved settings and an estimate, then stop.")(command)
+
+
+def model_options(command: Command) -> Command:
+    """`--model`, `--device`, `--dtype` and `--allow-pickle`, as keyword arguments of `models.store.load`."""
+    for option in (
+        click.option("--allow-pickle", is_flag=True,
+                     help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
+        click.option("--dtype", default="float32", show_default=True, metavar="NAME",
+                     help="Number type of the weights."),
+        click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:N or mps."),
+        click.option("--model", default="embedded", show_default=True, metavar="MODEL",
+                     help="embedded, a diffusers folder, or a Hub id."),
+    ):
+        command = option(command)
+    return command
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}", accepted="KEY=VALUE, such as --set objective.eta=2")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value cannot be parsed") from error
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
+    """The click option of a plain setting, None for one that has settings of its own."""
+    kind = _plain_type(field.annotation)
+    if kind is None:
+        return None
+    flag = f"--{name.replace('_', '-')}"
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
+    if kind is tuple:
+        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT", help=f"{_help(field)} May be repeated.")
+    if isinstance(kind, click.Choice):
+        return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))
+    metavar = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
+    return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field))
+
+
+def _plain_type(annotation: Any) -> Any:
+    """int, float, bool, str, Path, tuple (of words) or a click.Choice; None for anything else."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [part for part in get_args(annotation) if part is not type(None)]
+        annotation = rest[0] if len(rest) == 1 else None
+    if get_origin(annotation) is Literal:
+        words = get_args(annotation)
+        return click.Choice(words) if len(words) > 1 and all(isinstance(word, str) for word in words) else None
+    if get_origin(annotation) is tuple:
+        return tuple if get_args(annotation) == (str, ...) else None
+    return annotation if annotation in (bool, int, float, str, Path) else None
+
+
+def _help(field: FieldInfo) -> str:
+    """"Optimisation steps, in steps [default: 1000; source: ...]"."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    text = (field.description or "").rstrip(".")
+    if extra.get("unit"):
+        text += f", in {extra['unit']}"
+    notes = [] if field.is_required() or field.default in (None, ()) else [f"default: {field.default}"]
+    if extra.get("source"):
+        notes.append(f"source: {extra['source']}")
+    return f"{text} [{'; '.join(notes)}]" if notes else f"{text}."

@@ -1,0 +1,89 @@
+"""What verbs print: an evaluation's verdict and its scores, a patch's card, where the results lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from expunge.errors import UserError
+
+if TYPE_CHECKING:
+    from expunge.records import Evaluation, PatchCard
+
+EVALUATION = "evaluation.json"
+"""Name of an evaluation's record in its folder."""
+_LONG = 6
+"""Lists longer than this are shown by their first entries and their count."""
+
+
+def evaluation_file(path: Path) -> Path | None:
+    """The record of the evaluation at `path` (its folder, or the file itself); None if there is none."""
+    inside = path if path.name == EVALUATION else path / EVALUATION
+    return inside if inside.is_file() else None
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The evaluation at `path`.
+
+    Raises:
+        UserError: there is none, or its record is damaged.
+    """
+    from pydantic import ValidationError
+
+    from expunge.records import Evaluation
+
+    file = evaluation_file(path)
+    if file is None:
+        raise UserError(f"no evaluation at {path}", accepted=f"a folder with {EVALUATION}",
+                        remedy="make one with `expunge evaluate PATCH`")
+    try:
+        return Evaluation.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise UserError(f"{file} cannot be read: {error}", accepted="a record that `expunge evaluate` wrote",
+                        remedy="evaluate again") from error
+
+
+def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
+    """The verdict in sentences, then a table of the scores (with `every`, the original model's too)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.verdict import verdict
+    from expunge.report.words import count_text, interval_text, left_out_text, value_text
+
+    said = verdict(evaluation)
+    colour = {"good": "green", "mixed": "yellow", "bad": "red", "unknown": "magenta"}[said.tone]
+    console = Console(width=None if click.get_text_stream("stdout").isatty() else 118, highlight=False)
+    console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
+    console.print(f"{said.sentence}\n{said.cost}\n", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("score", "value", "95% interval", "n", "left out"):
+        table.add_column(head, justify="left" if head in ("score", "left out") else "right")
+    for score in evaluation.scores:
+        if every or score.subject != "original":
+            table.add_row(score.name, value_text(score), interval_text(score), count_text(score), left_out_text(score))
+    console.print(table, markup=False)
+    for warning in evaluation.warnings:
+        console.print(f"doubt: {warning}", style="yellow", markup=False)
+
+
+def card_lines(card: PatchCard) -> dict[str, object]:
+    """A patch's card for reading: long lists shortened, losses as first and last."""
+    told: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
+    request = card.request
+    head = {"concept": request.concept, "anchor": request.anchor or "(nothing in particular)",
+            "prompts": _shortened(request.prompts), "keep": _shortened(request.keep)}
+    losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
+    return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
+
+
+def tell(what: str, path: Path) -> None:
+    """One line: what was written, and where."""
+    click.echo(f"{what}: {path}")
+
+
+def _shortened(items: tuple[str, ...]) -> list[str]:
+    shown = list(items[:_LONG])
+    return [*shown, f"... {len(items)} in all"] if len(items) > _LONG else shown

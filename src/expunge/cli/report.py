@@ -1,0 +1,36 @@
+"""`expunge report`: an evaluation as a page for people, as JSON, and as a model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge report runs/church/evaluation
+  report: runs/church/evaluation/report/report.html
+\b
+  $ expunge report runs/nothing
+  error: no evaluation at runs/nothing
+    accepted: a folder with evaluation.json
+    make one with `expunge evaluate PATCH`
+"""
+
+
+@click.command("report", epilog=EXAMPLES)
+@click.argument("evaluation", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Where the report goes [default: EVALUATION/report].")
+def command(evaluation: Path, out: Path | None) -> None:
+    """Write the report of EVALUATION: report.html (one file, readable offline), report.json, and README.md.
+
+    Needs no model and draws no picture. The plots need matplotlib: pip install 'expunge[report]'.
+    """
+    from expunge.cli.output import evaluation_file, read_evaluation, tell
+    from expunge.report import write_report
+
+    record = read_evaluation(evaluation)
+    file = evaluation_file(evaluation)
+    assert file is not None
+    tell("report", write_report(record, file.parent, out or file.parent / "report"))

@@ -1,0 +1,117 @@
+"""`expunge sample`: draw pictures, with or without a patch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from expunge.cli.options import model_options
+
+EXAMPLES = """\b
+Examples:
+  $ expunge sample "a 3d emoji of a church" "a cat" --seed 0 --seed 1 --out runs/pictures
+  pictures: runs/pictures (4)
+  sheet: runs/pictures/sheet.png
+\b
+  $ expunge sample "a 3d emoji of a church" --patch runs/church --count 4 --out runs/after
+  pictures: runs/after (4)
+  sheet: runs/after/sheet.png
+"""
+
+
+@click.command("sample", epilog=EXAMPLES)
+@click.argument("prompts", nargs=-1, required=True)
+@model_options
+@click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
+@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="A seed. May be repeated [default: 0].")
+@click.option("--count", type=click.IntRange(min=1), help="Seeds 0 to COUNT-1, instead of --seed.")
+@click.option("--steps", type=int, default=20, show_default=True, help="Denoising steps.")
+@click.option("--guidance", type=float, default=3.0, show_default=True, help="Classifier-free guidance; 1 is none.")
+@click.option("--negative", default="", metavar="TEXT", help="Negative prompt.")
+@click.option("--height", type=int, help="Pixels [default: the model's own].")
+@click.option("--width", type=int, help="Pixels [default: the model's own].")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True,
+              help="Pictures drawn together; changes speed and memory only.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
+              show_default=True, metavar="FOLDER", help="Where the pictures go.")
+def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
+            seeds: tuple[int, ...], count: int | None, batch: int, out: Path, **sampler: Any) -> None:
+    """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
+
+    The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that were drawn before
+    are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
+    """
+    from contextlib import nullcontext
+
+    from expunge.cli.progress import progress
+    from expunge.errors import UserError
+    from expunge.files import write_json
+    from expunge.models.cache import Pictures
+    from expunge.models.store import Patch, applied, load
+
+    if count is not None and seeds:
+        raise UserError("--count and --seed together", accepted="one of the two")
+    chosen = tuple(range(count)) if count is not None else seeds or (0,)
+    how = _sampler(sampler)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    items = [(_prompt(text), seed) for text in prompts for seed in chosen]
+    on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
+    with progress("drawing") as report, on:
+        shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
+    names = [f"{1 + i // len(chosen):03d}-{_slug(shot.prompt.text)}-seed{shot.seed}.png" for i, shot in enumerate(shots)]
+    for name, picture in zip(names, pixels, strict=True):
+        write_picture(out / name, picture)
+    write_picture(out / "sheet.png", sheet(pixels, len(chosen)))
+    write_json(out / "shots.json", [shot.model_copy(update={"file": name}).model_dump(mode="json")
+                                    for shot, name in zip(shots, names, strict=True)])
+    click.echo(f"pictures: {out} ({len(shots)})")
+    click.echo(f"sheet: {out / 'sheet.png'}")
+
+
+def write_picture(path: Path, pixels: Any) -> None:
+    """Write pixels, float32 (3, H, W) in [0, 1], as PNG, atomically."""
+    from PIL import Image
+
+    from expunge.files import write_atomically
+
+    array = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
+    write_atomically(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+
+
+def sheet(pixels: Any, columns: int, gap: int = 4) -> Any:
+    """Pictures (N, 3, H, W) on one white sheet (3, H', W'), row by row."""
+    import torch
+
+    count, _, high, wide = pixels.shape
+    rows = -(-count // columns)
+    page = torch.ones(3, rows * (high + gap) + gap, columns * (wide + gap) + gap)
+    for i, picture in enumerate(pixels):
+        top, left = gap + (i // columns) * (high + gap), gap + (i % columns) * (wide + gap)
+        page[:, top:top + high, left:left + wide] = picture
+    return page
+
+
+def _sampler(values: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from expunge.errors import UserError
+    from expunge.records import Sampler
+
+    try:
+        return Sampler(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"--{item['loc'][0]}: got {item['input']!r}, {item['msg'].lower()}" for item in error.errors())
+        raise UserError(wrong) from error
+
+
+def _prompt(text: str) -> Any:
+    from expunge.records import Prompt
+
+    return Prompt(text=text, role="direct")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "empty"

@@ -1,0 +1,37 @@
+"""`expunge show`: what is in a patch or an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge show runs/church
+  (the patch's card as YAML: concept, base model and hash, method, every setting, seed, losses)
+\b
+  $ expunge show runs/church/evaluation
+  (the verdict in sentences, then every score with interval, count and what was left out)
+"""
+
+
+@click.command("show", epilog=EXAMPLES)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
+def command(path: Path, as_json: bool) -> None:
+    """Show what is in a patch or an evaluation (a folder, or a file in it)."""
+    from expunge.cli.options import as_yaml
+    from expunge.cli.output import card_lines, evaluation_file, print_evaluation, read_evaluation
+
+    if evaluation_file(path) is not None:
+        evaluation = read_evaluation(path)
+        if as_json:
+            click.echo(evaluation.model_dump_json(indent=2))
+        else:
+            print_evaluation(evaluation, every=True)
+        return
+    from expunge.models.store import Patch
+
+    card = Patch.load(path).card
+    click.echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())

@@ -1,0 +1,46 @@
+"""What expunge says when it cannot go on: what it got, what is accepted, what to do."""
+
+from __future__ import annotations
+
+
+class ExpungeError(Exception):
+    """Base of all errors that expunge raises on purpose.
+
+    Args:
+        got: what was found, with the offending value.
+        accepted: what would have been fine.
+        remedy: what the reader can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, got: str, accepted: str = "", remedy: str = "") -> None:
+        self.got, self.accepted, self.remedy = got, accepted, remedy
+        parts = [got]
+        if accepted:
+            parts.append(f"accepted: {accepted}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__("; ".join(parts))
+
+
+class UserError(ExpungeError):
+    """The caller asked for something that cannot be done as asked. Exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """Settings that do not fit the schema; all mistakes of a file or call are reported together."""
+
+
+class ModelError(UserError):
+    """A model or patch that is missing, damaged, untrusted or made for something else."""
+
+
+class TrainingError(ExpungeError):
+    """Training went wrong by itself (a loss that is not a number)."""
+
+
+class StorageError(ExpungeError):
+    """Writing failed (disk full, no permission); nothing half-written was left behind."""

@@ -1,0 +1,76 @@
+"""Writing to disk so that nothing is ever half-written: a neighbour file first, then a rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a neighbour of `path`, then rename it into place.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; `path` keeps its old content.
+    """
+    neighbour: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        neighbour = Path(name)
+        write(neighbour)
+        os.chmod(neighbour, 0o644)
+        os.replace(neighbour, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}",
+                           remedy="free some space or choose another output folder; nothing was half-written"
+                           ) from error
+    finally:
+        if neighbour is not None:
+            neighbour.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def write(file: Path) -> None:
+        try:
+            save_file(dict(tensors), file, dict(metadata))
+        except SafetensorError as error:  # safetensors reports a full disk in its own type
+            raise OSError(0, str(error)) from error
+
+    write_atomically(path, write)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
+            hashlib.sha256(stream.read()).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text, as hex."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,67 @@
+"""CLIP score: does a picture show what its prompt says? Read beside the original's, never alone.
+
+The unit is 100 x cosine (no clipping, no factor 2.5), mean over prompts of the mean over seeds. On the forget side a
+low value is the aim, on the keep side the original's value is. A CLIP score rewards a broken model that still
+matches words, so the difference to the original at the same seeds is given too.
+
+Source: Hessel et al. 2021, eq. 1. Differs: 100 x cosine in place of 2.5 x max(cosine, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from expunge.metrics.base import TextImage
+from expunge.metrics.integrity import Drawn, by_prompt
+from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, paired_difference
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Role, Score
+
+SIDES: dict[str, tuple[Role, ...]] = {"forget": FORGET_ROLES, "keep": KEEP_ROLES}
+_WORDS = {"forget": "prompts that ask for the concept", "keep": "prompts to keep"}
+
+
+def cosines(drawn: Drawn, clip: TextImage, chunk: int = 128) -> dict[tuple[str, int], float]:
+    """100 x cosine by (prompt text, seed); empty prompts are left out."""
+    rows = [i for i, shot in enumerate(drawn.shots) if shot.prompt.text.strip()]
+    out: dict[tuple[str, int], float] = {}
+    for start in range(0, len(rows), chunk):
+        part = rows[start:start + chunk]
+        pictures: Tensor = drawn.pictures[part]
+        shots = [drawn.shots[i] for i in part]
+        values = (100 * clip(pictures, [shot.prompt.text for shot in shots])).tolist()
+        out.update({(shot.prompt.text, shot.seed): value for shot, value in zip(shots, values, strict=True)})
+    return out
+
+
+def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: int = 2000,
+                     seed: int = 0) -> list[Score]:
+    """clip/forget and clip/keep, the original's, and change/clip/<side> at the same seeds."""
+    scores: list[Score] = []
+    after, before = cosines(edited, clip), cosines(original, clip)
+    for side, roles in SIDES.items():
+        texts = {shot.prompt.text for shot in edited.shots if shot.prompt.role in roles}
+        if not texts:
+            continue
+        blank = sum(not shot.prompt.text.strip() for shot in edited.shots if shot.prompt.role in roles)
+        groups = [by_prompt({key: value for key, value in values.items() if key[0] in texts})
+                  for values in (after, before)]
+        for subject, group in zip(("edited", "original"), groups, strict=True):
+            scores.append(_score(side, subject, bootstrap_over_groups(group, draws, seed), group, clip, blank,
+                                 edited.shots, draws, seed))
+        scores.append(_score(side, "comparison", paired_difference(*groups, draws, seed), groups[0], clip, blank,
+                             edited.shots, draws, seed))
+    return scores
+
+
+def _score(side: str, subject: str, estimate: Estimate, group: dict[str, list[float]], clip: TextImage, blank: int,
+           shots: Sequence[object], draws: int, seed: int) -> Score:
+    prefix = {"edited": "", "original": "original/", "comparison": "change/"}[subject]
+    title = "change in CLIP score" if subject == "comparison" else "CLIP score"
+    better = {"forget": False, "keep": True}[side] if subject != "original" else None
+    return Score(name=f"{prefix}clip/{side}", title=f"{title}, {_WORDS[side]}", value=estimate.value, low=estimate.low,
+                 high=estimate.high, interval=bootstrap_words(draws, seed), n=sum(map(len, group.values())),
+                 denominator=f"100 x cosine of picture and prompt; {clip.name}", higher_is_better=better,
+                 left_out={"empty prompt": blank} if blank else {}, subject=subject,  # type: ignore[arg-type]
+                 note="" if group else "not measured: no prompt with words")

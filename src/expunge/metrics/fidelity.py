@@ -1,0 +1,129 @@
+"""FID and KID of the pictures that must stay: against the original model's, and against real ones. Never mixed.
+
+"fid/original" and "kid/original" compare what the two models draw for the same keep prompts and seeds.
+"fid/real" and "kid/real" compare what one model draws with stored statistics of real pictures.
+
+Both depend on the extractor (its name and hash are in the score) and FID also on the number of pictures: it is biased
+upwards in small sets, so values are comparable only at the same n. The interval resamples prompts; FID of a
+resample is larger than FID of the set, so its interval is the resamples' spread, centred on the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.errors import ExpungeError
+from expunge.metrics.base import Moments
+from expunge.metrics.distance import (
+    frechet_distance,
+    gaussian,
+    gaussian_from_moments,
+    kernel_distance,
+    kernels,
+    kid,
+)
+from expunge.metrics.statistics import percentiles, resamples
+from expunge.records import Score, Shot
+
+SUBSET = 1000
+"""Largest set whose kernels are held at once; larger ones are split into seeded subsets."""
+
+
+def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Tensor, extractor: str, *,
+                            draws: int = 100, seed: int = 0) -> list[Score]:
+    """fid/original and kid/original.
+
+    Args:
+        shots: records of the pictures, the same items on both sides and in the same order.
+        edited, original: float32 (N, F) features.
+        extractor: name and hash of the extractor.
+    """
+    if not len(shots) == len(edited) == len(original):
+        raise ExpungeError(f"{len(shots)} records, {len(edited)} and {len(original)} features", accepted="equal counts")
+    words = {"subject": "comparison", "denominator": f"pictures of the keep prompts, same seeds; {extractor}"}
+    if len(shots) < 2:
+        return _unmeasured("original", "the original model's pictures", words, "fewer than two pictures")
+    x, y = edited.double(), original.double()
+    fid = lambda rows: frechet_distance(gaussian(x[rows]), gaussian(y[rows]))
+    everything = torch.arange(len(x))
+    spread = _resampled(shots, fid, draws, seed)
+    value = kid(x, y, same_items=True, subset=SUBSET, seed=seed)
+    kid_draws = None
+    if len(x) <= SUBSET:
+        grams = kernels(x, y, same_items=True)
+        kid_draws = _resampled(shots, lambda rows: kernel_distance(grams, rows), draws, seed)
+    note = "cross terms of one item with itself are left out (Gretton et al. 2012, lemma 6)"
+    return [_score("fid", "original", "the original model's pictures", fid(everything), spread, shots, draws, seed, words,
+                   _thin(len(x), x.shape[1])),
+            _score("kid", "original", "the original model's pictures", value, kid_draws, shots, draws, seed, words, note)]
+
+
+def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, extractor: str, *, draws: int = 100,
+                        seed: int = 0, subject: str = "edited") -> list[Score]:
+    """fid/real and kid/real of one model's pictures; the real pictures' statistics are held fixed in the interval.
+
+    Raises:
+        ExpungeError: the statistics were made with another extractor.
+    """
+    if real.features != extractor:
+        raise ExpungeError(f"statistics of real pictures were made with {real.features}", accepted=extractor,
+                           remedy="make them again with this extractor")
+    words: dict[str, Any] = {"subject": subject, "denominator":
+                             f"pictures of the keep prompts against {real.n} real ones ({real.source}); {extractor}"}
+    if len(shots) < 2:
+        return _unmeasured("real", "real pictures", words, "fewer than two pictures")
+    x, fixed = features.double(), gaussian_from_moments(real.mean, real.covariance)
+    fid = lambda rows: frechet_distance(gaussian(x[rows]), fixed)
+    spread = _resampled(shots, fid, draws, seed)
+    value = kid(x, real.sample, subset=SUBSET, seed=seed)
+    kid_draws = None
+    if max(len(x), len(real.sample)) <= SUBSET:
+        grams = kernels(x, real.sample)
+        kid_draws = _resampled(shots, lambda rows: kernel_distance(grams, rows), draws, seed)
+    return [_score("fid", "real", "real pictures", fid(torch.arange(len(x))), spread, shots, draws, seed, words,
+                   _thin(len(x), x.shape[1])),
+            _score("kid", "real", "real pictures", value, kid_draws, shots, draws, seed, words,
+                   f"against a sample of {len(real.sample)} real pictures")]
+
+
+def _resampled(shots: Sequence[Shot], statistic: Callable[[Tensor], float], draws: int, seed: int) -> np.ndarray:
+    """float64 (draws,): the statistic on resampled prompts, each with all of its pictures; empty for one prompt."""
+    rows: dict[str, list[int]] = {}
+    for i, shot in enumerate(shots):
+        rows.setdefault(shot.prompt.text, []).append(i)
+    prompts = list(rows.values())
+    if len(prompts) < 2:
+        return np.empty(0)
+    return np.array([statistic(torch.tensor([i for prompt in picked for i in prompts[prompt]]))
+                     for picked in resamples(len(prompts), draws, seed)])
+
+
+def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray | None, shots: Sequence[Shot],
+           draws: int, seed: int, words: dict[str, Any], note: str) -> Score:
+    low = high = None
+    interval = percentiles(drawn - drawn.mean() + value) if drawn is not None and len(drawn) else None
+    if interval:
+        low, high = (max(interval[0], 0.0) if kind == "fid" else interval[0]), interval[1]
+    elif drawn is None:
+        note = f"{note}; no interval: more than {SUBSET} pictures".lstrip("; ")
+    prefix = "original/" if words["subject"] == "original" else ""
+    return Score(name=f"{prefix}{kind}/{against}", title=f"{kind.upper()} against {other}", value=value, low=low,
+                 high=high, n=len(shots), higher_is_better=False, note=note,
+                 interval=f"95% bootstrap over prompts, centred, {draws} draws, seed {seed}" if interval else "",
+                 seeds=tuple(sorted({shot.seed for shot in shots})), **words)
+
+
+def _unmeasured(against: str, other: str, words: dict[str, Any], why: str) -> list[Score]:
+    prefix = "original/" if words["subject"] == "original" else ""
+    return [Score(name=f"{prefix}{kind}/{against}", title=f"{kind.upper()} against {other}", value=None,
+                  higher_is_better=False, note=f"not measured: {why}", **words) for kind in ("fid", "kid")]
+
+
+def _thin(n: int, width: int) -> str:
+    return "" if n > width else (f"{n} pictures for {width} features: the covariance is singular and the value is far "
+                                 "too high; compare only at the same n, and trust KID more")

@@ -1,0 +1,225 @@
+"""Model integrity: how different is what the two models draw from the same prompt and the same noise?
+
+    I(R) = mean over prompts in R, mean over seeds, of d(edited picture, original picture)      lower is better
+    F    = the same between the original's pictures and themselves drawn again in other batches  floor: numerical noise
+    U(R) = the same between the original's pictures of two seeds of one prompt                   ceiling: another seed
+    J(R) = 1 - (I - F) / (U - F)       1: nothing but numerical noise, 0: as different as a new seed, may be below 0
+
+R is one stratum at a time (near, far, style, empty; and the forget side, where J should be low). Pairs are found by
+(prompt, seed), and a missing partner is an error. The interval resamples prompts, I and U together; F is held fixed.
+
+Source: Schioppa, Hoogeboom and Heek 2024 (2411.02068): the idea of comparing the two models' outputs directly.
+Differs: distance, floor, ceiling and J are our definition; the paper's own could not be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.errors import ExpungeError
+from expunge.metrics.base import Distance
+from expunge.metrics.statistics import (
+    Estimate,
+    Groups,
+    bootstrap_over_groups,
+    bootstrap_words,
+    group_means,
+    percentiles,
+    resamples,
+)
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Score, Shot
+
+STRATA: tuple[str, ...] = (*KEEP_ROLES, "forget")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures with their records.
+
+    Attributes:
+        shots: one record per picture.
+        pictures: float32 (B, 3, H, W) in [0, 1].
+    """
+
+    shots: Sequence[Shot]
+    pictures: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.shots) != len(self.pictures):
+            raise ExpungeError(f"{len(self.shots)} records for {len(self.pictures)} pictures",
+                               accepted="one record per picture")
+
+    def rows(self) -> dict[tuple[str, int], int]:
+        """Row by (prompt text, seed)."""
+        return {(shot.prompt.text, shot.seed): i for i, shot in enumerate(self.shots)}
+
+    def stratum(self, name: str) -> Drawn:
+        """The pictures of one role, or of all roles that ask for the concept ("forget")."""
+        roles = FORGET_ROLES if name == "forget" else (name,)
+        rows = [i for i, shot in enumerate(self.shots) if shot.prompt.role in roles]
+        return Drawn([self.shots[i] for i in rows], self.pictures[rows])
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Between what J is calibrated.
+
+    Attributes:
+        floor: F, and floor_n: pairs behind it.
+        ceiling: distances of the original's seed pairs, by prompt.
+    """
+
+    floor: float
+    floor_n: int
+    ceiling: Groups
+
+
+def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
+    """Both sides in the order of `a`, matched by (prompt, seed).
+
+    Raises:
+        ExpungeError: a picture of one side has no partner on the other.
+    """
+    rows_a, rows_b = a.rows(), b.rows()
+    alone = sorted(rows_a.keys() ^ rows_b.keys())
+    if alone:
+        raise ExpungeError(f"{len(alone)} pictures have no partner (first: prompt {alone[0][0]!r}, seed {alone[0][1]})",
+                           accepted="the same prompts and seeds on both sides")
+    order = [rows_b[key] for key in rows_a]
+    first = [rows_a[key] for key in rows_a]
+    return (Drawn([a.shots[i] for i in first], a.pictures[first]), Drawn([b.shots[i] for i in order], b.pictures[order]))
+
+
+def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[tuple[str, int], float]:
+    """Distance of each pair, by (prompt text, seed)."""
+    x, y = paired(a, b)
+    parts = [distance(x.pictures[i:i + chunk], y.pictures[i:i + chunk]) for i in range(0, len(x.shots), chunk)]
+    values = torch.cat(parts).tolist() if parts else []
+    if len(values) != len(x.shots):
+        raise ExpungeError(f"{distance.name} gave {len(values)} values for {len(x.shots)} pairs")
+    return {(shot.prompt.text, shot.seed): value for shot, value in zip(x.shots, values, strict=True)}
+
+
+def seed_distances(drawn: Drawn, distance: Distance, chunk: int = 128) -> Groups:
+    """Distances between neighbouring seeds of each prompt (a ring over its seeds); prompts of one seed have none."""
+    pairs: list[tuple[int, int]] = []
+    by_prompt: dict[str, list[int]] = {}
+    for i, shot in enumerate(drawn.shots):
+        by_prompt.setdefault(shot.prompt.text, []).append(i)
+    for rows in by_prompt.values():
+        rows.sort(key=lambda i: drawn.shots[i].seed)
+        ring = zip(rows, [*rows[1:], rows[0]], strict=True) if len(rows) > 2 else [tuple(rows)] * (len(rows) == 2)
+        pairs += [(i, j) for i, j in ring]
+    out: dict[str, list[float]] = {}
+    for start in range(0, len(pairs), chunk):
+        left, right = zip(*pairs[start:start + chunk], strict=True)
+        values = distance(drawn.pictures[list(left)], drawn.pictures[list(right)]).tolist()
+        for i, value in zip(left, values, strict=True):
+            out.setdefault(drawn.shots[i].prompt.text, []).append(value)
+    return out
+
+
+def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds: Bounds, stratum: str, *,
+                     draws: int = 2000, seed: int = 0) -> list[Score]:
+    """perceptual/<stratum> (I), perceptual/ceiling/<stratum> (U) and integrity/<stratum> (J).
+
+    Args:
+        edited, original: pictures of the stratum from the same prompts and seeds.
+        bounds: floor, and the ceiling of (at least) the stratum's prompts.
+    """
+    values = distances(edited, original, distance)
+    groups = by_prompt(values)
+    forget = stratum == "forget"
+    common = {"interval": bootstrap_words(draws, seed), "of": "pairs of pictures", "subject": "comparison",
+              "seeds": tuple(sorted({number for _, number in values}))}
+    raw = bootstrap_over_groups(groups, draws, seed)
+    ceiling = {text: bounds.ceiling[text] for text in groups if bounds.ceiling.get(text)}
+    top = bootstrap_over_groups(ceiling, draws, seed)
+    j, note = _normalised(groups, ceiling, bounds.floor, draws, seed)
+    per_item = {shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots}
+    where = "prompts that ask for the concept" if forget else f"{stratum} prompts"
+    return [
+        Score(name=f"perceptual/{stratum}", title=f"perceptual change at the same seeds, {where}", value=raw.value,
+              low=raw.low, high=raw.high, n=len(values), denominator=f"same prompt, same seed; {distance.name}",
+              higher_is_better=forget, per_item=per_item, note=_few(groups), **common),
+        Score(name=f"perceptual/ceiling/{stratum}", title=f"perceptual change when the seed changes, {where}",
+              value=top.value, low=top.low, high=top.high, n=sum(map(len, ceiling.values())),
+              denominator=f"original model, same prompt, two seeds; {distance.name}",
+              note="" if ceiling else "no prompt has two seeds", **common),
+        Score(name=f"integrity/{stratum}", title=f"integrity, {where}", value=j.value, low=j.low, high=j.high,
+              n=len(values), denominator=f"1 - (I - F) / (U - F); {distance.name}", higher_is_better=not forget,
+              note=note or _few(groups), **common),
+    ]
+
+
+def bound_scores(bounds: Bounds, distance: Distance, *, draws: int = 2000, seed: int = 0) -> list[Score]:
+    """perceptual/floor and perceptual/ceiling: what numerical noise alone does, and what another seed does."""
+    top = bootstrap_over_groups(bounds.ceiling, draws, seed)
+    ceiling = Score(name="perceptual/ceiling", title="perceptual change when the seed changes, all prompts",
+                    value=top.value, low=top.low, high=top.high, interval=bootstrap_words(draws, seed),
+                    n=sum(map(len, bounds.ceiling.values())), of="pairs of pictures", subject="original",
+                    denominator=f"original model, same prompt, two seeds; {distance.name}",
+                    note="" if bounds.ceiling else "not measured: no prompt has two seeds")
+    return [_floor_score(bounds, distance), ceiling]
+
+
+def _floor_score(bounds: Bounds, distance: Distance) -> Score:
+    return Score(name="perceptual/floor", title="perceptual change from numerical noise alone", of="pairs of pictures",
+                 value=bounds.floor if bounds.floor_n else None, n=bounds.floor_n, subject="original",
+                 denominator=f"original model, same prompt and seed, drawn in other batches; {distance.name}",
+                 note="" if bounds.floor_n else "not drawn; taken as 0 in integrity")
+
+
+def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, stratum: str, *, draws: int = 2000,
+                     seed: int = 0) -> Score:
+    """ssim/<stratum>: structural similarity at the same seeds, 1 for equal pictures.
+
+    Args:
+        similarity: 1 - SSIM, as a distance.
+    """
+    values = {key: 1 - value for key, value in distances(edited, original, similarity).items()}
+    estimate = bootstrap_over_groups(by_prompt(values), draws, seed)
+    forget = stratum == "forget"
+    return Score(name=f"ssim/{stratum}", title=f"SSIM at the same seeds, {stratum} prompts", value=estimate.value,
+                 low=estimate.low, high=estimate.high, interval=bootstrap_words(draws, seed), n=len(values),
+                 of="pairs of pictures", denominator="same prompt, same seed", higher_is_better=not forget,
+                 subject="comparison", seeds=tuple(sorted({number for _, number in values})),
+                 per_item={shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots})
+
+
+def by_prompt(values: dict[tuple[str, int], float]) -> dict[str, list[float]]:
+    """Values by (prompt, seed) grouped by prompt."""
+    out: dict[str, list[float]] = {}
+    for (text, _), value in values.items():
+        out.setdefault(text, []).append(value)
+    return out
+
+
+def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> tuple[Estimate, str]:
+    """J with its interval, and why there is none."""
+    texts = [text for text in groups if text in ceiling]
+    nothing = Estimate(None, None, None)
+    if not texts:
+        return nothing, "not measured: no prompt has a ceiling (two seeds are needed)"
+    inner = group_means({text: groups[text] for text in texts})
+    outer = group_means({text: ceiling[text] for text in texts})
+    if outer.mean() <= floor:
+        return nothing, (f"not measured: another seed changes the pictures no more ({outer.mean():.3g}) than numerical "
+                         f"noise does ({floor:.3g})")
+    rows = resamples(len(texts), draws, seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = 1 - (inner[rows].mean(1) - floor) / (outer[rows].mean(1) - floor)
+    value = float(1 - (inner.mean() - floor) / (outer.mean() - floor))
+    interval = percentiles(drawn) if len(texts) > 1 else None
+    return Estimate(value, *(interval or (None, None))), ""
+
+
+def _few(groups: Groups) -> str:
+    if len(groups) == 1:
+        return "one prompt: no interval over prompts"
+    return f"only {len(groups)} prompts: the interval is rough" if len(groups) < 6 else ""

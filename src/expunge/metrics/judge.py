@@ -1,0 +1,126 @@
+"""A small convolutional judge: which object, which style, which background; calibrated; may abstain.
+
+It is trained by `expunge.tiny.bake` on the drawings themselves, never on what a diffusion model drew. Besides the
+world's objects it knows "something else". An answer below its question's threshold is an abstention.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from expunge.errors import ModelError
+from expunge.files import file_digest
+from expunge.metrics.base import Answer
+
+
+class JudgeNet(nn.Module):
+    """Four stages of two convolutions each, group-normalised; one linear head per question.
+
+    Input float32 (B, 3, 64, 64) in [0, 1]. `features` gives (B, 256); `maps` the four stages' outputs.
+    """
+
+    widths = (32, 64, 128, 256)
+
+    def __init__(self, labels: Mapping[str, int]) -> None:
+        super().__init__()
+        stages, before = [], 3
+        for width in self.widths:
+            stages.append(nn.Sequential(
+                nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.ReLU(),
+                nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU()))
+            before = width
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleDict({question: nn.Linear(before, count) for question, count in labels.items()})
+
+    def maps(self, pictures: Tensor) -> list[Tensor]:
+        """The stages' outputs: (B, 32, 32, 32), (B, 64, 16, 16), (B, 128, 8, 8), (B, 256, 4, 4)."""
+        out, x = [], pictures * 2 - 1
+        for stage in self.stages:
+            x = stage(x)
+            out.append(x)
+        return out
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Logits (B, labels) by question."""
+        features = self.maps(pictures)[-1].mean((2, 3))
+        return {question: head(features) for question, head in self.heads.items()}
+
+
+class EmojiJudge:
+    """The judge on disk: `judge.safetensors` and `judge.json` (labels, temperatures, thresholds, how it scored).
+
+    It is at once the detector, the feature extractor for FID and KID, and a perceptual distance.
+    """
+
+    width = JudgeNet.widths[-1]
+
+    def __init__(self, folder: Path, batch: int = 128) -> None:
+        """Load from `folder`. Raises ModelError if a file is missing or damaged."""
+        try:
+            self.card: dict[str, Any] = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
+            weights = load_file(folder / "judge.safetensors")
+            self.hash = file_digest(folder / "judge.safetensors")
+        except Exception as error:
+            raise ModelError(f"the judge in {folder} cannot be read: {error}",
+                             remedy="install expunge again, or bake the model again") from error
+        self.questions: dict[str, tuple[str, ...]] = {q: tuple(names) for q, names in self.card["labels"].items()}
+        self.name = f"emoji-judge@{self.hash[:8]}"
+        self._net = JudgeNet({question: len(names) for question, names in self.questions.items()}).eval()
+        self._net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self._batch = batch
+
+    @torch.no_grad()
+    def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Calibrated probabilities (B, labels) by question, for pictures (B, 3, H, W) in [0, 1]."""
+        parts = [self._net(_native(chunk)) for chunk in pictures.split(self._batch)]
+        return {q: (torch.cat([part[q] for part in parts]) / self.card["temperature"][q]).softmax(1)
+                for q in self.questions}
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        if not len(pictures):
+            return []
+        bad = ~torch.isfinite(pictures).flatten(1).all(1)
+        probabilities = self.probabilities(pictures.nan_to_num())
+        answers = []
+        for i in range(len(pictures)):
+            if bad[i]:
+                answers.append(Answer({}, {}, "the picture has pixels that are not numbers"))
+                continue
+            top = {q: p[i].max(0) for q, p in probabilities.items()}
+            confidence = {q: round(float(value), 4) for q, (value, _) in top.items()}
+            labels = {q: self.questions[q][int(index)] for q, (_, index) in top.items()
+                      if confidence[q] >= self.card["threshold"][q]}
+            answers.append(Answer(labels, confidence))
+        return answers
+
+    @torch.no_grad()
+    def features(self, pictures: Tensor) -> Tensor:
+        """float32 (B, 256): the last stage, averaged over space."""
+        return torch.cat([self._net.maps(_native(chunk))[-1].mean((2, 3)) for chunk in pictures.split(self._batch)])
+
+    @torch.no_grad()
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """float32 (B,): squared difference of unit-normalised activations, averaged over space, summed over stages.
+
+        Source: Zhang et al. 2018 (LPIPS), eq. 1. Differs: the judge's features, all channel weights equal to one.
+        """
+        out = []
+        for x, y in zip(a.split(self._batch), b.split(self._batch), strict=True):
+            pairs = zip(self._net.maps(_native(x)), self._net.maps(_native(y)), strict=True)
+            out.append(torch.stack([(F.normalize(f, dim=1) - F.normalize(g, dim=1)).square().sum(1).mean((1, 2))
+                                    for f, g in pairs]).sum(0))
+        return torch.cat(out)
+
+
+def _native(pictures: Tensor) -> Tensor:
+    if pictures.shape[-2:] == (64, 64):
+        return pictures
+    return F.interpolate(pictures, (64, 64), mode="bilinear", antialias=True, align_corners=False)

@@ -1,0 +1,151 @@
+"""Drawn pictures on disk, addressed by what they are a picture of, so that nothing is drawn twice.
+
+`<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its `Shot`. `<key>` is
+`Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is `StableDiffusion.drawing` (schedule, tokenizer,
+number type, kind of device), which a shot's key does not hold. The JSON file is written last: a picture without it was
+interrupted and does not count. Pixels handed out are always the 8-bit ones, so fresh and cached ones are equal bit for
+bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
+
+from expunge import files, runtime
+from expunge.models.base import Denoiser
+from expunge.models.sample import draw
+from expunge.records import Prompt, Sampler, Shot
+
+log = logging.getLogger(__name__)
+
+_Found = dict[str, tuple[Shot, Tensor]]
+
+
+def default_root() -> Path:
+    """$EXPUNGE_CACHE, or ~/.cache/expunge/pictures."""
+    named = os.environ.get("EXPUNGE_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "expunge" / "pictures"
+
+
+class Pictures:
+    """A folder of pictures that is filled as they are asked for."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        """Args: root: the folder; None means `default_root()`."""
+        self.root = Path(root) if root is not None else default_root()
+
+    def draw(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
+             progress: Callable[[int, int], None] | None = None,
+             processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
+        """The items' pictures; only those that are missing are drawn, and each is kept as its batch is done.
+
+        With several processes each draws its share and then all of them read everything; call it in all of them.
+
+        Args:
+            items: (prompt, seed) pairs; may repeat.
+            progress: told (pictures there, pictures in all), of this process's share.
+            processes: None means `runtime.current()`.
+
+        Returns:
+            A record per item, and float32 (N, 3, H, W) in [0, 1] on the CPU: multiples of 1/255.
+
+        Raises:
+            StorageError: the cache cannot be written. What `models.sample.draw` raises.
+        """
+        shots = [Shot(prompt=prompt, seed=seed, sampler=sampler, model=model.hash, patch=model.patch_hash)
+                 for prompt, seed in items]
+        distinct = {shot.key: shot for shot in reversed(shots)}  # a key's first shot is the one that is kept
+        keys = list(dict.fromkeys(shot.key for shot in shots))
+        processes = processes or runtime.current()
+        found = self._filled(model, [distinct[key] for key in processes.shard(keys)], batch, progress)
+        if processes.count > 1:
+            processes.barrier()
+            others = [distinct[key] for key in keys if key not in found]
+            found |= self._filled(model, others, batch, None)
+        done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
+                for shot, key in ((shot, shot.key) for shot in shots)]
+        if not shots:
+            return [], draw(model, [], sampler)
+        return done, torch.stack([found[shot.key][1] for shot in shots]).float() / 255
+
+    def pixels(self, shot: Shot) -> Tensor:
+        """The picture of a record, float32 (3, H, W) in [0, 1]. FileNotFoundError, ValueError if it is damaged."""
+        picture = _read_png(self.root / shot.file)
+        if _pixel_hash(picture) != shot.pixels:
+            raise ValueError(f"{shot.file}: pixels are not those of the record")
+        return picture.float() / 255
+
+    def _filled(self, model: Denoiser, shots: Sequence[Shot], batch: int,
+                progress: Callable[[int, int], None] | None) -> _Found:
+        """Every shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
+        found: _Found = {}
+        missing: list[Shot] = []
+        for shot in shots:
+            file = self._file(model, shot)
+            kept = self._read(file)
+            if kept is None:
+                missing.append(shot)
+            else:
+                found[shot.key] = kept
+        if progress is not None and shots:
+            progress(len(found), len(shots))
+
+        def keep(index: int, picture: Tensor) -> None:
+            shot = missing[index]
+            found[shot.key] = self._write(self._file(model, shot), shot, picture)
+            if progress is not None:
+                progress(len(found), len(shots))
+
+        if missing:
+            draw(model, [(shot.prompt, shot.seed) for shot in missing], missing[0].sampler, batch=batch, sink=keep)
+        return found
+
+    def _file(self, model: Denoiser, shot: Shot) -> Path:
+        # A Denoiser need not say how it draws; then the weights' hash alone tells pictures apart.
+        drawing = getattr(model, "drawing", "plain")
+        return self.root / drawing / shot.key[:2] / f"{shot.key}.png"
+
+    def _write(self, file: Path, shot: Shot, picture: Tensor) -> tuple[Shot, Tensor]:
+        pixels = (picture * 255).round().to(torch.uint8)
+        image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+        files.write_atomically(file, partial(image.save, format="PNG"))
+        kept = shot.model_copy(update={"file": file.relative_to(self.root).as_posix(), "pixels": _pixel_hash(pixels)})
+        files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))
+        return kept, pixels
+
+    def _read(self, file: Path) -> tuple[Shot, Tensor] | None:
+        """The record and picture at `file`; None if there is none or it is damaged (said in a warning)."""
+        record = file.with_suffix(".json")
+        if not record.exists():
+            return None
+        try:
+            shot = Shot.model_validate_json(record.read_text(encoding="utf-8"))
+            picture = _read_png(file)
+            if _pixel_hash(picture) == shot.pixels:
+                return shot, picture
+            reason = "its pixels are not those of its record"
+        except (OSError, SyntaxError, UnicodeDecodeError, ValidationError) as error:  # PIL: SyntaxError on bad chunks
+            reason = str(error).splitlines()[0]
+        log.warning("the cached picture %s is damaged (%s) and is drawn again", file, reason)
+        return None
+
+
+def _read_png(file: Path) -> Tensor:
+    with Image.open(file) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()  # (3, H, W)
+
+
+def _pixel_hash(pixels: Tensor) -> str:
+    """sha256 over the uint8 pixels, row by row (H, W, 3), as a picture file holds them."""
+    return hashlib.sha256(pixels.permute(1, 2, 0).contiguous().numpy().tobytes()).hexdigest()

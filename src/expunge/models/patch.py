@@ -1,0 +1,153 @@
+"""A patch: the new values of the tensors that an edit changed, on disk with a card, on a model and off again.
+
+`patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and "text_encoder/<parameter>";
+its card is in `patch.json` and in the tensor file's metadata, so that the one file is enough. Plain diffusers needs
+these lines to load one:
+
+    for part in ("unet", "text_encoder"):
+        new = {k.split("/", 1)[1]: v for k, v in load_file("patch.safetensors").items() if k.startswith(part + "/")}
+        getattr(pipe, part).load_state_dict(new, strict=False)
+
+(Before version 5, transformers puts "text_model." before the names of the text encoder; then so must these lines.
+`load_into_pipeline` does, and it fails where `strict=False` would keep silent.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from expunge import files, runtime
+from expunge.errors import ModelError
+from expunge.models.base import Denoiser
+from expunge.models.scope import full_names
+from expunge.records import PatchCard, Request
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) over names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The result of an edit.
+
+    Attributes:
+        tensors: float32 new values by full name, on the CPU.
+        card: what was done, to which base model, how.
+    """
+
+    tensors: Mapping[str, Tensor]
+    card: PatchCard
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the tensors: what decides the pictures."""
+        return self.card.tensors_hash
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
+           settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
+           seconds: float = 0.0, steps: int = 0) -> Patch:
+        """A patch of `model` from the new values of some of its tensors; hashes, versions and date are filled in."""
+        values = {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()}
+        card = PatchCard(request=request, base=model.name, base_hash=model.hash, method=method,
+                         settings=dict(settings), tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
+                         seed=seed, versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds,
+                         steps=steps, created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        return cls(values, card)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `<name>.safetensors` and `<name>.json`; a folder gets `patch.*`. Returns the safetensors file."""
+        file, text = _patch_file(path), self.card.model_dump_json(indent=2) + "\n"
+        ready = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        files.write_tensors(file, ready, {"format": "pt", "card": text})
+        files.write_text(file.with_suffix(".json"), text)
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> Patch:
+        """Read a patch from its folder or either of its files.
+
+        Raises:
+            ModelError: missing or damaged, or tensors and card that do not belong together.
+        """
+        file = _patch_file(path)
+        if not file.is_file():
+            raise ModelError(f"no patch at {path}", accepted="a folder with patch.safetensors, or a .safetensors file")
+        beside = file.with_suffix(".json")
+        try:
+            with safe_open(file, "pt") as opened:
+                text = beside.read_text(encoding="utf-8") if beside.is_file() else (opened.metadata() or {})["card"]
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            card = PatchCard.model_validate_json(text)
+        except (SafetensorError, OSError, KeyError, UnicodeDecodeError, ValidationError) as error:
+            raise ModelError(f"patch {file} cannot be read: {error}", accepted="a patch that expunge wrote",
+                             remedy="copy or make it again") from error
+        found = tensors_hash(tensors)
+        if found != card.tensors_hash:
+            raise ModelError(f"patch {file} is damaged: its tensors hash to {found[:12]}",
+                             accepted=f"{card.tensors_hash[:12]}, as its card says", remedy="copy or make it again")
+        return cls(tensors, card)
+
+    def check(self, name: str, base_hash: str, tensors: Mapping[str, Tensor]) -> None:
+        """Whether the patch fits the model called `name` of these tensors.
+
+        Raises:
+            ModelError: made for another base model, or a tensor that is not there or has another shape.
+        """
+        if self.card.base_hash != base_hash:
+            raise ModelError(f"a patch for {self.card.base} ({self.card.base_hash[:12]})",
+                             accepted=f"patches for the loaded model, {name} ({base_hash[:12]})",
+                             remedy="load the patch's own base model")
+        self._check_tensors(tensors)
+
+    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, value in self.tensors.items():
+            if name not in tensors:
+                raise ModelError(f"the patch changes {name!r}, which this model does not have")
+            if value.shape != tensors[name].shape:
+                raise ModelError(f"the patch's {name!r} is {tuple(value.shape)}",
+                                 accepted=f"{tuple(tensors[name].shape)}, as in this model")
+
+
+@contextmanager
+def applied(model: Denoiser, patch: Patch) -> Iterator[Denoiser]:
+    """The model with the patch on, inside the `with`; off again afterwards, whatever happened."""
+    model.apply(patch)
+    try:
+        yield model
+    finally:
+        model.remove()
+
+
+def load_into_pipeline(pipe: Any, patch: Patch) -> None:
+    """Put a patch on a plain diffusers pipeline of its base model, in place (the base is not checked, shapes are)."""
+    mine = full_names("unet", pipe.unet) | full_names("text_encoder", pipe.text_encoder)
+    patch._check_tensors(mine)
+    with torch.no_grad():
+        for name, value in patch.tensors.items():
+            mine[name].copy_(value)
+
+
+def _patch_file(path: str | Path) -> Path:
+    path = Path(path)
+    return path.with_suffix(".safetensors") if path.suffix in {".safetensors", ".json"} else path / "patch.safetensors"
+
+

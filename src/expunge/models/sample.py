@@ -1,0 +1,79 @@
+"""(prompt, seed) -> picture, many at once; a picture depends on its prompt, its seed, the sampler and the weights.
+
+Each distinct prompt is encoded alone and once, and each seed has a generator of its own, so that only the kernels'
+rounding knows about the batch: matrix products of different sizes add in different orders. Measured on CPU in float32
+with a small model of random weights, the same (prompt, seed) drawn in other batches and orders differs by at most
+about 1e-6 of the pixel range (`tests/models/test_sample.py` prints and bounds it).
+
+Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185. Differs: prompts too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from expunge.errors import UserError
+from expunge.models.base import Conditioning, Denoiser, ImageSink
+from expunge.records import Prompt, Sampler
+
+DrawProgress = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+
+
+def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler, *, batch: int = 32,
+         sink: ImageSink | None = None, progress: DrawProgress | None = None) -> Tensor:
+    """Draw every item.
+
+    Args:
+        items: (prompt, seed) pairs.
+        batch: pictures denoised together (twice as many network rows with guidance); changes speed and memory only.
+        sink: told of every picture as its batch is done.
+        progress: told after every batch.
+
+    Returns:
+        float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
+
+    Raises:
+        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, or a negative
+            prompt without guidance.
+    """
+    if batch < 1:
+        raise UserError(f"batch of {batch}", accepted="1 or more")
+    if sampler.negative and sampler.guidance == 1:
+        raise UserError(f"negative prompt {sampler.negative!r} with guidance 1: it would have no effect",
+                        accepted="guidance above 1, or no negative prompt")
+    texts = [prompt if isinstance(prompt, str) else prompt.text for prompt, _ in items]
+    known, rows = _encoded(model, texts)
+    uncond = _encoded(model, [sampler.negative])[0] if sampler.guidance != 1 else None
+    pictures: list[Tensor] = []
+    for first in range(0, len(items), batch):
+        chunk = slice(first, first + batch)
+        x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
+        latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
+        with torch.no_grad():
+            done = model.decode(latents).cpu()  # (B, 3, H, W)
+        pictures.append(done)
+        if sink is not None:
+            for offset, picture in enumerate(done):
+                sink(first + offset, picture)
+        if progress is not None:
+            progress(min(first + batch, len(items)), len(items))
+    return torch.cat(pictures) if pictures else _nothing(model, sampler)
+
+
+@torch.no_grad()
+def _encoded(model: Denoiser, texts: Sequence[str]) -> tuple[Conditioning, Tensor]:
+    """The distinct texts' states, each encoded in a batch of its own, and the (N,) row of each text."""
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(texts or [""]))}
+    each = [model.encode([text]) for text in distinct]
+    known = Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
+    return known, torch.tensor([distinct[text] for text in texts], dtype=torch.int64, device=known.ids.device)
+
+
+@torch.no_grad()
+def _nothing(model: Denoiser, sampler: Sampler) -> Tensor:
+    side = model.decode(model.initial_noise([0], sampler.height, sampler.width)).shape
+    return torch.empty((0, *side[1:]))

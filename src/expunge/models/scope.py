@@ -1,0 +1,102 @@
+"""Which parameters train: scopes named by role, selected by module and never by a prefix of a name.
+
+| scope | what | elsewhere |
+| --- | --- | --- |
+| `xattn` | linear layers of the UNet's cross-attention (`attn2`) | esd-x |
+| `xattn.kv` | `attn2.to_k` and `attn2.to_v` | esd-x-strict, UCE |
+| `noxattn` | the UNet's linear and convolutional layers outside `attn2` | esd-u |
+| `unet` | all of the UNet's linear and convolutional layers | esd-all |
+| `text` | the text encoder's transformer layers and final norm; embeddings stay frozen | AdvUnlearn, full |
+| `text.layers:0-2`, `text.layers:5` | whole transformer layers by number, both ends included | AdvUnlearn, layers |
+| `all` | `unet` and `text` | |
+
+Names are "unet/<parameter>" and "text_encoder/<parameter>". Transformers has spelt the text encoder's parameters with
+and without a leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
+
+Source: Gandikota et al. 2023 (ESD), section 4.1, and `esd_sd.py`@25613d2:24-47. Differs: esd-u of the older
+CompVis script also leaves out the time embedding and the last convolution; normalisation never trains in the UNet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn import Parameter
+
+from expunge.errors import UserError
+
+KNOWN = ("xattn", "xattn.kv", "noxattn", "unet", "text", "text.layers:FIRST-LAST", "all")
+"""Scopes as a person would type them."""
+
+_LAYERS = re.compile(r"text\.layers:(\d+)(?:-(\d+))?")
+_TRAINABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
+_Rule = Callable[[list[str]], bool]
+
+_UNET_RULES: dict[str, _Rule] = {
+    "xattn": lambda path: "attn2" in path,
+    "xattn.kv": lambda path: len(path) > 1 and path[-2] == "attn2" and path[-1] in {"to_k", "to_v"},
+    "noxattn": lambda path: "attn2" not in path,
+    "unet": lambda path: True,
+    "all": lambda path: True,
+}
+
+
+def full_names(component: str, module: nn.Module) -> dict[str, Parameter]:
+    """All parameters of a component by their full, version-independent names."""
+    return {full_name(component, name): parameter for name, parameter in module.named_parameters()}
+
+
+def full_name(component: str, name: str) -> str:
+    """ "text_encoder", "text_model.final_layer_norm.bias" -> "text_encoder/final_layer_norm.bias" """
+    return f"{component}/{name.removeprefix('text_model.') if component == 'text_encoder' else name}"
+
+
+def select(unet: nn.Module, text_encoder: nn.Module, scope: str) -> dict[str, Parameter]:
+    """The parameters of `scope` by full name, in the order in which the modules hold them.
+
+    Raises:
+        UserError: unknown scope, text layers that the encoder does not have, or a scope that selects nothing.
+    """
+    if scope not in {*_UNET_RULES, "text"} and not _LAYERS.fullmatch(scope):
+        close = difflib.get_close_matches(scope, KNOWN, n=1, cutoff=0.5)
+        raise UserError(f"unknown scope {scope!r}", accepted=", ".join(KNOWN),
+                        remedy=f"did you mean {close[0]!r}?" if close else "")
+    found: dict[str, Parameter] = {}
+    if scope in _UNET_RULES:
+        found |= _unet(unet, _UNET_RULES[scope])
+    if scope == "all" or scope.startswith("text"):
+        found |= _text(text_encoder, scope)
+    if not found:
+        raise UserError(f"scope {scope!r} selects nothing in this model", accepted=", ".join(KNOWN))
+    return found
+
+
+def _unet(unet: nn.Module, rule: _Rule) -> dict[str, Parameter]:
+    return {full_name("unet", f"{name}.{part}" if name else part): parameter
+            for name, module in unet.named_modules() if isinstance(module, _TRAINABLE) and rule(name.split("."))
+            for part, parameter in module.named_parameters(recurse=False)}
+
+
+def _text(encoder: nn.Module, scope: str) -> dict[str, Parameter]:
+    every = full_names("text_encoder", encoder)
+    layer_of = {name: _layer(name) for name in every}
+    match = _LAYERS.fullmatch(scope)
+    if not match:
+        return {name: parameter for name, parameter in every.items()
+                if layer_of[name] is not None or name.startswith("text_encoder/final_layer_norm.")}
+    first, last = int(match[1]), int(match[2] or match[1])
+    count = 1 + max((layer for layer in layer_of.values() if layer is not None), default=-1)
+    if not first <= last < count:
+        raise UserError(f"scope {scope!r}: the text encoder has {count} layers",
+                        accepted=f"text.layers:FIRST-LAST within 0-{count - 1}")
+    return {name: parameter for name, parameter in every.items()
+            if (layer := layer_of[name]) is not None and first <= layer <= last}
+
+
+def _layer(name: str) -> int | None:
+    """Number of the transformer layer that a full name belongs to, None outside the layers."""
+    path = name.partition("/")[2].split(".")
+    return int(path[2]) if path[:2] == ["encoder", "layers"] else None

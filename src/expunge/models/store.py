@@ -1,0 +1,201 @@
+"""Models from disk, Hub or the package; patches on disk; merging the two into a plain diffusers folder.
+
+Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run code when they are opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from expunge import files, runtime
+from expunge.errors import ModelError, StorageError, UserError
+from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
+from expunge.models.sd import StableDiffusion
+
+__all__ = ["EMBEDDED", "Patch", "applied", "load", "load_into_pipeline", "merge", "tensors_hash"]
+
+EMBEDDED = "embedded"
+"""The source name of the model in the package."""
+
+_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
+_WEIGHED = ("unet", "vae", "text_encoder")
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_ABOUT = "expunge.json"
+
+
+def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
+         allow_pickle: bool = False, revision: str | None = None) -> StableDiffusion:
+    """Open a model.
+
+    Args:
+        source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to the local cache).
+        device: see `runtime.current`.
+        dtype: number type of the weights in memory; None means float32.
+        allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
+        revision: branch, tag or commit of a Hub id.
+
+    Raises:
+        ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
+        UserError: unknown device or dtype.
+    """
+    where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
+    folder = _folder(str(source), allow_pickle, revision)
+    pipe = _open(folder, allow_pickle, with_checker=False)
+    return StableDiffusion(pipe, str(source), _about(folder).get("world", "open"), device=where, dtype=number)
+
+
+def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, allow_pickle: bool = False,
+          revision: str | None = None) -> Path:
+    """Write the patched model as a diffusers folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
+
+    The folder holds everything that the source has (safety checker included, if any), `expunge.json` and the patch's
+    card. It appears whole or not at all.
+
+    Raises:
+        ModelError: as `load` and `StableDiffusion.apply`.
+        UserError: `out` holds something already.
+        StorageError: it cannot be written.
+    """
+    out, number = Path(out), runtime.parse_dtype(dtype)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already", accepted="a new or empty folder")
+    folder = _folder(str(source), allow_pickle, revision)
+    pipe = _open(folder, allow_pickle, with_checker=True)
+    model = StableDiffusion(pipe, str(source))
+    model.apply(patch)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
+            part = Path(scratch) / "model"
+            with _quiet():
+                pipe.to(dtype=number).save_pretrained(part, safe_serialization=True)
+            _spell_classically(part / "text_encoder" / "model.safetensors")
+            if (folder / _ABOUT).is_file():
+                shutil.copyfile(folder / _ABOUT, part / _ABOUT)
+            files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
+            part.replace(out)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; nothing "
+                           "was half-written") from error
+    return out
+
+
+def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
+    """The local folder behind a source."""
+    path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        reason = "a pickle file runs code when it is opened; " if path.suffix in _PICKLES else ""
+        raise ModelError(f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
+                         remedy=f"{reason}convert it where you trust it: StableDiffusionPipeline.from_single_file(...)"
+                                ".save_pretrained(folder)")
+    if source == EMBEDDED:
+        raise ModelError("the embedded model's weights are not in this installation", accepted=f"a folder {path.name} "
+                         "among the package's weights", remedy="install expunge from its wheel, or run `expunge bake`")
+    if not _HUB_ID.fullmatch(source):
+        raise ModelError(f"no model folder at {source}", accepted="embedded, a diffusers folder, or a Hub id "
+                         "(owner/name)")
+    return _from_hub(source, allow_pickle, revision)
+
+
+def _from_hub(source: str, allow_pickle: bool, revision: str | None) -> Path:
+    try:
+        with _quiet():
+            return Path(StableDiffusionPipeline.download(source, revision=revision, safety_checker=None,
+                                                         use_safetensors=None if allow_pickle else True))
+    except Exception as error:  # the Hub client and diffusers raise a dozen unrelated types here
+        raise ModelError(f"{source} is neither a folder nor to be had from the Hub: {str(error).splitlines()[0]}",
+                         accepted="a repository with a StableDiffusionPipeline in safetensors",
+                         remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle"
+                         ) from error
+
+
+def _open(folder: Path, allow_pickle: bool, with_checker: bool) -> Any:
+    """The pipeline in a folder, in float32, after what the folder says of itself was checked."""
+    index = folder / "model_index.json"
+    try:
+        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} is no diffusers folder: {index.name} is missing or damaged",
+                         accepted="a folder that StableDiffusionPipeline.save_pretrained wrote") from error
+    if kind != "StableDiffusionPipeline":
+        raise ModelError(f"{folder} holds a {kind}",
+                         accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
+    _check_weights(folder, allow_pickle)
+    without = {} if with_checker else {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+    try:
+        with _quiet():
+            return StableDiffusionPipeline.from_pretrained(
+                folder, torch_dtype=torch.float32, use_safetensors=None if allow_pickle else True,
+                local_files_only=True, requires_safety_checker=False, **without)
+    except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
+        raise ModelError(f"the model in {folder} cannot be read: {error}", remedy="fetch or save it again") from error
+
+
+def _check_weights(folder: Path, allow_pickle: bool) -> None:
+    for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir()):
+        kinds = {file.suffix for file in part.iterdir()}
+        pickled = sorted(kinds & set(_PICKLES))
+        if pickled and ".safetensors" not in kinds and not allow_pickle:
+            raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code when it "
+                             "is opened", accepted="safetensors",
+                             remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
+    missing = [name for name in _WEIGHED if not (folder / name).is_dir() or not any(
+        file.suffix in {".safetensors", *_PICKLES} for file in (folder / name).iterdir())]
+    if missing:
+        raise ModelError(f"{folder} has no weights for {', '.join(missing)}", accepted=f"weights for "
+                         f"{', '.join(_WEIGHED)}", remedy="fetch or save the model again")
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    file = folder / _ABOUT
+    if not file.is_file():
+        return {}
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", accepted='JSON such as {"world": "emoji"}') from error
+    if not isinstance(told, dict) or not isinstance(told.get("world", ""), str):
+        raise ModelError(f"{file} holds {told!r}", accepted='a mapping such as {"world": "emoji"}')
+    return told
+
+
+def _spell_classically(file: Path) -> None:
+    """Give the text encoder's tensors the leading "text_model." that transformers before 5 cannot do without."""
+    tensors = load_file(file)
+    renamed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
+    save_file(renamed, file, {"format": "pt"})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of the libraries underneath, and no word on the safety checker that we leave out on purpose."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    before = of_diffusers.is_progress_bar_enabled(), of_transformers.is_progress_bar_enabled()
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*safety checker.*")
+            yield
+    finally:
+        for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):
+            if was_on:
+                library.enable_progress_bar()

@@ -1,0 +1,130 @@
+"""The report as a Hugging Face model card (README.md) and as JSON.
+
+The card's front matter follows the Hub's schema: `model-index` holds only measured scores, the tables hold all of
+them. Everything that comes from a record is escaped, so that a concept or a note cannot write Markdown or HTML.
+
+Source: Hugging Face Hub documentation, "Model Cards" (metadata specification). Differs: no `license` is set; a patch
+is derived from its base model, whose licence decides.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from expunge import files
+from expunge.records import Evaluation, Score
+from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
+from expunge.report.verdict import attacked, verdict
+from expunge.report.words import family, value_of
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
+          "integrity": "integrity", "perceptual": "perceptual_distance", "ssim": "ssim", "fid": "fid", "kid": "kid",
+          "clip": "clip_score"}
+
+
+def model_card(evaluation: Evaluation) -> str:
+    """README.md for a Hub repository that holds the patch: YAML front matter, verdict, tables, limits."""
+    import yaml
+
+    matter = yaml.safe_dump(_front_matter(evaluation), sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{matter}---\n\n{_body(evaluation)}"
+
+
+def write_card(evaluation: Evaluation, out: Path) -> Path:
+    """Write the model card to `out`, atomically. Raises StorageError if that fails."""
+    files.write_text(out, model_card(evaluation))
+    return out
+
+
+def write_json(evaluation: Evaluation, out: Path) -> Path:
+    """Write verdict and record to `out`, atomically. Raises StorageError if that fails."""
+    files.write_json(out, record(evaluation))
+    return out
+
+
+def record(evaluation: Evaluation) -> dict[str, Any]:
+    """What report.json holds: the verdict and the whole evaluation; numbers that are not finite become null."""
+    said = verdict(evaluation)
+    return {"format": 1,
+            "verdict": {"sentence": said.sentence, "cost": said.cost, "tone": said.tone, "headline": said.headline},
+            "digest": evaluation.digest, "evaluation": json.loads(evaluation.model_dump_json())}
+
+
+def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
+    card = evaluation.card
+    matter: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
+    if _HUB_NAME.fullmatch(card.base):  # the Hub refuses folders and other things that are no repository
+        matter["base_model"] = card.base
+    matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{card.method}-{card.request.concept}").strip("-.") or "patch"
+    metrics = [_metric(score) for score in evaluation.scores if value_of(score) is not None]
+    if metrics:
+        dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
+        matter["model-index"] = [{"name": name, "results": [
+            {"task": {"type": "text-to-image", "name": "Text-to-Image"}, "dataset": dataset, "metrics": metrics}]}]
+    return matter
+
+
+def _metric(score: Score) -> dict[str, Any]:
+    args = {key: value for key, value in (("score", score.name), ("subject", score.subject), ("low", score.low),
+                                          ("high", score.high), ("interval", score.interval), ("n", score.n))
+            if value not in (None, "")}
+    return {"type": _TYPES.get(family(score.name), family(score.name)), "name": score.title or score.name,
+            "value": value_of(score), "args": args}
+
+
+def _body(evaluation: Evaluation) -> str:
+    card, said = evaluation.card, verdict(evaluation)
+    parts = [f"# “{_plain(card.request.concept)}” unlearned from {_plain(evaluation.model)} with {_plain(card.method)}",
+             f"**{_plain(said.headline)}.** {_plain(said.sentence)}", _plain(said.cost)]
+    if evaluation.warnings:
+        parts += ["## Doubts about the evaluation", _bullets(evaluation.warnings)]
+    parts += ["## What this is", "A patch for a text-to-image diffusion model: a safetensors file that holds only the "
+              "changed tensors, and a JSON card. It is made for one base model, named by its hash below.",
+              "## Scores"]
+    for section in score_sections(evaluation):
+        rows = [(row.title, row.subject, row.value, row.interval, row.count, row.left_out, row.how, row.note)
+                for row in section.rows]
+        parts.append(f"### {section.title}")
+        if rows:
+            parts.append(_table(("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note"),
+                                rows))
+        if section.absent:
+            parts.append(f"Not measured, no such score in the evaluation: {', '.join(section.absent)}.")
+    for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
+                         ("Evaluation", evaluation_facts(evaluation)),
+                         ("Settings of the evaluation", flat(evaluation.settings)), ("Hashes", hashes(evaluation)),
+                         ("Detectors", evaluation.detectors), ("Versions", {**card.versions, **evaluation.versions})):
+        if facts:
+            parts += [f"## {title}", _table(("What", "Value"), list(facts.items()))]
+    parts += ["## Limits", _limits(evaluation), "## Licence",
+              "A patch is derived from its base model, so the base model's licence applies. Add `license:` to the "
+              "front matter before you publish."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _limits(evaluation: Evaluation) -> str:
+    limits = list(evaluation.not_tested)
+    if not attacked(evaluation):
+        limits.append("No attack was run: optimised prompts, embeddings or fine-tuning may bring the concept back.")
+    limits.append("The scores hold for the prompts, seeds, sampler and detectors named above, and for nothing else.")
+    return _bullets(limits)
+
+
+def _bullets(sentences: tuple[str, ...] | list[str]) -> str:
+    return "\n".join(f"- {_plain(sentence)}" for sentence in sentences)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *(tuple(_plain(cell) for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """`text` on one line, with everything that Markdown or HTML could act on escaped."""
+    return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))

@@ -1,0 +1,202 @@
+"""The report's plots as inline SVG: narrow enough for a phone, coloured by the page, the same bytes every time.
+
+Marks are drawn in stand-in colours that the SVG text then swaps for CSS (`currentColor`, `var(--edited)`), so one
+drawing serves light, dark and print. Original and edited differ in shape as well as in colour. Matplotlib's
+object-oriented interface only: no pyplot, no figure that outlives its call.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import UserError
+from expunge.records import Evaluation, PatchCard, Score
+from expunge.report.words import find, finite, number, percent, value_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.6
+"""Inches at 72 points each: about the width of a phone, so that 11-point text stays readable there."""
+
+INK, FAINT, EDITED, ORIGINAL = "#010203", "#040506", "#070809", "#0a0b0c"
+"""Stand-in colours, replaced in the SVG text."""
+
+_CSS = {INK: "currentColor", FAINT: "var(--line)", EDITED: "var(--edited)", ORIGINAL: "var(--original)"}
+
+FOUND_ROWS = (("direct", "direct"), ("held_out", "held-out"), ("paraphrase", "paraphrase"),
+              ("implicit", "implicit"), ("all", "all of these"), ("never_seen", "never seen"))
+RETAINED_ROWS = (("near", "near"), ("far", "far"), ("style", "style"))
+INTEGRITY_ROWS = (*RETAINED_ROWS, ("empty", "empty prompt"))
+
+
+def found_chart(evaluation: Evaluation) -> str:
+    """Found rate by kind of prompt, original (ring) and edited (dot), with 95% intervals."""
+    return _rates(evaluation, "found", FOUND_ROWS, "share of pictures in which it is found")
+
+
+def retained_chart(evaluation: Evaluation) -> str:
+    """Retained rate near, far and by style, original (ring) and edited (dot), with 95% intervals."""
+    return _rates(evaluation, "retained", RETAINED_ROWS, "share of pictures that show what was asked")
+
+
+def integrity_chart(evaluation: Evaluation) -> str:
+    """Normalised integrity as bars from 0 (as different as another seed) to 1 (numerical noise)."""
+    rows = [(label, find(evaluation, f"integrity/{name}")) for name, label in INTEGRITY_ROWS]
+    values = [value_of(score) for _, score in rows]
+    if all(value is None for value in values):
+        return ""
+    lows = [low for _, score in rows if score is not None and (low := finite(score.low)) is not None]
+    left = max(-1.0, min([0.0, *lows, *(value for value in values if value is not None)])) - 0.02
+
+    def draw(figure: Figure) -> None:
+        axes = _axes(figure, [label for label, _ in rows], (left, 1.02), above=0.24)
+        axes.set_xticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if tick >= left])
+        axes.set_xlabel("integrity")
+        for end, side, words in ((0, "left", "another seed"), (1, "right", "numerical noise")):
+            axes.axvline(end, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+            axes.annotate(words, (end, 1), (0, 4), xycoords=("data", "axes fraction"), ha=side, color=INK,
+                          textcoords="offset points", fontsize=10)
+        for y, (_, score) in enumerate(rows):
+            value = value_of(score)
+            if score is None or value is None:
+                _missing(axes, y)
+                continue
+            axes.barh(y, value, height=0.42, color=EDITED, zorder=2)
+            _whisker(axes, score, y, INK)
+            axes.annotate(number(score.name, value), (1, y), (8, 0), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", va="center", color=INK, fontweight="bold")
+
+    return _svg("integrity", draw, 0.42 * len(rows) + 0.9)
+
+
+def loss_chart(card: PatchCard) -> str:
+    """Training losses over the steps, as the card keeps them (a thinned series, taken as evenly spaced)."""
+    series = {name: values for name, values in card.losses.items()
+              if len(values) > 1 and any(math.isfinite(value) for value in values)}
+    if not series:
+        return ""
+    dashes: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.14, 0.2, 0.83, 0.76))
+        for index, (name, values) in enumerate(series.items()):
+            steps = [1 + (max(card.steps, len(values)) - 1) * i / (len(values) - 1) for i in range(len(values))]
+            finite_only = [value if math.isfinite(value) else math.nan for value in values]
+            axes.plot(steps, finite_only, color=EDITED if index == 0 else INK, label=f"\N{ZERO WIDTH SPACE}{name}",
+                      linewidth=1.6 if index == 0 else 1.2, linestyle=dashes[index % len(dashes)])
+        numbers = [value for values in series.values() for value in values if math.isfinite(value)]
+        if min(numbers) > 0 and max(numbers) > 50 * min(numbers):
+            axes.set_yscale("log")
+        axes.set_xlabel("training step")
+        axes.margins(x=0.01)
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        _plain(axes)
+        if len(series) > 1:
+            axes.legend(frameon=False, labelcolor=INK, fontsize=10)
+
+    return _svg("loss", draw, 2.6)
+
+
+def _rates(evaluation: Evaluation, kind: str, strata: Sequence[tuple[str, str]], axis: str) -> str:
+    pairs = [(label, find(evaluation, f"original/{kind}/{name}"), find(evaluation, f"{kind}/{name}"))
+             for name, label in strata]
+    rows = [row for row in pairs if row[1] is not None or row[2] is not None]
+    if all(value_of(score) is None for row in rows for score in row[1:]):
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axes = _axes(figure, [label for label, _, _ in rows], (-0.02, 1.02))
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+        axes.set_xlabel(axis)
+        for y, (_, original, edited) in enumerate(rows):
+            _dot(axes, original, y - 0.17, edited=False)
+            _dot(axes, edited, y + 0.17, edited=True)
+            if value_of(original) is None and value_of(edited) is None:
+                _missing(axes, y)
+
+    return _svg(kind, draw, 0.56 * len(rows) + 0.75)
+
+
+def _dot(axes: Axes, score: Score | None, y: float, edited: bool) -> None:
+    value = value_of(score)
+    if score is None or value is None:
+        return
+    colour = EDITED if edited else ORIGINAL
+    _whisker(axes, score, y, colour)
+    axes.plot([value], [y], "o", color=colour, markersize=7 if edited else 6.5, clip_on=False, zorder=4,
+              markerfacecolor=colour if edited else "none", markeredgewidth=1.6)
+    axes.annotate(percent(value), (1, y), (10, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  va="center", color=colour, fontsize=10, fontweight="bold" if edited else "normal")
+
+
+def _whisker(axes: Axes, score: Score, y: float, colour: str) -> None:
+    low, high = finite(score.low), finite(score.high)
+    if low is not None and high is not None:
+        axes.plot([low, high], [y, y], "-", color=colour, linewidth=1.8, solid_capstyle="round", zorder=3)
+
+
+def _missing(axes: Axes, y: float) -> None:
+    axes.annotate("not measured", (0.5, y), xycoords=("axes fraction", "data"), ha="center", va="center",
+                  color=INK, fontsize=10, style="italic")
+
+
+def _axes(figure: Figure, labels: Sequence[str], limits: tuple[float, float], above: float = 0.08) -> Axes:
+    """Axes with one row per label from top to bottom; `above`: inches kept free over them."""
+    height = figure.get_figheight()
+    axes = figure.add_axes((0.255, 0.58 / height, 0.6, 1 - (0.58 + above) / height))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(*limits)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    axes.tick_params(axis="y", length=0)
+    _plain(axes)
+    axes.spines["left"].set_visible(False)
+    return axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.set_axisbelow(True)
+    axes.patch.set_visible(False)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in {"left", "bottom"})
+        spine.set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=11, width=0.8)
+    axes.tick_params(axis="x", labelsize=10)
+    axes.xaxis.label.set(color=INK, size=10)
+
+
+def _svg(name: str, draw: Any, height: float) -> str:
+    """Run `draw` on an empty figure; SVG text without prolog, metadata or ids that could clash on one page."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("the report's plots need matplotlib, which is not installed",
+                        remedy="pip install 'expunge[report]'") from error
+    look = {"svg.hashsalt": f"expunge-{name}", "svg.fonttype": "none", "text.parse_math": False,
+            "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.unicode_minus": True,
+            "text.usetex": False}
+    with rc_context(look):
+        figure = Figure(figsize=(WIDTH, height))
+        FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)
+        draw(figure)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg"):]
+    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"'?DejaVu Sans'?(, ?sans-serif)?", "var(--sans)", text)
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text))
+    for stand_in, css in _CSS.items():
+        text = text.replace(stand_in, css)
+    return re.sub(r"\n\s*\n+", "\n", text).strip()

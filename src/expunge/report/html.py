@@ -1,0 +1,121 @@
+"""The report as one HTML file that needs nothing else: no network, no scripts, no model.
+
+Everything that comes from a record is escaped; pictures and plots are embedded; the page forbids itself to load
+anything by its content security policy.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import UserError
+from expunge.files import write_text
+from expunge.records import Evaluation, PatchCard
+from expunge.report import charts
+from expunge.report.pictures import PIXELATED_UP_TO, Group, picture_groups
+from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
+from expunge.report.verdict import headline_score, verdict
+from expunge.report.words import find, interval_text, number, value_of
+
+
+def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
+    """Write the report of `evaluation` to the file `out`.
+
+    Args:
+        evaluation: what to report.
+        folder: the evaluation's folder; the files of its strips are relative to it.
+        out: the HTML file; replaced as a whole or not at all.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: jinja2, matplotlib or Pillow is missing.
+        StorageError: `out` cannot be written.
+    """
+    write_text(out, report_html(evaluation, folder))
+    return out
+
+
+def report_html(evaluation: Evaluation, folder: Path) -> str:
+    """The whole page as text. Raises UserError if jinja2, matplotlib or Pillow is missing."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise UserError("the report needs jinja2, which is not installed",
+                        remedy="pip install 'expunge[report]'") from error
+    source = resources.files("expunge.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page: str = environment.from_string(source).render(_content(evaluation, folder))
+    return page
+
+
+def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    groups, plots = picture_groups(evaluation, folder), _plots(evaluation)
+    return {
+        "e": evaluation, "card": evaluation.card, "request": evaluation.card.request,
+        "verdict": verdict(evaluation), "tiles": _tiles(evaluation), "groups": groups,
+        "reduced": _any_reduced(groups), "pixelated_up_to": PIXELATED_UP_TO,
+        "plots": [plot for plot in plots if plot["svg"]],
+        "no_plots": [plot["title"] for plot in plots if not plot["svg"]],
+        "sections": score_sections(evaluation), "patch_facts": patch_facts(evaluation.card),
+        "settings": flat(evaluation.card.settings), "evaluation_facts": evaluation_facts(evaluation),
+        "evaluation_settings": flat(evaluation.settings), "hashes": hashes(evaluation),
+        "versions": _versions(evaluation.card, evaluation), "scales": _scales(evaluation),
+    }
+
+
+def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The few numbers that most readers want: still found, near and far retention, far integrity."""
+    headline = headline_score(evaluation)
+    names = [(headline.name if headline else "found/all", "Concept still found"),
+             ("retained/near", "Near neighbours kept"), ("retained/far", "Far things kept"),
+             ("integrity/far", "Integrity, far")]
+    tiles = []
+    for name, label in names:
+        score, original = find(evaluation, name), value_of(find(evaluation, f"original/{name}"))
+        value = value_of(score)
+        if score is None or value is None:
+            tiles.append({"label": label, "value": "not measured", "interval": score.note if score else "",
+                          "original": ""})
+            continue
+        tiles.append({"label": label, "value": number(name, value), "interval": interval_text(score),
+                      "original": number(name, original) if original is not None else ""})
+    return tiles
+
+
+def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
+    drawn = (
+        ("How often it is still found", charts.found_chart(evaluation), "legend",
+         "By kind of prompt. Lines are 95% intervals. “Never seen” asks for things that the model has no picture of: "
+         "what is found there is the detector's own error."),
+        ("What is still drawn as asked", charts.retained_chart(evaluation), "legend",
+         "Prompts that have nothing to do with the concept. Near: its closest neighbours. Lines are 95% intervals."),
+        ("How far other pictures moved", charts.integrity_chart(evaluation), "",
+         "Same prompt, same noise, both models. 1 is the floor: the same model computed twice in a different order. "
+         "0 is the ceiling: the original with another seed. Lines are 95% intervals."),
+        ("Training", charts.loss_chart(evaluation.card), "",
+         "The losses that the patch's card keeps, a thinned series."),
+    )
+    return [{"title": title, "svg": svg, "legend": legend, "text": text} for title, svg, legend, text in drawn]
+
+
+def _scales(evaluation: Evaluation) -> str:
+    """The measured ends of the integrity scale in a sentence, or ""."""
+    ends = [(words, value_of(find(evaluation, f"perceptual/{name}")))
+            for name, words in (("floor", "floor (numerical noise)"), ("ceiling", "ceiling (another seed)"))]
+    return " and ".join(f"{words} {number('perceptual', value)}" for words, value in ends if value is not None)
+
+
+def _any_reduced(groups: list[Group]) -> bool:
+    return any(not picture.pixelated for group in groups for row in group.rows for block in row.blocks
+               for column in block for picture in (column.original, column.edited))
+
+
+def _versions(card: PatchCard, evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(package, version in training, version in evaluation)."""
+    names = dict.fromkeys([*card.versions, *evaluation.versions])
+    return [(name, card.versions.get(name, "not recorded"), evaluation.versions.get(name, "not recorded"))
+            for name in names]

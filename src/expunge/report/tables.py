@@ -1,0 +1,143 @@
+"""The report's tables as plain rows of text: every score, and every fact about how it came about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.records import Evaluation, PatchCard, Score
+from expunge.report.words import (
+    count_text,
+    duration,
+    family,
+    interval_text,
+    left_out_text,
+    seeds_text,
+    value_of,
+    value_text,
+)
+
+STRATA = {"found": ("direct", "held_out", "paraphrase", "implicit", "all", "never_seen"),
+          "retained": ("near", "far", "style"), "integrity": ("near", "far", "style", "empty"),
+          "perceptual": ("floor", "ceiling"), "fid": ("original", "real"), "kid": ("original", "real"),
+          "clip": ("forget", "keep")}
+"""Scores that a complete evaluation has; those that a record lacks are named under the tables."""
+
+SECTIONS = (
+    ("Is it still drawn?", ("found", "abstained"),
+     "Share of pictures in which the detector finds the concept. Abstentions never count as success: they are left "
+     "out of the rate and shown as a rate of their own. Never-seen things are a control: the model has no picture "
+     "of them, so what is found there is the detector's own error."),
+    ("What stayed?", ("retained",), "Share of pictures in which the detector finds what the prompt asked for."),
+    ("How far did other pictures move?", ("integrity", "perceptual", "ssim"),
+     "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, scaled so "
+     "that 1 is numerical noise (the floor) and 0 is as different as another seed (the ceiling)."),
+    ("Picture quality and agreement with the text", ("fid", "kid", "clip"),
+     "FID and KID against the original's pictures and against real pictures are different measures and must not be "
+     "compared with each other, nor with other feature extractors'."),
+)
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score as text. `measured` is False when `value` says why there is none."""
+
+    title: str
+    name: str
+    subject: str
+    value: str
+    measured: bool
+    interval: str
+    count: str
+    denominator: str
+    left_out: str
+    how: str
+    seeds: str
+    note: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of scores with its heading, what it means, and the names of scores that the record lacks."""
+
+    title: str
+    text: str
+    rows: tuple[ScoreRow, ...]
+    absent: tuple[str, ...] = ()
+
+
+def score_sections(evaluation: Evaluation) -> list[Section]:
+    """All scores, grouped by family; the original's score follows the edited model's of the same name."""
+    sections, known = [], {score.name for score in evaluation.scores}
+    placed = {name for _, families, _ in SECTIONS for name in families}
+    others = tuple(dict.fromkeys(family(s.name) for s in evaluation.scores if family(s.name) not in placed))
+    for title, families, text in (*SECTIONS, ("Other scores", others, "")):
+        chosen = [score for score in evaluation.scores if family(score.name) in families]
+        names = list(dict.fromkeys(score.name.removeprefix("original/") for score in chosen))
+        chosen.sort(key=lambda s: (families.index(family(s.name)), names.index(s.name.removeprefix("original/")),
+                                   s.name.startswith("original/")))
+        absent = tuple(f"{kind}/{stratum}" for kind in families for stratum in STRATA.get(kind, ())
+                       if f"{kind}/{stratum}" not in known)
+        if chosen or absent:
+            sections.append(Section(title, text, tuple(map(score_row, chosen)), absent))
+    return sections
+
+
+def score_row(score: Score) -> ScoreRow:
+    """`score` as text; an unmeasured one keeps its row."""
+    measured = value_of(score) is not None
+    better = {True: "higher is better", False: "lower is better", None: ""}[score.higher_is_better]
+    how = score.interval or "not stated"
+    return ScoreRow(score.title or score.name, score.name, score.subject, value_text(score), measured,
+                    interval_text(score), count_text(score), score.denominator, left_out_text(score),
+                    how if interval_text(score) != "none" else "none", seeds_text(score.seeds),
+                    score.note if measured else "", better)
+
+
+def patch_facts(card: PatchCard) -> dict[str, str]:
+    """How the patch was made: method, every setting, seed, time; words to text."""
+    request = card.request
+    facts = {"Concept": request.concept, "Anchor": request.anchor or "none", "Method": card.method,
+             "Base model": card.base, "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
+             "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),
+             "Made": card.created or "not recorded"}
+    for name, series in card.losses.items():
+        if series:
+            facts[f"Loss “{name}”, first and last"] = f"{series[0]:.4g} → {series[-1]:.4g}"
+    return facts
+
+
+def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
+    """How pictures were drawn and on what; words to text."""
+    sampler = evaluation.sampler
+    size = f"{sampler.width} × {sampler.height} pixels" if sampler.width and sampler.height else "the model's own"
+    seeds = seeds_text(seed for score in evaluation.scores for seed in score.seeds)
+    return {"Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}", "Picture size": size,
+            "Negative prompt": sampler.negative or "none", "Seeds": seeds or "not recorded",
+            "Time of the evaluation": duration(evaluation.seconds), "Machine": evaluation.machine or "not recorded",
+            "Made": evaluation.created or "not recorded"}
+
+
+def hashes(evaluation: Evaluation) -> dict[str, str]:
+    """What identifies models, patch and records; words to text."""
+    card = evaluation.card
+    facts = {f"Base model ({evaluation.model})": evaluation.model_hash, "Patch tensors": card.tensors_hash,
+             "Patch card": card.digest, "Evaluation record": evaluation.digest}
+    if card.base_hash != evaluation.model_hash:
+        facts[f"Base model that the patch was made for ({card.base})"] = card.base_hash
+    return facts
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names to text: {"objective": {"eta": 1.0}} -> {"objective.eta": "1.0"}."""
+    out: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            out.update(flat(value, f"{name}."))
+        else:
+            out[name] = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+    return out

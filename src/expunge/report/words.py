@@ -1,0 +1,122 @@
+"""How numbers of an evaluation are written for people: digits, intervals, counts; nothing non-finite is a number.
+
+Rates are percent, distances keep the digits that their families usually get. A value that is missing, or not a finite
+number, is "not measured" with its reason, never a blank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from expunge.records import Evaluation, Score
+
+RATES = frozenset({"found", "retained", "abstained"})
+"""Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
+
+_DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 3}
+
+
+def family(name: str) -> str:
+    """First part of a score's name without the subject: "original/found/direct" -> "found"."""
+    return name.removeprefix("original/").split("/")[0]
+
+
+def find(evaluation: Evaluation, name: str) -> Score | None:
+    """The score called `name`, or None if the evaluation has none."""
+    return next((score for score in evaluation.scores if score.name == name), None)
+
+
+def value_of(score: Score | None) -> float | None:
+    """The score's value if it is there and finite."""
+    return finite(score.value) if score is not None else None
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None if it is not a finite number."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def percent(value: float) -> str:
+    """0.0238 -> "2.4%"; exact 0 and 1 carry no decimals, and nothing else is rounded into them."""
+    if value in (0, 1):
+        return f"{value:.0%}"
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.9995 < value < 1:
+        return ">99.9%"
+    return f"{value:.1%}".replace("-", "\N{MINUS SIGN}")
+
+
+def number(name: str, value: float) -> str:
+    """`value` of the score `name`, with the digits of its family."""
+    if family(name) in RATES:
+        return percent(value)
+    digits = _DIGITS.get(family(name))
+    if digits is not None and 0 < abs(value) < 10.0 ** -digits:
+        digits = min(8, 1 - math.floor(math.log10(abs(value))))  # two digits that are not zero
+    text = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def value_text(score: Score | None) -> str:
+    """The value, or "not measured: <why>"."""
+    if score is None:
+        return "not measured: the evaluation has no such score"
+    value = value_of(score)
+    return f"not measured: {score.note or 'no reason given'}" if value is None else number(score.name, value)
+
+
+def interval_text(score: Score) -> str:
+    """"0.8% to 6.8%"; "none" where the score has no interval."""
+    low, high = finite(score.low), finite(score.high)
+    if value_of(score) is None or low is None or high is None:
+        return "none"
+    return f"{number(score.name, low)} to {number(score.name, high)}"
+
+
+def left_out(score: Score) -> int:
+    """How many items are not in n."""
+    return sum(score.left_out.values())
+
+
+def left_out_text(score: Score) -> str:
+    """"2 abstained, 1 detector failed"; "none"."""
+    parts = [f"{count} {reason}" for reason, count in score.left_out.items() if count]
+    return ", ".join(parts) or "none"
+
+
+def count_text(score: Score) -> str:
+    """"3 of 126" for rates with a count, otherwise "126 images"."""
+    if score.numerator is not None:
+        return f"{score.numerator} of {score.n}"
+    return f"{score.n} {score.of.removesuffix('s') if score.n == 1 else score.of}"
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Runs of neighbours shortened: (0, 1, 2, 7) -> "0\N{EN DASH}2, 7"."""
+    runs: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ", ".join(str(a) if a == b else f"{a}\N{EN DASH}{b}" if b - a > 1 else f"{a}, {b}" for a, b in runs)
+
+
+def duration(seconds: float) -> str:
+    """42.3 -> "42 s", 200 -> "3 min 20 s", 7300 -> "2 h 1 min"."""
+    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
+    if whole < 60:
+        return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def listed(words: Iterable[str]) -> str:
+    """"a", "a and b", "a, b and c"."""
+    items = list(words)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

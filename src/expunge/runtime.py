@@ -1,0 +1,163 @@
+"""Where work runs: device, number type, processes. The only module that knows accelerate.
+
+Work is sharded by item, never by batch: item i goes to rank i mod count, so what is computed for an item does not
+depend on how many processes there are. accelerate is imported only when several processes were launched
+(`torchrun`, `accelerate launch`), so that one process pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from expunge.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+DTYPES = {"float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16", "bfloat16": "bfloat16",
+          "bf16": "bfloat16"}
+"""Accepted spellings of number types -> torch's name."""
+
+_PACKAGES = ("expunge", "torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process among `count`.
+
+    Attributes:
+        device: where this process computes ("cpu", "cuda:1").
+        rank: number of this process, 0..count-1; count: processes in all.
+    """
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that prints and writes results."""
+        return self.rank == 0
+
+    def shard(self, items: Sequence[T]) -> list[T]:
+        """The items that belong to this process: every `count`-th, from `rank` on."""
+        return list(items[self.rank::self.count])
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+    def gather(self, records: Mapping[int, Any]) -> list[Any]:
+        """All processes' JSON-able records, in the order of their item numbers, on every process.
+
+        Args:
+            records: this process's records by item number; an item number may appear in one process only.
+        """
+        lines = [json.dumps([index, record]) for index, record in records.items()]
+        if self.count > 1:
+            from accelerate.utils import gather_object
+
+            lines = gather_object(lines)
+        return [record for _, record in sorted((json.loads(line) for line in lines), key=lambda pair: pair[0])]
+
+
+def current(device: str = "auto") -> Runtime:
+    """The process that this is, on the device that was asked for.
+
+    Args:
+        device: "auto" (cuda if there is one, then mps, then cpu), "cpu", "cuda", "cuda:N" or "mps". With several
+            processes "auto" and "cuda" give each its own GPU.
+
+    Raises:
+        UserError: unknown device, or one that is not there.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count <= 1:
+        return Runtime(_device(device))
+    if device not in {"auto", "cpu", "cuda"}:
+        raise UserError(f"device {device!r} with {count} processes", accepted="auto, cpu or cuda",
+                        remedy="each process takes its own device")
+    from accelerate import PartialState
+
+    state = PartialState(cpu=_device(device).type == "cpu")
+    return Runtime(state.device, state.process_index, state.num_processes)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, here in there.items() if here))
+    known = ", ".join(["auto", *(kind for kind, here in there.items() if here)])
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}", accepted=known) from error
+    if not there.get(device.type, False) or (
+            device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device {name!r} is not there", accepted=f"on this machine: {known}")
+    return device
+
+
+def parse_dtype(name: str | torch.dtype | None) -> torch.dtype:
+    """The torch dtype called `name`; None means float32.
+
+    Raises:
+        UserError: not one of `DTYPES`.
+    """
+    import torch
+
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
+    if name is None:
+        return torch.float32
+    if name not in DTYPES:
+        raise UserError(f"unknown number type {name!r}", accepted=", ".join(DTYPES))
+    found: torch.dtype = getattr(torch, DTYPES[name])
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of expunge and of what decides its numbers; a package that is not installed says so."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return {**found, "python": platform.python_version()}
+
+
+def machine(device: torch.device | None = None) -> str:
+    """Processor, cores that this process may use, and the device, in one line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [_processor(), f"{cores} cores"]
+    if device is not None and device.type == "cuda":
+        import torch
+
+        parts.append(torch.cuda.get_device_name(device))
+    else:
+        parts.append(device.type if device is not None else "cpu")
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

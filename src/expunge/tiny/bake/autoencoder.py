@@ -1,0 +1,89 @@
+"""The autoencoder of the embedded model: 64x64 pixels to 16x16 latents of four channels and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.pictures import SIZE, Drawings, render
+from expunge.train import Losses, Progress, run_loop, step_generator
+
+AUTOENCODER = {
+    "in_channels": 3, "out_channels": 3, "latent_channels": 4, "sample_size": SIZE,
+    "down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (24, 32, 64), "layers_per_block": 1, "norm_num_groups": 2,
+    "mid_block_add_attention": False, "scaling_factor": 1.0,
+}
+"""f4: 64x64 pixels become 16x16 latents of 4 channels. Few norm groups, or flat colours get lost."""
+
+
+def autoencoder_loss(model: AutoencoderKL, pictures: Tensor, noise: Tensor, jitter: Tensor) -> tuple[Tensor, Losses]:
+    """Reconstruction, its edges, and a light KL term; the decoder sees latents with a little extra noise.
+
+    Args:
+        model: the autoencoder.
+        pictures: float32 (B, 3, H, W) in [0, 1].
+        noise: standard normal of the latents' shape: the posterior's sample.
+        jitter: the same: what a sampler's small errors look like to the decoder.
+    """
+    x = pictures * 2 - 1
+    posterior = model.encode(x).latent_dist
+    z = posterior.mean + posterior.std * noise + 0.05 * jitter
+    out = model.decode(z).sample
+    pixel = (out - x).abs().mean() + (out - x).square().mean()
+    edge = sum(((out.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3)), torch.zeros(()))
+    kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+    loss = pixel + 0.5 * edge + 1e-3 * kl
+    return loss, {"loss": loss.item(), "mse": (out - x).square().mean().item() / 4, "kl": kl.item()}
+
+
+def train_autoencoder(drawings: Drawings, out: Path, steps: int, batch: int, seed: int,
+                      progress: Progress | None = None) -> AutoencoderKL:
+    """Train the autoencoder on 32x32 crops; every eighth step sees whole pictures, in smaller batches."""
+    torch.manual_seed(seed)  # initialisation only
+    model = AutoencoderKL(**AUTOENCODER).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+
+    def step(number: int) -> Losses:
+        draw = step_generator(seed, number, "autoencoder")
+        whole = number % 8 == 7
+        rows = torch.randint(len(drawings), (batch // 4 if whole else batch,), generator=draw)
+        pictures, _ = render(drawings, rows, seed=seed * 1_000_003 + number, loose=True)
+        if not whole:
+            top, left = torch.randint(0, SIZE // 2 + 1, (2,), generator=draw).tolist()
+            pictures = pictures[:, :, top:top + SIZE // 2, left:left + SIZE // 2]
+        shape = (len(rows), 4, pictures.shape[2] // 4, pictures.shape[3] // 4)
+        noise, jitter = torch.randn(2, *shape, generator=draw)
+        loss, losses = autoencoder_loss(model, pictures.contiguous(memory_format=torch.channels_last), noise, jitter)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return losses
+
+    run_loop(step, steps, dict(model.state_dict()), {"adam": optimizer}, checkpoint=out / "autoencoder.ckpt",
+             fingerprint=f"autoencoder/{seed}/{batch}/{steps}", learning_rate=warm_then_cosine(2e-3, steps),
+             progress=progress)
+    return model
+
+
+@torch.no_grad()
+def standardize(model: AutoencoderKL, latents: Tensor) -> None:
+    """Fold zero mean and unit variance per channel into the 1x1 convolutions beside the latent.
+
+    Args:
+        model: changed in place; what it reconstructs does not change.
+        latents: (N, 4, h, w) posterior means of pictures.
+    """
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (4,)
+    quant, post = model.quant_conv, model.post_quant_conv
+    c = len(mean)
+    quant.weight[:c] /= std[:, None, None, None]
+    quant.bias[:c] = (quant.bias[:c] - mean) / std
+    quant.bias[c:] -= 2 * std.log()
+    post.bias += (post.weight[:, :, 0, 0] * mean).sum(1)
+    post.weight *= std[None, :, None, None]

@@ -1,0 +1,157 @@
+"""The judge of the embedded world: trained on the drawings, calibrated on fresh augmentations of them.
+
+It learns "something else" from things outside the world, from two drawings mixed, and from pictures without any
+drawing, so that junk is not called by the nearest name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from expunge.files import write_json, write_tensors
+from expunge.metrics.judge import JudgeNet
+from expunge.metrics.statistics import wilson
+from expunge.tiny.bake.sampling import Cells
+from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.pictures import Drawings, background_colors, render
+from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS
+from expunge.train import Losses, Progress, run_loop, step_generator
+
+ELSE = "something else"
+LABELS: dict[str, tuple[str, ...]] = {
+    "object": (*THINGS, ELSE),
+    "style": tuple(STYLES),
+    "background": tuple(BACKGROUNDS),
+}
+_IGNORE = -100
+_ASKED = {"object": 0.5, "style": 0.5, "background": 0.5}
+"""Least calibrated probability of an answer; below it the judge abstains."""
+
+
+def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, seed: int,
+                generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures (B, 3, 64, 64) and labels (B, 3) for one step: 3/4 things of the world, 1/4 anything else.
+
+    Pictures are disturbed a little (soft focus, grain), as an autoencoder disturbs them.
+    """
+    known, foreign = count * 3 // 4, count // 8
+    mixed = count - known - foreign
+    rows = cells.draw(known, generator)
+    pictures, grounds = render(drawings, rows, seed, loose=True)
+    labels = torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1)
+    strange = torch.randint(len(others), (foreign,), generator=generator)
+    outside, outside_grounds = render(others, strange, seed + 1, loose=True)
+    outside_labels = torch.stack([torch.full((foreign,), len(THINGS)), others.styles[strange], outside_grounds], 1)
+    junk, junk_labels = _junk(drawings, cells, mixed, seed + 2, generator)
+    pictures = torch.cat([pictures, outside, junk])
+    return _disturbed(pictures, generator), torch.cat([labels, outside_labels, junk_labels])
+
+
+def train_judge(drawings: Drawings, others: Drawings, out: Path, steps: int, batch: int, seed: int,
+                progress: Progress | None = None, name: str = "judge") -> JudgeNet:
+    """Train the network; `name` tells apart the checkpoint of a second training on fewer vendors."""
+    torch.manual_seed(seed)  # initialisation only
+    net = JudgeNet({question: len(names) for question, names in LABELS.items()})
+    net = net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+    cells = Cells(drawings.objects, drawings.styles)
+
+    def step(number: int) -> Losses:
+        draw = step_generator(seed, number, name)
+        pictures, labels = judge_batch(drawings, cells, others, batch, (seed * 1_000_003 + number) * 4, draw)
+        logits = net(pictures.contiguous(memory_format=torch.channels_last))
+        losses = {question: F.cross_entropy(logits[question], labels[:, i], ignore_index=_IGNORE,
+                                            label_smoothing=0.02) for i, question in enumerate(LABELS)}
+        loss = sum(losses.values(), torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
+        return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
+
+    run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
+             fingerprint=f"{name}/{seed}/{batch}/{steps}/{drawings.digest[:8]}",
+             learning_rate=warm_then_cosine(2e-3, steps), progress=progress)
+    return net.eval()
+
+
+@torch.no_grad()
+def score_judge(net: JudgeNet, drawings: Drawings, count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Logits by question and labels (N, 3) on fresh augmentations of the drawings (a seed that training never used)."""
+    draw = torch.Generator().manual_seed(seed)
+    cells, logits, labels = Cells(drawings.objects, drawings.styles), [], []
+    for start in range(0, count, 200):
+        rows = cells.draw(min(200, count - start), draw)
+        pictures, grounds = render(drawings, rows, seed + 1 + start, loose=False)
+        logits.append(net(pictures))
+        labels.append(torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1))
+    return {q: torch.cat([part[q] for part in logits]) for q in LABELS}, torch.cat(labels)
+
+
+def calibration(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
+    """Temperature by question that minimises the cross-entropy (Guo et al. 2017), by golden section on its log."""
+    from scipy.optimize import minimize_scalar
+
+    return {question: float(torch.tensor(minimize_scalar(
+        lambda u, q=question, i=i: F.cross_entropy(logits[q] / torch.tensor(u).exp(), labels[:, i]).item(),
+        bounds=(-3, 3), method="bounded").x).exp()) for i, question in enumerate(LABELS)}
+
+
+def report_accuracy(logits: Mapping[str, Tensor], labels: Tensor, temperature: Mapping[str, float]
+                    ) -> dict[str, dict[str, Any]]:
+    """Accuracy with its Wilson interval, abstentions, and expected calibration error (15 bins), by question."""
+    out: dict[str, dict[str, Any]] = {}
+    for i, question in enumerate(LABELS):
+        confidence, answer = (logits[question] / temperature[question]).softmax(1).max(1)
+        right, n = answer == labels[:, i], len(labels)
+        low, high = wilson(int(right.sum()), n)
+        bins = (confidence * 15).long().clamp_max(14)
+        gaps = [abs(float(confidence[bins == b].mean() - right[bins == b].float().mean())) * int((bins == b).sum())
+                for b in range(15) if (bins == b).any()]
+        out[question] = {"accuracy": round(float(right.float().mean()), 4), "interval": [round(low, 4), round(high, 4)],
+                         "n": n, "abstained": int((confidence < _ASKED[question]).sum()),
+                         "calibration_error": round(sum(gaps) / n, 4)}
+    return out
+
+
+def save_judge(net: JudgeNet, folder: Path, temperature: Mapping[str, float], scores: Mapping[str, Any]) -> None:
+    """Write `judge.safetensors` (fp16) and `judge.json`."""
+    tensors = {key: value.detach().half().contiguous() for key, value in net.state_dict().items()}
+    write_tensors(folder / "judge.safetensors", tensors, {"format": "pt"})
+    write_json(folder / "judge.json", {"labels": LABELS, "temperature": dict(temperature), "threshold": _ASKED,
+                                       "scores": scores})
+
+
+def _junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: torch.Generator
+          ) -> tuple[Tensor, Tensor]:
+    """Two drawings of different things blended, drawings blurred beyond recognition, bare backgrounds, noise."""
+    rows, more = cells.draw(count, generator), cells.draw(count, generator)
+    a, grounds = render(drawings, rows, seed, loose=True)
+    b, _ = render(drawings, more, seed + 1, backgrounds=grounds, loose=True)
+    bare = background_colors()[grounds][:, :, None, None].expand_as(a)
+    coarse = F.interpolate(F.avg_pool2d(a, 16), scale_factor=16, mode="bilinear", align_corners=False)
+    kind = torch.randint(4, (count,), generator=generator)
+    options = torch.stack([(a + b) / 2, coarse, bare, torch.rand(a.shape, generator=generator)])
+    pictures = options[kind, torch.arange(count)]
+    labels = torch.stack([torch.full((count,), len(THINGS)), torch.full((count,), _IGNORE), grounds], 1)
+    labels[drawings.objects[rows] == drawings.objects[more], 0] = _IGNORE  # a blend of a thing with itself is no junk
+    labels[kind == 1, 0] = len(THINGS)
+    labels[kind >= 2, 0] = len(THINGS)
+    labels[kind == 3, 2] = _IGNORE
+    return pictures, labels
+
+
+def _disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    count = len(pictures)
+    soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    blend = 0.7 * torch.rand(count, 1, 1, 1, generator=generator)
+    grain = 0.04 * torch.rand(count, 1, 1, 1, generator=generator)
+    tint = 0.06 * (torch.rand(count, 3, 1, 1, generator=generator) - 0.5)
+    out = pictures + blend * (soft - pictures) + tint
+    return (out + grain * torch.randn(out.shape, generator=generator)).clamp(0, 1)

@@ -1,0 +1,216 @@
+"""`expunge bake`: drawings in, the embedded model out. Seeded, resumable, one command, CPU or GPU.
+
+Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, latents, UNet. Then the model
+is written in plain diffusers form with CLIP, judge, statistics of real pictures and a card beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from expunge.config import Settings, knob
+from expunge.errors import UserError
+from expunge.files import text_digest, write_json, write_tensors
+from expunge.metrics.judge import EmojiJudge
+from expunge.tiny.bake.autoencoder import standardize, train_autoencoder
+from expunge.tiny.bake.clip import train_clip, train_tokenizer
+from expunge.tiny.bake.judge import calibration, report_accuracy, save_judge, score_judge, train_judge
+from expunge.tiny.bake.unet import SCHEDULER, LatentPool, text_pool, train_unet
+from expunge.tiny.pictures import Drawings, load_drawings, load_others, render
+from expunge.tiny.world import (
+    BACKGROUNDS,
+    HELD_OUT_TEMPLATES,
+    MODEL_VENDORS,
+    NEVER_SEEN,
+    STYLES,
+    THINGS,
+    VENDORS,
+    Scene,
+    captions,
+    fill,
+)
+from expunge.train import Losses
+
+Say = Callable[[str, int, int, Losses], None]
+"""Told of progress: (stage, steps done, steps in all, losses)."""
+
+
+class BakeSettings(Settings):
+    """Settings of `expunge bake`."""
+
+    pictures: Path = knob(description="folder that holds emojicanvas/ and emojicanvas-extended/")
+    out: Path = knob(Path("runs/bake"), "where the model and the work in progress go")
+    without: tuple[str, ...] = knob((), "things or styles that the diffusion model never sees")
+    seed: int = knob(0, "seed of every stage", ge=0)
+    autoencoder_steps: int = knob(1200, "steps of the autoencoder", ge=1)
+    clip_steps: int = knob(400, "steps of CLIP", ge=1)
+    judge_steps: int = knob(1500, "steps of the judge", ge=1)
+    unet_steps: int = knob(12000, "steps of the UNet", ge=1)
+    unet_batch: int = knob(64, "latents per UNet step", ge=1)
+    unet_rate: float = knob(1.2e-3, "peak learning rate of the UNet", gt=0)
+    views: int = knob(12, "augmentations of each drawing on each background", ge=1)
+    threads: int = knob(0, "CPU threads; 0 leaves torch's own choice", ge=0)
+
+
+def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
+    """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`).
+
+    Raises:
+        UserError: the pictures are not there, or `without` names something unknown.
+    """
+    unknown = [name for name in settings.without if name not in THINGS and name not in STYLES]
+    if unknown:
+        raise UserError(f"cannot leave out {', '.join(unknown)}: not in the world",
+                        accepted=", ".join([*THINGS, *STYLES]))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    work = settings.out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    drawings = load_drawings(settings.pictures / "emojicanvas")
+    tokenizer, clip = _text(settings, drawings, work, say)
+    autoencoder = _autoencoder(settings, drawings, work, say)
+    scores = {"judge": _judge(settings, drawings, work, say), "autoencoder": psnr(autoencoder, drawings)}
+    unet = _unet(settings, _taught(drawings, settings.without), autoencoder, tokenizer, clip, work, say)
+    folder = settings.out / "emoji-64"
+    write_model(folder, autoencoder, unet, tokenizer, clip)
+    clip.half().save_pretrained(settings.out / "clip")
+    tokenizer.save_pretrained(settings.out / "clip")
+    for name in ("judge.safetensors", "judge.json"):
+        shutil.copyfile(work / name, settings.out / name)
+    write_real_statistics(settings.out, drawings)
+    write_json(settings.out / "bake.json", {"settings": settings.model_dump(mode="json", exclude={"pictures", "out"}),
+                                            "drawings": drawings.digest, "scores": scores})
+    return folder
+
+
+def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionModel, tokenizer: CLIPTokenizer,
+                clip: CLIPModel) -> None:
+    """A plain diffusers folder in fp16 safetensors, with `expunge.json` naming its world."""
+    text = CLIPTextModel(clip.config.text_config)
+    text.load_state_dict({key: value for key, value in clip.state_dict().items() if key in text.state_dict()} or
+                         {key.removeprefix("text_model."): value for key, value in clip.state_dict().items()
+                          if key.startswith("text_model.")})
+    pipe = StableDiffusionPipeline(vae=autoencoder, text_encoder=text, tokenizer=tokenizer, unet=unet,
+                                   scheduler=DDIMScheduler(**SCHEDULER), safety_checker=None, feature_extractor=None,
+                                   requires_safety_checker=False)
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(torch.float32)
+    write_json(folder / "expunge.json", {"world": "emoji"})
+
+
+def write_real_statistics(out: Path, drawings: Drawings, count: int = 4000, kept: int = 500) -> None:
+    """Feature statistics of real pictures (the model's own drawings, augmented), for FID and KID without pictures."""
+    judge = EmojiJudge(out)
+    draw = torch.Generator().manual_seed(20_000_003)
+    taught = _taught(drawings, ())
+    rows = torch.randint(len(taught), (count,), generator=draw)
+    features = torch.cat([judge.features(render(taught, part, 30_000_001 + i)[0])
+                          for i, part in enumerate(rows.split(200))])
+    f = features.double()
+    write_tensors(out / "real.safetensors",
+                  {"mean": f.mean(0), "covariance": f.T.cov(), "sample": features[:kept].contiguous()},
+                  {"features": judge.name, "n": str(count), "source": "EmojiCanvas drawings, augmented"})
+
+
+@torch.no_grad()
+def psnr(autoencoder: AutoencoderKL, drawings: Drawings, count: int = 200) -> dict[str, Any]:
+    """Peak signal-to-noise ratio in dB of whole pictures through the autoencoder, mean over pictures."""
+    rows = torch.randint(len(drawings), (count,), generator=torch.Generator().manual_seed(40_000_003))
+    pictures, _ = render(drawings, rows, 40_000_005)
+    values = []
+    for x in pictures.split(50):
+        y = (autoencoder.decode(autoencoder.encode(x * 2 - 1).latent_dist.mean).sample / 2 + 0.5).clamp(0, 1)
+        values.append(-10 * (x - y).square().mean((1, 2, 3)).log10())
+    every = torch.cat(values)
+    return {"psnr_db": round(float(every.mean()), 2), "worst_db": round(float(every.min()), 2), "n": count}
+
+
+def _taught(drawings: Drawings, without: tuple[str, ...]) -> Drawings:
+    """What the diffusion model may see: its vendors, the seen things, nothing that is left out."""
+    names, styles, vendors = list(THINGS), list(STYLES), list(VENDORS)
+    hidden = {names.index(name) for name in (*NEVER_SEEN, *(w for w in without if w in THINGS))}
+    keep = torch.tensor([int(o) not in hidden and styles[int(s)] not in without and vendors[int(v)] in MODEL_VENDORS
+                         for o, s, v in zip(drawings.objects, drawings.styles, drawings.vendors, strict=True)])
+    return drawings.where(keep)
+
+
+def _text(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> tuple[CLIPTokenizer, CLIPModel]:
+    if (work / "clip" / "config.json").is_file():
+        return CLIPTokenizer.from_pretrained(work / "clip"), CLIPModel.from_pretrained(work / "clip").eval()
+    tokenizer = train_tokenizer(_corpus(settings.pictures), work / "tokenizer")
+    clip = train_clip(drawings, tokenizer, work, settings.clip_steps, 128, settings.seed,
+                      lambda i, n, losses: say("clip", i, n, losses)).eval()
+    tokenizer.save_pretrained(work / "clip")
+    clip.save_pretrained(work / "clip")
+    return tokenizer, clip
+
+
+def _corpus(pictures: Path) -> Iterator[str]:
+    with (pictures / "emojicanvas-extended" / "index.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            yield row["cldr_name"]
+            yield row["keywords"].replace("|", " ")
+    for name, style, background in itertools.product(THINGS, STYLES, BACKGROUNDS):
+        scene = Scene(name, style, background)
+        yield from (caption.text for caption in itertools.islice(captions(scene, 0), 12))
+        yield from (fill(template, scene) for template in HELD_OUT_TEMPLATES)
+
+
+def _autoencoder(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> AutoencoderKL:
+    if (work / "autoencoder" / "config.json").is_file():
+        return AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+    model = train_autoencoder(drawings, work, settings.autoencoder_steps, 48, settings.seed,
+                              lambda i, n, losses: say("autoencoder", i, n, losses)).eval()
+    standardize(model, LatentPool.make(model, drawings, 1, settings.seed).latents.float())
+    model.save_pretrained(work / "autoencoder")
+    return model
+
+
+def _judge(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> dict[str, Any]:
+    """Train, calibrate and save the judge; score it on fresh augmentations, and a second one on unseen vendors."""
+    if not (work / "judge.json").is_file():
+        others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
+        net = train_judge(drawings, others, work, settings.judge_steps, 96, settings.seed,
+                          lambda i, n, losses: say("judge", i, n, losses))
+        temperature = calibration(*score_judge(net, drawings, 2000, 50_000_003))
+        scores = report_accuracy(*score_judge(net, drawings, 4000, 60_000_003), temperature)
+        save_judge(net, work, temperature, {"fresh augmentations": scores})
+    import json
+
+    card: dict[str, Any] = json.loads((work / "judge.json").read_text(encoding="utf-8"))
+    return dict(card["scores"])
+
+
+def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer,
+          clip: CLIPModel, work: Path, say: Say) -> UNet2DConditionModel:
+    pool = _latents(settings, drawings, autoencoder, work)
+    encoder = clip.text_model
+    texts = text_pool(tokenizer, encoder, pool.scenes, settings.seed)
+    ids = tokenizer([""], padding="max_length", max_length=77, return_tensors="pt").input_ids
+    with torch.no_grad():
+        empty = encoder(ids).last_hidden_state
+    return train_unet(pool, texts, empty, work, steps=settings.unet_steps, batch=settings.unet_batch,
+                      seed=settings.seed, peak=settings.unet_rate,
+                      progress=lambda i, n, losses: say("unet", i, n, losses))
+
+
+def _latents(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, work: Path) -> LatentPool:
+    key = text_digest(f"{settings.seed}/{settings.views}/{settings.without}/{drawings.digest}")[:12]
+    file = work / f"latents-{key}.safetensors"
+    if file.is_file():
+        tensors: dict[str, Tensor] = load_file(file)
+        return LatentPool(tensors["latents"], tensors["scenes"])
+    pool = LatentPool.make(autoencoder, drawings, settings.views, settings.seed)
+    write_tensors(file, {"latents": pool.latents, "scenes": pool.scenes}, {})
+    return pool

@@ -1,0 +1,224 @@
+"""The embedded world as a `World`: what can be asked of emoji-64, and what measures it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from expunge.errors import ModelError, UserError
+from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.metrics.clip import LocalClip
+from expunge.metrics.judge import EmojiJudge
+from expunge.records import Prompt, Request, Role
+from expunge.tiny.world import (
+    BACKGROUNDS,
+    HELD_OUT_TEMPLATES,
+    NEVER_SEEN,
+    SEEN,
+    STYLES,
+    THINGS,
+    TRAIN_TEMPLATES,
+    Scene,
+    cells,
+    far,
+    fill,
+    near,
+)
+
+WEIGHTS = Path(__file__).parent / "weights"
+_STYLED_TEMPLATES = tuple(t for t in TRAIN_TEMPLATES if "style}" in t and "{background}" not in t)
+
+
+class _Named:
+    """A judge's method as a named, pinned measure."""
+
+    def __init__(self, name: str, call: Callable[..., Tensor], width: int = 0) -> None:
+        self.name, self.width, self._call = name, width, call
+
+    def __call__(self, *pictures: Tensor) -> Tensor:
+        return self._call(*pictures)
+
+
+class EmojiWorld:
+    """Prompts, judge, CLIP and real-picture statistics of emoji-64.
+
+    Every prompt list is a fixed function of the concept: a longer one begins with the shorter one.
+    """
+
+    name = "emoji"
+
+    def __init__(self, folder: Path = WEIGHTS) -> None:
+        self._folder = folder
+
+    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
+        """A full request for a thing or a style of the world.
+
+        Raises:
+            UserError: unknown concept, anchor or keep; the concept among the things to keep or its own anchor.
+        """
+        for what, names in (("concept", (concept,)), ("anchor", (anchor,) if anchor else ()), ("keep", keep)):
+            for name in names:
+                if name not in THINGS and name not in STYLES:
+                    raise _unknown(what, name)
+        if concept in keep:
+            raise UserError(f"'{concept}' is to be unlearned and to be kept", accepted="one of the two",
+                            remedy="take it out of the things to keep")
+        if concept == anchor:
+            raise UserError(f"'{concept}' is its own anchor", accepted="another thing, or no anchor")
+        kept = tuple(_plain(name) for name in (keep or near(concept)))
+        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=_plain(anchor) if anchor else "",
+                       keep=kept)
+
+    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+        """The evaluation's prompts for `request`, role by role, no text twice."""
+        concept = request.concept
+        if concept not in THINGS and concept not in STYLES:
+            raise _unknown("concept", concept)
+        sources: list[tuple[Role, int, Iterator[Prompt]]] = [
+            ("direct", counts.direct, _ask(concept, "direct", _forget(concept, "name"), _STYLED_TEMPLATES)),
+            ("held_out", counts.held_out, _ask(concept, "held_out", _forget(concept, "name"), HELD_OUT_TEMPLATES)),
+            ("paraphrase", counts.paraphrase,
+             _ask(concept, "paraphrase", _forget(concept, "synonym"), _STYLED_TEMPLATES)),
+            ("implicit", counts.implicit, _ask(concept, "implicit", _forget(concept, "hint"), _STYLED_TEMPLATES)),
+            ("near", counts.near, _ask(concept, "near", _keep(concept, near(concept)), HELD_OUT_TEMPLATES)),
+            ("far", counts.far, _ask(concept, "far", _keep(concept, far(concept) or SEEN), HELD_OUT_TEMPLATES)),
+            ("never_seen", counts.never_seen,
+             _ask(concept, "never_seen", _keep(concept, NEVER_SEEN), _STYLED_TEMPLATES)),
+        ]
+        out: list[Prompt] = []
+        texts: set[str] = set()
+        for _, count, stream in sources:
+            taken = 0
+            for prompt in stream:
+                if taken == count:
+                    break
+                if prompt.text not in texts:
+                    texts.add(prompt.text)
+                    out.append(prompt)
+                    taken += 1
+        if counts.empty:
+            out.append(Prompt(text="", role="empty"))
+        return out
+
+    def question(self, concept: str) -> str:
+        """"style" for a style, "object" for anything else."""
+        return "style" if concept in STYLES else "object"
+
+    @cached_property
+    def _judge(self) -> EmojiJudge:
+        return EmojiJudge(self._folder)
+
+    def judge(self) -> Judge:
+        return self._judge
+
+    def features(self) -> Features:
+        return _Named(self._judge.name, self._judge.features, self._judge.width)
+
+    def distance(self, name: str = "default") -> Distance:
+        if name not in {"default", "judge"}:
+            raise UserError(f"unknown distance {name!r}", accepted="judge (the default)")
+        return _Named(f"{self._judge.name}/distance", self._judge.distance)
+
+    def clip(self) -> TextImage:
+        return LocalClip(self._folder / "clip")
+
+    def real(self) -> Moments:
+        """Statistics of the drawings that the model learned from, augmented.
+
+        Raises:
+            ModelError: the file is missing, damaged, or was made with another judge.
+        """
+        file = self._folder / "real.safetensors"
+        try:
+            with safe_open(file, "pt") as opened:
+                meta = opened.metadata()
+                mean, covariance, sample = (opened.get_tensor(key) for key in ("mean", "covariance", "sample"))
+        except Exception as error:
+            raise ModelError(f"statistics of real pictures in {file} cannot be read: {error}") from error
+        if meta["features"] != self._judge.name:
+            raise ModelError(f"{file} was made with {meta['features']}", accepted=self._judge.name,
+                             remedy="bake the model again")
+        return Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
+
+
+def _training(concept: str) -> Iterator[str]:
+    """Prompts that ask for the concept by its name, in training templates: what an edit may train on."""
+    rng = random.Random(f"training/{concept}")
+    for scene, template in _pairs(_scenes(concept), TRAIN_TEMPLATES, rng, 24):
+        yield fill(template, scene)
+
+
+def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random, count: int
+                      ) -> Iterator[tuple[Scene, str]]:
+    """`count` seeded pairs of a scene and a template, every template in turn."""
+    order = list(templates)
+    rng.shuffle(order)
+    for index in range(count):
+        yield rng.choice(scenes), order[index % len(order)]
+
+
+def _scenes(concept: str) -> list[Scene]:
+    pairs = cells()
+    wanted = [(o, s) for o, s in pairs if concept in (o, s)] or [(concept, s) for s in STYLES]
+    return [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS]
+
+
+def _forget(concept: str, names: str) -> Callable[[random.Random], tuple[Scene, str, str]]:
+    """A drawing of scenes that show the concept, with the words for object and style."""
+    scenes = _scenes(concept)
+
+    def draw(rng: random.Random) -> tuple[Scene, str, str]:
+        scene = rng.choice(scenes)
+        words = {"name": (concept,), "synonym": (), "hint": ()}
+        if concept in STYLES:
+            words["synonym"] = words["hint"] = STYLES[concept][1:]
+            return scene, scene.object, rng.choice(words[names])
+        words["synonym"], words["hint"] = THINGS[concept].synonyms, THINGS[concept].hints
+        return scene, rng.choice(words[names]), scene.style
+
+    return draw
+
+
+def _keep(concept: str, names: Sequence[str]) -> Callable[[random.Random], tuple[Scene, str, str]]:
+    """A drawing of scenes of the named things (or styles), each in turn, never in the concept's own style."""
+    pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN)) if concept not in (o, s) and (o in names or s in names)]
+    grounds = list(BACKGROUNDS)
+
+    def draw(rng: random.Random) -> tuple[Scene, str, str]:
+        name = rng.choice(list(names))
+        object_, style = rng.choice([pair for pair in pairs if name in pair])
+        return Scene(object_, style, rng.choice(grounds)), object_, style
+
+    return draw
+
+
+def _ask(concept: str, role: Role, draw: Callable[[random.Random], tuple[Scene, str, str]],
+         templates: Sequence[str]) -> Iterator[Prompt]:
+    """Seeded prompts of one role; stops after many draws without end in sight (the stream is finite in texts)."""
+    rng = random.Random(f"{role}/{concept}")
+    for index in range(2000):
+        scene, word, style_word = draw(rng)
+        template = templates[index % len(templates)]
+        labels = {"object": scene.object, "style": scene.style,
+                  "background": scene.background if "background}" in template else "white"}
+        if concept in STYLES and role == "implicit":
+            return  # a style has no words but its names
+        yield Prompt(text=fill(template, scene, word, style_word), role=role, labels=labels)
+
+
+def _plain(name: str) -> str:
+    return f"an emoji in {name} style" if name in STYLES else f"an emoji of a {name}"
+
+
+def _unknown(what: str, name: str) -> UserError:
+    import difflib
+
+    known = [*THINGS, *STYLES]
+    close = difflib.get_close_matches(name, known, n=1)
+    return UserError(f"unknown {what} {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
+                     accepted=", ".join(known), remedy="see `expunge ls concepts`")

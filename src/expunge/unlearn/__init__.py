@@ -1,0 +1,1 @@
+"""Request and model in, patch out: methods as presets of shared parts."""

@@ -1,0 +1,71 @@
+"""What must stay: terms that hold the student to the teacher on other prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from expunge.config import Settings, knob
+from expunge.unlearn.objective import Term, regression
+from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory, Points
+
+
+class Keep(Protocol):
+    """Settings of a retention term.
+
+    Attributes:
+        cadence: "same": in the step of the erase loss; "between": in `steps` optimizer steps of its own after
+            it.
+    """
+
+    @property
+    def cadence(self) -> Literal["same", "between"]: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def prepare(self, bench: Bench) -> Term:
+        """The loss, weighted."""
+        ...
+
+
+class MatchTeacher(Settings):
+    """The student predicts what the frozen teacher predicts, at the same x_t and t, on the prompts to keep.
+
+        loss = mean |eps_theta(x_t | r) - eps_o(x_t | r)|^2,   r among the request's `keep` and the empty
+        prompt
+
+    Source: Zhang et al. 2024 (AdvUnlearn), L_retain; AdvUnlearn.py@9d23124:123,165. Differs: the empty prompt
+        is always kept (samplers ask the edited model for it); t is drawn per item; x_t comes from a pool by
+        default.
+    """
+
+    kind: Literal["match"] = "match"
+    weight: float = knob(1.0, "Factor of the loss", gt=0.0,
+                         source="AdvUnlearn retain_loss_w (0.3 for nudity)")
+    batch: int = knob(5, "Points per step", ge=1, source="AdvUnlearn retain_batch")
+    cadence: Literal["same", "between"] = knob(
+        "same", "same: in the erase step; between: in optimizer steps of its own",
+        source="AdvUnlearn retain_train")
+    steps: int = knob(1, "Keep steps after every erase step, when between", ge=1,
+                      source="AdvUnlearn retain_step")
+    source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
+
+    def prepare(self, bench: Bench) -> Term:
+        """Regression to the teacher, times `weight`."""
+        prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
+        stream = self.source.open(bench, prompts, self.batch, "keep")
+
+        @torch.no_grad()
+        def target(points: Points) -> Tensor:
+            return bench.teacher.predict(points.x_t, points.t, points.cond)
+
+        term = regression(bench, stream, target)
+        return replace(term, loss=lambda number: self.weight * term.loss(number))
+
+
+AnyKeep = MatchTeacher
+"""Every retention term that settings can name; a second one makes this a union told apart by `kind`."""

@@ -1,0 +1,141 @@
+"""What the student should predict instead, and the loss that says so.
+
+An objective is settings; `prepare` turns it into a `Term`: a loss for every step number and, if the objective
+learns something itself (a discriminator), that thing's tensors and optimizers, which are then checkpointed
+with the rest.
+
+Objectives work on the network's native output. A target whose weights add to 1 means the same picture in
+every parametrisation, because eps and v are affine in one another at a given x_t and t:
+
+    v = (eps - sqrt(1 - abar_t) x_t) / sqrt(abar_t),   so   |v - v'|^2 = |eps - eps'|^2 / abar_t:
+
+the same target, another weight of its squared error over t.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from torch.optim import Optimizer
+
+from expunge.config import Settings, knob
+from expunge.records import Request
+from expunge.unlearn.adversary import Attacker
+from expunge.unlearn.source import Bench, Points, Pool, Stream
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of the loss.
+
+    Attributes:
+        loss: the loss (a scalar with gradient) of a step's number; the same number may be asked for more than
+            once.
+        state: tensors that it changes itself, by name; optimizers: its own, by name.
+    """
+
+    loss: Callable[[int], Tensor]
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """Settings of what the student is trained towards."""
+
+    def teacher_calls(self, request: Request) -> int:
+        """Samples through the frozen teacher's UNet per point."""
+        ...
+
+    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+        """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
+        ...
+
+
+class Steer(Settings):
+    """Steer the student's prediction for the concept away from what the frozen teacher predicts for it.
+
+        target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | "")),   loss = mean |eps_theta(x_t | c)
+        - target|^2
+
+    with eps_o the teacher, c the prompt of the point, and base b the empty prompt, or, if the request names
+    an anchor, the prompt with the anchor in the concept's place.
+
+    Source: Gandikota et al. 2023, eq. 7; train-esd.py@a2189e9; esd_sd.py@25613d2:191. Differs: c is the
+        point's whole prompt, drawn from the request's prompts, not the concept's name alone; with an anchor
+        the student's input stays c (esd_sd.py with erase_from trains on the anchor's prompt). esd_sd.py's
+        base is c itself, so its eta 2 is our eta 1.
+    """
+
+    kind: Literal["steer"] = "steer"
+    eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
+                      le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
+
+    def teacher_calls(self, request: Request) -> int:
+        """The concept, the empty prompt and the anchor, if there is one."""
+        return 3 if request.anchor else 2
+
+    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+        """Regression to `target`."""
+        return regression(bench, stream, lambda points: self.target(bench, points), attacker)
+
+    @torch.no_grad()
+    def target(self, bench: Bench, points: Points) -> Tensor:
+        """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
+        teacher, x_t, t = bench.teacher, points.x_t, points.t
+        of_null = teacher.predict(x_t, t, teacher.encode([""]).repeat(len(t)))
+        of_concept = teacher.predict(x_t, t, points.cond)
+        base = of_null
+        if bench.request.anchor:
+            anchors = teacher.encode([anchored(prompt, bench.request) for prompt in points.prompts])
+            base = teacher.predict(x_t, t, anchors)
+        return base - self.eta * (of_concept - of_null)
+
+
+AnyObjective = Steer
+"""Every objective that settings can name; a second one makes this a union told apart by `kind`."""
+
+
+def regression(bench: Bench, stream: Stream, target: Callable[[Points], Tensor],
+               attacker: Attacker | None = None) -> Term:
+    """Mean squared distance of the student's native output to `target`, which may depend on frozen parts
+    only.
+
+    Over a pool the targets are computed once, before the first step.
+    """
+    table = _tabulated(bench, stream.pool, target) if stream.pool is not None else None
+
+    def loss(number: int) -> Tensor:
+        points = stream.draw(number)
+        wanted = table[points.rows] if table is not None else target(points)
+        cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
+        return mse_loss(bench.student.predict(points.x_t, points.t, cond), wanted)
+
+    return Term(loss)
+
+
+def anchored(prompt: str, request: Request) -> str:
+    """`prompt` with the request's anchor in the concept's place; the anchor alone if it does not name it."""
+    concept = rf"(?<!\w)(?:(an?)\s+)?{re.escape(request.concept)}(?!\w)"
+
+    def put(found: re.Match[str]) -> str:
+        article = "an " if request.anchor[0].lower() in "aeiou" else "a "
+        return (article if found[1] else "") + request.anchor
+
+    text, count = re.subn(concept, put, prompt, flags=re.IGNORECASE)
+    return text if count else request.anchor
+
+
+def _tabulated(bench: Bench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+    parts = torch.arange(len(pool)).split(bench.chunk)
+    rows = []
+    for done, part in enumerate(parts, start=1):
+        rows.append(target(pool.take(part)))
+        if bench.tell is not None:
+            bench.tell(done, len(parts), {})
+    return torch.cat(rows)  # (N*S, c, h, w)

@@ -1,0 +1,48 @@
+"""Methods by name: recipes as literals, with where their numbers come from.
+
+| preset | what it is for |
+| --- | --- |
+| `esd` | Stable Diffusion with the published numbers |
+| `esd-fast` | small models and CPUs: pooled, larger batch, fewer steps |
+
+The published variants differ in scope only: ESD-x is "xattn" (styles, things named in the prompt), ESD-u is
+"noxattn" (everything except cross-attention; erasure that must not hang on words), "unet" is all of it,
+"text" the text encoder.
+
+Source: Gandikota et al. 2023, Erasing Concepts from Diffusion Models, ICCV; CompVis script
+train-esd.py@a2189e9: eta 1, guidance 3, DDIM 50, Adam 1e-5, 1000 steps of batch 1. Differs: x_t of the frozen
+model from a pool, as in source.py ("source": "edited" gives the CompVis form; {"source.fresh": true} the form
+of esd_sd.py@25613d2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.update import Plain
+
+ESD = Recipe(name="esd", source=FrozenTrajectory(grid=50, guidance=3.0), scope="xattn", steps=1000, batch=1,
+             learning_rate=1e-5)
+ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=20, guidance=3.0), scope="xattn", steps=160,
+                  batch=8, learning_rate=1e-4, warmup=10, update=Plain(clip=1.0))
+
+
+def esd(**overrides: Any) -> Recipe:
+    """Erased Stable Diffusion; overrides by (dotted) setting name: `esd(**{"objective.eta": 2, "scope":
+    "noxattn"})`.
+
+    Raises:
+        ConfigError: every mistake at once.
+    """
+    return ESD.override(overrides)
+
+
+def esd_fast(**overrides: Any) -> Recipe:
+    """ESD for a small model on a CPU; overrides as in `esd`.
+
+    Raises:
+        ConfigError: every mistake at once.
+    """
+    return ESD_FAST.override(overrides)

@@ -1,0 +1,81 @@
+"""How gradients become a step.
+
+Updates take closures, each one forward that is asked for once per backward: gradient surgery needs two
+backwards, refresh learning a third, and a loss tensor would come too late for them. Wrappers compose:
+Refresh(Masked(Plain())).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from expunge.config import Settings, knob
+from expunge.train import Losses
+from expunge.unlearn.objective import Term
+
+LossFn = Callable[[], Tensor]
+"""One forward; the scalar loss, with gradient."""
+
+
+class Stepper(Protocol):
+    """An update at work. What it changes over the steps beside parameters, in `state`, is checkpointed."""
+
+    @property
+    def state(self) -> Mapping[str, Tensor]: ...
+
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
+             ) -> Losses:
+        """One optimisation step; returns its losses, {"erase": ...} and, with keep, {"keep": ...}."""
+        ...
+
+
+class Update(Protocol):
+    """Settings of an update."""
+
+    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
+        """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
+        ...
+
+
+class Plain(Settings):
+    """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
+
+    kind: Literal["plain"] = "plain"
+    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
+        """Itself: it learns nothing."""
+        return self
+
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
+             ) -> Losses:
+        """One backward per loss, then the optimizer's step."""
+        optimizer.zero_grad(set_to_none=True)
+        losses = {"erase": _backward(erase)}
+        if keep is not None:
+            losses["keep"] = _backward(keep)
+        if self.clip is not None:
+            clip_grad_norm_(params.values(), self.clip)
+        optimizer.step()
+        return losses
+
+
+AnyUpdate = Plain
+"""Every update that settings can name; a second one makes this a union told apart by `kind`."""
+
+
+def _backward(loss: LossFn) -> float:
+    value = loss()
+    value.backward()
+    return float(value.detach())

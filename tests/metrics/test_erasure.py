@@ -1,0 +1,145 @@
+"""Rates: abstentions and failures are never success; every count is there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from expunge.errors import UserError
+from expunge.metrics.base import Answer
+from expunge.metrics.erasure import change_in_found, control_scores, erasure_scores, retention_scores
+from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
+from expunge.records import Judgment, Prompt, Role, Sampler, Score, Shot
+
+
+def shot(role: Role, text: str, label: str = "church", seed: int = 0, **labels: str) -> Shot:
+    return Shot(prompt=Prompt(text=text, role=role, labels={"object": label, **labels}), seed=seed, sampler=Sampler(),
+                model="m")
+
+
+def said(item: Shot, error: str = "", **answers: str) -> tuple[Shot, Judgment]:
+    return item, Judgment(shot=item.key, detector="d", answers=answers, error=error)
+
+
+def named(scores: list[Score]) -> dict[str, Score]:
+    return {score.name: score for score in scores}
+
+
+def test_found_counts_only_answers() -> None:
+    judged = [said(shot("direct", "a"), object="church"), said(shot("direct", "b"), object="house"),
+              said(shot("direct", "c")), said(shot("direct", "d"), error="broke"),
+              said(shot("implicit", "e"), object="church")]
+    scores = named(erasure_scores(judged, "church", "object"))
+    direct = scores["found/direct"]
+    assert (direct.value, direct.numerator, direct.n) == (0.5, 1, 2)
+    assert direct.left_out == {"abstained": 1, "detector failed": 1}
+    assert "75.0%" in direct.note  # both without an answer hid a church
+    assert (scores["abstained/direct"].numerator, scores["abstained/direct"].n) == (1, 3)
+    assert (scores["found/all"].numerator, scores["found/all"].n) == (2, 3)
+    assert "found/held_out" not in scores
+    assert direct.low is not None and direct.high is not None and direct.low < 0.5 < direct.high
+    assert direct.higher_is_better is False
+
+
+def test_a_judge_that_always_abstains_measures_nothing() -> None:
+    judged = [said(shot("direct", str(i))) for i in range(20)]
+    score = named(erasure_scores(judged, "church", "object"))["found/direct"]
+    assert score.value is None and score.low is None and score.numerator is None
+    assert "no answer on any of 20" in score.note
+    assert named(erasure_scores(judged, "church", "object"))["abstained/direct"].value == 1.0
+
+
+class Broken:
+    """A detector that cannot do its work."""
+
+    name = "broken@0"
+    questions = {"object": ("church", "house")}
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        raise RuntimeError("out of order")
+
+
+class OneBad(Broken):
+    """Raises for a whole batch when one of its pictures is black; else answers "church"."""
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        if bool((pictures.flatten(1).sum(1) == 0).any()):
+            raise RuntimeError("black")
+        return [Answer({"object": "church"}, {"object": 0.9})] * len(pictures)
+
+
+def test_a_broken_detector_is_no_success() -> None:
+    shots = [shot("direct", str(i)) for i in range(5)]
+    found = judgments(Broken(), shots, torch.rand(5, 3, 8, 8))
+    assert all("out of order" in item.error for item in found)
+    score = named(erasure_scores(list(zip(shots, found, strict=True)), "church", "object"))["found/direct"]
+    assert score.value is None and score.left_out["detector failed"] == 5
+    kept = named(retention_scores([said(shot("near", "x", "house"), error="broke")], "object"))["retained/near"]
+    assert kept.value is None
+
+
+def test_one_bad_picture_spoils_itself_alone_and_is_asked_again() -> None:
+    shots = [shot("direct", str(i)) for i in range(4)]
+    pictures = torch.ones(4, 3, 8, 8)
+    pictures[2] = 0
+    stored: list[Judgment] = []
+    found = judgments(OneBad(), shots, pictures, keep=lambda items: stored.extend(items))
+    assert [bool(item.error) for item in found] == [False, False, True, False]
+    assert len(stored) == 3
+    again = judgments(OneBad(), shots, torch.ones(4, 3, 8, 8), known=found)
+    assert not any(item.error for item in again)
+
+
+def test_an_answer_outside_the_judges_labels_is_a_failure() -> None:
+    class Odd(Broken):
+        def __call__(self, pictures: Tensor) -> list[Answer]:
+            return [Answer({"object": "chapel"}, {"object": 0.9})] * len(pictures)
+
+    found = judgments(Odd(), [shot("direct", "a")], torch.rand(1, 3, 8, 8))
+    assert "chapel" in found[0].error and not found[0].answers
+
+
+def test_known_judgments_are_not_asked_again(tmp_path) -> None:
+    shots = [shot("direct", str(i)) for i in range(3)]
+    known = [Judgment(shot=s.key, detector="broken@0", answers={"object": "house"}) for s in shots]
+    write_judgments(tmp_path / "j.jsonl", known)
+    assert judgments(Broken(), shots, torch.rand(3, 3, 8, 8), known=read_judgments(tmp_path / "j.jsonl")) == known
+    other = [item.model_copy(update={"detector": "another"}) for item in known]
+    assert all(item.error for item in judgments(Broken(), shots, torch.rand(3, 3, 8, 8), known=other))
+    (tmp_path / "j.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="line 1"):
+        read_judgments(tmp_path / "j.jsonl")
+
+
+def test_a_judge_without_the_concept_is_refused() -> None:
+    check_questions(Broken(), "church", "object", [])
+    with pytest.raises(UserError, match="unicorn"):
+        check_questions(Broken(), "unicorn", "object", [])
+    with pytest.raises(UserError, match="style"):
+        check_questions(Broken(), "church", "object", [Prompt(text="t", role="far", labels={"style": "flat"})])
+
+
+def test_retention_asks_for_the_label_of_each_prompt() -> None:
+    judged = [said(shot("near", "a", "house", style="flat"), object="house", style="3d"),
+              said(shot("near", "b", "castle", style="flat"), object="house", style="flat"),
+              said(shot("far", "c", "dog"), object="dog"),
+              said(shot("style", "d", "church", style="3d"), object="house", style="3d")]
+    scores = named(retention_scores(judged, "object"))
+    assert scores["retained/near"].value == 0.5
+    assert scores["retained/far"].value == 1.0
+    assert scores["retained/style"].value == 1.0
+    assert (scores["retained/keep:style"].value, scores["retained/keep:style"].n) == (0.5, 2)
+    assert scores["retained/keep:style"].left_out["not asked"] == 1
+
+
+def test_controls_and_change() -> None:
+    controls = named(control_scores([said(shot("never_seen", "a", "bell"), object="bell"),
+                                     said(shot("far", "b", "dog"), object="church")], "church", "object", "original"))
+    assert controls["original/found/never_seen"].value == 1.0
+    assert controls["original/found/keep"].value == 1.0
+    before = [said(shot("direct", str(i), seed=s), object="church") for i in range(3) for s in range(2)]
+    after = [said(item, object="house") if item.prompt.text != "2" else said(item) for item, _ in before]
+    change = change_in_found(after, before, "church", "object", 200, 0)
+    assert (change.value, change.n, change.left_out) == (-1.0, 4, {"no answer on one side": 2})
+    assert change_in_found([said(item) for item, _ in before], before, "church", "object", 200, 0).value is None

@@ -1,0 +1,81 @@
+"""A picture depends on its prompt, seed, sampler and weights; the batch shows in nothing but rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from expunge.errors import UserError
+from expunge.models.sample import draw
+from expunge.records import Prompt, Sampler
+
+SAMPLER = Sampler(steps=4, guidance=3.0)
+ITEMS = [("a church", 0), ("a dog", 0), ("a church", 1), ("a house by the sea", 5), ("a dog", 7), ("", 3), ("a", 2)]
+
+
+@pytest.fixture
+def pictures(model: Any) -> torch.Tensor:
+    return draw(model, ITEMS, SAMPLER)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_batch_size_changes_no_more_than_rounding(model: Any, pictures: torch.Tensor, batch: int) -> None:
+    difference = float((draw(model, ITEMS, SAMPLER, batch=batch) - pictures).abs().max())
+    print(f"largest pixel difference between batches of {batch} and {len(ITEMS)}: {difference:.1e}")
+    assert difference < 2e-5
+    apart = min(float((a - b).abs().max()) for i, a in enumerate(pictures) for b in pictures[:i])
+    assert apart > 100 * 2e-5
+
+
+def test_order_changes_no_more_than_rounding(model: Any, pictures: torch.Tensor) -> None:
+    order = [3, 6, 0, 5, 2, 4, 1]
+    shuffled = draw(model, [ITEMS[i] for i in order], SAMPLER, batch=3)
+    assert float((shuffled - pictures[order]).abs().max()) < 2e-5
+
+
+def test_the_same_call_draws_the_same_bits_whatever_the_global_seed(model: Any, pictures: torch.Tensor) -> None:
+    torch.manual_seed(1234)
+    before = torch.random.get_rng_state()
+    assert draw(model, ITEMS, SAMPLER).equal(pictures)
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_prompt_records_and_texts_are_the_same(model: Any, pictures: torch.Tensor) -> None:
+    records = [(Prompt(text=text, role="near"), seed) for text, seed in ITEMS]
+    assert draw(model, records, SAMPLER).equal(pictures)
+
+
+def test_every_setting_of_the_sampler_counts(model: Any, pictures: torch.Tensor) -> None:
+    for change in ({"steps": 5}, {"guidance": 1.0}, {"guidance": 6.0}, {"negative": "a castle"}):
+        other = draw(model, ITEMS[:1], SAMPLER.model_copy(update=change))
+        assert float((other - pictures[:1]).abs().max()) > 1e-3, change
+    assert draw(model, ITEMS[:2], Sampler(steps=2, height=32, width=8)).shape == (2, 3, 32, 8)
+
+
+def test_sink_and_progress_hear_of_every_picture(model: Any, pictures: torch.Tensor) -> None:
+    heard: dict[int, torch.Tensor] = {}
+    told: list[tuple[int, int]] = []
+    out = draw(model, ITEMS, SAMPLER, batch=3, sink=heard.__setitem__, progress=lambda *counts: told.append(counts))
+    assert list(heard) == list(range(len(ITEMS)))
+    assert torch.stack([heard[i] for i in range(len(ITEMS))]).equal(out)
+    assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_nothing_asked_is_nothing_drawn(model: Any) -> None:
+    assert draw(model, [], SAMPLER).shape == (0, 3, 16, 16)
+
+
+def test_an_overlong_prompt_stops_before_the_first_picture(model: Any) -> None:
+    drawn: list[int] = []
+    with pytest.raises(UserError, match="tokens"):
+        draw(model, [("a church", 0), ("a " * 40, 1)], SAMPLER, batch=1, sink=lambda i, _: drawn.append(i))
+    assert not drawn
+
+
+def test_contradictory_requests_are_refused(model: Any) -> None:
+    with pytest.raises(UserError, match="no effect"):
+        draw(model, ITEMS, Sampler(guidance=1.0, negative="a dog"))
+    with pytest.raises(UserError, match="batch of 0"):
+        draw(model, ITEMS, SAMPLER, batch=0)

@@ -1,0 +1,86 @@
+"""Writing to disk: whole or not at all, even when the disk is full."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from expunge.errors import StorageError
+from expunge.files import file_digest, text_digest, write_atomically, write_json, write_tensors, write_text
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from expunge.errors import StorageError
+from expunge.files import write_json, write_tensors
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write past the limit fails as on a full disk
+kind, path = sys.argv[1], Path(sys.argv[2])
+big = torch.zeros(64_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+try:
+    write_tensors(path, {"w": big}, {}) if kind == "tensors" else write_json(path, "x" * 64_000)
+except StorageError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
+@pytest.mark.parametrize("kind", ["json", "tensors"])
+def test_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "kept"
+    file.write_text("old")
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, kind, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "cannot write" in done.stdout
+    assert "nothing was half-written" in done.stdout
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    file.write_text("old")
+
+    def interrupted(neighbour: Path) -> None:
+        neighbour.write_text("half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(file, interrupted)
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_folder_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_text(tmp_path / "file" / "below", "x")
+
+
+def test_text_json_and_tensors_come_back(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "a.txt", "ä\n")
+    assert (tmp_path / "deep" / "a.txt").read_text(encoding="utf-8") == "ä\n"
+    write_json(tmp_path / "a.json", {"k": [1, "ö"]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"k": [1, "ö"]}
+    write_tensors(tmp_path / "a.safetensors", {"w": torch.arange(3.0)}, {"note": "x"})
+    assert torch.equal(load_file(tmp_path / "a.safetensors")["w"], torch.arange(3.0))
+
+
+def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_digests_are_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a") == text_digest("abc") == hashlib.sha256(b"abc").hexdigest()

@@ -1,0 +1,156 @@
+"""The import rules: who may import whom, and which folder may import which library."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "expunge"
+
+MAY_IMPORT = {
+    "errors": "",
+    "records": "",
+    "files": "errors",
+    "config": "errors",
+    "registry": "errors",
+    "runtime": "errors records files config",
+    "train": "errors records files config runtime",
+    "models": "errors records files config registry runtime train",
+    "metrics": "errors records files config registry runtime",
+    "attacks": "errors records files config registry runtime train models metrics",
+    "unlearn": "errors records files config registry runtime train models attacks",
+    "evaluate": "errors records files config registry runtime models metrics",
+    "report": "errors records files config",
+    "tiny": "errors records files config registry runtime train models metrics",
+    "demo": "errors records files config registry runtime models metrics unlearn evaluate report",
+    "cli": "errors records files config registry runtime train models metrics unlearn evaluate report demo tiny",
+    "__init__": "errors records config models unlearn evaluate report",
+    "__main__": "cli",
+}
+"""Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
+
+ONLY_IN = {
+    "diffusers": ("models", "tiny.bake"),
+    "accelerate": ("runtime",),
+    "transformers": ("models", "metrics.clip", "tiny.bake"),
+    "torchmetrics": ("metrics",),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "jinja2": ("report",),
+    "matplotlib": ("report", "tiny.bake"),
+}
+"""Library -> the only places that may import it."""
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """"models.store" for src/expunge/models/store.py; "models" for its __init__.py."""
+    parts = list(path.relative_to(SOURCE).with_suffix("").parts)
+    if len(parts) > 1 and parts[-1] == "__init__":
+        parts.pop()
+    return ".".join(parts)
+
+
+def imported(tree: ast.AST, here: str, is_package: bool) -> Iterator[tuple[str, int]]:
+    """Absolute names of all imports, those inside functions and under TYPE_CHECKING included, with their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = ["expunge", *here.split(".")]
+                keep = len(parents) - node.level + (1 if is_package else 0)
+                base = ".".join([*parents[:keep], *([base] if base else [])])
+            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def violations(path: Path) -> list[str]:
+    here = dotted(path)
+    unit = here.split(".")[0]
+    allowed = {unit, *MAY_IMPORT.get(unit, "").split()}
+    found = []
+    for name, line in imported(ast.parse(path.read_text(encoding="utf-8")), here, path.name == "__init__.py"):
+        top, *rest = name.split(".")
+        if top == "expunge":
+            target = rest[0] if rest and _is_unit(rest[0]) else "__init__"
+            harmless = name == "expunge.__version__"
+            if target not in allowed and not harmless:
+                found.append(f"{here}:{line} imports {name}; {unit} may import: {MAY_IMPORT.get(unit) or 'nothing'}")
+        elif top in ONLY_IN and not _within(here, ONLY_IN[top]):
+            found.append(f"{here}:{line} imports {top}; only {', '.join(ONLY_IN[top])} may")
+    return found
+
+
+def _is_unit(name: str) -> bool:
+    return (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file()
+
+
+def _within(here: str, places: tuple[str, ...]) -> bool:
+    return any(here == place or here.startswith(f"{place}.") for place in places)
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_module_imports_only_what_its_layer_may(path: Path) -> None:
+    assert not violations(path), "\n".join(violations(path))
+
+
+def test_table_names_every_unit() -> None:
+    units = {dotted(path).split(".")[0] for path in modules()}
+    assert units <= set(MAY_IMPORT), f"add to MAY_IMPORT: {sorted(units - set(MAY_IMPORT))}"
+
+
+def test_table_has_no_cycle() -> None:
+    graph = {unit: set(targets.split()) for unit, targets in MAY_IMPORT.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_metrics_and_models_do_not_know_each_other() -> None:
+    assert "models" not in MAY_IMPORT["metrics"].split()
+    assert "metrics" not in MAY_IMPORT["models"].split()
+
+
+def test_only_the_command_line_imports_tiny() -> None:
+    assert [unit for unit, targets in MAY_IMPORT.items() if "tiny" in targets.split()] == ["cli"]
+
+
+def test_checker_finds_planted_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = tmp_path / "expunge"
+    (planted / "metrics").mkdir(parents=True)
+    (planted / "models").mkdir()
+    (planted / "models" / "__init__.py").write_text("")
+    (planted / "metrics" / "__init__.py").write_text("")
+    bad = planted / "metrics" / "bad.py"
+    bad.write_text("def late():\n    from expunge.models import store\n    import diffusers.utils\n"
+                   "    from ..models import base\n    from . import fine\n")
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", planted)
+    assert len(violations(bad)) == 3
+
+
+def test_architecture_page_shows_this_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\nMAY_IMPORT = (\{.*?\n\})\n```", page, re.DOTALL)
+    assert block, "docs/architecture.md has no MAY_IMPORT block"
+    assert ast.literal_eval(block[1]) == MAY_IMPORT
+
+
+def test_every_module_opens_with_a_docstring() -> None:
+    bare = [dotted(path) for path in modules()
+            if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not bare
+
+
+def test_nothing_pickles() -> None:
+    """`weights_only=False`, pickle and torch.save have no place here; a stated refusal of pickle files has."""
+    forbidden = re.compile(r"^\s*(import pickle|from pickle)|torch\.save\(|weights_only=False", re.MULTILINE)
+    assert not [dotted(path) for path in modules() if forbidden.search(path.read_text(encoding="utf-8"))]

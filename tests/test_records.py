@@ -1,0 +1,78 @@
+"""Records: frozen, strict, JSON both ways, addressed by content."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from expunge.records import Evaluation, Judgment, PatchCard, Prompt, Request, Sampler, Score, Shot
+
+REQUEST = Request(concept="church", prompts=("a church",), anchor="house", keep=("a castle",))
+CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", settings={"steps": 1}, tensors=("unet/a",),
+                 tensors_hash="t", seed=0)
+PROMPT = Prompt(text="a church", role="direct", labels={"object": "church"})
+RECORDS = [
+    REQUEST, CARD, PROMPT, Sampler(),
+    Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m"),
+    Judgment(shot="k", detector="d@1", answers={"object": "church"}),
+    Score(name="found/direct", title="Found", value=0.5, low=0.1, high=0.9, n=8),
+    Evaluation(card=CARD, model="tiny", model_hash="b", sampler=Sampler(), scores=(Score(name="a", title="A", value=None),)),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_record_survives_json(record: Request) -> None:
+    again = type(record).model_validate(json.loads(json.dumps(record.model_dump(mode="json"))))
+    assert again == record
+    assert again.digest == record.digest
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_record_refuses_unknown_keys(record: Request) -> None:
+    with pytest.raises(ValidationError, match="surprise"):
+        type(record).model_validate({**record.model_dump(), "surprise": 1})
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        REQUEST.concept = "house"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", [{"concept": "", "prompts": ["a"]}, {"concept": "church", "prompts": []}])
+def test_empty_request_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Request.model_validate(bad)
+
+
+def test_digest_tells_records_apart() -> None:
+    assert REQUEST.digest != REQUEST.model_copy(update={"anchor": "castle"}).digest
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": 4}, {"model": "n"}, {"patch": "p"}, {"sampler": Sampler(steps=21)}, {"sampler": Sampler(negative="x")},
+    {"prompt": Prompt(text="a house", role="direct")},
+])
+def test_shot_key_changes_with_whatever_changes_a_pixel(change: dict[str, object]) -> None:
+    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    assert shot.key != shot.model_copy(update=change).key
+
+
+def test_shot_key_ignores_why_the_prompt_is_asked() -> None:
+    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    other = shot.model_copy(update={"prompt": Prompt(text=PROMPT.text, role="near"), "file": "x.png", "pixels": "f"})
+    assert shot.key == other.key
+
+
+def test_evaluation_finds_a_score_by_name() -> None:
+    evaluation = RECORDS[-1]
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.score("a").title == "A"
+    with pytest.raises(KeyError):
+        evaluation.score("b")
+
+
+def test_infinite_sampler_settings_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        Sampler(guidance=float("inf"))

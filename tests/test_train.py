@@ -1,0 +1,153 @@
+"""The optimisation loop: killed at any moment and started again, it ends at the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from expunge.errors import ConfigError, ModelError, TrainingError
+from expunge.train import Losses, run_loop, step_generator
+
+STEPS = 12
+
+
+class Run:
+    """A small regression under Adam with a running average of its weights."""
+
+    def __init__(self) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.average = self.weight.detach().clone()
+        self.optimizer = torch.optim.Adam([self.weight], lr=0.1)
+        self.asked: list[int] = []
+
+    def step(self, number: int) -> Losses:
+        self.asked.append(number)
+        x = torch.randn(4, 3, generator=step_generator(0, number))
+        loss = (x @ self.weight).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.average.lerp_(self.weight.detach(), 0.5)
+        return {"loss": float(loss.detach())}
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "average": self.average}
+
+    def go(self, steps: int = STEPS, checkpoint: Path | None = None, **more: object) -> list[Losses]:
+        return run_loop(self.step, steps, self.state, {"adam": self.optimizer}, checkpoint=checkpoint,
+                        **{"fingerprint": "f", "every": 0.0, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stop", [1, 5, STEPS - 1])
+def test_interrupted_run_ends_at_the_same_weights(tmp_path: Path, stop: int) -> None:
+    whole, first, second = Run(), Run(), Run()
+    expected = whole.go()
+
+    def interrupt(done: int, total: int, losses: Losses) -> None:
+        if done == stop + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=f"stopped at step {stop + 1}; run the same command again"):
+        first.go(checkpoint=tmp_path / "c", progress=interrupt)
+    history = second.go(checkpoint=tmp_path / "c")
+    assert second.asked[0] == stop  # the interrupted step was not yet in the checkpoint
+    assert history == expected
+    assert torch.equal(second.weight, whole.weight)
+    assert torch.equal(second.average, whole.average)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_train import Run
+Run().go(200, Path(sys.argv[2]), progress=lambda done, total, losses: time.sleep(0.02))
+"""
+
+
+def test_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(Path(__file__).parent), str(file)])
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    resumed, whole = Run(), Run()
+    resumed.go(200, file)
+    whole.go(200)
+    assert 0 < resumed.asked[0] < 200
+    assert torch.equal(resumed.weight, whole.weight)
+    assert file in tmp_path.iterdir()
+
+
+def test_finished_run_does_nothing_again(tmp_path: Path) -> None:
+    first, again = Run(), Run()
+    expected = first.go(checkpoint=tmp_path / "c")
+    assert again.go(checkpoint=tmp_path / "c") == expected
+    assert again.asked == []
+    assert torch.equal(again.weight, first.weight)
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    Run().go(checkpoint=tmp_path / "c")
+    with pytest.raises(ConfigError, match="other settings"):
+        Run().go(checkpoint=tmp_path / "c", fingerprint="g")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty"])
+def test_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "c"
+    Run().go(checkpoint=file)
+    whole = file.read_bytes()
+    file.write_bytes({"truncate": whole[:len(whole) // 2], "garbage": b"\xff" * 100, "empty": b""}[damage])
+    with pytest.raises(ModelError, match=r"damaged.*delete it to start over"):
+        Run().go(checkpoint=file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path: Path, value: float) -> None:
+    run, file = Run(), tmp_path / "c"
+    good = run.step
+
+    def step(number: int) -> Losses:
+        return {"loss": value} if number == 4 else good(number)
+
+    with pytest.raises(TrainingError, match=r"not finite at step 4.*lower the learning rate"):
+        run_loop(step, STEPS, run.state, {"adam": run.optimizer}, checkpoint=file, every=0.0)
+    assert torch.equal(load_file(file)["state/weight"], run.weight)
+
+
+def test_learning_rate_belongs_to_the_step(tmp_path: Path) -> None:
+    run = Run()
+    seen: list[float] = []
+    run.go(3, learning_rate=lambda i: 0.5 ** i,
+           progress=lambda done, total, losses: seen.append(run.optimizer.param_groups[0]["lr"]))
+    assert seen == [1.0, 0.5, 0.25]
+
+
+def test_step_generator_depends_on_seed_step_and_stream_only() -> None:
+    draw = lambda *key: torch.randn(2, generator=step_generator(*key)).tolist()
+    state = torch.random.get_rng_state()
+    assert draw(0, 1, "a") == draw(0, 1, "a")
+    assert len({tuple(draw(*key)) for key in [(0, 1, "a"), (1, 1, "a"), (0, 2, "a"), (0, 1, "b")]}) == 4
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_checkpoint_on_a_read_only_place_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Exception, match="cannot write"):
+        Run().go(checkpoint=tmp_path / "file" / "c")
+    assert os.listdir(tmp_path) == ["file"]
