@@ -29,7 +29,7 @@ clean:
 # A stamp per installation: nothing is installed again until the pinned set or the project file changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[report]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -45,8 +45,9 @@ def _pipeline(scheduler: dict[str, Any]) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         text_encoder = CLIPTextModel(CLIPTextConfig(
-            vocab_size=count, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=LENGTH, bos_token_id=count - 2, eos_token_id=count - 1, pad_token_id=count - 1))
+            vocab_size=count, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=LENGTH, bos_token_id=count - 2,
+            eos_token_id=count - 1, pad_token_id=count - 1))
         unet = UNet2DConditionModel(
             sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -58,13 +59,13 @@ def _pipeline(scheduler: dict[str, Any]) -> Any:
     return StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
-        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                                **scheduler))
+        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                                clip_sample=False, **scheduler))
 
 
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder: epsilon prediction, "leading" grid with offset 1, as in Stable Diffusion 1.x; 16 x 16."""
+    """A diffusers folder: epsilon prediction, "leading" grid with offset 1 (as SD 1.x); 16 x 16 pixels."""
     folder = tmp_path_factory.mktemp("epsilon") / "pipeline"
     _pipeline({"steps_offset": 1, "set_alpha_to_one": False}).save_pretrained(folder, safe_serialization=True)
     return folder
@@ -72,10 +73,11 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def v_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder: v-prediction with zero terminal SNR and a "trailing" grid, with an `expunge.json`."""
+    """A diffusers folder: v-prediction, zero terminal SNR, "trailing" grid, with an `expunge.json`."""
     folder = tmp_path_factory.mktemp("v") / "pipeline"
-    _pipeline({"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-              ).save_pretrained(folder, safe_serialization=True)
+    schedule = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
+                "timestep_spacing": "trailing"}
+    _pipeline(schedule).save_pretrained(folder, safe_serialization=True)
     (folder / "expunge.json").write_text(json.dumps({"world": "emoji"}), encoding="utf-8")
     return folder
 

@@ -39,7 +39,8 @@ except StorageError as error:
 def test_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "kept"
     file.write_text("old")
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, kind, str(file)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", FULL_DISK, kind, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
     assert "cannot write" in done.stdout
     assert "nothing was half-written" in done.stdout

@@ -18,7 +18,8 @@ RECORDS = [
     Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m"),
     Judgment(shot="k", detector="d@1", answers={"object": "church"}),
     Score(name="found/direct", title="Found", value=0.5, low=0.1, high=0.9, n=8),
-    Evaluation(card=CARD, model="tiny", model_hash="b", sampler=Sampler(), scores=(Score(name="a", title="A", value=None),)),
+    Evaluation(card=CARD, model="tiny", model_hash="b", sampler=Sampler(),
+               scores=(Score(name="a", title="A", value=None),)),
 ]
 
 

@@ -28,7 +28,7 @@ def test_entry_is_imported_on_use_only(registry: Registry) -> None:
 
 @pytest.mark.parametrize("name", ["", "Red", "red hot", "rot/blau", "red"])
 def test_bad_or_taken_name_is_refused(registry: Registry, name: str) -> None:
-    with pytest.raises(ValueError, match="name|already"):
+    with pytest.raises(ValueError, match=r"name|already"):
         registry.register(name, "a:b")
 
 

@@ -12,8 +12,6 @@ Every public name is imported on first use, so that `import expunge` costs nothi
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -24,10 +22,10 @@ _PUBLIC = {
     "plan": "expunge.unlearn.erase:plan",
     "evaluate": "expunge.evaluate:evaluate",
     "sample": "expunge.models.sample:draw",
-    "applied": "expunge.models.store:applied",
+    "applied": "expunge.models.patch:applied",
     "merge": "expunge.models.store:merge",
     "write_report": "expunge.report:write_report",
-    "Patch": "expunge.models.store:Patch",
+    "Patch": "expunge.models.patch:Patch",
     "Pictures": "expunge.models.cache:Pictures",
     "EvaluateSettings": "expunge.evaluate:EvaluateSettings",
     "Evaluation": "expunge.records:Evaluation",
@@ -40,18 +38,7 @@ _PUBLIC = {
 }
 """Public name -> where it lives."""
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (made from the table)
-
-
-class _Package(ModuleType):
-    """Keeps `expunge.evaluate` the function also after its module, which has the same name, was imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PUBLIC and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

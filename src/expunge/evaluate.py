@@ -22,44 +22,28 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any, get_args
 
 from expunge import runtime
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
 from expunge.files import write_atomically, write_json
-from expunge.metrics.align import alignment_scores
-from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, TextImage, World
-from expunge.metrics.doubts import doubts, missing_roles
-from expunge.metrics.erasure import change_in_found, control_scores, erasure_scores, retention_scores
-from expunge.metrics.fidelity import scores_against_original, scores_against_real
-from expunge.metrics.integrity import (
-    STRATA,
-    Bounds,
-    Drawn,
-    bound_scores,
-    distances,
-    integrity_scores,
-    seed_distances,
-    similarity_score,
-)
-from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
-from expunge.metrics.perceptual import Ssim
-from expunge.models.cache import Pictures
-from expunge.models.sd import StableDiffusion
-from expunge.models.store import Patch, applied
-from expunge.records import KEEP_ROLES, Evaluation, Judgment, Prompt, Request, Sampler, Score, Strip
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Evaluation, Prompt, Request, Role, Sampler, Strip
 from expunge.registry import WORLDS
+
+if TYPE_CHECKING:  # help texts need the settings below and nothing of what follows
+    from expunge.metrics.base import World
+    from expunge.metrics.integrity import Drawn
+    from expunge.metrics.measure import Instruments
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import Patch
+    from expunge.models.sd import StableDiffusion
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, in all, what is being done); a smaller `done` than before begins the next piece of work."""
@@ -108,24 +92,6 @@ class EvaluateSettings(Settings):
                        negative=self.negative)
 
 
-@dataclass(frozen=True)
-class Instruments:
-    """What an evaluation measures with."""
-
-    judge: Judge
-    question: str
-    features: Features
-    distance: Distance
-    clip: TextImage | None
-    real: Moments | None
-
-    def names(self) -> dict[str, str]:
-        """Name -> hash of each."""
-        used = {"judge": self.judge.name, "features": self.features.name, "distance": self.distance.name,
-                "clip": self.clip.name if self.clip else ""}
-        return {f"{what}: {name.partition('@')[0]}": name.partition("@")[2] for what, name in used.items() if name}
-
-
 def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
              world: World | None = None) -> Evaluation:
@@ -144,6 +110,9 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         UserError: the patch is for another model, a patch is on already, or the judge could not find the concept.
         StorageError: results cannot be written.
     """
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import applied
+
     began, processes = time.monotonic(), runtime.current()
     settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
     world, request = world or world_of(model, settings), patch.card.request
@@ -155,19 +124,12 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     prompts = planned_prompts(world, request, settings)
     tools = _instruments(world, request, prompts, settings)
     pictures = Pictures(cache)
-    original, edited, again = _draw(model, patch, prompts, settings, pictures, processes, tell)
+    drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
     records = {}
-    if processes.main:
+    if processes.main:  # the others wait in gather for what it found
         folder = Path(out) if out is not None else None
-        scores = _scores(original, edited, again, request, tools, settings, folder, tell)
-        strips = _strips(original, edited, prompts, settings, pictures.root, folder)
-        evaluation = Evaluation(
-            card=patch.card, model=model.name, model_hash=model.hash, sampler=settings.sampler,
-            detectors=tools.names(), scores=tuple(scores), strips=strips, settings=settings.model_dump(mode="json"),
-            not_tested=tuple(_not_tested(prompts, tools, request)), warnings=tuple(doubts(scores)),
-            versions=runtime.versions(), machine=runtime.machine(model.device),
-            seconds=round(time.monotonic() - began, 1),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell)
+        evaluation = evaluation.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
             write_json(folder / "evaluation.json", evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
@@ -196,10 +158,12 @@ def planned_prompts(world: World, request: Request, settings: EvaluateSettings) 
         UserError: none of them asks for the concept.
         ExpungeError: two are alike (a world's mistake).
     """
+    from expunge.metrics.base import PromptCounts
+
     prompts = world.prompts(request, PromptCounts(**settings.counts.model_dump()))
     if len({prompt.text for prompt in prompts}) < len(prompts):
         raise ExpungeError(f"the world {world.name} gave the same prompt twice", accepted="distinct prompts")
-    if not any(prompt.role in ("direct", "held_out", "paraphrase", "implicit") for prompt in prompts):
+    if not any(prompt.role in FORGET_ROLES for prompt in prompts):
         raise UserError("no prompt asks for the concept", accepted="at least one direct, held_out, paraphrase or "
                         "implicit prompt", remedy="raise one of their counts")
     return prompts
@@ -213,12 +177,14 @@ def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
 
 def _instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
     """Load all instruments and try them, so that nothing is missing after hours of drawing."""
+    import torch
+
+    from expunge.metrics.judging import check_questions
+    from expunge.metrics.measure import Instruments
+
     tools = Instruments(world.judge(), world.question(request.concept), world.features(),
                         world.distance(settings.distance), world.clip(), world.real())
     check_questions(tools.judge, request.concept, tools.question, prompts)
-    if tools.real is not None and tools.real.features != tools.features.name:
-        raise ExpungeError(f"statistics of real pictures were made with {tools.real.features}",
-                           accepted=tools.features.name, remedy="make them again with this extractor")
     grey = torch.full((2, 3, 64, 64), 0.5)
     tools.distance(grey, grey)
     tools.features(grey)
@@ -230,6 +196,10 @@ def _instruments(world: World, request: Request, prompts: Sequence[Prompt], sett
 def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
           pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> tuple[Drawn, Drawn, Drawn]:
     """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
+    from expunge.metrics.integrity import Drawn
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import applied
+
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     items = [(prompt, seed) for prompt in prompts for seed in seeds]
     sampler = settings.sampler
@@ -245,78 +215,79 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
     apart = Pictures(pictures.root / f"again-in-batches-of-{other}")
     again = draw(apart, keep[::max(1, len(keep) // max(1, settings.floor_items))][:settings.floor_items], other,
                  "drawing some again")
-    with ExitStack() as stack:
-        stack.enter_context(applied(model, patch))
+    with applied(model, patch):
         edited = draw(pictures, items, settings.batch, "drawing with the edited model")
     return original, edited, again
 
 
-def _scores(original: Drawn, edited: Drawn, again: Drawn, request: Request, tools: Instruments,
-            settings: EvaluateSettings, folder: Path | None, tell: Progress) -> list[Score]:
-    total, draws, seed = 5, settings.draws, settings.bootstrap_seed
-    tell(0, total, "judging")
-    before, after = _judged([original, edited], tools.judge, folder)
-    concept, question = request.concept, tools.question
-    scores: list[Score] = []
-    for judged, subject in ((list(zip(edited.shots, after, strict=True)), "edited"),
-                            (list(zip(original.shots, before, strict=True)), "original")):
-        scores += erasure_scores(judged, concept, question, subject)  # type: ignore[arg-type]
-        scores += retention_scores(judged, question, subject)  # type: ignore[arg-type]
-        scores += control_scores(judged, concept, question, subject)  # type: ignore[arg-type]
-    scores.append(change_in_found(list(zip(edited.shots, after, strict=True)),
-                                  list(zip(original.shots, before, strict=True)), concept, question, draws, seed))
-    tell(1, total, "measuring integrity")
-    scores += _integrity(original, edited, again, tools.distance, draws, seed)
-    tell(2, total, "measuring FID and KID")
-    scores += _fidelity(original, edited, tools, settings.fid_draws, seed)
-    tell(3, total, "measuring CLIP score")
-    if tools.clip is not None:
-        scores += alignment_scores(edited, original, tools.clip, draws=draws, seed=seed)
-    tell(total, total, "measured")
-    return scores
+def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
+             drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
+             tell: Progress) -> Evaluation:
+    """Judge and score what was drawn (original, edited, original again); copy the pictures to show."""
+    from expunge.metrics.doubts import doubts
+    from expunge.metrics.judging import judged
+    from expunge.metrics.measure import measured
+
+    original, edited, again = drawn
+    before, after = judged([original, edited], tools.judge, folder / "judgments.jsonl" if folder else None,
+                           lambda done, total: tell(done, total, "judging"))
+    request = patch.card.request
+    scores = measured(original, edited, again, before, after, request.concept, tools, draws=settings.draws,
+                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
+    return Evaluation(
+        card=patch.card, model=model.name, model_hash=model.hash, sampler=settings.sampler, detectors=tools.names(),
+        scores=tuple(scores), strips=_strips(original, edited, prompts, settings, root, folder),
+        not_tested=tuple(_not_tested(prompts, request, settings)), warnings=tuple(doubts(scores)),
+        settings=settings.model_dump(mode="json"), versions=runtime.versions(),
+        machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
-def _judged(sides: Sequence[Drawn], judge: Judge, folder: Path | None) -> list[list[Judgment]]:
-    """Judgments of each side; with a folder, kept in one file there as they come."""
-    file = folder / "judgments.jsonl" if folder is not None else None
-    kept = {(item.shot, item.detector): item for item in (read_judgments(file) if file else [])}
-
-    def keep(items: list[Judgment]) -> None:
-        kept.update({(item.shot, item.detector): item for item in items})
-        if file:
-            write_judgments(file, kept.values())
-
-    found = [judgments(judge, side.shots, side.pictures, known=list(kept.values()), keep=keep) for side in sides]
-    if file:
-        write_judgments(file, [item for side in found for item in side])
-    return found
-
-
-def _integrity(original: Drawn, edited: Drawn, again: Drawn, distance: Distance, draws: int, seed: int) -> list[Score]:
-    first = original.rows()
-    same = [first[shot.prompt.text, shot.seed] for shot in again.shots]
-    noise = distances(again, Drawn([original.shots[i] for i in same], original.pictures[same]), distance)
-    bounds = Bounds(sum(noise.values()) / len(noise) if noise else 0.0, len(noise), seed_distances(original, distance))
-    scores = bound_scores(bounds, distance, draws=draws, seed=seed)
-    for stratum in STRATA:
-        after, before = edited.stratum(stratum), original.stratum(stratum)
-        if not after.shots:
-            continue
-        scores += integrity_scores(after, before, distance, bounds, stratum, draws=draws, seed=seed)
-        if min(after.pictures.shape[-2:]) >= Ssim.window:
-            scores.append(similarity_score(after, before, Ssim(), stratum, draws=draws, seed=seed))
-    return scores
+def _strips(original: Drawn, edited: Drawn, prompts: Sequence[Prompt], settings: EvaluateSettings, root: Path,
+            folder: Path | None) -> tuple[Strip, ...]:
+    """The first prompts of each role (nothing is picked by its looks), their pictures copied into the results."""
+    if folder is None:
+        return ()
+    chosen = [prompt for role in get_args(Role)
+              for prompt in [item for item in prompts if item.role == role][:settings.strips]]
+    strips = []
+    for prompt in chosen:
+        files: dict[str, list[str]] = {}
+        for name, side in (("original", original), ("edited", edited)):
+            shots = [shot for shot in side.shots if shot.prompt.text == prompt.text][:settings.strip_columns]
+            for shot in shots:
+                to = folder / "pictures" / f"{name}-{shot.key}.png"
+                if not to.exists():
+                    write_atomically(to, partial(_copy, root / shot.file))
+                files.setdefault(name, []).append(to.relative_to(folder).as_posix())
+        strips.append(Strip(role=prompt.role, prompt=prompt.text, seeds=tuple(shot.seed for shot in shots),
+                            original=tuple(files["original"]), edited=tuple(files["edited"])))
+    return tuple(strips)
 
 
-def _fidelity(original: Drawn, edited: Drawn, tools: Instruments, draws: int, seed: int) -> list[Score]:
-    rows = [i for i, shot in enumerate(edited.shots) if shot.prompt.role in KEEP_ROLES]
-    shots = [edited.shots[i] for i in rows]
-    if not shots:
-        return []
-    x, y = tools.features(edited.pictures[rows]), tools.features(original.pictures[rows])
-    name = tools.features.name
-    scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed)
-    if tools.real is not None:
-        scores += scores_against_real(shots, x, tools.real, name, draws=draws, seed=seed)
-        scores += scores_against_real(shots, y, tools.real, name, draws=draws, seed=seed, subject="original")
-    return scores
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _not_tested(prompts: Sequence[Prompt], request: Request, settings: EvaluateSettings) -> list[str]:
+    """Plain sentences on what the scores say nothing about."""
+    from expunge.metrics.doubts import missing_roles
+
+    return [
+        "No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor inverted "
+        "noise. A concept that prompts do not elicit may still be in the weights.",
+        "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known.",
+        f"One way of drawing: deterministic DDIM, {settings.steps} steps, guidance {settings.guidance:g}. Other "
+        "samplers, guidance, sizes, pictures as input and other number types were not tried.",
+        f"{request.concept} was asked for in the language of these prompts only, and not within long descriptions.",
+        *missing_roles(prompts),
+    ]
+
+
+class _Callable(ModuleType):
+    """`expunge.evaluate` is the function, or this module once somebody imported it; calling either does the same."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Evaluation:
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,8 +1,8 @@
 """Where work runs: device, number type, processes. The only module that knows accelerate.
 
-Work is sharded by item, never by batch: item i goes to rank i mod count, so what is computed for an item does not
-depend on how many processes there are. accelerate is imported only when several processes were launched
-(`torchrun`, `accelerate launch`), so that one process pays nothing for it.
+Work is sharded by item, never by batch: item i goes to rank i mod count, so what is computed for an item
+does not depend on how many processes there are. accelerate is imported only when several processes were
+launched (`torchrun`, `accelerate launch`): one process pays nothing for it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DTYPES = {"float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16", "bfloat16": "bfloat16",
-          "bf16": "bfloat16"}
+DTYPES = {"float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16",
+          "bfloat16": "bfloat16", "bf16": "bfloat16"}
 """Accepted spellings of number types -> torch's name."""
 
-_PACKAGES = ("expunge", "torch", "diffusers", "transformers")
+_PACKAGES = ("torch", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,16 @@ class Runtime:
             from accelerate.utils import gather_object
 
             lines = gather_object(lines)
-        return [record for _, record in sorted((json.loads(line) for line in lines), key=lambda pair: pair[0])]
+        pairs = sorted((json.loads(line) for line in lines), key=lambda pair: pair[0])
+        return [record for _, record in pairs]
 
 
 def current(device: str = "auto") -> Runtime:
     """The process that this is, on the device that was asked for.
 
     Args:
-        device: "auto" (cuda if there is one, then mps, then cpu), "cpu", "cuda", "cuda:N" or "mps". With several
-            processes "auto" and "cuda" give each its own GPU.
+        device: "auto" (cuda if there is one, then mps, then cpu), "cpu", "cuda", "cuda:N" or "mps". With
+            several processes "auto" and "cuda" give each its own GPU.
 
     Raises:
         UserError: unknown device, or one that is not there.
@@ -89,10 +90,13 @@ def current(device: str = "auto") -> Runtime:
     if device not in {"auto", "cpu", "cuda"}:
         raise UserError(f"device {device!r} with {count} processes", accepted="auto, cpu or cuda",
                         remedy="each process takes its own device")
+    import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=_device(device).type == "cpu")
-    return Runtime(state.device, state.process_index, state.num_processes)
+    # accelerate numbers processors too ("cpu:0"); there is but one.
+    here = torch.device("cpu") if state.device.type == "cpu" else state.device
+    return Runtime(here, state.process_index, state.num_processes)
 
 
 def _device(name: str) -> torch.device:
@@ -132,7 +136,9 @@ def parse_dtype(name: str | torch.dtype | None) -> torch.dtype:
 
 def versions() -> dict[str, str]:
     """Versions of expunge and of what decides its numbers; a package that is not installed says so."""
-    found = {}
+    from expunge import __version__
+
+    found = {"expunge": __version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

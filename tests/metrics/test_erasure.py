@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -38,14 +40,18 @@ def test_found_counts_only_answers() -> None:
     assert (scores["abstained/direct"].numerator, scores["abstained/direct"].n) == (1, 3)
     assert (scores["found/all"].numerator, scores["found/all"].n) == (2, 3)
     assert "found/held_out" not in scores
-    assert direct.low is not None and direct.high is not None and direct.low < 0.5 < direct.high
+    assert direct.low is not None
+    assert direct.high is not None
+    assert direct.low < 0.5 < direct.high
     assert direct.higher_is_better is False
 
 
 def test_a_judge_that_always_abstains_measures_nothing() -> None:
     judged = [said(shot("direct", str(i))) for i in range(20)]
     score = named(erasure_scores(judged, "church", "object"))["found/direct"]
-    assert score.value is None and score.low is None and score.numerator is None
+    assert score.value is None
+    assert score.low is None
+    assert score.numerator is None
     assert "no answer on any of 20" in score.note
     assert named(erasure_scores(judged, "church", "object"))["abstained/direct"].value == 1.0
 
@@ -54,7 +60,9 @@ class Broken:
     """A detector that cannot do its work."""
 
     name = "broken@0"
-    questions = {"object": ("church", "house")}
+
+    def __init__(self) -> None:
+        self.questions = {"object": ("church", "house")}
 
     def __call__(self, pictures: Tensor) -> list[Answer]:
         raise RuntimeError("out of order")
@@ -74,7 +82,8 @@ def test_a_broken_detector_is_no_success() -> None:
     found = judgments(Broken(), shots, torch.rand(5, 3, 8, 8))
     assert all("out of order" in item.error for item in found)
     score = named(erasure_scores(list(zip(shots, found, strict=True)), "church", "object"))["found/direct"]
-    assert score.value is None and score.left_out["detector failed"] == 5
+    assert score.value is None
+    assert score.left_out["detector failed"] == 5
     kept = named(retention_scores([said(shot("near", "x", "house"), error="broke")], "object"))["retained/near"]
     assert kept.value is None
 
@@ -83,11 +92,11 @@ def test_one_bad_picture_spoils_itself_alone_and_is_asked_again() -> None:
     shots = [shot("direct", str(i)) for i in range(4)]
     pictures = torch.ones(4, 3, 8, 8)
     pictures[2] = 0
-    stored: list[Judgment] = []
+    stored: list[tuple[Shot, Judgment]] = []
     found = judgments(OneBad(), shots, pictures, keep=lambda items: stored.extend(items))
     assert [bool(item.error) for item in found] == [False, False, True, False]
-    assert len(stored) == 3
-    again = judgments(OneBad(), shots, torch.ones(4, 3, 8, 8), known=found)
+    assert [item.prompt.text for item, _ in stored] == ["0", "1", "3"]
+    again = judgments(OneBad(), shots, torch.ones(4, 3, 8, 8), known=list(zip(shots, found, strict=True)))
     assert not any(item.error for item in again)
 
 
@@ -97,16 +106,21 @@ def test_an_answer_outside_the_judges_labels_is_a_failure() -> None:
             return [Answer({"object": "chapel"}, {"object": 0.9})] * len(pictures)
 
     found = judgments(Odd(), [shot("direct", "a")], torch.rand(1, 3, 8, 8))
-    assert "chapel" in found[0].error and not found[0].answers
+    assert "chapel" in found[0].error
+    assert not found[0].answers
 
 
-def test_known_judgments_are_not_asked_again(tmp_path) -> None:
-    shots = [shot("direct", str(i)) for i in range(3)]
-    known = [Judgment(shot=s.key, detector="broken@0", answers={"object": "house"}) for s in shots]
+def test_known_judgments_are_not_asked_again(tmp_path: Path) -> None:
+    shots = [shot("direct", str(i)).model_copy(update={"pixels": "old"}) for i in range(3)]
+    known = [(s, Judgment(shot=s.key, detector="broken@0", answers={"object": "house"})) for s in shots]
     write_judgments(tmp_path / "j.jsonl", known)
-    assert judgments(Broken(), shots, torch.rand(3, 3, 8, 8), known=read_judgments(tmp_path / "j.jsonl")) == known
-    other = [item.model_copy(update={"detector": "another"}) for item in known]
-    assert all(item.error for item in judgments(Broken(), shots, torch.rand(3, 3, 8, 8), known=other))
+    kept, pictures = read_judgments(tmp_path / "j.jsonl"), torch.rand(3, 3, 8, 8)
+    assert kept == known
+    assert judgments(Broken(), shots, pictures, known=kept) == [item for _, item in known]
+    others = [(s, item.model_copy(update={"detector": "another"})) for s, item in known]
+    assert all(item.error for item in judgments(Broken(), shots, pictures, known=others))
+    redrawn = [s.model_copy(update={"pixels": "new"}) for s in shots]
+    assert all(item.error for item in judgments(Broken(), redrawn, pictures, known=kept))
     (tmp_path / "j.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="line 1"):
         read_judgments(tmp_path / "j.jsonl")
@@ -131,6 +145,12 @@ def test_retention_asks_for_the_label_of_each_prompt() -> None:
     assert scores["retained/style"].value == 1.0
     assert (scores["retained/keep:style"].value, scores["retained/keep:style"].n) == (0.5, 2)
     assert scores["retained/keep:style"].left_out["not asked"] == 1
+
+
+def test_the_null_control_of_a_style_is_still_the_thing() -> None:
+    controls = named(control_scores([said(shot("never_seen", "a", "bell", style="flat"), object="dog", style="flat")],
+                                    "pixel art", "style"))
+    assert controls["found/never_seen"].value == 0.0
 
 
 def test_controls_and_change() -> None:

@@ -27,16 +27,21 @@ def test_equal_pictures_are_at_nought() -> None:
     x = features(0)
     fid, kid = scores_against_original(SHOTS, x, x, "f@0")
     assert (fid.name, kid.name) == ("fid/original", "kid/original")
-    assert fid.value == pytest.approx(0, abs=1e-9) and kid.value == 0.0
-    assert fid.subject == "comparison" and "f@0" in fid.denominator
+    assert fid.value == pytest.approx(0, abs=1e-9)
+    assert kid.value == 0.0
+    assert fid.subject == "comparison"
+    assert "f@0" in fid.denominator
 
 
 def test_a_shift_is_found_and_lies_in_its_interval() -> None:
     x = features(0)
     for score in scores_against_original(SHOTS, x + 1.0, x, "f@0"):
-        assert score.value is not None and score.low is not None and score.high is not None
+        assert score.value is not None
+        assert score.low is not None
+        assert score.high is not None
         assert 0 < score.low <= score.value <= score.high
-        assert score.n == 40 and score.seeds == (0, 1, 2, 3)
+        assert score.n == 40
+        assert score.seeds == (0, 1, 2, 3)
 
 
 def test_real_and_original_are_different_names_and_extractors_must_match() -> None:
@@ -51,13 +56,17 @@ def test_real_and_original_are_different_names_and_extractors_must_match() -> No
 
 def test_the_same_law_gives_a_small_kid_and_the_interval_holds_nought() -> None:
     _, kid = scores_against_real(SHOTS, features(0), real(1), "f@0", draws=200)
-    assert kid.low is not None and kid.high is not None and kid.low < 0 < kid.high
+    assert kid.low is not None
+    assert kid.high is not None
+    assert kid.low < 0 < kid.high
 
 
 def test_few_pictures_are_said_to_be_few() -> None:
     fid, _ = scores_against_original(SHOTS, features(0, width=64), features(1, width=64), "f@0", draws=10)
     assert "singular" in fid.note
     for score in scores_against_original(SHOTS[:1], features(0, 1), features(1, 1), "f@0"):
-        assert score.value is None and "fewer than two" in score.note
+        assert score.value is None
+        assert "fewer than two" in score.note
     one_prompt, _ = scores_against_original(SHOTS[:4], features(0, 4), features(1, 4), "f@0")
-    assert one_prompt.value is not None and one_prompt.low is None
+    assert one_prompt.value is not None
+    assert one_prompt.low is None

@@ -50,7 +50,9 @@ def test_pictures_as_different_as_a_new_seed_have_integrity_nought() -> None:
     a, b = drawn(12, 3, 0), drawn(12, 3, 1, patch="x")
     _, _, j = integrity_scores(b, a, Plain(), Bounds(0.0, 0, seed_distances(a, Plain())), "near")
     assert j.value == pytest.approx(0, abs=0.05)
-    assert j.low is not None and j.high is not None and j.low < 0 < j.high
+    assert j.low is not None
+    assert j.high is not None
+    assert j.low < 0 < j.high
     assert (j.name, j.higher_is_better) == ("integrity/near", True)
 
 
@@ -59,7 +61,8 @@ def test_the_formula_with_a_floor() -> None:
     mixed = Drawn(a.shots, 0.9 * a.pictures + 0.1 * b.pictures)
     ceiling = seed_distances(a, Plain())
     raw, top, j = integrity_scores(mixed, a, Plain(), Bounds(0.001, 4, ceiling), "far")
-    assert raw.value is not None and top.value is not None
+    assert raw.value is not None
+    assert top.value is not None
     assert j.value == pytest.approx(1 - (raw.value - 0.001) / (top.value - 0.001))
 
 

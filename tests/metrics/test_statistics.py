@@ -14,11 +14,12 @@ from expunge.metrics.statistics import bootstrap_over_groups, paired_difference,
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (9, 10), (43, 72), (5, 5), (1, 1000)])
 def test_wilson_ends_solve_the_score_equation(k: int, n: int) -> None:
     """The ends are the rates p for which |k/n - p| is z standard errors of p itself."""
-    interval = wilson(k, n)
-    assert interval is not None
-    for end in interval:
+    low, high = wilson(k, n)
+    assert low is not None
+    assert high is not None
+    for end in (low, high):
         assert abs(k / n - end) == pytest.approx(1.959963984540054 * math.sqrt(end * (1 - end) / n), abs=1e-12)
-    assert interval[0] < interval[1]
+    assert low < high
 
 
 def test_wilson_of_nine_in_ten() -> None:
@@ -27,7 +28,7 @@ def test_wilson_of_nine_in_ten() -> None:
 
 
 def test_wilson_of_nothing_is_nothing() -> None:
-    assert wilson(0, 0) is None
+    assert wilson(0, 0) == (None, None)
     with pytest.raises(ExpungeError, match="3 successes in 2"):
         wilson(3, 2)
 

@@ -12,7 +12,8 @@ from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler
 
 SAMPLER = Sampler(steps=4, guidance=3.0)
-ITEMS = [("a church", 0), ("a dog", 0), ("a church", 1), ("a house by the sea", 5), ("a dog", 7), ("", 3), ("a", 2)]
+ITEMS = [("a church", 0), ("a dog", 0), ("a church", 1), ("a house by the sea", 5), ("a dog", 7), ("", 3),
+         ("a", 2)]
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_order_changes_no_more_than_rounding(model: Any, pictures: torch.Tensor)
     assert float((shuffled - pictures[order]).abs().max()) < 2e-5
 
 
-def test_the_same_call_draws_the_same_bits_whatever_the_global_seed(model: Any, pictures: torch.Tensor) -> None:
+def test_global_generator_is_neither_read_nor_moved(model: Any, pictures: torch.Tensor) -> None:
     torch.manual_seed(1234)
     before = torch.random.get_rng_state()
     assert draw(model, ITEMS, SAMPLER).equal(pictures)
@@ -57,7 +58,8 @@ def test_every_setting_of_the_sampler_counts(model: Any, pictures: torch.Tensor)
 def test_sink_and_progress_hear_of_every_picture(model: Any, pictures: torch.Tensor) -> None:
     heard: dict[int, torch.Tensor] = {}
     told: list[tuple[int, int]] = []
-    out = draw(model, ITEMS, SAMPLER, batch=3, sink=heard.__setitem__, progress=lambda *counts: told.append(counts))
+    out = draw(model, ITEMS, SAMPLER, batch=3, sink=heard.__setitem__,
+               progress=lambda *counts: told.append(counts))
     assert list(heard) == list(range(len(ITEMS)))
     assert torch.stack([heard[i] for i in range(len(ITEMS))]).equal(out)
     assert told == [(3, 7), (6, 7), (7, 7)]

@@ -10,8 +10,8 @@ import click
 from expunge.cli.options import model_options
 
 if TYPE_CHECKING:
+    from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
-    from expunge.models.store import Patch
 
 EXAMPLES = """\b
 Examples:
@@ -42,7 +42,8 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     """
     from expunge.cli.output import tell
     from expunge.errors import ModelError
-    from expunge.models.store import Patch, applied, load
+    from expunge.models.patch import Patch, applied
+    from expunge.models.store import load
 
     loaded = Patch.load(patch)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
@@ -58,8 +59,8 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
 
 
 def _hash(model: StableDiffusion) -> str:
+    from expunge.models.patch import tensors_hash
     from expunge.models.scope import full_names
-    from expunge.models.sd import tensors_hash
 
     return tensors_hash(full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder))
 
@@ -70,7 +71,7 @@ def _strip(model: StableDiffusion, patch: Patch, prompt: str, count: int, out: P
     from expunge.cli.progress import progress
     from expunge.cli.sample import sheet, write_picture
     from expunge.models.cache import Pictures
-    from expunge.models.store import applied
+    from expunge.models.patch import applied
     from expunge.records import Prompt, Sampler
 
     items = [(Prompt(text=prompt, role="direct"), seed) for seed in range(count)]

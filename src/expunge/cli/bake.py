@@ -38,7 +38,7 @@ def command(config: Path | None, sets: tuple[str, ...], dry_run: bool, **flags: 
     settings = BakeSettings.build(given(config, sets, flags), str(config) if config else "expunge bake")
     if dry_run:
         click.echo(as_yaml(settings.model_dump(mode="json")).rstrip())
-        click.echo("# estimate: none beforehand; each stage tells the time it has left, the UNet's takes by far the longest")
+        click.echo("# estimate: none beforehand; each stage tells the time it has left, the UNet takes the longest")
         return
     with progress("baking") as report:
         folder = bake(settings, lambda stage, done, total, losses: report(done, total, {**losses}, title=stage))

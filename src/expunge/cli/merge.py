@@ -33,7 +33,8 @@ def command(patch: Path, model: str, dtype: str, allow_pickle: bool, out: Path) 
     The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
     """
     from expunge.cli.output import tell
-    from expunge.models.store import Patch, merge
+    from expunge.models.patch import Patch
+    from expunge.models.store import merge
 
     tell("model", merge(model, Patch.load(patch), out, dtype, allow_pickle=allow_pickle))
     click.echo(f'open it with StableDiffusionPipeline.from_pretrained("{out}")')

@@ -115,7 +115,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
     if kind is tuple:
-        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT", help=f"{_help(field)} May be repeated.")
+        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT",
+                            help=f"{_help(field)} May be repeated.")
     if isinstance(kind, click.Choice):
         return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))
     metavar = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,15 @@ def card_lines(card: PatchCard) -> dict[str, object]:
 def tell(what: str, path: Path) -> None:
     """One line: what was written, and where."""
     click.echo(f"{what}: {path}")
+
+
+def peak_memory() -> int | None:
+    """The process's highest memory so far, in bytes; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _shortened(items: tuple[str, ...]) -> list[str]:

@@ -54,13 +54,16 @@ class PlainLines:
         gone = now - self._began
         if done >= total:
             if gone > WORTH_TELLING:
-                print(f"{self._title}: {done}/{total} done in {span(gone)}{_words(note)}", file=self._stream, flush=True)
+                self._print(f"{done}/{total} done in {span(gone)}{_words(note)}")
             self._start(0)
         elif now - self._told >= QUIET_SECONDS:
             self._told = now
             rate = (done - self._first) / gone if gone > 0 else 0.0
             left = f", {span((total - done) / rate)} left" if rate > 0 else ""
-            print(f"{self._title}: {done}/{total}, {span(gone)} gone{left}{_words(note)}", file=self._stream, flush=True)
+            self._print(f"{done}/{total}, {span(gone)} gone{left}{_words(note)}")
+
+    def _print(self, text: str) -> None:
+        print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def _start(self, done: int) -> None:
         self._began = self._told = self._clock()
@@ -80,7 +83,14 @@ def span(seconds: float) -> str:
 @contextmanager
 def _bar(title: str) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"))

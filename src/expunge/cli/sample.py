@@ -26,7 +26,8 @@ Examples:
 @click.argument("prompts", nargs=-1, required=True)
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
-@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="A seed. May be repeated [default: 0].")
+@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True,
+              help="A seed. May be repeated [default: 0].")
 @click.option("--count", type=click.IntRange(min=1), help="Seeds 0 to COUNT-1, instead of --seed.")
 @click.option("--steps", type=int, default=20, show_default=True, help="Denoising steps.")
 @click.option("--guidance", type=float, default=3.0, show_default=True, help="Classifier-free guidance; 1 is none.")
@@ -50,7 +51,8 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     from expunge.errors import UserError
     from expunge.files import write_json
     from expunge.models.cache import Pictures
-    from expunge.models.store import Patch, applied, load
+    from expunge.models.patch import Patch, applied
+    from expunge.models.store import load
 
     if count is not None and seeds:
         raise UserError("--count and --seed together", accepted="one of the two")
@@ -61,7 +63,8 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with progress("drawing") as report, on:
         shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
-    names = [f"{1 + i // len(chosen):03d}-{_slug(shot.prompt.text)}-seed{shot.seed}.png" for i, shot in enumerate(shots)]
+    names = [f"{1 + i // len(chosen):03d}-{_slug(shot.prompt.text)}-seed{shot.seed}.png"
+             for i, shot in enumerate(shots)]
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
     write_picture(out / "sheet.png", sheet(pixels, len(chosen)))
@@ -103,7 +106,8 @@ def _sampler(values: dict[str, Any]) -> Any:
     try:
         return Sampler(**values)
     except ValidationError as error:
-        wrong = "; ".join(f"--{item['loc'][0]}: got {item['input']!r}, {item['msg'].lower()}" for item in error.errors())
+        wrong = "; ".join(f"--{item['loc'][0]}: got {item['input']!r}, {item['msg'].lower()}"
+                          for item in error.errors())
         raise UserError(wrong) from error
 
 

@@ -31,7 +31,7 @@ def command(path: Path, as_json: bool) -> None:
         else:
             print_evaluation(evaluation, every=True)
         return
-    from expunge.models.store import Patch
+    from expunge.models.patch import Patch
 
     card = Patch.load(path).card
     click.echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())

@@ -39,8 +39,8 @@ class LocalClip:
         folder = Path(folder)
         weights = sorted(folder.glob("*.safetensors"))
         if not (folder / "config.json").is_file() or not weights:
-            held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
-            raise ModelError(f"no CLIP in {folder} ({held or 'empty'})",
+            names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else ["no such folder"]
+            raise ModelError(f"no CLIP in {folder} ({', '.join(names) or 'empty'})",
                              accepted="a folder with config.json, model.safetensors and the tokenizer's files",
                              remedy="pickled weights are never read; convert them to safetensors first")
         try:
@@ -67,9 +67,11 @@ class LocalClip:
     @torch.no_grad()
     def picture_features(self, pictures: Tensor) -> Tensor:
         """float32 (B, width), unit length, for pictures (B, 3, H, W) in [0, 1]."""
-        parts = [self._model.visual_projection(self._model.vision_model(pixel_values=self._prepared(chunk)).pooler_output)
-                 for chunk in pictures.split(self._batch)] if len(pictures) else [torch.zeros(0, self.width)]
-        return F.normalize(torch.cat(parts), dim=-1)
+        if not len(pictures):
+            return torch.zeros(0, self.width)
+        states = [self._model.vision_model(pixel_values=self._prepared(chunk)).pooler_output
+                  for chunk in pictures.split(self._batch)]
+        return F.normalize(self._model.visual_projection(torch.cat(states)), dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:

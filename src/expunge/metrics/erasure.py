@@ -93,7 +93,7 @@ def control_scores(judged: Judged, concept: str, question: str, subject: Subject
     never = _of(judged, ("never_seen",))
     if never:
         rule = _Rule("found/never_seen", "null control: things the model never saw, recognised all the same",
-                     _label(question), False, "hid the concept")
+                     _thing(question), False, "hid the concept")
         scores.append(_rate(never, rule, subject))
     keep = _of(judged, ("near", "far"))
     if keep:
@@ -128,6 +128,11 @@ def change_in_found(edited: Judged, original: Judged, concept: str, question: st
 
 def _label(question: str) -> Callable[[Prompt], tuple[str, str] | None]:
     return lambda prompt: (question, prompt.labels[question]) if question in prompt.labels else None
+
+
+def _thing(question: str) -> Callable[[Prompt], tuple[str, str] | None]:
+    """What a null control names: an object, even when the concept is a style."""
+    return lambda prompt: _label("object" if "object" in prompt.labels else question)(prompt)
 
 
 def _of(judged: Judged, roles: Iterable[Role | str]) -> Judged:
@@ -173,10 +178,10 @@ def _abstained(judged: Judged, rule: _Rule, role: str, subject: Subject) -> Scor
 
 def _score(name: str, title: str, hits: int, n: int, judged: Judged, subject: Subject, *, left_out: dict[str, int],
            per_item: dict[str, float], denominator: str, higher_is_better: bool | None, note: str) -> Score:
-    interval = wilson(hits, n)
+    low, high = wilson(hits, n)
     return Score(name=name if subject == "edited" else f"original/{name}", title=title,
-                 value=hits / n if n else None, low=interval[0] if interval else None,
-                 high=interval[1] if interval else None, interval=_INTERVAL if interval else "", n=n,
+                 value=hits / n if n else None, low=low, high=high,
+                 interval=_INTERVAL if n else "", n=n,
                  numerator=hits if n else None, denominator=denominator, left_out=left_out,
                  higher_is_better=higher_is_better, subject=subject, per_item=per_item, note=note,
                  seeds=tuple(sorted({shot.seed for shot, _ in judged})))

@@ -58,9 +58,10 @@ def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Ten
         grams = kernels(x, y, same_items=True)
         kid_draws = _resampled(shots, lambda rows: kernel_distance(grams, rows), draws, seed)
     note = "cross terms of one item with itself are left out (Gretton et al. 2012, lemma 6)"
-    return [_score("fid", "original", "the original model's pictures", fid(everything), spread, shots, draws, seed, words,
+    other = "the original model's pictures"
+    return [_score("fid", "original", other, fid(everything), spread, shots, draws, seed, words,
                    _thin(len(x), x.shape[1])),
-            _score("kid", "original", "the original model's pictures", value, kid_draws, shots, draws, seed, words, note)]
+            _score("kid", "original", other, value, kid_draws, shots, draws, seed, words, note)]
 
 
 def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, extractor: str, *, draws: int = 100,

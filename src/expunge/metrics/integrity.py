@@ -92,7 +92,8 @@ def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
                            accepted="the same prompts and seeds on both sides")
     order = [rows_b[key] for key in rows_a]
     first = [rows_a[key] for key in rows_a]
-    return (Drawn([a.shots[i] for i in first], a.pictures[first]), Drawn([b.shots[i] for i in order], b.pictures[order]))
+    return (Drawn([a.shots[i] for i in first], a.pictures[first]),
+            Drawn([b.shots[i] for i in order], b.pictures[order]))
 
 
 def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[tuple[str, int], float]:

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
 from expunge.files import write_text
 from expunge.metrics.base import Answer, Judge
+from expunge.metrics.erasure import Judged
+from expunge.metrics.integrity import Drawn
 from expunge.records import Judgment, Prompt, Shot
 
 
@@ -31,56 +32,88 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
                         remedy="choose another concept, or another judge")
 
 
-def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: Sequence[Judgment] = (),
-              chunk: int = 128, keep: Callable[[list[Judgment]], None] | None = None) -> list[Judgment]:
+def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
+              keep: Callable[[Judged], None] | None = None) -> list[Judgment]:
     """What the judge says of each picture, in the order of `shots`.
 
     Args:
         judge: the detector.
         shots: the pictures' records.
         pictures: float32 (B, 3, H, W) in [0, 1].
-        known: earlier judgments; those by this judge that did not fail are reused.
+        known: earlier judgments with their pictures' records; those of the same pixels by the same judge are reused,
+            unless it had failed.
         chunk: pictures at a time.
-        keep: called after each chunk with all judgments that do not come from a failure, to be stored.
+        keep: called after each chunk with all records and judgments so far that are no failures, to be stored.
     """
     if len(shots) != len(pictures):
         raise ExpungeError(f"{len(shots)} records for {len(pictures)} pictures", accepted="one record per picture")
-    found = {item.shot: item for item in known if item.detector == judge.name and not item.error}
-    keys = [shot.key for shot in shots]
-    missing = [i for i, key in enumerate(keys) if key not in found]
-    failed: dict[str, Judgment] = {}
+    before = {(shot.key, shot.pixels): item for shot, item in known
+              if item.detector == judge.name and not item.error}
+    found = [before.get((shot.key, shot.pixels)) for shot in shots]
+    missing = [i for i, item in enumerate(found) if item is None]
     for start in range(0, len(missing), chunk):
         rows = missing[start:start + chunk]
         for i, answer in zip(rows, _ask(judge, pictures[rows]), strict=True):
-            item = Judgment(shot=keys[i], detector=judge.name, answers=dict(answer.labels),
-                            confidence=dict(answer.confidence), error=answer.error)
-            (failed if item.error else found)[keys[i]] = item
+            found[i] = Judgment(shot=shots[i].key, detector=judge.name, answers=dict(answer.labels),
+                                confidence=dict(answer.confidence), error=answer.error)
         if keep is not None:
-            keep(list(found.values()))
-    return [found[key] if key in found else failed[key] for key in keys]
+            keep([(shot, item) for shot, item in zip(shots, found, strict=True) if item is not None and not item.error])
+    return [item for item in found if item is not None]
 
 
-def read_judgments(path: Path) -> list[Judgment]:
-    """Judgments from a JSONL file; none if there is no such file.
+def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
+           tell: Callable[[int, int], None] | None = None) -> list[list[Judgment]]:
+    """Judgments of each side's pictures, kept in one JSONL file as they come, so that none is asked for twice.
+
+    Args:
+        sides: pictures with their records.
+        file: where judgments are kept; None keeps none.
+        tell: told (pictures judged, pictures in all).
+    """
+    known = read_judgments(file) if file else []
+    total = sum(len(side.shots) for side in sides)
+    out: list[list[Judgment]] = []
+    done: list[tuple[Shot, Judgment]] = []
+
+    def keep(items: Judged) -> None:
+        if file:
+            write_judgments(file, [*known, *done, *items])
+
+    for side in sides:
+        out.append(judgments(judge, side.shots, side.pictures, known=known, keep=keep))
+        done += zip(side.shots, out[-1], strict=True)
+        if tell:
+            tell(len(done), total)
+    if file:
+        write_judgments(file, done)
+    return out
+
+
+def read_judgments(path: Path) -> list[tuple[Shot, Judgment]]:
+    """Pictures' records and their judgments from a JSONL file; none if there is no such file.
 
     Raises:
-        UserError: a line is not a judgment.
+        UserError: a line is something else.
     """
     if not path.exists():
         return []
     out = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            out.append(Judgment.model_validate_json(line))
-        except ValidationError as error:
-            raise UserError(f"{path}, line {number}: not a judgment", accepted="lines as `expunge evaluate` writes them",
+            value = json.loads(line)
+            out.append((Shot.model_validate(value["shot"]), Judgment.model_validate(value["judgment"])))
+        except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
+            raise UserError(f"{path}, line {number}: not a picture's record with a judgment",
+                            accepted="lines as `expunge evaluate` writes them",
                             remedy="delete the file; the pictures are judged again") from error
     return out
 
 
-def write_judgments(path: Path, items: Iterable[Judgment]) -> None:
-    """Write judgments as JSONL, atomically."""
-    write_text(path, "".join(json.dumps(item.model_dump(mode="json"), ensure_ascii=False) + "\n" for item in items))
+def write_judgments(path: Path, items: Judged) -> None:
+    """Write JSONL, atomically: {"shot": ..., "judgment": ...} per picture."""
+    lines = [json.dumps({"shot": shot.model_dump(mode="json"), "judgment": item.model_dump(mode="json")},
+                        ensure_ascii=False) for shot, item in items]
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _ask(judge: Judge, pictures: Tensor) -> list[Answer]:

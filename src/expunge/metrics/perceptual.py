@@ -17,6 +17,8 @@ class Ssim:
     """1 - structural similarity (Gaussian window of 11 pixels, sigma 1.5): 0 for equal pictures, at most 2."""
 
     name = "1-ssim"
+    window = 11
+    """Pixels; smaller pictures cannot be compared."""
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
@@ -27,8 +29,9 @@ class Ssim:
         """
         from torchmetrics.functional.image import structural_similarity_index_measure
 
-        if min(a.shape[-2:]) < 11:
-            raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels", accepted="at least 11x11 for SSIM")
+        if min(a.shape[-2:]) < self.window:
+            raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels",
+                            accepted=f"at least {self.window}x{self.window} for SSIM")
         if not len(a):
             return torch.zeros(0)
         values = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")

@@ -33,8 +33,8 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(None, None, None)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Wilson score interval of a rate, or None when n is 0.
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
+    """Wilson score interval of a rate, (None, None) when n is 0.
 
     Raises:
         ExpungeError: counts that cannot be (negative, or more successes than trials).
@@ -42,7 +42,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     if not 0 <= successes <= n:
         raise ExpungeError(f"{successes} successes in {n} trials", accepted="0 <= successes <= trials")
     if n == 0:
-        return None
+        return None, None
     z, p = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)

@@ -1,4 +1,4 @@
-"""Diffusion models behind one interface: load, draw, choose parameters by scope, put patches on and take them off.
+"""Diffusion models behind one interface: load, draw, choose parameters by scope, put patches on and off.
 
 The only folder (with `tiny.bake`) that knows diffusers. Names are imported on first use.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 _PUBLIC = {
     "Conditioning": "base", "Denoiser": "base", "StableDiffusion": "sd", "load": "store", "Patch": "store",
-    "applied": "store", "merge": "store", "load_into_pipeline": "store", "tensors_hash": "store", "draw": "sample",
-    "Pictures": "cache",
+    "applied": "store", "merge": "store", "load_into_pipeline": "store", "tensors_hash": "store",
+    "draw": "sample", "Pictures": "cache",
 }
 
 __all__ = sorted(_PUBLIC)

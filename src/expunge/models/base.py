@@ -80,9 +80,10 @@ class Denoiser(Protocol):
 
     def denoise(self, x_t: Tensor, cond: Conditioning, uncond: Conditioning | None, steps: int, guidance: float, *,
                 start: int = 0, stop: int | None = None) -> Tensor:
-        """Deterministic DDIM (eta 0) over grid points start..stop-1, no gradient; returns x at grid point `stop`.
+        """Deterministic DDIM (eta 0) over grid points start..stop-1, no gradient; returns x at point `stop`.
 
-        With `stop` = k, the result has exactly the noise level of `timesteps(steps)[k]`; None runs to the clean latent.
+        With `stop` = k, the result has exactly the noise level of `timesteps(steps)[k]`; None runs to the clean
+        latent.
         """
         ...
 
@@ -111,7 +112,7 @@ class Denoiser(Protocol):
         ...
 
     def apply(self, patch: object) -> None:
-        """Put a `Patch` (models.store) on. UserError/ModelError if it is for another base or one is already on."""
+        """Put a `Patch` (models.store) on. UserError or ModelError: made for another base, or one is on."""
         ...
 
     def remove(self) -> None:

@@ -1,10 +1,10 @@
 """Drawn pictures on disk, addressed by what they are a picture of, so that nothing is drawn twice.
 
-`<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its `Shot`. `<key>` is
-`Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is `StableDiffusion.drawing` (schedule, tokenizer,
-number type, kind of device), which a shot's key does not hold. The JSON file is written last: a picture without it was
-interrupted and does not count. Pixels handed out are always the 8-bit ones, so fresh and cached ones are equal bit for
-bit.
+`<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its
+`Shot`. `<key>` is `Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
+`StableDiffusion.drawing` (schedule, tokenizer, number type, kind of device), which a shot's key does not
+hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
+out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from torch import Tensor
 
 from expunge import files, runtime
+from expunge.errors import ModelError
 from expunge.models.base import Denoiser
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler, Shot
@@ -50,7 +50,7 @@ class Pictures:
              processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
         """The items' pictures; only those that are missing are drawn, and each is kept as its batch is done.
 
-        With several processes each draws its share and then all of them read everything; call it in all of them.
+        With several processes each draws its share, then all of them read everything; call it in all of them.
 
         Args:
             items: (prompt, seed) pairs; may repeat.
@@ -80,15 +80,24 @@ class Pictures:
         return done, torch.stack([found[shot.key][1] for shot in shots]).float() / 255
 
     def pixels(self, shot: Shot) -> Tensor:
-        """The picture of a record, float32 (3, H, W) in [0, 1]. FileNotFoundError, ValueError if it is damaged."""
-        picture = _read_png(self.root / shot.file)
+        """The picture of a record, float32 (3, H, W) in [0, 1].
+
+        Raises:
+            ModelError: it is gone or damaged.
+        """
+        try:
+            picture = _read_png(self.root / shot.file)
+        except (OSError, SyntaxError) as error:
+            raise ModelError(f"picture {shot.file} cannot be read: {error}",
+                             remedy="draw it again") from error
         if _pixel_hash(picture) != shot.pixels:
-            raise ValueError(f"{shot.file}: pixels are not those of the record")
+            raise ModelError(f"picture {shot.file} is damaged: its pixels are not those of its record",
+                             remedy="draw it again")
         return picture.float() / 255
 
     def _filled(self, model: Denoiser, shots: Sequence[Shot], batch: int,
                 progress: Callable[[int, int], None] | None) -> _Found:
-        """Every shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
+        """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
         found: _Found = {}
         missing: list[Shot] = []
         for shot in shots:
@@ -108,7 +117,8 @@ class Pictures:
                 progress(len(found), len(shots))
 
         if missing:
-            draw(model, [(shot.prompt, shot.seed) for shot in missing], missing[0].sampler, batch=batch, sink=keep)
+            items = [(shot.prompt, shot.seed) for shot in missing]
+            draw(model, items, missing[0].sampler, batch=batch, sink=keep)
         return found
 
     def _file(self, model: Denoiser, shot: Shot) -> Path:
@@ -120,7 +130,8 @@ class Pictures:
         pixels = (picture * 255).round().to(torch.uint8)
         image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
         files.write_atomically(file, partial(image.save, format="PNG"))
-        kept = shot.model_copy(update={"file": file.relative_to(self.root).as_posix(), "pixels": _pixel_hash(pixels)})
+        place = file.relative_to(self.root).as_posix()
+        kept = shot.model_copy(update={"file": place, "pixels": _pixel_hash(pixels)})
         files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))
         return kept, pixels
 
@@ -135,7 +146,7 @@ class Pictures:
             if _pixel_hash(picture) == shot.pixels:
                 return shot, picture
             reason = "its pixels are not those of its record"
-        except (OSError, SyntaxError, UnicodeDecodeError, ValidationError) as error:  # PIL: SyntaxError on bad chunks
+        except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on bad chunks
             reason = str(error).splitlines()[0]
         log.warning("the cached picture %s is damaged (%s) and is drawn again", file, reason)
         return None

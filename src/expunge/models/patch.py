@@ -1,15 +1,15 @@
 """A patch: the new values of the tensors that an edit changed, on disk with a card, on a model and off again.
 
-`patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and "text_encoder/<parameter>";
-its card is in `patch.json` and in the tensor file's metadata, so that the one file is enough. Plain diffusers needs
-these lines to load one:
+`patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and
+"text_encoder/<parameter>"; its card is in `patch.json` and in the tensor file's metadata, so that the one
+file is enough. Plain diffusers needs these lines to load one:
 
     for part in ("unet", "text_encoder"):
-        new = {k.split("/", 1)[1]: v for k, v in load_file("patch.safetensors").items() if k.startswith(part + "/")}
+        new = {k.removeprefix(part + "/"): v for k, v in load_file(file).items() if k.startswith(part + "/")}
         getattr(pipe, part).load_state_dict(new, strict=False)
 
-(Before version 5, transformers puts "text_model." before the names of the text encoder; then so must these lines.
-`load_into_pipeline` does, and it fails where `strict=False` would keep silent.)
+(Before version 5, transformers puts "text_model." before the names of the text encoder; then so must these
+lines. `load_into_pipeline` does, and it fails where `strict=False` would keep silent.)
 """
 
 from __future__ import annotations
@@ -65,19 +65,20 @@ class Patch:
     def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
            seconds: float = 0.0, steps: int = 0) -> Patch:
-        """A patch of `model` from the new values of some of its tensors; hashes, versions and date are filled in."""
-        values = {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()}
+        """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in."""
+        values = {name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+                  for name, tensor in tensors.items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, method=method,
-                         settings=dict(settings), tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
-                         seed=seed, versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds,
-                         steps=steps, created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+                         settings=dict(settings), tensors=tuple(sorted(values)),
+                         tensors_hash=tensors_hash(values), seed=seed, versions=runtime.versions(),
+                         losses=dict(losses or {}), seconds=seconds, steps=steps,
+                         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
         return cls(values, card)
 
     def save(self, path: str | Path) -> Path:
-        """Write `<name>.safetensors` and `<name>.json`; a folder gets `patch.*`. Returns the safetensors file."""
+        """Write `<name>.safetensors` and `<name>.json`; a folder gets `patch.*`. Returns the former."""
         file, text = _patch_file(path), self.card.model_dump_json(indent=2) + "\n"
-        ready = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        files.write_tensors(file, ready, {"format": "pt", "card": text})
+        files.write_tensors(file, self.tensors, {"format": "pt", "card": text})
         files.write_text(file.with_suffix(".json"), text)
         return file
 
@@ -90,12 +91,14 @@ class Patch:
         """
         file = _patch_file(path)
         if not file.is_file():
-            raise ModelError(f"no patch at {path}", accepted="a folder with patch.safetensors, or a .safetensors file")
+            raise ModelError(f"no patch at {path}",
+                             accepted="a folder with patch.safetensors, or a .safetensors file")
         beside = file.with_suffix(".json")
         try:
             with safe_open(file, "pt") as opened:
-                text = beside.read_text(encoding="utf-8") if beside.is_file() else (opened.metadata() or {})["card"]
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+                inside = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+            text = beside.read_text(encoding="utf-8") if beside.is_file() else inside["card"]
             card = PatchCard.model_validate_json(text)
         except (SafetensorError, OSError, KeyError, UnicodeDecodeError, ValidationError) as error:
             raise ModelError(f"patch {file} cannot be read: {error}", accepted="a patch that expunge wrote",
@@ -103,7 +106,8 @@ class Patch:
         found = tensors_hash(tensors)
         if found != card.tensors_hash:
             raise ModelError(f"patch {file} is damaged: its tensors hash to {found[:12]}",
-                             accepted=f"{card.tensors_hash[:12]}, as its card says", remedy="copy or make it again")
+                             accepted=f"{card.tensors_hash[:12]}, as its card says",
+                             remedy="copy or make it again")
         return cls(tensors, card)
 
     def check(self, name: str, base_hash: str, tensors: Mapping[str, Tensor]) -> None:
@@ -138,7 +142,7 @@ def applied(model: Denoiser, patch: Patch) -> Iterator[Denoiser]:
 
 
 def load_into_pipeline(pipe: Any, patch: Patch) -> None:
-    """Put a patch on a plain diffusers pipeline of its base model, in place (the base is not checked, shapes are)."""
+    """Put a patch on a plain diffusers pipeline, in place. Names and shapes are checked, the base is not."""
     mine = full_names("unet", pipe.unet) | full_names("text_encoder", pipe.text_encoder)
     patch._check_tensors(mine)
     with torch.no_grad():
@@ -148,6 +152,7 @@ def load_into_pipeline(pipe: Any, patch: Patch) -> None:
 
 def _patch_file(path: str | Path) -> Path:
     path = Path(path)
-    return path.with_suffix(".safetensors") if path.suffix in {".safetensors", ".json"} else path / "patch.safetensors"
+    named = path.suffix in {".safetensors", ".json"}
+    return path.with_suffix(".safetensors") if named else path / "patch.safetensors"
 
 

@@ -1,9 +1,10 @@
-"""(prompt, seed) -> picture, many at once; a picture depends on its prompt, its seed, the sampler and the weights.
+"""(prompt, seed) -> picture, many at once; a picture depends on its prompt, seed, sampler and weights alone.
 
-Each distinct prompt is encoded alone and once, and each seed has a generator of its own, so that only the kernels'
-rounding knows about the batch: matrix products of different sizes add in different orders. Measured on CPU in float32
-with a small model of random weights, the same (prompt, seed) drawn in other batches and orders differs by at most
-about 1e-6 of the pixel range (`tests/models/test_sample.py` prints and bounds it).
+Each distinct prompt is encoded alone and once, and each seed has a generator of its own, so that only the
+kernels' rounding knows about the batch: matrix products of different sizes add in different orders.
+Measured on CPU in float32 with a small model of random weights, the same (prompt, seed) drawn in other
+batches and orders differs by at most about 1e-6 of the pixel range (`tests/models/test_sample.py` prints
+and bounds it).
 
 Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185. Differs: prompts too.
 """
@@ -29,7 +30,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
 
     Args:
         items: (prompt, seed) pairs.
-        batch: pictures denoised together (twice as many network rows with guidance); changes speed and memory only.
+        batch: pictures denoised together (twice as many network rows with guidance): speed and memory only.
         sink: told of every picture as its batch is done.
         progress: told after every batch.
 
@@ -37,8 +38,8 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
 
     Raises:
-        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, or a negative
-            prompt without guidance.
+        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, or a
+            negative prompt without guidance.
     """
     if batch < 1:
         raise UserError(f"batch of {batch}", accepted="1 or more")

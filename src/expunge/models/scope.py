@@ -7,14 +7,15 @@
 | `noxattn` | the UNet's linear and convolutional layers outside `attn2` | esd-u |
 | `unet` | all of the UNet's linear and convolutional layers | esd-all |
 | `text` | the text encoder's transformer layers and final norm; embeddings stay frozen | AdvUnlearn, full |
-| `text.layers:0-2`, `text.layers:5` | whole transformer layers by number, both ends included | AdvUnlearn, layers |
+| `text.layers:0-2`, `text.layers:5` | whole transformer layers, both ends included | AdvUnlearn, layers |
 | `all` | `unet` and `text` | |
 
-Names are "unet/<parameter>" and "text_encoder/<parameter>". Transformers has spelt the text encoder's parameters with
-and without a leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
+Names are "unet/<parameter>" and "text_encoder/<parameter>". Transformers has spelt the text encoder's
+parameters with and without a leading "text_model."; ours are always without, so that patches and hashes
+outlive its versions.
 
-Source: Gandikota et al. 2023 (ESD), section 4.1, and `esd_sd.py`@25613d2:24-47. Differs: esd-u of the older
-CompVis script also leaves out the time embedding and the last convolution; normalisation never trains in the UNet.
+Source: Gandikota et al. 2023 (ESD), section 4.1, and `esd_sd.py`@25613d2:24-47. Differs: esd-u of the
+older CompVis script also leaves out the time embedding and the last convolution.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def select(unet: nn.Module, text_encoder: nn.Module, scope: str) -> dict[str, Pa
 
 def _unet(unet: nn.Module, rule: _Rule) -> dict[str, Parameter]:
     return {full_name("unet", f"{name}.{part}" if name else part): parameter
-            for name, module in unet.named_modules() if isinstance(module, _TRAINABLE) and rule(name.split("."))
+            for name, module in unet.named_modules()
+            if isinstance(module, _TRAINABLE) and rule(name.split("."))
             for part, parameter in module.named_parameters(recurse=False)}
 
 

@@ -6,9 +6,10 @@ With abar_t the product of alphas up to t, a = abar_t and a' = abar at the next 
     v-prediction:  x0 = sqrt(a) x_t - sqrt(1 - a) v             e = sqrt(a) v + sqrt(1 - a) x_t
     x'  = sqrt(a') x0 + sqrt(1 - a') e
 
-Source: Song et al. 2021 (DDIM), eq. 12 with eta = 0; Salimans and Ho 2022, appendix D (v); Lin et al. 2024 (zero
-terminal SNR). Differs: the step goes to the noise level of the next grid point itself; diffusers' DDIMScheduler goes to
-t - train_steps // steps, which is the same for "leading" spacing and wherever `steps` divides `train_steps`.
+Source: Song et al. 2021 (DDIM), eq. 12 with eta = 0; Salimans and Ho 2022, appendix D (v); Lin et al. 2024
+(zero terminal SNR). Differs: the step goes to the noise level of the next grid point itself; diffusers'
+DDIMScheduler goes to t - train_steps // steps, which is the same for "leading" spacing and wherever `steps`
+divides `train_steps`.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class StableDiffusion:
-    """A diffusers `StableDiffusionPipeline`, frozen, in evaluation mode, with the DDIM sampler of its own schedule.
+    """A diffusers `StableDiffusionPipeline`, frozen, in evaluation mode, with DDIM on its own schedule.
 
-    Attributes beyond those of `Denoiser`: `unet`, `text_encoder`, `vae`, `tokenizer` (the pipeline's own parts),
+    Attributes beyond those of `Denoiser`: `unet`, `text_encoder`, `vae`, `tokenizer` (the pipeline's own),
     `device`, `dtype` (of the weights; latents, text states and pixels are float32 at every border).
 
-    `hash` is taken of the float32 values of all parameters of unet, text encoder and autoencoder, before any cast to
-    a smaller `dtype`: a folder in float16 has the same hash however it is loaded.
+    `hash` is taken of the float32 values of all parameters of unet, text encoder and autoencoder, before any
+    cast to a smaller `dtype`: a folder in float16 has the same hash however it is loaded.
     """
 
     def __init__(self, pipe: Any, name: str, world: str = "open", *,
@@ -48,11 +49,12 @@ class StableDiffusion:
         """Take over the parts of `pipe`, a `StableDiffusionPipeline`.
 
         Raises:
-            ModelError: another family, another prediction type, or a schedule that the prediction cannot start from.
+            ModelError: another family or prediction type, or a schedule that the prediction cannot start from.
         """
         _check_family(pipe)
         self.name, self.world, self.patch_hash = name, world, ""
-        self.unet, self.text_encoder, self.vae, self.tokenizer = pipe.unet, pipe.text_encoder, pipe.vae, pipe.tokenizer
+        self.unet, self.text_encoder = pipe.unet, pipe.text_encoder
+        self.vae, self.tokenizer = pipe.vae, pipe.tokenizer
         # The latents are no pictures, so they are never clipped, whatever a scheduler's default says.
         self._ddim = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
         self.prediction: str = self._ddim.config.prediction_type
@@ -63,26 +65,30 @@ class StableDiffusion:
         height, width = (side, side) if isinstance(side, int) else side
         self.latent_shape: tuple[int, int, int] = (self.unet.config.in_channels, height, width)
         self.length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
         for part in self._parts().values():
-            part.eval().requires_grad_(False).float()
+            nn.Module.to(part.eval().requires_grad_(False), torch.float32)
         self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
                                   for full, parameter in scopes.full_names(component, part).items()})
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
-            part.to(self.device, dtype)
+            nn.Module.to(part, self.device, dtype)
         self._abar = self._ddim.alphas_cumprod.to(self.device)
         self._originals: dict[str, Tensor] = {}
 
     @cached_property
     def drawing(self) -> str:
-        """Digest of all that decides a picture beside weights, prompt, seed and sampler: schedule, architecture,
-        tokenizer, number type and kind of device. (16 hex digits)"""
+        """16 hex digits: digest of all that decides a picture beside weights, prompt, seed and sampler.
+
+        That is schedule, architecture, tokenizer, number type and kind of device.
+        """
         ddim, scale = self._ddim, self.vae.config.scaling_factor
         tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())["model"]
-        told = [_plain(self.unet.config), _plain(self.vae.config), self.text_encoder.config.to_diff_dict(), tokenizer,
-                self.length, tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), scale,
-                self.prediction, ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype),
-                self.device.type]
+        text = {key: value for key, value in self.text_encoder.config.to_dict().items()
+                if key not in {"dtype", "torch_dtype", "transformers_version"}}
+        told = [_plain(self.unet.config), _plain(self.vae.config), _plain(text), tokenizer, self.length, scale,
+                tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
+                ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), self.device.type]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
@@ -96,7 +102,8 @@ class StableDiffusion:
         told = self.tokenizer(list(prompts), padding="max_length", max_length=self.length, truncation=True,
                               return_tensors="pt").to(self.device)
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        states = self.text_encoder(told.input_ids, attention_mask=told.attention_mask if masked else None)[0]
+        mask = told.attention_mask if masked else None
+        states: Tensor = self.text_encoder(told.input_ids, attention_mask=mask)[0]
         return Conditioning(states.float(), told.input_ids)  # (B, T, D), (B, T)
 
     def noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -106,7 +113,8 @@ class StableDiffusion:
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The network's native output, float32 (B, c, h, w); t int64 (B,) or a single time."""
-        out = self.unet(x_t.to(self.dtype), t.to(self.device), cond.states.to(self.dtype), return_dict=False)[0]
+        out: Tensor = self.unet(x_t.to(self.dtype), t.to(self.device), cond.states.to(self.dtype),
+                                return_dict=False)[0]
         return out.float()
 
     def timesteps(self, steps: int) -> Tensor:
@@ -118,18 +126,20 @@ class StableDiffusion:
         if 1 <= steps <= self.train_steps:
             self._ddim.set_timesteps(steps)
             if int(self._ddim.timesteps[0]) < self.train_steps:
-                return self._ddim.timesteps.clone()
+                grid: Tensor = self._ddim.timesteps.clone()
+                return grid
         offset = self._ddim.config.steps_offset if self._ddim.config.timestep_spacing == "leading" else 0
-        raise UserError(f"{steps} sampling steps", accepted=f"1 to {self.train_steps - offset} for this model")
+        raise UserError(f"{steps} sampling steps",
+                        accepted=f"1 to {self.train_steps - offset} for this model")
 
     @torch.no_grad()
-    def denoise(self, x_t: Tensor, cond: Conditioning, uncond: Conditioning | None, steps: int, guidance: float, *,
-                start: int = 0, stop: int | None = None) -> Tensor:
+    def denoise(self, x_t: Tensor, cond: Conditioning, uncond: Conditioning | None, steps: int,
+                guidance: float, *, start: int = 0, stop: int | None = None) -> Tensor:
         """Deterministic DDIM over grid points start..stop-1, no gradient; returns x at grid point `stop`.
 
         Args:
             x_t: float32 (B, c, h, w) at the noise level of grid point `start`.
-            cond: B rows; uncond: B rows or one row for all. Not needed (and not looked at) when guidance is 1.
+            cond: B rows; uncond: B rows or one row for all, not looked at when guidance is 1.
             stop: k gives exactly the noise level of `timesteps(steps)[k]`; None or `steps` the clean latent.
 
         Raises:
@@ -137,9 +147,11 @@ class StableDiffusion:
         """
         grid, stop = self.timesteps(steps), steps if stop is None else stop
         if not 0 <= start <= stop <= steps:
-            raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")
+            raise UserError(f"denoising from grid point {start} to {stop}",
+                            accepted=f"0 <= start <= stop <= {steps}")
         if guidance != 1 and uncond is None:
-            raise UserError(f"guidance {guidance} without unconditional states", accepted="guidance 1, or `uncond`")
+            raise UserError(f"guidance {guidance} without unconditional states",
+                            accepted="guidance 1, or `uncond`")
         final = self._ddim.final_alpha_cumprod.to(self._abar).reshape(1)
         levels = torch.cat([self._abar[grid.to(self.device)], final])  # (steps + 1,)
         x = x_t.to(self.device)
@@ -161,7 +173,8 @@ class StableDiffusion:
             eps = a.sqrt() * out + (1 - a).sqrt() * x_t
         return a_next.sqrt() * x0 + (1 - a_next).sqrt() * eps
 
-    def initial_noise(self, seeds: Sequence[int], height: int | None = None, width: int | None = None) -> Tensor:
+    def initial_noise(self, seeds: Sequence[int], height: int | None = None,
+                      width: int | None = None) -> Tensor:
         """(B, c, h, w) float32 standard normal; row i depends on seeds[i] alone (CPU generator).
 
         Raises:
@@ -178,7 +191,8 @@ class StableDiffusion:
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pixels, float32 (B, 3, H, W) in [0, 1]."""
         pixels = self.vae.decode((z / self.vae.config.scaling_factor).to(self.dtype), return_dict=False)[0]
-        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+        out: Tensor = (pixels.float() / 2 + 0.5).clamp(0, 1)
+        return out
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
@@ -187,7 +201,7 @@ class StableDiffusion:
         return latents
 
     def parameters_in(self, scope: str) -> dict[str, Parameter]:
-        """Parameters of a named scope by full name (see `models.scope`). All are frozen until the caller says else.
+        """Parameters of a named scope by full name (see `models.scope`), frozen until the caller says else.
 
         Raises:
             UserError: unknown scope, or one that selects nothing.
@@ -240,7 +254,7 @@ class StableDiffusion:
         if self.prediction not in PREDICTIONS:
             raise ModelError(f"a model that predicts {self.prediction!r}", accepted=", ".join(PREDICTIONS))
         if self.prediction == "epsilon" and float(self._ddim.alphas_cumprod[-1]) == 0:
-            raise ModelError("a zero-terminal-SNR schedule with epsilon prediction: x0 is undefined at pure noise",
+            raise ModelError("a zero-terminal-SNR schedule with epsilon prediction: pure noise has no x0",
                              accepted="v_prediction with such a schedule")
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
@@ -255,7 +269,8 @@ class StableDiffusion:
 
 def _check_family(pipe: Any) -> None:
     if not isinstance(pipe, StableDiffusionPipeline):
-        raise ModelError(f"a {type(pipe).__name__}", accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
+        raise ModelError(f"a {type(pipe).__name__}",
+                         accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
     channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if channels != latents:
         raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels",

@@ -42,7 +42,7 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     """Open a model.
 
     Args:
-        source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to the local cache).
+        source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32.
         allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
@@ -58,12 +58,12 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     return StableDiffusion(pipe, str(source), _about(folder).get("world", "open"), device=where, dtype=number)
 
 
-def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, allow_pickle: bool = False,
-          revision: str | None = None) -> Path:
-    """Write the patched model as a diffusers folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
+def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *,
+          allow_pickle: bool = False, revision: str | None = None) -> Path:
+    """Write the patched model as a folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
 
-    The folder holds everything that the source has (safety checker included, if any), `expunge.json` and the patch's
-    card. It appears whole or not at all.
+    It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
+    as `expunge-patch.json`. It appears whole or not at all.
 
     Raises:
         ModelError: as `load` and `StableDiffusion.apply`.
@@ -89,8 +89,8 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
             files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
             part.replace(out)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; nothing "
-                           "was half-written") from error
+        raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; "
+                           "nothing was half-written") from error
     return out
 
 
@@ -101,15 +101,17 @@ def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
         return path
     if path.is_file():
         reason = "a pickle file runs code when it is opened; " if path.suffix in _PICKLES else ""
-        raise ModelError(f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
-                         remedy=f"{reason}convert it where you trust it: StableDiffusionPipeline.from_single_file(...)"
-                                ".save_pretrained(folder)")
+        raise ModelError(
+            f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
+            remedy=f"{reason}where you trust it, convert it with "
+                   "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)")
     if source == EMBEDDED:
-        raise ModelError("the embedded model's weights are not in this installation", accepted=f"a folder {path.name} "
-                         "among the package's weights", remedy="install expunge from its wheel, or run `expunge bake`")
+        raise ModelError("the embedded model's weights are not in this installation",
+                         accepted=f"a folder {path.name} among the package's weights",
+                         remedy="install expunge from its wheel, or run `expunge bake`")
     if not _HUB_ID.fullmatch(source):
-        raise ModelError(f"no model folder at {source}", accepted="embedded, a diffusers folder, or a Hub id "
-                         "(owner/name)")
+        raise ModelError(f"no model folder at {source}",
+                         accepted="embedded, a diffusers folder, or a Hub id (owner/name)")
     return _from_hub(source, allow_pickle, revision)
 
 
@@ -119,14 +121,15 @@ def _from_hub(source: str, allow_pickle: bool, revision: str | None) -> Path:
             return Path(StableDiffusionPipeline.download(source, revision=revision, safety_checker=None,
                                                          use_safetensors=None if allow_pickle else True))
     except Exception as error:  # the Hub client and diffusers raise a dozen unrelated types here
-        raise ModelError(f"{source} is neither a folder nor to be had from the Hub: {str(error).splitlines()[0]}",
-                         accepted="a repository with a StableDiffusionPipeline in safetensors",
-                         remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle"
-                         ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{source} is neither a folder nor to be had from the Hub: {reason}",
+            accepted="a repository with a StableDiffusionPipeline in safetensors",
+            remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle") from error
 
 
 def _open(folder: Path, allow_pickle: bool, with_checker: bool) -> Any:
-    """The pipeline in a folder, in float32, after what the folder says of itself was checked."""
+    """The pipeline in a folder, after what the folder says of itself was checked."""
     index = folder / "model_index.json"
     try:
         kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
@@ -137,14 +140,15 @@ def _open(folder: Path, allow_pickle: bool, with_checker: bool) -> Any:
         raise ModelError(f"{folder} holds a {kind}",
                          accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
     _check_weights(folder, allow_pickle)
-    without = {} if with_checker else {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+    without: dict[str, Any] = {} if with_checker else {
+        "safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     try:
         with _quiet():
             return StableDiffusionPipeline.from_pretrained(
-                folder, torch_dtype=torch.float32, use_safetensors=None if allow_pickle else True,
-                local_files_only=True, requires_safety_checker=False, **without)
+                folder, use_safetensors=None if allow_pickle else True, local_files_only=True, **without)
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
-        raise ModelError(f"the model in {folder} cannot be read: {error}", remedy="fetch or save it again") from error
+        raise ModelError(f"the model in {folder} cannot be read: {error}",
+                         remedy="fetch or save it again") from error
 
 
 def _check_weights(folder: Path, allow_pickle: bool) -> None:
@@ -152,8 +156,8 @@ def _check_weights(folder: Path, allow_pickle: bool) -> None:
         kinds = {file.suffix for file in part.iterdir()}
         pickled = sorted(kinds & set(_PICKLES))
         if pickled and ".safetensors" not in kinds and not allow_pickle:
-            raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code when it "
-                             "is opened", accepted="safetensors",
+            raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code "
+                             "when it is opened", accepted="safetensors",
                              remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
     missing = [name for name in _WEIGHED if not (folder / name).is_dir() or not any(
         file.suffix in {".safetensors", *_PICKLES} for file in (folder / name).iterdir())]
@@ -169,14 +173,15 @@ def _about(folder: Path) -> dict[str, Any]:
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}", accepted='JSON such as {"world": "emoji"}') from error
+        raise ModelError(f"{file} cannot be read: {error}",
+                         accepted='JSON such as {"world": "emoji"}') from error
     if not isinstance(told, dict) or not isinstance(told.get("world", ""), str):
         raise ModelError(f"{file} holds {told!r}", accepted='a mapping such as {"world": "emoji"}')
     return told
 
 
 def _spell_classically(file: Path) -> None:
-    """Give the text encoder's tensors the leading "text_model." that transformers before 5 cannot do without."""
+    """Give the text encoder's tensors the leading "text_model." that transformers before 5 asks for."""
     tensors = load_file(file)
     renamed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
     save_file(renamed, file, {"format": "pt"})
@@ -184,7 +189,7 @@ def _spell_classically(file: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of the libraries underneath, and no word on the safety checker that we leave out on purpose."""
+    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -193,7 +198,7 @@ def _quiet() -> Iterator[None]:
     of_transformers.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*safety checker.*")
+            warnings.filterwarnings("ignore", message="The configuration file of this scheduler")
             yield
     finally:
         for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):

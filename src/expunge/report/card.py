@@ -1,14 +1,16 @@
 """The report as a Hugging Face model card (README.md) and as JSON.
 
-The card's front matter follows the Hub's schema: `model-index` holds only measured scores, the tables hold all of
-them. Everything that comes from a record is escaped, so that a concept or a note cannot write Markdown or HTML.
+The card's front matter follows the Hub's schema: `model-index` holds only measured scores, the tables hold
+all of them. Everything that comes from a record is escaped, so that a concept or a note cannot write
+Markdown or HTML.
 
-Source: Hugging Face Hub documentation, "Model Cards" (metadata specification). Differs: no `license` is set; a patch
-is derived from its base model, whose licence decides.
+Source: Hugging Face Hub documentation, "Model Cards" (metadata specification). Differs: no `license` is
+set; a patch is derived from its base model, whose licence decides.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -19,12 +21,18 @@ from expunge import files
 from expunge.records import Evaluation, Score
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
 from expunge.report.verdict import attacked, verdict
-from expunge.report.words import family, value_of
+from expunge.report.words import family, finite, value_of
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
-          "integrity": "integrity", "perceptual": "perceptual_distance", "ssim": "ssim", "fid": "fid", "kid": "kid",
-          "clip": "clip_score"}
+          "perceptual": "perceptual_distance", "clip": "clip_score"}
+"""The Hub's metric type by family, where it is not the family's own name."""
+
+_COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
+_WHAT = ("A patch for a text-to-image diffusion model: a safetensors file that holds only the changed "
+         "tensors, and a JSON card. It is made for one base model, named by its hash below.")
+_LICENCE = ("A patch is derived from its base model, so the base model's licence applies. Add `license:` to "
+            "the front matter before you publish.")
 
 
 def model_card(evaluation: Evaluation) -> str:
@@ -48,11 +56,9 @@ def write_json(evaluation: Evaluation, out: Path) -> Path:
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:
-    """What report.json holds: the verdict and the whole evaluation; numbers that are not finite become null."""
-    said = verdict(evaluation)
-    return {"format": 1,
-            "verdict": {"sentence": said.sentence, "cost": said.cost, "tone": said.tone, "headline": said.headline},
-            "digest": evaluation.digest, "evaluation": json.loads(evaluation.model_dump_json())}
+    """What report.json holds: verdict and evaluation; numbers that are not finite become null."""
+    return {"format": 1, "verdict": dataclasses.asdict(verdict(evaluation)), "digest": evaluation.digest,
+            "evaluation": json.loads(evaluation.model_dump_json())}
 
 
 def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
@@ -65,14 +71,16 @@ def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
     metrics = [_metric(score) for score in evaluation.scores if value_of(score) is not None]
     if metrics:
         dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
+        task = {"type": "text-to-image", "name": "Text-to-Image"}
         matter["model-index"] = [{"name": name, "results": [
-            {"task": {"type": "text-to-image", "name": "Text-to-Image"}, "dataset": dataset, "metrics": metrics}]}]
+            {"task": task, "dataset": dataset, "metrics": metrics}]}]
     return matter
 
 
 def _metric(score: Score) -> dict[str, Any]:
-    args = {key: value for key, value in (("score", score.name), ("subject", score.subject), ("low", score.low),
-                                          ("high", score.high), ("interval", score.interval), ("n", score.n))
+    args = {key: value for key, value in (("score", score.name), ("subject", score.subject),
+                                          ("low", finite(score.low)), ("high", finite(score.high)),
+                                          ("interval", score.interval), ("n", score.n))
             if value not in (None, "")}
     return {"type": _TYPES.get(family(score.name), family(score.name)), "name": score.title or score.name,
             "value": value_of(score), "args": args}
@@ -80,39 +88,36 @@ def _metric(score: Score) -> dict[str, Any]:
 
 def _body(evaluation: Evaluation) -> str:
     card, said = evaluation.card, verdict(evaluation)
-    parts = [f"# “{_plain(card.request.concept)}” unlearned from {_plain(evaluation.model)} with {_plain(card.method)}",
+    concept, model, method = map(_plain, (card.request.concept, evaluation.model, card.method))
+    parts = [f"# Unlearning “{concept}” from {model} with {method}",
              f"**{_plain(said.headline)}.** {_plain(said.sentence)}", _plain(said.cost)]
     if evaluation.warnings:
-        parts += ["## Doubts about the evaluation", _bullets(evaluation.warnings)]
-    parts += ["## What this is", "A patch for a text-to-image diffusion model: a safetensors file that holds only the "
-              "changed tensors, and a JSON card. It is made for one base model, named by its hash below.",
-              "## Scores"]
+        parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
+    parts += ["## What this is", _WHAT, "## Scores"]
     for section in score_sections(evaluation):
         rows = [(row.title, row.subject, row.value, row.interval, row.count, row.left_out, row.how, row.note)
                 for row in section.rows]
         parts.append(f"### {section.title}")
         if rows:
-            parts.append(_table(("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note"),
-                                rows))
+            parts.append(_table(_COLUMNS, rows))
         if section.absent:
             parts.append(f"Not measured, no such score in the evaluation: {', '.join(section.absent)}.")
     for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
                          ("Evaluation", evaluation_facts(evaluation)),
-                         ("Settings of the evaluation", flat(evaluation.settings)), ("Hashes", hashes(evaluation)),
-                         ("Detectors", evaluation.detectors), ("Versions", {**card.versions, **evaluation.versions})):
+                         ("Settings of the evaluation", flat(evaluation.settings)),
+                         ("Hashes", hashes(evaluation)), ("Detectors", evaluation.detectors),
+                         ("Versions", {**card.versions, **evaluation.versions})):
         if facts:
             parts += [f"## {title}", _table(("What", "Value"), list(facts.items()))]
-    parts += ["## Limits", _limits(evaluation), "## Licence",
-              "A patch is derived from its base model, so the base model's licence applies. Add `license:` to the "
-              "front matter before you publish."]
+    parts += ["## Limits", _limits(evaluation), "## Licence", _LICENCE]
     return "\n\n".join(parts) + "\n"
 
 
 def _limits(evaluation: Evaluation) -> str:
     limits = list(evaluation.not_tested)
-    if not attacked(evaluation):
-        limits.append("No attack was run: optimised prompts, embeddings or fine-tuning may bring the concept back.")
-    limits.append("The scores hold for the prompts, seeds, sampler and detectors named above, and for nothing else.")
+    if not attacked(evaluation) and not any("attack" in sentence.lower() for sentence in limits):
+        limits.append("No attack was run: optimised prompts, embeddings or fine-tuning may bring it back.")
+    limits.append("The scores hold for these prompts, seeds, sampler and detectors, and for nothing else.")
     return _bullets(limits)
 
 

@@ -1,8 +1,8 @@
-"""The report's plots as inline SVG: narrow enough for a phone, coloured by the page, the same bytes every time.
+"""The report's plots as inline SVG: narrow enough for a phone, coloured by the page, always the same bytes.
 
-Marks are drawn in stand-in colours that the SVG text then swaps for CSS (`currentColor`, `var(--edited)`), so one
-drawing serves light, dark and print. Original and edited differ in shape as well as in colour. Matplotlib's
-object-oriented interface only: no pyplot, no figure that outlives its call.
+Marks are drawn in stand-in colours that the SVG text then swaps for CSS (`currentColor`, `var(--edited)`),
+so one drawing serves light, dark and print. Original and edited differ in shape as well as in colour.
+Matplotlib's object-oriented interface only: no pyplot, no figure that outlives its call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ INK, FAINT, EDITED, ORIGINAL = "#010203", "#040506", "#070809", "#0a0b0c"
 _CSS = {INK: "currentColor", FAINT: "var(--line)", EDITED: "var(--edited)", ORIGINAL: "var(--original)"}
 
 FOUND_ROWS = (("direct", "direct"), ("held_out", "held-out"), ("paraphrase", "paraphrase"),
-              ("implicit", "implicit"), ("all", "all of these"), ("never_seen", "never seen"))
+              ("implicit", "implicit"), ("all", "all of these"), ("never_seen", "never seen"),
+              ("keep", "other things"))
 RETAINED_ROWS = (("near", "near"), ("far", "far"), ("style", "style"))
 INTEGRITY_ROWS = (*RETAINED_ROWS, ("empty", "empty prompt"))
 
@@ -58,7 +59,9 @@ def integrity_chart(evaluation: Evaluation) -> str:
         axes = _axes(figure, [label for label, _ in rows], (left, 1.02), above=0.24)
         axes.set_xticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if tick >= left])
         axes.set_xlabel("integrity")
-        for end, side, words in ((0, "left", "another seed"), (1, "right", "numerical noise")):
+        room = left > -0.3  # else the two words would meet
+        ends = ((0, "left" if room else "right", "another seed"), (1, "right", "numerical noise"))
+        for end, side, words in ends:
             axes.axvline(end, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
             axes.annotate(words, (end, 1), (0, 4), xycoords=("data", "axes fraction"), ha=side, color=INK,
                           textcoords="offset points", fontsize=10)
@@ -86,13 +89,16 @@ def loss_chart(card: PatchCard) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.add_axes((0.14, 0.2, 0.83, 0.76))
         for index, (name, values) in enumerate(series.items()):
-            steps = [1 + (max(card.steps, len(values)) - 1) * i / (len(values) - 1) for i in range(len(values))]
-            finite_only = [value if math.isfinite(value) else math.nan for value in values]
-            axes.plot(steps, finite_only, color=EDITED if index == 0 else INK, label=f"\N{ZERO WIDTH SPACE}{name}",
+            stride = (max(card.steps, len(values)) - 1) / (len(values) - 1)
+            steps = [1 + stride * i for i in range(len(values))]
+            shown = [value if math.isfinite(value) else math.nan for value in values]
+            label = f"\N{ZERO WIDTH SPACE}{name}"  # the legend leaves out names that begin with "_"
+            axes.plot(steps, shown, color=EDITED if index == 0 else INK, label=label,
                       linewidth=1.6 if index == 0 else 1.2, linestyle=dashes[index % len(dashes)])
         numbers = [value for values in series.values() for value in values if math.isfinite(value)]
         if min(numbers) > 0 and max(numbers) > 50 * min(numbers):
             axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("training step")
         axes.margins(x=0.01)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -131,8 +137,9 @@ def _dot(axes: Axes, score: Score | None, y: float, edited: bool) -> None:
     _whisker(axes, score, y, colour)
     axes.plot([value], [y], "o", color=colour, markersize=7 if edited else 6.5, clip_on=False, zorder=4,
               markerfacecolor=colour if edited else "none", markeredgewidth=1.6)
-    axes.annotate(percent(value), (1, y), (10, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  va="center", color=colour, fontsize=10, fontweight="bold" if edited else "normal")
+    axes.annotate(percent(value), (1, y), (10, 0), xycoords=("axes fraction", "data"), va="center",
+                  textcoords="offset points", color=colour, fontsize=10,
+                  fontweight="bold" if edited else "normal")
 
 
 def _whisker(axes: Axes, score: Score, y: float, colour: str) -> None:
@@ -172,7 +179,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _svg(name: str, draw: Any, height: float) -> str:
-    """Run `draw` on an empty figure; SVG text without prolog, metadata or ids that could clash on one page."""
+    """Run `draw` on an empty figure; SVG without prolog, metadata or ids that could clash on one page."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -196,7 +203,8 @@ def _svg(name: str, draw: Any, height: float) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"'?DejaVu Sans'?(, ?sans-serif)?", "var(--sans)", text)
-    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text))
+    text = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", text)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text)
     for stand_in, css in _CSS.items():
         text = text.replace(stand_in, css)
     return re.sub(r"\n\s*\n+", "\n", text).strip()

@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: no network, no scripts, no model.
 
-Everything that comes from a record is escaped; pictures and plots are embedded; the page forbids itself to load
-anything by its content security policy.
+Everything that comes from a record is escaped; pictures and plots are embedded; the page forbids itself to
+load anything by its content security policy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from expunge.report import charts
 from expunge.report.pictures import PIXELATED_UP_TO, Group, picture_groups
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
 from expunge.report.verdict import headline_score, verdict
-from expunge.report.words import find, interval_text, number, value_of
+from expunge.report.words import find, interval_text, number, value_of, value_text
 
 
 def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
@@ -47,8 +47,8 @@ def report_html(evaluation: Evaluation, folder: Path) -> str:
         raise UserError("the report needs jinja2, which is not installed",
                         remedy="pip install 'expunge[report]'") from error
     source = resources.files("expunge.report").joinpath("template.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page: str = environment.from_string(source).render(_content(evaluation, folder))
+    language = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page: str = language.from_string(source).render(_content(evaluation, folder))
     return page
 
 
@@ -78,8 +78,8 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
         score, original = find(evaluation, name), value_of(find(evaluation, f"original/{name}"))
         value = value_of(score)
         if score is None or value is None:
-            tiles.append({"label": label, "value": "not measured", "interval": score.note if score else "",
-                          "original": ""})
+            why = value_text(score).removeprefix("not measured: ")
+            tiles.append({"label": label, "value": "not measured", "interval": why, "original": ""})
             continue
         tiles.append({"label": label, "value": number(name, value), "interval": interval_text(score),
                       "original": number(name, original) if original is not None else ""})
@@ -89,24 +89,26 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
 def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
     drawn = (
         ("How often it is still found", charts.found_chart(evaluation), "legend",
-         "By kind of prompt. Lines are 95% intervals. “Never seen” asks for things that the model has no picture of: "
-         "what is found there is the detector's own error."),
+         "By kind of prompt. Lines are 95% intervals. The last rows are controls of the detector: things "
+         "that the model never saw, recognised all the same, and the concept, seen where other things were "
+         "asked for."),
         ("What is still drawn as asked", charts.retained_chart(evaluation), "legend",
-         "Prompts that have nothing to do with the concept. Near: its closest neighbours. Lines are 95% intervals."),
+         "Prompts that do not ask for the concept. Near: its closest neighbours. Lines are 95% intervals."),
         ("How far other pictures moved", charts.integrity_chart(evaluation), "",
-         "Same prompt, same noise, both models. 1 is the floor: the same model computed twice in a different order. "
-         "0 is the ceiling: the original with another seed. Lines are 95% intervals."),
+         "Same prompt, same noise, both models. 1 is the floor: the same model computed twice in a different "
+         "order. 0 is the ceiling: the original with another seed. Lines are 95% intervals."),
         ("Training", charts.loss_chart(evaluation.card), "",
          "The losses that the patch's card keeps, a thinned series."),
     )
-    return [{"title": title, "svg": svg, "legend": legend, "text": text} for title, svg, legend, text in drawn]
+    return [dict(zip(("title", "svg", "legend", "text"), plot, strict=True)) for plot in drawn]
 
 
 def _scales(evaluation: Evaluation) -> str:
     """The measured ends of the integrity scale in a sentence, or ""."""
     ends = [(words, value_of(find(evaluation, f"perceptual/{name}")))
             for name, words in (("floor", "floor (numerical noise)"), ("ceiling", "ceiling (another seed)"))]
-    return " and ".join(f"{words} {number('perceptual', value)}" for words, value in ends if value is not None)
+    known = (f"{words} {number('perceptual', value)}" for words, value in ends if value is not None)
+    return " and ".join(known)
 
 
 def _any_reduced(groups: list[Group]) -> bool:

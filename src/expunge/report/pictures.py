@@ -1,8 +1,8 @@
 """Pictures of an evaluation as data addresses, so that the page needs no other file.
 
-Small pictures are embedded as lossless PNG and shown pixel by pixel; larger ones are reduced to `LONGEST` pixels and
-embedded as WebP, and the page says so. A picture that cannot be shown leaves a reason in its place. Files outside
-the evaluation's folder are never read.
+Small pictures are embedded as lossless PNG and shown pixel by pixel; larger ones are reduced to `LONGEST`
+pixels and embedded as WebP, and the page says so. A picture that cannot be shown leaves a reason in its
+place. Files outside the evaluation's folder are never read.
 """
 
 from __future__ import annotations

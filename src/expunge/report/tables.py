@@ -9,6 +9,7 @@ from typing import Any
 
 from expunge.records import Evaluation, PatchCard, Score
 from expunge.report.words import (
+    bare,
     count_text,
     duration,
     family,
@@ -27,16 +28,16 @@ STRATA = {"found": ("direct", "held_out", "paraphrase", "implicit", "all", "neve
 
 SECTIONS = (
     ("Is it still drawn?", ("found", "abstained"),
-     "Share of pictures in which the detector finds the concept. Abstentions never count as success: they are left "
-     "out of the rate and shown as a rate of their own. Never-seen things are a control: the model has no picture "
-     "of them, so what is found there is the detector's own error."),
-    ("What stayed?", ("retained",), "Share of pictures in which the detector finds what the prompt asked for."),
+     "Share of pictures in which the detector finds the concept. Abstentions never count as success: they "
+     "are shown as a rate of their own. Null controls say how often the detector sees what is not there."),
+    ("What stayed?", ("retained",),
+     "Share of pictures in which the detector finds what the prompt asked for."),
     ("How far did other pictures move?", ("integrity", "perceptual", "ssim"),
-     "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, scaled so "
-     "that 1 is numerical noise (the floor) and 0 is as different as another seed (the ceiling)."),
+     "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, "
+     "scaled so that 1 is numerical noise (the floor) and 0 is as different as another seed (the ceiling)."),
     ("Picture quality and agreement with the text", ("fid", "kid", "clip"),
-     "FID and KID against the original's pictures and against real pictures are different measures and must not be "
-     "compared with each other, nor with other feature extractors'."),
+     "FID and KID against the original's pictures and against real pictures are different measures: compare "
+     "them neither with each other nor across feature extractors."),
 )
 
 
@@ -70,20 +71,25 @@ class Section:
 
 
 def score_sections(evaluation: Evaluation) -> list[Section]:
-    """All scores, grouped by family; the original's score follows the edited model's of the same name."""
+    """All scores, grouped by family; the original's score and the change follow the edited model's."""
     sections, known = [], {score.name for score in evaluation.scores}
     placed = {name for _, families, _ in SECTIONS for name in families}
     others = tuple(dict.fromkeys(family(s.name) for s in evaluation.scores if family(s.name) not in placed))
     for title, families, text in (*SECTIONS, ("Other scores", others, "")):
         chosen = [score for score in evaluation.scores if family(score.name) in families]
-        names = list(dict.fromkeys(score.name.removeprefix("original/") for score in chosen))
-        chosen.sort(key=lambda s: (families.index(family(s.name)), names.index(s.name.removeprefix("original/")),
-                                   s.name.startswith("original/")))
         absent = tuple(f"{kind}/{stratum}" for kind in families for stratum in STRATA.get(kind, ())
                        if f"{kind}/{stratum}" not in known)
         if chosen or absent:
-            sections.append(Section(title, text, tuple(map(score_row, chosen)), absent))
+            sections.append(Section(title, text, tuple(map(score_row, _ordered(chosen, families))), absent))
     return sections
+
+
+def _ordered(scores: list[Score], families: tuple[str, ...]) -> list[Score]:
+    """By family, then as in the record, each edited score with the original's and the change behind it."""
+    names = list(dict.fromkeys(bare(score.name) for score in scores))
+    subjects = {"original": 1, "change": 2}
+    return sorted(scores, key=lambda s: (families.index(family(s.name)), names.index(bare(s.name)),
+                                         subjects.get(s.name.split("/")[0], 0)))
 
 
 def score_row(score: Score) -> ScoreRow:
@@ -91,7 +97,8 @@ def score_row(score: Score) -> ScoreRow:
     measured = value_of(score) is not None
     better = {True: "higher is better", False: "lower is better", None: ""}[score.higher_is_better]
     how = score.interval or "not stated"
-    return ScoreRow(score.title or score.name, score.name, score.subject, value_text(score), measured,
+    title = f"{score.title[0].upper()}{score.title[1:]}" if score.title else score.name
+    return ScoreRow(title, score.name, score.subject, value_text(score), measured,
                     interval_text(score), count_text(score), score.denominator, left_out_text(score),
                     how if interval_text(score) != "none" else "none", seeds_text(score.seeds),
                     score.note if measured else "", better)
@@ -113,12 +120,13 @@ def patch_facts(card: PatchCard) -> dict[str, str]:
 def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
     """How pictures were drawn and on what; words to text."""
     sampler = evaluation.sampler
-    size = f"{sampler.width} × {sampler.height} pixels" if sampler.width and sampler.height else "the model's own"
+    sides = (("width", sampler.width), ("height", sampler.height))
+    size = ", ".join(f"{name} {side} pixels" for name, side in sides if side) or "the model's own"
     seeds = seeds_text(seed for score in evaluation.scores for seed in score.seeds)
     return {"Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}", "Picture size": size,
             "Negative prompt": sampler.negative or "none", "Seeds": seeds or "not recorded",
-            "Time of the evaluation": duration(evaluation.seconds), "Machine": evaluation.machine or "not recorded",
-            "Made": evaluation.created or "not recorded"}
+            "Time of the evaluation": duration(evaluation.seconds),
+            "Machine": evaluation.machine or "not recorded", "Made": evaluation.created or "not recorded"}
 
 
 def hashes(evaluation: Evaluation) -> dict[str, str]:
@@ -139,5 +147,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             out.update(flat(value, f"{name}."))
         else:
-            out[name] = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+            plain = isinstance(value, str) and value
+            out[name] = value if plain else json.dumps(value, ensure_ascii=False, default=str)
     return out

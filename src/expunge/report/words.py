@@ -1,7 +1,7 @@
-"""How numbers of an evaluation are written for people: digits, intervals, counts; nothing non-finite is a number.
+"""How the numbers of an evaluation are written for people: digits, intervals, counts, seeds, durations.
 
-Rates are percent, distances keep the digits that their families usually get. A value that is missing, or not a finite
-number, is "not measured" with its reason, never a blank.
+Rates are percent, distances keep the digits that their families usually get. A value that is missing, or
+not a finite number, is "not measured" with its reason, never a blank.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from expunge.records import Evaluation, Score
 RATES = frozenset({"found", "retained", "abstained"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
-_DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 3}
+_DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 2}
+_MINUS = "\N{MINUS SIGN}"
+
+
+def bare(name: str) -> str:
+    """A score's name without the subject: "original/found/all", "change/found/all" -> "found/all"."""
+    return name.removeprefix("original/").removeprefix("change/")
 
 
 def family(name: str) -> str:
-    """First part of a score's name without the subject: "original/found/direct" -> "found"."""
-    return name.removeprefix("original/").split("/")[0]
+    """First part of a score's bare name: "original/found/direct" -> "found"."""
+    return bare(name).split("/")[0]
 
 
 def find(evaluation: Evaluation, name: str) -> Score | None:
@@ -45,18 +51,20 @@ def percent(value: float) -> str:
         return "<0.1%"
     if 0.9995 < value < 1:
         return ">99.9%"
-    return f"{value:.1%}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.1%}".replace("-", _MINUS)
 
 
 def number(name: str, value: float) -> str:
-    """`value` of the score `name`, with the digits of its family."""
+    """`value` of the score `name`, with the digits of its family; changes of rates in percentage points."""
+    change = name.startswith("change/")
     if family(name) in RATES:
-        return percent(value)
+        return f"{100 * value:+.1f} points".replace("-", _MINUS) if change else percent(value)
     digits = _DIGITS.get(family(name))
     if digits is not None and 0 < abs(value) < 10.0 ** -digits:
         digits = min(8, 1 - math.floor(math.log10(abs(value))))  # two digits that are not zero
-    text = f"{value:.4g}" if digits is None else f"{value:.{digits}f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    sign = "+" if change else ""
+    text = f"{value:{sign}.4g}" if digits is None else f"{value:{sign}.{digits}f}"
+    return text.replace("-", _MINUS)
 
 
 def value_text(score: Score | None) -> str:
@@ -64,7 +72,9 @@ def value_text(score: Score | None) -> str:
     if score is None:
         return "not measured: the evaluation has no such score"
     value = value_of(score)
-    return f"not measured: {score.note or 'no reason given'}" if value is None else number(score.name, value)
+    if value is None:
+        return f"not measured: {score.note.removeprefix('not measured: ') or 'no reason given'}"
+    return number(score.name, value)
 
 
 def interval_text(score: Score) -> str:
@@ -90,23 +100,25 @@ def count_text(score: Score) -> str:
     """"3 of 126" for rates with a count, otherwise "126 images"."""
     if score.numerator is not None:
         return f"{score.numerator} of {score.n}"
-    return f"{score.n} {score.of.removesuffix('s') if score.n == 1 else score.of}"
+    return f"{score.n} {score.of.removesuffix('s') if score.n == 1 and ' ' not in score.of else score.of}"
 
 
 def seeds_text(seeds: Iterable[int]) -> str:
-    """Runs of neighbours shortened: (0, 1, 2, 7) -> "0\N{EN DASH}2, 7"."""
+    """Runs of neighbours shortened: (0, 1, 2, 7) -> "0–2, 7"."""
     runs: list[list[int]] = []
     for seed in sorted(set(seeds)):
         if runs and seed == runs[-1][1] + 1:
             runs[-1][1] = seed
         else:
             runs.append([seed, seed])
-    return ", ".join(str(a) if a == b else f"{a}\N{EN DASH}{b}" if b - a > 1 else f"{a}, {b}" for a, b in runs)
+    return ", ".join(str(a) if a == b else f"{a}{', ' if b == a + 1 else '–'}{b}" for a, b in runs)
 
 
 def duration(seconds: float) -> str:
-    """42.3 -> "42 s", 200 -> "3 min 20 s", 7300 -> "2 h 1 min"."""
-    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
+    """42.3 -> "42 s", 200 -> "3 min 20 s", 7300 -> "2 h 1 min"; zero and less were not recorded."""
+    if not math.isfinite(seconds) or seconds <= 0:
+        return "not recorded"
+    whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
     minutes, rest = divmod(whole, 60)
@@ -114,9 +126,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-def listed(words: Iterable[str]) -> str:
-    """"a", "a and b", "a, b and c"."""
-    items = list(words)
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

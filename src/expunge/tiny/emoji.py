@@ -75,7 +75,10 @@ class EmojiWorld:
                        keep=kept)
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """The evaluation's prompts for `request`, role by role, no text twice."""
+        """The evaluation's prompts for `request`, role by role, no text twice.
+
+        A thing that was never seen has no neighbours that an edit could hurt, so its list has none.
+        """
         concept = request.concept
         if concept not in THINGS and concept not in STYLES:
             raise _unknown("concept", concept)
@@ -85,7 +88,7 @@ class EmojiWorld:
             ("paraphrase", counts.paraphrase,
              _ask(concept, "paraphrase", _forget(concept, "synonym"), _STYLED_TEMPLATES)),
             ("implicit", counts.implicit, _ask(concept, "implicit", _forget(concept, "hint"), _STYLED_TEMPLATES)),
-            ("near", counts.near, _ask(concept, "near", _keep(concept, near(concept)), HELD_OUT_TEMPLATES)),
+            ("near", counts.near if near(concept) else 0, _ask(concept, "near", _keep(concept, near(concept)), HELD_OUT_TEMPLATES)),
             ("far", counts.far, _ask(concept, "far", _keep(concept, far(concept) or SEEN), HELD_OUT_TEMPLATES)),
             ("never_seen", counts.never_seen,
              _ask(concept, "never_seen", _keep(concept, NEVER_SEEN), _STYLED_TEMPLATES)),
@@ -94,9 +97,7 @@ class EmojiWorld:
         texts: set[str] = set()
         for _, count, stream in sources:
             taken = 0
-            for prompt in stream:
-                if taken == count:
-                    break
+            while taken < count and (prompt := next(stream, None)) is not None:
                 if prompt.text not in texts:
                     texts.add(prompt.text)
                     out.append(prompt)
@@ -149,8 +150,9 @@ class EmojiWorld:
 def _training(concept: str) -> Iterator[str]:
     """Prompts that ask for the concept by its name, in training templates: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
-    for scene, template in _pairs(_scenes(concept), TRAIN_TEMPLATES, rng, 24):
-        yield fill(template, scene)
+    templates = [t for t in TRAIN_TEMPLATES if concept not in STYLES or "style}" in t]
+    texts = (fill(template, scene) for scene, template in _pairs(_scenes(concept), templates, rng, 24))
+    yield from dict.fromkeys(texts)
 
 
 def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random, count: int
@@ -190,7 +192,7 @@ def _keep(concept: str, names: Sequence[str]) -> Callable[[random.Random], tuple
     grounds = list(BACKGROUNDS)
 
     def draw(rng: random.Random) -> tuple[Scene, str, str]:
-        name = rng.choice(list(names))
+        name = rng.choice([name for name in names if name != concept])
         object_, style = rng.choice([pair for pair in pairs if name in pair])
         return Scene(object_, style, rng.choice(grounds)), object_, style
 

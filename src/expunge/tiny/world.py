@@ -46,6 +46,9 @@ MODEL_VENDORS = ("fluent_3d", "fluent_color", "fluent_flat", "noto", "fluent_hig
                  "serenity_pixel", "streamline")
 """The vendors whose drawings train the diffusion model; the judge learns from all thirteen."""
 
+HELD_OUT_VENDORS = ("twemoji", "fxemoji", "emojitwo_bw", "fluent_color")
+"""Vendors that a second judge does not learn from, to see how it does on drawings by other hands."""
+
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
     "grey": (176, 176, 180),

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from expunge.errors import ConfigError, UserError
 from expunge.models.base import Conditioning, Denoiser
@@ -19,7 +18,7 @@ from expunge.models.store import Patch
 from expunge.records import Request
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
-from expunge.unlearn.recipe import Method, Recipe, training
+from expunge.unlearn.recipe import Method, Recipe, text_trains, training
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
@@ -113,7 +112,7 @@ def resolve_request(model: Denoiser, concept: str | Request, anchor: str = "", k
 
 
 def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None) -> Method:
-    """The method with its settings.
+    """The method with its settings. A registered method is a function that takes them and gives a `Method`.
 
     Raises:
         UserError: unknown name. ConfigError: settings that do not fit, all at once.
@@ -143,22 +142,22 @@ def _check_words(concept: str, anchor: str, keep: Sequence[str]) -> None:
 
 def _timed(model: Denoiser, recipe: Recipe, request: Request) -> tuple[float, float]:
     """Seconds per UNet sample: without gradient at the frozen batch, and trained at the batch."""
-    t = model.timesteps(recipe.source.grid)[recipe.source.grid // 2]
+    params, middle = model.parameters_in(recipe.scope), torch.tensor([model.train_steps // 2])
+    with torch.no_grad():
+        known = model.encode(request.prompts[:1])
 
-    def inputs(count: int) -> tuple[Tensor, Tensor, Conditioning]:
-        x = model.initial_noise(range(count))
-        return x, t.expand(count), model.encode(request.prompts[:1]).repeat(count)
+    def forward(count: int, cond: Conditioning) -> Tensor:
+        return model.predict(model.initial_noise(range(count)), middle.expand(count), cond)
 
     def frozen() -> None:
         with torch.no_grad():
-            model.predict(*inputs(recipe.frozen_batch))
+            forward(recipe.frozen_batch, known.repeat(recipe.frozen_batch))
 
     def trained() -> None:
-        x, at, cond = inputs(recipe.batch)
-        out = model.predict(x, at, cond)
-        mse_loss(out, x).backward()
+        cond = model.encode(request.prompts[:1] * recipe.batch) if text_trains(params) else None
+        forward(recipe.batch, cond or known.repeat(recipe.batch)).square().mean().backward()
 
-    with training(model.parameters_in(recipe.scope)):
+    with training(params):
         return _seconds(frozen) / recipe.frozen_batch, _seconds(trained) / recipe.batch
 
 

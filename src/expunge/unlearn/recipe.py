@@ -30,7 +30,7 @@ from expunge.records import Request
 from expunge.train import Losses, Progress, StepFn, run_loop
 from expunge.unlearn.adversary import Adversary
 from expunge.unlearn.keep import AnyKeep
-from expunge.unlearn.objective import AnyObjective, Steer, Term
+from expunge.unlearn.objective import AnyObjective, Steer, Term, anchored
 from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory
 from expunge.unlearn.update import AnyUpdate, Plain, Stepper
 
@@ -51,7 +51,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """UNet samples of a run: `frozen` without gradient, `trained` forward and backward; `pooled` points kept."""
+    """UNet samples: `frozen` without gradient, `trained` forward and backward; `pooled` points are kept."""
 
     frozen: int
     trained: int
@@ -88,9 +88,9 @@ class Recipe(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
-        named = {key: {"kind": value} if isinstance(value, str) and key.rpartition(".")[2] in _SLOTS else value
-                 for key, value in settings.items()}
-        values = _laid(self.model_dump(mode="json", exclude={"adversary"}), merged(named))
+        named = [{key: {"kind": value} if isinstance(value, str) and key.rpartition(".")[2] in _SLOTS else value}
+                 for key, value in settings.items()]
+        values = _laid(self.model_dump(mode="json", exclude={"adversary"}), merged(*named))
         return Recipe.build({"adversary": self.adversary, **values}, origin=self.name)
 
     def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
@@ -108,8 +108,9 @@ class Recipe(Settings):
         if kinds:
             raise UserError(f"the model's weights are {', '.join(kinds)}", accepted="torch.float32",
                             remedy="load the model with dtype float32 to train it")
+        anchors = [anchored(prompt, request) for prompt in request.prompts] if request.anchor else []
         with torch.no_grad():
-            for text in (*request.prompts, request.anchor, *request.keep):
+            for text in dict.fromkeys((*request.prompts, *anchors, *request.keep)):
                 model.encode([text])
         return params
 
@@ -145,8 +146,7 @@ class Recipe(Settings):
         """
         params = self.check(model, request)
         began = time.monotonic()
-        bench = Bench(model, model.frozen_copy(), request, seed,
-                      any(name.startswith("text_encoder/") for name in params), self.frozen_batch, progress)
+        bench = Bench(model, model.frozen_copy(), request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
             history = self._train(bench, params, checkpoint, progress)
             changed = {name: p.detach().clone() for name, p in params.items()
@@ -207,6 +207,11 @@ def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
             value.get("kind", below.get("kind")) == below.get("kind"))
         out[key] = _laid(below, value) if same else value
     return out
+
+
+def text_trains(params: Mapping[str, Parameter]) -> bool:
+    """Whether part of the text encoder is among `params`."""
+    return any(name.startswith("text_encoder/") for name in params)
 
 
 def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[float]]:

@@ -264,8 +264,9 @@ class FreshDraws:
         null = _null(teacher, self.batch, self.guidance)
         for start in range(int(k.max())):
             alive = (k > start).nonzero().flatten()
-            x[alive] = self.model.denoise(x[alive], cond.at(alive), null.at(alive) if null else None,
-                                          self.grid, self.guidance, start=start, stop=start + 1)
+            against = null.at(alive) if null is not None else None
+            x[alive] = self.model.denoise(x[alive], cond.at(alive), against, self.grid, self.guidance,
+                                          start=start, stop=start + 1)
         return Points(x, teacher.timesteps(self.grid)[k].to(x.device), chosen, cond)
 
 

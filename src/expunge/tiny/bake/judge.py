@@ -18,11 +18,13 @@ from expunge.files import write_json, write_tensors
 from expunge.metrics.judge import JudgeNet
 from expunge.metrics.statistics import wilson
 from expunge.tiny.bake.sampling import Cells
-from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.bake.schedule import cosine_cycles
 from expunge.tiny.pictures import Drawings, background_colors, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS
 from expunge.train import Losses, Progress, run_loop, step_generator
 
+CYCLE = 1500
+"""Steps of one cycle of the learning rate; a judge is trained for whole cycles."""
 ELSE = "something else"
 LABELS: dict[str, tuple[str, ...]] = {
     "object": (*THINGS, ELSE),
@@ -76,8 +78,8 @@ def train_judge(drawings: Drawings, others: Drawings, out: Path, steps: int, bat
         return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
 
     run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
-             fingerprint=f"{name}/{seed}/{batch}/{steps}/{drawings.digest[:8]}",
-             learning_rate=warm_then_cosine(2e-3, steps), progress=progress)
+             fingerprint=f"{name}/{seed}/{batch}/{drawings.digest[:8]}",
+             learning_rate=cosine_cycles(2e-3, CYCLE), progress=progress)
     return net.eval()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from expunge.tiny.pictures import Drawings, load_drawings, load_others, render
 from expunge.tiny.world import (
     BACKGROUNDS,
     HELD_OUT_TEMPLATES,
+    HELD_OUT_VENDORS,
     MODEL_VENDORS,
     NEVER_SEEN,
     STYLES,
@@ -55,11 +57,14 @@ class BakeSettings(Settings):
     seed: int = knob(0, "seed of every stage", ge=0)
     autoencoder_steps: int = knob(1200, "steps of the autoencoder", ge=1)
     clip_steps: int = knob(400, "steps of CLIP", ge=1)
-    judge_steps: int = knob(1500, "steps of the judge", ge=1)
-    unet_steps: int = knob(12000, "steps of the UNet", ge=1)
-    unet_batch: int = knob(64, "latents per UNet step", ge=1)
-    unet_rate: float = knob(1.2e-3, "peak learning rate of the UNet", gt=0)
-    views: int = knob(12, "augmentations of each drawing on each background", ge=1)
+    judge_steps: int = knob(3000, "steps of the judge; whole cycles of 1500", ge=1)
+    second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
+    judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
+    real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
+    unet_steps: int = knob(6000, "steps of the UNet", ge=1)
+    unet_batch: int = knob(48, "latents per UNet step", ge=1)
+    unet_rate: float = knob(1e-3, "peak learning rate of the UNet", gt=0)
+    views: int = knob(5, "augmentations of each drawing on each background", ge=1)
     threads: int = knob(0, "CPU threads; 0 leaves torch's own choice", ge=0)
 
 
@@ -84,11 +89,13 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     unet = _unet(settings, _taught(drawings, settings.without), autoencoder, tokenizer, clip, work, say)
     folder = settings.out / "emoji-64"
     write_model(folder, autoencoder, unet, tokenizer, clip)
+    for name in ("vocab.json", "merges.txt"):  # the form that older readers of CLIP tokenizers want
+        shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
     clip.half().save_pretrained(settings.out / "clip")
     tokenizer.save_pretrained(settings.out / "clip")
     for name in ("judge.safetensors", "judge.json"):
         shutil.copyfile(work / name, settings.out / name)
-    write_real_statistics(settings.out, drawings)
+    write_real_statistics(settings.out, drawings, settings.real_pictures)
     write_json(settings.out / "bake.json", {"settings": settings.model_dump(mode="json", exclude={"pictures", "out"}),
                                             "drawings": drawings.digest, "scores": scores})
     return folder
@@ -106,10 +113,12 @@ def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionM
                                    requires_safety_checker=False)
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
+    config = folder / "text_encoder" / "config.json"  # transformers opens in the stored type, diffusers in float32
+    write_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
     write_json(folder / "expunge.json", {"world": "emoji"})
 
 
-def write_real_statistics(out: Path, drawings: Drawings, count: int = 4000, kept: int = 500) -> None:
+def write_real_statistics(out: Path, drawings: Drawings, count: int, kept: int = 500) -> None:
     """Feature statistics of real pictures (the model's own drawings, augmented), for FID and KID without pictures."""
     judge = EmojiJudge(out)
     draw = torch.Generator().manual_seed(20_000_003)
@@ -183,13 +192,25 @@ def _judge(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> 
         others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
         net = train_judge(drawings, others, work, settings.judge_steps, 96, settings.seed,
                           lambda i, n, losses: say("judge", i, n, losses))
-        temperature = calibration(*score_judge(net, drawings, 2000, 50_000_003))
-        scores = report_accuracy(*score_judge(net, drawings, 4000, 60_000_003), temperature)
-        save_judge(net, work, temperature, {"fresh augmentations": scores})
-    import json
-
+        n = settings.judge_scored
+        temperature = calibration(*score_judge(net, drawings, n // 2, 50_000_003))
+        scores = {"fresh augmentations": report_accuracy(*score_judge(net, drawings, n, 60_000_003), temperature)}
+        if settings.second_judge_steps:
+            scores["vendors held out"] = _second_judge(settings, drawings, others, work, say)
+        save_judge(net, work, temperature, scores)
     card: dict[str, Any] = json.loads((work / "judge.json").read_text(encoding="utf-8"))
     return dict(card["scores"])
+
+
+def _second_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, work: Path, say: Say
+                  ) -> dict[str, dict[str, Any]]:
+    """Accuracy on whole vendors of a judge that never saw them."""
+    apart = torch.isin(drawings.vendors, torch.tensor([list(VENDORS).index(v) for v in HELD_OUT_VENDORS]))
+    net = train_judge(drawings.where(~apart), others, work, settings.second_judge_steps, 96, settings.seed,
+                      lambda i, n, losses: say("second judge", i, n, losses), name="second-judge")
+    known, unknown = drawings.where(~apart), drawings.where(apart)
+    temperature = calibration(*score_judge(net, known, settings.judge_scored // 2, 50_000_003))
+    return report_accuracy(*score_judge(net, unknown, settings.judge_scored, 60_000_003), temperature)
 
 
 def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer,

@@ -26,7 +26,7 @@ UNET = {
 SCHEDULER = {
     "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
     "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
-    "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0,
+    "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 1,
 }
 """Velocity and zero terminal SNR (Lin et al. 2024): a plain background colour is decided by the first step."""
 

@@ -1,0 +1,40 @@
+"""`expunge demo`: the main job on the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge demo
+  (the verdict in sentences, then the scores)
+  patch: runs/demo/patch.safetensors
+  report: runs/demo/report/report.html
+\b
+  $ expunge demo --concept chruch
+  error: unknown concept 'chruch' (did you mean 'church'?)
+"""
+
+
+@click.command("demo", epilog=EXAMPLES)
+@click.option("--concept", default="church", show_default=True, metavar="NAME",
+              help="A thing or style of the embedded world: see `expunge ls concepts`.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
+@click.option("--smoke", is_flag=True, help="Few steps and few pictures: do all parts work together?")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True,
+              metavar="FOLDER", help="Where everything goes; a run that was stopped goes on from there.")
+def command(concept: str, seed: int, smoke: bool, out: Path) -> None:
+    """Erase a concept from the embedded model, measure how gone it is, and write the report. Downloads nothing."""
+    from expunge.cli.output import print_evaluation, tell
+    from expunge.cli.progress import progress, span
+    from expunge.demo import demo
+
+    made = demo(concept, out, smoke=smoke, seed=seed, stage=progress)
+    if smoke:
+        click.echo("smoke run: the scores below mean nothing")
+    print_evaluation(made.evaluation)
+    click.echo("time: " + ", ".join(f"{name} {span(seconds)}" for name, seconds in made.seconds.items()))
+    tell("patch", made.patch / "patch.safetensors")
+    tell("report", made.report)

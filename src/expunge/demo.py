@@ -1,0 +1,133 @@
+"""The main job from end to end on the embedded model: erase a concept, measure it, write the report.
+
+Nothing is downloaded. A run that was stopped goes on where it was: training from its checkpoint, a finished patch as
+it is, drawn pictures from the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import ExpungeError, UserError
+from expunge.records import Evaluation
+
+if TYPE_CHECKING:
+    from expunge.evaluate import EvaluateSettings
+    from expunge.models.patch import Patch
+    from expunge.models.sd import StableDiffusion
+    from expunge.unlearn.recipe import Recipe
+
+Stage = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Opens a piece of work by its title; gives the callback that is told (done, total, note)."""
+
+SMOKE_STEPS = 6
+"""Optimisation steps of a smoke run: enough to pass through every part, too few to erase anything."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo made.
+
+    Attributes:
+        patch: folder of the patch.
+        evaluation: all scores.
+        report: the HTML file.
+        seconds: wall time by stage ("load", "erase", "evaluate", "report").
+    """
+
+    patch: Path
+    evaluation: Evaluation
+    report: Path
+    seconds: dict[str, float]
+
+
+@contextmanager
+def silent(title: str) -> Iterator[Callable[..., None]]:
+    """A stage that tells nobody."""
+    yield lambda *told, **more: None
+
+
+def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool = False, seed: int = 0,
+         stage: Stage = silent) -> Demo:
+    """Erase `concept` from the embedded model with `esd-fast`, evaluate the patch, write the report.
+
+    Args:
+        concept: a thing or style of the embedded model's world.
+        out: folder for patch, evaluation and report.
+        smoke: few steps and few pictures: whether all parts work together, not whether they work well.
+        seed: decides every random draw of the training.
+        stage: told how far each part is.
+
+    Raises:
+        UserError: unknown concept, or matplotlib (for the report's plots) is not installed.
+        ModelError: the embedded weights are missing or damaged.
+    """
+    if find_spec("matplotlib") is None:
+        raise UserError("the demo's report needs matplotlib, which is not installed",
+                        remedy="pip install 'expunge[report]'")
+    from expunge.evaluate import evaluate
+    from expunge.models.store import load
+    from expunge.report import write_report
+    from expunge.unlearn.presets import esd_fast
+
+    clock = _Clock()
+    model = load("embedded", device="cpu")
+    clock.lap("load")
+    recipe = esd_fast(**(_SMOKE_RECIPE if smoke else {}))
+    with stage(f"erasing {concept}") as progress:
+        patch = _patch(model, concept, recipe, seed, out, progress)
+    clock.lap("erase")
+    with stage("evaluating") as progress:
+        evaluation = evaluate(model, patch, settings=_settings(smoke), out=out / "evaluation", progress=progress)
+    clock.lap("evaluate")
+    page = write_report(evaluation, out / "evaluation", out / "report")
+    clock.lap("report")
+    return Demo(out, evaluation, page, clock.seconds)
+
+
+_SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}
+
+
+def _settings(smoke: bool) -> EvaluateSettings:
+    from expunge.evaluate import Counts, EvaluateSettings
+
+    if not smoke:
+        return EvaluateSettings()
+    few = Counts(direct=2, held_out=2, paraphrase=1, implicit=1, near=2, far=2, empty=1, never_seen=1)
+    return EvaluateSettings(counts=few, seeds=2, steps=4, floor_items=2, draws=100, fid_draws=20, strips=1,
+                            strip_columns=2)
+
+
+def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out: Path,
+           progress: Callable[..., None]) -> Patch:
+    """The patch, trained now, or as an earlier run of the same settings left it in `out`."""
+    from expunge.models.patch import Patch
+    from expunge.unlearn.erase import erase, resolve_request
+
+    if (out / "patch.safetensors").is_file():
+        try:
+            kept = Patch.load(out)
+        except ExpungeError:
+            kept = None  # damaged: it is trained again and replaced
+        if kept is not None:
+            card, request = kept.card, resolve_request(model, concept)
+            same = (card.request, card.base_hash, card.settings, card.seed)
+            if same == (request, model.hash, recipe.model_dump(mode="json"), seed):
+                return kept
+    return erase(model, concept, recipe, seed=seed, out=out, progress=progress)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name], self._last = round(now - self._last, 1), now

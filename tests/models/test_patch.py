@@ -1,0 +1,183 @@
+"""A patch changes its tensors and nothing else, comes off bit for bit, and is refused where it does not belong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from expunge.errors import ModelError, UserError
+from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
+from expunge.models.sample import draw
+from expunge.models.scope import full_names
+from expunge.records import Request, Sampler
+
+REQUEST = Request(concept="church", prompts=("a church",))
+
+
+def make(model: Any, scope: str = "xattn.kv", by: float = 1.5) -> Patch:
+    tensors = {name: parameter * by + 0.01 for name, parameter in model.parameters_in(scope).items()}
+    return Patch.of(tensors, model=model, request=REQUEST, method="esd", settings={"steps": 3}, seed=1,
+                    losses={"erase": [1.0, 0.5]}, steps=3)
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for part in ("unet", "text_encoder")
+            for name, parameter in full_names(part, getattr(model, part)).items()}
+
+
+@pytest.mark.parametrize("scope", ["xattn.kv", "text", "all"])
+def test_goes_on_and_comes_off_bit_for_bit(model: Any, scope: str) -> None:
+    patch, before = make(model, scope), weights(model)
+    model.apply(patch)
+    assert model.patch_hash == patch.hash
+    changed = {name for name, value in weights(model).items() if not value.equal(before[name])}
+    assert changed == set(patch.tensors) == set(patch.card.tensors)
+    assert all(weights(model)[name].equal(value) for name, value in patch.tensors.items())
+    model.remove()
+    assert model.patch_hash == ""
+    assert all(value.equal(before[name]) for name, value in weights(model).items())
+
+
+def test_pictures_change_inside_the_with_only(model: Any) -> None:
+    items, sampler = [("a church", 0)], Sampler(steps=3)
+    before, patch = draw(model, items, sampler), make(model, by=3.0)
+    with applied(model, patch) as edited:
+        assert edited is model
+        assert float((draw(model, items, sampler) - before).abs().max()) > 1e-4
+    assert draw(model, items, sampler).equal(before)
+    with pytest.raises(ZeroDivisionError), applied(model, patch):
+        raise ZeroDivisionError
+    assert model.patch_hash == ""
+
+
+def test_hash_of_the_base_does_not_move_with_a_patch(model: Any) -> None:
+    base = model.hash
+    with applied(model, make(model)):
+        assert model.hash == base
+        assert make(model).card.base_hash == base
+
+
+def test_round_trip_on_disk(model: Any, tmp_path: Path) -> None:
+    patch = make(model)
+    file = patch.save(tmp_path / "church")
+    assert file == tmp_path / "church" / "patch.safetensors"
+    for path in (tmp_path / "church", file, file.with_suffix(".json")):
+        again = Patch.load(path)
+        assert again.card == patch.card
+        assert again.hash == patch.hash
+        assert all(value.equal(patch.tensors[name]) for name, value in again.tensors.items())
+    named = patch.save(tmp_path / "mine.safetensors")
+    assert json.loads((tmp_path / "mine.json").read_text())["request"]["concept"] == "church"
+    (tmp_path / "mine.json").unlink()
+    assert Patch.load(named).card == patch.card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["church", "mine.safetensors"]
+
+
+def test_hash_sees_names_shapes_and_values() -> None:
+    zeros = torch.zeros(2, 3)
+    hashes = {tensors_hash(tensors) for tensors in (
+        {"a": zeros}, {"b": zeros}, {"a": zeros.T}, {"a": zeros + 1e-30}, {"a": zeros.double()},
+        {"a": zeros, "b": zeros}, {})}
+    assert len(hashes) == 7
+    assert tensors_hash({"a": zeros, "b": zeros + 1}) == tensors_hash({"b": zeros + 1, "a": zeros})
+    assert tensors_hash({"a": torch.arange(6.0).view(2, 3).T}) == tensors_hash({"a": torch.tensor(
+        [[0.0, 3], [1, 4], [2, 5]])})
+
+
+def test_one_flipped_bit_is_noticed(model: Any, tmp_path: Path) -> None:
+    file = make(model).save(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match=r"damaged: its tensors hash to .*accepted: .* as its card says"):
+        Patch.load(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "card", "gone"])
+def test_damaged_files_are_refused(model: Any, tmp_path: Path, harm: str) -> None:
+    file = make(model).save(tmp_path)
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[:200])
+    elif harm == "empty":
+        file.write_bytes(b"")
+    elif harm == "card":
+        file.with_suffix(".json").write_text('{"format": 1, ')
+    else:
+        file.unlink()
+    with pytest.raises(ModelError, match="no patch at" if harm == "gone" else "cannot be read"):
+        Patch.load(tmp_path)
+
+
+def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: Any) -> None:
+    with torch.no_grad():
+        v_model.vae.decoder.conv_out.bias.add_(1)
+    other = type(v_model)(_pipe_of(v_model), "the other model")
+    before = weights(model)
+    with pytest.raises(ModelError, match=rf"a patch for the other model \({other.hash[:12]}\).*{model.hash[:12]}"):
+        model.apply(make(other))
+    assert model.patch_hash == ""
+    assert all(value.equal(before[name]) for name, value in weights(model).items())
+
+
+def _pipe_of(model: Any) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
+        vae=model.vae, text_encoder=model.text_encoder, tokenizer=model.tokenizer, unet=model.unet,
+        scheduler=DDIMScheduler.from_config(model._ddim.config, steps_offset=1), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False)
+
+
+def test_foreign_tensors_and_shapes_are_refused_and_change_nothing(model: Any) -> None:
+    before, name = weights(model), "unet/conv_in.bias"
+    good = {name: model.parameters_in("noxattn")[name] + 1}
+    for bad, message in (({**good, "unet/conv_in.nothing": torch.zeros(1)}, "does not have"),
+                         ({**good, "unet/conv_out.bias": torch.zeros(3)}, r"is \(3,\); accepted: \(4,\)")):
+        patch = Patch.of(bad, model=model, request=REQUEST, method="esd", settings={}, seed=0)
+        with pytest.raises(ModelError, match=message):
+            model.apply(patch)
+        assert all(value.equal(before[key]) for key, value in weights(model).items())
+
+
+def test_one_patch_at_a_time_and_only_patches(model: Any) -> None:
+    with pytest.raises(UserError, match="no patch on this model"):
+        model.remove()
+    with pytest.raises(UserError, match="dict is no patch"):
+        model.apply({})
+    model.apply(make(model))
+    with pytest.raises(UserError, match="already on; remove it first"):
+        model.apply(make(model))
+
+
+def test_teacher_of_a_patched_model_keeps_the_patch(model: Any) -> None:
+    patch, before = make(model), weights(model)
+    model.apply(patch)
+    teacher = model.frozen_copy()
+    model.remove()
+    assert teacher.patch_hash == patch.hash
+    assert all(weights(teacher)[name].equal(value) for name, value in patch.tensors.items())
+    teacher.remove()
+    assert all(value.equal(before[name]) for name, value in weights(teacher).items())
+
+
+def test_plain_diffusers_loads_a_patch(model: Any, pipeline_folder: Path, tmp_path: Path) -> None:
+    """The lines of the module's docstring, and the function that does the same with checks."""
+    patch = make(model, "all")
+    file = patch.save(tmp_path)
+    plain, ours = (StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None) for _ in range(2))
+    prefix = "text_model." if hasattr(plain.text_encoder, "text_model") else ""
+    for part in ("unet", "text_encoder"):
+        new = {k.removeprefix(part + "/"): v for k, v in load_file(file).items() if k.startswith(part + "/")}
+        if part == "text_encoder":
+            new = {prefix + k: v for k, v in new.items()}
+        getattr(plain, part).load_state_dict(new, strict=False)
+    load_into_pipeline(ours, patch)
+    model.apply(patch)
+    for part in ("unet", "text_encoder"):
+        for pipe in (plain, ours):
+            theirs, mine = getattr(pipe, part).state_dict(), getattr(model, part).state_dict()
+            assert all(value.equal(theirs[name]) for name, value in mine.items())

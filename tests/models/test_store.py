@@ -1,0 +1,183 @@
+"""Models are opened from folders, the Hub's cache and the package; what is untrusted or broken is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from expunge.errors import ModelError, UserError
+from expunge.models import store
+from expunge.models.sample import draw
+from expunge.models.store import Patch, load, merge
+from expunge.records import Request, Sampler
+
+
+@pytest.fixture
+def folder(pipeline_folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may harm."""
+    return Path(shutil.copytree(pipeline_folder, tmp_path / "pipeline"))
+
+
+def pickle_part(folder: Path, part: str = "unet") -> Path:
+    """Replace a part's safetensors by a pickled state dict."""
+    (file,) = (folder / part).glob("*.safetensors")
+    name = "pytorch_model.bin" if part == "text_encoder" else file.with_suffix(".bin").name
+    torch.save(load_file(file), folder / part / name)
+    file.unlink()
+    return folder / part / name
+
+
+def test_folder_opens_frozen_in_float32(model: Any, v_model: Any, pipeline_folder: Path) -> None:
+    assert (model.name, model.world, model.prediction) == (str(pipeline_folder), "open", "epsilon")
+    assert (v_model.world, v_model.prediction) == ("emoji", "v_prediction")
+    assert model.latent_shape == (4, 8, 8)
+    assert model.train_steps == 1000
+    assert model.dtype == torch.float32
+    assert model.hash == load(pipeline_folder, device="cpu").hash
+    assert len(model.hash) == 64
+
+
+def test_half_precision_on_disk_or_in_memory_keeps_the_hash_of_its_values(model: Any, folder: Path) -> None:
+    in_memory = load(folder, device="cpu", dtype="bf16")
+    assert in_memory.hash == model.hash
+    assert in_memory.unet.dtype == torch.bfloat16
+    assert draw(in_memory, [("a church", 0)], Sampler(steps=2)).dtype == torch.float32
+    assert in_memory.drawing != model.drawing
+    half = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    half.to(torch.float16).save_pretrained(folder.parent / "half")
+    on_disk = load(folder.parent / "half", device="cpu")
+    assert on_disk.unet.dtype == torch.float32
+    assert on_disk.hash != model.hash
+    assert on_disk.hash == load(folder.parent / "half", device="cpu", dtype="float16").hash
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_pickled_weights_are_refused_with_the_reason(folder: Path, part: str) -> None:
+    pickle_part(folder, part)
+    with pytest.raises(ModelError, match=rf"{part} .*only as \.bin.*runs code.*accepted: safetensors.*allow_pickle"):
+        load(folder, device="cpu")
+
+
+def test_pickled_weights_open_with_the_explicit_flag(folder: Path, model: Any) -> None:
+    pickle_part(folder, "unet")
+    assert load(folder, device="cpu", allow_pickle=True).hash == model.hash
+
+
+def test_pickle_beside_safetensors_is_not_read(folder: Path, model: Any) -> None:
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a bomb")
+    assert load(folder, device="cpu").hash == model.hash
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".safetensors"])
+def test_single_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(b"")
+    expected = "single file.*from_single_file" if suffix == ".safetensors" else "single file.*runs code"
+    with pytest.raises(ModelError, match=expected):
+        load(file, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_missing_weights_are_named(folder: Path, part: str) -> None:
+    for file in (folder / part).glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(ModelError, match=f"no weights for {part};"):
+        load(folder, device="cpu")
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    (file,) = (folder / "unet").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(folder, device="cpu")
+
+
+def test_what_is_no_such_pipeline_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no diffusers folder: model_index\.json is missing"):
+        load(tmp_path, device="cpu")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(ModelError, match=r"holds a StableDiffusionXLPipeline; accepted: StableDiffusionPipeline"):
+        load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "nowhere", "a/b/c", "/no/such/folder"])
+def test_missing_folders_are_not_looked_for_on_the_hub(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_from_hub", lambda *_: pytest.fail("asked the Hub"))
+    with pytest.raises(ModelError, match="no model folder at"):
+        load(source, device="cpu")
+
+
+def test_hub_offline_ends_in_a_clear_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"no-owner/no-model is neither a folder nor .*HF_HUB_OFFLINE"):
+        load("no-owner/no-model", device="cpu")
+
+
+def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                          pipeline_folder: Path) -> None:
+    assert store._EMBEDDED_FOLDER.parts[-4:] == ("expunge", "tiny", "weights", "emoji-64")
+    monkeypatch.setattr(store, "_EMBEDDED_FOLDER", tmp_path / "emoji-64")
+    with pytest.raises(ModelError, match="embedded model's weights are not in this installation"):
+        load("embedded", device="cpu")
+    monkeypatch.setattr(store, "_EMBEDDED_FOLDER", pipeline_folder)
+    assert load("embedded", device="cpu").name == "embedded"
+
+
+def test_broken_world_file_is_refused(folder: Path) -> None:
+    (folder / "expunge.json").write_text("[1]")
+    with pytest.raises(ModelError, match="a mapping such as"):
+        load(folder, device="cpu")
+
+
+def patch_of(model: Any) -> Patch:
+    tensors = {name: parameter + 0.1 for name, parameter in model.parameters_in("all").items()}
+    return Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="esd",
+                    settings={}, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_merged_folder_opens_with_plain_diffusers(v_pipeline_folder: Path, v_model: Any, tmp_path: Path,
+                                                  dtype: str) -> None:
+    patch, out = patch_of(v_model), tmp_path / "merged"
+    assert merge(v_pipeline_folder, patch, out, dtype) == out
+    pipe = StableDiffusionPipeline.from_pretrained(out)
+    v_model.apply(patch)
+    tolerance = 0.0 if dtype == "float32" else 1e-3
+    for part in ("unet", "text_encoder", "vae"):
+        theirs, mine = getattr(pipe, part).state_dict(), getattr(v_model, part).state_dict()
+        for name, value in mine.items():
+            torch.testing.assert_close(theirs[name].float(), value, rtol=tolerance, atol=tolerance)
+    assert load(out, device="cpu").world == "emoji"
+    assert json.loads((out / "expunge-patch.json").read_text())["tensors_hash"] == patch.hash
+    assert all(name.startswith("text_model.") for name in load_file(out / "text_encoder" / "model.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    with pytest.raises(UserError, match="exists already"):
+        merge(v_pipeline_folder, patch, out)
+
+
+def test_merging_into_another_base_writes_nothing(pipeline_folder: Path, v_model: Any, folder: Path,
+                                                  tmp_path: Path) -> None:
+    (file,) = (folder / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    weights["conv_in.bias"] += 1
+    from safetensors.torch import save_file
+
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="a patch for"):
+        merge(folder, patch_of(v_model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_devices_and_number_types_are_refused(pipeline_folder: Path) -> None:
+    with pytest.raises(UserError, match="unknown number type 'int8'"):
+        load(pipeline_folder, dtype="int8")
+    with pytest.raises(UserError, match="unknown device 'abacus'"):
+        load(pipeline_folder, device="abacus")

@@ -1,0 +1,61 @@
+"""The demo on the embedded model, as short as it can be: every part works with the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expunge.demo import SMOKE_STEPS, Demo, demo
+from expunge.errors import UserError
+from expunge.models.patch import Patch
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    out = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_CACHE", str(out / "pictures"))
+        return demo("church", out, smoke=True)
+
+
+def test_demo_leaves_patch_evaluation_and_report(made: Demo) -> None:
+    patch = Patch.load(made.patch)
+    assert patch.card.request.concept == "church"
+    assert patch.card.base == "embedded"
+    assert patch.card.settings["steps"] == SMOKE_STEPS
+    assert made.report.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
+    assert (made.patch / "evaluation" / "evaluation.json").is_file()
+
+
+def test_demo_scores_every_part_with_its_count(made: Demo) -> None:
+    names = {score.name for score in made.evaluation.scores if score.n > 0}
+    assert {"found/all", "retained/near", "retained/far", "integrity/near", "integrity/far", "clip/keep"} <= names
+
+
+def test_second_demo_trains_and_draws_nothing(made: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPUNGE_CACHE", str(made.patch / "pictures"))
+    files = {file: file.stat().st_mtime_ns for file in [*made.patch.glob("pictures/**/*.png"),
+                                                        made.patch / "patch.safetensors"]}
+    told: list[tuple[int, ...]] = []
+
+    class Stage:
+        def __init__(self, title: str) -> None:
+            self.title = title
+
+        def __enter__(self) -> object:
+            return lambda done, total, *more: told.append((done, total)) if self.title.startswith("erasing") else None
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    again = demo("church", made.patch, smoke=True, stage=Stage)  # type: ignore[arg-type]
+    assert told == []
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+    assert set(made.patch.glob("pictures/**/*.png")) == {file for file in files if file.suffix == ".png"}
+    assert again.evaluation.score("found/all").numerator == made.evaluation.score("found/all").numerator
+
+
+def test_unknown_concept_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'church'"):
+        demo("chruch", tmp_path)

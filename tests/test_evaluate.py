@@ -1,0 +1,242 @@
+"""The whole evaluation on a real, very small pipeline with random weights, in a world whose judge sees colours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import expunge
+from expunge.errors import ConfigError, ModelError, UserError
+from expunge.evaluate import EvaluateSettings, evaluate, picture_count, planned_prompts, world_of
+from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.models.cache import Pictures
+from expunge.models.patch import Patch
+from expunge.records import Evaluation, Prompt, Request
+
+CHANNELS = ("red", "green", "blue")
+LABELS = {"red": "church", "green": "house", "blue": "dog"}
+
+
+class ColourJudge:
+    """Names the strongest colour channel of a picture; abstains where two are within `margin`."""
+
+    def __init__(self, margin: float = 0.0) -> None:
+        self.name, self.margin, self.calls = f"colour-judge-{margin}@abcd", margin, 0
+        self.questions = {"object": tuple(LABELS.values())}
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        self.calls += 1
+        out = []
+        for mean in pictures.mean((2, 3)):
+            (first, second), (best, _) = mean.topk(2)
+            labels = {"object": LABELS[CHANNELS[int(best)]]} if first - second > self.margin else {}
+            out.append(Answer(labels, {"object": float(first)}))
+        return out
+
+
+class Coarse:
+    """Features: the picture in 2 x 2 patches. Distance: mean squared difference."""
+
+    width = 12
+
+    def __init__(self) -> None:
+        self.name = "coarse@1234"
+
+    def __call__(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        if b is not None:
+            return (a - b).square().flatten(1).mean(1)
+        return torch.nn.functional.adaptive_avg_pool2d(a, 2).flatten(1)
+
+
+class Reddish:
+    """A "CLIP" that finds every text as true as the picture is red."""
+
+    name = "reddish@5678"
+
+    def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+        return pictures[:, 0].flatten(1).mean(1)
+
+
+class ColourWorld:
+    """A world of a few prompts within the test tokenizer's sixteen tokens."""
+
+    name = "colours"
+
+    def __init__(self, margin: float = 0.0, clip: bool = True) -> None:
+        self.the_judge, self._with_clip = ColourJudge(margin), clip
+
+    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
+        return Request(concept=concept, prompts=(f"a {concept}",), anchor=anchor, keep=tuple(keep))
+
+    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+        here = {"object": request.concept}
+        texts = {"direct": ["a church", "church"], "held_out": ["a picture of a church", "a church on a hill"],
+                 "near": ["a house", "a house by the sea"], "far": ["a dog", "a picture of a dog"], "empty": [""]}
+        labels = {"near": {"object": "house"}, "far": {"object": "dog"}, "empty": {}}
+        return [Prompt(text=text, role=role, labels=labels.get(role, here))  # type: ignore[arg-type]
+                for role, pool in texts.items() for text in pool[:getattr(counts, role)]]
+
+    def question(self, concept: str) -> str:
+        return "object"
+
+    def judge(self) -> Judge:
+        return self.the_judge
+
+    def features(self) -> Features:
+        return Coarse()
+
+    def distance(self, name: str = "default") -> Distance:
+        return Coarse()
+
+    def clip(self) -> TextImage | None:
+        return Reddish() if self._with_clip else None
+
+    def real(self) -> Moments | None:
+        x = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
+        return Moments("coarse@1234", x.mean(0).double(), x.double().T.cov(), 50, x, "random patches")
+
+
+SMALL = EvaluateSettings(seeds=2, steps=2, guidance=1.0, batch=4, floor_items=3, draws=100, fid_draws=20, strips=1)
+
+
+def edit(model: Any, size: float) -> Patch:
+    """Every cross-attention weight shifted by noise of `size`."""
+    draw = torch.Generator().manual_seed(1)
+    tensors = {name: value.detach() + size * torch.randn(value.shape, generator=draw)
+               for name, value in model.parameters_in("xattn").items()}
+    return Patch.of(tensors, model=model, request=ColourWorld().request("church"), method="noise", settings={}, seed=1)
+
+
+def test_an_edit_that_changes_nothing_is_found_to_change_nothing(model: Any, tmp_path: Path) -> None:
+    found = evaluate(model, edit(model, 0.0), settings=SMALL, out=tmp_path / "out", world=ColourWorld())
+    assert found.score("change/found/all").value == 0.0
+    for stratum in ("near", "far", "empty", "forget"):
+        assert found.score(f"perceptual/{stratum}").value == pytest.approx(0, abs=1e-6)
+        assert found.score(f"integrity/{stratum}").value == pytest.approx(1, abs=1e-3)
+        assert found.score(f"ssim/{stratum}").value == pytest.approx(1, abs=1e-3)
+    assert found.score("fid/original").value == pytest.approx(0, abs=1e-6)
+    assert found.score("kid/original").value == pytest.approx(0, abs=1e-6)
+    assert found.score("change/clip/keep").value == pytest.approx(0, abs=1e-4)
+    assert found.score("fid/real").value == pytest.approx(found.score("original/fid/real").value)
+
+
+@pytest.fixture
+def done(model: Any, tmp_path: Path) -> tuple[Evaluation, Patch, Path]:
+    patch = edit(model, 0.5)
+    return evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=ColourWorld()), patch, tmp_path / "out"
+
+
+def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], model: Any) -> None:
+    found, patch, out = done
+    assert Evaluation.model_validate_json((out / "evaluation.json").read_text()) == found
+    assert found.card == patch.card
+    assert model.patch_hash == ""
+    far = found.score("perceptual/far")
+    assert far.value is not None
+    assert far.value > 1e-4
+    assert len(far.per_item) == far.n == 4
+    everything = found.score("found/all")
+    assert everything.n + sum(everything.left_out.values()) == 8
+    assert everything.numerator == sum(everything.per_item.values())
+    assert found.score("original/found/all").subject == "original"
+    assert any("Only 8 pictures" in warning for warning in found.warnings)
+    assert any("No attacks were run" in line for line in found.not_tested)
+    assert any("implicit" in line for line in found.not_tested)
+    assert found.detectors["judge: colour-judge-0.0"] == "abcd"
+    lines = (out / "judgments.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["judgment"]["shot"] for line in lines}) == 2 * 9 * 2
+    names = [score.name for score in found.scores]
+    assert len(names) == len(set(names))
+    for strip in found.strips:
+        assert len(strip.original) == len(strip.edited) == len(strip.seeds) == 2
+        assert all((out / file).is_file() for file in (*strip.original, *strip.edited))
+    assert [strip.role for strip in found.strips] == ["direct", "held_out", "near", "far", "empty"]
+
+
+def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Path], model: Any,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    first, patch, out = done
+    world = ColourWorld()
+
+    def never(*_: Any, **__: Any) -> Tensor:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(model, "denoise", never)
+    again = evaluate(model, patch, settings=SMALL, out=out, world=world)
+    assert world.the_judge.calls == 0
+    plain = {"seconds": 0.0, "created": ""}
+    assert again.model_copy(update=plain) == first.model_copy(update=plain)
+
+
+def test_without_a_folder_nothing_is_written_but_the_scores_are_the_same(
+        done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path) -> None:
+    first, patch, _ = done
+    there = set(tmp_path.rglob("*"))
+    found = evaluate(model, patch, settings=SMALL, world=ColourWorld())
+    assert found.scores == first.scores
+    assert not found.strips
+    assert set(tmp_path.rglob("*")) == there
+
+
+def test_a_judge_that_always_abstains_never_makes_an_edit_look_good(model: Any) -> None:
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=ColourWorld(margin=2.0, clip=False))
+    assert found.score("found/all").value is None
+    assert found.score("abstained/all").value == 1.0
+    assert found.score("retained/near").value is None
+    assert any("gave no answer" in warning for warning in found.warnings)
+    assert found.score("clip/forget").value is None
+    assert "no CLIP" in found.score("clip/forget").note
+
+
+def test_progress_tells_of_every_picture(model: Any) -> None:
+    told: list[tuple[int, int, str]] = []
+    evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld(),
+             progress=lambda done, total, note: told.append((done, total, note)))
+    prompts = planned_prompts(ColourWorld(), ColourWorld().request("church"), SMALL)
+    ends = {note: total for done, total, note in told if done == total}
+    assert sum(total for note, total in ends.items() if note.startswith("drawing")) == picture_count(prompts, SMALL)
+    assert ends["judging"] == 36
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any) -> None:
+    good = edit(model, 0.1)
+    foreign = Patch(good.tensors, good.card.model_copy(update={"base_hash": "f" * 64}))
+    with pytest.raises(ModelError, match="a patch for"):
+        evaluate(model, foreign, settings=SMALL, world=ColourWorld())
+    model.apply(edit(model, 0.1))
+    with pytest.raises(UserError, match="patch on already"):
+        evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld())
+    model.remove()
+    unknown = Patch.of(dict(edit(model, 0.1).tensors), model=model, request=ColourWorld().request("unicorn"),
+                       method="noise", settings={}, seed=1)
+    with pytest.raises(UserError, match="unicorn"):
+        evaluate(model, unknown, settings=SMALL, world=ColourWorld())
+    none = SMALL.model_copy(update={"counts": SMALL.counts.model_copy(update={"direct": 0, "held_out": 0})})
+    with pytest.raises(UserError, match="no prompt asks"):
+        evaluate(model, edit(model, 0.1), settings=none, world=ColourWorld())
+    with pytest.raises(UserError, match="no CLIP"):
+        evaluate(model, edit(model, 0.1), settings=SMALL)
+    assert not list(Pictures().root.rglob("*.png"))
+
+
+def test_settings_show_all_mistakes_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        EvaluateSettings.build({"seedz": 3, "steps": 0, "counts": {"direkt": 2, "near": -1}})
+    for part in ("did you mean 'seeds'", "steps", "counts.direkt", "counts.near"):
+        assert part in str(error.value)
+
+
+def test_settings_of_the_open_world_are_for_open_models(v_model: Any) -> None:
+    with pytest.raises(UserError, match="world of its own"):
+        world_of(v_model, EvaluateSettings(clip="somewhere"))
+
+
+def test_the_package_name_is_callable_whichever_was_imported_first() -> None:
+    assert callable(expunge.evaluate)
+    assert expunge.EvaluateSettings is EvaluateSettings

@@ -1,0 +1,143 @@
+"""The bake runs from end to end on drawings made here: every stage, resumption, leaving things out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+
+from expunge.errors import UserError
+from expunge.metrics.judge import EmojiJudge
+from expunge.tiny.bake.autoencoder import AUTOENCODER, standardize
+from expunge.tiny.bake.recipe import BakeSettings, bake
+from expunge.tiny.bake.sampling import Cells
+from expunge.tiny.pictures import load_drawings, render
+from expunge.tiny.world import SEEN, THINGS
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like EmojiCanvas, with one coloured blob per thing and style."""
+    root = tmp_path_factory.mktemp("pictures")
+    vendors = ("fluent_3d", "noto")
+    rows = []
+    for i, thing in enumerate(THINGS.values()):
+        for vendor in vendors:
+            file = root / "emojicanvas" / vendor / f"{thing.key}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.new("RGBA", (64, 64))
+            color = (i * 5, 255 - i * 5, 90 if vendor == "noto" else 200, 255)
+            ImageDraw.Draw(image).ellipse([8, 8 + i // 3, 50, 60], fill=color)
+            image.save(file)
+            rows.append({"object": thing.key, "style": vendor, "file": f"{vendor}/{thing.key}.png"})
+    with (root / "emojicanvas" / "metadata.csv").open("w", newline="") as stream:
+        table = csv.DictWriter(stream, ["object", "style", "file"])
+        table.writeheader()
+        table.writerows(rows)
+    extended = root / "emojicanvas-extended"
+    extended.mkdir()
+    data = io.BytesIO()
+    Image.new("RGBA", (64, 64), (9, 9, 9, 255)).save(data, "WEBP")
+    with tarfile.open(extended / "emoji64.tar", "w") as tar:
+        entry = tarfile.TarInfo("noto/1f9f2.webp")
+        entry.size = len(data.getvalue())
+        tar.addfile(entry, io.BytesIO(data.getvalue()))
+    (extended / "index.csv").write_text(
+        "file,style,cldr_name,keywords,cldr_group\nnoto/1f9f2.webp,noto,magnet,attraction|horseshoe,objects\n")
+    return root
+
+
+def small(pictures: Path, out: Path, **more: object) -> BakeSettings:
+    kept = ("church", "house")
+    values = {"without": tuple(name for name in SEEN if name not in kept), "autoencoder_steps": 2, "clip_steps": 1,
+              "judge_steps": 2, "second_judge_steps": 0, "judge_scored": 10, "unet_steps": 2, "unet_batch": 4, "views": 1,
+              "real_pictures": 20, **more}
+    return BakeSettings.build({"pictures": pictures, "out": out, **values})
+
+
+@pytest.fixture(scope="module")
+def baked(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bake")
+    bake(small(pictures, out))
+    return out
+
+
+def test_plain_diffusers_opens_what_was_baked(baked: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(baked / "emoji-64")
+    pipe.set_progress_bar_config(disable=True)
+    drawn = pipe("a flat emoji of a church", num_inference_steps=2, output_type="np").images
+    assert drawn.shape == (1, 64, 64, 3)
+
+
+def test_judge_and_statistics_belong_together(baked: Path) -> None:
+    judge = EmojiJudge(baked)
+    assert set(judge.questions) == {"object", "style", "background"}
+    statistics = load_file(baked / "real.safetensors")
+    assert statistics["mean"].shape == (judge.width,)
+    assert statistics["covariance"].shape == (judge.width, judge.width)
+
+
+def test_a_stage_that_is_lost_comes_out_the_same_again(baked: Path, pictures: Path) -> None:
+    weights = baked / "emoji-64" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = load_file(weights)
+    (baked / "work" / "unet.ckpt").unlink()
+    bake(small(pictures, baked))
+    after = load_file(weights)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_unknown_thing_to_leave_out_is_refused_before_any_work(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unicorn"):
+        bake(small(pictures, tmp_path / "out", without=("unicorn",)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"metadata\.csv"):
+        load_drawings(tmp_path)
+
+
+def test_render_depends_on_its_seed_alone(pictures: Path) -> None:
+    drawings = load_drawings(pictures / "emojicanvas")
+    rows = torch.arange(6)
+    a, grounds = render(drawings, rows, 5)
+    torch.manual_seed(999)
+    b, _ = render(drawings, rows, 5)
+    c, _ = render(drawings, rows, 6)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert a.shape == (6, 3, 64, 64)
+    assert a.min() >= 0
+    assert a.max() <= 1
+    assert len(grounds) == 6
+
+
+def test_cells_are_drawn_equally_often() -> None:
+    objects, styles = torch.tensor([0] * 9 + [1]), torch.tensor([0] * 10)
+    rows = Cells(objects, styles).draw(2000, torch.Generator().manual_seed(0))
+    assert 0.45 < (rows == 9).float().mean() < 0.55
+
+
+def test_standardizing_changes_latents_but_no_reconstruction() -> None:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    model = AutoencoderKL(**AUTOENCODER).eval()
+    x = torch.rand(4, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before = model.encode(x).latent_dist
+        picture = model.decode(before.mean).sample
+        standardize(model, before.mean)
+        after = model.encode(x).latent_dist
+        assert torch.allclose(after.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+        assert torch.allclose(after.mean.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+        assert torch.allclose(model.decode(after.mean).sample, picture, atol=1e-4)
+
+

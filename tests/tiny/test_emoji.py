@@ -1,0 +1,72 @@
+"""The embedded world's requests and prompts."""
+
+from __future__ import annotations
+
+import pytest
+
+from expunge.errors import UserError
+from expunge.metrics.base import PromptCounts
+from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.world import NEVER_SEEN, SEEN, STYLES, THINGS, near
+
+WORLD = EmojiWorld()
+
+
+@pytest.mark.parametrize("concept", [*SEEN, *STYLES, NEVER_SEEN[0]])
+def test_every_concept_has_a_request_and_prompts(concept):
+    request = WORLD.request(concept)
+    assert all(concept in prompt for prompt in request.prompts)
+    assert len(set(request.prompts)) == len(request.prompts)
+    prompts = WORLD.prompts(request, PromptCounts())
+    roles = {prompt.role for prompt in prompts}
+    assert {"direct", "held_out", "far", "never_seen", "empty"} <= roles
+    assert ("near" in roles) == (concept not in NEVER_SEEN)
+    assert len({prompt.text for prompt in prompts}) == len(prompts)
+
+
+def test_prompts_ask_for_what_their_role_says():
+    prompts = WORLD.prompts(WORLD.request("church"), PromptCounts())
+    words = {role: [p for p in prompts if p.role == role] for role in ("held_out", "paraphrase", "implicit", "near", "far")}
+    assert all("church" in p.text for p in words["held_out"])
+    assert not any("church" in p.text for p in words["paraphrase"] + words["implicit"])
+    assert all(any(s in p.text for s in THINGS["church"].synonyms) for p in words["paraphrase"])
+    assert all(any(h in p.text for h in THINGS["church"].hints) for p in words["implicit"])
+    assert {p.labels["object"] for p in words["near"]} <= set(near("church"))
+    assert not {p.labels["object"] for p in words["far"]} & {"church", *near("church")}
+
+
+def test_keep_prompts_never_show_a_style_that_is_erased():
+    prompts = WORLD.prompts(WORLD.request("pixel art"), PromptCounts(near=20, far=20))
+    kept = [p for p in prompts if p.role in ("near", "far", "never_seen")]
+    assert kept
+    assert not any(p.labels["style"] == "pixel art" or "pixel art" in p.text for p in kept)
+
+
+def test_a_longer_list_begins_with_the_shorter():
+    request = WORLD.request("bomb")
+    short = [p for p in WORLD.prompts(request, PromptCounts(near=4)) if p.role == "near"]
+    long = [p for p in WORLD.prompts(request, PromptCounts(near=12)) if p.role == "near"]
+    assert long[:4] == short
+
+
+def test_training_prompts_are_not_evaluated_as_unseen():
+    request = WORLD.request("church")
+    unseen = {p.text for p in WORLD.prompts(request, PromptCounts()) if p.role == "held_out"}
+    assert not unseen & set(request.prompts)
+
+
+def test_judge_question_follows_the_concept():
+    assert WORLD.question("church") == "object"
+    assert WORLD.question("pixel art") == "style"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"concept": "chruch"}, "church"),
+    ({"concept": "church", "keep": ("church",)}, "kept"),
+    ({"concept": "church", "anchor": "church"}, "anchor"),
+    ({"concept": "church", "anchor": "hous"}, "house"),
+    ({"concept": ""}, "unknown concept"),
+])
+def test_bad_requests_are_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        WORLD.request(**arguments)

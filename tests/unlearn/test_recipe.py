@@ -1,0 +1,239 @@
+"""A recipe edits its scope and nothing else, resumes to the same bits, and says what is wrong before it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from expunge.config import Settings
+from expunge.errors import ConfigError, TrainingError, UserError
+from expunge.models.base import Conditioning
+from expunge.models.sd import tensors_hash
+from expunge.models.store import Patch
+from expunge.records import Request
+from expunge.unlearn.keep import MatchTeacher
+from expunge.unlearn.objective import Steer
+from expunge.unlearn.presets import esd, esd_fast
+from expunge.unlearn.recipe import SERIES, Recipe, thinned
+from expunge.unlearn.source import Bench, EditedTrajectory, FrozenTrajectory, Points, Stream
+
+REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
+SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2, learning_rate=1e-3)
+
+
+def everything(model: Any) -> dict[str, Tensor]:
+    return {name: tensor.clone() for part in ("unet", "text_encoder", "vae")
+            for name, tensor in getattr(model, part).state_dict(prefix=f"{part}/").items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("scope", ["xattn", "noxattn", "unet", "text"])
+def test_edit_touches_only_its_scope_and_leaves_the_model_as_it_was(model: Any, scope: str) -> None:
+    before = everything(model)
+    patch = SMALL.override({"scope": scope, "steps": 2})(model, REQUEST)
+    inside = model.parameters_in(scope)
+    assert patch.tensors
+    assert set(patch.tensors) <= set(inside)
+    assert same(everything(model), before)
+    assert not any(p.requires_grad or p.grad is not None for p in inside.values())
+    moved = [name for name, value in patch.tensors.items() if not torch.equal(value, inside[name])]
+    assert len(moved) == len(patch.tensors)
+
+
+def test_loss_falls(model: Any) -> None:
+    losses = SMALL.override({"steps": 25, "batch": 6})(model, REQUEST).card.losses["erase"]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_same_seed_same_weights_and_another_seed_others(model: Any) -> None:
+    first, again, other = (SMALL(model, REQUEST, seed=seed) for seed in (3, 3, 4))
+    assert same(dict(first.tensors), dict(again.tensors))
+    assert first.hash == again.hash != other.hash
+
+
+class Stop(Exception):
+    """What a test throws in the middle of a run."""
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"keep": "match", "keep.source.grid": 4, "keep.source.trajectories": 2},
+    {"keep": "match", "keep.cadence": "between", "keep.steps": 2, "keep.source.fresh": True, "keep.source.grid": 3},
+    {"source": "edited", "source.grid": 3, "warmup": 4},
+    {"scope": "text"},
+], ids=["plain", "keep beside", "keep between", "edited source", "text encoder"])
+def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = SMALL.override({"steps": 5, "checkpoint_every": 0.0, **changes})
+    whole = recipe(model, REQUEST, seed=1)
+    checkpoint, before, told = tmp_path / "run.safetensors", everything(model), []
+
+    def stop(done: int, total: int, losses: dict[str, float]) -> None:
+        if losses and done == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        recipe(model, REQUEST, seed=1, checkpoint=checkpoint, progress=stop)
+    assert checkpoint.exists()
+    assert same(everything(model), before)
+    resumed = recipe(model, REQUEST, seed=1, checkpoint=checkpoint,
+                     progress=lambda done, total, losses: told.append(done) if losses else None)
+    assert told == [4, 5]  # steps 1 to 3 came from the checkpoint
+    assert same(dict(resumed.tensors), dict(whole.tensors))
+    assert resumed.card.losses == whole.card.losses
+
+
+def test_interrupt_leaves_the_model_as_it_was(model: Any) -> None:
+    before = everything(model)
+
+    def interrupt(done: int, total: int, losses: dict[str, float]) -> None:
+        if losses:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SMALL(model, REQUEST, progress=interrupt)
+    assert same(everything(model), before)
+
+
+def test_checkpoint_of_another_run_is_refused(model: Any, tmp_path: Path) -> None:
+    SMALL(model, REQUEST, seed=1, checkpoint=tmp_path / "run.safetensors")
+    for recipe, request, seed in ((SMALL.override({"objective.eta": 2}), REQUEST, 1), (SMALL, REQUEST, 2),
+                                  (SMALL, REQUEST.model_copy(update={"prompts": ("a church",)}), 1)):
+        with pytest.raises(ConfigError, match="other settings"):
+            recipe(model, request, seed=seed, checkpoint=tmp_path / "run.safetensors")
+
+
+def test_keep_holds_the_kept_prompt_closer_to_the_teacher(model: Any) -> None:
+    keep = MatchTeacher(weight=20.0, source=FrozenTrajectory(grid=4, trajectories=4))
+    recipe = SMALL.override({"steps": 30, "scope": "unet"})
+
+    def drift(patch: Patch) -> float:
+        with torch.no_grad():
+            x, t, cond = model.initial_noise([99] * 2), torch.tensor([700, 300]), model.encode(REQUEST.keep * 2)
+            original = model.predict(x, t, cond)
+            model.apply(patch)
+            edited = model.predict(x, t, cond)
+            model.remove()
+        return float((edited - original).square().mean())
+
+    held, free = recipe.model_copy(update={"keep": keep}), recipe
+    assert drift(held(model, REQUEST)) < 0.7 * drift(free(model, REQUEST))
+
+
+class Elsewhere(Settings):
+    """An adversary that always answers with one other prompt, and counts its questions in its state."""
+
+    prompt: str
+
+    def prepare(self, bench: Bench, stream: Stream) -> Any:
+        class Attacker:
+            state = {"asked": torch.zeros(1)}  # noqa: RUF012
+            optimizers: dict[str, Any] = {}  # noqa: RUF012
+
+            def condition(attacker, number: int, points: Points) -> Conditioning:
+                attacker.state["asked"] += 1
+                return bench.teacher.encode([self.prompt] * len(points.t))
+
+        return Attacker()
+
+
+def test_adversary_slot_changes_the_result_and_is_told_in_the_card(model: Any) -> None:
+    attacked = SMALL.model_copy(update={"adversary": Elsewhere(prompt="a dog")})
+    patch = attacked(model, REQUEST)
+    assert patch.hash != SMALL(model, REQUEST).hash
+    assert patch.card.settings["adversary"] == {"prompt": "a dog"}
+
+
+def test_card_tells_everything_and_rebuilds_the_recipe(model: Any, tmp_path: Path) -> None:
+    recipe = SMALL.override({"keep": "match", "keep.source": "edited", "keep.source.grid": 3, "update.clip": 1})
+    patch = recipe(model, REQUEST, seed=7)
+    card = Patch.load(patch.save(tmp_path)).card
+    assert Recipe.build(card.settings) == recipe
+    assert (card.request, card.seed, card.steps, card.base_hash) == (REQUEST, 7, 4, model.hash)
+    assert set(card.losses) == {"erase", "keep"}
+    assert len(card.losses["erase"]) == 4
+    assert card.tensors_hash == tensors_hash(patch.tensors)
+    assert card.seconds > 0
+    assert "torch" in card.versions
+
+
+def test_long_series_are_thinned_with_both_ends() -> None:
+    series = thinned([{"erase": float(i)} for i in range(1000)])["erase"]
+    assert len(series) == SERIES
+    assert (series[0], series[-1]) == (0.0, 999.0)
+    assert thinned([{"erase": 1.0}]) == {"erase": [1.0]}
+
+
+def test_divergence_is_a_training_error_and_leaves_the_model_as_it_was(model: Any) -> None:
+    before = everything(model)
+    with pytest.raises(TrainingError, match="not finite"):
+        SMALL.override({"learning_rate": 1e30, "steps": 10})(model, REQUEST)
+    assert same(everything(model), before)
+
+
+def test_what_does_not_fit_is_told_before_anything_is_computed(model: Any) -> None:
+    calls: list[int] = []
+
+    def watch(*told: Any) -> None:
+        calls.append(1)
+
+    with pytest.raises(UserError, match="xattn"):
+        SMALL.override({"scope": "cross"})(model, REQUEST, progress=watch)
+    long = "a church " * 30
+    for request in (REQUEST.model_copy(update={"prompts": ("a church", long)}),
+                    REQUEST.model_copy(update={"keep": (long,)}),
+                    REQUEST.model_copy(update={"anchor": long})):
+        with pytest.raises(UserError, match="tokens"):
+            SMALL(model, request, progress=watch)
+    model.apply(SMALL(model, REQUEST))
+    with pytest.raises(UserError, match="patch"):
+        SMALL(model, REQUEST, progress=watch)
+    assert not calls
+
+
+def test_weights_in_half_precision_are_refused(pipeline_folder: Path) -> None:
+    from expunge.models.store import load
+
+    with pytest.raises(UserError, match="bfloat16"):
+        SMALL(load(pipeline_folder, device="cpu", dtype="bfloat16"), REQUEST)
+
+
+def test_overrides_reach_inside_and_change_kinds() -> None:
+    recipe = esd(**{"objective.eta": 2, "source": "edited", "keep.weight": 0.3, "scope": "noxattn"})
+    assert recipe.objective == Steer(eta=2)
+    assert recipe.source == EditedTrajectory()
+    assert recipe.keep == MatchTeacher(weight=0.3)
+    assert recipe.scope == "noxattn"
+    assert esd_fast(source={"grid": 7}).source.guidance == 3.0
+    assert recipe.override({"keep": None}).keep is None
+
+
+def test_every_mistake_in_settings_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        esd(stepz=3, batch=0, **{"objective.etaa": 1, "source.grid": -1, "source.guidance": "much"})
+    for word in ("stepz", "batch", "etaa", "grid", "guidance"):
+        assert word in str(caught.value)
+
+
+def test_cost_counts_what_is_computed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen, trained = [], []
+    kind = type(model)
+    predict = kind.predict
+
+    def counting(self: Any, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        (trained if torch.is_grad_enabled() else frozen).append(len(x_t))
+        return predict(self, x_t, t, cond)
+
+    monkeypatch.setattr(kind, "predict", counting)
+    recipe = SMALL.override({"keep": "match", "keep.cadence": "between", "keep.source.grid": 3,
+                             "keep.source.trajectories": 2})
+    request = REQUEST.model_copy(update={"anchor": "house"})
+    cost = recipe.cost(request)
+    recipe(model, request)
+    assert (sum(frozen), sum(trained)) == (cost.frozen, cost.trained)

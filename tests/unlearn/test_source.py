@@ -1,0 +1,113 @@
+"""Points of training lie on the teacher's own trajectories, at exactly the times they claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from expunge.records import Request
+from expunge.train import step_generator
+from expunge.unlearn.source import Bench, EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws, spread
+
+REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
+GRID = 5
+
+
+def bench(model: Any, seed: int = 0, chunk: int = 4) -> Bench:
+    return Bench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
+
+
+def half_way(model: Any, prompt: str, noise_seed: int, k: int, guidance: float = 3.0) -> torch.Tensor:
+    """An independent half-way sample: the model's own sampler, one trajectory alone, stopped at k."""
+    with torch.no_grad():
+        cond, null = model.encode([prompt]), model.encode([""])
+    return model.denoise(model.initial_noise([noise_seed]), cond, null, GRID, guidance, stop=k)
+
+
+def noise_seed(seed: int, name: str, number: int, item: int) -> int:
+    return step_generator(seed, number, f"{name}/noise/{item}").initial_seed()
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue("model" if kind == "epsilon" else "v_model")
+    stream = FrozenTrajectory(grid=GRID, trajectories=3).open(bench(model), REQUEST.prompts, 2, "erase")
+    assert isinstance(stream, PoolDraws)
+    grid = model.timesteps(GRID)
+    everything = stream.pool.take(torch.arange(len(stream.pool)))
+    assert len(stream.pool) == 3 * GRID
+    for i in range(3):
+        for k in range(GRID):
+            row = i * GRID + k
+            assert int(everything.t[row]) == int(grid[k])
+            assert everything.prompts[row] == REQUEST.prompts[i % 2]
+            wanted = half_way(model, everything.prompts[row], noise_seed(0, "erase", 0, i), k)
+            torch.testing.assert_close(everything.x_t[row:row + 1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_pool_does_not_depend_on_the_chunk_beyond_rounding(model: Any) -> None:
+    small, large = (FrozenTrajectory(grid=GRID, trajectories=4).open(bench(model, chunk=chunk), REQUEST.prompts, 2, "e")
+                    for chunk in (1, 16))
+    torch.testing.assert_close(small.pool.x_t, large.pool.x_t, rtol=1e-4, atol=1e-4)
+
+
+def test_draws_belong_to_their_number_and_seed(model: Any) -> None:
+    at = bench(model)
+    stream = FrozenTrajectory(grid=GRID, trajectories=3).open(at, REQUEST.prompts, 6, "erase")
+    assert torch.equal(stream.draw(7).rows, stream.draw(7).rows)
+    assert not torch.equal(stream.draw(7).rows, stream.draw(8).rows)
+    other = FrozenTrajectory(grid=GRID, trajectories=3).open(at, REQUEST.prompts, 6, "keep")
+    assert not torch.equal(stream.pool.x_t, other.pool.x_t)
+
+
+def test_draws_cover_the_whole_pool(model: Any) -> None:
+    stream = FrozenTrajectory(grid=GRID, trajectories=2).open(bench(model), REQUEST.prompts, 8, "erase")
+    seen = torch.cat([stream.draw(number).rows for number in range(30)]).unique()
+    assert len(seen) == len(stream.pool)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_fresh_points_are_the_teachers_samples_too(model: Any, guidance: float) -> None:
+    source = FrozenTrajectory(grid=GRID, fresh=True, guidance=guidance)
+    stream = source.open(bench(model), REQUEST.prompts, 6, "erase")
+    assert isinstance(stream, FreshDraws)
+    points = stream.draw(3)
+    grid = model.timesteps(GRID).tolist()
+    stops = [grid.index(int(t)) for t in points.t]
+    assert len(set(stops)) > 1
+    for i, k in enumerate(stops):
+        wanted = half_way(model, points.prompts[i], noise_seed(0, "erase", 3, i), k, guidance)
+        torch.testing.assert_close(points.x_t[i:i + 1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_edited_points_follow_the_edit_and_frozen_points_do_not(model: Any) -> None:
+    at = bench(model)
+    edited = EditedTrajectory(grid=GRID).open(at, REQUEST.prompts, 6, "erase")
+    frozen = FrozenTrajectory(grid=GRID, fresh=True).open(at, REQUEST.prompts, 6, "erase")
+    torch.testing.assert_close(edited.draw(0).x_t, frozen.draw(0).x_t)
+    with torch.no_grad():
+        for parameter in model.parameters_in("unet").values():
+            parameter.mul_(1.1)
+    assert not torch.allclose(edited.draw(0).x_t, frozen.draw(0).x_t, atol=1e-3)
+
+
+def test_counted_calls_are_the_calls_made(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, samples = bench(model), []
+    predict = at.teacher.predict
+    monkeypatch.setattr(at.teacher, "predict", lambda x, t, c: samples.append(len(x)) or predict(x, t, c))
+    pooled = FrozenTrajectory(grid=GRID, trajectories=3)
+    pooled.open(at, REQUEST.prompts, 2, "erase")
+    assert sum(samples) == pooled.calls(draws=1000)
+    samples.clear()
+    fresh = FrozenTrajectory(grid=GRID, fresh=True)
+    stream = fresh.open(at, REQUEST.prompts, 8, "erase")
+    for number in range(12):
+        stream.draw(number)
+    assert sum(samples) == pytest.approx(fresh.calls(draws=96), rel=0.25)
+
+
+def test_spread_takes_few_in_turn_and_many_evenly() -> None:
+    assert spread(("a", "b"), 5) == ("a", "b", "a", "b", "a")
+    assert spread([str(i) for i in range(10)], 4) == ("0", "2", "5", "7")
