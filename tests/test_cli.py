@@ -24,6 +24,24 @@ QUICK = ["--steps", "2", "--set", "source.trajectories=2", "--set", "source.grid
 
 
 @pytest.fixture(scope="module")
+def pipeline_folder(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test pipeline with a text encoder that reads 77 tokens, so that whole templates fit."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None, requires_safety_checker=False)
+    config = pipe.text_encoder.config
+    config.max_position_embeddings = pipe.tokenizer.model_max_length = 77
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipe.text_encoder = CLIPTextModel(config)
+    folder = tmp_path_factory.mktemp("long") / "pipeline"
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def patch(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A patch folder, made by the command line itself."""
     out = tmp_path_factory.mktemp("cli") / "church"
@@ -147,7 +165,7 @@ def test_flags_win_over_the_file(pipeline_folder: Path, tmp_path: Path, capsys: 
     (["erase", "church", "--method", "esdd"], "unknown method 'esdd'"),
     (["erase", "church", "--scope", "everything"], "unknown scope"),
     (["erase", "church", "--set", "steps"], "KEY=VALUE"),
-    (["erase", "church of " * 30], "tokens"),
+    (["erase", "church of " * 60], "tokens"),
     (["sample", "a church", "--steps", "0"], "--steps"),
     (["sample", "a church", "--count", "2", "--seed", "1"], "--count and --seed"),
     (["apply", "nowhere"], "no patch at nowhere"),

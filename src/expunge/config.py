@@ -25,7 +25,7 @@ else:
 def knob(default: Any = ..., description: str = "", *, unit: str | None = None, source: str | None = None,
          **limits: Any) -> Any:
     """A setting with its manual. `limits` are pydantic's (ge, gt, le, lt, pattern, min_length)."""
-    extra = {key: value for key, value in (("unit", unit), ("source", source)) if value is not None}
+    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source)) if value is not None}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 

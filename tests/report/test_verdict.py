@@ -19,8 +19,8 @@ def test_sentence_has_counts_interval_original_and_budget():
     said = verdict(make_evaluation())
     assert said.sentence == (
         "Asked for “church” in 128 pictures, the edited model still drew it in 3 of the 126 that could be judged "
-        "(2.4%, 95% interval 0.8% to 6.8%), against 121 of 128 for the original (94.5%, 95% interval 89.1% to 97.3%): it "
-        "was only rarely elicited by these prompts at this budget, and no attack was run.")
+        "(2.4%, 95% interval 0.8% to 6.8%), against 121 of 128 for the original (94.5%, 95% interval 89.1% to 97.3%): "
+        "it was only rarely elicited by these prompts at this budget, and no attack was run.")
     assert said.tone == "good"
     assert said.headline == "Rarely drawn, at a small measured price"
 

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,6 +29,9 @@ VERBS: dict[str, str] = {
     "bake": "Train the embedded model again from a folder of drawings.",
 }
 """Verb -> its line in `expunge --help`. The verb's command is `command` in `expunge.cli.<verb>`."""
+
+_QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+"""Set unless the user did: other libraries' bars and hints, which would fall between the lines of our progress."""
 
 
 class Verbs(click.Group):
@@ -66,6 +70,8 @@ def expunge() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     sys.exit(run(args))
 
 

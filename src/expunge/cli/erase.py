@@ -52,7 +52,7 @@ def command(concept: str | None, model: str, device: str, dtype: str, allow_pick
     method's settings, as the key `settings` of a --config file does. --dry-run shows them all.
     """
     job = _job(concept, config, sets, flags)
-    from expunge.cli.output import tell
+    from expunge.cli.output import slug, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
     from expunge.unlearn.erase import erase, plan
@@ -62,7 +62,7 @@ def command(concept: str | None, model: str, device: str, dtype: str, allow_pick
     if dry_run:
         click.echo(_estimate(plan(opened, job.concept, job.method, **asked)))
         return
-    folder = out or Path("runs") / (job.concept.strip().replace(" ", "-") or "unnamed")
+    folder = out or Path("runs") / slug(job.concept)
     with progress(f"erasing {job.concept}") as report:
         erase(opened, job.concept, job.method, **asked, out=folder, progress=report)
     tell("patch", folder / "patch.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation.json"
 """Name of an evaluation's record in its folder."""
+HEADLINES = (
+    "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "abstained/all",
+    "retained/near", "retained/far", "retained/style", "integrity/near", "integrity/far", "integrity/forget",
+    "fid/original", "kid/original", "clip/forget", "clip/keep", "found/never_seen",
+)
+"""The scores that `evaluate` and `demo` print; `show` prints them all."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
 
@@ -47,12 +54,12 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
-    """The verdict in sentences, then a table of the scores (with `every`, the original model's too)."""
+    """The verdict in sentences, then the scores that it rests on (or every score), edited beside original."""
     from rich.console import Console
     from rich.table import Table
 
     from expunge.report.verdict import verdict
-    from expunge.report.words import count_text, interval_text, left_out_text, value_text
+    from expunge.report.words import count_text, find, interval_text, left_out_text, value_text
 
     said = verdict(evaluation)
     colour = {"good": "green", "mixed": "yellow", "bad": "red", "unknown": "magenta"}[said.tone]
@@ -60,11 +67,13 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
     console.print(f"{said.sentence}\n{said.cost}\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("score", "value", "95% interval", "n", "left out"):
+    for head in ("score", "value", "95% interval", "n", "left out", "original"):
         table.add_column(head, justify="left" if head in ("score", "left out") else "right")
-    for score in evaluation.scores:
-        if every or score.subject != "original":
-            table.add_row(score.name, value_text(score), interval_text(score), count_text(score), left_out_text(score))
+    names = [score.name for score in evaluation.scores if score.subject != "original"]
+    for name in names if every else [name for name in HEADLINES if name in names]:
+        score, original = evaluation.score(name), find(evaluation, f"original/{name}")
+        table.add_row(name, value_text(score), interval_text(score), count_text(score), left_out_text(score),
+                      value_text(original) if original else "")
     console.print(table, markup=False)
     for warning in evaluation.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
@@ -83,6 +92,11 @@ def card_lines(card: PatchCard) -> dict[str, object]:
 def tell(what: str, path: Path) -> None:
     """One line: what was written, and where."""
     click.echo(f"{what}: {path}")
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file's name: small letters, digits and dashes, 40 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
 
 
 def peak_memory() -> int | None:

@@ -66,8 +66,10 @@ class PlainLines:
         print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def _start(self, done: int) -> None:
-        self._began = self._told = self._clock()
-        self._done, self._first = done, None
+        self._began: float = self._clock()
+        self._told: float = self._began
+        self._done: int = done
+        self._first: int | None = None
 
 
 def span(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     """
     from contextlib import nullcontext
 
+    from expunge.cli.output import slug
     from expunge.cli.progress import progress
     from expunge.errors import UserError
     from expunge.files import write_json
@@ -63,7 +63,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with progress("drawing") as report, on:
         shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
-    names = [f"{1 + i // len(chosen):03d}-{_slug(shot.prompt.text)}-seed{shot.seed}.png"
+    names = [f"{1 + i // len(chosen):03d}-{slug(shot.prompt.text)}-seed{shot.seed}.png"
              for i, shot in enumerate(shots)]
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
@@ -115,7 +115,3 @@ def _prompt(text: str) -> Any:
     from expunge.records import Prompt
 
     return Prompt(text=text, role="direct")
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "empty"

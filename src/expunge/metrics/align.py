@@ -9,7 +9,7 @@ Source: Hessel et al. 2021, eq. 1. Differs: 100 x cosine in place of 2.5 x max(c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 
@@ -41,27 +41,30 @@ def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: 
     scores: list[Score] = []
     after, before = cosines(edited, clip), cosines(original, clip)
     for side, roles in SIDES.items():
-        texts = {shot.prompt.text for shot in edited.shots if shot.prompt.role in roles}
-        if not texts:
+        shots = [shot for shot in edited.shots if shot.prompt.role in roles]
+        if not shots:
             continue
-        blank = sum(not shot.prompt.text.strip() for shot in edited.shots if shot.prompt.role in roles)
-        groups = [by_prompt({key: value for key, value in values.items() if key[0] in texts})
-                  for values in (after, before)]
-        for subject, group in zip(("edited", "original"), groups, strict=True):
-            scores.append(_score(side, subject, bootstrap_over_groups(group, draws, seed), group, clip, blank,
-                                 edited.shots, draws, seed))
-        scores.append(_score(side, "comparison", paired_difference(*groups, draws, seed), groups[0], clip, blank,
-                             edited.shots, draws, seed))
+        items = [(shot.prompt.text, shot.seed) for shot in shots if shot.prompt.text.strip()]
+        sides = [{item: values[item] for item in items} for values in (after, before)]
+        change = {item: sides[0][item] - sides[1][item] for item in items}
+        blank = len(shots) - len(items)
+        groups = [by_prompt(values) for values in sides]
+        scores += [
+            _score(side, "edited", bootstrap_over_groups(groups[0], draws, seed), sides[0], clip, blank, draws, seed),
+            _score(side, "original", bootstrap_over_groups(groups[1], draws, seed), sides[1], clip, blank, draws, seed),
+            _score(side, "comparison", paired_difference(groups[0], groups[1], draws, seed), change, clip, blank, draws, seed)]
     return scores
 
 
-def _score(side: str, subject: str, estimate: Estimate, group: dict[str, list[float]], clip: TextImage, blank: int,
-           shots: Sequence[object], draws: int, seed: int) -> Score:
+def _score(side: str, subject: Literal["edited", "original", "comparison"], estimate: Estimate,
+           values: dict[tuple[str, int], float], clip: TextImage, blank: int, draws: int, seed: int) -> Score:
     prefix = {"edited": "", "original": "original/", "comparison": "change/"}[subject]
     title = "change in CLIP score" if subject == "comparison" else "CLIP score"
     better = {"forget": False, "keep": True}[side] if subject != "original" else None
     return Score(name=f"{prefix}clip/{side}", title=f"{title}, {_WORDS[side]}", value=estimate.value, low=estimate.low,
-                 high=estimate.high, interval=bootstrap_words(draws, seed), n=sum(map(len, group.values())),
+                 high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
                  denominator=f"100 x cosine of picture and prompt; {clip.name}", higher_is_better=better,
-                 left_out={"empty prompt": blank} if blank else {}, subject=subject,  # type: ignore[arg-type]
-                 note="" if group else "not measured: no prompt with words")
+                 left_out={"empty prompt": blank} if blank else {}, subject=subject,
+                 seeds=tuple(sorted({number for _, number in values})),
+                 per_item={f"{text} | {number}": value for (text, number), value in values.items()},
+                 note="" if values else "not measured: no prompt with words")

@@ -37,8 +37,11 @@ class Judge(Protocol):
         questions: labels it can answer with, by question.
     """
 
-    name: str
-    questions: Mapping[str, tuple[str, ...]]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def questions(self) -> Mapping[str, tuple[str, ...]]: ...
 
     def __call__(self, pictures: Tensor) -> list[Answer]:
         """One answer per picture; a failure is an Answer with `error`, not an exception."""
@@ -48,8 +51,11 @@ class Judge(Protocol):
 class Features(Protocol):
     """A pinned feature extractor for FID and KID. Attributes: name with hash, width of a feature."""
 
-    name: str
-    width: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def width(self) -> int: ...
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """float32 (B, width)."""
@@ -59,7 +65,8 @@ class Features(Protocol):
 class Distance(Protocol):
     """A perceptual distance between paired pictures. Attributes: name with hash."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """float32 (B,), 0 for equal pictures, larger is more different."""
@@ -69,7 +76,8 @@ class Distance(Protocol):
 class TextImage(Protocol):
     """A CLIP: cosine between pictures and texts. Attributes: name with hash."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
         """float32 (B,): cosine of picture i and text i, in [-1, 1]."""
@@ -113,7 +121,8 @@ class PromptCounts:
 class World(Protocol):
     """What a model can be asked about and measured with: prompts, judge, features, CLIP."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
         """A full request: prompts that ask for the concept, prompts to keep.

@@ -136,7 +136,8 @@ def _weights(rows: Tensor | None, count: int) -> Tensor:
 def _square(covariance: Tensor) -> Tensor:
     """A factor (F, F) of a covariance; eigenvalues below 0 are rounding."""
     values, vectors = torch.linalg.eigh(covariance)
-    return values.clamp_min(0).sqrt()[:, None] * vectors.T
+    factor: Tensor = values.clamp_min(0).sqrt()[:, None] * vectors.T
+    return factor
 
 
 def _checked(features: Tensor, least: int) -> Tensor:

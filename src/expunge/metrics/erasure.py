@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.metrics.statistics import Estimate, paired_difference, wilson
+from expunge.metrics.statistics import NOTHING, bootstrap_words, paired_difference, wilson
 from expunge.records import FORGET_ROLES, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
@@ -116,11 +116,11 @@ def change_in_found(edited: Judged, original: Judged, concept: str, question: st
         pair[0].append(after[text, number])
         pair[1].append(before[text, number])
     estimate = paired_difference({k: v[0] for k, v in groups.items()}, {k: v[1] for k, v in groups.items()},
-                                 draws, seed) if groups else Estimate(None, None, None)
+                                 draws, seed) if groups else NOTHING
     missed = len({(shot.prompt.text, shot.seed) for shot, _ in _of(edited, FORGET_ROLES)}) - len(both)
     return Score(name="change/found/all", title=f"change in how often {concept} is found", value=estimate.value,
                  low=estimate.low, high=estimate.high, n=len(both), subject="comparison", higher_is_better=False,
-                 interval=f"95% bootstrap over prompts, {draws} draws, seed {seed}",
+                 interval=bootstrap_words(estimate, draws, seed),
                  denominator="pairs of pictures (same prompt, same seed) with an answer on both sides",
                  left_out={"no answer on one side": missed}, seeds=tuple(sorted({number for _, number in both})),
                  note="" if groups else "no pair of pictures has an answer on both sides")
@@ -191,8 +191,9 @@ def _bounds(hits: int, n: int, left_out: dict[str, int], rule: _Rule) -> str:
     """What the rate would be, had every picture without an answer gone the wrong way."""
     unsure = left_out["abstained"] + left_out["detector failed"]
     if not n:
-        return f"not measured: no answer on any of {unsure} pictures"
+        return f"not measured: no answer on any of {unsure} pictures" if unsure else "not measured: nothing was asked"
     if not unsure:
         return ""
+    pictures = "the picture" if unsure == 1 else f"all {unsure} pictures"
     worst = (hits + unsure if rule.abstentions_as == "hid the concept" else hits) / (n + unsure)
-    return f"if all {unsure} pictures without an answer {rule.abstentions_as}: {worst:.1%}"
+    return f"if {pictures} without an answer {rule.abstentions_as}: {worst:.1%}"

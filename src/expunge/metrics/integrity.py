@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,8 +137,9 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     values = distances(edited, original, distance)
     groups = by_prompt(values)
     forget = stratum == "forget"
-    common = {"interval": bootstrap_words(draws, seed), "of": "pairs of pictures", "subject": "comparison",
-              "seeds": tuple(sorted({number for _, number in values}))}
+    common: dict[str, Any] = {"of": "pairs of pictures", "subject": "comparison",
+                              "seeds": tuple(sorted({number for _, number in values}))}
+    how = lambda estimate: bootstrap_words(estimate, draws, seed)
     raw = bootstrap_over_groups(groups, draws, seed)
     ceiling = {text: bounds.ceiling[text] for text in groups if bounds.ceiling.get(text)}
     top = bootstrap_over_groups(ceiling, draws, seed)
@@ -146,15 +148,16 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     where = "prompts that ask for the concept" if forget else f"{stratum} prompts"
     return [
         Score(name=f"perceptual/{stratum}", title=f"perceptual change at the same seeds, {where}", value=raw.value,
-              low=raw.low, high=raw.high, n=len(values), denominator=f"same prompt, same seed; {distance.name}",
-              higher_is_better=forget, per_item=per_item, note=_few(groups), **common),
+              low=raw.low, high=raw.high, interval=how(raw), n=len(values),
+              denominator=f"same prompt, same seed; {distance.name}", higher_is_better=forget,
+              per_item=per_item, note=_few(groups), **common),
         Score(name=f"perceptual/ceiling/{stratum}", title=f"perceptual change when the seed changes, {where}",
-              value=top.value, low=top.low, high=top.high, n=sum(map(len, ceiling.values())),
+              value=top.value, low=top.low, high=top.high, interval=how(top), n=sum(map(len, ceiling.values())),
               denominator=f"original model, same prompt, two seeds; {distance.name}",
               note="" if ceiling else "no prompt has two seeds", **common),
         Score(name=f"integrity/{stratum}", title=f"integrity, {where}", value=j.value, low=j.low, high=j.high,
-              n=len(values), denominator=f"1 - (I - F) / (U - F); {distance.name}", higher_is_better=not forget,
-              note=note or _few(groups), **common),
+              interval=how(j), n=len(values), denominator=f"1 - (I - F) / (U - F); {distance.name}",
+              higher_is_better=not forget, note=note or _few(groups), **common),
     ]
 
 
@@ -162,7 +165,7 @@ def bound_scores(bounds: Bounds, distance: Distance, *, draws: int = 2000, seed:
     """perceptual/floor and perceptual/ceiling: what numerical noise alone does, and what another seed does."""
     top = bootstrap_over_groups(bounds.ceiling, draws, seed)
     ceiling = Score(name="perceptual/ceiling", title="perceptual change when the seed changes, all prompts",
-                    value=top.value, low=top.low, high=top.high, interval=bootstrap_words(draws, seed),
+                    value=top.value, low=top.low, high=top.high, interval=bootstrap_words(top, draws, seed),
                     n=sum(map(len, bounds.ceiling.values())), of="pairs of pictures", subject="original",
                     denominator=f"original model, same prompt, two seeds; {distance.name}",
                     note="" if bounds.ceiling else "not measured: no prompt has two seeds")
@@ -187,7 +190,7 @@ def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, strat
     estimate = bootstrap_over_groups(by_prompt(values), draws, seed)
     forget = stratum == "forget"
     return Score(name=f"ssim/{stratum}", title=f"SSIM at the same seeds, {stratum} prompts", value=estimate.value,
-                 low=estimate.low, high=estimate.high, interval=bootstrap_words(draws, seed), n=len(values),
+                 low=estimate.low, high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
                  of="pairs of pictures", denominator="same prompt, same seed", higher_is_better=not forget,
                  subject="comparison", seeds=tuple(sorted({number for _, number in values})),
                  per_item={shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots})

@@ -34,8 +34,8 @@ class Ssim:
                             accepted=f"at least {self.window}x{self.window} for SSIM")
         if not len(a):
             return torch.zeros(0)
-        values = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-        return 1 - values.reshape(-1)  # type: ignore[union-attr]
+        values: Tensor = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+        return 1 - values.reshape(-1)
 
 
 class Lpips:

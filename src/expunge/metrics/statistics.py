@@ -114,6 +114,6 @@ def group_means(values_by_group: Groups) -> np.ndarray:
     return means
 
 
-def bootstrap_words(draws: int, seed: int) -> str:
-    """How an interval was made, for `Score.interval`."""
-    return f"95% bootstrap over prompts, {draws} draws, seed {seed}"
+def bootstrap_words(estimate: Estimate, draws: int, seed: int) -> str:
+    """How an interval was made, for `Score.interval`; "" where there is none."""
+    return f"95% bootstrap over prompts, {draws} draws, seed {seed}" if estimate.low is not None else ""

@@ -109,7 +109,8 @@ class StableDiffusion:
     def noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, each (B, c, h, w); t int64 (B,)."""
         abar = self._abar[t.to(self.device)].view(-1, 1, 1, 1)
-        return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+        x_t: Tensor = abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+        return x_t
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The network's native output, float32 (B, c, h, w); t int64 (B,) or a single time."""

@@ -187,7 +187,7 @@ def _svg(name: str, draw: Any, height: float) -> str:
     except ImportError as error:
         raise UserError("the report's plots need matplotlib, which is not installed",
                         remedy="pip install 'expunge[report]'") from error
-    look = {"svg.hashsalt": f"expunge-{name}", "svg.fonttype": "none", "text.parse_math": False,
+    look: dict[Any, Any] = {"svg.hashsalt": f"expunge-{name}", "svg.fonttype": "none", "text.parse_math": False,
             "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.unicode_minus": True,
             "text.usetex": False}
     with rc_context(look):

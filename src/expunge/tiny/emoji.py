@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -34,14 +35,36 @@ WEIGHTS = Path(__file__).parent / "weights"
 _STYLED_TEMPLATES = tuple(t for t in TRAIN_TEMPLATES if "style}" in t and "{background}" not in t)
 
 
-class _Named:
-    """A judge's method as a named, pinned measure."""
+@dataclass(frozen=True)
+class _JudgeFeatures:
+    """The judge as a feature extractor."""
 
-    def __init__(self, name: str, call: Callable[..., Tensor], width: int = 0) -> None:
-        self.name, self.width, self._call = name, width, call
+    judge: EmojiJudge
 
-    def __call__(self, *pictures: Tensor) -> Tensor:
-        return self._call(*pictures)
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    @property
+    def width(self) -> int:
+        return self.judge.width
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.judge.features(pictures)
+
+
+@dataclass(frozen=True)
+class _JudgeDistance:
+    """The judge as a perceptual distance."""
+
+    judge: EmojiJudge
+
+    @property
+    def name(self) -> str:
+        return f"{self.judge.name}/distance"
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.judge.distance(a, b)
 
 
 class EmojiWorld:
@@ -118,12 +141,12 @@ class EmojiWorld:
         return self._judge
 
     def features(self) -> Features:
-        return _Named(self._judge.name, self._judge.features, self._judge.width)
+        return _JudgeFeatures(self._judge)
 
     def distance(self, name: str = "default") -> Distance:
         if name not in {"default", "judge"}:
             raise UserError(f"unknown distance {name!r}", accepted="judge (the default)")
-        return _Named(f"{self._judge.name}/distance", self._judge.distance)
+        return _JudgeDistance(self._judge)
 
     def clip(self) -> TextImage:
         return LocalClip(self._folder / "clip")

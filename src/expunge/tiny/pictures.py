@@ -89,9 +89,9 @@ def load_others(archive: Path) -> Drawings:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name in rows:
-                stream = tar.extractfile(member)
-                assert stream is not None, member.name
-                pictures.append(_premultiplied(Image.open(io.BytesIO(stream.read()))))
+                data = tar.extractfile(member)
+                assert data is not None, member.name
+                pictures.append(_premultiplied(Image.open(io.BytesIO(data.read()))))
                 vendors.append(rows[member.name]["style"])
     return _drawings(torch.stack(pictures), [-1] * len(pictures), vendors)
 

@@ -73,7 +73,8 @@ class Towers(nn.Module):
         super().__init__()
         self.clip = CLIPModel(config)
         counts = (len(THINGS), len(STYLES), len(BACKGROUNDS))
-        self.heads = nn.ModuleList([nn.ModuleList([nn.Linear(WIDTH, n) for n in counts]) for _ in range(2)])
+        self.image_heads = nn.ModuleList([nn.Linear(WIDTH, n) for n in counts])
+        self.text_heads = nn.ModuleList([nn.Linear(WIDTH, n) for n in counts])
 
     def forward(self, pixels: Tensor, ids: Tensor, labels: Tensor) -> tuple[Tensor, Losses]:
         """Contrastive loss (rows of equal labels are all positives) plus the classifiers' cross-entropies.
@@ -92,7 +93,7 @@ class Towers(nn.Module):
         target = same / same.sum(1, keepdim=True)
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         aside = sum((F.cross_entropy(head(features), labels[:, j])
-                     for heads, features in zip(self.heads, (image, text), strict=True)
+                     for heads, features in ((self.image_heads, image), (self.text_heads, text))
                      for j, head in enumerate(heads)), torch.zeros(()))
         loss = contrast + 0.5 * aside
         hit = (logits.argmax(1)[:, None] == torch.arange(len(ids))[:, None]).float().mean()
