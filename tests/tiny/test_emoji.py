@@ -26,7 +26,8 @@ def test_every_concept_has_a_request_and_prompts(concept):
 
 def test_prompts_ask_for_what_their_role_says():
     prompts = WORLD.prompts(WORLD.request("church"), PromptCounts())
-    words = {role: [p for p in prompts if p.role == role] for role in ("held_out", "paraphrase", "implicit", "near", "far")}
+    words = {role: [p for p in prompts if p.role == role]
+             for role in ("held_out", "paraphrase", "implicit", "near", "far")}
     assert all("church" in p.text for p in words["held_out"])
     assert not any("church" in p.text for p in words["paraphrase"] + words["implicit"])
     assert all(any(s in p.text for s in THINGS["church"].synonyms) for p in words["paraphrase"])

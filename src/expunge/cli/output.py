@@ -63,7 +63,8 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
 
     said = verdict(evaluation)
     colour = {"good": "green", "mixed": "yellow", "bad": "red", "unknown": "magenta"}[said.tone]
-    console = Console(width=None if click.get_text_stream("stdout").isatty() else 118, highlight=False)
+    width = None if sys.stdout.isatty() else 118
+    console = Console(width=width, highlight=False)
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
     console.print(f"{said.sentence}\n{said.cost}\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")

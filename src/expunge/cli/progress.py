@@ -38,6 +38,11 @@ def progress(title: str, stream: TextIO | None = None) -> Iterator[Report]:
 class PlainLines:
     """Progress as lines of text, for logs: one every ten seconds and one at the end of anything over two seconds."""
 
+    _began: float
+    _told: float
+    _done: int
+    _first: int | None
+
     def __init__(self, title: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._stream, self._clock = title, stream, clock
         self._start(0)
@@ -66,10 +71,8 @@ class PlainLines:
         print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def _start(self, done: int) -> None:
-        self._began: float = self._clock()
-        self._told: float = self._began
-        self._done: int = done
-        self._first: int | None = None
+        self._began = self._told = self._clock()
+        self._done, self._first = done, None
 
 
 def span(seconds: float) -> str:

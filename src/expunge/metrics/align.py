@@ -52,7 +52,8 @@ def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: 
         scores += [
             _score(side, "edited", bootstrap_over_groups(groups[0], draws, seed), sides[0], clip, blank, draws, seed),
             _score(side, "original", bootstrap_over_groups(groups[1], draws, seed), sides[1], clip, blank, draws, seed),
-            _score(side, "comparison", paired_difference(groups[0], groups[1], draws, seed), change, clip, blank, draws, seed)]
+            _score(side, "comparison", paired_difference(groups[0], groups[1], draws, seed), change, clip, blank,
+                   draws, seed)]
     return scores
 
 

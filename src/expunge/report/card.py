@@ -95,8 +95,9 @@ def _body(evaluation: Evaluation) -> str:
         parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
     parts += ["## What this is", _WHAT, "## Scores"]
     for section in score_sections(evaluation):
-        rows: list[tuple[str, ...]] = [(row.title, row.subject, row.value, row.interval, row.count, row.left_out, row.how, row.note)
-                for row in section.rows]
+        rows: list[tuple[str, ...]] = [
+            (row.title, row.subject, row.value, row.interval, row.count, row.left_out, row.how, row.note)
+            for row in section.rows]
         parts.append(f"### {section.title}")
         if rows:
             parts.append(_table(_COLUMNS, rows))

@@ -203,9 +203,10 @@ def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(old)
     for key, value in new.items():
         below = out.get(key)
-        same = isinstance(value, Mapping) and isinstance(below, Mapping) and (
-            value.get("kind", below.get("kind")) == below.get("kind"))
-        out[key] = _laid(below, value) if same else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and (
+                value.get("kind", below.get("kind")) == below.get("kind")):
+            value = _laid(below, value)
+        out[key] = value
     return out
 
 

@@ -123,7 +123,7 @@ def train_clip(drawings: Drawings, tokenizer: CLIPTokenizer, out: Path, steps: i
             texts.append(", ".join(caption.text for caption in itertools.islice(stream, count)))
         ids = tokenizer(texts, padding="max_length", max_length=LENGTH if long else _SHORT, truncation=True,
                         return_tensors="pt").input_ids
-        loss, losses = towers(pictures * 2 - 1, ids, labels)
+        loss, losses = towers.forward(pictures * 2 - 1, ids, labels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
