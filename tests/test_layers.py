@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "metrics": "errors records files config registry runtime",
     "attacks": "errors records files config registry runtime train models metrics",
     "unlearn": "errors records files config registry runtime train models attacks",
-    "evaluate": "errors records files config registry runtime models metrics",
+    "evaluation": "errors records files config registry runtime models metrics",
     "report": "errors records files config",
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry runtime models metrics unlearn evaluate report",

@@ -85,7 +85,7 @@ def test_every_public_name_can_be_imported_and_has_a_docstring() -> None:
 
 
 def test_public_function_is_not_hidden_by_its_module() -> None:
-    importlib.import_module("expunge.evaluate")
+    importlib.import_module("expunge.evaluation")
     assert callable(expunge.evaluate)
     with pytest.raises(AttributeError, match="it has load, erase"):
         expunge.no_such_name  # noqa: B018

@@ -18,7 +18,7 @@ from expunge.errors import ExpungeError, UserError
 from expunge.records import Evaluation
 
 if TYPE_CHECKING:
-    from expunge.evaluate import EvaluateSettings
+    from expunge.evaluation import EvaluateSettings
     from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
     from expunge.unlearn.recipe import Recipe
@@ -71,7 +71,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     if find_spec("matplotlib") is None:
         raise UserError("the demo's report needs matplotlib, which is not installed",
                         remedy="pip install 'expunge[report]'")
-    from expunge.evaluate import evaluate
+    from expunge.evaluation import evaluate
     from expunge.models.store import load
     from expunge.report import write_report
     from expunge.unlearn.presets import esd_fast
@@ -95,7 +95,7 @@ _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.traje
 
 
 def _settings(smoke: bool) -> EvaluateSettings:
-    from expunge.evaluate import Counts, EvaluateSettings
+    from expunge.evaluation import Counts, EvaluateSettings
 
     if not smoke:
         return EvaluateSettings()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
-from expunge.evaluate import EvaluateSettings
+from expunge.evaluation import EvaluateSettings
 
 if TYPE_CHECKING:
     from expunge.models.patch import Patch
@@ -44,7 +44,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     """
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
-    from expunge.evaluate import evaluate
+    from expunge.evaluation import evaluate
     from expunge.models.patch import Patch
     from expunge.models.store import load
 
@@ -68,7 +68,7 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings) 
 
     from expunge.cli.output import peak_memory
     from expunge.cli.progress import span
-    from expunge.evaluate import picture_count, planned_prompts, world_of
+    from expunge.evaluation import picture_count, planned_prompts, world_of
     from expunge.models.sample import draw
 
     prompts = planned_prompts(world_of(model, settings), patch.card.request, settings)

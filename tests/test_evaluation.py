@@ -13,7 +13,7 @@ from torch import Tensor
 
 import expunge
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.evaluate import EvaluateSettings, evaluate, picture_count, planned_prompts, world_of
+from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts, world_of
 from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
 from expunge.models.cache import Pictures
 from expunge.models.patch import Patch

@@ -21,14 +21,12 @@ missing; a score that could not be measured has the value None and says why):
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from expunge import runtime
 from expunge.config import Settings, knob
@@ -281,13 +279,3 @@ def _not_tested(prompts: Sequence[Prompt], request: Request, settings: EvaluateS
         f"{request.concept} was asked for in the language of these prompts only, and not within long descriptions.",
         *missing_roles(prompts),
     ]
-
-
-class _Callable(ModuleType):
-    """`expunge.evaluate` is the function, or this module once somebody imported it; calling either does the same."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Evaluation:
-        return evaluate(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable

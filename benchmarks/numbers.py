@@ -1,0 +1,68 @@
+"""Every quality number of the README: the embedded model, its judge, and the demo's edit.
+
+    python benchmarks/numbers.py [--per-object 10] [--out runs/numbers]
+
+Pictures come from the image cache where they are there; the demo in `--out` is continued if it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+import expunge
+from expunge.cli.output import print_evaluation
+from expunge.demo import demo
+from expunge.metrics.judge import EmojiJudge
+from expunge.records import Prompt, Sampler, Score
+from expunge.runtime import machine, versions
+from expunge.tiny.emoji import WEIGHTS
+from expunge.tiny.score import contact_sheet, score_model
+
+
+def main() -> None:
+    """Print all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--per-object", type=int, default=10, metavar="N", help="pictures per object (default 10)")
+    parser.add_argument("--out", type=Path, default=Path("runs/numbers"), help="folder (default runs/numbers)")
+    parser.add_argument("--no-demo", action="store_true", help="only the embedded model")
+    told = parser.parse_args()
+    model, judge, pictures = expunge.load("embedded"), EmojiJudge(WEIGHTS), expunge.Pictures(told.out / "pictures")
+
+    def draw(items: Sequence[tuple[Prompt, int]], sampler: Sampler) -> Tensor:
+        return pictures.draw(model, items, sampler, batch=64)[1]
+
+    print(f"machine: {machine(model.device)}; {', '.join(f'{k} {v}' for k, v in versions().items())}")
+    print(f"model: {model.hash[:16]}, 20 steps, guidance {SAMPLER.guidance:g}; judge: {judge.name}")
+    for set_name, scores in judge.card["scores"].items():
+        for question, told_of in scores.items():
+            low, high = told_of["interval"]
+            print(f"judge, {set_name}, {question}: {told_of['accuracy']:.1%} [{low:.1%}, {high:.1%}] n={told_of['n']}, "
+                  f"abstained {told_of['abstained']}, calibration error {told_of['calibration_error']:.3f}")
+    for score in score_model(draw, judge, SAMPLER, told.per_object):
+        print(line(score))
+    print("contact sheet:", contact_sheet(draw, SAMPLER, told.out / "contact-sheet.png"))
+    if not told.no_demo:
+        made = demo("church", told.out / "demo")
+        print_evaluation(made.evaluation)
+        print("seconds:", made.seconds)
+
+
+SAMPLER = Sampler(steps=20, guidance=3.0)
+
+
+def line(score: Score) -> str:
+    """A rate with its interval and counts."""
+    assert score.value is not None, score.name
+    assert score.low is not None, score.name
+    assert score.high is not None, score.name
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in score.left_out.items())
+    return (f"{score.title}: {score.value:.1%} [{score.low:.1%}, {score.high:.1%}] {score.interval}, "
+            f"{score.numerator} of {score.n}; {left_out}")
+
+
+if __name__ == "__main__":
+    main()

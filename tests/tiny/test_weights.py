@@ -1,0 +1,100 @@
+"""The weights in the package: small, open to plain diffusers, and able to draw what the judge can name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from torch import Tensor
+
+import expunge
+from expunge.metrics.judge import EmojiJudge
+from expunge.models.sd import StableDiffusion
+from expunge.records import Sampler
+from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.score import contact_sheet, held_out_items, score_model
+from expunge.tiny.world import NEVER_SEEN, SEEN
+
+SAMPLER = Sampler(steps=20, guidance=3.0)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> StableDiffusion:
+    return expunge.load("embedded", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def drawn(embedded: StableDiffusion) -> Tensor:
+    return expunge.sample(embedded, held_out_items(SEEN, 1), SAMPLER, batch=36)
+
+
+def test_weights_are_small_and_safetensors_only() -> None:
+    files = [file for file in WEIGHTS.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 40e6
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt"}
+
+
+def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji-64")
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    prompt = "a 3d emoji of a rose on a white background"
+    latents = embedded.initial_noise([5])
+    theirs = pipe(prompt, num_inference_steps=20, guidance_scale=3.0, latents=latents, output_type="pt").images
+    ours = expunge.sample(embedded, [(prompt, 5)], SAMPLER)
+    assert torch.allclose(theirs, ours, atol=2e-3)
+
+
+def test_pictures_do_not_depend_on_batch_or_order(embedded: StableDiffusion, drawn: Tensor) -> None:
+    items = held_out_items(SEEN, 1)[:6]
+    again = expunge.sample(embedded, items[::-1], SAMPLER, batch=4).flip(0)
+    assert (again - drawn[:6]).abs().max() < 1 / 255
+
+
+def test_judge_mostly_sees_what_the_prompt_asked_for(drawn: Tensor) -> None:
+    judge, items = EmojiJudge(WEIGHTS), held_out_items(SEEN, 1)
+    answers = judge(drawn)
+    for question, share in (("object", 0.5), ("style", 0.5), ("background", 0.8)):
+        right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, items, strict=True))
+        assert right >= share * len(items), question
+
+
+def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:
+    items = held_out_items(NEVER_SEEN, 2)
+    answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))
+    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 2
+
+
+def test_statistics_of_real_pictures_fit_the_judge() -> None:
+    world = EmojiWorld()
+    real = world.real()
+    assert real.features == world.features().name
+    assert real.covariance.shape == (world.features().width,) * 2
+    assert torch.linalg.eigvalsh(real.covariance).min() > -1e-9
+
+
+def test_clip_prefers_the_right_text(drawn: Tensor) -> None:
+    clip, items = EmojiWorld().clip(), held_out_items(SEEN, 1)
+    texts = [prompt.text for prompt, _ in items]
+    right, wrong = clip(drawn, texts), clip(drawn, texts[7:] + texts[:7])
+    assert right.mean() > wrong.mean() + 0.05
+
+
+def test_scores_count_every_picture(drawn: Tensor) -> None:
+    scores = score_model(lambda items, _: drawn[:1].expand(len(items), -1, -1, -1), EmojiJudge(WEIGHTS), SAMPLER, 1)
+    by_name = {score.name: score for score in scores}
+    assert by_name["emoji/object"].n == len(SEEN)
+    assert by_name["emoji/never_seen"].n == 2 * len(NEVER_SEEN)
+    assert by_name["emoji/object"].numerator <= 1, "one picture cannot show all objects"
+
+
+def test_contact_sheet_leaves_undrawn_cells_white(tmp_path: Path) -> None:
+    from PIL import Image
+
+    sheet = contact_sheet(lambda items, _: torch.zeros(len(items), 3, 64, 64), SAMPLER, tmp_path / "sheet.png")
+    with Image.open(sheet) as image:
+        assert image.size == (12 * 64, 15 * 64)
+        assert image.getpixel((10, 4 * 64 + 10)) == (255, 255, 255)  # church, outlined
+        assert image.getpixel((74, 4 * 64 + 10)) == (0, 0, 0)
