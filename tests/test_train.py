@@ -71,7 +71,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_train import Run
-Run().go(2000, Path(sys.argv[2]), progress=lambda done, total, losses: time.sleep(0.01))
+Run().go(400, Path(sys.argv[2]), progress=lambda done, total, losses: time.sleep(0.05))
 """
 
 
@@ -86,9 +86,9 @@ def test_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
     process.wait()
     assert process.returncode == -signal.SIGKILL
     resumed, whole = Run(), Run()
-    resumed.go(2000, file)
-    whole.go(2000)
-    assert 0 < resumed.asked[0] < 2000
+    resumed.go(400, file, every=60.0)
+    whole.go(400)
+    assert 0 < resumed.asked[0] < 400
     assert torch.equal(resumed.weight, whole.weight)
     assert file in tmp_path.iterdir()
 

@@ -69,9 +69,12 @@ def test_nothing_to_draw_is_an_empty_text(bare):
     assert charts.loss_chart(make_card(losses={"erase": [1.0]})) == ""
 
 
-def test_no_pyplot_is_left_behind(evaluation):
+def test_no_figure_is_left_with_pyplot(evaluation):
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
     charts.found_chart(evaluation)
-    assert "matplotlib.pyplot" not in sys.modules
+    assert pyplot.get_fignums() == before
 
 
 def test_missing_matplotlib_says_what_to_install(evaluation, monkeypatch):

@@ -1,0 +1,97 @@
+"""On the real, small model: ESD erases the concept, keeps what is far from it, and comes off again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import expunge
+from expunge.metrics.base import PromptCounts
+from expunge.metrics.statistics import wilson
+from expunge.models.sd import StableDiffusion
+from expunge.records import FORGET_ROLES, Prompt, Sampler
+from expunge.tiny.emoji import EmojiWorld
+from expunge.unlearn.presets import esd_fast
+
+WORLD = EmojiWorld()
+REQUEST = WORLD.request("church")
+COUNTS = PromptCounts(direct=8, held_out=8, paraphrase=4, implicit=4, near=0, far=24, never_seen=0, empty=0)
+PROMPTS = WORLD.prompts(REQUEST, COUNTS)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures with and without the patch, and how many show what was asked for, of how many."""
+
+    found: tuple[int, int]
+    kept: tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def model() -> StableDiffusion:
+    return expunge.load("embedded", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def patch(model: StableDiffusion) -> expunge.Patch:
+    return expunge.erase(model, REQUEST, esd_fast(steps=100), seed=0)
+
+
+@pytest.fixture(scope="module")
+def before(model: StableDiffusion) -> Seen:
+    return seen(model)
+
+
+@pytest.fixture(scope="module")
+def after(model: StableDiffusion, patch: expunge.Patch) -> Seen:
+    with expunge.applied(model, patch):
+        return seen(model)
+
+
+def seen(model: StableDiffusion) -> Seen:
+    drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=20, guidance=3.0), batch=48)
+    answers = [answer.labels.get("object") for answer in WORLD.judge()(drawn)]
+
+    def count(mine: list[bool]) -> tuple[int, int]:
+        right = [answer == prompt.labels["object"] for answer, prompt, own in zip(answers, PROMPTS, mine, strict=True)
+                 if own]
+        return sum(right), len(right)
+
+    forget = [asks_for_it(prompt) for prompt in PROMPTS]
+    return Seen(count(forget), count([not own for own in forget]))
+
+
+def asks_for_it(prompt: Prompt) -> bool:
+    return prompt.role in FORGET_ROLES
+
+
+def test_concept_is_drawn_before_and_not_after(before: Seen, after: Seen) -> None:
+    low, _ = wilson(*before.found)
+    _, high = wilson(*after.found)
+    assert low is not None
+    assert high is not None
+    assert high < low, f"found {before.found} before, {after.found} after: the intervals overlap"
+
+
+def test_far_things_are_kept(before: Seen, after: Seen) -> None:
+    assert before.kept[0] >= 0.5 * before.kept[1]
+    assert after.kept[0] >= 0.7 * before.kept[0]
+
+
+def test_loss_falls_and_only_cross_attention_moves(patch: expunge.Patch) -> None:
+    losses = patch.card.losses["erase"]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert all(".attn2." in name for name in patch.tensors)
+
+
+def test_patch_comes_off_bit_exactly(model: StableDiffusion, patch: expunge.Patch) -> None:
+    names = list(patch.tensors)
+    params = model.parameters_in("xattn")
+    original = {name: params[name].detach().clone() for name in names}
+    model.apply(patch)
+    moved = [name for name in names if not torch.equal(params[name], original[name])]
+    model.remove()
+    assert moved == names
+    assert all(torch.equal(params[name], original[name]) for name in names)
