@@ -69,6 +69,15 @@ def test_python_example_is_ten_lines_at_most() -> None:
     assert len(lines) <= 10
 
 
+def test_methods_on_the_pages_are_registered() -> None:
+    from expunge.registry import METHODS
+
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = {flag or keyword for flag, keyword in re.findall(r"--method ([\w-]+)|method=\"([\w-]+)\"", text)}
+    assert named
+    assert named <= set(METHODS.names())
+
+
 def test_readme_has_no_open_places() -> None:
     assert "FILL" not in README.read_text(encoding="utf-8")
 

@@ -149,6 +149,8 @@ def test_merged_folder_opens_with_plain_diffusers(v_pipeline_folder: Path, v_mod
     patch, out = patch_of(v_model), tmp_path / "merged"
     assert merge(v_pipeline_folder, patch, out, dtype) == out
     pipe = StableDiffusionPipeline.from_pretrained(out)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("a", num_inference_steps=1, output_type="np").images.shape[0] == 1
     v_model.apply(patch)
     tolerance = 0.0 if dtype == "float32" else 1e-3
     for part in ("unet", "text_encoder", "vae"):

@@ -25,7 +25,7 @@ from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
 from expunge.models.sd import StableDiffusion
 
-__all__ = ["EMBEDDED", "Patch", "applied", "load", "load_into_pipeline", "merge", "tensors_hash"]
+__all__ = ["EMBEDDED", "Patch", "applied", "load", "load_into_pipeline", "make_portable", "merge", "tensors_hash"]
 
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
@@ -83,7 +83,7 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
             part = Path(scratch) / "model"
             with _quiet():
                 pipe.to(dtype=number).save_pretrained(part, safe_serialization=True)
-            _spell_classically(part / "text_encoder" / "model.safetensors")
+            make_portable(part)
             if (folder / _ABOUT).is_file():
                 shutil.copyfile(folder / _ABOUT, part / _ABOUT)
             files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
@@ -180,11 +180,21 @@ def _about(folder: Path) -> dict[str, Any]:
     return told
 
 
-def _spell_classically(file: Path) -> None:
-    """Give the text encoder's tensors the leading "text_model." that transformers before 5 asks for."""
-    tensors = load_file(file)
+def make_portable(folder: Path) -> None:
+    """Let any diffusers and transformers open a folder that these versions have just written.
+
+    transformers opens a model in the number type that its config names, diffusers in float32: a folder in float16
+    would mix the two and fail when it draws. And transformers before 5 asks for a leading "text_model." in the names
+    of the text encoder's tensors.
+    """
+    for config in folder.glob("*/config.json"):
+        values = json.loads(config.read_text(encoding="utf-8"))
+        if "dtype" in values:
+            files.write_json(config, {**values, "dtype": "float32"})
+    weights = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(weights)
     renamed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
-    save_file(renamed, file, {"format": "pt"})
+    save_file(renamed, weights, {"format": "pt"})
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
 from expunge.metrics.judge import EmojiJudge
+from expunge.models.store import make_portable
 from expunge.tiny.bake.autoencoder import standardize, train_autoencoder
 from expunge.tiny.bake.clip import train_clip, train_tokenizer
 from expunge.tiny.bake.judge import calibration, report_accuracy, save_judge, score_judge, train_judge
@@ -113,8 +114,7 @@ def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionM
                                    requires_safety_checker=False)
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
-    config = folder / "text_encoder" / "config.json"  # transformers opens in the stored type, diffusers in float32
-    write_json(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
+    make_portable(folder)
     write_json(folder / "expunge.json", {"world": "emoji"})
 
 
