@@ -84,6 +84,8 @@ class Registry:
 
 METHODS = Registry("method", "expunge ls methods")
 METHODS.register("esd", "expunge.unlearn.presets:esd", "Erased Stable Diffusion: steer away from the concept")
+METHODS.register("esd-fast", "expunge.unlearn.presets:esd_fast",
+                 "ESD for small models and CPUs: pooled, larger batch, fewer steps")
 
 WORLDS = Registry("world", "expunge ls worlds")
 WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts, judge and CLIP of emoji-64")

@@ -93,6 +93,15 @@ def test_a_stage_that_is_lost_comes_out_the_same_again(baked: Path, pictures: Pa
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_bake_goes_on_from_an_earlier_one(baked: Path, pictures: Path, tmp_path: Path) -> None:
+    bake(small(pictures, tmp_path, start=baked))
+    before, after = (load_file(folder / "emoji-64" / "unet" / "diffusion_pytorch_model.safetensors")
+                     for folder in (baked, tmp_path))
+    moved = [(before[name].float() - after[name].float()).abs().max().item() for name in before]
+    assert 0 < max(moved) < 0.05, "it starts where the other ended, and moves on"
+    assert not (tmp_path / "work" / "clip.ckpt").exists(), "what was finished is not trained again"
+
+
 def test_unknown_thing_to_leave_out_is_refused_before_any_work(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unicorn"):
         bake(small(pictures, tmp_path / "out", without=("unicorn",)))

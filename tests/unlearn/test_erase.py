@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from expunge.errors import ConfigError, UserError
-from expunge.models.store import Patch
+from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import WORLDS
 from expunge.unlearn.erase import CHECKPOINT, erase, plan, resolve_request

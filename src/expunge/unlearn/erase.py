@@ -14,7 +14,7 @@ from torch import Tensor
 
 from expunge.errors import ConfigError, UserError
 from expunge.models.base import Conditioning, Denoiser
-from expunge.models.store import Patch
+from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress

@@ -25,7 +25,7 @@ from expunge.config import Settings, knob, merged
 from expunge.errors import UserError
 from expunge.files import text_digest
 from expunge.models.base import Denoiser
-from expunge.models.store import Patch
+from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Losses, Progress, StepFn, run_loop
 from expunge.unlearn.adversary import Adversary

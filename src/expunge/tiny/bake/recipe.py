@@ -55,6 +55,7 @@ class BakeSettings(Settings):
     pictures: Path = knob(description="folder that holds emojicanvas/ and emojicanvas-extended/")
     out: Path = knob(Path("runs/bake"), "where the model and the work in progress go")
     without: tuple[str, ...] = knob((), "things or styles that the diffusion model never sees")
+    start: Path | None = knob(None, "a baked folder to go on from: only its UNet trains")
     seed: int = knob(0, "seed of every stage", ge=0)
     autoencoder_steps: int = knob(1200, "steps of the autoencoder", ge=1)
     clip_steps: int = knob(400, "steps of CLIP", ge=1)
@@ -84,6 +85,8 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     work = settings.out / "work"
     work.mkdir(parents=True, exist_ok=True)
     drawings = load_drawings(settings.pictures / "emojicanvas")
+    if settings.start is not None:
+        _take_over(settings.start, work)
     tokenizer, clip = _text(settings, drawings, work, say)
     autoencoder = _autoencoder(settings, drawings, work, say)
     scores = {"judge": _judge(settings, drawings, work, say), "autoencoder": psnr(autoencoder, drawings)}
@@ -97,8 +100,8 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     for name in ("judge.safetensors", "judge.json"):
         shutil.copyfile(work / name, settings.out / name)
     write_real_statistics(settings.out, drawings, settings.real_pictures)
-    write_json(settings.out / "bake.json", {"settings": settings.model_dump(mode="json", exclude={"pictures", "out"}),
-                                            "drawings": drawings.digest, "scores": scores})
+    told = settings.model_dump(mode="json", exclude={"pictures", "out", "start"})
+    write_json(settings.out / "bake.json", {"settings": told, "drawings": drawings.digest, "scores": scores})
     return folder
 
 
@@ -154,9 +157,23 @@ def _taught(drawings: Drawings, without: tuple[str, ...]) -> Drawings:
     return drawings.where(keep)
 
 
+def _take_over(start: Path, work: Path) -> None:
+    """Put the finished stages of an earlier bake where this one looks for its own."""
+    for source, target in (("clip", "clip"), ("emoji-64/vae", "autoencoder"), ("emoji-64/tokenizer", "tokenizer"),
+                           ("emoji-64/unet", "unet-start")):
+        if not (start / source).is_dir():
+            raise UserError(f"{start} has no {source}", accepted="a folder that `expunge bake` wrote")
+        if not (work / target).is_dir():
+            shutil.copytree(start / source, work / target)
+    for name in ("judge.safetensors", "judge.json"):
+        if not (work / name).is_file():
+            shutil.copyfile(start / name, work / name)
+
+
 def _text(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> tuple[CLIPTokenizer, CLIPModel]:
     if (work / "clip" / "config.json").is_file():
-        return CLIPTokenizer.from_pretrained(work / "clip"), CLIPModel.from_pretrained(work / "clip").eval()
+        clip = CLIPModel.from_pretrained(work / "clip", dtype=torch.float32).eval()
+        return CLIPTokenizer.from_pretrained(work / "clip"), clip
     tokenizer = train_tokenizer(_corpus(settings.pictures), work / "tokenizer")
     clip = train_clip(drawings, tokenizer, work, settings.clip_steps, 128, settings.seed,
                       lambda i, n, losses: say("clip", i, n, losses)).eval()
@@ -221,7 +238,8 @@ def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL
     ids = tokenizer([""], padding="max_length", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
         empty = encoder(ids).last_hidden_state
-    return train_unet(pool, texts, empty, work, steps=settings.unet_steps, batch=settings.unet_batch,
+    start = UNet2DConditionModel.from_pretrained(work / "unet-start") if settings.start is not None else None
+    return train_unet(pool, texts, empty, work, start, steps=settings.unet_steps, batch=settings.unet_batch,
                       seed=settings.seed, peak=settings.unet_rate,
                       progress=lambda i, n, losses: say("unet", i, n, losses))
 

@@ -72,16 +72,16 @@ def text_pool(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, scenes: Tensor, 
     return pool
 
 
-def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty: Tensor, out: Path, *,
-               steps: int, batch: int, seed: int, peak: float = 1.2e-3, decay_from: float = 0.7,
-               progress: Progress | None = None) -> UNet2DConditionModel:
+def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty: Tensor, out: Path,
+               start: UNet2DConditionModel | None = None, *, steps: int, batch: int, seed: int, peak: float = 1e-3,
+               decay_from: float = 0.7, progress: Progress | None = None) -> UNet2DConditionModel:
     """Train the UNet on velocity, mean squared error, uniform stratified timesteps, 10% empty prompts.
 
     The learning rate is constant after a short warm-up and falls linearly to zero over the last part. What is saved
     as the model is an exponential moving average whose horizon grows with the run.
     """
     torch.manual_seed(seed)  # initialisation only
-    unet = UNet2DConditionModel(**UNET).to(memory_format=torch.channels_last)
+    unet = (UNet2DConditionModel(**UNET) if start is None else start).to(memory_format=torch.channels_last).train()
     average = {f"average/{name}": p.detach().clone() for name, p in unet.named_parameters()}
     optimizer = torch.optim.AdamW(unet.parameters(), weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     scheduler = DDIMScheduler(**SCHEDULER)
@@ -113,8 +113,8 @@ def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty:
         return peak * min(1.0, (number + 1) / 200) * min(1.0, (steps - number) / (steps * (1 - decay_from)))
 
     state = {**{f"unet/{name}": p for name, p in unet.named_parameters()}, **average}
-    run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "unet.ckpt",
-             fingerprint=f"unet/{seed}/{batch}", learning_rate=rate, progress=progress, every=60)
+    run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "unet.ckpt", learning_rate=rate,
+             fingerprint=f"unet/{seed}/{batch}{'' if start is None else '/continued'}", progress=progress, every=60)
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
             parameter.copy_(average[f"average/{name}"])
