@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint numbers clean help
 
 help:
 	@echo "make demo   install into $(VENV), erase church from the embedded model, write the report"
 	@echo "make test   install the development tools too, run the whole test suite"
 	@echo "make lint   ruff and mypy"
+	@echo "make numbers  print every quality number of the README"
 	@echo "make clean  remove $(VENV), runs and caches"
 
 demo: $(VENV)/.installed
@@ -22,6 +23,9 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
+
+numbers: $(VENV)/.installed
+	$(BIN)/python benchmarks/numbers.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
