@@ -12,8 +12,7 @@ from torch import Tensor
 from expunge.config import Settings
 from expunge.errors import ConfigError, TrainingError, UserError
 from expunge.models.base import Conditioning
-from expunge.models.patch import Patch
-from expunge.models.sd import tensors_hash
+from expunge.models.patch import Patch, tensors_hash
 from expunge.records import Request
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer

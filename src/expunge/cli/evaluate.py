@@ -66,7 +66,7 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings) 
     """The settings as YAML (a `--config` file of the same run), and what drawing takes, measured on one batch."""
     import time
 
-    from expunge.cli.output import peak_memory
+    from expunge import runtime
     from expunge.cli.progress import span
     from expunge.evaluation import picture_count, planned_prompts, world_of
     from expunge.models.sample import draw
@@ -79,7 +79,7 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings) 
     seconds = (time.monotonic() - began) / len(items) * pictures
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
-    memory = peak_memory()
+    memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     return "\n".join(lines)

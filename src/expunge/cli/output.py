@@ -100,15 +100,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
 
 
-def peak_memory() -> int | None:
-    """The process's highest memory so far, in bytes; None where the system does not tell."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def _shortened(items: tuple[str, ...]) -> list[str]:
     shown = list(items[:_LONG])
     return [*shown, f"... {len(items)} in all"] if len(items) > _LONG else shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expunge import runtime
 from expunge.errors import ConfigError, UserError
 from expunge.models.base import Conditioning, Denoiser
 from expunge.models.patch import Patch
@@ -177,14 +177,9 @@ def _seconds(work: Callable[[], None]) -> float:
 
 def _memory(model: Denoiser, trained: int, pooled: int) -> int | None:
     """Peak so far (weights, one training step) and what a run adds: teacher, optimizer, originals, pools."""
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    elif sys.platform == "win32":
+    peak = runtime.peak_memory()
+    if peak is None:
         return None
-    else:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     teacher = sum(p.numel() for p in model.parameters_in("all").values())
     c, h, w = model.latent_shape
     return peak + 4 * (teacher + 3 * trained + 2 * pooled * c * h * w)
