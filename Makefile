@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 numbers: $(VENV)/.installed
-	$(BIN)/python benchmarks/numbers.py
+	$(BIN)/python benchmarks/quality.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

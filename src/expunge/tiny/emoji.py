@@ -94,7 +94,7 @@ class EmojiWorld:
         if concept == anchor:
             raise UserError(f"'{concept}' is its own anchor", accepted="another thing, or no anchor")
         kept = tuple(_plain(name) for name in (keep or near(concept)))
-        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=_plain(anchor) if anchor else "",
+        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=anchor,
                        keep=kept)
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:

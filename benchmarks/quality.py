@@ -1,6 +1,6 @@
 """Every quality number of the README: the embedded model, its judge, and the demo's edit.
 
-    python benchmarks/numbers.py [--per-object 10] [--out runs/numbers]
+    python benchmarks/quality.py [--per-object 10] [--out runs/numbers]
 
 Pictures come from the image cache where they are there; the demo in `--out` is continued if it was stopped.
 """
