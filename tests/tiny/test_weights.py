@@ -18,6 +18,8 @@ from expunge.tiny.score import contact_sheet, held_out_items, score_model
 from expunge.tiny.world import NEVER_SEEN, SEEN
 
 SAMPLER = Sampler(steps=20, guidance=3.0)
+ITEMS = held_out_items(SEEN[::3], 5)
+"""Twelve objects in five styles each."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def embedded() -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def drawn(embedded: StableDiffusion) -> Tensor:
-    return expunge.sample(embedded, held_out_items(SEEN, 1), SAMPLER, batch=36)
+    return expunge.sample(embedded, ITEMS, SAMPLER, batch=30)
 
 
 def test_weights_are_small_and_safetensors_only() -> None:
@@ -48,17 +50,15 @@ def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> No
 
 
 def test_pictures_do_not_depend_on_batch_or_order(embedded: StableDiffusion, drawn: Tensor) -> None:
-    items = held_out_items(SEEN, 1)[:6]
-    again = expunge.sample(embedded, items[::-1], SAMPLER, batch=4).flip(0)
+    again = expunge.sample(embedded, ITEMS[5::-1], SAMPLER, batch=4).flip(0)
     assert (again - drawn[:6]).abs().max() < 1 / 255
 
 
-def test_judge_mostly_sees_what_the_prompt_asked_for(drawn: Tensor) -> None:
-    judge, items = EmojiJudge(WEIGHTS), held_out_items(SEEN, 1)
-    answers = judge(drawn)
-    for question, share in (("object", 0.5), ("style", 0.5), ("background", 0.8)):
-        right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, items, strict=True))
-        assert right >= share * len(items), question
+def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) -> None:
+    answers = EmojiJudge(WEIGHTS)(drawn)
+    for question, share in (("object", 0.5), ("style", 0.4), ("background", 0.9)):
+        right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
+        assert right >= share * len(ITEMS), question
 
 
 def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:
@@ -76,8 +76,8 @@ def test_statistics_of_real_pictures_fit_the_judge() -> None:
 
 
 def test_clip_prefers_the_right_text(drawn: Tensor) -> None:
-    clip, items = EmojiWorld().clip(), held_out_items(SEEN, 1)
-    texts = [prompt.text for prompt, _ in items]
+    clip = EmojiWorld().clip()
+    texts = [prompt.text for prompt, _ in ITEMS]
     right, wrong = clip(drawn, texts), clip(drawn, texts[7:] + texts[:7])
     assert right.mean() > wrong.mean() + 0.05
 
