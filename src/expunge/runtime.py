@@ -7,6 +7,7 @@ launched (`torchrun`, `accelerate launch`): one process pays nothing for it.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import platform
@@ -95,9 +96,19 @@ def current(device: str = "auto") -> Runtime:
     from accelerate import PartialState
 
     state = PartialState(cpu=_device(device).type == "cpu")
+    atexit.unregister(_part)
+    atexit.register(_part)
     # accelerate numbers processors too ("cpu:0"); there is but one.
     here = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Runtime(here, state.process_index, state.num_processes)
+
+
+def _part() -> None:
+    """Leave the group of processes in order: a process that just ends may be torn down in the middle of a thread."""
+    import torch.distributed as group
+
+    if group.is_initialized():
+        group.destroy_process_group()
 
 
 def _device(name: str) -> torch.device:

@@ -9,7 +9,13 @@ import click
 EXAMPLES = """\b
 Examples:
   $ expunge demo
-  (the verdict in sentences, then the scores)
+  Rarely drawn, but other things changed too.
+  Asked for “church” in 96 pictures, the edited model drew it in none of the 84
+  that could be judged (0%, 95% interval 0% to 4.4%), against 92 of the 93 that
+  could be judged for the original (98.9%, 95% interval 94.2% to 99.8%) [...]
+  score         value  95% interval  n        left out      original
+  found/all        0%    0% to 4.4%  0 of 84  12 abstained     98.9%
+  [...]
   patch: runs/demo/patch.safetensors
   report: runs/demo/report/report.html
 \b

@@ -9,7 +9,12 @@ import click
 EXAMPLES = """\b
 Examples:
   $ expunge show runs/church
-  (the patch's card as YAML: concept, base model and hash, method, every setting, seed, losses)
+  concept: church
+  anchor: (nothing in particular)
+  prompts:
+  - a drawing of a church, black and white, pink backdrop
+  - an emoji of a church
+  [...]
 \b
   $ expunge show runs/church/evaluation
   (the verdict in sentences, then every score with interval, count and what was left out)
