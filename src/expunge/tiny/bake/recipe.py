@@ -11,6 +11,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,20 @@ def _take_over(start: Path, work: Path) -> None:
         if not (start / source).is_dir():
             raise UserError(f"{start} has no {source}", accepted="a folder that `expunge bake` wrote")
         if not (work / target).is_dir():
-            shutil.copytree(start / source, work / target)
+            _keep_whole(work / target, partial(shutil.copytree, start / source, dirs_exist_ok=True))
     for name in ("judge.safetensors", "judge.json"):
         if not (work / name).is_file():
             shutil.copyfile(start / name, work / name)
+
+
+def _keep_whole(folder: Path, *write: Callable[[Path], Any]) -> None:
+    """Write a stage's folder beside its place, then rename: a stage that was killed half-way does not count as done."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for each in write:
+        each(part)
+    part.replace(folder)
 
 
 def _text(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> tuple[CLIPTokenizer, CLIPModel]:
@@ -177,8 +188,7 @@ def _text(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> t
     tokenizer = train_tokenizer(_corpus(settings.pictures), work / "tokenizer")
     clip = train_clip(drawings, tokenizer, work, settings.clip_steps, 128, settings.seed,
                       lambda i, n, losses: say("clip", i, n, losses)).eval()
-    tokenizer.save_pretrained(work / "clip")
-    clip.save_pretrained(work / "clip")
+    _keep_whole(work / "clip", tokenizer.save_pretrained, clip.save_pretrained)
     return tokenizer, clip
 
 
@@ -199,7 +209,7 @@ def _autoencoder(settings: BakeSettings, drawings: Drawings, work: Path, say: Sa
     model = train_autoencoder(drawings, work, settings.autoencoder_steps, 48, settings.seed,
                               lambda i, n, losses: say("autoencoder", i, n, losses)).eval()
     standardize(model, LatentPool.make(model, drawings, 1, settings.seed).latents.float())
-    model.save_pretrained(work / "autoencoder")
+    _keep_whole(work / "autoencoder", model.save_pretrained)
     return model
 
 
