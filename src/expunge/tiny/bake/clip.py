@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from expunge.tiny.bake.judge import Redrawn
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import warm_then_cosine
 from expunge.tiny.pictures import Drawings, render
@@ -131,6 +132,63 @@ def train_clip(drawings: Drawings, tokenizer: CLIPTokenizer, out: Path, steps: i
         return losses
 
     run_loop(step, steps, dict(towers.named_parameters()), {"adam": optimizer}, checkpoint=out / "clip.ckpt",
-             fingerprint=f"clip/{seed}/{batch}/{steps}", learning_rate=warm_then_cosine(1.5e-3, steps),
+             fingerprint=f"clip/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(1.5e-3, steps)},
              progress=progress)
     return towers.clip
+
+
+def refine_images(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings, redrawn: Redrawn, out: Path,
+                  steps: int, batch: int, seed: int, progress: Progress | None = None) -> None:
+    """Train the image tower alone, in place, towards the text tower as it is: what conditions the UNet stays.
+
+    Each picture is told from all others by the text of its scene, by that of its thing, and by that of its style. Half
+    of the pictures went through the autoencoder, as everything that is drawn does.
+
+    Source: Zhai et al. 2022 (LiT: locked text here, locked image there). Differs: texts of all classes at once, which
+    is possible because the world has few.
+    """
+    images = [*clip.vision_model.parameters(), *clip.visual_projection.parameters()]
+    optimizer = torch.optim.AdamW(images, weight_decay=0.05, betas=(0.9, 0.98))
+    texts, scale = _class_texts(clip, tokenizer), clip.logit_scale.detach().exp().clamp_max(100)
+    known = (redrawn.labels[:, 0] < len(THINGS)) & (redrawn.labels >= 0).all(1)
+    pool = Redrawn(redrawn.pictures[known], redrawn.labels[known])
+    cells = Cells(drawings.objects, drawings.styles)
+
+    def step(number: int) -> Losses:
+        draw = step_generator(seed, number, "clip images")
+        rows = cells.draw(batch // 2, draw)
+        fresh, grounds = render(drawings, rows, seed * 1_000_003 + 90_000_001 + number, loose=True)
+        again, more = pool.draw(batch - batch // 2, draw)
+        labels = torch.cat([torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1), more])
+        features = clip.vision_model(pixel_values=torch.cat([fresh, again]) * 2 - 1).pooler_output
+        y = F.normalize(clip.visual_projection(features), dim=-1)  # (B, D)
+        asked = {"scene": (labels[:, 0] * len(STYLES) + labels[:, 1]) * len(BACKGROUNDS) + labels[:, 2],
+                 "thing": labels[:, 0], "style": labels[:, 1]}
+        losses = {name: F.cross_entropy(scale * y @ texts[name].T, wanted) for name, wanted in asked.items()}
+        loss = sum(losses.values(), torch.zeros(()))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(images, 1.0)
+        optimizer.step()
+        hit = (y @ texts["thing"].T).argmax(1) == labels[:, 0]
+        return {"loss": loss.item(), "hit": hit.float().mean().item(), **{k: v.item() for k, v in losses.items()}}
+
+    state = {name: p for name, p in clip.named_parameters() if name.startswith(("vision_model.", "visual_projection."))}
+    run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "clip-images.ckpt",
+             fingerprint=f"clip-images/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(1e-3, steps)},
+             progress=progress)
+
+
+@torch.no_grad()
+def _class_texts(clip: CLIPModel, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
+    """Text features of unit length, (classes, D), of all scenes, all things and all styles, in the order of labels."""
+    texts = {"scene": [f"{STYLES[s][0]} emoji of {thing} on {ground} background" for thing in THINGS for s in STYLES
+                       for ground in BACKGROUNDS],
+             "thing": [f"an emoji of a {thing}" for thing in THINGS],
+             "style": [f"an emoji in {style} style" for style in STYLES]}
+    out = {}
+    for name, lines in texts.items():
+        ids = tokenizer(lines, padding="max_length", max_length=_SHORT, truncation=True, return_tensors="pt").input_ids
+        features = torch.cat([clip.text_model(input_ids=part).pooler_output for part in ids.split(256)])
+        out[name] = F.normalize(clip.text_projection(features), dim=-1)
+    return out

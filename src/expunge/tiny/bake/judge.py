@@ -7,11 +7,13 @@ drawing, so that junk is not called by the nearest name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from expunge.files import write_json, write_tensors
@@ -36,12 +38,43 @@ _ASKED = {"object": 0.5, "style": 0.5, "background": 0.5}
 """Least calibrated probability of an answer; below it the judge abstains."""
 
 
+@dataclass(frozen=True)
+class Redrawn:
+    """Training pictures that went through the autoencoder, as everything goes that a diffusion model draws.
+
+    Attributes:
+        pictures: uint8 (N, 3, 64, 64).
+        labels: (N, 3) object, style, background, as in `judge_batch`.
+    """
+
+    pictures: Tensor
+    labels: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def make(cls, autoencoder: AutoencoderKL, drawings: Drawings, others: Drawings, count: int, seed: int) -> Redrawn:
+        """About `count` pictures in the proportions of `judge_batch`: artefacts must not speak for any answer."""
+        cells, pictures, labels = Cells(drawings.objects, drawings.styles), [], []
+        for start in range(0, count, 96):
+            draw = step_generator(seed, start, "redrawn")
+            x, part = judge_batch(drawings, cells, others, 96, (seed * 1_000_003 + 80_000_001 + start) * 4, draw)
+            latents = autoencoder.encode(x * 2 - 1).latent_dist.mean
+            y = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+            pictures.append((y * 255).round().byte())
+            labels.append(part)
+        return cls(torch.cat(pictures), torch.cat(labels))
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`count` of them, each mirrored or not: float32 in [0, 1] and their labels."""
+        rows = torch.randint(len(self.pictures), (count,), generator=generator)
+        mirror = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+        pictures = self.pictures[rows].float() / 255
+        return torch.where(mirror, pictures.flip(3), pictures), self.labels[rows]
+
+
 def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, seed: int,
                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, 64, 64) and labels (B, 3) for one step: 3/4 things of the world, 1/4 anything else.
-
-    Pictures are disturbed a little (soft focus, grain), as an autoencoder disturbs them.
-    """
+    """Pictures (B, 3, 64, 64) and labels (B, 3) for one step: 3/4 things of the world, 1/4 anything else."""
     known, foreign = count * 3 // 4, count // 8
     mixed = count - known - foreign
     rows = cells.draw(known, generator)
@@ -51,13 +84,15 @@ def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, 
     outside, outside_grounds = render(others, strange, seed + 1, loose=True)
     outside_labels = torch.stack([torch.full((foreign,), len(THINGS)), others.styles[strange], outside_grounds], 1)
     junk, junk_labels = _junk(drawings, cells, mixed, seed + 2, generator)
-    pictures = torch.cat([pictures, outside, junk])
-    return _disturbed(pictures, generator), torch.cat([labels, outside_labels, junk_labels])
+    return torch.cat([pictures, outside, junk]), torch.cat([labels, outside_labels, junk_labels])
 
 
-def train_judge(drawings: Drawings, others: Drawings, out: Path, steps: int, batch: int, seed: int,
+def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Path, steps: int, batch: int, seed: int,
                 progress: Progress | None = None, name: str = "judge") -> JudgeNet:
-    """Train the network; `name` tells apart the checkpoint of a second training on fewer vendors."""
+    """Train the network, half of each batch on fresh pictures and half on `redrawn` ones, all disturbed a little.
+
+    `name` tells apart the checkpoint of a second training on fewer vendors.
+    """
     torch.manual_seed(seed)  # initialisation only
     net = JudgeNet({question: len(names) for question, names in LABELS.items()})
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,7 +101,10 @@ def train_judge(drawings: Drawings, others: Drawings, out: Path, steps: int, bat
 
     def step(number: int) -> Losses:
         draw = step_generator(seed, number, name)
-        pictures, labels = judge_batch(drawings, cells, others, batch, (seed * 1_000_003 + number) * 4, draw)
+        fresh = judge_batch(drawings, cells, others, batch // 2, (seed * 1_000_003 + number) * 4, draw)
+        again = redrawn.draw(batch - batch // 2, draw)
+        pictures = _disturbed(torch.cat([fresh[0], again[0]]), draw)
+        labels = torch.cat([fresh[1], again[1]])
         logits = net(pictures.contiguous(memory_format=torch.channels_last))
         losses = {question: F.cross_entropy(logits[question], labels[:, i], ignore_index=_IGNORE,
                                             label_smoothing=0.02) for i, question in enumerate(LABELS)}
@@ -78,19 +116,26 @@ def train_judge(drawings: Drawings, others: Drawings, out: Path, steps: int, bat
         return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
 
     run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
-             fingerprint=f"{name}/{seed}/{batch}/{drawings.digest[:8]}",
-             learning_rate=cosine_cycles(2e-3, CYCLE), progress=progress)
+             fingerprint=f"{name}/{seed}/{batch}/{drawings.digest[:8]}/redrawn",
+             learning_rate={"adam": cosine_cycles(2e-3, CYCLE)}, progress=progress)
     return net.eval()
 
 
 @torch.no_grad()
-def score_judge(net: JudgeNet, drawings: Drawings, count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Logits by question and labels (N, 3) on fresh augmentations of the drawings (a seed that training never used)."""
+def score_judge(net: JudgeNet, drawings: Drawings, count: int, seed: int, autoencoder: AutoencoderKL | None = None
+                ) -> tuple[dict[str, Tensor], Tensor]:
+    """Logits by question and labels (N, 3) on fresh augmentations of the drawings (a seed that training never used).
+
+    With an `autoencoder`, on the same pictures after a passage through it: the most that a diffusion model can reach.
+    """
     draw = torch.Generator().manual_seed(seed)
     cells, logits, labels = Cells(drawings.objects, drawings.styles), [], []
     for start in range(0, count, 200):
         rows = cells.draw(min(200, count - start), draw)
         pictures, grounds = render(drawings, rows, seed + 1 + start, loose=False)
+        if autoencoder is not None:
+            latents = autoencoder.encode(pictures * 2 - 1).latent_dist.mean
+            pictures = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
         logits.append(net(pictures))
         labels.append(torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1))
     return {q: torch.cat([part[q] for part in logits]) for q in LABELS}, torch.cat(labels)
@@ -148,6 +193,7 @@ def _junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: to
 
 
 def _disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """A little soft focus, tint and grain, each picture its own amount."""
     count = len(pictures)
     soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)
     blend = 0.7 * torch.rand(count, 1, 1, 1, generator=generator)

@@ -26,9 +26,9 @@ from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
 from expunge.metrics.judge import EmojiJudge
 from expunge.models.store import make_portable
-from expunge.tiny.bake.autoencoder import standardize, train_autoencoder
-from expunge.tiny.bake.clip import train_clip, train_tokenizer
-from expunge.tiny.bake.judge import calibration, report_accuracy, save_judge, score_judge, train_judge
+from expunge.tiny.bake.autoencoder import refine_decoder, standardize, train_autoencoder
+from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
+from expunge.tiny.bake.judge import Redrawn, calibration, report_accuracy, save_judge, score_judge, train_judge
 from expunge.tiny.bake.unet import SCHEDULER, LatentPool, text_pool, train_unet
 from expunge.tiny.pictures import Drawings, load_drawings, load_others, render
 from expunge.tiny.world import (
@@ -59,9 +59,12 @@ class BakeSettings(Settings):
     start: Path | None = knob(None, "a baked folder to go on from: only its UNet trains")
     seed: int = knob(0, "seed of every stage", ge=0)
     autoencoder_steps: int = knob(1200, "steps of the autoencoder", ge=1)
+    decoder_steps: int = knob(3000, "steps of the decoder alone, after the autoencoder's", ge=0)
     clip_steps: int = knob(400, "steps of CLIP", ge=1)
-    judge_steps: int = knob(3000, "steps of the judge; whole cycles of 1500", ge=1)
+    clip_image_steps: int = knob(1500, "steps of CLIP's image tower alone, after the autoencoder", ge=0)
+    judge_steps: int = knob(4500, "steps of the judge; whole cycles of 1500", ge=1)
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
+    redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
     real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
     unet_steps: int = knob(6000, "steps of the UNet", ge=1)
@@ -90,7 +93,8 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
         _take_over(settings.start, work)
     tokenizer, clip = _text(settings, drawings, work, say)
     autoencoder = _autoencoder(settings, drawings, work, say)
-    scores = {"judge": _judge(settings, drawings, work, say), "autoencoder": psnr(autoencoder, drawings)}
+    scores = {"judge": _judge(settings, drawings, autoencoder, work, say), "autoencoder": psnr(autoencoder, drawings)}
+    _refined_images(settings, clip, tokenizer, drawings, autoencoder, work, say)
     unet = _unet(settings, _taught(drawings, settings.without), autoencoder, tokenizer, clip, work, say)
     folder = settings.out / "emoji-64"
     write_model(folder, autoencoder, unet, tokenizer, clip)
@@ -209,35 +213,61 @@ def _autoencoder(settings: BakeSettings, drawings: Drawings, work: Path, say: Sa
     model = train_autoencoder(drawings, work, settings.autoencoder_steps, 48, settings.seed,
                               lambda i, n, losses: say("autoencoder", i, n, losses)).eval()
     standardize(model, LatentPool.make(model, drawings, 1, settings.seed).latents.float())
+    refine_decoder(model, drawings, work, settings.decoder_steps, 48, settings.seed,
+                   lambda i, n, losses: say("decoder", i, n, losses))
     _keep_whole(work / "autoencoder", model.save_pretrained)
     return model
 
 
-def _judge(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> dict[str, Any]:
+def _judge(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, work: Path, say: Say
+           ) -> dict[str, Any]:
     """Train, calibrate and save the judge; score it on fresh augmentations, and a second one on unseen vendors."""
     if not (work / "judge.json").is_file():
         others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
-        net = train_judge(drawings, others, work, settings.judge_steps, 96, settings.seed,
+        redrawn = _redrawn(settings, autoencoder, drawings, others, work / "redrawn.safetensors")
+        net = train_judge(drawings, others, redrawn, work, settings.judge_steps, 96, settings.seed,
                           lambda i, n, losses: say("judge", i, n, losses))
         n = settings.judge_scored
         temperature = calibration(*score_judge(net, drawings, n // 2, 50_000_003))
-        scores = {"fresh augmentations": report_accuracy(*score_judge(net, drawings, n, 60_000_003), temperature)}
+        through = score_judge(net, _taught(drawings, ()), n // 2, 60_000_003, autoencoder)
+        scores = {"fresh augmentations": report_accuracy(*score_judge(net, drawings, n, 60_000_003), temperature),
+                  "through the autoencoder": report_accuracy(*through, temperature)}
         if settings.second_judge_steps:
-            scores["vendors held out"] = _second_judge(settings, drawings, others, work, say)
+            scores["vendors held out"] = _second_judge(settings, drawings, others, autoencoder, work, say)
         save_judge(net, work, temperature, scores)
     card: dict[str, Any] = json.loads((work / "judge.json").read_text(encoding="utf-8"))
     return dict(card["scores"])
 
 
-def _second_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, work: Path, say: Say
-                  ) -> dict[str, dict[str, Any]]:
+def _second_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, autoencoder: AutoencoderKL,
+                  work: Path, say: Say) -> dict[str, dict[str, Any]]:
     """Accuracy on whole vendors of a judge that never saw them."""
     apart = torch.isin(drawings.vendors, torch.tensor([list(VENDORS).index(v) for v in HELD_OUT_VENDORS]))
-    net = train_judge(drawings.where(~apart), others, work, settings.second_judge_steps, 96, settings.seed,
-                      lambda i, n, losses: say("second judge", i, n, losses), name="second-judge")
     known, unknown = drawings.where(~apart), drawings.where(apart)
+    redrawn = _redrawn(settings, autoencoder, known, others, work / "second-redrawn.safetensors")
+    net = train_judge(known, others, redrawn, work, settings.second_judge_steps, 96, settings.seed,
+                      lambda i, n, losses: say("second judge", i, n, losses), name="second-judge")
     temperature = calibration(*score_judge(net, known, settings.judge_scored // 2, 50_000_003))
     return report_accuracy(*score_judge(net, unknown, settings.judge_scored, 60_000_003), temperature)
+
+
+def _refined_images(settings: BakeSettings, clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,
+                    autoencoder: AutoencoderKL, work: Path, say: Say) -> None:
+    """Train CLIP's image tower further, in place; not when an earlier bake's CLIP was taken over."""
+    if settings.start is not None or not settings.clip_image_steps:
+        return
+    others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
+    redrawn = _redrawn(settings, autoencoder, drawings, others, work / "redrawn.safetensors")
+    refine_images(clip, tokenizer, drawings, redrawn, work, settings.clip_image_steps, 128, settings.seed,
+                  lambda i, n, losses: say("clip images", i, n, losses))
+
+
+def _redrawn(settings: BakeSettings, autoencoder: AutoencoderKL, drawings: Drawings, others: Drawings, file: Path
+             ) -> Redrawn:
+    if not file.is_file():
+        made = Redrawn.make(autoencoder, drawings, others, settings.redrawn, settings.seed)
+        write_tensors(file, {"pictures": made.pictures, "labels": made.labels}, {})
+    return Redrawn(**load_file(file))
 
 
 def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer,

@@ -113,7 +113,7 @@ def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty:
         return peak * min(1.0, (number + 1) / 200) * min(1.0, (steps - number) / (steps * (1 - decay_from)))
 
     state = {**{f"unet/{name}": p for name, p in unet.named_parameters()}, **average}
-    run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "unet.ckpt", learning_rate=rate,
+    run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "unet.ckpt", learning_rate={"adam": rate},
              fingerprint=f"unet/{seed}/{batch}{'' if start is None else '/continued'}", progress=progress, every=60)
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
