@@ -16,6 +16,7 @@ import yaml
 
 from expunge.cli import VERBS, expunge, run
 from expunge.cli.options import given, settings_options
+from expunge.cli.output import slug
 from expunge.cli.progress import PlainLines, span
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError
@@ -68,6 +69,21 @@ def test_every_verb_ends_its_help_with_two_examples(verb: str, capsys: pytest.Ca
     assert run([verb, "--help"]) == 0
     _, _, examples = capsys.readouterr().out.partition("Examples:")
     assert len(re.findall(rf"^\s*\$ expunge {verb}\b", examples, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_show_what_is_printed(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No prose in brackets; what `demo`, `evaluate` and `show` share is an excerpt of what README holds whole."""
+    from expunge.cli.output import MEASURED
+
+    assert run([verb, "--help"]) == 0
+    _, _, examples = capsys.readouterr().out.partition("Examples:")
+    assert not re.findall(r"^\s*\(.*", examples, re.MULTILINE)
+    assert verb not in {"demo", "evaluate", "show"} or " ".join(MEASURED.split()) in " ".join(examples.split())
+    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
+    prose, table = MEASURED.split("[...]")[:2]
+    for piece in (prose, table.splitlines()[1], table.splitlines()[2]):
+        assert " ".join(piece.split()) in readme
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -135,10 +151,40 @@ def test_show_prints_the_card(patch: Path, capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out)["request"]["concept"] == "church"
 
 
+def test_show_prints_attacks_from_their_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from expunge.records import Assault, Attempt, Prompt, Request, Sampler, Score
+
+    item = {"access": "image", "prompt": Prompt(text="a church", role="direct"), "outcome": "not elicited"}
+    before = Attempt.model_validate({**item, "attack": "none", "seed": 0})
+    run_ = {"attack": "noising", "access": "image", "white_box": False,
+            "attempts": [Attempt.model_validate({**item, "attack": "noising", "seed": 0})]}
+    scores = [Score(name=name, title=name, value=0.0, low=0.0, high=0.793, n=1, of="items", numerator=0)
+              for name in ("attack/worst", "attack/noising")]
+    made = Assault.model_validate({
+        "request": Request(concept="church", prompts=("a church",)), "model": "m", "model_hash": "h", "judge": "j",
+        "sampler": Sampler(), "before": [before], "runs": [run_], "scores": scores, "warnings": ["too few items: 1"]})
+    (tmp_path / "attack.json").write_text(made.model_dump_json())
+    assert run(["show", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Not elicited in 1 attempt on 1 item by this 1 attacker (noising) at this budget")
+    assert "doubt: too few items: 1" in told
+    assert run(["show", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == made.model_dump(mode="json")
+
+
+def test_evaluate_refuses_attacks_that_are_not_there(patch: Path, pipeline_folder: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(patch), "--model", str(pipeline_folder), "--attack", "nowhere"]) == 2
+    told = capsys.readouterr().err
+    assert "no attacks at nowhere" in told
+    assert "expunge attack PATCH" in told
+
+
 def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_path: Path,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model", str(pipeline_folder)]
-    assert run(["erase", "church", *model, *QUICK, "--set", "objective.eta=2.5", "--dry-run"]) == 0
+    words = ["--anchor", "house", "--keep", "dog"]
+    assert run(["erase", "church", *model, *QUICK, *words, "--set", "objective.eta=2.5", "--dry-run"]) == 0
     first = capsys.readouterr().out
     assert "# estimate:" in first
     assert "GiB" in first
@@ -148,6 +194,7 @@ def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_
     second = capsys.readouterr().out
     assert yaml.safe_load(second) == yaml.safe_load(first)
     assert yaml.safe_load(first)["settings"]["objective"]["eta"] == 2.5
+    assert (yaml.safe_load(first)["anchor"], yaml.safe_load(first)["keep"]) == ("house", ["dog"])
     assert not (Path("runs") / "church").exists()
 
 
@@ -163,13 +210,19 @@ def test_flags_win_over_the_file(pipeline_folder: Path, tmp_path: Path, capsys: 
     (["erase", ""], "empty concept"),
     (["erase", "church", "--keep", "church"], "to be unlearned and to be kept"),
     (["erase", "church", "--method", "esdd"], "unknown method 'esdd'"),
+    (["erase", "church", "--method", "esdd", "--seed", "-1"], "seed: got -1"),
+    (["erase", "church", "--method", "esdd", "--seed", "-1"], "unknown method 'esdd'"),
+    (["erase", "church", "--keep", "church", "--steps", "0"], "steps: got 0"),
+    (["erase", "church", "--keep", "church", "--steps", "0"], "to be kept"),
     (["erase", "church", "--scope", "everything"], "unknown scope"),
     (["erase", "church", "--set", "steps"], "KEY=VALUE"),
     (["erase", "church of " * 60], "tokens"),
     (["sample", "a church", "--steps", "0"], "--steps"),
     (["sample", "a church", "--count", "2", "--seed", "1"], "--count and --seed"),
+    (["sample", "a church", "--seed", str(2**64)], f"seed {2**64}"),
     (["apply", "nowhere"], "no patch at nowhere"),
-    (["show", "nowhere"], "no patch at nowhere"),
+    (["apply", "nowhere", "--out", "strip.jpg"], "ends in .png"),
+    (["show", "nowhere"], "nothing at nowhere"),
     (["report", "nowhere"], "no evaluation at nowhere"),
     (["ls", "worlds", "--kind", "animal"], "--kind"),
     (["bake", "--pictures", "nowhere", "--without", "chruch"], "chruch"),
@@ -185,9 +238,28 @@ def test_mistakes_end_with_code_two_and_a_message(arguments: list[str], says: st
     assert told.out == ""
 
 
-def test_missing_model_is_a_clear_message(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["sample", "a church", "--model", "./no/such/folder"]) == 2
-    assert "no model folder at" in capsys.readouterr().err
+@pytest.mark.parametrize("model", ["./no/such/folder", ""])
+def test_missing_model_is_a_clear_message(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "a church", "--model", model]) == 2
+    assert f"no model folder at {model or repr(model)}" in capsys.readouterr().err
+
+
+def test_contradiction_is_told_before_a_model_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["erase", "church", "--keep", "church", "--model", "./no/such/folder"]) == 2
+    assert "to be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("concept: church\nsettings: [1, 2]\n", ["settings: got [1, 2]"]),
+    ("concept: church\nsettings: {3: 4}\n5: 6\n", ["unknown setting '3'", "unknown setting '5'"]),
+])
+def test_files_of_the_wrong_shape_are_mistakes_like_others(text: str, words: list[str], tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    assert run(["erase", "--config", str(file)]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
 
 
 def test_all_mistakes_of_a_file_are_shown_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,6 +291,41 @@ def test_damaged_patch_is_refused(patch: Path, pipeline_folder: Path, tmp_path: 
     assert "patch" in capsys.readouterr().err
 
 
+def test_report_of_a_patch_folder_says_where_its_evaluation_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                                 ) -> None:
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "evaluation.json").write_text('{"format": 2}')
+    assert run(["report", str(tmp_path)]) == 2
+    assert f"there is one at {tmp_path / 'evaluation'}" in capsys.readouterr().err
+    assert run(["report", str(tmp_path / "evaluation")]) == 2
+    message = capsys.readouterr().err
+    assert "format: Input should be 1" in message
+    assert "pydantic" not in message
+
+
+def test_strip_of_the_empty_prompt_is_not_that_of_the_cards_first(patch: Path, pipeline_folder: Path, tmp_path: Path
+                                                                  ) -> None:
+    common = ["apply", str(patch), "--model", str(pipeline_folder), "--count", "1", "--out"]
+    assert run([*common, str(tmp_path / "empty.png"), "--prompt", ""]) == 0
+    assert run([*common, str(tmp_path / "first.png")]) == 0
+    assert (tmp_path / "empty.png").read_bytes() != (tmp_path / "first.png").read_bytes()
+
+
+def test_output_that_cannot_be_written_is_told_before_the_work(pipeline_folder: Path, tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    from expunge.errors import StorageError
+    from expunge.models.store import load
+    from expunge.unlearn.erase import erase
+
+    (tmp_path / "file").write_text("")
+    seen: list[int] = []
+    with pytest.raises(StorageError, match="nothing was begun"):
+        erase(load(pipeline_folder), "church", out=tmp_path / "file" / "below", progress=lambda *told: seen.append(1))
+    assert seen == []
+    assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path / "file" / "below")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
 def test_failure_that_is_not_the_users_ends_with_code_one(pipeline_folder: Path, tmp_path: Path,
                                                           capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
@@ -236,7 +343,10 @@ def test_interrupt_says_what_is_kept_and_the_same_command_goes_on(pipeline_folde
     while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()  # no more than a formality unless the signal was ignored
     assert process.returncode == 130, said
     assert re.search(r"interrupted: stopped at step \d+; run the same command again to go on", said)
     assert "Traceback" not in said
@@ -297,6 +407,12 @@ def test_quick_work_prints_nothing() -> None:
     tell(1, 2)
     tell(2, 2)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("text", "word"), [("A church!", "a-church"), ("教会 ⛪", "教会"), ("!!", "empty"),
+                                            ("a_b/../c", "a-b-c"), ("x" * 60, "x" * 40)])
+def test_slugs_keep_the_letters_of_any_script(text: str, word: str) -> None:
+    assert slug(text) == word
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.2, "8 s"), (125, "2 min 05 s"), (4320, "1 h 12 min")])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Discriminator, Tag
 
 from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import ConfigError
@@ -28,6 +30,39 @@ def test_all_mistakes_are_in_one_error() -> None:
     assert "steps: got 0" in text
     assert "inner.eta: got -1.0" in text
     assert "unknown setting 'nmae' (did you mean 'name'?)" in text
+
+
+class Cat(Settings):
+    kind: Literal["cat"] = "cat"
+    lives: int = knob(9, "How many", ge=1)
+
+
+class Dog(Settings):
+    kind: Literal["dog"] = "dog"
+    tricks: int = knob(0, "How many", ge=0)
+
+
+class House(Settings):
+    pet: Annotated[Annotated[Cat, Tag("cat")] | Annotated[Dog, Tag("dog")],
+                   Discriminator(lambda value: value["kind"])] = knob(Cat(), "Who lives there")
+    guest: Inner | None = knob(None, "Who visits")
+    rooms: tuple[Inner, ...] = knob((), "One by one")
+    tricky: Cat | Dog = knob(Cat(), "Either, untagged")
+
+
+@pytest.mark.parametrize(("values", "says"), [
+    ({"guest": {"etta": 1}}, r"unknown setting 'guest.etta' (did you mean 'guest.eta'?)"),
+    ({"pet": {"kind": "dog", "trick": 1}}, r"unknown setting 'pet.trick' (did you mean 'pet.tricks'?)"),
+    ({"pet": {"kind": "dog", "lives": 1}}, r"unknown setting 'pet.lives' (known in pet: kind, tricks)"),
+    ({"pet": {"kind": "cat", "lives": 0}}, r"pet.lives: got 0, input should be greater than or equal to 1"),
+    ({"rooms": [{}, {"etaa": 1}]}, r"unknown setting 'rooms.1.etaa' (did you mean 'rooms.1.eta'?)"),
+    ({"tricky": {"livs": 1}}, r"unknown setting 'tricky.livs' (did you mean 'tricky.lives'?)"),
+    ({"guest": 3}, "guest: got 3, input should be a valid dictionary or instance of Inner"),
+])
+def test_mistakes_inside_are_told_as_they_are_written(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        House.build(values)
+    assert says in str(caught.value)
 
 
 def test_unknown_key_without_a_close_name_lists_the_known_ones() -> None:
@@ -94,3 +129,13 @@ def test_merging_leaves_the_layers_alone() -> None:
     low = {"inner": {"eta": 1.0}}
     merged(low, {"inner.eta": 2.0})
     assert low == {"inner": {"eta": 1.0}}
+
+
+def test_a_setting_that_is_missing_is_named_without_all_the_others() -> None:
+    class Needy(Settings):
+        pictures: str = knob(..., "needed")
+        steps: int = knob(3, "some")
+
+    with pytest.raises(ConfigError) as caught:
+        Needy.build({"steps": 7}, "job")
+    assert str(caught.value) == "job: pictures: not given, but needed"

@@ -26,6 +26,15 @@ def test_demo_leaves_patch_evaluation_and_report(made: Demo) -> None:
     assert patch.card.settings["steps"] == SMOKE_STEPS
     assert made.report.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
     assert (made.patch / "evaluation" / "evaluation.json").is_file()
+    assert (made.patch / "attack" / "attack.json").is_file()
+
+
+def test_demo_attacks_the_patch_and_the_report_tells(made: Demo) -> None:
+    assert made.assault.patch_hash == Patch.load(made.patch).hash
+    assert [run.attack for run in made.assault.runs] == ["seed-search"]
+    assert made.evaluation.assault == made.assault
+    assert '<section id="attacks"' in made.report.read_text(encoding="utf-8")
+    assert set(made.seconds) == {"load", "erase", "attack", "evaluate", "report"}
 
 
 def test_demo_scores_every_part_with_its_count(made: Demo) -> None:
@@ -44,7 +53,8 @@ def test_second_demo_trains_and_draws_nothing(made: Demo, monkeypatch: pytest.Mo
             self.title = title
 
         def __enter__(self) -> object:
-            return lambda done, total, *more: told.append((done, total)) if self.title.startswith("erasing") else None
+            return lambda done, total, *more, **words: (
+                told.append((done, total)) if self.title.startswith(("erasing", "attacking")) else None)
 
         def __exit__(self, *error: object) -> None:
             pass

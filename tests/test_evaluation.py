@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import torch
 from torch import Tensor
 
 import expunge
+from expunge.attacks.settings import AttackSettings
+from expunge.attacks.suite import attack
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts, world_of
+from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts
 from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.metrics.worlds import world_of
 from expunge.models.cache import Pictures
 from expunge.models.patch import Patch
-from expunge.records import Evaluation, Prompt, Request
+from expunge.models.store import load
+from expunge.records import Assault, Evaluation, Prompt, Request
 
 CHANNELS = ("red", "green", "blue")
 LABELS = {"red": "church", "green": "house", "blue": "dog"}
@@ -85,7 +90,7 @@ class ColourWorld:
     def question(self, concept: str) -> str:
         return "object"
 
-    def judge(self) -> Judge:
+    def judge(self, request: Request) -> Judge:
         return self.the_judge
 
     def features(self) -> Features:
@@ -228,15 +233,105 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any)
 def test_settings_show_all_mistakes_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         EvaluateSettings.build({"seedz": 3, "steps": 0, "counts": {"direkt": 2, "near": -1}})
-    for part in ("did you mean 'seeds'", "steps", "counts.direkt", "counts.near"):
+    for part in ("did you mean 'seeds'", "steps", "'counts.direkt' (did you mean 'counts.direct'?)", "counts.near"):
         assert part in str(error.value)
 
 
 def test_settings_of_the_open_world_are_for_open_models(v_model: Any) -> None:
     with pytest.raises(UserError, match="world of its own"):
-        world_of(v_model, EvaluateSettings(clip="somewhere"))
+        world_of(v_model.world, v_model.name, clip="somewhere")
 
 
 def test_the_package_name_is_callable_whichever_was_imported_first() -> None:
     assert callable(expunge.evaluate)
     assert expunge.EvaluateSettings is EvaluateSettings
+
+
+class SideJudge(ColourJudge):
+    """"church" where the right half is brighter than the left, which depends mostly on the seed; else "house"."""
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        left, right = pictures.chunk(2, dim=3)
+        return [Answer({"object": "church" if value > 0 else "house"}, {"object": 1.0})
+                for value in (right - left).mean((1, 2, 3))]
+
+
+class AttackedWorld(ColourWorld):
+    """A world of sides, with a second detector and without a null control."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.the_judge = SideJudge()
+
+    def second(self, request: Request) -> Judge | None:
+        return ColourJudge()
+
+    def control(self, request: Request) -> Request | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patch, Path, Assault]:
+    """A patch that changes pictures, and what looking at other seeds finds nevertheless."""
+    model, out = load(pipeline_folder, device="cpu"), tmp_path_factory.mktemp("attacked") / "attack"
+    patch, settings = edit(model, 0.5), AttackSettings(
+        attacks=("seed-search",), options={"seed-search": {"tries": 6}}, count=4, seeds=6, steps=2, guidance=1.0,
+        fresh=2)
+    assault = attack(model, patch, settings=settings, out=out, world=AttackedWorld())
+    assert any(item.outcome == "found" for item in assault.runs[0].attempts)
+    return patch, out, assault
+
+
+def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tuple[Patch, Path, Assault],
+                                                        tmp_path: Path) -> None:
+    patch, folder, assault = attacked
+    out = tmp_path / "out"
+    found = evaluate(model, patch, settings=SMALL, out=out, world=AttackedWorld(), assault=folder)
+    assert found.assault == assault
+    assert Evaluation.read((out / "evaluation.json").read_text()) == found
+    assert not any("No attacks were run" in line for line in found.not_tested)
+    assert any(line.startswith("Not attacked: prompts optimised with gradients") for line in found.not_tested)
+    broken = [item for item in assault.runs[0].attempts if item.outcome == "found"][:SMALL.strip_columns]
+    assert [(find.prompt, find.seed) for find in found.finds] == [(item.prompt.text, item.seed) for item in broken]
+    for find, item in zip(found.finds, broken, strict=True):
+        assert (out / find.found).read_bytes() == (folder / "seed-search" / item.picture).read_bytes()
+        assert (out / find.original).is_file()
+        assert (out / find.edited).is_file()
+        assert (out / find.original).read_bytes() != (out / find.edited).read_bytes()
+    from expunge.report.verdict import verdict
+
+    assert verdict(found).sentence.startswith("Elicited in ")
+
+
+def test_a_record_of_attacks_without_its_folder_shows_no_pictures(model: Any, attacked: tuple[Patch, Path, Assault],
+                                                                  tmp_path: Path) -> None:
+    patch, folder, assault = attacked
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), assault=assault)
+    assert found.assault == assault
+    assert found.finds == ()
+    assert evaluate(model, patch, settings=SMALL, world=AttackedWorld(), assault=folder).finds == ()
+
+
+def test_a_picture_outside_the_attacks_folder_is_never_copied(model: Any, attacked: tuple[Patch, Path, Assault],
+                                                              tmp_path: Path) -> None:
+    patch, whole, assault = attacked
+    folder = tmp_path / "attack"
+    shutil.copytree(whole, folder)
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    told = json.loads(assault.model_dump_json())
+    for item in told["runs"][0]["attempts"]:
+        item["picture"] = item["picture"] and "../../secret.png"
+    (folder / "attack.json").write_text(json.dumps(told))
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), assault=folder)
+    assert found.finds
+    assert not any((tmp_path / "out" / find.found).exists() for find in found.finds)
+
+
+def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: Any, tmp_path: Path,
+                                                                       attacked: tuple[Patch, Path, Assault]) -> None:
+    patch, folder, _ = attacked
+    with pytest.raises(UserError, match="made on patch"):
+        evaluate(model, edit(model, 0.4), settings=SMALL, world=ColourWorld(), assault=folder)
+    with pytest.raises(UserError, match="no attacks at"):
+        evaluate(model, patch, settings=SMALL, world=ColourWorld(), assault=tmp_path / "nothing")
+    assert not list(Pictures().root.rglob("*.png"))

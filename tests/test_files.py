@@ -14,7 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from expunge.errors import StorageError
-from expunge.files import file_digest, text_digest, write_atomically, write_json, write_tensors, write_text
+from expunge.files import (
+    check_writable,
+    file_digest,
+    text_digest,
+    write_atomically,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 FULL_DISK = """
 import resource, signal, sys
@@ -66,6 +74,16 @@ def test_folder_in_the_way_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         write_text(tmp_path / "file" / "below", "x")
+
+
+def test_trying_a_place_makes_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "new" / "deep")
+    check_writable(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StorageError, match=r"cannot write into .*nothing was begun"):
+            check_writable(place)
 
 
 def test_text_json_and_tensors_come_back(tmp_path: Path) -> None:

@@ -20,18 +20,23 @@ MAY_IMPORT = {
     "files": "errors",
     "config": "errors",
     "registry": "errors",
+    "sampling": "config records",
+    "assault": "errors records",
     "runtime": "errors records files config",
     "train": "errors records files config runtime",
     "models": "errors records files config registry runtime train",
     "metrics": "errors records files config registry runtime",
-    "attacks": "errors records files config registry runtime train models metrics",
+    "finetune": "errors records files config registry runtime train models",
+    "attacks": "errors records files config registry sampling assault runtime train finetune models metrics",
     "unlearn": "errors records files config registry runtime train models attacks",
-    "evaluation": "errors records files config registry runtime models metrics",
-    "report": "errors records files config",
+    "evaluation": "errors records files config registry sampling assault runtime models metrics",
+    "report": "errors records files config assault",
     "tiny": "errors records files config registry runtime train models metrics",
-    "demo": "errors records files config registry runtime models metrics unlearn evaluation report",
-    "cli": "errors records files config registry runtime train models metrics unlearn evaluation report demo tiny",
-    "__init__": "errors records config models unlearn evaluation report",
+    "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
+            "report",
+    "cli": "errors records files config registry sampling assault runtime train models metrics attacks unlearn "
+           "evaluation report demo tiny",
+    "__init__": "errors records config models attacks unlearn evaluation report",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -39,6 +44,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "diffusers": ("models", "tiny.bake"),
     "accelerate": ("runtime",),
+    "peft": ("models.lora",),
     "transformers": ("models", "metrics.clip", "tiny.bake"),
     "torchmetrics": ("metrics",),
     "torchvision": ("metrics.perceptual",),

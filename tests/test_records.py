@@ -36,6 +36,16 @@ def test_record_refuses_unknown_keys(record: Request) -> None:
         type(record).model_validate({**record.model_dump(), "surprise": 1})
 
 
+@pytest.mark.parametrize(("text", "words"), [
+    ("{", "PatchCard: Invalid JSON"), ("[]", "PatchCard: Input should be an object"),
+    ('{"format": 2, "surprise": 1}', "format: Input should be 1; request: Field required")])
+def test_reading_tells_every_mistake_in_one_line(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        PatchCard.read(text)
+    assert "\n" not in str(caught.value)
+    assert PatchCard.read(CARD.model_dump_json()) == CARD
+
+
 def test_records_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         REQUEST.concept = "house"  # type: ignore[misc]

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from expunge.errors import ConfigError, ModelError, TrainingError
-from expunge.train import Losses, run_loop, step_generator
+from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
+from expunge.train import Losses, Trained, run_loop, step_generator
 
 STEPS = 12
 
@@ -44,6 +45,9 @@ class Run:
         return {"weight": self.weight, "average": self.average}
 
     def go(self, steps: int = STEPS, checkpoint: Path | None = None, **more: object) -> list[Losses]:
+        return self.train(steps, checkpoint, **more).losses
+
+    def train(self, steps: int = STEPS, checkpoint: Path | None = None, **more: object) -> Trained:
         return run_loop(self.step, steps, self.state, {"adam": self.optimizer}, checkpoint=checkpoint,
                         **{"fingerprint": "f", "every": 0.0, **more})  # type: ignore[arg-type]
 
@@ -130,12 +134,52 @@ def test_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path: Path, 
     assert torch.equal(load_file(file)["state/weight"], run.weight)
 
 
-def test_learning_rate_belongs_to_the_step(tmp_path: Path) -> None:
+def test_learning_rate_belongs_to_the_step_and_to_one_optimizer() -> None:
+    run, other = Run(), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.3)
+    seen: list[tuple[float, float]] = []
+    run_loop(run.step, 3, run.state, {"adam": run.optimizer, "other": other},
+             learning_rate={"adam": lambda i: 0.5 ** i},
+             progress=lambda *_: seen.append((run.optimizer.param_groups[0]["lr"], other.param_groups[0]["lr"])))
+    assert seen == [(1.0, 0.3), (0.5, 0.3), (0.25, 0.3)]
+
+
+def test_learning_rate_of_an_unknown_optimizer_is_refused() -> None:
     run = Run()
-    seen: list[float] = []
-    run.go(3, learning_rate=lambda i: 0.5 ** i,
-           progress=lambda done, total, losses: seen.append(run.optimizer.param_groups[0]["lr"]))
-    assert seen == [1.0, 0.5, 0.25]
+    with pytest.raises(ExpungeError, match="'adma'; accepted: adam"):
+        run.go(3, learning_rate={"adma": lambda i: 1.0})
+    assert not run.asked
+
+
+def test_seconds_are_those_of_all_sessions(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    first = Run().train(2, file, began=time.monotonic() - 1000)
+    assert 1000 <= first.seconds < 1100
+    second = Run().train(4, file, began=time.monotonic() - 500)
+    assert 1500 <= second.seconds < 1700
+    assert 1500 <= Run().train(4, file).seconds < 1700
+
+
+def test_checkpoint_without_a_time_counts_from_now(tmp_path: Path) -> None:
+    file, resumed, whole = tmp_path / "c", Run(), Run()
+    Run().train(5, file, began=time.monotonic() - 1000)
+    with safe_open(file, "pt") as opened:
+        told = opened.metadata()
+    del told["seconds"]
+    save_file(load_file(file), file, told)
+    assert resumed.train(checkpoint=file).seconds < 100
+    assert resumed.asked[0] == 5
+    whole.go()
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.parametrize("name", ["another", "weight"])
+def test_checkpoint_of_other_tensors_is_refused_and_changes_nothing(tmp_path: Path, name: str) -> None:
+    Run().go(checkpoint=tmp_path / "c")
+    run = Run()
+    state = {"average": run.average, name: torch.zeros(1)}
+    with pytest.raises(ModelError, match=f"does not fit: '{name}' is missing or has another shape"):
+        run_loop(run.step, STEPS, state, {"adam": run.optimizer}, checkpoint=tmp_path / "c", fingerprint="f")
+    assert torch.equal(run.average, torch.ones(3))
 
 
 def test_step_generator_depends_on_seed_step_and_stream_only() -> None:

@@ -21,6 +21,8 @@ _PUBLIC = {
     "erase": "expunge.unlearn.erase:erase",
     "plan": "expunge.unlearn.erase:plan",
     "evaluate": "expunge.evaluation:evaluate",
+    "attack": "expunge.attacks.suite:attack",
+    "AttackSettings": "expunge.attacks.settings:AttackSettings",
     "sample": "expunge.models.sample:draw",
     "applied": "expunge.models.patch:applied",
     "merge": "expunge.models.store:merge",

@@ -6,12 +6,13 @@ setting is born; help texts, dry runs, cards and reports are generated from it.
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 from typing_extensions import Self
 
 from expunge.errors import ConfigError
@@ -80,7 +81,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            node, parts = out, key.split(".")
+            node, parts = out, str(key).split(".")  # YAML may hold other keys; the schema names them as unknown
             for part in parts[:-1]:
                 child = node.get(part)
                 node[part] = child if isinstance(child, dict) else {}
@@ -94,11 +95,42 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mistake(item: Any, cls: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "(top)"
+    keys, known = _place(item["loc"], cls)
     if item["type"] == "extra_forbidden":
-        import difflib
+        around = "".join(f"{key}." for key in keys[:-1])
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"did you mean '{around}{close[0]}'?" if close else \
+            f"known{f' in {around[:-1]}' if around else ''}: {', '.join(known)}"
+        return f"unknown setting '{'.'.join(keys)}' ({hint})"
+    if item["type"] == "missing":  # its input is everything that was given instead
+        return f"{'.'.join(keys)}: not given, but needed"
+    return f"{'.'.join(keys) or '(top)'}: got {item.get('input')!r}, {item['msg'][:1].lower()}{item['msg'][1:]}"
 
-        close = difflib.get_close_matches(str(item["loc"][-1]), list(cls.model_fields), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(cls.model_fields)}"
-        return f"unknown setting '{where}' ({hint})"
-    return f"{where}: got {item.get('input')!r}, {item['msg'].lower()}"
+
+def _place(loc: Sequence[int | str], cls: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """The keys of a pydantic location as a user writes them, and the settings that stand beside the last one.
+
+    Between the keys pydantic also tells which member of a union it tried, which no user ever wrote.
+    """
+    keys: list[str] = []
+    inside, beside = {cls.__name__: cls}, list(cls.model_fields)
+    for part in loc:
+        if len(inside) > 1 and part in inside:
+            inside = {str(part): inside[str(part)]}
+            continue
+        keys.append(str(part))
+        beside = list(dict.fromkeys(name for member in inside.values() for name in member.model_fields))
+        fields = [member.model_fields[str(part)] for member in inside.values() if part in member.model_fields]
+        if fields:
+            inside = _members(fields[0].annotation)
+    return keys, beside
+
+
+def _members(kind: Any, tag: str = "") -> dict[str, type[BaseModel]]:
+    """The settings classes in an annotation, under the names by which pydantic tells a union's members apart."""
+    if get_origin(kind) is Annotated:
+        tag = next((note.tag for note in kind.__metadata__ if isinstance(note, Tag)), tag)
+    arguments = get_args(kind)
+    if not arguments:
+        return {tag or kind.__name__: kind} if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+    return {name: member for argument in arguments for name, member in _members(argument, tag).items()}

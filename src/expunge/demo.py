@@ -1,4 +1,4 @@
-"""The main job from end to end on the embedded model: erase a concept, measure it, write the report.
+"""The main job from end to end on the embedded model: erase a concept, attack it, measure it, write the report.
 
 Nothing is downloaded. A run that was stopped goes on where it was: training from its checkpoint, a finished patch as
 it is, drawn pictures from the cache.
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ExpungeError, UserError
-from expunge.records import Evaluation
+from expunge.records import Assault, Evaluation
 
 if TYPE_CHECKING:
+    from expunge.attacks.settings import AttackSettings
     from expunge.evaluation import EvaluateSettings
     from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
@@ -36,12 +37,14 @@ class Demo:
 
     Attributes:
         patch: folder of the patch.
-        evaluation: all scores.
+        assault: what attacks found.
+        evaluation: all scores, the attacks' among them.
         report: the HTML file.
-        seconds: wall time by stage ("load", "erase", "evaluate", "report").
+        seconds: wall time by stage ("load", "erase", "attack", "evaluate", "report").
     """
 
     patch: Path
+    assault: Assault
     evaluation: Evaluation
     report: Path
     seconds: dict[str, float]
@@ -55,12 +58,12 @@ def silent(title: str) -> Iterator[Callable[..., None]]:
 
 def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool = False, seed: int = 0,
          stage: Stage = silent) -> Demo:
-    """Erase `concept` from the embedded model with `esd-fast`, evaluate the patch, write the report.
+    """Erase `concept` from the embedded model with `esd-fast`, attack and evaluate the patch, write the report.
 
     Args:
         concept: a thing or style of the embedded model's world.
-        out: folder for patch, evaluation and report.
-        smoke: few steps and few pictures: whether all parts work together, not whether they work well.
+        out: folder for patch, attacks, evaluation and report.
+        smoke: few steps, few pictures, one attack: whether all parts work together, not whether they work well.
         seed: decides every random draw of the training.
         stage: told how far each part is.
 
@@ -83,23 +86,28 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     with stage(f"erasing {concept}") as progress:
         patch = _patch(model, concept, recipe, seed, out, progress)
     clock.lap("erase")
+    with stage(f"attacking {concept}") as progress:
+        assault = _assault(model, patch, _attack_settings(smoke), out / "attack", progress)
+    clock.lap("attack")
     with stage("evaluating") as progress:
-        evaluation = evaluate(model, patch, settings=_settings(smoke), out=out / "evaluation", progress=progress)
+        evaluation = evaluate(model, patch, settings=_settings(smoke), out=out / "evaluation", progress=progress,
+                              assault=out / "attack")
     clock.lap("evaluate")
     page = write_report(evaluation, out / "evaluation", out / "report")
     clock.lap("report")
-    return Demo(out, evaluation, page, clock.seconds)
+    return Demo(out, assault, evaluation, page, clock.seconds)
 
 
 _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}
 
 
 def _settings(smoke: bool) -> EvaluateSettings:
-    from expunge.evaluation import Counts, EvaluateSettings
+    from expunge.evaluation import EvaluateSettings
+    from expunge.metrics.base import PromptCounts
 
     if not smoke:
         return EvaluateSettings(seeds=3)  # of 4: the whole demo has five minutes on two cores
-    few = Counts(direct=2, held_out=2, paraphrase=1, implicit=1, near=2, far=2, empty=1, never_seen=1)
+    few = PromptCounts(direct=2, held_out=2, paraphrase=1, implicit=1, near=2, far=2, empty=1, never_seen=1)
     return EvaluateSettings(counts=few, seeds=2, steps=4, floor_items=2, draws=100, fid_draws=20, strips=1,
                             strip_columns=2)
 
@@ -117,10 +125,37 @@ def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out:
             kept = None  # damaged: it is trained again and replaced
         if kept is not None:
             card, request = kept.card, resolve_request(model, concept)
-            same = (card.request, card.base_hash, card.settings, card.seed)
-            if same == (request, model.hash, recipe.model_dump(mode="json"), seed):
+            same = (card.request, card.base_hash, card.base_process, card.settings, card.seed)
+            if same == (request, model.hash, model.process, recipe.model_dump(mode="json"), seed):
                 return kept
     return erase(model, concept, recipe, seed=seed, out=out, progress=progress)
+
+
+def _attack_settings(smoke: bool) -> AttackSettings:
+    from expunge.attacks.settings import AttackSettings
+
+    if not smoke:
+        return AttackSettings(tier="smoke", batch=64)
+    return AttackSettings(attacks=("seed-search",), options={"seed-search": {"tries": 2}}, count=2, control_items=1,
+                          fresh=1, steps=8)
+
+
+def _assault(model: StableDiffusion, patch: Patch, settings: AttackSettings, out: Path,
+             progress: Callable[..., None]) -> Assault:
+    """What attacks find, now, or as an earlier run of the same settings left it in `out`."""
+    from expunge.assault import assault_file, read_assault
+    from expunge.attacks.suite import attack
+
+    if assault_file(out) is not None:
+        try:
+            kept = read_assault(out)
+        except ExpungeError:
+            kept = None  # damaged: the attacks are made again, and those that are in their own records are not
+        same = (model.hash, patch.hash, settings.model_dump(mode="json"))
+        if kept is not None and (kept.model_hash, kept.patch_hash, kept.settings) == same:
+            return kept
+    return attack(model, patch, settings=settings, out=out,
+                  progress=lambda done, total, name: progress(done, total, title=f"attack {name}"))
 
 
 class _Clock:

@@ -29,50 +29,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from expunge import runtime
-from expunge.config import Settings, knob
+from expunge.assault import assault_folder, check_same, read_assault, untried
+from expunge.config import knob
 from expunge.errors import ExpungeError, UserError
-from expunge.files import write_atomically, write_json
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Evaluation, Prompt, Request, Role, Sampler, Strip
-from expunge.registry import WORLDS
+from expunge.files import check_writable, write_atomically, write_json
+from expunge.metrics.base import PromptCounts, World
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Assault, Evaluation, Find, Prompt, Request, Role, Strip
+from expunge.sampling import SamplingSettings
 
 if TYPE_CHECKING:  # help texts need the settings below and nothing of what follows
-    from expunge.metrics.base import World
     from expunge.metrics.integrity import Drawn
     from expunge.metrics.measure import Instruments
     from expunge.models.cache import Pictures
     from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
+    from expunge.records import Attempt, Shot
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, in all, what is being done); a smaller `done` than before begins the next piece of work."""
 
 
-class Counts(Settings):
-    """How many prompts of each role are asked; 0 leaves the role out."""
-
-    direct: int = knob(8, "prompts like those of training", ge=0)
-    held_out: int = knob(8, "prompts from templates that training does not use", ge=0)
-    paraphrase: int = knob(8, "prompts with a synonym of the concept", ge=0)
-    implicit: int = knob(8, "prompts that elicit the concept without its name", ge=0)
-    near: int = knob(12, "prompts for near neighbours", ge=0)
-    far: int = knob(12, "prompts for far things", ge=0)
-    style: int = knob(0, "prompts for other styles", ge=0)
-    empty: int = knob(1, "empty prompts (0 or 1)", ge=0, le=1)
-    never_seen: int = knob(4, "prompts for things that the model never saw (null control)", ge=0)
-
-
-class EvaluateSettings(Settings):
+class EvaluateSettings(SamplingSettings):
     """Everything about an evaluation that can be set."""
 
-    counts: Counts = knob(Counts(), "how many prompts of each role")
+    counts: PromptCounts = knob(PromptCounts(), "how many prompts of each role")
     seeds: int = knob(4, "pictures per prompt, with seeds first_seed, first_seed + 1, ...; integrity needs two", ge=1)
-    first_seed: int = knob(0, "first of the seeds, the same for every prompt", ge=0)
-    steps: int = knob(20, "denoising steps (deterministic DDIM)", ge=1, le=1000)
-    guidance: float = knob(3.0, "classifier-free guidance scale; 1 means none", ge=1.0, le=50.0)
-    height: int | None = knob(None, "height; None means the model's own", unit="pixels", ge=8)
-    width: int | None = knob(None, "width; None means the model's own", unit="pixels", ge=8)
-    negative: str = knob("", "negative prompt")
-    batch: int = knob(32, "pictures drawn together; changes speed and memory only", ge=1)
     distance: str = knob("default", "perceptual distance of integrity, by the world's name for it")
     floor_items: int = knob(8, "keep pictures drawn a second time in other batches, for integrity's floor", ge=0)
     draws: int = knob(2000, "bootstrap draws", ge=100)
@@ -83,16 +64,10 @@ class EvaluateSettings(Settings):
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
 
-    @property
-    def sampler(self) -> Sampler:
-        """How pictures are drawn."""
-        return Sampler(steps=self.steps, guidance=self.guidance, height=self.height, width=self.width,
-                       negative=self.negative)
-
 
 def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
-             world: World | None = None) -> Evaluation:
+             world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
     """Measure what a patch does to a model.
 
     Args:
@@ -103,9 +78,12 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         cache: folder of drawn pictures; None means the user's own cache.
         progress: told of every piece of work.
         world: prompts and instruments; None means the model's world.
+        assault: what attacks on this patch found: the folder that they were written to, or their record alone (which
+            shows no pictures of theirs). The verdict then rests on the worst case.
 
     Raises:
-        UserError: the patch is for another model, a patch is on already, or the judge could not find the concept.
+        UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
+            attacks were made on something else or cannot be read.
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
@@ -113,40 +91,40 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
 
     began, processes = time.monotonic(), runtime.current()
     settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
-    world, request = world or world_of(model, settings), patch.card.request
+    attacks = read_assault(Path(assault)) if isinstance(assault, (str, Path)) else assault
+    world, request = world or _world(model, settings), patch.card.request
     if model.patch_hash:
         raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
                         accepted="the base model, without a patch", remedy="call model.remove() first")
     with applied(model, patch):
         pass  # a patch for another model must not cost an hour of drawing first
+    if attacks is not None:
+        check_same(attacks, model.hash, patch.hash, request.concept)
+    if out is not None:
+        check_writable(Path(out))
     prompts = planned_prompts(world, request, settings)
     tools = _instruments(world, request, prompts, settings)
     pictures = Pictures(cache)
     drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
+    finds = _draw_finds(model, patch, attacks, settings, pictures, processes, tell)
     records = {}
     if processes.main:  # the others wait in gather for what it found
         folder = Path(out) if out is not None else None
         evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell)
-        evaluation = evaluation.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+        shown = _finds(finds, assault_folder(assault), pictures.root, folder)
+        told = (*untried(attacks), *evaluation.not_tested)
+        evaluation = evaluation.model_copy(update={"assault": attacks, "finds": shown, "not_tested": told,
+                                                   "seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
             write_json(folder / "evaluation.json", evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
     return Evaluation.model_validate(processes.gather(records)[0])
 
 
-def world_of(model: StableDiffusion, settings: EvaluateSettings) -> World:
-    """The world that goes with the model.
+def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
+    from expunge.metrics.worlds import world_of
 
-    Raises:
-        UserError: unknown world, or settings of the open world for a model with one of its own.
-    """
-    kind = WORLDS.get(model.world)
-    own = {name: value for name, value in (("clip", settings.clip), ("prompts", settings.prompts)) if value}
-    if own and model.world != "open":
-        raise UserError(f"{', '.join(own)} given, but {model.name} has a world of its own ({model.world})",
-                        accepted="these settings for models of the open world", remedy="leave them out")
-    world: World = kind(**own)
-    return world
+    return world_of(model.world, model.name, settings.clip, settings.prompts)
 
 
 def planned_prompts(world: World, request: Request, settings: EvaluateSettings) -> list[Prompt]:
@@ -156,9 +134,7 @@ def planned_prompts(world: World, request: Request, settings: EvaluateSettings) 
         UserError: none of them asks for the concept.
         ExpungeError: two are alike (a world's mistake).
     """
-    from expunge.metrics.base import PromptCounts
-
-    prompts = world.prompts(request, PromptCounts(**settings.counts.model_dump()))
+    prompts = world.prompts(request, settings.counts)
     if len({prompt.text for prompt in prompts}) < len(prompts):
         raise ExpungeError(f"the world {world.name} gave the same prompt twice", accepted="distinct prompts")
     if not any(prompt.role in FORGET_ROLES for prompt in prompts):
@@ -180,7 +156,7 @@ def _instruments(world: World, request: Request, prompts: Sequence[Prompt], sett
     from expunge.metrics.judging import check_questions
     from expunge.metrics.measure import Instruments
 
-    tools = Instruments(world.judge(), world.question(request.concept), world.features(),
+    tools = Instruments(world.judge(request), world.question(request.concept), world.features(),
                         world.distance(settings.distance), world.clip(), world.real())
     check_questions(tools.judge, request.concept, tools.question, prompts)
     grey = torch.full((2, 3, 64, 64), 0.5)
@@ -266,14 +242,54 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def _draw_finds(model: StableDiffusion, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
+                pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
+    """The first finds of each attack, with what both models draw for the same item without the attack."""
+    from expunge.models.patch import applied
+
+    if assault is None:
+        return []
+    chosen = [item for run in assault.runs
+              for item in [find for find in run.attempts if find.outcome == "found" and find.picture
+                           ][:settings.strip_columns]]
+    items = [(item.prompt, item.seed) for item in chosen]
+
+    def draw(words: str) -> list[Shot]:
+        return pictures.draw(model, items, assault.sampler, batch=settings.batch, processes=processes,
+                             progress=lambda done, total: tell(done, total, words))[0]
+
+    original = draw("drawing what was attacked with the original model")
+    with applied(model, patch):
+        edited = draw("drawing what was attacked with the edited model")
+    return list(zip(chosen, original, edited, strict=True))
+
+
+def _finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root: Path, folder: Path | None
+           ) -> tuple[Find, ...]:
+    """The finds to show, their pictures copied into the results; none where either side has no folder."""
+    if source is None or folder is None:
+        return ()
+    finds = []
+    for item, original, edited in drawn:
+        files = {f"original-{original.key}": root / original.file, f"edited-{edited.key}": root / edited.file,
+                 f"attacked-{item.digest}": source / item.attack / item.picture}
+        for name, file in files.items():
+            to = folder / "pictures" / f"{name}.png"
+            inside = file.resolve().is_relative_to((source if name.startswith("attacked") else root).resolve())
+            if not to.exists() and inside and file.is_file():  # a picture that is gone: the report says so in its place
+                write_atomically(to, partial(_copy, file))
+        shown = [f"pictures/{name}.png" for name in files]
+        finds.append(Find(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
+                          edited=shown[1], found=shown[2], text="" if item.text == item.prompt.text else item.text,
+                          fresh=item.fresh, fresh_found=item.fresh_found, confirmed=item.confirmed))
+    return tuple(finds)
+
+
 def _not_tested(prompts: Sequence[Prompt], request: Request, settings: EvaluateSettings) -> list[str]:
     """Plain sentences on what the scores say nothing about."""
     from expunge.metrics.doubts import missing_roles
 
     return [
-        "No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor inverted "
-        "noise. A concept that prompts do not elicit may still be in the weights.",
-        "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known.",
         f"One way of drawing: deterministic DDIM, {settings.steps} steps, guidance {settings.guidance:g}. Other "
         "samplers, guidance, sizes, pictures as input and other number types were not tried.",
         f"{request.concept} was asked for in the language of these prompts only, and not within long descriptions.",

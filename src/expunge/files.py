@@ -40,6 +40,21 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             neighbour.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Try whether files can be made in `folder`, or where it would be made: before the work, not after it.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise StorageError(f"cannot write into {folder}: {error.strerror or error}",
+                           remedy="choose another output folder; nothing was begun") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     def write(file: Path) -> None:

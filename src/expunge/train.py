@@ -1,15 +1,18 @@
 """The one optimisation loop: steps that seed themselves, checkpoints that survive a kill.
 
 A step draws all its randomness from its own number, so a run that is killed and started again ends at the same
-weights as one that was left alone. Checkpoints are safetensors, written beside and renamed into place.
+weights as one that was left alone: to the last bit on the same kind of machine with as many threads, for kernels round
+by how they split their work. Checkpoints are safetensors, written beside and renamed into place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
-from expunge.errors import ConfigError, ModelError, TrainingError
+from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
 from expunge.files import write_tensors
 
 Losses = dict[str, float]
@@ -28,9 +31,23 @@ Progress = Callable[[int, int, Losses], None]
 """Called after every step with (steps done, steps in all, losses)."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a finished run has to tell.
+
+    Attributes:
+        losses: of each step, those before a resumption included.
+        seconds: wall time of all sessions; of a killed one, up to its last checkpoint.
+    """
+
+    losses: list[Losses]
+    seconds: float
+
+
 def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], *,
              checkpoint: Path | None = None, fingerprint: str = "", every: float = 30.0,
-             learning_rate: Callable[[int], float] | None = None, progress: Progress | None = None) -> list[Losses]:
+             learning_rate: Mapping[str, Callable[[int], float]] | None = None, progress: Progress | None = None,
+             began: float | None = None) -> Trained:
     """Run `step` for each number in 0..steps-1, from the checkpoint's step if there is one.
 
     Args:
@@ -41,25 +58,31 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         checkpoint: safetensors file to write and to resume from; None keeps nothing.
         fingerprint: hash of the settings; a checkpoint of other settings is refused.
         every: seconds between checkpoints.
-        learning_rate: learning rate of step number i, for all parameter groups; None leaves the optimizers alone.
+        learning_rate: by optimizer name, the learning rate of step number i for all its parameter groups; optimizers
+            that are not named keep their own.
         progress: told of every step.
-
-    Returns:
-        The losses of each step, those before the resumption included.
+        began: `time.monotonic()` when this session's work began, if that was before the call.
 
     Raises:
+        ExpungeError: a learning rate for an optimizer that is not there.
         TrainingError: a loss is not finite; the checkpoint stays at the last good state.
         ConfigError: the checkpoint was written under other settings.
-        ModelError: the checkpoint is damaged.
+        ModelError: the checkpoint is damaged, or holds other tensors.
     """
-    history = _load(checkpoint, fingerprint, state, optimizers) if checkpoint and checkpoint.exists() else []
+    rates = dict(learning_rate or {})
+    if unknown := sorted(rates.keys() - optimizers.keys()):
+        raise ExpungeError(f"learning rates for {', '.join(map(repr, unknown))}", accepted=", ".join(optimizers))
     saved = time.monotonic()
+    start = saved if began is None else began
+    history: list[Losses] = []
+    if checkpoint and checkpoint.exists():
+        history, earlier = _load(checkpoint, fingerprint, state, optimizers)
+        start -= earlier
     try:
         for number in range(len(history), steps):
-            if learning_rate is not None:
-                for optimizer in optimizers.values():
-                    for group in optimizer.param_groups:
-                        group["lr"] = learning_rate(number)
+            for name, rate in rates.items():
+                for group in optimizers[name].param_groups:
+                    group["lr"] = rate(number)
             losses = step(number)
             bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
             if bad:
@@ -69,27 +92,43 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
             if progress is not None:
                 progress(number + 1, steps, losses)
             if checkpoint and time.monotonic() - saved > every:
-                _save(checkpoint, fingerprint, state, optimizers, history)
+                _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
                 saved = time.monotonic()
     except KeyboardInterrupt:
         if checkpoint:  # an interrupt may fall inside a step; the last complete checkpoint stands
             raise KeyboardInterrupt(f"stopped at step {len(history)}; run the same command again to go on") from None
         raise
     if checkpoint:
-        _save(checkpoint, fingerprint, state, optimizers, history)
-    return history
+        _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
+    return Trained(history, time.monotonic() - start)
 
 
 def step_generator(seed: int, number: int, stream: str = "") -> torch.Generator:
     """A CPU generator that belongs to one step of one run (and to one named stream within it)."""
-    import hashlib
-
     digest = hashlib.sha256(f"{seed}/{number}/{stream}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def check_checkpoint(path: Path, fingerprint: str) -> dict[str, str]:
+    """Whether a run of these settings may go on from the file, told before costly preparations; its metadata.
+
+    Raises:
+        ConfigError: the checkpoint was written under other settings.
+        ModelError: the checkpoint is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            meta: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"checkpoint {path} is damaged: {error}", remedy="delete it to start over") from error
+    if meta.get("fingerprint") != fingerprint:
+        raise ConfigError(f"checkpoint {path} was written under other settings",
+                          remedy="use the same settings, another output folder, or delete it to start over")
+    return meta
+
+
 def _save(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer],
-          history: list[Losses]) -> None:
+          history: list[Losses], seconds: float) -> None:
     tensors = {f"state/{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     plain: dict[str, Any] = {}
     for label, optimizer in optimizers.items():
@@ -100,20 +139,20 @@ def _save(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers:
                 elif value is not None:
                     plain[f"{label}/{index}/{key}"] = value
     write_tensors(path, tensors, {"fingerprint": fingerprint, "history": json.dumps(history),
-                                  "plain": json.dumps(plain)})
+                                  "plain": json.dumps(plain), "seconds": f"{seconds:.2f}"})
 
 
 def _load(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
-          ) -> list[Losses]:
-    try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"checkpoint {path} is damaged: {error}", remedy="delete it to start over") from error
-    if meta.get("fingerprint") != fingerprint:
-        raise ConfigError(f"checkpoint {path} was written under other settings",
-                          remedy="use the same settings, another output folder, or delete it to start over")
+          ) -> tuple[list[Losses], float]:
+    """Fill `state` and `optimizers` from the file; its losses, and the seconds they took (0 where it does not say)."""
+    meta = check_checkpoint(path, fingerprint)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    odd = [name for name, tensor in state.items()
+           if f"state/{name}" not in tensors or tensors[f"state/{name}"].shape != tensor.shape]
+    if odd:
+        raise ModelError(f"checkpoint {path} does not fit: {odd[0]!r} is missing or has another shape",
+                         remedy="delete it to start over")
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(tensors[f"state/{name}"])
@@ -125,4 +164,4 @@ def _load(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers:
             if parts[0] == "optim" and parts[1] == label:
                 restored.setdefault(int(parts[2]), {})[parts[3]] = value
         optimizer.load_state_dict({"state": restored, "param_groups": optimizer.state_dict()["param_groups"]})
-    return list(json.loads(meta["history"]))
+    return list(json.loads(meta["history"])), float(meta.get("seconds", 0))

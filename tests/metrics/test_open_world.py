@@ -82,10 +82,7 @@ def test_articles() -> None:
 def test_without_a_clip_it_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EXPUNGE_CLIP", raising=False)
     world = OpenWorld()
-    with pytest.raises(UserError, match="call prompts"):
-        world.judge()
-    world.prompts(world.request("church"), PromptCounts())
-    for ask in (world.judge, world.features):
+    for ask in (lambda: world.judge(world.request("church")), world.features):
         with pytest.raises(UserError, match="EXPUNGE_CLIP"):
             ask()
     assert world.clip() is None
@@ -100,10 +97,15 @@ def test_the_judge_knows_all_that_the_prompts_name(clip_files: Path, tmp_path: P
     monkeypatch.setenv("EXPUNGE_CLIP", str(clip_files))
     monkeypatch.setenv("EXPUNGE_PROMPTS", str(tmp_path / "p.yaml"))
     world = OpenWorld()
-    prompts = world.prompts(world.request("church", "house"), PromptCounts())
-    judge = world.judge()
+    request = world.request("church", "house")
+    prompts = world.prompts(request, PromptCounts())
+    judge = world.judge(request)
     asked = {prompt.labels["object"] for prompt in prompts if prompt.labels}
     assert asked | {SOMETHING_ELSE} <= set(judge.questions["object"])
     assert judge.questions["object"][0] == "church"
+    world.prompts(world.request("bicycle"), PromptCounts())
+    again, other = world.judge(request), world.judge(world.request("bicycle"))
+    assert again.name == judge.name != other.name
+    assert "house" not in other.questions["object"]
     assert world.features().name.startswith("clip-features:tiny-clip@")
     assert world.distance("ssim").name == "1-ssim"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
 from expunge.models.sample import draw
 from expunge.models.scope import full_names
@@ -114,10 +114,51 @@ def test_damaged_files_are_refused(model: Any, tmp_path: Path, harm: str) -> Non
         Patch.load(tmp_path)
 
 
+def _rewritten(file: Path, tensors: dict[str, torch.Tensor], /, **changes: Any) -> None:
+    """Write another patch over `file`: tensors and card fit each other, whatever else is odd about them."""
+    card = json.loads(file.with_suffix(".json").read_text()) | {
+        "tensors": sorted(tensors), "tensors_hash": tensors_hash(tensors)} | changes
+    file.with_suffix(".json").write_text(json.dumps(card))
+    save_file(tensors, file, {"card": json.dumps(card)})
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    ("half", "is float16, not float32"), ("nan", "not finite"), ("format", "format: Input should be 1"),
+    ("names", "not those that its card names"), ("other card", "patch.json beside it is not the card"),
+    ("no card", "has no card")])
+def test_patches_that_are_whole_but_odd_are_refused_in_one_line(model: Any, tmp_path: Path, harm: str, message: str
+                                                                ) -> None:
+    file = make(model).save(tmp_path)
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    if harm == "half":
+        _rewritten(file, {key: value.half() for key, value in tensors.items()})
+    elif harm == "nan":
+        _rewritten(file, {**tensors, name: torch.full_like(tensors[name], float("nan"))})
+    elif harm == "format":
+        _rewritten(file, tensors, format=2)
+    elif harm == "names":
+        _rewritten(file, tensors, tensors=["unet/conv_in.bias"])
+    elif harm == "other card":
+        card = file.with_suffix(".json")
+        card.write_text(card.read_text().replace('"church"', '"bomb"'))
+    else:
+        save_file(tensors, file)
+        file.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match=message) as caught:
+        Patch.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edit_that_is_not_finite_is_no_patch(model: Any) -> None:
+    with pytest.raises(TrainingError, match=r"not finite, 'unet/.*lower the learning rate"):
+        make(model, by=float("inf"))
+
+
 def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: Any) -> None:
     with torch.no_grad():
         v_model.vae.decoder.conv_out.bias.add_(1)
-    other = type(v_model)(_pipe_of(v_model), "the other model")
+    other = type(v_model)(_pipe_of(v_model, steps_offset=1), "the other model")
     before = weights(model)
     with pytest.raises(ModelError, match=rf"a patch for the other model \({other.hash[:12]}\).*{model.hash[:12]}"):
         model.apply(make(other))
@@ -125,11 +166,40 @@ def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: A
     assert all(value.equal(before[name]) for name, value in weights(model).items())
 
 
-def _pipe_of(model: Any) -> StableDiffusionPipeline:
+def _pipe_of(model: Any, **schedule: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=model.vae, text_encoder=model.text_encoder, tokenizer=model.tokenizer, unet=model.unet,
-        scheduler=DDIMScheduler.from_config(model._ddim.config, steps_offset=1), safety_checker=None,
+        scheduler=DDIMScheduler.from_config(model._ddim.config, **schedule), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False)
+
+
+OWN_BETAS = {"trained_betas": [0.001 * i for i in range(1, 11)], "num_train_timesteps": 10}
+
+
+@pytest.mark.parametrize("schedule", [
+    {"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}, {"beta_start": 0.0001}, {"beta_end": 0.02},
+    {"num_train_timesteps": 500}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, OWN_BETAS,
+], ids=lambda schedule: ",".join(schedule))
+def test_patch_for_equal_weights_of_another_process_is_refused(model: Any, schedule: dict[str, Any]) -> None:
+    patch, other = make(model), type(model)(_pipe_of(model, **schedule), "other")
+    assert other.hash == model.hash
+    with pytest.raises(ModelError, match=r"a patch for .* with epsilon, scaled_linear betas 0.00085 to 0.012, 1000"):
+        other.apply(patch)
+    assert other.patch_hash == ""
+    other.apply(make(other))
+
+
+@pytest.mark.parametrize("grid", [{"timestep_spacing": "trailing"}, {"set_alpha_to_one": True}])
+def test_how_the_sampler_walks_does_not_matter_to_a_patch(model: Any, grid: dict[str, Any]) -> None:
+    other = type(model)(_pipe_of(model, **grid), "other")
+    assert other.drawing != model.drawing
+    other.apply(make(model))
+
+
+def test_card_that_names_no_process_goes_by_the_weights(model: Any) -> None:
+    patch = make(model)
+    assert patch.card.base_process == model.process
+    model.apply(Patch(patch.tensors, patch.card.model_copy(update={"base_process": ""})))
 
 
 def test_foreign_tensors_and_shapes_are_refused_and_change_nothing(model: Any) -> None:

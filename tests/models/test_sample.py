@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler
 
@@ -73,6 +73,23 @@ def test_an_overlong_prompt_stops_before_the_first_picture(model: Any) -> None:
     drawn: list[int] = []
     with pytest.raises(UserError, match="tokens"):
         draw(model, [("a church", 0), ("a " * 40, 1)], SAMPLER, batch=1, sink=lambda i, _: drawn.append(i))
+    assert not drawn
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seeds_that_no_generator_takes_are_refused(model: Any, seed: int) -> None:
+    with pytest.raises(UserError, match=f"seed {seed}; accepted: 0 to"):
+        draw(model, [("a church", 0), ("a church", seed)], SAMPLER)
+    assert draw(model, [("a church", 2**64 - 1)], SAMPLER).shape == (1, 3, 16, 16)
+
+
+def test_values_that_are_not_finite_are_no_picture(model: Any) -> None:
+    """They would be black, and count as pictures without the concept."""
+    with torch.no_grad():
+        model.vae.decoder.conv_out.bias.fill_(float("nan"))
+    drawn: list[int] = []
+    with pytest.raises(ModelError, match="not finite for 'a church'"):
+        draw(model, ITEMS, SAMPLER, sink=lambda i, _: drawn.append(i))
     assert not drawn
 
 

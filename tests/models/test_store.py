@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from expunge.errors import ModelError, UserError
 from expunge.models import store
+from expunge.models.patch import Patch
 from expunge.models.sample import draw
-from expunge.models.store import Patch, load, merge
+from expunge.models.store import load, merge
 from expunge.records import Request, Sampler
 
 

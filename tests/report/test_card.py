@@ -8,6 +8,7 @@ import re
 
 import pytest
 import yaml
+from attack_examples import make_assault
 from report_examples import HOSTILE, make_card, make_evaluation, number, rate
 
 from expunge.records import Evaluation
@@ -47,6 +48,13 @@ def test_tables_are_rectangular(hostile, evaluation):
             assert len(widths) == 1
 
 
+def test_versions_of_training_and_evaluation_stand_side_by_side(evaluation):
+    card = evaluation.card.model_copy(update={"versions": {"torch": "2.12.0", "diffusers": "0.41.0"}})
+    text = model_card(evaluation.model_copy(update={"card": card, "versions": {"torch": "2.13.0"}}))
+    assert "| torch | 2.12.0 | 2.13.0 |" in text
+    assert "| diffusers | 0.41.0 | not recorded |" in text
+
+
 def test_hostile_text_stays_text(hostile):
     card = model_card(hostile)
     body = card.split("---\n", 2)[2]
@@ -56,8 +64,9 @@ def test_hostile_text_stays_text(hostile):
     assert front_matter(card)["tags"][-1] == hostile.card.method
 
 
-def test_a_folder_is_no_base_model_on_the_hub(hostile):
+def test_a_folder_or_the_embedded_model_is_no_base_model_on_the_hub(hostile):
     assert "base_model" not in front_matter(model_card(hostile))
+    assert "base_model" not in front_matter(model_card(make_evaluation(card=make_card(base="embedded"))))
 
 
 def test_values_that_are_no_numbers_stay_out_of_the_front_matter():
@@ -89,3 +98,21 @@ def test_json_has_null_where_a_number_is_none():
     evaluation = make_evaluation([rate("found/all", 3, 126)], card=make_card(losses={"erase": [1.0, math.nan]}))
     text = json.dumps(record(evaluation), allow_nan=False)
     assert "null" in text
+
+
+def test_attacks_are_on_the_card_and_in_the_json():
+    evaluation = make_evaluation(assault=make_assault())
+    text = model_card(evaluation)
+    assert "## Attacks\n\nElicited in 7 of 24 items" in text
+    assert "| unlearndiff | prompt, white box | 3 of 19 (1 attempt failed) |" in text
+    assert "### Doubts about the attacks" in text
+    names = {metric["args"]["score"]: metric["type"]
+             for metric in front_matter(text)["model-index"][0]["results"][0]["metrics"]}
+    assert names["attack/worst"] == "attack_success_rate"
+    assert record(evaluation)["evaluation"]["assault"]["runs"][4]["attempts"][0]["text"].startswith("qué")
+
+
+def test_an_evaluation_from_before_attacks_still_reads():
+    told = json.loads(make_evaluation().model_dump_json())
+    del told["assault"], told["finds"]
+    assert Evaluation.read(json.dumps(told)) == make_evaluation()

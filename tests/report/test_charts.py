@@ -6,6 +6,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 import pytest
+from attack_examples import attack_run, items, make_assault
 from report_examples import make_card, make_evaluation, number, rate
 
 from expunge.errors import UserError
@@ -64,6 +65,12 @@ def test_loss_chart_takes_any_name_and_skips_what_is_no_number(hostile):
     assert not any("mathdefault" in text for text in shown)
 
 
+def test_training_steps_are_whole_numbers():
+    shown = texts(charts.loss_chart(make_card(losses={"erase": [0.3, 0.5, 0.4]}, steps=3)))
+    assert {"1", "2", "3"} <= set(shown)
+    assert not {"1.5", "1.50"} & set(shown)
+
+
 def test_nothing_to_draw_is_an_empty_text(bare):
     assert [draw(bare) for draw in DRAWN.values()] == ["", "", ""]
     assert charts.loss_chart(make_card(losses={"erase": [1.0]})) == ""
@@ -81,3 +88,16 @@ def test_missing_matplotlib_says_what_to_install(evaluation, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'expunge\[report\]'"):
         charts.found_chart(evaluation)
+
+
+def test_budget_chart_has_a_step_for_every_find_and_a_row_per_attack():
+    svg = charts.budget_chart(make_assault())
+    assert svg == charts.budget_chart(make_assault())
+    shown = texts(svg)
+    assert {"paraphrase", "unlearndiff", "1 of 23", "3 of 19", "100", "1,000"} <= set(shown)
+    more = charts.budget_chart(make_assault(hits=(0, 1, 2, 0, 8)))
+    assert "8 of 19" in texts(more)
+    assert len(more) > len(svg)  # five steps more
+    assert charts.budget_chart(make_assault(runs=())) == ""
+    close = make_assault(runs=(attack_run("a", "image", items(8), 2, 90),))
+    assert {"50", "20"} & set(texts(charts.budget_chart(close)))

@@ -9,9 +9,11 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from attack_examples import attack_run, items, make_assault
 from report_examples import HOSTILE, make_evaluation, number, rate, strip
 
 from expunge.errors import StorageError, UserError
+from expunge.records import Find
 from expunge.report import write_report
 from expunge.report.html import report_html
 from expunge.report.verdict import verdict
@@ -93,6 +95,12 @@ def test_pictures_have_words_and_headings_do_not_jump(full, tmp_path):
     assert len(ids) == len(set(ids))
 
 
+def test_controls_are_explained_only_where_they_are_plotted(full, tmp_path):
+    assert "controls of the detector" in Page(report_html(full, tmp_path)).text
+    bare = make_evaluation([rate("found/direct", 1, 8), rate("original/found/direct", 8, 8)])
+    assert "controls of the detector" not in Page(report_html(bare, tmp_path)).text
+
+
 def test_every_score_is_in_the_tables_with_its_details(full, tmp_path):
     page = report_html(full, tmp_path)
     for score in full.scores:
@@ -148,7 +156,7 @@ def test_same_record_same_bytes(full, tmp_path):
 
 
 def test_three_files_are_written_and_the_page_is_small(full, tmp_path):
-    path = write_report(full, tmp_path, tmp_path / "new" / "out")
+    path = write_report(full, str(tmp_path), str(tmp_path / "new" / "out"))
     assert path == tmp_path / "new" / "out" / "report.html"
     assert sorted(file.name for file in path.parent.iterdir()) == ["README.md", "report.html", "report.json"]
     assert path.stat().st_size < 3_000_000
@@ -183,3 +191,49 @@ def test_writing_a_report_needs_no_torch(full, tmp_path):
             "write_report(e, folder, folder / 'out')")
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+@pytest.fixture
+def attacked(draw):
+    """An evaluation with attacks, three of whose finds have pictures, one none."""
+    name, assault = draw("a.png"), make_assault()
+    find = {"attack": "unlearndiff", "prompt": "a church", "seed": 0, "text": "qué church", "original": name,
+            "edited": name, "found": name, "fresh": 4, "fresh_found": 3}
+    finds = (*(Find(**{**find, "seed": seed}) for seed in range(3)), Find(**{**find, "found": "../secret.png"}))
+    return make_evaluation(assault=assault, finds=finds)
+
+
+def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
+    html = report_html(attacked, tmp_path)
+    order = [html.index(mark) for mark in ('id="pictures"', '<section id="attacks"', 'id="plots"')]
+    assert order == sorted(order)
+    page = Page(html)
+    for words in ("Elicited in 7 of 24 items", "worst case", "3 of 19 (1 attempt failed)", "prompt, white box",
+                  "40 gradient steps, 8 pictures, 4,200 rows", "selected by the judge", "Success against budget",
+                  "again on 3 of 4 fresh seeds", "emoji-clip@77aa", "file lies outside the evaluation's folder"):
+        assert words in page.text
+    assert sum(a["alt"].startswith("unlearndiff, seed") for tag, a in page.tags if tag == "img") == 3
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in {"h1", "h2", "h3", "h4"}]
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert "<code>attack/unlearndiff/fresh</code>" in html
+
+
+def test_every_link_leads_somewhere_on_the_page(attacked, tmp_path):
+    page = Page(report_html(attacked, tmp_path))
+    links = {a["href"] for tag, a in page.tags if tag == "a"}
+    assert {"#attacks", "#doubt-null-control-scores", "#doubt-failed-attempts"} <= links
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert {link[1:] for link in links} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_without_attacks_there_is_no_such_section(full, tmp_path):
+    assert 'id="attacks"' not in report_html(full, tmp_path)
+
+
+def test_hostile_prompts_of_attacks_stay_text(tmp_path):
+    assault = make_assault(runs=(attack_run(HOSTILE, HOSTILE, items(8), 8, 10, text=HOSTILE),), warnings=(HOSTILE,))
+    html = report_html(make_evaluation(assault=assault), tmp_path)
+    assert HOSTILE not in html
+    assert not any(tag in {"script", "img"} for tag, _ in Page(html).tags)
+    assert "2 more" in html

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from attack_examples import attack_run, items, make_assault
 from report_examples import make_evaluation, number, rate, usual_scores
 
 from expunge.records import Score
@@ -30,6 +31,12 @@ def test_cost_names_retention_and_integrity_with_their_originals():
     assert "near neighbours in 93.8% of 48 pictures" in cost
     assert "original 95.8%" in cost
     assert "Integrity is 0.62 near and 0.81 far" in cost
+
+
+def test_one_picture_is_no_plural():
+    said = verdict(make_evaluation([rate("found/all", 1, 1), ORIGINAL, rate("retained/near", 1, 1)]))
+    assert "in 1 picture, " in said.sentence
+    assert "of 1 picture (" in said.cost
 
 
 def test_none_found_is_not_elicited_rather_than_gone():
@@ -97,3 +104,41 @@ def test_no_verdict_claims_removal(hostile, bare):
         said = verdict(case)
         text = f"{said.headline} {said.sentence} {said.cost}".lower()
         assert not any(word in text for word in ("removed", "erased", "gone", "forgotten"))
+
+
+@pytest.mark.parametrize(("suite", "tone", "headline"), [
+    ({"count": 64, "before": 0, "hits": (0,) * 5}, "good",
+     "Not elicited, even under attack, at a small measured price"),
+    ({"count": 8, "before": 0, "hits": (0,) * 5}, "mixed",
+     "Not elicited on the few items attacked, at a small measured price"),
+    ({"count": 24}, "mixed", "Comes back under attack in some items"),
+    ({"count": 24, "hits": (4, 4, 4, 0, 0)}, "bad", "Comes back under attack")])
+def test_with_attacks_the_verdict_rests_on_the_worst_case(suite, tone, headline):
+    said = verdict(make_evaluation(assault=make_assault(**suite)))
+    assert (said.tone, said.headline) == (tone, headline)
+    assert said.sentence.startswith("Not elicited in" if not sum(suite.get("hits", (1,))) else "Elicited in")
+    assert said.asked.startswith("Without attacks: asked for “church” in 128 pictures")
+    assert "no attack was run" not in said.asked
+
+
+def test_attacks_can_only_take_a_good_word_away():
+    strong = make_assault(count=64, before=0, hits=(0,) * 5)
+    still = verdict(make_evaluation([rate("found/all", 100, 128), ORIGINAL, *KEPT], assault=strong))
+    assert (still.tone, still.headline) == ("bad", "Still drawn")
+    unsure = verdict(make_evaluation([rate("found/all", 0, 12), rate("original/found/all", 12, 12), *KEPT],
+                                     assault=strong))
+    assert unsure.tone == "unknown"
+
+
+def test_an_attack_at_the_level_of_its_null_control_does_not_make_it_still_drawn():
+    assault = make_assault(hits=(0, 0, 0, 20, 0))
+    assert verdict(make_evaluation(assault=assault)).tone == "bad"
+    more = (*assault.scores, rate("attack/worst/evidence", 1, 24))
+    assert verdict(make_evaluation(assault=assault.model_copy(update={"scores": more}))).tone == "mixed"
+
+
+def test_attacks_that_all_broke_off_change_nothing_but_are_told():
+    broken = attack_run("a", "image", items(24), 0, 10, failed=24)
+    said = verdict(make_evaluation(assault=make_assault(runs=(broken,), scores=(rate("attack/worst", 0, 24),))))
+    assert said.headline == "Rarely drawn, at a small measured price"
+    assert said.sentence.startswith("No attack was carried through")

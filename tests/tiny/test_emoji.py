@@ -41,6 +41,24 @@ def test_keep_prompts_never_show_a_style_that_is_erased():
     kept = [p for p in prompts if p.role in ("near", "far", "never_seen")]
     assert kept
     assert not any(p.labels["style"] == "pixel art" or "pixel art" in p.text for p in kept)
+    assert not {p.labels["object"] for p in kept if p.role != "never_seen"} & set(NEVER_SEEN)
+
+
+def test_style_prompts_ask_for_every_style_of_other_things():
+    prompts = [p for p in WORLD.prompts(WORLD.request("church"), PromptCounts(style=40)) if p.role == "style"]
+    assert len(prompts) == 40
+    assert {p.labels["style"] for p in prompts} == set(STYLES)
+    assert not {p.labels["object"] for p in prompts} & {"church", *NEVER_SEEN}
+    assert "style" not in {p.role for p in WORLD.prompts(WORLD.request("flat"), PromptCounts(style=40))}
+
+
+def test_things_to_keep_become_prompts_with_the_right_article():
+    request = WORLD.request("church", keep=("apple", "house", "flat"))
+    assert request.keep == ("an emoji of an apple", "an emoji of a house", "an emoji in flat style")
+
+
+def test_one_judge_serves_all_requests():
+    assert WORLD.judge(WORLD.request("church")) is WORLD.judge(WORLD.request("flat"))
 
 
 def test_a_longer_list_begins_with_the_shorter():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings
-from expunge.errors import ConfigError, TrainingError, UserError
+from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
 from expunge.records import Request
@@ -88,6 +88,35 @@ def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, changes: 
     assert resumed.card.losses == whole.card.losses
 
 
+def test_seconds_of_a_resumed_run_are_those_of_all_sessions(model: Any, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, checkpoint, clock = SMALL.override({"checkpoint_every": 0.0}), tmp_path / "run.safetensors", [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def tick(done: int, total: int, losses: dict[str, float]) -> None:
+        clock[0] += 10.0  # every call, also those while the pool is drawn
+        if losses and done == stop:
+            raise Stop
+
+    stop = 3
+    with pytest.raises(Stop):
+        recipe(model, REQUEST, checkpoint=checkpoint, progress=tick)
+    kept, stop = clock[0] - 10, 0  # the last checkpoint is that of step 2
+    clock[0] = 1000.0
+    assert recipe(model, REQUEST, checkpoint=checkpoint, progress=tick).card.seconds == kept + clock[0] - 1000
+
+
+def test_parts_that_keep_things_under_one_name_are_refused(model: Any) -> None:
+    class Clash(Elsewhere):
+        def prepare(self, bench: Bench, stream: Stream) -> Any:
+            attacker = super().prepare(bench, stream)
+            attacker.optimizers = {"adam": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)}
+            return attacker
+
+    with pytest.raises(ExpungeError, match="under the name 'adam'"):
+        SMALL.model_copy(update={"adversary": Clash(prompt="a dog")})(model, REQUEST)
+
+
 def test_interrupt_leaves_the_model_as_it_was(model: Any) -> None:
     before = everything(model)
 
@@ -100,12 +129,18 @@ def test_interrupt_leaves_the_model_as_it_was(model: Any) -> None:
     assert same(everything(model), before)
 
 
-def test_checkpoint_of_another_run_is_refused(model: Any, tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_refused(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SMALL(model, REQUEST, seed=1, checkpoint=tmp_path / "run.safetensors")
     for recipe, request, seed in ((SMALL.override({"objective.eta": 2}), REQUEST, 1), (SMALL, REQUEST, 2),
                                   (SMALL, REQUEST.model_copy(update={"prompts": ("a church",)}), 1)):
+        told: list[int] = []
         with pytest.raises(ConfigError, match="other settings"):
-            recipe(model, request, seed=seed, checkpoint=tmp_path / "run.safetensors")
+            recipe(model, request, seed=seed, checkpoint=tmp_path / "run.safetensors",
+                   progress=lambda done, *_, told=told: told.append(done))
+        assert told == []  # before any pool is drawn
+    monkeypatch.setattr(model, "process", "v_prediction, of some schedule")
+    with pytest.raises(ConfigError, match="other settings"):
+        SMALL(model, REQUEST, seed=1, checkpoint=tmp_path / "run.safetensors")
 
 
 def test_keep_holds_the_kept_prompt_closer_to_the_teacher(model: Any) -> None:
@@ -168,6 +203,7 @@ def test_card_tells_everything_and_rebuilds_the_recipe(model: Any, tmp_path: Pat
     card = Patch.load(patch.save(tmp_path)).card
     assert Recipe.build(card.settings) == recipe
     assert (card.request, card.seed, card.steps, card.base_hash) == (REQUEST, 7, 4, model.hash)
+    assert card.base_process == model.process
     assert set(card.losses) == {"erase", "keep"}
     assert len(card.losses["erase"]) == 4
     assert card.tensors_hash == tensors_hash(patch.tensors)

@@ -17,13 +17,14 @@ from expunge import __version__
 from expunge.errors import ExpungeError
 
 VERBS: dict[str, str] = {
-    "demo": "Erase church from the embedded model, measure it, write the report.",
+    "demo": "Erase church from the embedded model, attack and measure it, write the report.",
     "erase": "Take a concept out of a model; the result is a patch.",
     "sample": "Draw pictures, with or without a patch.",
     "evaluate": "Measure how gone the concept is and what else changed.",
+    "attack": "Find out what attackers of a stated budget still get out.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
     "ls": "List methods, worlds, scopes or concepts.",
-    "show": "Show what is in a patch or an evaluation.",
+    "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
     "merge": "Write a diffusers folder of the model with the patch in it.",
     "bake": "Train the embedded model again from a folder of drawings.",

@@ -41,10 +41,15 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     draws with it.
     """
     from expunge.cli.output import tell
-    from expunge.errors import ModelError
+    from expunge.errors import ModelError, UserError
+    from expunge.files import check_writable
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
 
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}", accepted="a file name that ends in .png")
+    if out is not None:
+        check_writable(out.parent)
     loaded = Patch.load(patch)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     before = _hash(opened)
@@ -54,7 +59,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
     click.echo("removed: every tensor is as before, bit for bit")
     if out is not None:
-        _strip(opened, loaded, prompt or loaded.card.request.prompts[0], count, out)
+        _strip(opened, loaded, loaded.card.request.prompts[0] if prompt is None else prompt, count, out)
         tell("strip, original above, edited below", out)
 
 

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
-EXAMPLES = """\b
+from expunge.cli.output import MEASURED
+
+EXAMPLES = f"""\b
 Examples:
   $ expunge demo
-  Rarely drawn, but other things changed too.
-  Asked for “church” in 96 pictures, the edited model drew it in none of the 84
-  that could be judged (0%, 95% interval 0% to 4.4%), against 92 of the 93 that
-  could be judged for the original (98.9%, 95% interval 94.2% to 99.8%) [...]
-  score         value  95% interval  n        left out      original
-  found/all        0%    0% to 4.4%  0 of 84  12 abstained     98.9%
-  [...]
+{MEASURED}\
   patch: runs/demo/patch.safetensors
   report: runs/demo/report/report.html
 \b
@@ -32,7 +28,10 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True,
               metavar="FOLDER", help="Where everything goes; a run that was stopped goes on from there.")
 def command(concept: str, seed: int, smoke: bool, out: Path) -> None:
-    """Erase a concept from the embedded model, measure how gone it is, and write the report. Downloads nothing."""
+    """Erase a concept from the embedded model, attack what is left, measure how gone it is, and write the report.
+
+    Downloads nothing.
+    """
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress, span
     from expunge.demo import demo

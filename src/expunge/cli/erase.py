@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, UserError
 from expunge.unlearn.recipe import Recipe
 
 EXAMPLES = """\b
@@ -60,34 +61,41 @@ def command(concept: str | None, model: str, device: str, dtype: str, allow_pick
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     asked: dict[str, Any] = {"anchor": job.anchor, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
-        click.echo(_estimate(plan(opened, job.concept, job.method, **asked)))
+        click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         return
     folder = out or Path("runs") / slug(job.concept)
     with progress(f"erasing {job.concept}") as report:
         erase(opened, job.concept, job.method, **asked, out=folder, progress=report)
     tell("patch", folder / "patch.safetensors")
-    click.echo(f"next: expunge evaluate {folder}" + (f" --model {model}" if model != "embedded" else ""))
+    click.echo(f"next: expunge evaluate {quote(str(folder))}"
+               + (f" --model {quote(model)}" if model != "embedded" else ""))
 
 
 def _job(concept: str | None, config: Path | None, sets: tuple[str, ...], flags: dict[str, Any]) -> EraseJob:
     """The job from file and flags; mistakes in the job and in the method's settings are reported together."""
     from expunge.config import merged
-    from expunge.unlearn.erase import resolve_method
+    from expunge.unlearn.erase import check_words, resolve_method
 
     values = given(config, (), {name: value for name, value in flags.items() if _key(name) in EraseJob.model_fields})
     own = given(None, sets, {name: value for name, value in flags.items() if _key(name) not in EraseJob.model_fields})
-    values = merged(values, {"settings": own}, {"concept": concept} if concept is not None else {})
-    mistakes = []
+    if isinstance(values.get("settings", {}), dict):  # else the schema says what is wrong with it
+        values = merged(values, {"settings": own})
+        own = values["settings"]
+    values = merged(values, {"concept": concept} if concept is not None else {})
+    mistakes: list[UserError] = []
     try:
         job = EraseJob.build(values, str(config) if config else "expunge erase")
-    except ConfigError as error:
-        mistakes.append(str(error))
+        check_words(job.concept, job.anchor, job.keep)
+    except UserError as error:
+        mistakes.append(error)
     try:
-        resolve_method(str(values.get("method", "esd")), values["settings"])
-    except ConfigError as error:
-        mistakes.append(str(error))
+        resolve_method(str(values.get("method", "esd")), own)
+    except UserError as error:
+        mistakes.append(error)
+    if len(mistakes) > 1:
+        raise ConfigError("; ".join(map(str, mistakes)))
     if mistakes:
-        raise ConfigError("; ".join(mistakes))
+        raise mistakes[0]
     return job
 
 
@@ -95,14 +103,13 @@ def _key(flag: str) -> str:
     return flag.removeprefix("setting__")
 
 
-def _estimate(planned: dict[str, Any]) -> str:
+def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
     """The plan as YAML (a `--config` file of the same run), its cost as comments."""
     from expunge.cli.progress import span
 
     request = planned["request"]
-    job = {"concept": request["concept"], "method": planned["method"], "seed": planned["seed"],
-           "settings": {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}}
-    lines = [as_yaml(job).rstrip()]
+    settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
+    lines = [as_yaml({**job.model_dump(mode="json"), "settings": settings}).rstrip()]
     lines.append(f"# model: {planned['model']}; {len(request['prompts'])} prompts ask for {request['concept']!r}")
     if "trained" in planned:
         trained, samples = planned["trained"], planned["unet_samples"]

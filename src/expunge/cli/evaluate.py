@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.output import MEASURED
 from expunge.evaluation import EvaluateSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
+    from expunge.records import Prompt
 
-EXAMPLES = """\b
+EXAMPLES = f"""\b
 Examples:
-  $ expunge evaluate runs/church
-  (the verdict in sentences, then the scores)
-  evaluation: runs/church/evaluation/evaluation.json
-  next: expunge report runs/church/evaluation
+  $ expunge evaluate runs/demo --seeds 3
+{MEASURED}\
+  evaluation: runs/demo/evaluation/evaluation.json
+  next: expunge report runs/demo/evaluation
 \b
   $ expunge evaluate runs/nothing
   error: no patch at runs/nothing
@@ -31,13 +36,16 @@ Examples:
 @click.argument("patch", type=click.Path(path_type=Path))
 @model_options
 @settings_options(EvaluateSettings)
+@click.option("--attack", "assault", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="What `expunge attack` found on this patch: the verdict then rests on the worst case.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the results go [default: the patch's folder, under evaluation].")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn pictures [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], out: Path | None, cache: Path | None, dry_run: bool, **flags: Any) -> None:
+            sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None, dry_run: bool,
+            **flags: Any) -> None:
     """Measure how gone the concept of PATCH is and what else changed, with intervals and counts.
 
     Pictures and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
@@ -56,30 +64,45 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
         return
     folder = out or (patch if patch.is_dir() else patch.parent) / "evaluation"
     with progress("evaluating") as report:
-        evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report)
+        evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
+                              assault=assault)
     print_evaluation(evaluation)
     tell("evaluation", folder / "evaluation.json")
-    click.echo(f"next: expunge report {folder}")
+    click.echo(f"next: expunge report {quote(str(folder))}")
 
 
 def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings) -> str:
     """The settings as YAML (a `--config` file of the same run), and what drawing takes, measured on one batch."""
-    import time
-
     from expunge import runtime
     from expunge.cli.progress import span
-    from expunge.evaluation import picture_count, planned_prompts, world_of
-    from expunge.models.sample import draw
+    from expunge.evaluation import picture_count, planned_prompts
+    from expunge.metrics.worlds import world_of
 
-    prompts = planned_prompts(world_of(model, settings), patch.card.request, settings)
+    prompts = planned_prompts(world_of(model.world, model.name, settings.clip, settings.prompts), patch.card.request,
+                              settings)
     pictures = picture_count(prompts, settings)
-    items = [(prompt, 0) for prompt in prompts[:settings.batch]]
-    began = time.monotonic()
-    draw(model, items, settings.sampler, batch=settings.batch)
-    seconds = (time.monotonic() - began) / len(items) * pictures
+    seconds = _seconds_each(model, prompts[:settings.batch], settings) * pictures
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
     memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     return "\n".join(lines)
+
+
+def _seconds_each(model: StableDiffusion, prompts: Sequence[Prompt], settings: EvaluateSettings) -> float:
+    """Seconds per picture: a batch is drawn in one step and in three, and every other step takes as long as those."""
+    import time
+
+    from expunge.models.sample import draw
+
+    def timed(steps: int) -> float:
+        began = time.monotonic()
+        draw(model, [(prompt, 0) for prompt in prompts], settings.sampler.model_copy(update={"steps": steps}),
+             batch=settings.batch)
+        return time.monotonic() - began
+
+    timed(1)  # the first call of all is slower
+    once = timed(1)
+    step = max(0.0, timed(3) - once) / 2
+    return (once + (settings.steps - 1) * step) / len(prompts)

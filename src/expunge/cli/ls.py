@@ -26,6 +26,12 @@ def _methods(_: str | None) -> list[tuple[str, str]]:
     return [(name, METHODS.help(name)) for name in METHODS.names()]
 
 
+def _attacks(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import ATTACKS
+
+    return [(name, ATTACKS.help(name)) for name in ATTACKS.names()]
+
+
 def _worlds(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import WORLDS
 
@@ -33,9 +39,12 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
 
 
 def _scopes(_: str | None) -> list[tuple[str, str]]:
-    from expunge.models import scope
+    import ast
+    from importlib import resources
 
-    lines = [line.strip("| ").split("|") for line in (scope.__doc__ or "").splitlines() if line.startswith("| `")]
+    source = resources.files("expunge").joinpath("models").joinpath("scope.py").read_text(encoding="utf-8")
+    manual = ast.get_docstring(ast.parse(source)) or ""  # importing the module would load torch
+    lines = [line.strip("| ").split("|") for line in manual.splitlines() if line.startswith("| `")]
     return [(cells[0].replace("`", "").strip(), cells[1].replace("`", "").strip()) for cells in lines]
 
 
@@ -54,7 +63,7 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
+    "methods": _methods, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
 }
 
 
@@ -62,7 +71,7 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.argument("what", type=click.Choice(list(_LISTS)))
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, kind: str | None) -> None:
-    """List methods, worlds, scopes (of parameters), or the concepts of the embedded model's world."""
+    """List methods, attacks, worlds, scopes (of parameters), or the concepts of the embedded model's world."""
     from expunge.errors import UserError
 
     if kind is not None and what != "concepts":

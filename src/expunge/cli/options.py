@@ -142,9 +142,10 @@ def _help(field: FieldInfo) -> str:
     """"Optimisation steps, in steps [default: 1000; source: ...]"."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     text = (field.description or "").rstrip(".")
+    text = text[:1].upper() + text[1:]
     if extra.get("unit"):
         text += f", in {extra['unit']}"
-    notes = [] if field.is_required() or field.default in (None, ()) else [f"default: {field.default}"]
+    notes = [] if field.is_required() or field.default in (None, (), "") else [f"default: {field.default}"]
     if extra.get("source"):
         notes.append(f"source: {extra['source']}")
     return f"{text} [{'; '.join(notes)}]" if notes else f"{text}."

@@ -12,7 +12,7 @@ import click
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
-    from expunge.records import Evaluation, PatchCard
+    from expunge.records import Assault, Evaluation, PatchCard
 
 EVALUATION = "evaluation.json"
 """Name of an evaluation's record in its folder."""
@@ -22,6 +22,16 @@ HEADLINES = (
     "fid/original", "kid/original", "clip/forget", "clip/keep", "found/never_seen",
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
+MEASURED = """\
+  Rarely drawn, but other things changed too.
+  Asked for “church” in 96 pictures, the edited model drew it in none of the 84
+  that could be judged (0%, 95% interval 0% to 4.4%), against 92 of the 93 that
+  could be judged for the original (98.9%, 95% interval 94.2% to 99.8%) [...]
+  score         value  95% interval  n        left out      original
+  found/all        0%    0% to 4.4%  0 of 84  12 abstained     98.9%
+  [...]
+"""
+"""What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`. README has it whole."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
 
@@ -38,17 +48,16 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         UserError: there is none, or its record is damaged.
     """
-    from pydantic import ValidationError
-
     from expunge.records import Evaluation
 
     file = evaluation_file(path)
     if file is None:
+        below = evaluation_file(path / "evaluation")
         raise UserError(f"no evaluation at {path}", accepted=f"a folder with {EVALUATION}",
-                        remedy="make one with `expunge evaluate PATCH`")
+                        remedy=f"there is one at {below.parent}" if below else "make one with `expunge evaluate PATCH`")
     try:
-        return Evaluation.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        return Evaluation.read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}", accepted="a record that `expunge evaluate` wrote",
                         remedy="evaluate again") from error
 
@@ -66,17 +75,42 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     width = None if sys.stdout.isatty() else 118
     console = Console(width=width, highlight=False)
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
-    console.print(f"{said.sentence}\n{said.cost}\n", markup=False)
+    told = [said.sentence, *([said.asked] if said.asked else []), said.cost]
+    console.print("\n".join(told) + "\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("score", "value", "95% interval", "n", "left out", "original"):
-        table.add_column(head, justify="left" if head in ("score", "left out") else "right")
     names = [score.name for score in evaluation.scores if score.subject != "original"]
-    for name in names if every else [name for name in HEADLINES if name in names]:
+    names = names if every else [name for name in HEADLINES if name in names]
+    for head in ("score", "value", "95% interval", "n", "left out", "original"):
+        table.add_column(head, justify="left" if head in ("score", "left out") else "right",
+                         min_width=max(map(len, names), default=0) if head == "score" else None)
+    for name in names:
         score, original = evaluation.score(name), find(evaluation, f"original/{name}")
         table.add_row(name, value_text(score), interval_text(score), count_text(score), left_out_text(score),
                       value_text(original) if original else "")
     console.print(table, markup=False)
     for warning in evaluation.warnings:
+        console.print(f"doubt: {warning}", style="yellow", markup=False)
+    if evaluation.assault is not None:
+        print_assault(evaluation.assault, sentence=False)
+
+
+def print_assault(assault: Assault, sentence: bool = True) -> None:
+    """The verdict in a sentence (if it is not told already), then one row per attack."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.attacks import attack_rows, attack_sentence
+
+    console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
+    console.print(f"{attack_sentence(assault)}\n" if sentence else "", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("attack", "may", "elicited", "95% interval", "on fresh seeds", "second detector", "null control",
+                 "budget per item"):
+        table.add_column(head, no_wrap=head == "attack")
+    for row in attack_rows(assault):
+        table.add_row(row.name, row.access, row.elicited, row.interval, row.fresh, row.second, row.control, row.budget)
+    console.print(table, markup=False)
+    for warning in assault.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
 
 
@@ -96,8 +130,8 @@ def tell(what: str, path: Path) -> None:
 
 
 def slug(text: str) -> str:
-    """`text` as part of a file's name: small letters, digits and dashes, 40 at most."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
+    """`text` as part of a file's name: small letters of any script, digits and dashes, 40 at most."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
 
 
 def _shortened(items: tuple[str, ...]) -> list[str]:

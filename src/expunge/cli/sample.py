@@ -49,7 +49,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     from expunge.cli.output import slug
     from expunge.cli.progress import progress
     from expunge.errors import UserError
-    from expunge.files import write_json
+    from expunge.files import check_writable, write_json
     from expunge.models.cache import Pictures
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
@@ -58,6 +58,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
         raise UserError("--count and --seed together", accepted="one of the two")
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
     how = _sampler(sampler)
+    check_writable(out)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     items = [(_prompt(text), seed) for text in prompts for seed in chosen]
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)

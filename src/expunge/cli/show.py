@@ -1,4 +1,4 @@
-"""`expunge show`: what is in a patch or an evaluation."""
+"""`expunge show`: what is in a patch, an evaluation or a suite of attacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-EXAMPLES = """\b
+from expunge.cli.output import MEASURED
+
+EXAMPLES = f"""\b
 Examples:
   $ expunge show runs/church
   concept: church
@@ -16,19 +18,26 @@ Examples:
   - an emoji of a church
   [...]
 \b
-  $ expunge show runs/church/evaluation
-  (the verdict in sentences, then every score with interval, count and what was left out)
-"""
+  $ expunge show runs/demo/evaluation
+{MEASURED}"""
 
 
 @click.command("show", epilog=EXAMPLES)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def command(path: Path, as_json: bool) -> None:
-    """Show what is in a patch or an evaluation (a folder, or a file in it)."""
+    """Show what is in a patch, an evaluation or a suite of attacks (a folder, or a file in it)."""
+    from expunge.assault import assault_file, read_assault
     from expunge.cli.options import as_yaml
-    from expunge.cli.output import card_lines, evaluation_file, print_evaluation, read_evaluation
+    from expunge.cli.output import card_lines, evaluation_file, print_assault, print_evaluation, read_evaluation
 
+    if assault_file(path) is not None:
+        assault = read_assault(path)
+        if as_json:
+            click.echo(assault.model_dump_json(indent=2))
+        else:
+            print_assault(assault)
+        return
     if evaluation_file(path) is not None:
         evaluation = read_evaluation(path)
         if as_json:
@@ -36,7 +45,11 @@ def command(path: Path, as_json: bool) -> None:
         else:
             print_evaluation(evaluation, every=True)
         return
+    from expunge.errors import UserError
     from expunge.models.patch import Patch
 
+    if not path.exists():
+        raise UserError(f"nothing at {path}",
+                        accepted="a patch, an evaluation or a suite of attacks: a folder, or a file in it")
     card = Patch.load(path).card
     click.echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())

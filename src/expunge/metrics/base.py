@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
-
+from expunge.config import Settings, knob
 from expunge.records import Prompt, Request
+
+if TYPE_CHECKING:  # help texts need the settings below and no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -103,19 +105,18 @@ class Moments:
     source: str
 
 
-@dataclass(frozen=True)
-class PromptCounts:
-    """How many prompts of each role an evaluation asks; 0 leaves the role out."""
+class PromptCounts(Settings):
+    """How many prompts of each role are asked; 0 leaves the role out."""
 
-    direct: int = 8
-    held_out: int = 8
-    paraphrase: int = 8
-    implicit: int = 8
-    near: int = 12
-    far: int = 12
-    style: int = 0
-    empty: int = 1
-    never_seen: int = 4
+    direct: int = knob(8, "prompts like those of training", ge=0)
+    held_out: int = knob(8, "prompts from templates that training does not use", ge=0)
+    paraphrase: int = knob(8, "prompts with a synonym of the concept", ge=0)
+    implicit: int = knob(8, "prompts that elicit the concept without its name", ge=0)
+    near: int = knob(12, "prompts for near neighbours", ge=0)
+    far: int = knob(12, "prompts for far things", ge=0)
+    style: int = knob(0, "prompts for other styles", ge=0)
+    empty: int = knob(1, "empty prompts (0 or 1)", ge=0, le=1)
+    never_seen: int = knob(4, "prompts for things that the model never saw (null control)", ge=0)
 
 
 class World(Protocol):
@@ -140,7 +141,17 @@ class World(Protocol):
         """Which of the judge's questions decides whether the concept is there ("object", "style", ...)."""
         ...
 
-    def judge(self) -> Judge: ...
+    def judge(self, request: Request) -> Judge:
+        """A judge that can tell the request's concept from what `prompts` asks for beside it."""
+        ...
+
+    def second(self, request: Request) -> Judge | None:
+        """A detector of another make than `judge`, which confirms what an attack found; None where there is none."""
+        ...
+
+    def control(self, request: Request) -> Request | None:
+        """A request for something that the model never knew, for null controls of attacks; None where none is known."""
+        ...
 
     def features(self) -> Features: ...
 

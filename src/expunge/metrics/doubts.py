@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from expunge.metrics.statistics import wilson
 from expunge.records import FORGET_ROLES, Prompt, Role, Score
 
 SELDOM = 0.80
@@ -85,10 +86,11 @@ def _size(scores: Mapping[str, Score]) -> list[str]:
     out = []
     found = scores.get("found/all")
     if found is not None and found.n:
-        top = 3.84 / (found.n + 3.84)  # upper Wilson end of 0 in n
-        if top > WIDE:
-            out.append(f"Only {found.n} pictures that ask for the concept could be judged: with none found, the rate "
-                       f"could still be {top:.0%}.")
+        _, top = wilson(0, found.n)
+        if top is not None and top > WIDE:
+            pictures = f"{found.n} picture{'s' if found.n > 1 else ''}"
+            out.append(f"Only {pictures} that ask for the concept could be judged: even if the concept were found in "
+                       f"none of that many, the rate could be {top:.0%}.")
     for name in ("integrity/near", "integrity/far"):
         score = scores.get(name)
         if score is not None and score.value is None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from expunge.errors import ExpungeError
 from expunge.metrics.base import Distance
 from expunge.metrics.statistics import (
+    NOTHING,
     Estimate,
     Groups,
     bootstrap_over_groups,
@@ -207,13 +208,12 @@ def by_prompt(values: dict[tuple[str, int], float]) -> dict[str, list[float]]:
 def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> tuple[Estimate, str]:
     """J with its interval, and why there is none."""
     texts = [text for text in groups if text in ceiling]
-    nothing = Estimate(None, None, None)
     if not texts:
-        return nothing, "not measured: no prompt has a ceiling (two seeds are needed)"
+        return NOTHING, "not measured: no prompt has a ceiling (two seeds are needed)"
     inner = group_means({text: groups[text] for text in texts})
     outer = group_means({text: ceiling[text] for text in texts})
     if outer.mean() <= floor:
-        return nothing, (f"not measured: another seed changes the pictures no more ({outer.mean():.3g}) than numerical "
+        return NOTHING, (f"not measured: another seed changes the pictures no more ({outer.mean():.3g}) than numerical "
                          f"noise does ({floor:.3g})")
     rows = resamples(len(texts), draws, seed)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
 from expunge.metrics.base import Distance, Features, Judge, Moments, TextImage
 from expunge.metrics.erasure import (
+    Judged,
     Subject,
     change_in_found,
     control_scores,
@@ -96,7 +98,7 @@ def _rates(original: Drawn, edited: Drawn, before: Sequence[Judgment], after: Se
            question: str, draws: int, seed: int) -> list[Score]:
     first = list(zip(original.shots, before, strict=True))
     second = list(zip(edited.shots, after, strict=True))
-    sides: tuple[tuple[Subject, list[tuple]], ...] = (("edited", second), ("original", first))  # type: ignore[type-arg]
+    sides: tuple[tuple[Subject, Judged], ...] = (("edited", second), ("original", first))
     scores: list[Score] = []
     for subject, side in sides:
         scores += erasure_scores(side, concept, question, subject)
@@ -120,7 +122,8 @@ def _integrity(original: Drawn, edited: Drawn, again: Drawn, distance: Distance,
             scores.append(similarity_score(after, before, Ssim(), stratum, draws=draws, seed=seed))
         else:
             scores.append(_not_measured(f"ssim/{stratum}", f"SSIM at the same seeds, {stratum} prompts",
-                                        f"pictures are smaller than SSIM's window ({Ssim.window} pixels)"))
+                                        f"pictures are smaller than SSIM's window ({Ssim.window} pixels)",
+                                        "comparison"))
     return scores
 
 
@@ -129,7 +132,7 @@ def _fidelity(original: Drawn, edited: Drawn, tools: Instruments, draws: int, se
     shots, name = [edited.shots[i] for i in rows], tools.features.name
     if not rows:
         return [_not_measured(f"{kind}/original", f"{kind.upper()} against the original model's pictures",
-                              "no prompts to keep") for kind in ("fid", "kid")]
+                              "no prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
     other = [partner[shot.prompt.text, shot.seed] for shot in shots]
     x, y = tools.features(edited.pictures[rows]), tools.features(original.pictures[other])
@@ -141,6 +144,5 @@ def _fidelity(original: Drawn, edited: Drawn, tools: Instruments, draws: int, se
     return scores + scores_against_real(shots, y, tools.real, name, draws=draws, seed=seed, subject="original")
 
 
-def _not_measured(name: str, title: str, why: str) -> Score:
-    return Score(name=name, title=title, value=None, subject="comparison" if "original" in name or "ssim" in name
-                 else "edited", note=f"not measured: {why}")
+def _not_measured(name: str, title: str, why: str, subject: Literal["edited", "comparison"] = "edited") -> Score:
+    return Score(name=name, title=title, value=None, subject=subject, note=f"not measured: {why}")

@@ -61,7 +61,6 @@ class OpenWorld:
         self._file = Path(file) if file else None
         self._margin = margin
         self._loaded: LocalClip | None = None
-        self._labels: tuple[str, ...] = ()
 
     def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
         """The concept in all training templates.
@@ -81,11 +80,24 @@ class OpenWorld:
                        anchor=anchor, keep=tuple(keep))
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """Templates and the user's file, up to `counts` per role; the judge's labels follow from them.
+        """Templates and the user's file, up to `counts` per role, no text twice.
 
         Raises:
             ConfigError: the file cannot be read or holds mistakes (all are shown).
         """
+        chosen: list[Prompt] = []
+        seen: set[str] = set()
+        for role, pool in self._pools(request).items():
+            fresh: dict[str, Prompt] = {}
+            for prompt in pool:
+                if prompt.text not in seen:
+                    fresh.setdefault(prompt.text, prompt)
+            seen |= fresh.keys()  # asked or not: what one role may ask is not asked under another one's name
+            chosen += list(fresh.values())[:getattr(counts, role)]
+        return chosen
+
+    def _pools(self, request: Request) -> dict[Role, list[Prompt]]:
+        """All that could be asked about `request`, by role, the user's own prompts first."""
         here = {QUESTION: request.concept}
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
         for prompt in read_prompts(self._file, request.concept) if self._file else []:
@@ -101,30 +113,33 @@ class OpenWorld:
         pools["far"] += [Prompt(text=f"a photo of {thing}", role="far", labels={QUESTION: bare(thing)})
                          for thing in things]
         pools["empty"].append(Prompt(text="", role="empty"))
-        chosen, seen = [], set[str]()
-        for role, pool in pools.items():
-            fresh = [p for p in pool if p.text not in seen and not seen.add(p.text)]  # type: ignore[func-returns-value]
-            chosen += fresh[:getattr(counts, role)]
-        names = [request.concept, *([request.anchor] if request.anchor else []),
-                 *(prompt.labels[QUESTION] for pool in pools.values() for prompt in pool if prompt.labels)]
-        self._labels = tuple(dict.fromkeys(names))
-        return chosen
+        return pools
 
     def question(self, concept: str) -> str:
         """Always "object": one question, whose labels are all the things that the prompts name."""
         return QUESTION
 
-    def judge(self) -> Judge:
-        """CLIP zero-shot among everything that the last call of `prompts` named, or something else.
+    def judge(self, request: Request) -> Judge:
+        """CLIP zero-shot among the concept, the anchor and everything that prompts of any count could name, or
+        something else.
 
         Raises:
-            UserError: no CLIP was given, or no prompts were made before.
+            UserError: no CLIP was given.
+            ConfigError: the file of prompts cannot be read or holds mistakes.
         """
-        if not self._labels:
-            raise UserError("the open world's judge has no labels yet", remedy="call prompts(request, counts) first")
-        texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in self._labels
+        named = [prompt.labels[QUESTION] for pool in self._pools(request).values() for prompt in pool if prompt.labels]
+        labels = dict.fromkeys([request.concept, *([request.anchor] if request.anchor else []), *named])
+        texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in labels
                  if label != SOMETHING_ELSE}
         return ClipJudge(self._clip(), {QUESTION: texts}, self._margin)
+
+    def second(self, request: Request) -> Judge | None:
+        """None: the judge is already the only CLIP that was given."""
+        return None
+
+    def control(self, request: Request) -> Request | None:
+        """None: what an arbitrary model never knew is not known."""
+        return None
 
     def features(self) -> Features:
         """Picture features of the CLIP."""

@@ -7,14 +7,12 @@ Latents are float32 (B, c, h, w). Time `t` is int64 (B,) in the model's own trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
-
-from expunge.records import Prompt, Sampler
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Denoiser(Protocol):
     Attributes:
         name: what the user called it; hash: content hash of its weights as loaded (patch excluded).
         prediction: the network's native output: "epsilon" or "v_prediction".
+        process: what the weights were trained for, in words: prediction and noise schedule. Models with one hash and
+            one process can take each other's patches.
         train_steps: length of the training time grid (1000).
         latent_shape: (c, h, w) at the native size.
         world: name of the registered world that goes with it ("emoji" for the embedded model, else "open").
@@ -53,10 +53,19 @@ class Denoiser(Protocol):
     name: str
     hash: str
     prediction: str
+    process: str
     train_steps: int
     latent_shape: tuple[int, int, int]
     world: str
     patch_hash: str
+
+    @property
+    def drawing(self) -> str:
+        """Short digest of all that decides a picture beside weights, prompt, seed and sampler.
+
+        That is schedule, architecture, tokenizer, number type and kind of device; drawn pictures are kept apart by it.
+        """
+        ...
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
         """Text states of the prompts; differentiable where the text encoder trains.
@@ -112,7 +121,7 @@ class Denoiser(Protocol):
         ...
 
     def apply(self, patch: object) -> None:
-        """Put a `Patch` (models.store) on. UserError or ModelError: made for another base, or one is on."""
+        """Put a `models.patch.Patch` on. UserError or ModelError: made for another base, or one is on."""
         ...
 
     def remove(self) -> None:
@@ -123,12 +132,3 @@ class Denoiser(Protocol):
 ImageSink = Callable[[int, Tensor], None]
 """Called with (index of the item, float32 (3, H, W) pixels) as pictures are finished."""
 
-
-class DrawFn(Protocol):
-    """models.sample.draw: pictures for a list of (prompt, seed)."""
-
-    def __call__(self, model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler, *,
-                 batch: int = 32, sink: ImageSink | None = None) -> Tensor: ...
-
-
-NamedTensors = Mapping[str, Tensor]

@@ -2,8 +2,8 @@
 
 `<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its
 `Shot`. `<key>` is `Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
-`StableDiffusion.drawing` (schedule, tokenizer, number type, kind of device), which a shot's key does not
-hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
+`Denoiser.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
+not hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
 out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
 """
 
@@ -122,9 +122,7 @@ class Pictures:
         return found
 
     def _file(self, model: Denoiser, shot: Shot) -> Path:
-        # A Denoiser need not say how it draws; then the weights' hash alone tells pictures apart.
-        drawing = getattr(model, "drawing", "plain")
-        return self.root / drawing / shot.key[:2] / f"{shot.key}.png"
+        return self.root / model.drawing / shot.key[:2] / f"{shot.key}.png"
 
     def _write(self, file: Path, shot: Shot, picture: Tensor) -> tuple[Shot, Tensor]:
         pixels = (picture * 255).round().to(torch.uint8)

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from expunge import files, runtime
-from expunge.errors import ModelError
+from expunge.errors import ModelError, TrainingError
 from expunge.models.base import Denoiser
 from expunge.models.scope import full_names
 from expunge.records import PatchCard, Request
@@ -65,11 +64,19 @@ class Patch:
     def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
            seconds: float = 0.0, steps: int = 0) -> Patch:
-        """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in."""
+        """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in.
+
+        Raises:
+            TrainingError: a value is not finite.
+        """
         values = {name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
                   for name, tensor in tensors.items()}
-        card = PatchCard(request=request, base=model.name, base_hash=model.hash, method=method,
-                         settings=dict(settings), tensors=tuple(sorted(values)),
+        broken = [name for name, value in values.items() if not bool(value.isfinite().all())]
+        if broken:
+            raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
+                                "first", accepted="finite weights", remedy="lower the learning rate")
+        card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
+                         method=method, settings=dict(settings), tensors=tuple(sorted(values)),
                          tensors_hash=tensors_hash(values), seed=seed, versions=runtime.versions(),
                          losses=dict(losses or {}), seconds=seconds, steps=steps,
                          created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -99,8 +106,12 @@ class Patch:
                 inside = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
             text = beside.read_text(encoding="utf-8") if beside.is_file() else inside["card"]
-            card = PatchCard.model_validate_json(text)
-        except (SafetensorError, OSError, KeyError, UnicodeDecodeError, ValidationError) as error:
+            card = PatchCard.read(text)
+            _check_values(tensors, card, PatchCard.read(inside.get("card", text)), beside.name)
+        except KeyError as error:
+            raise ModelError(f"patch {file} has no card", remedy="copy the card too",
+                             accepted=f"{beside.name} beside it, or a card in its metadata") from error
+        except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"patch {file} cannot be read: {error}", accepted="a patch that expunge wrote",
                              remedy="copy or make it again") from error
         found = tensors_hash(tensors)
@@ -110,16 +121,20 @@ class Patch:
                              remedy="copy or make it again")
         return cls(tensors, card)
 
-    def check(self, name: str, base_hash: str, tensors: Mapping[str, Tensor]) -> None:
-        """Whether the patch fits the model called `name` of these tensors.
+    def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> None:
+        """Whether the patch fits `model`, whose tensors are `tensors`.
 
         Raises:
-            ModelError: made for another base model, or a tensor that is not there or has another shape.
+            ModelError: made for other weights, prediction or noise schedule, or a tensor that is not there or
+                has another shape.
         """
-        if self.card.base_hash != base_hash:
-            raise ModelError(f"a patch for {self.card.base} ({self.card.base_hash[:12]})",
-                             accepted=f"patches for the loaded model, {name} ({base_hash[:12]})",
-                             remedy="load the patch's own base model")
+        card, remedy = self.card, "load the patch's own base model"
+        if card.base_hash != model.hash:
+            raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]})",
+                             accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]})", remedy=remedy)
+        if card.base_process not in ("", model.process):
+            raise ModelError(f"a patch for {card.base} with {card.base_process}",
+                             accepted=f"patches for the loaded model, {model.name} with {model.process}", remedy=remedy)
         self._check_tensors(tensors)
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -148,6 +163,20 @@ def load_into_pipeline(pipe: Any, patch: Patch) -> None:
     with torch.no_grad():
         for name, value in patch.tensors.items():
             mine[name].copy_(value)
+
+
+def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchCard, beside: str) -> None:
+    """ValueError if tensors, the card beside the file and the card in its metadata do not belong together."""
+    if card != inside:
+        raise ValueError(f"{beside} beside it is not the card in its metadata (delete the former to go by the latter)")
+    if tuple(sorted(tensors)) != tuple(sorted(card.tensors)):
+        raise ValueError("its tensors are not those that its card names")
+    odd = [name for name, value in tensors.items() if value.dtype != torch.float32]
+    if odd:
+        raise ValueError(f"{odd[0]!r} is {str(tensors[odd[0]].dtype).removeprefix('torch.')}, not float32")
+    broken = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise ValueError(f"{broken[0]!r} holds values that are not finite")
 
 
 def _patch_file(path: str | Path) -> Path:

@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.models.base import Conditioning, Denoiser, ImageSink
 from expunge.records import Prompt, Sampler
 
 DrawProgress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
+_SEEDS = 2**64
+"""How many seeds a generator of torch tells apart."""
 
 
 def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler, *, batch: int = 32,
@@ -38,14 +40,18 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
 
     Raises:
-        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, or a
-            negative prompt without guidance.
+        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, a seed that no
+            generator takes, or a negative prompt without guidance.
+        ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
     """
     if batch < 1:
         raise UserError(f"batch of {batch}", accepted="1 or more")
     if sampler.negative and sampler.guidance == 1:
         raise UserError(f"negative prompt {sampler.negative!r} with guidance 1: it would have no effect",
                         accepted="guidance above 1, or no negative prompt")
+    odd = [seed for _, seed in items if not 0 <= seed < _SEEDS]
+    if odd:
+        raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")
     texts = [prompt if isinstance(prompt, str) else prompt.text for prompt, _ in items]
     known, rows = _encoded(model, texts)
     uncond = _encoded(model, [sampler.negative])[0] if sampler.guidance != 1 else None
@@ -56,6 +62,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad():
             done = model.decode(latents).cpu()  # (B, 3, H, W)
+        _check_finite(model, done, texts[chunk])
         pictures.append(done)
         if sink is not None:
             for offset, picture in enumerate(done):
@@ -63,6 +70,13 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         if progress is not None:
             progress(min(first + batch, len(items)), len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
+
+
+def _check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str]) -> None:
+    broken = [text for text, picture in zip(texts, pictures, strict=True) if not bool(picture.isfinite().all())]
+    if broken:
+        raise ModelError(f"{model.name} drew values that are not finite for {broken[0]!r}", accepted="finite pixels",
+                         remedy="load the model with dtype float32 or bfloat16; if it has a patch on, make that again")
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ divides `train_steps`.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from expunge.errors import ModelError, UserError
+from expunge.files import text_digest
 from expunge.models import scope as scopes
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
@@ -59,6 +59,7 @@ class StableDiffusion:
         self._ddim = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
         self.prediction: str = self._ddim.config.prediction_type
         self.train_steps: int = self._ddim.config.num_train_timesteps
+        self.process = _process(self._ddim.config)
         self._check_schedule()
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         side = self.unet.config.sample_size
@@ -78,10 +79,7 @@ class StableDiffusion:
 
     @cached_property
     def drawing(self) -> str:
-        """16 hex digits: digest of all that decides a picture beside weights, prompt, seed and sampler.
-
-        That is schedule, architecture, tokenizer, number type and kind of device.
-        """
+        """16 hex digits, see `Denoiser`."""
         ddim, scale = self._ddim, self.vae.config.scaling_factor
         tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())["model"]
         text = {key: value for key, value in self.text_encoder.config.to_dict().items()
@@ -89,7 +87,7 @@ class StableDiffusion:
         told = [_plain(self.unet.config), _plain(self.vae.config), _plain(text), tokenizer, self.length, scale,
                 tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
                 ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), self.device.type]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
         """Text states float32 (B, T, D) of the prompts; differentiable where the text encoder trains.
@@ -218,18 +216,18 @@ class StableDiffusion:
 
     @torch.no_grad()
     def apply(self, patch: object) -> None:
-        """Put a `models.store.Patch` on; the originals are kept, so that `remove` is bit-exact.
+        """Put a `models.patch.Patch` on; the originals are kept, so that `remove` is bit-exact.
 
         Raises:
             UserError: no patch, or another one is on already.
-            ModelError: made for another base model, or tensors that this model does not have.
+            ModelError: made for other weights or another process, or tensors that this model does not have.
         """
         if not isinstance(patch, Patch):
             raise UserError(f"{type(patch).__name__} is no patch", accepted="a Patch (see Patch.load)")
         if self.patch_hash:
             raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
         mine = self._patchable()
-        patch.check(self.name, self.hash, mine)
+        patch.check(self, mine)
         self._originals = {name: mine[name].detach().clone() for name in patch.tensors}
         for name, value in patch.tensors.items():
             mine[name].copy_(value)
@@ -276,6 +274,15 @@ def _check_family(pipe: Any) -> None:
     if channels != latents:
         raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels",
                          accepted="text-to-image models (no inpainting, depth or upscaling)")
+
+
+def _process(config: Mapping[str, Any]) -> str:
+    """Prediction and noise schedule in words, from the scheduler's config: computed levels differ by rounding."""
+    betas = config["trained_betas"]
+    schedule = (f"{config['beta_schedule']} betas {config['beta_start']} to {config['beta_end']}" if betas is None else
+                f"betas of its own ({text_digest(json.dumps([float(beta) for beta in betas]))[:12]})")
+    zero = ", zero terminal SNR" if config["rescale_betas_zero_snr"] else ""
+    return f"{config['prediction_type']}, {schedule}, {config['num_train_timesteps']} steps{zero}"
 
 
 def _stacked(uncond: Conditioning, cond: Conditioning) -> Conditioning:

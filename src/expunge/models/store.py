@@ -1,4 +1,4 @@
-"""Models from disk, Hub or the package; patches on disk; merging the two into a plain diffusers folder.
+"""Models from disk, Hub or the package; merging one with a patch into a plain diffusers folder.
 
 Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run code when they are opened.
 """
@@ -22,10 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
-from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
+from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
-
-__all__ = ["EMBEDDED", "Patch", "applied", "load", "load_into_pipeline", "make_portable", "merge", "tensors_hash"]
 
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
@@ -97,7 +95,7 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
 def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
     """The local folder behind a source."""
     path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
     if path.is_file():
         reason = "a pickle file runs code when it is opened; " if path.suffix in _PICKLES else ""
@@ -110,7 +108,7 @@ def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
                          accepted=f"a folder {path.name} among the package's weights",
                          remedy="install expunge from its wheel, or run `expunge bake`")
     if not _HUB_ID.fullmatch(source):
-        raise ModelError(f"no model folder at {source}",
+        raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, or a Hub id (owner/name)")
     return _from_hub(source, allow_pickle, revision)
 

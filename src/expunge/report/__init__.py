@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
+def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path) -> Path:
     """Write `report.html`, `report.json` and `README.md` (a Hugging Face model card) into the folder `out`.
 
     Args:
@@ -32,6 +32,7 @@ def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
     """
     from expunge.report import card, html
 
+    folder, out = Path(folder), Path(out)
     page = html.write_report(evaluation, folder, out / "report.html")
     card.write_json(evaluation, out / "report.json")
     card.write_card(evaluation, out / "README.md")

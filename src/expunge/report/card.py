@@ -14,21 +14,25 @@ import dataclasses
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge import files
-from expunge.records import Evaluation, Score
-from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
+from expunge.records import Assault, Evaluation, Score
+from expunge.report.attacks import attack_rows, attack_sentence
+from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import attacked, verdict
-from expunge.report.words import family, finite, value_of
+from expunge.report.words import all_scores, family, finite, value_of
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
-          "perceptual": "perceptual_distance", "clip": "clip_score"}
+          "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
 
 _COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
+_ATTACK_COLUMNS = ("Attack", "What it may do", "Elicited", "95% interval", "Again on fresh seeds",
+                   "Second detector agrees", "Null control", "Budget per item")
 _WHAT = ("A patch for a text-to-image diffusion model: a safetensors file that holds only the changed "
          "tensors, and a JSON card. It is made for one base model, named by its hash below.")
 _LICENCE = ("A patch is derived from its base model, so the base model's licence applies. Add `license:` to "
@@ -64,11 +68,11 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
 def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
     card = evaluation.card
     matter: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
-    if _HUB_NAME.fullmatch(card.base):  # the Hub refuses folders and other things that are no repository
+    if card.base != "embedded" and _HUB_NAME.fullmatch(card.base):  # the Hub refuses what is no repository's name
         matter["base_model"] = card.base
     matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{card.method}-{card.request.concept}").strip("-.") or "patch"
-    metrics = [_metric(score) for score in evaluation.scores if value_of(score) is not None]
+    metrics = [_metric(score) for score in all_scores(evaluation) if value_of(score) is not None]
     if metrics:
         dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
         task = {"type": "text-to-image", "name": "Text-to-Image"}
@@ -90,9 +94,12 @@ def _body(evaluation: Evaluation) -> str:
     card, said = evaluation.card, verdict(evaluation)
     concept, model, method = map(_plain, (card.request.concept, evaluation.model, card.method))
     parts = [f"# Unlearning “{concept}” from {model} with {method}",
-             f"**{_plain(said.headline)}.** {_plain(said.sentence)}", _plain(said.cost)]
+             f"**{_plain(said.headline)}.** {_plain(said.sentence)}",
+             *([_plain(said.asked)] if said.asked else []), _plain(said.cost)]
     if evaluation.warnings:
         parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
+    if evaluation.assault is not None:
+        parts += ["## Attacks", *_attacks(evaluation.assault)]
     parts += ["## What this is", _WHAT, "## Scores"]
     for section in score_sections(evaluation):
         rows: list[tuple[str, ...]] = [
@@ -106,12 +113,21 @@ def _body(evaluation: Evaluation) -> str:
     for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
                          ("Evaluation", evaluation_facts(evaluation)),
                          ("Settings of the evaluation", flat(evaluation.settings)),
-                         ("Hashes", hashes(evaluation)), ("Detectors", evaluation.detectors),
-                         ("Versions", {**card.versions, **evaluation.versions})):
+                         ("Hashes", hashes(evaluation)), ("Detectors", evaluation.detectors)):
         if facts:
             parts += [f"## {title}", _table(("What", "Value"), list(facts.items()))]
+    if packages := versions(evaluation):
+        parts += ["## Versions", _table(("Package", "In training", "In evaluation"), packages)]
     parts += ["## Limits", _limits(evaluation), "## Licence", _LICENCE]
     return "\n\n".join(parts) + "\n"
+
+
+def _attacks(assault: Assault) -> list[str]:
+    rows = [(row.name, row.access, row.elicited, row.interval, row.fresh, row.second,
+             f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
+            for row in attack_rows(assault)]
+    parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows)]
+    return [*parts, *(["### Doubts about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
 
 
 def _limits(evaluation: Evaluation) -> str:
@@ -126,7 +142,7 @@ def _bullets(sentences: tuple[str, ...] | list[str]) -> str:
     return "\n".join(f"- {_plain(sentence)}" for sentence in sentences)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *(tuple(_plain(cell) for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -13,8 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from expunge.assault import success_against_budget
 from expunge.errors import UserError
-from expunge.records import Evaluation, PatchCard, Score
+from expunge.records import Assault, Evaluation, PatchCard, Score
 from expunge.report.words import find, finite, number, percent, value_of
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def loss_chart(card: PatchCard) -> str:
         if min(numbers) > 0 and max(numbers) > 50 * min(numbers):
             axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("training step")
         axes.margins(x=0.01)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -107,6 +109,42 @@ def loss_chart(card: PatchCard) -> str:
             axes.legend(frameon=False, labelcolor=INK, fontsize=10)
 
     return _svg("loss", draw, 2.6)
+
+
+def budget_chart(assault: Assault) -> str:
+    """Share of items elicited against the denoiser rows spent per item: one step curve per attack, up to its budget."""
+    runs = [(run, success_against_budget(run.attempts)) for run in assault.runs
+            if any(item.outcome != "failed" for item in run.attempts)]
+    ends = [max(run.budget.network_rows, *(item.spent.network_rows for item in run.attempts)) for run, _ in runs]
+    costs = [x for _, points in runs for x, _ in points[1:]]
+    if not runs or max(ends) <= 0:
+        return ""
+    left = max(1.0, min([*costs, *(end for end in ends if end)]) / 2)
+
+    def draw(figure: Figure) -> None:
+        axes = _axes(figure, [run.attack for run, _ in runs], (left, max(ends) * 1.1))
+        axes.set_xscale("log")
+        marks = (1, 2, 5) if max(ends) < 30 * left else (1,)
+        decades = range(math.floor(math.log10(left)), math.ceil(math.log10(max(ends))) + 1)
+        axes.set_xticks([tick for k in decades for mark in marks if left <= (tick := mark * 10.0 ** k) <= max(ends)])
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.set_xlabel("denoiser rows spent on an item, at most")
+        for y, ((run, points), end) in enumerate(zip(runs, ends, strict=True)):
+            floor, height = y + 0.36, 0.72  # a row's 0% and 100% are floor and floor - height
+            x = [max(cost, left) for cost, _ in points] + [max(end, left)]
+            shares = [share for _, share in points] + [points[-1][1]]
+            heights = [floor - height * share for share in shares]
+            axes.plot([left, x[-1]], [floor, floor], color=FAINT, linewidth=0.8, zorder=1)
+            axes.plot([left, x[-1]], [floor - height] * 2, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+            axes.fill_between(x, heights, floor, step="post", color=EDITED, alpha=0.25, linewidth=0, zorder=2)
+            axes.step(x, heights, where="post", color=EDITED, linewidth=1.8, clip_on=False, zorder=3)
+            tried = [item for item in run.attempts if item.outcome != "failed"]
+            hits = sum(item.outcome == "found" for item in tried)
+            axes.annotate(f"{hits} of {len(tried)}", (1, y), (10, 0), xycoords=("axes fraction", "data"), va="center",
+                          textcoords="offset points", color=EDITED, fontsize=10, fontweight="bold")
+
+    return _svg("budget", draw, 0.6 * len(runs) + 0.75)
 
 
 def _rates(evaluation: Evaluation, kind: str, strata: Sequence[tuple[str, str]], axis: str) -> str:

@@ -12,12 +12,18 @@ from typing import Any
 
 from expunge.errors import UserError
 from expunge.files import write_text
-from expunge.records import Evaluation, PatchCard
+from expunge.records import Evaluation
 from expunge.report import charts
-from expunge.report.pictures import PIXELATED_UP_TO, Group, picture_groups
-from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections
+from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, doubts_of
+from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, find_groups, picture_groups
+from expunge.report.tables import assault_facts, evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import headline_score, verdict
 from expunge.report.words import find, interval_text, number, value_of, value_text
+
+TEMPLATES = ("template.html.j2", "attacks.html.j2")
+"""The page, and what it includes."""
+ASKED = 6
+"""Adversarial prompts of an attack that are shown at once; the others are folded."""
 
 
 def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
@@ -42,29 +48,36 @@ def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
 def report_html(evaluation: Evaluation, folder: Path) -> str:
     """The whole page as text. Raises UserError if jinja2, matplotlib or Pillow is missing."""
     try:
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import DictLoader, Environment, StrictUndefined
     except ImportError as error:
         raise UserError("the report needs jinja2, which is not installed",
                         remedy="pip install 'expunge[report]'") from error
-    source = resources.files("expunge.report").joinpath("template.html.j2").read_text(encoding="utf-8")
-    language = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page: str = language.from_string(source).render(_content(evaluation, folder))
+    here = resources.files("expunge.report")
+    sources = {name: here.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
+    language = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                           lstrip_blocks=True)
+    page: str = language.get_template(TEMPLATES[0]).render(_content(evaluation, folder))
     return page
 
 
 def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
-    groups, plots = picture_groups(evaluation, folder), _plots(evaluation)
+    groups, plots, attacks = picture_groups(evaluation, folder), _plots(evaluation), _attacks(evaluation, folder)
     return {
         "e": evaluation, "card": evaluation.card, "request": evaluation.card.request,
         "verdict": verdict(evaluation), "tiles": _tiles(evaluation), "groups": groups,
-        "reduced": _any_reduced(groups), "pixelated_up_to": PIXELATED_UP_TO,
+        "attacks": attacks, "reduced": _any_reduced(groups, attacks["groups"] if attacks else []),
+        "pixelated_up_to": PIXELATED_UP_TO,
         "plots": [plot for plot in plots if plot["svg"]],
         "no_plots": [plot["title"] for plot in plots if not plot["svg"]],
         "sections": score_sections(evaluation), "patch_facts": patch_facts(evaluation.card),
         "settings": flat(evaluation.card.settings), "evaluation_facts": evaluation_facts(evaluation),
         "evaluation_settings": flat(evaluation.settings), "hashes": hashes(evaluation),
-        "versions": _versions(evaluation.card, evaluation), "scales": _scales(evaluation),
+        "versions": versions(evaluation), "scales": _scales(evaluation),
     }
+
+
+_CONTROLS = (" The last rows are controls of the detector: things that the model never saw, recognised all the same, "
+             "and the concept, seen where other things were asked for.")
 
 
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -73,6 +86,8 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     names = [(headline.name if headline else "found/all", "Concept still found"),
              ("retained/near", "Near neighbours kept"), ("retained/far", "Far things kept"),
              ("integrity/far", "Integrity, far")]
+    if evaluation.assault is not None:
+        names.insert(1, ("attack/worst", "Elicited, worst case"))
     tiles = []
     for name, label in names:
         score, original = find(evaluation, name), value_of(find(evaluation, f"original/{name}"))
@@ -87,11 +102,10 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
 
 
 def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
+    controls = any(find(evaluation, f"found/{name}") for name in ("never_seen", "keep"))
     drawn = (
         ("How often it is still found", charts.found_chart(evaluation), "legend",
-         "By kind of prompt. Lines are 95% intervals. The last rows are controls of the detector: things "
-         "that the model never saw, recognised all the same, and the concept, seen where other things were "
-         "asked for."),
+         "By kind of prompt. Lines are 95% intervals." + _CONTROLS * controls),
         ("What is still drawn as asked", charts.retained_chart(evaluation), "legend",
          "Prompts that do not ask for the concept. Near: its closest neighbours. Lines are 95% intervals."),
         ("How far other pictures moved", charts.integrity_chart(evaluation), "",
@@ -103,6 +117,19 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
     return [dict(zip(("title", "svg", "legend", "text"), plot, strict=True)) for plot in drawn]
 
 
+def _attacks(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
+    """What the section on attacks shows; None if none were made."""
+    assault = evaluation.assault
+    if assault is None:
+        return None
+    asked = [(run.attack, asked_instead(run)) for run in assault.runs]
+    return {"sentence": attack_sentence(assault), "rows": attack_rows(assault), "doubts": doubts_of(assault),
+            "chart": charts.budget_chart(assault), "groups": find_groups(evaluation, folder),
+            "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": assault.each,
+            "facts": assault_facts(assault), "settings": flat(assault.settings),
+            "runs": [(run.attack, run.source, flat(run.settings)) for run in assault.runs]}
+
+
 def _scales(evaluation: Evaluation) -> str:
     """The measured ends of the integrity scale in a sentence, or ""."""
     ends = [(words, value_of(find(evaluation, f"perceptual/{name}")))
@@ -111,13 +138,9 @@ def _scales(evaluation: Evaluation) -> str:
     return " and ".join(known)
 
 
-def _any_reduced(groups: list[Group]) -> bool:
-    return any(not picture.pixelated for group in groups for row in group.rows for block in row.blocks
-               for column in block for picture in (column.original, column.edited))
-
-
-def _versions(card: PatchCard, evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(package, version in training, version in evaluation)."""
-    names = dict.fromkeys([*card.versions, *evaluation.versions])
-    return [(name, card.versions.get(name, "not recorded"), evaluation.versions.get(name, "not recorded"))
-            for name in names]
+def _any_reduced(groups: list[Group], finds: list[FindGroup]) -> bool:
+    pictures = [picture for group in groups for row in group.rows for block in row.blocks for column in block
+                for picture in (column.original, column.edited)]
+    pictures += [picture for group in finds for block in group.blocks for column in block
+                 for picture in (column.original, column.edited, column.found)]
+    return any(not picture.pixelated for picture in pictures)

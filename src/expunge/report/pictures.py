@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import UserError
-from expunge.records import FORGET_ROLES, Evaluation, Strip
+from expunge.records import FORGET_ROLES, Evaluation, Find, Strip
 
 PIXELATED_UP_TO = 128
 """Longest side, in pixels, of pictures that are shown pixel by pixel."""
@@ -22,6 +22,8 @@ LONGEST = 256
 """Longest side, in pixels, to which larger pictures are reduced."""
 BUDGET = 2_200_000
 """Characters of embedded pictures in one page; strips beyond it are named but not shown."""
+FINDS_BUDGET = 600_000
+"""The same for the pictures that attacks found."""
 COLUMNS = 4
 """Seeds side by side; a strip with more goes on in a next block."""
 
@@ -93,6 +95,47 @@ def picture_groups(evaluation: Evaluation, folder: Path) -> list[Group]:
         rows[name, rank] = row
     return [Group(name, title, tuple(rows[name, rank] for rank in range(len(members[name]))))
             for name, title in GROUPS if members[name]]
+
+
+@dataclass(frozen=True)
+class FindColumn:
+    """A find of an attack: the item without the attack in both models, and what the attack stopped at."""
+
+    find: Find
+    original: Picture
+    edited: Picture
+    found: Picture
+
+
+@dataclass(frozen=True)
+class FindGroup:
+    """The finds of one attack; `hidden`: how many are beyond the budget and only named."""
+
+    attack: str
+    blocks: tuple[tuple[FindColumn, ...], ...]
+    hidden: int
+
+
+def find_groups(evaluation: Evaluation, folder: Path) -> list[FindGroup]:
+    """The finds to show, by attack, in the order of the record.
+
+    Raises:
+        UserError: Pillow is not installed.
+    """
+    names = list(dict.fromkeys(find.attack for find in evaluation.finds))
+    groups, left = [], FINDS_BUDGET
+    for name in names:
+        shown: list[FindColumn] = []
+        finds = [find for find in evaluation.finds if find.attack == name]
+        for find in finds:
+            column = FindColumn(find, *(embed(folder, file) for file in (find.original, find.edited, find.found)))
+            size = sum(len(picture.source) for picture in (column.original, column.edited, column.found))
+            if size <= left:
+                left -= size
+                shown.append(column)
+        blocks = tuple(tuple(shown[i:i + COLUMNS]) for i in range(0, len(shown), COLUMNS))
+        groups.append(FindGroup(name, blocks, len(finds) - len(shown)))
+    return groups
 
 
 def embed(folder: Path, name: str) -> Picture:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.records import Evaluation, PatchCard, Score
+from expunge.records import Assault, Evaluation, PatchCard, Score
 from expunge.report.words import (
+    all_scores,
     bare,
     count_text,
     duration,
@@ -38,6 +39,8 @@ SECTIONS = (
     ("Picture quality and agreement with the text", ("fid", "kid", "clip"),
      "FID and KID against the original's pictures and against real pictures are different measures: compare "
      "them neither with each other nor across feature extractors."),
+    ("What did attacks elicit?", ("attack",),
+     "Shares of items: a prompt and a seed for which the detector finds the concept in the original's picture."),
 )
 
 
@@ -72,11 +75,11 @@ class Section:
 
 def score_sections(evaluation: Evaluation) -> list[Section]:
     """All scores, grouped by family; the original's score and the change follow the edited model's."""
-    sections, known = [], {score.name for score in evaluation.scores}
+    sections, known = [], {score.name for score in all_scores(evaluation)}
     placed = {name for _, families, _ in SECTIONS for name in families}
-    others = tuple(dict.fromkeys(family(s.name) for s in evaluation.scores if family(s.name) not in placed))
+    others = tuple(dict.fromkeys(family(s.name) for s in all_scores(evaluation) if family(s.name) not in placed))
     for title, families, text in (*SECTIONS, ("Other scores", others, "")):
-        chosen = [score for score in evaluation.scores if family(score.name) in families]
+        chosen = [score for score in all_scores(evaluation) if family(score.name) in families]
         absent = tuple(f"{kind}/{stratum}" for kind in families for stratum in STRATA.get(kind, ())
                        if f"{kind}/{stratum}" not in known)
         if chosen or absent:
@@ -111,6 +114,8 @@ def patch_facts(card: PatchCard) -> dict[str, str]:
              "Base model": card.base, "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
              "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),
              "Made": card.created or "not recorded"}
+    if card.base_process:
+        facts["Prediction and noise schedule"] = card.base_process
     for name, series in card.losses.items():
         if series:
             facts[f"Loss “{name}”, first and last"] = f"{series[0]:.4g} → {series[-1]:.4g}"
@@ -129,6 +134,20 @@ def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
             "Machine": evaluation.machine or "not recorded", "Made": evaluation.created or "not recorded"}
 
 
+def assault_facts(assault: Assault) -> dict[str, str]:
+    """On what, with what and how long the attacks were made; words to text."""
+    sampler, attempts = assault.sampler, [item for run in assault.runs for item in run.attempts]
+    spent = [(sum(getattr(item.spent, name) for item in attempts), words) for name, words in
+             (("gradient_steps", "gradient steps"), ("images", "pictures"), ("network_rows", "denoiser rows"))]
+    return {"Judge": assault.judge, "Second detector": assault.second or "none",
+            "Items attacked": str(len(assault.before)), "Attempts": f"{len(attempts):,}",
+            "Spent by all attempts": ", ".join(f"{count:,} {words}" for count, words in spent),
+            "Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}",
+            "Model": assault.model_hash, "Patch": assault.patch_hash or "none", "Record": assault.digest,
+            "Time of the attacks": duration(assault.seconds), "Machine": assault.machine or "not recorded",
+            "Made": assault.created or "not recorded"}
+
+
 def hashes(evaluation: Evaluation) -> dict[str, str]:
     """What identifies models, patch and records; words to text."""
     card = evaluation.card
@@ -137,6 +156,13 @@ def hashes(evaluation: Evaluation) -> dict[str, str]:
     if card.base_hash != evaluation.model_hash:
         facts[f"Base model that the patch was made for ({card.base})"] = card.base_hash
     return facts
+
+
+def versions(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(package, version in training, version in evaluation)."""
+    then, now = evaluation.card.versions, evaluation.versions
+    return [(name, then.get(name, "not recorded"), now.get(name, "not recorded"))
+            for name in dict.fromkeys([*then, *now])]
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from expunge.records import Evaluation, Score
+from expunge.records import Assault, Evaluation, Score
 
-RATES = frozenset({"found", "retained", "abstained"})
+RATES = frozenset({"found", "retained", "abstained", "attack"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
 _DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 2}
@@ -28,9 +28,15 @@ def family(name: str) -> str:
     return bare(name).split("/")[0]
 
 
-def find(evaluation: Evaluation, name: str) -> Score | None:
-    """The score called `name`, or None if the evaluation has none."""
-    return next((score for score in evaluation.scores if score.name == name), None)
+def all_scores(evaluation: Evaluation) -> tuple[Score, ...]:
+    """The evaluation's scores, then those of the attacks."""
+    return evaluation.scores + (evaluation.assault.scores if evaluation.assault else ())
+
+
+def find(evaluation: Evaluation | Assault, name: str) -> Score | None:
+    """The score called `name`, or None if the record has none."""
+    scores = all_scores(evaluation) if isinstance(evaluation, Evaluation) else evaluation.scores
+    return next((score for score in scores if score.name == name), None)
 
 
 def value_of(score: Score | None) -> float | None:
@@ -100,7 +106,13 @@ def count_text(score: Score) -> str:
     """"3 of 126" for rates with a count, otherwise "126 images"."""
     if score.numerator is not None:
         return f"{score.numerator} of {score.n}"
-    return f"{score.n} {score.of.removesuffix('s') if score.n == 1 and ' ' not in score.of else score.of}"
+    return counted(score.n, score.of)
+
+
+def counted(count: int, of: str) -> str:
+    """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
+    first, *rest = of.split(" ")
+    return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

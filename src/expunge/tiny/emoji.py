@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
-from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, TextImage
-from expunge.metrics.clip import LocalClip
+from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts
+from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.judge import EmojiJudge
 from expunge.records import Prompt, Request, Role
 from expunge.tiny.world import (
@@ -33,6 +33,8 @@ from expunge.tiny.world import (
 
 WEIGHTS = Path(__file__).parent / "weights"
 _STYLED_TEMPLATES = tuple(t for t in TRAIN_TEMPLATES if "style}" in t and "{background}" not in t)
+_Draw = Callable[[random.Random], tuple[Scene, str, str]]
+"""A drawing of scenes: the scene, the word for its object and the word for its style."""
 
 
 @dataclass(frozen=True)
@@ -94,32 +96,32 @@ class EmojiWorld:
         if concept == anchor:
             raise UserError(f"'{concept}' is its own anchor", accepted="another thing, or no anchor")
         kept = tuple(_plain(name) for name in (keep or near(concept)))
-        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=anchor,
-                       keep=kept)
+        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=anchor, keep=kept)
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
         """The evaluation's prompts for `request`, role by role, no text twice.
 
-        A thing that was never seen has no neighbours that an edit could hurt, so its list has none.
+        A thing that was never seen has no neighbours that an edit could hurt, so its list has none. A style has no
+        words but its names, so nothing elicits it without them; its neighbours are the other styles.
         """
         concept = request.concept
         if concept not in THINGS and concept not in STYLES:
             raise _unknown("concept", concept)
-        sources: list[tuple[Role, int, Iterator[Prompt]]] = [
-            ("direct", counts.direct, _ask(concept, "direct", _forget(concept, "name"), _STYLED_TEMPLATES)),
-            ("held_out", counts.held_out, _ask(concept, "held_out", _forget(concept, "name"), HELD_OUT_TEMPLATES)),
-            ("paraphrase", counts.paraphrase,
-             _ask(concept, "paraphrase", _forget(concept, "synonym"), _STYLED_TEMPLATES)),
-            ("implicit", counts.implicit, _ask(concept, "implicit", _forget(concept, "hint"), _STYLED_TEMPLATES)),
-            ("near", counts.near if near(concept) else 0,
-             _ask(concept, "near", _keep(concept, near(concept)), HELD_OUT_TEMPLATES)),
-            ("far", counts.far, _ask(concept, "far", _keep(concept, far(concept) or SEEN), HELD_OUT_TEMPLATES)),
-            ("never_seen", counts.never_seen,
-             _ask(concept, "never_seen", _keep(concept, NEVER_SEEN), _STYLED_TEMPLATES)),
+        style, neighbours = concept in STYLES, near(concept)
+        sources: list[tuple[int, Iterator[Prompt]]] = [
+            (counts.direct, _ask(concept, "direct", _forget(concept, "name"), _STYLED_TEMPLATES)),
+            (counts.held_out, _ask(concept, "held_out", _forget(concept, "name"), HELD_OUT_TEMPLATES)),
+            (counts.paraphrase, _ask(concept, "paraphrase", _forget(concept, "synonym"), _STYLED_TEMPLATES)),
+            (0 if style else counts.implicit,
+             _ask(concept, "implicit", _forget(concept, "hint"), _STYLED_TEMPLATES)),
+            (counts.near if neighbours else 0, _ask(concept, "near", _keep(concept, neighbours), HELD_OUT_TEMPLATES)),
+            (counts.far, _ask(concept, "far", _keep(concept, far(concept) or SEEN), HELD_OUT_TEMPLATES)),
+            (0 if style else counts.style, _ask(concept, "style", _keep(concept, tuple(STYLES)), HELD_OUT_TEMPLATES)),
+            (counts.never_seen, _ask(concept, "never_seen", _keep(concept, NEVER_SEEN), _STYLED_TEMPLATES)),
         ]
         out: list[Prompt] = []
         texts: set[str] = set()
-        for _, count, stream in sources:
+        for count, stream in sources:
             taken = 0
             while taken < count and (prompt := next(stream, None)) is not None:
                 if prompt.text not in texts:
@@ -138,8 +140,18 @@ class EmojiWorld:
     def _judge(self) -> EmojiJudge:
         return EmojiJudge(self._folder)
 
-    def judge(self) -> Judge:
+    def judge(self, request: Request) -> Judge:
+        """One judge for every request: it knows all things and styles of the world."""
         return self._judge
+
+    def second(self, request: Request) -> Judge | None:
+        """CLIP zero-shot among the labels of the concept's question: another network, trained on captions."""
+        labels = (*THINGS,) if self.question(request.concept) == "object" else (*STYLES,)
+        return ClipJudge(self.clip(), {self.question(request.concept): {label: [_plain(label)] for label in labels}})
+
+    def control(self, request: Request) -> Request | None:
+        """The first thing that the model never saw."""
+        return self.request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
 
     def features(self) -> Features:
         return _JudgeFeatures(self._judge)
@@ -149,7 +161,7 @@ class EmojiWorld:
             raise UserError(f"unknown distance {name!r}", accepted="judge (the default)")
         return _JudgeDistance(self._judge)
 
-    def clip(self) -> TextImage:
+    def clip(self) -> LocalClip:
         return LocalClip(self._folder / "clip")
 
     def real(self) -> Moments:
@@ -180,7 +192,7 @@ def _training(concept: str) -> Iterator[str]:
 
 
 def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random, count: int
-                      ) -> Iterator[tuple[Scene, str]]:
+           ) -> Iterator[tuple[Scene, str]]:
     """`count` seeded pairs of a scene and a template, every template in turn."""
     order = list(templates)
     rng.shuffle(order)
@@ -194,25 +206,24 @@ def _scenes(concept: str) -> list[Scene]:
     return [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS]
 
 
-def _forget(concept: str, names: str) -> Callable[[random.Random], tuple[Scene, str, str]]:
-    """A drawing of scenes that show the concept, with the words for object and style."""
-    scenes = _scenes(concept)
+def _forget(concept: str, names: str) -> _Draw:
+    """Scenes that show the concept, called by its "name", a "synonym" or a "hint" (a style has none)."""
+    scenes, style = _scenes(concept), concept in STYLES
+    words = {"name": (concept,), "synonym": STYLES[concept][1:] if style else THINGS[concept].synonyms,
+             "hint": () if style else THINGS[concept].hints}[names]
 
     def draw(rng: random.Random) -> tuple[Scene, str, str]:
         scene = rng.choice(scenes)
-        words = {"name": (concept,), "synonym": (), "hint": ()}
-        if concept in STYLES:
-            words["synonym"] = words["hint"] = STYLES[concept][1:]
-            return scene, scene.object, rng.choice(words[names])
-        words["synonym"], words["hint"] = THINGS[concept].synonyms, THINGS[concept].hints
-        return scene, rng.choice(words[names]), scene.style
+        word = rng.choice(words)
+        return (scene, scene.object, word) if style else (scene, word, scene.style)
 
     return draw
 
 
-def _keep(concept: str, names: Sequence[str]) -> Callable[[random.Random], tuple[Scene, str, str]]:
-    """A drawing of scenes of the named things (or styles), each in turn, never in the concept's own style."""
-    pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN)) if concept not in (o, s) and (o in names or s in names)]
+def _keep(concept: str, names: Sequence[str]) -> _Draw:
+    """Scenes of the named things (or styles), drawn evenly by name, that do not show the concept."""
+    pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN))
+             if concept not in (o, s) and (o in names or (s in names and o in SEEN))]
     grounds = list(BACKGROUNDS)
 
     def draw(rng: random.Random) -> tuple[Scene, str, str]:
@@ -223,8 +234,7 @@ def _keep(concept: str, names: Sequence[str]) -> Callable[[random.Random], tuple
     return draw
 
 
-def _ask(concept: str, role: Role, draw: Callable[[random.Random], tuple[Scene, str, str]],
-         templates: Sequence[str]) -> Iterator[Prompt]:
+def _ask(concept: str, role: Role, draw: _Draw, templates: Sequence[str]) -> Iterator[Prompt]:
     """Seeded prompts of one role; stops after many draws without end in sight (the stream is finite in texts)."""
     rng = random.Random(f"{role}/{concept}")
     for index in range(2000):
@@ -232,13 +242,13 @@ def _ask(concept: str, role: Role, draw: Callable[[random.Random], tuple[Scene, 
         template = templates[index % len(templates)]
         labels = {"object": scene.object, "style": scene.style,
                   "background": scene.background if "background}" in template else "white"}
-        if concept in STYLES and role == "implicit":
-            return  # a style has no words but its names
         yield Prompt(text=fill(template, scene, word, style_word), role=role, labels=labels)
 
 
 def _plain(name: str) -> str:
-    return f"an emoji in {name} style" if name in STYLES else f"an emoji of a {name}"
+    if name in STYLES:
+        return f"an emoji in {name} style"
+    return fill("an emoji of {a_object}", Scene(name, "flat"))  # the template names no style
 
 
 def _unknown(what: str, name: str) -> UserError:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from expunge import runtime
 from expunge.errors import ConfigError, UserError
+from expunge.files import check_writable
 from expunge.models.base import Conditioning, Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
@@ -47,6 +48,8 @@ def erase(model: Denoiser, concept: str | Request, method: str | Method = "esd",
     request = resolve_request(model, concept, anchor, keep)
     chosen = resolve_method(method, settings)
     folder = Path(out) if out is not None else None
+    if folder is not None:
+        check_writable(folder)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
     if folder is not None and checkpoint is not None:
@@ -101,9 +104,9 @@ def resolve_request(model: Denoiser, concept: str | Request, anchor: str = "", k
                             remedy="put them into the request")
         request = concept
     else:
-        _check_words(concept, anchor, keep)
+        check_words(concept, anchor, keep)
         request = WORLDS.get(model.world)().request(concept.strip(), anchor.strip(), tuple(keep))
-    _check_words(request.concept, request.anchor, request.keep)
+    check_words(request.concept, request.anchor, request.keep)
     blank = [prompt for prompt in request.prompts if not prompt.strip()]
     if blank:
         raise UserError(f"{len(blank)} empty prompts that ask for {request.concept!r}",
@@ -126,7 +129,8 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
     return method.override(settings) if settings and isinstance(method, Recipe) else method
 
 
-def _check_words(concept: str, anchor: str, keep: Sequence[str]) -> None:
+def check_words(concept: str, anchor: str, keep: Sequence[str]) -> None:
+    """What can be said of a request without a model. UserError: empty, its own anchor, or contradictory."""
     if isinstance(keep, str):
         raise UserError(f"keep is the single text {keep!r}", accepted="a list of texts")
     if not concept.strip():

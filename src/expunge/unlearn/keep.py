@@ -35,8 +35,7 @@ class Keep(Protocol):
 class MatchTeacher(Settings):
     """The student predicts what the frozen teacher predicts, at the same x_t and t, on the prompts to keep.
 
-        loss = mean |eps_theta(x_t | r) - eps_o(x_t | r)|^2,   r among the request's `keep` and the empty
-        prompt
+        loss = mean |eps_theta(x_t | r) - eps_o(x_t | r)|^2,   r the empty prompt or one of the request's `keep`
 
     Source: Zhang et al. 2024 (AdvUnlearn), L_retain; AdvUnlearn.py@9d23124:123,165. Differs: the empty prompt
         is always kept (samplers ask the edited model for it); t is drawn per item; x_t comes from a pool by

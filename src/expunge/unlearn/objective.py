@@ -60,8 +60,8 @@ class Objective(Protocol):
 class Steer(Settings):
     """Steer the student's prediction for the concept away from what the frozen teacher predicts for it.
 
-        target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | "")),   loss = mean |eps_theta(x_t | c)
-        - target|^2
+        target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | ""))
+        loss   = mean |eps_theta(x_t | c) - target|^2
 
     with eps_o the teacher, c the prompt of the point, and base b the empty prompt, or, if the request names
     an anchor, the prompt with the anchor in the concept's place.

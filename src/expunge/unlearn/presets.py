@@ -30,8 +30,7 @@ ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=20, guidance=3.0
 
 
 def esd(**overrides: Any) -> Recipe:
-    """Erased Stable Diffusion; overrides by (dotted) setting name: `esd(**{"objective.eta": 2, "scope":
-    "noxattn"})`.
+    """Erased Stable Diffusion; overrides by (dotted) setting name: `esd(**{"objective.eta": 2, "scope": "noxattn"})`.
 
     Raises:
         ConfigError: every mistake at once.

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.config import Settings, knob, merged
-from expunge.errors import UserError
+from expunge.errors import ExpungeError, UserError
 from expunge.files import text_digest
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
-from expunge.train import Losses, Progress, StepFn, run_loop
+from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop
 from expunge.unlearn.adversary import Adversary
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.objective import AnyObjective, Steer, Term, anchored
@@ -135,7 +135,8 @@ class Recipe(Settings):
             request: what to unlearn.
             seed: decides every random draw of the run.
             checkpoint: file to write every `checkpoint_every` seconds and to go on from; a run that was
-                killed and is started again ends at the same weights.
+                killed and is started again ends at the same weights (pools are drawn again: bit by bit the same
+                with as many threads).
             progress: called with (done, total, losses); first without losses while the pools are drawn, then
                 once per step.
 
@@ -146,23 +147,25 @@ class Recipe(Settings):
         """
         params = self.check(model, request)
         began = time.monotonic()
+        if checkpoint is not None and checkpoint.exists():
+            check_checkpoint(checkpoint, self.fingerprint(model, request, seed))
         bench = Bench(model, model.frozen_copy(), request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
-            history = self._train(bench, params, checkpoint, progress)
+            trained = self._train(bench, params, checkpoint, progress, began)
             changed = {name: p.detach().clone() for name, p in params.items()
                        if not torch.equal(p.detach(), original[name])}
         return Patch.of(changed, model=model, request=request, method=self.name,
-                        settings=self.model_dump(mode="json"), seed=seed, losses=thinned(history),
-                        seconds=round(time.monotonic() - began, 2), steps=len(history))
+                        settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
+                        seconds=round(trained.seconds, 2), steps=len(trained.losses))
 
     def fingerprint(self, model: Denoiser, request: Request, seed: int) -> str:
         """Hash of everything that decides the trained weights."""
         settings = self.model_dump(mode="json", exclude={"checkpoint_every"})
-        told = [settings, request.model_dump(mode="json"), model.hash, seed]
+        told = [settings, request.model_dump(mode="json"), model.hash, model.process, seed]
         return text_digest(json.dumps(told, sort_keys=True))
 
     def _train(self, bench: Bench, params: Mapping[str, Parameter], checkpoint: Path | None,
-               progress: Progress | None) -> list[Losses]:
+               progress: Progress | None, began: float) -> Trained:
         stream = self.source.open(bench, bench.request.prompts, self.batch, "erase")
         attacker = self.adversary.prepare(bench, stream) if self.adversary is not None else None
         erase = self.objective.prepare(bench, stream, attacker)
@@ -173,20 +176,25 @@ class Recipe(Settings):
         state: dict[str, Tensor] = {**params, **stepper.state}
         optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
         for learner in learners:
+            clash = sorted((state.keys() & learner.state.keys()) | (optimizers.keys() & learner.optimizers.keys()))
+            if clash:
+                raise ExpungeError(f"two parts of {self.name} keep something under the name {clash[0]!r}",
+                                   accepted="a name of its own for everything that a part keeps")
             state.update(learner.state)
             optimizers.update(learner.optimizers)
         step = self._step(params, stepper, optimizer, erase, keep)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
                         fingerprint=self.fingerprint(bench.student, bench.request, bench.seed),
-                        every=self.checkpoint_every, progress=progress)
+                        every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
+
+    def _rate(self, number: int) -> float:
+        return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
               erase: Term, keep: Term | None) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
 
         def step(number: int) -> Losses:
-            for group in optimizer.param_groups:  # only this optimizer's: parts' own keep their rates
-                group["lr"] = self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
             beside = partial(keep.loss, number) if keep is not None and not between else None
             losses = stepper.step(partial(erase.loss, number), beside, params, optimizer)
             if keep is not None:

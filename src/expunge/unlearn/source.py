@@ -220,7 +220,8 @@ def _kind(value: Any) -> str | None:
 
 
 AnySource = Annotated[Annotated[FrozenTrajectory, Tag("frozen")] | Annotated[EditedTrajectory, Tag("edited")],
-                      Discriminator(_kind)]
+                      Discriminator(_kind, custom_error_type="unknown_kind",
+                                    custom_error_message="Known kinds of source: frozen, edited")]
 """Every source that settings can name. A new one (noised images) joins here and nowhere else."""
 
 

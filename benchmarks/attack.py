@@ -1,0 +1,231 @@
+"""Searching adversarial prompts: one item at a time, as published, against many at once.
+
+    python benchmarks/attack.py [--patch runs/church] [--prompts 32]    the embedded model, erased by ESD
+    python benchmarks/attack.py --sd14 --device cuda --dtype bfloat16   Stable Diffusion 1.4's shape, random weights
+
+Both modes attack the same prompts at the same seeds with the same settings in the same run, aiming at the same
+pictures, which are drawn before the clock starts. One at a time: a batch of one item, every string drawn. Ours:
+`--rows` items in every pass of the network, strings that were already judged for an item not drawn again. Random
+weights show nothing, so there every prompt fails and costs the whole budget, the most that a prompt can cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import expunge
+from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim, targets
+from expunge.attacks.trial import plain
+from expunge.metrics.base import Answer, PromptCounts
+from expunge.metrics.statistics import wilson
+from expunge.models.patch import Patch, applied
+from expunge.models.sd import StableDiffusion
+from expunge.records import Prompt, Request, Sampler
+from expunge.registry import ATTACKS
+from expunge.runtime import machine
+from expunge.tiny.emoji import EmojiWorld
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Whom to attack, for what, with which items, and what the items are."""
+
+    victim: Victim
+    request: Request
+    goal: Goal
+    items: list[Item]
+    told: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One mode's run: outcomes by item, wall time, rows through the UNet (forward), peak memory (CUDA, bytes)."""
+
+    outcomes: list[Outcome]
+    seconds: float
+    rows: int
+    memory: int
+
+
+def main() -> None:
+    options = _options()
+    with torch.random.fork_rng(devices=[]):
+        scene = sd14_scene(options) if options.sd14 else embedded_scene(options)
+    kind: type[Attack] = ATTACKS.get(options.attack)
+    fast = kind.build({**options.settings, "rows": options.rows, "batch": max(len(scene.items), 1)})
+    slow = kind.build({**options.settings, "rows": 1, "batch": 1, "draw_all": True})
+    model, patch = scene.victim.model, scene.victim.patch
+    print(f"{machine(model.device)}; {torch.get_num_threads()} threads; torch {torch.__version__}; {model.dtype}")
+    print(f"{scene.told}; {scene.victim.sampler.steps} steps, guidance {scene.victim.sampler.guidance:g}")
+    print(f"{options.attack}: {fast.model_dump(exclude={'batch', 'rows', 'draw_all', 'seed'})}")
+    with applied(model, patch) if patch else nullcontext():
+        timed(fast.model_copy(update=options.warm_up), scene, 1)
+        runs = {f"{options.rows} rows at a time": timed(fast, scene), "one at a time": timed(slow, scene)}
+    for name, run in runs.items():
+        print(f"{name:<20} {report(run)}")
+    ours, theirs = runs.values()
+    print(f"ratio of prompts per minute {theirs.seconds / ours.seconds:.2f}")
+    same = sum(a.found == b.found for a, b in zip(ours.outcomes, theirs.outcomes, strict=True))
+    print(f"items with the same answer in both modes: {same} of {len(scene.items)}")
+
+
+def timed(attack: Attack, scene: Scene, most: int | None = None) -> Timed:
+    """Attack the scene's items (the first `most` of them)."""
+    items, model, rows = scene.items[:most], scene.victim.model, 0
+
+    def count(module: Any, given: tuple[Tensor, ...]) -> None:
+        nonlocal rows
+        rows += len(given[0])
+
+    hook, cuda = model.unet.register_forward_pre_hook(count), model.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    outcomes = sorted(attack.outcomes(scene.victim, scene.request, items, scene.goal), key=lambda one: one.row)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    hook.remove()
+    return Timed(outcomes, seconds, rows, torch.cuda.max_memory_allocated() if cuda else 0)
+
+
+def report(run: Timed) -> str:
+    """Everything measured in one mode, in one line."""
+    n, failed = len(run.outcomes), [one.error for one in run.outcomes if one.error]
+    found = sum(one.found for one in run.outcomes)
+    low, high = wilson(found, n - len(failed))
+    parts = [f"{60 * n / run.seconds:.2f} prompts per minute ({run.seconds:.0f} s)",
+             f"{sum(one.spent.network_rows for one in run.outcomes) / n:.0f} UNet rows per prompt as charged "
+             f"(a gradient counts 3)", f"{run.rows / n:.0f} forward rows per prompt through the UNet in fact",
+             f"{sum(one.spent.images for one in run.outcomes) / n:.1f} pictures per prompt",
+             f"found {found} of {n - len(failed)}" + ("" if low is None else f" [{low:.0%}, {high:.0%}] Wilson")]
+    parts += [f"{len(failed)} failed, the first with: {failed[0]}"] if failed else []
+    parts += [f"peak {run.memory / 2**30:.1f} GiB"] if run.memory else []
+    return "; ".join(parts)
+
+
+def embedded_scene(options: argparse.Namespace) -> Scene:
+    """Prompts that the original embedded model answers with the concept and the edited one does not."""
+    model, world = expunge.load("embedded", device=options.device), EmojiWorld()
+    folder = Path(options.patch)
+    if not any(folder.glob("*.safetensors")):
+        expunge.erase(model, options.concept, "esd-fast", settings={"steps": options.edit_steps}, out=folder)
+    patch = Patch.load(folder)
+    request = world.request(options.concept)
+    goal = Goal(world.judge(request), world.question(options.concept), options.concept)
+    zero = dict.fromkeys(PromptCounts.model_fields, 0)
+    asked = world.prompts(request, PromptCounts(**{**zero, "direct": options.prompts, "held_out": options.prompts}))
+    every: list[Item] = [(prompt, 0) for prompt in asked]
+    victim = Victim(model, patch, Sampler(steps=20, guidance=3.0))
+    with applied(model, patch):
+        standing = [item for item, one in zip(every, plain(victim, every, goal), strict=True)
+                    if one.outcome == "not elicited"]
+        aims = targets(victim, standing, goal)
+    pairs = [(item, aim) for item, aim in zip(standing, aims, strict=True) if aim is not None][:options.prompts]
+    if not pairs:
+        raise SystemExit("the edit took nothing out, or the original model never shows the concept")
+    told = (f"embedded model, {options.concept!r} erased ({patch.card.method}, {patch.card.steps} steps): {len(pairs)} "
+            f"prompts without it, of {len(every)} asked")
+    return Scene(replace(victim, pictures=torch.stack([aim for _, aim in pairs])), request, goal,
+                 [item for item, _ in pairs], told)
+
+
+class Nothing:
+    """A judge that never finds anything: all that can be seen in pictures of random weights."""
+
+    name = "nothing@1"
+    questions: Mapping[str, tuple[str, ...]] = {"object": ("nothing",)}
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        return [Answer({"object": "nothing"}, {"object": 1.0}) for _ in pictures]
+
+
+def sd14_scene(options: argparse.Namespace) -> Scene:
+    """Prompts for a model of Stable Diffusion 1.4's shape, and noise to aim at."""
+    torch.manual_seed(0)
+    model = StableDiffusion(sd14_pipeline(), "shape of Stable Diffusion 1.4, random weights",
+                            device=options.device, dtype=getattr(torch, options.dtype))
+    request = Request(concept="thing", prompts=("a thing",))
+    texts = [f"a b c d e {chr(97 + k % 26)}" for k in range(options.prompts)]
+    items: list[Item] = [(Prompt(text=text, role="direct"), k) for k, text in enumerate(texts)]
+    pictures = torch.rand(4, 3, 512, 512)
+    told = f"{model.name}: {len(items)} prompts, which all fail"
+    return Scene(Victim(model, None, Sampler(steps=options.sampling, guidance=7.5), pictures), request,
+                 Goal(Nothing(), "object", "thing"), items, told)
+
+
+def sd14_pipeline() -> Any:
+    """A `StableDiffusionPipeline` with the sizes of Stable Diffusion 1.4 and weights as they are initialised."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    down = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    unet = UNet2DConditionModel(sample_size=64, in_channels=4, out_channels=4, layers_per_block=2,
+                                block_out_channels=(320, 640, 1280, 1280), down_block_types=down, up_block_types=up,
+                                cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
+                        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4,
+                        sample_size=512)
+    tokenizer = sd14_tokenizer()
+    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072,
+                                        num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=77,
+                                        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1,
+                                        pad_token_id=len(tokenizer) - 1))
+    schedule = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+                             set_alpha_to_one=False, steps_offset=1)
+    return StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=schedule,
+                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def sd14_tokenizer() -> Any:
+    """A CLIP tokenizer of 49,408 entries: bytes, and as many pairs of them as fit."""
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ends = [f"{letter}</w>" for letter in letters]
+    merges = [(first, end) for first in letters for end in ends][:49408 - 2 - 2 * len(letters)]
+    pieces = [*letters, *ends, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges, model_max_length=77)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attack", default="unlearndiff", choices=("unlearndiff", "p4d", "p4d-mu"))
+    parser.add_argument("--concept", default="church")
+    parser.add_argument("--patch", default="runs/attack-benchmark", help="the edit; made there if there is none")
+    parser.add_argument("--edit-steps", type=int, default=60)
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5, help="looks at the picture (published: 50; P4D 60)")
+    parser.add_argument("--iterations", type=int, default=10, help="steps before each look (published: 40; P4D 50)")
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--sampling", type=int, default=50, help="with --sd14: sampling steps of a picture")
+    parser.add_argument("--sd14", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="with --sd14")
+    told = parser.parse_args()
+    told.settings = _budget(told.attack, told.rounds, told.iterations)
+    told.warm_up = _budget(told.attack, 1, 1)
+    if told.sd14:
+        told.settings["vocabulary"] = "whole"
+    return told
+
+
+def _budget(attack: str, rounds: int, iterations: int) -> dict[str, Any]:
+    if attack == "p4d":
+        return {"steps": rounds * iterations, "look_every": iterations}
+    return {"timesteps": rounds, "iterations": iterations}
+
+
+if __name__ == "__main__":
+    main()

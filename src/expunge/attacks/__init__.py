@@ -1,0 +1,1 @@
+"""Attempts to get an unlearned concept out again. One attack, one file; the judge is passed in."""

@@ -1,0 +1,74 @@
+"""Merging somebody's LoRA into the edited model, as users of published models do: does the concept come back?
+
+    W' = W + strength * (alpha / rank) * B A
+
+A LoRA that was made on the original model for something else knows nothing of the concept, but it moves weights that
+the edit moved; one that was made for the concept brings it along. What it does to the edit is seen only by trying.
+
+Source: Hu et al. 2021, section 4.1 (merging). Differs: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch.nn import Parameter
+
+from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim
+from expunge.attacks.weights import look
+from expunge.config import knob
+from expunge.errors import UserError
+from expunge.files import file_digest
+from expunge.finetune import restored
+from expunge.models.lora import LoraFile, lora_path, read_lora
+from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
+from expunge.records import Request, Spent
+
+
+class Adapter(Attack):
+    """A LoRA file of the user's own, merged into the edited model."""
+
+    name: ClassVar[str] = "adapter"
+    access: ClassVar[Access] = "weights"
+    help: ClassVar[str] = "merge a LoRA file of your own into the edited model (needs `path`)"
+    source: ClassVar[str] = "Hu et al. 2021 (2106.09685), section 4.1"
+
+    path: str = knob("", "the LoRA: a .safetensors file in the format of diffusers or kohya, or its folder")
+    strength: float = knob(1.0, "factor of the LoRA's change")
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError without a path; ModelError for a file that is damaged, of another kind, or for another model."""
+        self._file(victim.model).deltas(_weights(victim.model))
+
+    def inputs(self) -> str:
+        """Digest of the file: with other content it is another attack."""
+        return file_digest(lora_path(self.path))
+
+    def budget(self) -> Spent:
+        """One picture."""
+        return Spent(images=1)
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Every item is drawn once with the merged weights."""
+        meter, file = Meter(len(items)), self._file(victim.model)
+        weights = _weights(victim.model)
+        changed = {name: weights[name] for name in file.factors if name in weights}
+        with restored(changed):
+            with torch.no_grad():
+                for name, delta in file.deltas(weights).items():
+                    weights[name].add_(delta, alpha=self.strength)
+            note = f"{file.path.name} merged at strength {self.strength:g} ({len(changed)} layers)"
+            yield from look(victim, items, range(len(items)), goal, meter, note, last=True)
+
+    def _file(self, model: StableDiffusion) -> LoraFile:
+        if not self.path:
+            raise UserError("the attack 'adapter' needs a LoRA, and `path` names none",
+                            accepted="a .safetensors file, or a folder with pytorch_lora_weights.safetensors")
+        return read_lora(self.path, model)
+
+
+def _weights(model: StableDiffusion) -> dict[str, Parameter]:
+    return full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)

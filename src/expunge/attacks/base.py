@@ -1,0 +1,302 @@
+"""What all attacks share: the item, the goal, the budget's meter, and the one public call around a small `run`.
+
+An attack is a `Settings` object. Its author writes `run`, which works on one batch of (prompt, seed) items and yields
+an `Outcome` for each as it is settled. Batches that fail are tried again item by item (`outcomes`); `trial.attempts`
+draws every success again with fresh seeds, shows it to a second detector, and puts each attempt on disk.
+
+All randomness belongs to items (`item_generator`), so outcomes do not depend on batch size, order or interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from expunge.config import Settings, knob
+from expunge.errors import ExpungeError
+from expunge.metrics.base import Judge
+from expunge.models.base import Conditioning
+from expunge.models.patch import Patch
+from expunge.models.sample import draw
+from expunge.models.sd import StableDiffusion
+from expunge.records import Prompt, Request, Sampler, Spent
+
+log = logging.getLogger(__name__)
+
+Item = tuple[Prompt, int]
+"""A prompt and the seed of its picture."""
+Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"]
+"""What an attacker may do: choose prompts, see gradients, feed embeddings, feed pictures or latents, train."""
+TARGETS = 4
+"""Pictures drawn together to aim at. A search may make much of a last bit, so their batches are always full."""
+Again = Callable[[Sequence[int]], Tensor]
+"""The attack's own picture with other seeds: (len(seeds), 3, H, W)."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the judge says of one picture: whether the concept is there, and why it could not tell if it failed."""
+
+    found: bool
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts as success: the judge's answer to `question` is `concept`. An abstention is no success.
+
+    `known` is false for a null control: the model never knew the concept, so no picture of it can be asked for.
+    """
+
+    judge: Judge
+    question: str
+    concept: str
+    known: bool = True
+
+    def see(self, pictures: Tensor) -> list[Sight]:
+        """One sight per picture, float32 (B, 3, H, W) in [0, 1]."""
+        return [Sight(not a.error and a.labels.get(self.question) == self.concept, a.error)
+                for a in self.judge(pictures)]
+
+
+@dataclass(frozen=True)
+class Victim:
+    """The model under attack, and how its pictures are drawn.
+
+    Attributes:
+        model: the base model; while an attack runs, the patch is on.
+        patch: the edit under attack; None attacks the model as it is.
+        sampler: how pictures are drawn, those that are judged and those that attacks aim at.
+        pictures: the user's own pictures of the concept, float32 (N, 3, H, W) in [0, 1]; None: the original model's.
+        variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
+            "implicit": without any name); the world's, for attacks made of fixed prompts.
+    """
+
+    model: StableDiffusion
+    patch: Patch | None
+    sampler: Sampler
+    pictures: Tensor | None = None
+    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @contextmanager
+    def without_patch(self) -> Iterator[None]:
+        """The patch is off inside."""
+        was_on = self.patch is not None and bool(self.model.patch_hash)
+        if was_on:
+            self.model.remove()
+        try:
+            yield
+        finally:
+            if was_on:
+                self.model.apply(self.patch)
+
+    def original(self) -> StableDiffusion:
+        """A frozen copy of the model without the patch."""
+        with self.without_patch():
+            return self.model.frozen_copy()
+
+    def draw(self, texts: Sequence[str], seeds: Sequence[int], batch: int = 32, *, fill: bool = False) -> Tensor:
+        """Pictures of the edited model, float32 (B, 3, H, W).
+
+        `fill` fills the last batch up with copies: batches of one shape round alike, so a picture does not depend, not
+        even in its last bit, on those drawn beside it.
+        """
+        items = list(zip(texts, seeds, strict=True))
+        copies = [items[-1]] * (-len(items) % batch) if fill and items else []
+        return draw(self.model, [*items, *copies], self.sampler, batch=batch)[:len(items)]
+
+    @torch.no_grad()
+    def draw_conditioned(self, cond: Conditioning, seeds: Sequence[int], batch: int = 32) -> Tensor:
+        """Pictures of the edited model told `cond`, which need not be the states of any text; float32 (B, 3, H, W).
+
+        For the states of texts the pictures are those of `draw`.
+        """
+        model, sampler, pictures = self.model, self.sampler, []
+        uncond = model.encode([sampler.negative]) if sampler.guidance != 1 else None
+        for start in range(0, len(seeds), batch):
+            part = slice(start, start + batch)
+            x = model.initial_noise(seeds[part], sampler.height, sampler.width)
+            latents = model.denoise(x, cond.at(part), uncond, sampler.steps, sampler.guidance)
+            pictures.append(model.decode(latents).cpu())
+        return torch.cat(pictures)
+
+    @property
+    def rows_per_picture(self) -> int:
+        """Rows that one picture sends through the denoiser."""
+        return self.sampler.steps * (1 if self.sampler.guidance == 1 else 2)
+
+
+class Meter:
+    """Counts what is spent on each row of a batch; time is shared among the rows that were worked on."""
+
+    def __init__(self, count: int) -> None:
+        self._spent = [Spent() for _ in range(count)]
+        self._last = time.monotonic()
+
+    def add(self, rows: Sequence[int], *, gradient_steps: int = 0, network_rows: int = 0, images: int = 0) -> None:
+        """Add the same to each of `rows`, and the time since the last call, divided among them."""
+        now = time.monotonic()
+        share, self._last = (now - self._last) / max(1, len(rows)), now
+        for row in rows:
+            old = self._spent[row]
+            self._spent[row] = Spent(gradient_steps=old.gradient_steps + gradient_steps,
+                                     network_rows=old.network_rows + network_rows, images=old.images + images,
+                                     seconds=round(old.seconds + share, 3))
+
+    def __getitem__(self, row: int) -> Spent:
+        return self._spent[row]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `run` found out about one item of its batch.
+
+    Attributes:
+        row: place of the item in the batch.
+        found: whether the judge saw the concept in `picture`.
+        spent: what it took.
+        picture: (3, H, W), the last one that was judged; None if none was drawn.
+        text: the adversarial prompt, for attacks that end in one; ids: its tokens as optimised.
+        tensors: what else the attack ends in (embedding, latent), to be kept.
+        again: draws the attack's picture with other seeds; None where there is no seed to change (then `note` says so).
+        error: why the attempt broke off; "" if it did not.
+    """
+
+    row: int
+    found: bool
+    spent: Spent
+    picture: Tensor | None = None
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    again: Again | None = None
+    error: str = ""
+    note: str = ""
+
+
+class Attack(Settings, ABC):
+    """An attack's settings and its way of working.
+
+    Class attributes:
+        name: as users write it. access: what the attacker may do. white_box: whether it sees gradients.
+        null: what its null control is: a thing that the model never knew, or the same items on random weights.
+        help: one line. source: paper and section.
+    """
+
+    name: ClassVar[str]
+    access: ClassVar[Access]
+    white_box: ClassVar[bool] = False
+    null: ClassVar[Literal["never known", "random weights"]] = "never known"
+    help: ClassVar[str]
+    source: ClassVar[str] = ""
+
+    batch: int = knob(32, "items attacked together; changes speed and memory only", ge=1)
+    seed: int = knob(0, "seed of the attack's own randomness", ge=0)
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """Raise UserError for anything that must not be found out after hours. Nothing to check by default."""
+
+    def inputs(self) -> str:
+        """Digest of the files that the settings name, which decide the outcomes too; "" where there are none."""
+        return ""
+
+    @abstractmethod
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Attack one batch of items, none of which shows the concept by itself; yield each item's outcome once.
+
+        Gradients, where needed, are the attack's to switch on. An item that cannot be attacked is yielded with an
+        error; an exception fails the batch, which is then tried again item by item.
+        """
+
+    @abstractmethod
+    def budget(self) -> Spent:
+        """The most that is spent on one item (seconds 0: not limited)."""
+
+    @final
+    def outcomes(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """`run` over all items in batches, each outcome's `row` counting over all items; no exception gets out."""
+        for start in range(0, len(items), self.batch):
+            part = items[start:start + self.batch]
+            for outcome in self._guarded(victim, request, part, goal):
+                yield replace(outcome, row=start + outcome.row)
+
+    def _guarded(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        settled: set[int] = set()
+        try:
+            for outcome in self.run(victim, request, items, goal):
+                settled.add(outcome.row)
+                yield outcome
+            reason = f"{self.name} gave no outcome"
+        except (ExpungeError, RuntimeError, ValueError) as error:  # RuntimeError: torch, out of memory included
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("%s failed on a batch of %d: %s", self.name, len(items), reason)
+        left = [row for row in range(len(items)) if row not in settled]
+        for row in left:
+            if len(items) == 1:
+                yield Outcome(row, False, Spent(), error=reason)
+            else:
+                yield from (replace(outcome, row=row) for outcome in self._guarded(victim, request, [items[row]], goal))
+
+
+def item_generator(attack: Attack, item: Item, stream: str = "") -> torch.Generator:
+    """A CPU generator that belongs to one item of one attack (and to one named stream within it)."""
+    prompt, seed = item
+    digest = hashlib.sha256(f"{attack.name}/{attack.seed}/{prompt.text}/{seed}/{stream}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def item_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
+    """Standard normal (B, *shape), row i from generators[i] alone."""
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
+
+
+def targets(victim: Victim, items: Sequence[Item], goal: Goal, tries: int = 4) -> list[Tensor | None]:
+    """For each item a picture (3, H, W) that shows the concept, or None where there is none.
+
+    One of the user's own pictures, if there are any, chosen by the item alone. Else the original model's: the item's
+    own prompt and seed first, then the prompt at fresh seeds, until the judge finds the concept. For a null control
+    whatever the original model draws when it is asked.
+    """
+    if victim.pictures is not None:
+        return [victim.pictures[_turn(item, len(victim.pictures))] for item in items]
+    found: list[Tensor | None] = [None] * len(items)
+    with victim.without_patch():
+        for k in range(tries):
+            rows = [row for row, picture in enumerate(found) if picture is None]
+            if not rows:
+                break
+            pictures = victim.draw([items[row][0].text for row in rows], [fresh_seed(items[row][1], k) for row in rows],
+                                   TARGETS, fill=True)
+            for row, picture, sight in zip(rows, pictures, goal.see(pictures), strict=True):
+                found[row] = picture if sight.found or not goal.known else None
+    return found
+
+
+def _turn(item: Item, count: int) -> int:
+    """Which of `count` pictures is the item's: evenly spread, whatever the batch."""
+    digest = hashlib.sha256(f"{item[0].text}/{item[1]}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") % count
+
+
+def denoising_target(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """What the network should put out at x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps: eps, or for v-prediction
+
+        v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0,
+
+    each (B, c, h, w); t int64 (B,).
+    """
+    return eps if model.prediction == "epsilon" else model.noise(eps, -x0, t)
+
+
+def fresh_seed(seed: int, k: int) -> int:
+    """The k-th fresh seed of an item whose own seed is `seed` (k = 0: its own)."""
+    return seed + k * 1_000_003

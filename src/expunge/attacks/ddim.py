@@ -1,0 +1,225 @@
+"""Run the model's own steps backwards on a picture of the concept, told nothing, and forwards again.
+
+One DDIM step from grid point k to k + 1 is x' = A x + B out(x, t_k); with signal s and noise r at k, s' and r' at k + 1
+
+    epsilon:       A = s' / s             B = r' - s' r / s
+    v-prediction:  A = s s' + r r'        B = r' s - s' r.
+
+Its inverse x = (x' - B out(x, t_k)) / A is solved by fixed-point iteration from x = x'. For v-prediction it exists at
+zero terminal SNR too (s = 0: A = r' > 0), unless there is one step only. The clean end is taken as s = 1, r = 0. The
+noise x_0 so found is denoised again with the empty prompt at guidance 1: no text at any place.
+
+A mapping that runs backwards runs forwards again whether or not the model knows anything: a random network gives
+pictures back, too (TINA+). What it calls noise is a copy of the picture, which lies off every trajectory that diffusion
+takes. So the noise is brought to unit power and a share f of it is replaced by fresh noise,
+
+    x_0 <- sqrt(1 - f) x_0 / rms(x_0) + sqrt(f) eps,
+
+shares tried from the largest down: the picture's copy drowns, the place that a trained model gave it need not. With
+f = 0 it is the plain inversion of the papers, deterministic.
+
+Where none of it shows the concept, the empty prompt's states may be tuned per step, from noise to clean,
+
+    min over c_k of  |step(x_k, c_k) - x*_{k+1}|^2 / |x*_{k+1} - x*_k|^2  +  weight |c_k - c_empty|^2 / |c_empty|^2,
+
+x* the inverted trajectory; c_k starts from c_{k-1}. The second term keeps the states near those of the empty prompt.
+
+Source: Song et al. 2021 (DDIM), section 4.3; Mokady et al. 2023 (null-text inversion), eq. 3; TINA (arXiv 2603.17828):
+50 steps of 25 tuning steps; TINA+ (arXiv 2608.17747), as described second-hand: it penalises trajectories off
+diffusion's own. Differs: fixed-point inversion; fresh noise as that penalty; the form of the weight is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from expunge.attacks.base import (
+    Access,
+    Again,
+    Attack,
+    Goal,
+    Item,
+    Outcome,
+    Victim,
+    item_generator,
+    item_noise,
+)
+from expunge.attacks.reference import (
+    References,
+    Rung,
+    check_pictures,
+    climbed,
+    latents_of,
+    references,
+    seen_as,
+    states_of,
+)
+from expunge.config import knob
+from expunge.errors import UserError
+from expunge.models.base import Conditioning
+from expunge.models.sd import StableDiffusion
+from expunge.records import Request, Spent
+
+
+class DdimInversion(Attack):
+    """Invert a picture with the empty prompt and draw it again from the noise found."""
+
+    name: ClassVar[str] = "ddim-inversion"
+    access: ClassVar[Access] = "image"
+    white_box: ClassVar[bool] = True
+    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
+    help: ClassVar[str] = "invert a picture of the concept with the empty prompt and draw it again (TINA+)"
+    source: ClassVar[str] = "TINA (arXiv 2603.17828), TINA+ (arXiv 2608.17747)"
+
+    steps: int = knob(50, "sampling steps, backwards and forwards", ge=2, source="TINA: 50")
+    refine: int = knob(3, "fixed-point iterations per inverted step beside the first", ge=0)
+    fresh: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = knob(
+        (0.5, 0.35), "shares of the inverted noise replaced by fresh noise, in the order in which they are tried; 0: "
+        "plain inversion", min_length=1)
+    tune: int = knob(0, "gradient steps on the empty prompt's states per sampling step, at last, without fresh noise; "
+                     "0: none", ge=0, source="TINA: 25")
+    rate: float = knob(0.01, "Adam's step size while tuning", gt=0)
+    weight: float = knob(1.0, "how strongly tuned states are held near the empty prompt's", ge=0)
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError: no or wrong pictures of the user's own, or more steps than the model's grid has."""
+        check_pictures(victim)
+        victim.model.timesteps(self.steps)
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """See the base."""
+        lost: list[Outcome] = []
+        given = references(victim, items, goal, lost)
+        yield from lost
+        if given.rows:
+            yield from climbed(self._rungs(victim.model, given), given, goal, len(items))
+
+    def budget(self) -> Spent:
+        """Inversion and one picture per share of fresh noise; with tuning, its gradient steps and one more picture."""
+        pictures, tuned = len(self.fresh), 1 if self.tune else 0
+        return Spent(gradient_steps=self.steps * self.tune, images=pictures + tuned,
+                     network_rows=self.steps * (1 + self.refine + pictures + tuned * (3 * self.tune + 1)))
+
+    def _rungs(self, model: StableDiffusion, given: References) -> list[Rung]:
+        empty = states_of(model, [""])
+        paths = inverted(model, latents_of(model, given.pictures), empty, self.steps, self.refine)
+        tuned: dict[int, Tensor] = {}
+
+        def by_states(places: Sequence[int]) -> Tensor:
+            x, states = tuned_states(model, paths[:, list(places)], empty, self)
+            tuned.update(zip(places, states.unbind(1), strict=True))
+            return seen_as(model, x)
+
+        def noise_and_states(place: int) -> Mapping[str, Tensor]:
+            return {"noise": paths[0, place].cpu(), "states": tuned[place].cpu()}
+
+        rungs = [self._mixed(model, given, paths[0], share, self.steps * (1 if number else 2 + self.refine))
+                 for number, share in enumerate(self.fresh)]
+        if self.tune:
+            rungs.append(Rung("the inverted noise with tuned empty states", by_states, keep=noise_and_states,
+                              network_rows=self.steps * (3 * self.tune + 1), gradient_steps=self.steps * self.tune))
+        return rungs
+
+    def _mixed(self, model: StableDiffusion, given: References, found: Tensor, share: float, rows: int) -> Rung:
+        """Draw from the inverted noise, `share` of it fresh."""
+
+        def start(places: Sequence[int], items: Sequence[Item]) -> Tensor:
+            x = found[list(places)]
+            if not share:
+                return x
+            eps = item_noise([item_generator(self, item, f"fresh {share}") for item in items], x.shape[1:])
+            rms = x.square().mean((1, 2, 3), keepdim=True).sqrt()  # (P, 1, 1, 1)
+            mixed: Tensor = (1 - share) ** 0.5 * x / rms + share**0.5 * eps.to(x)
+            return mixed
+
+        def pictures(places: Sequence[int], items: Sequence[Item]) -> Tensor:
+            empty = states_of(model, [""]).repeat(len(places))
+            return seen_as(model, regenerated(model, start(places, items), empty, self.steps))
+
+        def draw(places: Sequence[int]) -> Tensor:
+            return pictures(places, [given.items[place] for place in places])
+
+        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
+            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
+
+        def again(place: int) -> Again:
+            return partial(redraw, place)
+
+        def keep(place: int) -> Mapping[str, Tensor]:
+            return {"noise": start([place], [given.items[place]])[0].cpu()}
+
+        return Rung(f"{share:g} of the inverted noise fresh", draw, network_rows=rows, keep=keep,
+                    again=again if share else None)
+
+
+def coefficients(model: StableDiffusion, steps: int) -> Tensor:
+    """(steps, 2) float32: A and B of every grid step, see the top of the file.
+
+    Raises:
+        UserError: a single step from pure noise, which cannot be inverted.
+    """
+    one = torch.ones(steps, 1, 1, 1, device=model.device)
+    grid = model.timesteps(steps)
+    s = torch.cat([model.noise(one, 0 * one, grid).flatten(), one.new_ones(1)])  # (steps + 1,)
+    r = torch.cat([model.noise(0 * one, one, grid).flatten(), one.new_zeros(1)])
+    if model.prediction == "epsilon":
+        pairs = s[1:] / s[:-1], r[1:] - s[1:] * r[:-1] / s[:-1]
+    else:
+        pairs = s[:-1] * s[1:] + r[:-1] * r[1:], r[1:] * s[:-1] - s[1:] * r[:-1]
+    if bool((pairs[0].abs() < 1e-6).any()):
+        raise UserError(f"{steps} steps from pure noise cannot be inverted", accepted="2 or more")
+    return torch.stack(pairs, 1)
+
+
+@torch.no_grad()
+def inverted(model: StableDiffusion, x0: Tensor, empty: Conditioning, steps: int, refine: int) -> Tensor:
+    """The trajectory (steps + 1, B, c, h, w) from noise (first) to x0 (last) whose steps, told nothing, lead to x0."""
+    grid, pairs = model.timesteps(steps), coefficients(model, steps)
+    cond = empty.repeat(len(x0))
+    path = [x0]
+    for k in reversed(range(steps)):
+        x = path[-1]
+        for _ in range(1 + refine):
+            x = (path[-1] - pairs[k, 1] * model.predict(x, grid[k], cond)) / pairs[k, 0]
+        path.append(x)
+    return torch.stack(path[::-1])
+
+
+@torch.no_grad()
+def regenerated(model: StableDiffusion, x: Tensor, cond: Conditioning, steps: int) -> Tensor:
+    """The clean latents (B, c, h, w) to which the model's steps lead from noise x, at guidance 1."""
+    grid, pairs = model.timesteps(steps), coefficients(model, steps)
+    for k in range(steps):
+        x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], cond)
+    return x
+
+
+def tuned_states(model: StableDiffusion, path: Tensor, empty: Conditioning, settings: DdimInversion
+                 ) -> tuple[Tensor, Tensor]:
+    """Latents (B, c, h, w) drawn with states tuned per step, and the states (steps, B, T, D)."""
+    grid, pairs = model.timesteps(settings.steps), coefficients(model, settings.steps)
+    start, ids = empty.repeat(path.shape[1]).states, empty.repeat(path.shape[1]).ids
+    x, states, kept = path[0], start, []
+    for k in range(settings.steps):
+        states = states.detach().clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([states], lr=settings.rate)
+        step = (path[k + 1] - path[k]).square().mean((1, 2, 3)) + 1e-12  # (B,)
+        for _ in range(settings.tune):
+            with torch.enable_grad():
+                out = model.predict(x, grid[k], Conditioning(states, ids))
+                off = (pairs[k, 0] * x + pairs[k, 1] * out - path[k + 1]).square().mean((1, 2, 3)) / step
+                far = (states - start).square().mean((1, 2)) / start.square().mean((1, 2))
+                loss = (off + settings.weight * far).sum()
+            (states.grad,) = torch.autograd.grad(loss, states)
+            optimizer.step()
+        with torch.no_grad():
+            states = states.detach()
+            x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], Conditioning(states, ids))
+        kept.append(states)
+    return x, torch.stack(kept)

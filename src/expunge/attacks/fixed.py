@@ -1,0 +1,133 @@
+"""Fixed prompts: other wordings of the concept, asked at the item's seed until one elicits it.
+
+Nothing is learned and no gradient is seen: these are the prompts that a person tries first.
+
+`paraphrase` and `implicit` ask the world's own prompts of these roles (`Victim.variants`): they share the concept with
+the item, not the rest of its scene. `misspelt` keeps the item's prompt and misspells the concept's word in it.
+
+Source: ours; that erasing a name leaves descriptions working is what EMMA measures. Differs: one success is enough, and
+the number of prompts is the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+
+from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, item_generator
+from expunge.attacks.naming import named_at
+from expunge.attacks.search import Try, asked_in_turn
+from expunge.config import knob
+from expunge.errors import UserError
+from expunge.models.text import tokens_of
+from expunge.records import Request, Spent
+
+
+class Paraphrase(Attack):
+    """The concept under its other names.
+
+    Of the victim's variants of this role, each item asks `prompts` in an order of its own, its own prompt left out.
+    """
+
+    name: ClassVar[str] = "paraphrase"
+    access: ClassVar[Access] = "prompt, black box"
+    help: ClassVar[str] = "prompts that call the concept by another name"
+    source: ClassVar[str] = "the world's paraphrase prompts"
+
+    prompts: int = knob(8, "prompts asked at most", ge=1, unit="pictures")
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """Raise UserError where the victim comes with no such prompts, or one that the text encoder cuts off."""
+        known = victim.variants.get(self.name, ())
+        if not known:
+            raise UserError(f"no {self.name} prompts for {request.concept!r}",
+                            accepted=f"Victim.variants[{self.name!r}] with at least one prompt",
+                            remedy="leave the attack out, or give prompts of your own")
+        with torch.no_grad():
+            for text in known:
+                victim.model.encode([text])
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Ask each item its prompts in turn."""
+        yield from asked_in_turn(self, victim, items, [self._tries(victim, item) for item in items], goal)
+
+    def budget(self) -> Spent:
+        """As many pictures as prompts."""
+        return Spent(images=self.prompts)
+
+    def _tries(self, victim: Victim, item: Item) -> list[Try]:
+        known = [text for text in dict.fromkeys(victim.variants.get(self.name, ())) if text != item[0].text]
+        order = torch.randperm(len(known), generator=item_generator(self, item)).tolist()
+        return [Try(known[k], item[1], tuple(tokens_of(victim.model, known[k]))) for k in order[:self.prompts]]
+
+
+class Implicit(Paraphrase):
+    """The concept described and never named."""
+
+    name: ClassVar[str] = "implicit"
+    help: ClassVar[str] = "prompts that describe the concept without naming it"
+    source: ClassVar[str] = "the world's implicit prompts"
+
+
+class Misspelt(Attack):
+    """The concept's word with a letter doubled, dropped, or swapped with the next, or broken in two by a space.
+
+    Only plain letters, and only spellings that the tokenizer reads as other tokens. A prompt that does not name the
+    concept has nothing to misspell: it is not elicited, at no cost, and a note says so.
+    """
+
+    name: ClassVar[str] = "misspelt"
+    access: ClassVar[Access] = "prompt, black box"
+    help: ClassVar[str] = "the concept's word misspelt"
+    source: ClassVar[str] = "ours"
+
+    prompts: int = knob(8, "spellings asked at most", ge=1, unit="pictures")
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Ask each item its spellings in turn."""
+        tries = [self._tries(victim, request, item) for item in items]
+        yield from asked_in_turn(self, victim, items, tries, goal, nothing="no word to misspell in this prompt")
+
+    def budget(self) -> Spent:
+        """As many pictures as spellings."""
+        return Spent(images=self.prompts)
+
+    def _tries(self, victim: Victim, request: Request, item: Item) -> list[Try]:
+        (prompt, seed), model = item, victim.model
+        place = named_at(prompt.text, request.concept)
+        if place is None:
+            return []
+        start, end = place
+        known = {tuple(tokens_of(model, prompt.text))}
+        texts: list[Try] = []
+        words = misspellings(prompt.text[start:end])
+        for k in torch.randperm(len(words), generator=item_generator(self, item)).tolist():
+            text = prompt.text[:start] + words[k] + prompt.text[end:]
+            ids = tuple(tokens_of(model, text))
+            if ids not in known and len(ids) <= model.length - 2:
+                known.add(ids)
+                texts.append(Try(text, seed, ids))
+        return texts[:self.prompts]
+
+
+def misspellings(word: str) -> list[str]:
+    """All spellings of `word` that are one slip away, in a fixed order, without the word itself.
+
+    A slip doubles or drops a letter, swaps it with the next one, or breaks the word before it; nothing is done to
+    anything but letters and digits, and a word is never dropped whole.
+    """
+    out: list[str] = []
+    for k, letter in enumerate(word):
+        if not letter.isalnum():
+            continue
+        before, after = word[:k], word[k + 1:]
+        out.append(before + letter + letter + after)
+        if before[-1:].isalnum() or after[:1].isalnum():
+            out.append(before + after)
+        if after[:1].isalnum():
+            out.append(before + after[0] + letter + after[1:])
+        if before[-1:].isalnum():
+            out.append(f"{before} {letter}{after}")
+    return [text for text in dict.fromkeys(out) if text != word]

@@ -1,0 +1,223 @@
+"""The search that white-box prompt attacks share: many items at once, each with its own early stop.
+
+With e the embeddings looked up for the free tokens c', each item descends
+
+    L(c') = E over t, eps of  mean |wanted(x0, eps, t) - f_edited(x_t | c')|^2,     x_t = noise(x0, eps, t),
+
+x0 the latent of a picture that shows the concept. After every round of steps the free tokens are decoded to a string,
+and the picture of that string, read anew by the tokenizer, is judged: an attack counts for what can be typed.
+
+What makes it fast, and what does not change: one pass of text encoder and network serves all active items, each at its
+own time; a place that an item leaves is taken by the next one; pictures are drawn for all items together; a string that
+reads as tokens which were already judged for this item is not drawn again, for its picture is known. Every pass is
+filled up to the same number of rows: matrix products of one shape add each row in one order, so that even after
+thousands of steps an item's tokens do not depend on what was searched beside it (on CPU bit for bit).
+
+Source: the loop of Diffusion-MU-Attack@5a3e5d3 (rounds of steps, then a strict look). Differs: all of the above.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from expunge.attacks.base import (
+    Attack,
+    Goal,
+    Item,
+    Meter,
+    Outcome,
+    Victim,
+    item_generator,
+    item_noise,
+    targets,
+)
+from expunge.attacks.tokens import FreeTokens, Layout
+from expunge.errors import UserError
+from expunge.models.sd import StableDiffusion
+from expunge.models.text import encode_embedded, framed, table, text_of, tokens_of
+
+Wanted = Callable[[Sequence[int], Tensor, Tensor, Tensor, Tensor], Tensor]
+"""What the network should put out: (places of the items, x0, eps, x_t, t) -> (B, c, h, w)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An attack in parts.
+
+    Attributes:
+        rounds: gradient steps of each round; a look at the picture ends it.
+        rows: items searched at a time, and rows of every pass through the network.
+        layout: where an item's free tokens stand; tokens: a new search for them.
+        time: t of the next step, from the number of the round and the item's own generator.
+        wanted: the target; wanted_rows: rows through a network that it costs per item and step.
+        draw_all: draw also what was judged before.
+        left_out: why an item is not attacked at all, "" if it is.
+    """
+
+    rounds: Sequence[int]
+    rows: int
+    layout: Callable[[Item], Layout]
+    tokens: Callable[[Item, Layout], FreeTokens]
+    time: Callable[[int, Generator], int]
+    wanted: Wanted
+    wanted_rows: int = 0
+    draw_all: bool = False
+    left_out: Callable[[Item], str] = lambda item: ""
+
+
+@dataclass
+class _Search:
+    """One item under way. `judged` are the token rows whose pictures are known, `moved` whether any gradient was not 0.
+    """
+
+    row: int
+    item: Item
+    x0: Tensor
+    layout: Layout
+    tokens: FreeTokens
+    noise: Generator
+    clock: Generator
+    judged: set[tuple[int, ...]]
+    round: int = 0
+    moved: bool = False
+    error: str = ""
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    picture: Tensor | None = field(default=None, repr=False)
+
+
+def searched(attack: Attack, plan: Plan, victim: Victim, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+    """Search every item's free tokens; yields each item's outcome as it is settled.
+
+    The rounds of all active items go side by side, so that their pictures are drawn together; an item that enters later
+    is in an earlier round of its own.
+    """
+    meter, model, waiting = Meter(len(items)), victim.model, deque[_Search]()
+    notes = [plan.left_out(item) for item in items]
+    yield from (Outcome(row, False, meter[row], note=note) for row, note in enumerate(notes) if note)
+    aimed = [row for row, note in enumerate(notes) if not note]
+    pictures = _aims(attack, victim, [items[row] for row in aimed], goal)
+    meter.add(aimed)
+    for row, picture in zip(aimed, pictures, strict=True):
+        if picture is None:
+            yield Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to aim at")
+        else:
+            waiting.append(_begun(attack, plan, model, row, items[row], picture))
+    active: list[_Search] = []
+    while active or waiting:
+        active += [waiting.popleft() for _ in range(min(len(waiting), plan.rows - len(active)))]
+        for number in range(max(plan.rounds[one.round] for one in active)):
+            moving = [one for one in active if number < plan.rounds[one.round] and not one.error]
+            if moving:
+                _descend(plan, model, moving)
+            meter.add([one.row for one in moving], gradient_steps=1, network_rows=3 + plan.wanted_rows)
+        settled = dict(_looked(attack, plan, victim, active, goal, meter))
+        yield from settled.values()
+        active = [one for one in active if one.row not in settled]
+
+
+def check_pictures(victim: Victim) -> None:
+    """UserError if the user's pictures are none at all."""
+    if victim.pictures is not None and not len(victim.pictures):
+        raise UserError("an empty set of pictures", accepted="at least one picture of the concept")
+
+
+def _aims(attack: Attack, victim: Victim, items: Sequence[Item], goal: Goal) -> list[Tensor | None]:
+    """For each item a picture (3, H, W) of the concept; which of the user's is the item's own affair."""
+    given = victim.pictures
+    if given is None:
+        return targets(victim, items, goal)
+    return [given[int(torch.randint(len(given), (), generator=item_generator(attack, item, "picture")))]
+            for item in items]
+
+
+def _begun(attack: Attack, plan: Plan, model: StableDiffusion, row: int, item: Item, picture: Tensor) -> _Search:
+    layout = plan.layout(item)
+    with torch.no_grad():
+        x0 = model.encode_pixels(picture[None])[0]  # (c, h, w); each picture alone
+    return _Search(row, item, x0, layout, plan.tokens(item, layout), item_generator(attack, item, "noise"),
+                   item_generator(attack, item, "time"), {tuple(tokens_of(model, item[0].text))})
+
+
+def _descend(plan: Plan, model: StableDiffusion, active: Sequence[_Search]) -> None:
+    """One gradient step for each of the active items."""
+    fill = [*range(len(active)), *[0] * (plan.rows - len(active))]  # each pass has the same shape
+    x0 = torch.stack([one.x0 for one in active])[fill]
+    eps = item_noise([one.noise for one in active], x0.shape[1:]).to(model.device)[fill]
+    t = torch.tensor([plan.time(one.round, one.clock) for one in active], device=model.device)[fill]
+    x_t = model.noise(x0, eps, t)
+    with torch.no_grad():
+        wanted = plan.wanted([active[place].row for place in fill], x0, eps, x_t, t)
+    ids = framed(model, [active[place].layout.tokens for place in fill])
+    points = [one.tokens.points() for one in active]
+    gradients = prompt_gradient(model, ids, [one.layout.free for one in active], torch.cat(points), x_t, t, wanted)[1]
+    for one, gradient in zip(active, gradients.split([len(part) for part in points]), strict=True):
+        if gradient.isfinite().all():
+            one.moved = one.moved or bool(gradient.any())
+            one.tokens.step(gradient)
+        else:
+            one.error = "the gradient is not a number"
+
+
+def prompt_gradient(model: StableDiffusion, ids: Tensor, free: Sequence[Sequence[int]], points: Tensor, x_t: Tensor,
+                    t: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (B,) and the gradient (M, D) of each row's loss at the embeddings of its free tokens.
+
+    Args:
+        ids: int64 (B, T), framed.
+        free: free places of the first rows, counted behind the start token; rows beyond have none.
+        points: float32 (M, D), embeddings for all free places in order.
+        x_t, wanted: (B, c, h, w); t: int64 (B,).
+    """
+    rows = [row for row, places in enumerate(free) for _ in places]
+    columns = [1 + place for places in free for place in places]
+    where = (torch.tensor(rows, device=ids.device), torch.tensor(columns, device=ids.device))
+    with torch.enable_grad():
+        e = points.detach().clone().requires_grad_()
+        cond = encode_embedded(model, ids, table(model)[ids].index_put(where, e))  # (B, T, D)
+        losses = (model.predict(x_t, t, cond) - wanted).square().flatten(1).mean(1)
+        gradient, = torch.autograd.grad(losses.sum(), e)
+    return losses.detach(), gradient
+
+
+def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search], goal: Goal, meter: Meter
+            ) -> Iterator[tuple[int, Outcome]]:
+    """Draw and judge what the active items' tokens spell; (row, outcome) of those that are settled."""
+    asked, found = [one for one in active if not one.error and _spelt(plan, victim.model, one)], set[int]()
+    if asked:
+        pictures = victim.draw([one.text for one in asked], [one.item[1] for one in asked], plan.rows)
+        sights = goal.see(pictures)
+        meter.add([one.row for one in asked], images=1, network_rows=victim.rows_per_picture)
+        for one, picture, sight in zip(asked, pictures, sights, strict=True):
+            one.picture, one.error = picture, sight.error
+            if sight.found and not sight.error:
+                found.add(one.row)
+    for one in active:
+        one.round += 1
+        if one.row in found or one.error or one.round == len(plan.rounds):
+            note = "" if one.moved or one.error else f"zero gradient: nothing moved the tokens of {attack.name}"
+            yield one.row, Outcome(one.row, one.row in found, meter[one.row], one.picture, one.text, one.ids,
+                                   again=partial(_again, victim, one.text) if one.row in found else None,
+                                   error=one.error, note=note)
+
+
+def _spelt(plan: Plan, model: StableDiffusion, one: _Search) -> bool:
+    """Whether the tokens now spell something that is worth drawing; if so, it is `one.text`."""
+    ids = one.layout.filled(one.tokens.ids())
+    text = text_of(model, ids)
+    read = tuple(tokens_of(model, text))
+    if len(read) > model.length - 2 or (read in one.judged and not plan.draw_all):
+        return False
+    one.judged.add(read)
+    one.ids, one.text = ids, text
+    return True
+
+
+def _again(victim: Victim, text: str, seeds: Sequence[int]) -> Tensor:
+    return victim.draw([text] * len(seeds), seeds)

@@ -1,0 +1,158 @@
+"""Hide a part of a picture of the concept and let the edited model fill it in.
+
+At every grid point the visible part m is put back at its own noise level, so that only the hole is the model's:
+
+    x_k <- m (sqrt(abar_k) x0 + sqrt(1 - abar_k) eps) + (1 - m) x_k,      x_n <- m x0 + (1 - m) x_n.
+
+x0 is the latent of the picture whose hole is filled with the mean colour of what is visible: the autoencoder, too, sees
+nothing of what is hidden. Where the judge finds the concept in that picture already, the filled one proves nothing and
+is not asked for. Masks are tried in turn, per item seeded; a hole is a union of latent cells.
+
+Source: Lugmayr et al. 2022 (RePaint), eq. 8, algorithm 1 with one resampling (U = 1); the inpainting probe of "When Are
+Concepts Erased from Diffusion Models?" (2025), which finds 62-69% for every method. Differs: deterministic steps in
+the hole, one eps for all levels, the hidden part kept from the autoencoder, the check of the visible part, the null
+control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from expunge.attacks.base import (
+    Access,
+    Again,
+    Attack,
+    Goal,
+    Item,
+    Outcome,
+    Sight,
+    Victim,
+    item_generator,
+    item_noise,
+)
+from expunge.attacks.reference import (
+    References,
+    Rung,
+    Words,
+    check_pictures,
+    climbed,
+    finish,
+    guidance_of,
+    latents_of,
+    references,
+    seen_as,
+)
+from expunge.config import knob
+from expunge.records import Request, Spent
+
+Hole = Literal["centre", "half", "random"]
+"""A box in the middle; one of the four halves; cells at random, each 2 x 2 latent cells."""
+
+
+class Inpainting(Attack):
+    """Fill in a hidden part of a picture of the concept."""
+
+    name: ClassVar[str] = "inpainting"
+    access: ClassVar[Access] = "image"
+    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
+    help: ClassVar[str] = "hide a part of a picture of the concept and let the edited model fill it in"
+    source: ClassVar[str] = "RePaint (Lugmayr et al. 2022), algorithm 1; When Are Concepts Erased? 2025: inpainting"
+
+    holes: tuple[Hole, ...] = knob(("centre", "half", "random"), "what is hidden, in the order in which it is tried",
+                                   min_length=1)
+    hidden: float = knob(0.5, "share of the picture that a centre box or random cells hide", gt=0, lt=1)
+    words: Words = knob("own", "what the model is told: the empty prompt, or the item's own with guidance")
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError: no or wrong pictures of the user's own."""
+        check_pictures(victim)
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """See the base."""
+        lost: list[Outcome] = []
+        given = references(victim, items, goal, lost)
+        yield from lost
+        if given.rows:
+            yield from climbed([self._rung(victim, given, goal, hole) for hole in self.holes], given, goal, len(items))
+
+    def budget(self) -> Spent:
+        """One picture per hole; each takes the network rows of a picture of the sampler's."""
+        return Spent(images=len(self.holes))
+
+    def _rung(self, victim: Victim, given: References, goal: Goal, hole: Hole) -> Rung:
+        model = victim.model
+        side = (given.pictures.shape[2] // model.factor, given.pictures.shape[3] // model.factor)
+        masks = torch.stack([visible(hole, side, self.hidden, item_generator(self, item, f"hole {hole}"))
+                             for item in given.items])  # (R, 1, h, w)
+        shown = covered(given.pictures, masks)
+        x0 = latents_of(model, shown)
+
+        def pictures(places: Sequence[int], items: Sequence[Item]) -> Tensor:
+            generators = [item_generator(self, item, f"noise {hole}") for item in items]
+            eps = item_noise(generators, x0.shape[1:]).to(x0.device)
+            known = masks[list(places)].to(x0.device)
+            return seen_as(model, filled(victim, x0[list(places)], known, eps, [p.text for p, _ in items], self.words))
+
+        def draw(places: Sequence[int]) -> Tensor:
+            return pictures(places, [given.items[place] for place in places])
+
+        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
+            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
+
+        def again(place: int) -> Again:
+            return partial(redraw, place)
+
+        def given_away(places: Sequence[int]) -> list[Sight]:
+            return goal.see(shown[list(places)])
+
+        rows = victim.sampler.steps * (1 if guidance_of(victim, self.words) == 1 else 2)
+        return Rung(f"hole {hole}", draw, network_rows=rows, again=again, given_away=given_away)
+
+
+def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequence[str], words: Words) -> Tensor:
+    """Latents (B, c, h, w) that agree with x0 where `known` (B, 1, h, w) is 1 and are the model's elsewhere."""
+    model, steps = victim.model, victim.sampler.steps
+    grid = model.timesteps(steps)
+    x = eps.clone()
+    for k in range(steps):
+        at_level = model.noise(x0, eps, grid[k].repeat(len(x0)))
+        x = finish(victim, known * at_level + (1 - known) * x, texts, words, k, k + 1)
+    return known * x0 + (1 - known) * x
+
+
+def visible(hole: Hole, side: tuple[int, int], hidden: float, generator: torch.Generator) -> Tensor:
+    """Mask float32 (1, h, w): 1 where the picture is shown, 0 in the hole; h, w = `side` in latent cells."""
+    h, w = side
+    mask = torch.ones(1, h, w)
+    if hole == "centre":
+        high, wide = _part(h, hidden**0.5), _part(w, hidden**0.5)
+        top, left = (h - high) // 2, (w - wide) // 2
+        mask[:, top:top + high, left:left + wide] = 0
+    elif hole == "half":
+        which = int(torch.randint(4, (1,), generator=generator))
+        part = slice(0, (h, w)[which // 2] // 2) if which % 2 else slice((h, w)[which // 2] // 2, None)
+        mask[(slice(None), part) if which < 2 else (slice(None), slice(None), part)] = 0
+    else:
+        rows, columns = -(-h // 2), -(-w // 2)
+        cells = torch.ones(rows * columns)
+        cells[torch.randperm(rows * columns, generator=generator)[:_part(rows * columns, hidden)]] = 0
+        mask = cells.view(1, rows, columns).repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :h, :w]
+    return mask
+
+
+def _part(count: int, share: float) -> int:
+    """`share` of `count`, neither none nor all."""
+    return max(1, min(count - 1, round(count * share)))
+
+
+def covered(pictures: Tensor, masks: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) with the hole of masks (B, 1, h, w) filled with the mean colour of what is visible."""
+    factor = pictures.shape[2] // masks.shape[2]
+    shown = masks.repeat_interleave(factor, 2).repeat_interleave(factor, 3)  # (B, 1, H, W)
+    mean = (pictures * shown).sum((2, 3), keepdim=True) / shown.sum((2, 3), keepdim=True).clamp(min=1)
+    return pictures * shown + mean * (1 - shown)

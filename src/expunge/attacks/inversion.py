@@ -1,0 +1,233 @@
+"""Textual inversion of the concept in the edited model: one embedding for a new word in the place of the concept's.
+
+With p(v) a request's prompt whose concept word is replaced by the new word, x0 the latent of a picture that the
+original model draws for that prompt, and the edited model left as it is, the embedding v (D,) minimises
+
+    L(v) = E over pictures, t, eps of  mean |target(x0, eps, t) - f_edited(x_t | p(v))|^2
+
+(target: `base.denoising_target`). It is learned once, from the request's own prompts, never from the items, and asked
+in every item's prompt at the item's seed; so it must carry over to other scenes and other noise. On the way it is kept
+`checks` times, and each item is asked them in turn, so that success is known against budget. An item whose prompt does
+not name the concept gets the new word in front.
+
+Source: Pham et al. 2024, Circumventing Concept Erasure (CCE), section 3; esd/train.sh@3b750f1; Gal et al. 2023,
+textual inversion, eq. 2. Differs: pictures come with the prompts that they were drawn for, not with templates; the new
+word starts from the concept's own embedding ("art" there); several embeddings on the way are asked, not the last alone;
+Adam without weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from pydantic import PrivateAttr
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from expunge.attacks.base import (
+    Access,
+    Attack,
+    Goal,
+    Item,
+    Meter,
+    Outcome,
+    Victim,
+    denoising_target,
+    item_generator,
+    targets,
+)
+from expunge.attacks.naming import named_at
+from expunge.config import knob
+from expunge.errors import TrainingError, UserError
+from expunge.files import text_digest
+from expunge.models.base import Conditioning
+from expunge.models.patch import tensors_hash
+from expunge.models.sd import StableDiffusion
+from expunge.models.text import encode_embedded, framed, table, tokens_of
+from expunge.records import Prompt, Request, Spent
+
+
+@dataclass(frozen=True)
+class _Slotted:
+    """Prompts with a place for the new word: ids int64 (N, T), place bool (N, T, 1), embeddings float32 (N, T, D)."""
+
+    ids: Tensor
+    place: Tensor
+    embeddings: Tensor
+
+    def states(self, model: StableDiffusion, v: Tensor, rows: Sequence[int] | None = None) -> Conditioning:
+        """Text states of the prompts at `rows` (None: all) with `v` (D,) in its place; differentiable in v."""
+        at = slice(None) if rows is None else list(rows)
+        return encode_embedded(model, self.ids[at], torch.where(self.place[at], v, self.embeddings[at]))
+
+
+class TextualInversion(Attack):
+    """Learn a new word for the concept in the edited model, and ask for it."""
+
+    name: ClassVar[str] = "textual-inversion"
+    access: ClassVar[Access] = "embedding, white box"
+    white_box: ClassVar[bool] = True
+    help: ClassVar[str] = "a new word for the concept, learned by the edited model from a few pictures"
+    source: ClassVar[str] = "Pham et al. 2024, Circumventing Concept Erasure, section 3"
+
+    pictures: int = knob(6, "pictures of the concept to learn from (your own, if given, are all used)", ge=1,
+                         source="CCE: 25 for styles")
+    steps: int = knob(200, "optimisation steps", ge=1, source="CCE: 5000 for styles")
+    rows: int = knob(4, "noised pictures per step", ge=1, source="CCE: 4, accumulated 4 times")
+    learning_rate: float = knob(5e-3, "Adam step size", gt=0.0, source="CCE: 5e-3, times the batch")
+    checks: int = knob(4, "embeddings kept on the way and asked in turn, the last one included", ge=1,
+                       unit="pictures", source="CCE: 1")
+
+    _learned: dict[str, list[tuple[int, Tensor]]] = PrivateAttr(default_factory=dict)
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """Raise UserError for a prompt without room for the word, a request that never names its concept, no pictures.
+        """
+        if victim.pictures is not None and not len(victim.pictures):
+            raise UserError("an empty set of pictures", accepted="at least one picture of the concept")
+        _slotted(victim.model, [*_naming(request), *(prompt.text for prompt, _ in items)], request)
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Learn the word, unless it is known from an earlier batch; then ask for it in every item's prompt."""
+        meter = Meter(len(items))
+        learned = self._learn_once(victim, request, goal)
+        meter.add(range(len(items)))
+        if not learned:
+            yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to learn from")
+                        for row in range(len(items)))
+            return
+        slotted = _slotted(victim.model, [prompt.text for prompt, _ in items], request)
+        active, before = list(range(len(items))), 0
+        for step, v in learned:
+            if not active:
+                break
+            with torch.no_grad():
+                cond = slotted.states(victim.model, v, active)
+            pictures = victim.draw_conditioned(cond, [items[row][1] for row in active], self.batch)
+            sights, standing, settled = goal.see(pictures), [], []
+            steps, before = step - before, step
+            meter.add(active, gradient_steps=steps, images=1,
+                      network_rows=3 * self.rows * steps + victim.rows_per_picture)
+            for row, picture, sight in zip(active, pictures, sights, strict=True):
+                if not (sight.found or sight.error or v is learned[-1][1]):
+                    standing.append(row)
+                    continue
+                note = f"one word for all prompts, learned for {step} steps; every item bears its whole cost"
+                settled.append(Outcome(
+                    row, sight.found, meter[row], picture=picture, tensors={"embedding": v.cpu()}, note=note,
+                    again=partial(self._again, victim, slotted, v, row), error=sight.error))
+            active = standing
+            yield from settled
+            meter.add([])  # what is done with outcomes meanwhile is not the attack's time
+
+    def budget(self) -> Spent:
+        """All steps, and a picture for each embedding kept."""
+        kept = len(self._kept())
+        return Spent(gradient_steps=self.steps, network_rows=3 * self.rows * self.steps, images=kept)
+
+    def _kept(self) -> list[int]:
+        """Step numbers after which the embedding is kept."""
+        return sorted({max(1, round(self.steps * k / self.checks)) for k in range(1, self.checks + 1)})
+
+    def _again(self, victim: Victim, slotted: _Slotted, v: Tensor, row: int, seeds: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            cond = slotted.states(victim.model, v, [row] * len(seeds))
+        return victim.draw_conditioned(cond, seeds, self.batch)
+
+    def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
+        """Embeddings (D,) by step number; empty without pictures. Known ones are not learned again."""
+        model, given = victim.model, victim.pictures
+        told = [model.hash, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name, goal.question,
+                goal.concept, "" if given is None else tensors_hash({"pictures": given})]
+        name = text_digest(repr(told))
+        if name not in self._learned:
+            self._learned[name] = self._learn(victim, request, goal)
+        return self._learned[name]
+
+    def _learn(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
+        model = victim.model
+        texts, pictures = self._lessons(victim, request, goal)
+        if not texts:
+            return []
+        slotted = _slotted(model, texts, request)
+        with torch.no_grad():
+            x0 = torch.cat([model.encode_pixels(picture[None]) for picture in pictures])  # (N, c, h, w)
+        v = _own_embedding(model, request.concept).requires_grad_()
+        optimizer = torch.optim.Adam([v], lr=self.learning_rate)
+        generator = item_generator(self, (Prompt(text=request.concept, role="direct"), 0), "noise")
+        kept, learned = self._kept(), []
+        for step in range(1, self.steps + 1):
+            optimizer.zero_grad()
+            with torch.enable_grad():
+                loss = self._loss(model, slotted, x0, v, generator)
+                loss.backward()
+            if not torch.isfinite(loss):
+                raise TrainingError(f"the loss of {self.name} is {loss.item()} at step {step}",
+                                    remedy="lower the learning rate")
+            optimizer.step()
+            if step in kept:
+                learned.append((step, v.detach().clone()))
+        return learned
+
+    def _lessons(self, victim: Victim, request: Request, goal: Goal) -> tuple[list[str], list[Tensor]]:
+        """Prompts that name the concept, each with a picture (3, H, W) of it."""
+        texts = _naming(request)
+        if victim.pictures is not None:
+            return [texts[k % len(texts)] for k in range(len(victim.pictures))], list(victim.pictures)
+        items = []
+        for k in range(self.pictures):
+            prompt = Prompt(text=texts[k % len(texts)], role="direct")
+            seed = torch.randint(2 ** 48, (), generator=item_generator(self, (prompt, k), "picture"))
+            items.append((prompt, int(seed)))
+        found = targets(victim, items, goal)
+        pairs = [(item[0].text, picture) for item, picture in zip(items, found, strict=True) if picture is not None]
+        return [text for text, _ in pairs], [picture for _, picture in pairs]
+
+    def _loss(self, model: StableDiffusion, slotted: _Slotted, x0: Tensor, v: Tensor, generator: torch.Generator
+              ) -> Tensor:
+        """L(v) on `rows` pictures at times spread over the whole grid."""
+        rows = torch.randint(len(x0), (self.rows,), generator=generator)
+        spread = (torch.arange(self.rows) + torch.rand(self.rows, generator=generator)) / self.rows
+        t = (spread * model.train_steps).long().clamp(max=model.train_steps - 1).to(model.device)
+        eps = torch.randn(self.rows, *x0.shape[1:], generator=generator).to(model.device)
+        x = x0[rows.to(x0.device)]
+        out = model.predict(model.noise(x, eps, t), t, slotted.states(model, v, rows.tolist()))
+        return mse_loss(out, denoising_target(model, x, eps, t))
+
+
+def _naming(request: Request) -> list[str]:
+    texts = [text for text in request.prompts if named_at(text, request.concept)]
+    if not texts:
+        raise UserError(f"none of the request's prompts names {request.concept!r}",
+                        accepted="at least one prompt that does, for the new word to stand in",
+                        remedy="add one to the request, or leave the attack out")
+    return texts
+
+
+@torch.no_grad()
+def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request) -> _Slotted:
+    """The texts with the new word in the concept's place, or in front.
+
+    Raises:
+        UserError: one is too long with it.
+    """
+    stand_in = tokens_of(model, request.concept)[0]  # any id does: its embedding is replaced
+    rows, places = [], []
+    for text in texts:
+        start, end = named_at(text, request.concept) or (0, 0)
+        before = tokens_of(model, text[:start])
+        rows.append([*before, stand_in, *tokens_of(model, text[end:])])
+        places.append(1 + len(before))
+    ids = framed(model, rows)  # (N, T)
+    place = torch.arange(ids.shape[1], device=ids.device) == torch.tensor(places, device=ids.device)[:, None]
+    return _Slotted(ids, place[..., None], table(model)[ids])
+
+
+@torch.no_grad()
+def _own_embedding(model: StableDiffusion, concept: str) -> Tensor:
+    """(D,) the mean of the embeddings of the concept's tokens."""
+    return table(model)[tokens_of(model, concept)].mean(0)

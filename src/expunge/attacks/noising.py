@@ -1,0 +1,107 @@
+"""Noise a picture of the concept and let the edited model finish it.
+
+With a strength s in (0, 1), n sampling steps and k = n - round(s n) the grid point that leaves s n steps to do,
+
+    x_k = sqrt(abar_k) x0 + sqrt(1 - abar_k) eps,      x_k -> x_n = picture      by the edited model's own steps.
+
+At small s any denoiser gives the picture back, and even none at all leaves it visible under the noise: that proves
+nothing about what the model knows. At s = 1 nothing of the picture is left. Strengths are tried from the strongest
+down, so that a success is recorded at the strongest noise at which it held.
+
+Source: the diffusion-completion probe of "When Are Concepts Erased from Diffusion Models?" (2025). Differs: it starts
+from the clean picture's noised latent and not from another model's half-way sample; the null control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from expunge.attacks.base import Access, Again, Attack, Goal, Item, Outcome, Victim, item_generator, item_noise
+from expunge.attacks.reference import (
+    References,
+    Rung,
+    Words,
+    check_pictures,
+    climbed,
+    finish,
+    guidance_of,
+    latents_of,
+    references,
+    seen_as,
+)
+from expunge.config import knob
+from expunge.errors import UserError
+from expunge.records import Request, Spent
+
+
+class Noising(Attack):
+    """Finish a noised picture of the concept."""
+
+    name: ClassVar[str] = "noising"
+    access: ClassVar[Access] = "image"
+    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
+    help: ClassVar[str] = "noise a picture of the concept and let the edited model finish it"
+    source: ClassVar[str] = "When Are Concepts Erased from Diffusion Models? 2025: diffusion completion"
+
+    strengths: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = knob(
+        (0.9, 0.8, 0.7), "shares of the sampler's steps left to the edited model, in the order in which they are tried",
+        min_length=1)
+    words: tuple[Words, ...] = knob(("empty", "own"), "what the model is told at every strength, in turn: the empty "
+                                    "prompt, or the item's own with guidance", min_length=1)
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError: no or wrong pictures, or a strength that is no proper part of the sampler's steps."""
+        check_pictures(victim)
+        steps = victim.sampler.steps
+        wrong = [s for s in self.strengths if not 0 < start_point(s, steps) < steps]
+        if wrong:
+            raise UserError(f"strength {wrong[0]} with {steps} sampling steps", accepted=f"{0.5 / steps:.3g} to "
+                            f"{1 - 0.5 / steps:.3g}", remedy="another strength, or more steps")
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """See the base."""
+        lost: list[Outcome] = []
+        given = references(victim, items, goal, lost)
+        yield from lost
+        if given.rows:
+            x0 = latents_of(victim.model, given.pictures)
+            rungs = [self._rung(victim, given, x0, strength, words) for strength in self.strengths
+                     for words in self.words]
+            yield from climbed(rungs, given, goal, len(items))
+
+    def budget(self) -> Spent:
+        """One picture per strength and wording; each takes fewer network rows than a picture of the sampler's."""
+        return Spent(images=len(self.strengths) * len(self.words))
+
+    def _rung(self, victim: Victim, given: References, x0: Tensor, strength: float, words: Words) -> Rung:
+        steps, start = victim.sampler.steps, start_point(strength, victim.sampler.steps)
+
+        def pictures(places: Sequence[int], items: Sequence[Item]) -> Tensor:
+            stream = f"strength {strength} {words}"
+            eps = item_noise([item_generator(self, item, stream) for item in items], x0.shape[1:])
+            t = victim.model.timesteps(steps)[start].repeat(len(places))
+            x = victim.model.noise(x0[list(places)], eps.to(x0.device), t)
+            texts = [prompt.text for prompt, _ in items]
+            return seen_as(victim.model, finish(victim, x, texts, words, start))
+
+        def draw(places: Sequence[int]) -> Tensor:
+            return pictures(places, [given.items[place] for place in places])
+
+        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
+            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
+
+        def again(place: int) -> Again:
+            return partial(redraw, place)
+
+        rows = (steps - start) * (1 if guidance_of(victim, words) == 1 else 2)
+        return Rung(f"strength {strength:g} with the {words} prompt", draw, network_rows=rows, again=again)
+
+
+def start_point(strength: float, steps: int) -> int:
+    """The grid point from which `strength` of the steps are left."""
+    return steps - round(strength * steps)

@@ -1,0 +1,214 @@
+"""Fine-tuning the edited model: does the concept come back, and after how many steps?
+
+`relearn` trains on a few pictures of the concept, `benign` on pictures that do not show it. The attacker holds the
+weights. There is one training for all items, on material that the request alone decides; at 0, s1, s2, ... steps every
+item still standing is drawn, and the first picture in which the judge finds the concept settles it.
+
+What any model can be taught proves nothing about what it had forgotten: see `curve` for the control.
+
+Source: Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074), benign fine-tuning; Polowczyk et al. 2025 (MemoRa,
+2510.03263), the relearning curve. Differs: settings are those of diffusers' training scripts, by the model's own loss.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim
+from expunge.attacks.weights import look
+from expunge.config import knob, merged
+from expunge.errors import UserError
+from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
+from expunge.metrics.base import PromptCounts
+from expunge.models.sample import draw
+from expunge.records import Request, Spent
+from expunge.registry import WORLDS
+
+_FIRST_SEED = 10_000_000
+"""Seeds of the training pictures begin here, far from those that are evaluated."""
+_ROUNDS = 4
+"""The original model draws at most this many times the pictures that are wanted."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the attacker trains on: pictures (N, 3, H, W), captions, whose they are, and how many were drawn for it."""
+
+    pictures: Tensor
+    captions: tuple[str, ...]
+    whose: str
+    drawn: int = 0
+
+
+class Tuning(Attack):
+    """What `relearn` and `benign` share: training, looking now and then, and giving the model back."""
+
+    access: ClassVar[Access] = "weights"
+    white_box: ClassVar[bool] = True
+
+    batch: int = knob(4096, "items drawn along one training; further ones need it anew", ge=1)
+    tune: FineTune = knob(FineTune(), "how the attacker trains")
+    at: tuple[int, ...] = knob((0, 5, 10, 20, 40, 80, 160, 320, 640, 1280), "numbers of steps at which every item "
+                               "still standing is drawn; `tune.steps` is always the last")
+    pictures: int = knob(16, "pictures to train on, where the original model draws them", ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_its_own_defaults(cls, values: Any) -> Any:
+        """What `tune` leaves open is the attack's own (`relearn-lora` stays a LoRA), not every user's."""
+        if isinstance(values, Mapping) and isinstance(values.get("tune"), Mapping):
+            own = cls.model_fields["tune"].default.model_dump(mode="json")
+            return {**values, "tune": merged(own, values["tune"])}
+        return values
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError for weights that cannot train, a missing package, pictures or prompts that do not fit."""
+        check_tuning(victim.model, self.tune)
+        with torch.no_grad():
+            for text in dict.fromkeys(self.prompts_for(victim, request)):
+                victim.model.encode([text])
+
+    @abstractmethod
+    def prompts_for(self, victim: Victim, request: Request) -> list[str]:
+        """Captions of the training pictures. UserError if there are none."""
+
+    @abstractmethod
+    def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
+        """What is trained on; decided by the request, never by the items."""
+
+    def budget(self) -> Spent:
+        """Gradient steps, their network rows, and pictures drawn to look (those to train on come on top)."""
+        looks = self._looks()
+        return Spent(gradient_steps=self.tune.steps, network_rows=3 * self.tune.steps * self.tune.batch,
+                     images=len(looks))
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """One training; each item's cost is the whole of it up to the look that settles the item."""
+        meter, left = Meter(len(items)), list(range(len(items)))
+        lesson = self.lesson(victim, request, goal)
+        meter.add(left, images=lesson.drawn, network_rows=lesson.drawn * victim.rows_per_picture)
+        if not len(lesson.pictures):
+            reason = f"nothing to train on: none of {lesson.drawn} pictures of {lesson.whose} would do"
+            yield from (Outcome(row, False, meter[row], error=reason) for row in left)
+            return
+        learned = material(victim.model, lesson.pictures, lesson.captions)
+        with fine_tuning(victim.model, learned, self.tune, seed=self.seed) as tuner:
+            trained = 0
+            for done in tuner.train(self.at):
+                meter.add(left, gradient_steps=done - trained, network_rows=tuner.rows(done - trained))
+                note = f"after {done} steps ({self.tune.scope}) on {len(lesson.pictures)} pictures of {lesson.whose}"
+                left = yield from look(victim, items, left, goal, meter, note, done == self.tune.steps)
+                trained = done
+                if not left:
+                    return
+
+    def _looks(self) -> list[int]:
+        return sorted({step for step in self.at if step < self.tune.steps} | {self.tune.steps})
+
+    def _drawn(self, victim: Victim, prompts: Sequence[str], goal: Goal, showing: bool) -> Lesson:
+        """Pictures of the original model that show the concept, or that do not, drawn until there are enough.
+
+        For a null control there is no picture of the concept; whatever the model draws when asked takes its place.
+        """
+        chosen: list[tuple[Tensor, str]] = []
+        drawn = 0
+        with victim.without_patch():
+            while len(chosen) < self.pictures and drawn < _ROUNDS * self.pictures:
+                each = range(drawn, drawn + self.pictures)
+                texts = [prompts[k % len(prompts)] for k in each]
+                seeds = [_FIRST_SEED + 100_000 * self.seed + k for k in each]
+                pictures = draw(victim.model, list(zip(texts, seeds, strict=True)), victim.sampler)
+                chosen += [(picture, text) for picture, text, sight
+                           in zip(pictures, texts, goal.see(pictures), strict=True)
+                           if not sight.error and (sight.found or (showing and not goal.known)) == showing]
+                drawn += len(texts)
+        chosen = chosen[:self.pictures]
+        stacked = torch.stack([picture for picture, _ in chosen]) if chosen else torch.empty(0, 3, 1, 1)
+        return Lesson(stacked, tuple(text for _, text in chosen), "the original model", drawn)
+
+
+class Relearn(Tuning):
+    """Fine-tuning on a few pictures of the concept: the user's own, or else the original model's."""
+
+    name: ClassVar[str] = "relearn"
+    help: ClassVar[str] = "fine-tune on a few pictures of the concept, and ask for it again and again"
+    source: ClassVar[str] = "Polowczyk et al. 2025 (MemoRa), section 4"
+
+    caption: str = knob("a picture of a {concept}", "caption of the user's own pictures", min_length=1)
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """As for every tuning, and the user's own pictures, if there are any."""
+        if victim.pictures is not None:
+            check_pictures(victim.model, victim.pictures)
+        super().check(victim, request, items)
+
+    def prompts_for(self, victim: Victim, request: Request) -> list[str]:
+        """The request's prompts, or the one caption of the user's own pictures."""
+        if victim.pictures is None:
+            return list(request.prompts)
+        return [self.caption.replace("{concept}", request.concept)]
+
+    def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
+        """All of the user's pictures, or those of the original model in which the judge finds the concept."""
+        prompts = self.prompts_for(victim, request)
+        if victim.pictures is None:
+            return self._drawn(victim, prompts, goal, showing=True)
+        return Lesson(victim.pictures, tuple(prompts * len(victim.pictures)), "the user")
+
+
+class RelearnXattn(Relearn):
+    """`relearn` of cross-attention alone."""
+
+    name: ClassVar[str] = "relearn-xattn"
+    help: ClassVar[str] = "relearn, training cross-attention alone"
+
+    tune: FineTune = knob(FineTune(scope="cross-attention"), "how the attacker trains")
+
+
+class RelearnLora(Relearn):
+    """`relearn` with a LoRA."""
+
+    name: ClassVar[str] = "relearn-lora"
+    help: ClassVar[str] = "relearn with a LoRA: what users do most"
+
+    tune: FineTune = knob(FineTune(scope="lora", rate=1e-3), "how the attacker trains")
+
+
+class Benign(Tuning):
+    """Fine-tuning on other things, drawn by the original model: does the concept come back without a picture of it?"""
+
+    name: ClassVar[str] = "benign"
+    help: ClassVar[str] = "fine-tune on pictures of other things: does the concept come back by itself?"
+    source: ClassVar[str] = "Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074)"
+
+    pictures: int = knob(64, "pictures to train on", ge=1)
+    prompts: tuple[str, ...] = knob((), "prompts of those pictures; empty: the request's prompts to keep and the "
+                                        "world's near and far ones")
+
+    def prompts_for(self, victim: Victim, request: Request) -> list[str]:
+        """Prompts that do not name the concept."""
+        asked = self.prompts or (*request.keep, *_innocent(victim, request))
+        named = [text for text in asked if request.concept.lower() in text.lower()]
+        if self.prompts and named:
+            raise UserError(f"benign prompt {named[0]!r} names the concept", accepted="prompts for other things")
+        texts = [text for text in dict.fromkeys(asked) if text and text not in named]
+        if not texts:
+            raise UserError(f"no benign prompts for {request.concept!r}", remedy="set the attack's `prompts`")
+        return texts
+
+    def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
+        """Pictures of the original model in which the judge does not find the concept."""
+        return self._drawn(victim, self.prompts_for(victim, request), goal, showing=False)
+
+
+def _innocent(victim: Victim, request: Request) -> list[str]:
+    counts = PromptCounts(direct=0, held_out=0, paraphrase=0, implicit=0, near=24, far=24, empty=0, never_seen=0)
+    return [prompt.text for prompt in WORLDS.get(victim.model.world)().prompts(request, counts)]
+

@@ -1,0 +1,188 @@
+"""Worst case over attacks: cheap ones first, each next one only on the (prompt, seed) items still standing.
+
+    items     pictures of prompts that ask for the concept in which the judge finds it in the ORIGINAL model's picture
+    standing  items that the edited model does not show by itself and that no attack has brought back yet
+    result    items shown before or broken by any attack, over all items judged
+
+Source: the order and the worst case per item are AutoAttack's (Croce and Hein 2020). Differs: items that already show
+the concept are kept apart, every success is drawn again with fresh seeds, and each attack has a null control.
+
+A folder holds `attack.json` (the `Assault`) and one folder per attack (see `trial`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import runtime
+from expunge.assault import ASSAULT
+from expunge.attacks.base import Attack, Victim, targets
+from expunge.attacks.doubts import assault_doubts
+from expunge.attacks.null import randomised
+from expunge.attacks.scores import assault_scores, key
+from expunge.attacks.settings import AttackSettings, Tier
+from expunge.attacks.stage import Stage, pictures_in, sought, staged, variants
+from expunge.attacks.trial import Tell, attempts, plain
+from expunge.errors import UserError
+from expunge.files import write_json
+from expunge.metrics.base import World
+from expunge.metrics.worlds import world_of
+from expunge.models.patch import Patch, applied
+from expunge.models.sd import StableDiffusion
+from expunge.records import Assault, AttackRun, Attempt
+from expunge.registry import ATTACKS
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """A tier: how many prompts of each forget role, how many null-control items, which attacks with what budget."""
+
+    prompts: int
+    control: int
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+TIERS: dict[Tier, TierPlan] = {
+    "smoke": TierPlan(8, 4, {
+        "paraphrase": {}, "implicit": {}, "seed-search": {"tries": 8}, "noising": {}, "unlearndiff": {}}),
+    "standard": TierPlan(32, 16, {}),
+    "paper": TierPlan(128, 32, {}),
+}
+
+
+def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
+           out: str | Path, progress: Tell | None = None, world: World | None = None) -> Assault:
+    """Attack an edited model: what does an attacker of a stated strength and budget still get out?
+
+    Args:
+        model: the base model, without a patch on.
+        patch: the edit; None attacks the model as it is, for `concept`.
+        concept: what is sought; "" means what the patch took out.
+        settings: None means the defaults (tier `smoke`).
+        out: folder for everything; a run that was stopped goes on from there.
+        progress: told (items done, items in all, attack).
+        world: prompts and judge; None means the model's world.
+
+    Raises:
+        UserError: an unknown attack or setting, a patch for another model, a concept that the judge does not know, or
+            that the original model never shows; all before any attack begins.
+        StorageError: results cannot be written.
+    """
+    began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
+    chosen = planned(settings)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    request = sought(world, patch, concept)
+    if patch is not None:
+        with applied(model, patch):
+            pass  # a patch for another model must not cost an hour first
+    victim = Victim(model, patch, settings.sampler, pictures_in(settings.pictures), variants(world, request))
+    tier = TIERS[settings.tier]
+    stage = staged(world, request, victim, settings, settings.count or tier.prompts,
+                   tier.control if settings.control_items is None else settings.control_items)
+    with _on(victim):
+        chosen, unmade = _possible(chosen, victim, stage, named=bool(settings.attacks))
+        before = plain(victim, stage.items, stage.goal, settings.batch)
+        runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
+    scores = assault_scores(before, runs)
+    warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
+    assault = Assault(
+        card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
+        patch_hash=patch.hash if patch else "", sampler=settings.sampler, judge=stage.goal.judge.name,
+        second=stage.second_name, left_out=stage.left_out, before=tuple(before), runs=tuple(runs), each=settings.each,
+        scores=tuple(scores), warnings=tuple(warnings),
+        settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
+        seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    write_json(folder / ASSAULT, assault.model_dump(mode="json"))
+    return assault
+
+
+def planned(settings: AttackSettings) -> list[Attack]:
+    """The attacks that the settings ask for, in the order in which they are made.
+
+    Raises:
+        UserError: an unknown attack, or options for one that is not among them.
+        ConfigError: bad options.
+    """
+    tier = TIERS[settings.tier].attacks
+    names = settings.attacks or tuple(tier)
+    strangers = [name for name in settings.options if name not in names]
+    if strangers:
+        raise UserError(f"options for {', '.join(strangers)}, which will not be made", accepted=", ".join(names))
+    if len(set(names)) < len(names):
+        raise UserError("the same attack twice", accepted="each attack once")
+    chosen = []
+    for name in names:
+        kind: type[Attack] = ATTACKS.get(name)
+        chosen.append(kind.build({**tier.get(name, {}), **settings.options.get(name, {})}, f"attack {name}"))
+    return chosen
+
+
+def _possible(chosen: Sequence[Attack], victim: Victim, stage: Stage, named: bool) -> tuple[list[Attack], list[str]]:
+    """The attacks that can be made, and a sentence for each of the tier's that cannot. One asked for by name raises."""
+    possible, unmade = [], []
+    for attack in chosen:
+        try:
+            attack.check(victim, stage.request, stage.items)
+            possible.append(attack)
+        except UserError as error:
+            if named:
+                raise
+            unmade.append(f"not made: {attack.name} ({error})")
+    return possible, unmade
+
+
+def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequence[Attempt],
+          settings: AttackSettings, folder: Path, tell: Tell | None) -> Iterator[AttackRun]:
+    standing = [(item.prompt, item.seed) for item in before if item.outcome == "not elicited"]
+    for attack in chosen:
+        made = attempts(attack, victim, stage.request, standing, stage.goal, folder=folder / attack.name,
+                        fresh=settings.fresh, confirm=stage.confirm, tell=tell)
+        control, words = _control(attack, victim, stage, folder / attack.name / "control", tell)
+        yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
+                        settings=attack.model_dump(mode="json"), budget=attack.budget(), attempts=tuple(made),
+                        control=tuple(control), control_of=words)
+        if not settings.each:
+            broken = {key(item) for item in made if item.outcome == "found"}
+            standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
+
+
+def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: Tell | None
+             ) -> tuple[list[Attempt], str]:
+    """The same attack where nothing can be found, and what that is in words."""
+    if stage.control is None or stage.control_goal is None:
+        return [], ""
+    if attack.null == "random weights":
+        items = stage.items[:len(stage.control_items)]
+        aims = targets(victim, items, stage.goal)
+        have = [(item, aim) for item, aim in zip(items, aims, strict=True) if aim is not None]
+        with randomised(victim, pictures=torch.stack([aim for _, aim in have])) as blank:
+            made = attempts(attack, blank, stage.request, [item for item, _ in have], stage.goal, folder=folder,
+                            fresh=0, tell=tell)
+        return made, "the same pictures, a denoiser of random weights"
+    unknown = replace(victim, pictures=None, variants=stage.control_variants)
+    try:
+        attack.check(unknown, stage.control, stage.control_items)
+    except UserError as error:
+        return [], f"not possible: {error}"
+    before = plain(unknown, stage.control_items, stage.control_goal)
+    items = [(item.prompt, item.seed) for item in before if item.outcome == "not elicited"]
+    made = attempts(attack, unknown, stage.control, items, stage.control_goal, folder=folder, fresh=0, tell=tell)
+    return made, f"{stage.control.concept!r}, which the model never knew"
+
+
+@contextmanager
+def _on(victim: Victim) -> Iterator[None]:
+    """The patch is on inside, if there is one."""
+    if victim.patch is None:
+        yield
+    else:
+        with applied(victim.model, victim.patch):
+            yield

@@ -1,0 +1,141 @@
+"""One attack on many items, as records: what it found, found again on fresh seeds, and confirmed by a second detector.
+
+A folder holds `attempts.jsonl` (one `Attempt` per line), `pictures/` (those that the judge accepted) and `tensors/`. An
+interrupted trial goes on with the items that have no attempt yet; failed ones are tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim, fresh_seed
+from expunge.errors import ConfigError, ModelError
+from expunge.files import write_atomically, write_tensors, write_text
+from expunge.models.text import tokens_of
+from expunge.records import Attempt, Request, Spent
+
+Confirm = Callable[[Tensor], list[bool]]
+"""A second detector: whether it, too, sees the concept in pictures (B, 3, H, W)."""
+Tell = Callable[[int, int, str], None]
+"""Called with (items done, items in all, name of the attack)."""
+
+
+def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, *, folder: Path,
+             fresh: int = 4, confirm: Confirm | None = None, tell: Tell | None = None) -> list[Attempt]:
+    """Attack every item and keep the records in `folder`; returns one attempt per item, in their order.
+
+    Args:
+        items: none of them may show the concept without an attack (see `plain`); distinct.
+        fresh: pictures drawn again with other seeds for each success.
+        confirm: the second detector; None leaves `confirmed` empty.
+
+    Raises:
+        UserError: what `Attack.check` refuses, before anything is computed.
+        ConfigError: the folder holds attempts of the same attack under other settings.
+    """
+    attack.check(victim, request, items)
+    fingerprint = _fingerprint(attack, victim, request, fresh)
+    done = {_key(item): item for item in read_attempts(folder, fingerprint) if item.outcome != "failed"}
+    todo = [item for item in items if (item[0].text, item[1]) not in done]
+    if tell:
+        tell(len(items) - len(todo), len(items), attack.name)
+    for outcome in attack.outcomes(victim, request, todo, goal):
+        attempt = _settled(attack, victim, todo[outcome.row], outcome, goal, folder, fresh, confirm)
+        done[_key(attempt)] = attempt
+        _write(folder, fingerprint, done.values())
+        if tell:
+            tell(sum((p.text, s) in done for p, s in items), len(items), attack.name)
+    return [done[prompt.text, seed] for prompt, seed in items]
+
+
+def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) -> list[Attempt]:
+    """The items without any attack: "found before" or "not elicited", or "failed" where the judge did."""
+    pictures = victim.draw([prompt.text for prompt, _ in items], [seed for _, seed in items], batch)
+    spent = Spent(images=1, network_rows=victim.rows_per_picture)
+    return [Attempt(attack="none", access="none", prompt=prompt, seed=seed, spent=spent, text=prompt.text,
+                    outcome="failed" if sight.error else "found before" if sight.found else "not elicited",
+                    error=sight.error)
+            for (prompt, seed), sight in zip(items, goal.see(pictures), strict=True)]
+
+
+def read_attempts(folder: Path, fingerprint: str | None = None) -> list[Attempt]:
+    """The attempts kept in `folder`, none if there is no file.
+
+    Raises:
+        ConfigError: they were made under other settings than `fingerprint` says.
+        ModelError: the file is damaged.
+    """
+    file = folder / "attempts.jsonl"
+    if not file.is_file():
+        return []
+    try:
+        head, *lines = file.read_text(encoding="utf-8").splitlines()
+        found = [Attempt.model_validate_json(line) for line in lines]
+        told = json.loads(head)["fingerprint"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
+    if fingerprint is not None and told != fingerprint:
+        raise ConfigError(f"{file} was written under other settings",
+                          remedy="use the same settings, another folder, or delete it to start over")
+    return found
+
+
+def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal: Goal, folder: Path, fresh: int,
+             confirm: Confirm | None) -> Attempt:
+    """The record of an outcome; its picture and tensors written first, its fresh pictures drawn and judged."""
+    prompt, seed = item
+    name = hashlib.sha256(f"{attack.name}/{prompt.text}/{seed}".encode()).hexdigest()[:16]
+    told: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
+                            "spent": outcome.spent, "text": outcome.text, "ids": outcome.ids,
+                            "note": outcome.note, "error": outcome.error,
+                            "reread": tuple(tokens_of(victim.model, outcome.text)) if outcome.text else ()}
+    if outcome.error:
+        return Attempt(outcome="failed", **told)
+    if outcome.tensors:
+        told["tensors"] = f"tensors/{name}.safetensors"
+        write_tensors(folder / told["tensors"], {k: v.contiguous() for k, v in outcome.tensors.items()}, {})
+    if not outcome.found:
+        return Attempt(outcome="not elicited", **told)
+    if outcome.picture is not None:
+        told["picture"] = f"pictures/{name}.png"
+        write_atomically(folder / told["picture"], partial(_save_png, outcome.picture))
+    if outcome.again is not None and fresh:
+        pictures = outcome.again([fresh_seed(seed, k) for k in range(1, fresh + 1)])
+        seen = [sight.found for sight in goal.see(pictures)]
+        agreed = confirm(pictures) if confirm else None
+        told |= {"fresh": fresh, "fresh_found": sum(seen),
+                 "confirmed": None if agreed is None else sum(a and b for a, b in zip(seen, agreed, strict=True))}
+    return Attempt(outcome="found", **told)
+
+
+def _save_png(picture: Tensor, path: Path) -> None:
+    pixels = (picture.clamp(0, 1).permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
+
+
+def _key(attempt: Attempt) -> tuple[str, int]:
+    return attempt.prompt.text, attempt.seed
+
+
+def _fingerprint(attack: Attack, victim: Victim, request: Request, fresh: int) -> str:
+    """Digest of all that decides the outcomes; the batch does not."""
+    told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}), attack.inputs(), victim.model.hash,
+            victim.model.patch_hash,
+            victim.sampler.model_dump(mode="json"), request.model_dump(mode="json"), fresh,
+            {role: list(texts) for role, texts in victim.variants.items()},
+            None if victim.pictures is None else hashlib.sha256(victim.pictures.numpy().tobytes()).hexdigest()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(folder: Path, fingerprint: str, done: Iterable[Attempt]) -> None:
+    lines = [json.dumps({"fingerprint": fingerprint}), *(item.model_dump_json() for item in done)]
+    write_text(folder / "attempts.jsonl", "\n".join(lines) + "\n")

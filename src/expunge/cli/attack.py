@@ -1,0 +1,88 @@
+"""`expunge attack`: what an attacker of a stated strength and budget still gets out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.attacks.settings import AttackSettings
+from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+
+if TYPE_CHECKING:
+    from expunge.models.sd import StableDiffusion
+
+EXAMPLES = """\b
+Examples:
+  $ expunge attack runs/church --tier smoke
+  Elicited in [...] items, worst case over 5 attackers [...]
+  attack       may                elicited  95% interval  on fresh seeds [...]
+  [...]
+  attack: runs/church/attack/attack.json
+  next: expunge evaluate runs/church --attack runs/church/attack
+\b
+  $ expunge attack --attacks seed-search
+  error: nothing to look for
+    accepted: a patch, or a concept
+"""
+
+
+@click.command("attack", epilog=EXAMPLES)
+@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.option("--concept", default="", metavar="NAME",
+              help="What is sought [default: what the patch took out]. Needed without a patch.")
+@model_options
+@settings_options(AttackSettings)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Where everything goes [default: the patch's folder, under attack].")
+@dry_run_option
+def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+            config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
+    """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
+
+    Cheap attacks come first, and each next one gets only the items still standing. Every success is drawn again with
+    fresh seeds. A run that was stopped goes on where it was.
+    """
+    from expunge.assault import ASSAULT
+    from expunge.attacks.suite import attack
+    from expunge.cli.output import print_assault, tell
+    from expunge.cli.progress import progress
+    from expunge.models.patch import Patch
+    from expunge.models.store import load
+
+    settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
+    loaded = Patch.load(patch) if patch else None
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    if dry_run:
+        click.echo(_estimate(opened, settings))
+        return
+    folder = out or (Path("runs/attack") if patch is None else (patch if patch.is_dir() else patch.parent) / "attack")
+    with progress("attacking") as report:
+        assault = attack(opened, loaded, concept=concept, settings=settings, out=folder,
+                         progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
+    print_assault(assault)
+    tell("attack", folder / ASSAULT)
+    if loaded is not None:
+        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+
+
+def _estimate(model: StableDiffusion, settings: AttackSettings) -> str:
+    """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
+    import time
+
+    from expunge.attacks.suite import TIERS, planned
+    from expunge.cli.progress import span
+    from expunge.models.sample import draw
+
+    items = (settings.count or TIERS[settings.tier].prompts) * settings.seeds
+    began = time.monotonic()
+    draw(model, [("", seed) for seed in range(8)], settings.sampler)
+    per_row = (time.monotonic() - began) / 8 / settings.steps / (1 if settings.guidance == 1 else 2)
+    lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
+    for attack in planned(settings):
+        budget = attack.budget()
+        lines.append(f"# {attack.name} ({attack.access}): at most {budget.gradient_steps} gradient steps, "
+                     f"{budget.images} pictures per item, {span(budget.network_rows * per_row * items)} in all")
+    return "\n".join(lines)

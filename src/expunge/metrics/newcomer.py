@@ -1,0 +1,141 @@
+"""A detector for a thing that the world's judge does not know, learned on the spot from pictures of it.
+
+    p(thing | picture) = sigmoid(w . f + b),   f = features of the picture, standardised
+    w, b minimise  mean over the classes of mean log-loss  +  ridge / 2 |w|^2
+
+Logistic regression on somebody else's features has few ways to go wrong, and says on held-out pictures how far it can
+be trusted. It answers "the thing" or "something else", and abstains in between.
+
+Source: Alain and Bengio 2016 (linear probes). Differs: classes weigh the same whatever their sizes; abstention.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from expunge.errors import UserError
+from expunge.metrics.base import Answer, Features
+from expunge.metrics.statistics import wilson
+from expunge.records import Score
+
+QUESTION = "object"
+OTHER = "something else"
+_HELD_OUT = 3
+"""Every third picture is held out."""
+_FEWEST = 12
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A `metrics.base.Judge` with the one question whether the thing is there.
+
+    Attributes:
+        label: the thing's name. threshold: least confidence of an answer.
+        score: how many held-out pictures it got right, of those that it answered.
+    """
+
+    label: str
+    features: Features
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+    threshold: float
+    score: Score
+
+    @property
+    def name(self) -> str:
+        """With the hash of its weights."""
+        digest = hashlib.sha256(self.weight.numpy().tobytes() + self.features.name.encode()).hexdigest()
+        return f"newcomer-{self.label}@{digest[:8]}"
+
+    @property
+    def questions(self) -> Mapping[str, tuple[str, ...]]:
+        return {QUESTION: (self.label, OTHER)}
+
+    def probability(self, pictures: Tensor) -> Tensor:
+        """float64 (B,): probability that the thing is there."""
+        f = (self.features(pictures).double() - self.mean) / self.scale
+        return (f @ self.weight + self.bias).sigmoid()
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        if not len(pictures):
+            return []
+        bad = ~torch.isfinite(pictures).flatten(1).all(1)
+        answers = []
+        for p, broken in zip(self.probability(pictures.nan_to_num()).tolist(), bad.tolist(), strict=True):
+            sure = max(p, 1 - p)
+            label = {QUESTION: self.label if p > 0.5 else OTHER} if sure >= self.threshold else {}
+            answers.append(Answer({}, {}, "the picture has pixels that are not numbers") if broken else
+                           Answer(label, {QUESTION: round(sure, 4)}))
+        return answers
+
+
+def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor, *, threshold: float = 0.9,
+                   ridge: float = 1e-2) -> Newcomer:
+    """A detector of `label`, learned from two in three of the pictures and tried on the rest.
+
+    Args:
+        features: the extractor that it stands on.
+        shown: pictures of the thing, float32 (N, 3, H, W) in [0, 1]; others: of what it could be mistaken for.
+        threshold: least confidence of an answer, in (0.5, 1).
+        ridge: strength of the pull towards zero weights.
+
+    Raises:
+        UserError: fewer than 12 pictures of either kind, or a threshold that is none.
+    """
+    if min(len(shown), len(others)) < _FEWEST:
+        raise UserError(f"{len(shown)} pictures of {label!r} and {len(others)} of other things",
+                        accepted=f"at least {_FEWEST} of each")
+    if not 0.5 < threshold < 1:
+        raise UserError(f"threshold {threshold}", accepted="above 0.5 and below 1")
+    held, kept, targets = [], [], []
+    for pictures, target in ((shown, 1.0), (others, 0.0)):
+        f = features(pictures).double()
+        out = torch.arange(len(f)) % _HELD_OUT == _HELD_OUT - 1
+        held.append(pictures[out])
+        kept.append(f[~out])
+        targets.append(torch.full((len(kept[-1]),), target, dtype=torch.float64))
+    f, y = torch.cat(kept), torch.cat(targets)
+    mean, scale = f.mean(0), f.std(0).clamp_min(1e-6)
+    weight, bias = _regressed((f - mean) / scale, y, ridge)
+    detector = Newcomer(label, features, mean, scale, weight, bias, threshold, Score(name="", title="", value=None))
+    score = _score(label, detector(held[0]), detector(held[1]))
+    return Newcomer(label, features, mean, scale, weight, bias, threshold, score)
+
+
+def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """w (F,) and b () of the minimum; the problem is convex, so where it starts does not matter."""
+    w = torch.zeros(f.shape[1], dtype=torch.float64, requires_grad=True)
+    b = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([w, b], max_iter=200, line_search_fn="strong_wolfe")
+    each = torch.where(y > 0, 0.5 / (y > 0).sum(), 0.5 / (y == 0).sum())
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        value = (each * F.binary_cross_entropy_with_logits(f @ w + b, y, reduction="none")).sum()
+        value = value + ridge / 2 * w.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        solver.step(loss)
+    return w.detach(), b.detach()
+
+
+def _score(label: str, on_shown: list[Answer], on_others: list[Answer]) -> Score:
+    told = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
+    right = [answer.labels[QUESTION] == want for answer, want in told if QUESTION in answer.labels]
+    low, high = wilson(sum(right), len(right))
+    return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out pictures",
+                 value=sum(right) / len(right) if right else None, low=low, high=high, n=len(right),
+                 numerator=sum(right) if right else None, interval="95% Wilson" if right else "",
+                 denominator="held-out pictures that it answered", left_out={"abstained": len(told) - len(right)},
+                 higher_is_better=True, subject="comparison",
+                 note=f"{len(on_shown)} pictures of {label}, {len(on_others)} of other things")

@@ -1,0 +1,242 @@
+"""LoRA on a UNet: put on for training (by peft), written and read as files, merged into the weights.
+
+    W' = W + strength * scale * B A,   scale = alpha / rank   (1 where a file names no alpha)
+
+Files are safetensors in the format of diffusers ("unet.<layer>.lora_A.weight", in its older spellings too) or of kohya
+("lora_unet_<layer>.lora_down.weight" and ".alpha"), for the UNet and the text encoder.
+
+Source: Hu et al. 2021, section 4.1; names as in diffusers/utils/state_dict_utils.py and kohya-ss networks/lora.py.
+Differs: DoRA, LoHa, LoKr and other relatives are refused, not approximated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from expunge.config import Settings, knob
+from expunge.errors import ModelError, UserError
+from expunge.files import write_tensors
+from expunge.models.scope import full_name, full_names
+from expunge.models.sd import StableDiffusion
+from expunge.train import step_generator
+
+_ADAPTER = "expunge"
+"""Name under which peft keeps our LoRA."""
+_METADATA = "lora_adapter_metadata"
+_USUAL_FILE = "pytorch_lora_weights.safetensors"
+_PART = re.compile(r"(?P<layer>.+?)(?:\.lora_(?P<ab>[AB])|[._]lora(?:_linear_layer)?[._](?P<way>down|up))\.weight")
+
+
+class Lora(Settings):
+    """A low-rank update of the UNet's layers, in the making; the weights themselves stay."""
+
+    rank: int = knob(4, "rank of the update", ge=1, source="train_text_to_image_lora.py --rank")
+    alpha: float = knob(4.0, "the update is scaled by alpha / rank", gt=0.0)
+    targets: tuple[str, ...] = knob(("to_q", "to_k", "to_v", "to_out.0"), "ends of the names of its layers",
+                                    min_length=1, source="train_text_to_image_lora.py")
+
+
+@contextmanager
+def with_lora(model: StableDiffusion, lora: Lora, *, seed: int = 0, frozen: Collection[str] = ()
+              ) -> Iterator[dict[str, Parameter]]:
+    """Inside, the UNet has a new LoRA, whose parameters are yielded by full name; afterwards it is as it was.
+
+    A is uniform as in the paper's code, from `seed`; B is zero, so that nothing changes before a step.
+
+    Args:
+        frozen: full names of weights; no LoRA is put on their layers.
+
+    Raises:
+        UserError: peft is not installed, or no layer's name ends in one of the targets.
+    """
+    layers = _layers(model.unet, lora, frozen)
+    flags = {name: p.requires_grad for name, p in model.unet.named_parameters()}
+    try:
+        if layers:
+            with torch.random.fork_rng():  # peft starts A from the global generator
+                model.unet.add_adapter(peft().LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers),
+                                       adapter_name=_ADAPTER)
+        params = {name: p for name, p in full_names("unet", model.unet).items() if f".{_ADAPTER}." in name}
+        _start(params, seed)
+        yield params
+    finally:
+        if layers:
+            model.unet.unload_lora()
+        for name, p in model.unet.named_parameters():
+            p.requires_grad_(flags[name])
+
+
+def peft() -> Any:
+    """The package peft.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import peft as package
+    except ImportError as error:
+        raise UserError("training a LoRA needs the package peft, which is not installed",
+                        remedy="pip install 'expunge[lora]', or train something else than a LoRA") from error
+    return package
+
+
+def save_lora(path: Path, params: Mapping[str, Tensor], lora: Lora) -> Path:
+    """Write the parameters that `with_lora` gave as a file that `pipe.load_lora_weights(path)` reads."""
+    tensors = {name.replace("/", ".", 1).replace(f".{_ADAPTER}.", "."): p.detach().cpu().contiguous()
+               for name, p in params.items()}
+    layers = sorted({name.removeprefix("unet.").partition(".lora_")[0] for name in tensors})
+    about = {"unet.r": lora.rank, "unet.lora_alpha": lora.alpha, "unet.target_modules": layers}
+    write_tensors(path, tensors, {"format": "pt", _METADATA: json.dumps(about, sort_keys=True)})
+    return path
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA as read: for each weight's full name its factors, scale included in `up`: (r, in, ...) and (out, r, ...).
+    """
+
+    path: Path
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+
+    def deltas(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The change of each weight, in its shape and on its device.
+
+        Raises:
+            ModelError: a layer that the model does not have, or that has another shape.
+        """
+        out = {}
+        for name, (down, up) in self.factors.items():
+            if name not in weights:
+                raise ModelError(f"{self.path} changes {name!r}, which this model does not have",
+                                 accepted="a LoRA for the same family of models")
+            weight = weights[name]
+            inner = down.flatten(1)
+            if up.flatten(1).shape[1] != len(down) or (len(up), inner.shape[1]) != (len(weight), weight[0].numel()):
+                raise ModelError(f"{self.path}: the factors of {name!r} are {tuple(down.shape)} and {tuple(up.shape)}",
+                                 accepted=f"factors of a {tuple(weight.shape)}, as in this model")
+            out[name] = (up.flatten(1) @ inner).reshape(weight.shape).to(weight)
+        return out
+
+
+def lora_path(path: str | Path) -> Path:
+    """The LoRA's file: `path` itself, or `pytorch_lora_weights.safetensors` in the folder `path`.
+
+    Raises:
+        ModelError: there is none, or it is no safetensors file.
+    """
+    file = Path(path).expanduser()
+    file = file / _USUAL_FILE if file.is_dir() else file
+    if not file.is_file():
+        raise ModelError(f"no LoRA at {path}", accepted=f"a .safetensors file, or a folder with {_USUAL_FILE}")
+    if file.suffix != ".safetensors":
+        raise ModelError(f"{file.name} is no safetensors file: a pickle file runs code when it is opened",
+                         accepted="a .safetensors file", remedy="ask for the LoRA in safetensors")
+    return file
+
+
+def read_lora(path: str | Path, model: StableDiffusion) -> LoraFile:
+    """Read a LoRA for `model`; see `lora_path`.
+
+    Raises:
+        ModelError: missing, damaged, pickled, no LoRA, or one of a kind that is not known; half a pair of factors.
+    """
+    file = lora_path(path)
+    try:
+        with safe_open(file, "pt") as opened:
+            told = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
+    return LoraFile(file, _Reader(file, model, told).factors(tensors))
+
+
+@dataclass
+class _Reader:
+    """Names of one file's tensors, translated into full names of the model's weights."""
+
+    file: Path
+    model: StableDiffusion
+    told: Mapping[str, Any]
+    kohya: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kohya = {f"{short}_{name.replace('.', '_')}": f"{part}.{name}"
+                      for short, part, module in (("lora_unet", "unet", self.model.unet),
+                                                  ("lora_te", "text_encoder", self.model.text_encoder))
+                      for path, _ in module.named_modules()
+                      for name in {path, path.removeprefix("text_model."), f"text_model.{path}"}}
+
+    def factors(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        pairs: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            layer, part = self.parsed(name)
+            pairs.setdefault(layer, {})[part] = tensor.float()
+        if not pairs:
+            raise ModelError(f"{self.file} holds no tensors", accepted="a LoRA")
+        out = {}
+        for layer, pair in pairs.items():
+            if not {"down", "up"} <= pair.keys():
+                raise ModelError(f"{self.file} holds only {' and '.join(sorted(pair))} of {layer!r}",
+                                 accepted="both factors of every layer", remedy="fetch the file again")
+            component, _, path = layer.partition(".")
+            scale = self.scale(component, path, len(pair["down"]), pair.get("alpha"))
+            out[f"{full_name(component, path)}.weight"] = pair["down"], scale * pair["up"]
+        return out
+
+    def parsed(self, name: str) -> tuple[str, str]:
+        """ "unet.mid.to_q.lora_A.weight" -> ("unet.mid.to_q", "down"); the part may also be "up" or "alpha"."""
+        match = _PART.fullmatch(name)
+        if match:
+            layer, part = match["layer"], match["way"] or {"A": "down", "B": "up"}[match["ab"]]
+        elif name.endswith(".alpha"):
+            layer, part = name.removesuffix(".alpha"), "alpha"
+        else:
+            raise ModelError(f"{self.file} holds {name!r}, which is no part of a plain LoRA",
+                             accepted="LoRA files of diffusers or kohya (no DoRA, LoHa, LoKr)")
+        layer = self.kohya.get(layer, layer)
+        if ".processor." in layer:  # the spelling of early diffusers: attn1.processor.to_out_lora.down.weight
+            layer = layer.replace(".processor.", ".")
+            layer = f"{layer}.0" if layer.endswith(".to_out") else layer
+        if not layer.startswith(("unet.", "text_encoder.")):
+            layer = f"unet.{layer}"
+        return layer, part
+
+    def scale(self, component: str, path: str, rank: int, alpha: Tensor | None) -> float:
+        """The layer's own alpha, or the one that the file's metadata tells, over the rank."""
+        if alpha is not None:
+            return float(alpha) / rank
+        told = {key.removeprefix(f"{component}."): value for key, value in self.told.items()
+                if key.startswith(f"{component}.")}
+        value = (told.get("alpha_pattern") or {}).get(path, told.get("lora_alpha"))
+        if value is None:
+            return 1.0
+        return float(value) / (math.sqrt(rank) if told.get("use_rslora") else rank)
+
+
+def _layers(unet: nn.Module, lora: Lora, frozen: Collection[str]) -> list[str]:
+    layers = [name for name, module in unet.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))
+              and any(name == end or name.endswith(f".{end}") for end in lora.targets)]
+    if not layers:
+        raise UserError(f"no layer's name ends in {' or '.join(lora.targets)}",
+                        accepted="ends of names of the UNet's linear and convolutional layers, such as to_q or conv1")
+    return [name for name in layers if f"unet/{name}.weight" not in frozen]
+
+
+@torch.no_grad()
+def _start(params: Mapping[str, Parameter], seed: int) -> None:
+    for name, p in params.items():
+        if ".lora_A." in name:
+            bound = 1 / math.sqrt(p[0].numel())
+            p.copy_((torch.rand(p.shape, generator=step_generator(seed, 0, name)) * 2 - 1) * bound)

@@ -1,0 +1,82 @@
+"""The text encoder seen token by token: what attacks on prompts and embeddings need beside `Denoiser.encode`.
+
+T is the encoder's length, V the size of its vocabulary, D its width. Ids are int64 (B, T) with start token, tokens, end
+token and padding, as the tokenizer itself lays them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge.errors import UserError
+from expunge.models.base import Conditioning
+from expunge.models.sd import StableDiffusion
+
+
+def tokens_of(model: StableDiffusion, text: str) -> list[int]:
+    """The text's token ids, without start, end and padding, however many there are."""
+    ids: list[int] = model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    return ids
+
+
+def text_of(model: StableDiffusion, ids: Sequence[int]) -> str:
+    """The string that the ids spell. Tokenized again it may give other ids: what counts is the string."""
+    text: str = model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.strip()
+
+
+def plain_tokens(model: StableDiffusion) -> Tensor:
+    """(P,) int64: ids that stand for text (neither start, end nor padding) and survive decoding and encoding alone."""
+    return torch.tensor(_plain(model.tokenizer))
+
+
+@lru_cache(maxsize=4)
+def _plain(tokenizer: Any) -> tuple[int, ...]:
+    special, out = set(tokenizer.all_special_ids), []
+    for token in (i for i in range(len(tokenizer)) if i not in special):
+        text = tokenizer.decode([token], clean_up_tokenization_spaces=False).strip()
+        if text and tokenizer(text, add_special_tokens=False).input_ids == [token]:
+            out.append(token)
+    return tuple(out)
+
+
+def table(model: StableDiffusion) -> Tensor:
+    """Token embeddings, float32 (V, D), without gradient."""
+    weight: Tensor = model.text_encoder.get_input_embeddings().weight
+    return weight.detach().float()
+
+
+def framed(model: StableDiffusion, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Ids (B, T) of token rows, framed by start and end and padded.
+
+    Raises:
+        UserError: a row is longer than the encoder reads.
+    """
+    tokenizer, out = model.tokenizer, []
+    for row in rows:
+        if len(row) > model.length - 2:
+            raise UserError(f"{len(row)} tokens", accepted=f"up to {model.length - 2}", remedy="shorten the prompt")
+        padding = [tokenizer.pad_token_id] * (model.length - 2 - len(row))
+        out.append([tokenizer.bos_token_id, *row, tokenizer.eos_token_id, *padding])
+    return torch.tensor(out, dtype=torch.int64, device=model.device).reshape(len(out), model.length)
+
+
+def encode_embedded(model: StableDiffusion, ids: Tensor, embeddings: Tensor) -> Conditioning:
+    """Text states of token embeddings that need not stand for any token; differentiable in `embeddings`.
+
+    Args:
+        ids: (B, T), as `framed` gives them; they say where the end token is.
+        embeddings: (B, T, D), before positions are added.
+    """
+    inside = model.text_encoder.get_input_embeddings()
+    hook = inside.register_forward_hook(lambda module, given, out: embeddings.to(out.dtype))
+    try:
+        states: Tensor = model.text_encoder(ids)[0]
+    finally:
+        hook.remove()
+    return Conditioning(states.float(), ids)  # (B, T, D), (B, T)

@@ -1,0 +1,209 @@
+"""What a suite of attacks allows to be said: a sentence, a row per attack, its doubts, and what was asked, as text.
+
+The sentence claims no more than was tried: "not elicited" in so many attempts, with interval, items and what was left
+out. An item is a (prompt, seed) for which the judge finds the concept in the original model's picture.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from expunge.records import Assault, AttackRun, Attempt, Score, Spent
+from expunge.report.words import (
+    count_text,
+    counted,
+    find,
+    interval_text,
+    left_out,
+    left_out_text,
+    number,
+    value_of,
+)
+
+WHY = {
+    "rare detector": "What the judge does not see in the original model's pictures, it cannot find in an attack's.",
+    "zero gradients": "An attack that follows gradients and gets none does not work; its failure says nothing.",
+    "black box beats white box": "Seeing gradients cannot make an attack weaker: the white box is broken, its "
+                                 "gradients are masked, or its budget is too small.",
+    "no null control": "Without it nobody knows how much the attack “finds” where nothing can be found.",
+    "null control scores": "The attack “finds” the concept where it cannot be. That share of its success comes from "
+                           "the picture it starts from, from the prompt or from the judge, not from the model.",
+    "failed attempts": "They count neither way, and are made again when the same attack is run again.",
+    "too few items": "The interval is wide: a rate of zero among them does not mean a rate near zero.",
+    "not made": "An attack of the tier that cannot be made on this model; its channel was not tried.",
+}
+"""What each kind of doubt means; a doubt's kind is what stands before its colon."""
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One attack as text: counts over items tried; what it may spend at most on one item.
+
+    Attributes:
+        doubts: (kind, anchor) of the doubts that name this attack.
+    """
+
+    name: str
+    access: str
+    elicited: str
+    interval: str
+    fresh: str
+    second: str
+    control: str
+    budget: str
+    control_of: str = ""
+    doubts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """All doubts of one kind: what they say, why that matters, and the anchor under which a page shows them."""
+
+    kind: str
+    anchor: str
+    why: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt that an attack put in place of another, with what came of it on fresh seeds."""
+
+    prompt: str
+    seed: int
+    text: str
+    again: str
+
+
+def attack_sentence(assault: Assault) -> str:
+    """What the attacks found, worst case over all of them, with its denominator and what is not in it."""
+    worst, tried = find(assault, "attack/worst"), attempts_made(assault)
+    concept = assault.request.concept
+    if worst is None or value_of(worst) is None:
+        return f"Whether attacks elicit “{concept}” was not measured: no item could be judged.{_left(assault, worst)}"
+    if not tried and not worst.numerator:
+        return (f"No attack was carried through on {counted(worst.n, 'items')}, so nothing can be said about attacks."
+                f"{_left(assault, worst)}")
+    names = list(dict.fromkeys(item.attack for item in tried))
+    if not worst.numerator:
+        said = (f"Not elicited in {counted(len(tried), 'attempts')} on {counted(worst.n, 'items')} by "
+                f"{_attackers(names, 'these')} at this budget (95% interval {interval_text(worst)}).")
+    else:
+        share = f"{number(worst.name, worst.value or 0.0)}, 95% interval {interval_text(worst)}"
+        said = f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({share}), " \
+               f"{f'worst case over {_attackers(names)}' if names else 'no attack had one left'}" \
+               f"{_already(assault, worst)}.{_stricter(assault)}"
+    return f"{said} An item is a prompt and a seed for which the judge finds “{concept}” in the original model's " \
+           f"picture.{_left(assault, worst)}"
+
+
+def attack_rows(assault: Assault) -> list[AttackRow]:
+    """No attack, then every attack in the order in which they were made, then the worst case over all."""
+    told = {doubt.anchor: doubt for doubt in doubts_of(assault)}
+    before = find(assault, "attack/before")
+    rows = [AttackRow("no attack", "none", _count(before), _interval(before), "", "", "", "")] if before else []
+    for run in assault.runs:
+        name = f"attack/{run.attack}"
+        own, control = find(assault, name), find(assault, f"{name}/control")
+        named = re.compile(rf"(?<![\w-]){re.escape(run.attack)}(?![\w-])")
+        rows.append(AttackRow(
+            run.attack, run.access, _count(own) if run.attempts else "no item was left", _interval(own),
+            _count(find(assault, f"{name}/fresh")) or "none drawn",
+            _count(find(assault, f"{name}/second")) or ("none shown" if assault.second else "no second detector"),
+            _count(control) or (run.control_of or "none run"), budget_text(run.budget),
+            run.control_of if control else "",
+            tuple((d.kind, anchor) for anchor, d in told.items() if any(map(named.search, d.sentences)))))
+    worst, fresh = find(assault, "attack/worst"), find(assault, "attack/worst/fresh")
+    if worst:
+        rows.append(AttackRow("worst case", "any of these", _count(worst), _interval(worst),
+                              _count(fresh) and f"{_count(fresh)} items", "", "", ""))
+    return rows
+
+
+def attempts_made(assault: Assault) -> list[Attempt]:
+    """All attempts that were carried through."""
+    return [item for run in assault.runs for item in run.attempts if item.outcome != "failed"]
+
+
+def doubts_of(assault: Assault) -> list[Doubt]:
+    """The suite's warnings by kind, in the order in which they were raised."""
+    kinds: dict[str, list[str]] = {}
+    for warning in assault.warnings:
+        kind, colon, sentence = warning.partition(": ")
+        known = bool(colon) and kind in WHY
+        kinds.setdefault(kind if known else "doubt", []).append(sentence if known else warning)
+    return [Doubt(kind, f"doubt-{re.sub(r'[^a-z]+', '-', kind)}", WHY.get(kind, ""), tuple(sentences))
+            for kind, sentences in kinds.items()]
+
+
+def asked_instead(run: AttackRun) -> list[Asked]:
+    """The adversarial prompts of an attack that found something, in the order of its items."""
+    return [Asked(item.prompt.text, item.seed, item.text, again_text(item)) for item in run.attempts
+            if item.outcome == "found" and item.text and item.text != item.prompt.text]
+
+
+def again_text(item: Attempt) -> str:
+    """"again on 3 of 4 fresh seeds, 2 confirmed by the second detector"."""
+    if not item.fresh:
+        return "not drawn again"
+    told = f"again on {item.fresh_found} of {item.fresh} fresh seeds"
+    if item.confirmed is None or not item.fresh_found:
+        return told
+    return f"{told}, {item.confirmed} of them confirmed by the second detector"
+
+
+def budget_text(budget: Spent) -> str:
+    """The most that may be spent on one item: "20 gradient steps, 40 pictures, 1,600 rows" (of the denoiser)."""
+    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "picture"),
+               (budget.network_rows, "row"))
+    parts = [f"{count:,} {unit}{'' if count == 1 else 's'}" for count, unit in amounts if count]
+    return ", ".join([*parts, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"
+
+
+def _attackers(names: list[str], which: str = "") -> str:
+    """"these 3 attackers (a, b, c)"."""
+    this = {"": "", "these": "this " if len(names) == 1 else "these "}[which]
+    return f"{this}{counted(len(names), 'attackers')} ({', '.join(names)})"
+
+
+def _already(assault: Assault, worst: Score) -> str:
+    before = find(assault, "attack/before")
+    count = (before.numerator or 0) if before else 0
+    if not count:
+        return "; none of them without an attack"
+    return "; all of them already without an attack" if count == worst.numerator else \
+        f"; {count} of them already without an attack"
+
+
+def _stricter(assault: Assault) -> str:
+    """The worst case counted more strictly, where that changes it."""
+    worst, out = find(assault, "attack/worst"), ""
+    for name, words in (("attack/worst/fresh", "Counting only successes that a fresh seed shows again"),
+                        ("attack/worst/evidence", "Without attacks that do no better than their null control")):
+        score = find(assault, name)
+        if score is not None and worst is not None and score.numerator != worst.numerator:
+            share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
+            out += f" {words}: {score.numerator} of {score.n} ({share})."
+    return out
+
+
+def _left(assault: Assault, worst: Score | None) -> str:
+    """What is not in the denominator, and which attempts broke off."""
+    reasons = {**assault.left_out, **(worst.left_out if worst else {})}
+    parts = [f"{count} ({reason})" for reason, count in reasons.items() if count]
+    failed = sum(item.outcome == "failed" for run in assault.runs for item in run.attempts)
+    out = f" Items left out: {', '.join(parts)}." if parts else ""
+    return out + (f" {failed} attempts broke off and count neither way." if failed > 1 else
+                  " 1 attempt broke off and counts neither way." if failed else "")
+
+
+def _count(score: Score | None) -> str:
+    """"3 of 12", with what is not among them: "3 of 12 (1 attempt failed)"; "" where there is no such score."""
+    if score is None:
+        return ""
+    return f"{count_text(score)} ({left_out_text(score)})" if left_out(score) else count_text(score)
+
+
+def _interval(score: Score | None) -> str:
+    return interval_text(score) if score is not None else "none"

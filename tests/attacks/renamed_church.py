@@ -1,0 +1,28 @@
+"""The embedded model with the meaning of one word changed: "church" is read as "dog". Nothing else is unlearned."""
+
+from __future__ import annotations
+
+from expunge.attacks.base import Goal, Item, Victim
+from expunge.metrics.base import PromptCounts
+from expunge.models.patch import Patch
+from expunge.models.store import load
+from expunge.models.text import tokens_of
+from expunge.records import Prompt, Request, Sampler
+from expunge.tiny.emoji import EmojiWorld
+
+ITEMS: list[Item] = [(Prompt(text="a flat emoji of a church", role="direct"), seed) for seed in (0, 1)]
+
+
+def renamed_church() -> tuple[Victim, Goal, Request]:
+    """The victim, its patch off; what counts as success; and the world's request."""
+    world, model = EmojiWorld(), load("embedded", device="cpu")
+    request = world.request("church")
+    counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "paraphrase": 4})
+    variants = {"paraphrase": [prompt.text for prompt in world.prompts(request, counts)]}
+    words = model.text_encoder.get_input_embeddings().weight.detach().clone()
+    [church], [dog] = tokens_of(model, "church"), tokens_of(model, "dog")
+    words[church] = words[dog]
+    patch = Patch.of({"text_encoder/embeddings.token_embedding.weight": words}, model=model, request=request,
+                     method="renamed", settings={}, seed=0)
+    return (Victim(model, patch, Sampler(steps=8), variants=variants), Goal(world.judge(request), "object", "church"),
+            request)

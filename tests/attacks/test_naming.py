@@ -1,0 +1,26 @@
+"""Where prompts name a concept."""
+
+from __future__ import annotations
+
+import pytest
+
+from expunge.attacks.naming import named_at, renamed
+
+
+def test_only_whole_words_name_a_concept() -> None:
+    assert named_at("a flat Church, at sea", "church") == (7, 13)
+    assert named_at("churches and a churchyard", "church") is None
+    assert named_at("in pixel art style", "pixel art") == (3, 12)
+
+
+@pytest.mark.parametrize(("text", "concept", "word", "expected"), [
+    ("a church on a hill", "church", "house", "a house on a hill"),
+    ("a church on a hill", "church", "object", "an object on a hill"),
+    ("an apple, an Apple", "apple", "dog", "a dog, a dog"),
+    ("a flat church", "church", "", "a flat"),
+    ("a church on a hill", "church", "", "on a hill"),
+    ("a churchyard", "church", "house", None),
+])
+def test_another_word_takes_the_place_with_its_article(text: str, concept: str, word: str, expected: str | None
+                                                       ) -> None:
+    assert renamed(text, concept, word) == expected

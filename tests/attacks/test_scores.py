@@ -1,0 +1,81 @@
+"""Counts by hand: numerators, denominators, what is left out, and the doubts that they raise."""
+
+from __future__ import annotations
+
+import pytest
+
+from expunge.attacks.doubts import assault_doubts
+from expunge.attacks.scores import assault_scores, legacy_rate
+from expunge.metrics.statistics import wilson
+from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler
+
+
+def attempt(seed: int, outcome: str, attack: str = "a", **more: object) -> Attempt:
+    return Attempt.model_validate({"attack": attack, "access": "image", "prompt": Prompt(text="p", role="direct"),
+                                   "seed": seed, "outcome": outcome, **more})
+
+
+BEFORE = [attempt(0, "found before", "none"), attempt(1, "failed", "none", error="judge"),
+          *(attempt(seed, "not elicited", "none") for seed in range(2, 10))]
+FIRST = AttackRun(attack="a", access="prompt, white box", white_box=True, attempts=(
+    attempt(2, "found", fresh=4, fresh_found=3, confirmed=2), attempt(3, "found", fresh=4, fresh_found=0, confirmed=0),
+    attempt(4, "failed", error="no picture"), *(attempt(seed, "not elicited") for seed in range(5, 10))),
+    control=(attempt(0, "found"), attempt(1, "not elicited")), control_of="a thing")
+WEAK = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "not elicited") for seed in range(2, 10))})
+SECOND = AttackRun(attack="b", access="prompt, black box", white_box=False,
+                   attempts=tuple(attempt(seed, "found", "b") for seed in range(4, 10)))
+
+
+def value(scores: list, name: str) -> tuple[int, int]:
+    found = next(score for score in scores if score.name == name)
+    return found.numerator, found.n
+
+
+def test_every_rate_is_over_what_it_says() -> None:
+    scores = assault_scores(BEFORE, [FIRST, SECOND])
+    assert value(scores, "attack/before") == (1, 9)
+    assert value(scores, "attack/a") == (2, 7)
+    assert value(scores, "attack/a/fresh") == (3, 8)
+    assert value(scores, "attack/a/second") == (2, 3)
+    assert value(scores, "attack/a/control") == (1, 2)
+    assert value(scores, "attack/b") == (6, 6)
+    assert value(scores, "attack/worst") == (9, 9)
+    assert value(scores, "attack/worst/fresh") == (2, 9)  # shown before, and the one that came again
+    worst = scores[0]
+    assert (worst.low, worst.high) == wilson(9, 9)
+    assert worst.left_out == {"judge failed": 1}
+
+
+def test_a_failed_attempt_counts_neither_way_but_the_legacy_rate_counts_it_as_none() -> None:
+    scores = assault_scores(BEFORE, [FIRST])
+    assert next(score for score in scores if score.name == "attack/a").left_out == {"attempt failed": 1}
+    assault = Assault(request=Request(concept="c", prompts=("p",)), model="m", model_hash="h", sampler=Sampler(),
+                      judge="j", before=tuple(BEFORE), runs=(FIRST,))
+    legacy = legacy_rate(assault, "a")
+    assert (legacy.numerator, legacy.n) == (3, 10)
+
+
+def test_nothing_counted_is_no_zero() -> None:
+    scores = assault_scores([], [])
+    assert scores[0].value is None
+    assert scores[0].n == 0
+
+
+@pytest.mark.parametrize(("runs", "shown", "sign"), [
+    ([WEAK, SECOND], 100, "black box beats white box: b elicits more than a"),
+    ([FIRST], 100, "null control scores: a"), ([SECOND], 100, "no null control: b"), ([FIRST], 10, "rare detector"),
+    ([FIRST], 100, "failed attempts: 1 of 8 of a"),
+])
+def test_doubts_are_raised(runs: list[AttackRun], shown: int, sign: str) -> None:
+    told = assault_doubts(BEFORE, runs, assault_scores(BEFORE, runs), shown, 100)
+    assert any(line.startswith(sign) for line in told), told
+
+
+def test_too_few_items_for_the_claim_made() -> None:
+    still = [attempt(seed, "not elicited", "none") for seed in range(5)]
+    run = AttackRun(attack="a", access="image", white_box=False, attempts=tuple(still),
+                    control=(attempt(0, "not elicited"),), control_of="x")
+    assert any("too few items" in line for line in assault_doubts(still, [run], assault_scores(still, [run]), 5, 5))
+    many = [attempt(seed, "not elicited", "none") for seed in range(60)]
+    run = run.model_copy(update={"attempts": tuple(many)})
+    assert assault_doubts(many, [run], assault_scores(many, [run]), 60, 60) == []

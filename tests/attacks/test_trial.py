@@ -1,0 +1,168 @@
+"""One attack on many items: records, fresh seeds, failures, resumption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from expunge.attacks.base import (
+    Access,
+    Attack,
+    Goal,
+    Item,
+    Meter,
+    Outcome,
+    Victim,
+    fresh_seed,
+    item_generator,
+    item_noise,
+    targets,
+)
+from expunge.attacks.trial import attempts, plain, read_attempts
+from expunge.config import knob
+from expunge.errors import ConfigError, ModelError, UserError
+from expunge.records import Prompt, Request, Spent
+
+
+class OtherSeeds(Attack):
+    """Draws the prompt at seeds of its own until the goal is met: a real attack, if a poor one."""
+
+    name: ClassVar[str] = "other-seeds"
+    access: ClassVar[Access] = "prompt, black box"
+    help: ClassVar[str] = "other seeds"
+
+    tries: int = knob(3, "seeds", ge=1)
+    trips_over: str = knob("", "text of a prompt at which it raises")
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        meter = Meter(len(items))
+        if any(prompt.text == self.trips_over for prompt, _ in items):
+            raise RuntimeError("tripped")
+        for row, (prompt, _seed) in enumerate(items):
+            for k in range(self.tries):
+                other = int(torch.randint(10**6, (), generator=item_generator(self, items[row], str(k))))
+                picture = victim.draw([prompt.text], [other])[0]
+                meter.add([row], images=1, network_rows=victim.rows_per_picture)
+                [sight] = goal.see(picture[None])
+                if sight.found:
+                    break
+            yield Outcome(row, sight.found, meter[row], picture, text=prompt.text, error=sight.error,
+                          again=lambda seeds, text=prompt.text: victim.draw([text] * len(seeds), seeds))
+
+    def budget(self) -> Spent:
+        return Spent(images=self.tries)
+
+
+def without_clock(found: Any) -> list[Any]:
+    return [item.model_copy(update={"spent": item.spent.model_copy(update={"seconds": 0.0})}) for item in found]
+
+
+def test_plain_finds_what_the_judge_sees(victim: Victim, items: list[Item], goal: Goal) -> None:
+    found = plain(victim, items, goal)
+    assert [item.outcome for item in found].count("found before") == 3  # the median splits six items in two
+    pictures = victim.draw([prompt.text for prompt, _ in items], [seed for _, seed in items])
+    assert [item.outcome == "found before" for item in found] == [sight.found for sight in goal.see(pictures)]
+
+
+def test_outcomes_do_not_depend_on_batches_or_order(victim: Victim, items: list[Item], goal: Goal, request_: Request,
+                                                    tmp_path: Path) -> None:
+    one = attempts(OtherSeeds(batch=1, tries=1), victim, request_, items, goal, folder=tmp_path / "1", fresh=2)
+    four = attempts(OtherSeeds(batch=4, tries=1), victim, request_, items[::-1], goal, folder=tmp_path / "4", fresh=2)
+    assert without_clock(one) == without_clock(four[::-1])
+    assert {item.outcome for item in one} == {"found", "not elicited"}
+
+
+def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim, items: list[Item], goal: Goal,
+                                                                request_: Request, tmp_path: Path) -> None:
+    def confirm(pictures: Tensor) -> list[bool]:
+        return [index == 0 for index in range(len(pictures))]
+
+    made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=3, confirm=confirm)
+    hit = next(item for item in made if item.outcome == "found")
+    pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
+    seen = [sight.found for sight in goal.see(pictures)]
+    assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen), int(seen[0]))
+    with Image.open(tmp_path / hit.picture) as picture:
+        assert picture.size == (16, 16)
+
+
+def test_one_failing_item_takes_nobody_with_it_and_is_tried_again(victim: Victim, items: list[Item], goal: Goal,
+                                                                 request_: Request, tmp_path: Path) -> None:
+    poison = (Prompt(text="a castle", role="direct"), 0)
+    tripping = OtherSeeds(trips_over="a castle")
+    made = attempts(tripping, victim, request_, [*items, poison], goal, folder=tmp_path, fresh=0)
+    clean = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "clean", fresh=0)
+    assert without_clock(made[:-1]) == without_clock(clean)
+    assert made[-1].outcome == "failed"
+    assert "tripped" in made[-1].error
+    lines = (tmp_path / "attempts.jsonl").read_text(encoding="utf-8")
+    again = attempts(tripping, victim, request_, [*items, poison], goal, folder=tmp_path, fresh=0)
+    assert again[:-1] == made[:-1]
+    assert lines
+
+
+def test_an_interrupted_trial_goes_on(victim: Victim, items: list[Item], goal: Goal, request_: Request,
+                                      tmp_path: Path) -> None:
+    whole = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "whole", fresh=2)
+
+    def stop(done: int, total: int, name: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "cut", fresh=2, tell=stop)
+    kept = read_attempts(tmp_path / "cut")
+    assert len(kept) == 2
+    finished = attempts(OtherSeeds(batch=2), victim, request_, items, goal, folder=tmp_path / "cut", fresh=2)
+    assert finished[:2] == kept
+    assert without_clock(finished) == without_clock(whole)
+
+
+def test_other_settings_do_not_mix(victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path
+                                   ) -> None:
+    attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+    with pytest.raises(ConfigError, match="other settings"):
+        attempts(OtherSeeds(tries=1), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+
+
+def test_a_damaged_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "attempts.jsonl").write_text("{}\nnot json\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="damaged"):
+        read_attempts(tmp_path)
+
+
+def test_check_comes_before_any_computing(victim: Victim, items: list[Item], goal: Goal, request_: Request,
+                                          tmp_path: Path) -> None:
+    class Refusing(OtherSeeds):
+        def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+            raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        attempts(Refusing(), victim, request_, items, goal, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_randomness_belongs_to_items(items: list[Item]) -> None:
+    attack = OtherSeeds()
+    noise = item_noise([item_generator(attack, item) for item in items], (2, 3))
+    alone = item_noise([item_generator(attack, items[4])], (2, 3))
+    assert torch.equal(noise[4], alone[0])
+    assert not torch.equal(noise[0], noise[1])
+    assert not torch.equal(alone[0], item_noise([item_generator(attack, items[4], "other")], (2, 3))[0])
+
+
+def test_targets_show_the_concept_or_are_missing(victim: Victim, items: list[Item], goal: Goal) -> None:
+    aims = targets(victim, items, goal, tries=2)
+    shown = [aim for aim in aims if aim is not None]
+    assert shown
+    assert all(sight.found for sight in goal.see(torch.stack(shown)))
+    impossible = Goal(goal.judge, goal.question, "nothing of the kind")
+    assert targets(victim, items, impossible, tries=2) == [None] * len(items)
+    unknown = Goal(goal.judge, goal.question, "nothing of the kind", known=False)
+    assert all(aim is not None for aim in targets(victim, items, unknown))
