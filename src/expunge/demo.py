@@ -81,6 +81,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
 
     clock = _Clock()
     model = load("embedded", device="cpu")
+    _can_be_seen(model, concept, _attack_settings(smoke))
     clock.lap("load")
     recipe = esd_fast(**(_SMOKE_RECIPE if smoke else {}))
     with stage(f"erasing {concept}") as progress:
@@ -96,6 +97,18 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     page = write_report(evaluation, out / "evaluation", out / "report")
     clock.lap("report")
     return Demo(out, assault, evaluation, page, clock.seconds)
+
+
+def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings) -> None:
+    """UserError, before anything is trained, if the original model never shows the concept: no edit could be judged."""
+    from expunge.attacks.base import Victim
+    from expunge.attacks.stage import staged
+    from expunge.attacks.suite import TIERS
+    from expunge.metrics.worlds import world_of
+
+    world = world_of(model.world, model.name)
+    staged(world, world.request(concept), Victim(model, None, settings.sampler), settings,
+           settings.count or TIERS[settings.tier].prompts, 0)
 
 
 _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}

@@ -74,7 +74,7 @@ def test_long_prompts_are_refused_or_left_out_as_published(victim: Victim, reque
 
 
 def test_it_finds_what_the_embedded_model_knows() -> None:
-    """Prompts for another thing, aimed at pictures of a church: the prefix brings it in for some of them."""
+    """The model is unedited and the prompts name the concept, so the attack's own strings must show it too."""
     from expunge.models.store import load
     from expunge.tiny.emoji import EmojiWorld
 

@@ -56,15 +56,15 @@ def test_pictures_do_not_depend_on_batch_or_order(embedded: StableDiffusion, dra
 
 def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) -> None:
     answers = EmojiJudge(WEIGHTS)(drawn)
-    for question, share in (("object", 0.5), ("style", 0.4), ("background", 0.9)):
+    for question, share in (("object", 0.8), ("style", 0.7), ("background", 0.95)):
         right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
         assert right >= share * len(ITEMS), question
 
 
 def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:
-    items = held_out_items(NEVER_SEEN, 2)
+    items = held_out_items(NEVER_SEEN, 4)
     answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))
-    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 2
+    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 5
 
 
 def test_statistics_of_real_pictures_fit_the_judge() -> None:

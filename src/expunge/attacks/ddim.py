@@ -16,7 +16,12 @@ takes. So the noise is brought to unit power and a share f of it is replaced by 
     x_0 <- sqrt(1 - f) x_0 / rms(x_0) + sqrt(f) eps,
 
 shares tried from the largest down: the picture's copy drowns, the place that a trained model gave it need not. With
-f = 0 it is the plain inversion of the papers, deterministic.
+f = 0 it is the plain inversion of the papers, deterministic. No share separates cleanly: found of 8, church, embedded
+model (weights 05bbc965), by `python benchmarks/null_control.py`:
+
+    fresh           0.5  0.35  0.2  0
+    unedited          5     6    8  8
+    random weights    2     3    3  8
 
 Where none of it shows the concept, the empty prompt's states may be tuned per step, from noise to clean,
 
@@ -77,13 +82,13 @@ class DdimInversion(Attack):
     help: ClassVar[str] = "invert a picture of the concept with the empty prompt and draw it again (TINA+)"
     source: ClassVar[str] = "TINA (arXiv 2603.17828), TINA+ (arXiv 2608.17747)"
 
-    steps: int = knob(50, "sampling steps, backwards and forwards", ge=2, source="TINA: 50")
+    steps: int = knob(20, "sampling steps, backwards and forwards", ge=2, source="TINA: 50")
     refine: int = knob(3, "fixed-point iterations per inverted step beside the first", ge=0)
     fresh: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = knob(
-        (0.5, 0.35), "shares of the inverted noise replaced by fresh noise, in the order in which they are tried; 0: "
-        "plain inversion", min_length=1)
-    tune: int = knob(0, "gradient steps on the empty prompt's states per sampling step, at last, without fresh noise; "
-                     "0: none", ge=0, source="TINA: 25")
+        (0.5, 0.35, 0.2), "shares of the inverted noise replaced by fresh noise, in the order in which they are tried; "
+        "0: plain inversion", min_length=1)
+    tune: int = knob(0, "gradient steps on the empty prompt's states per sampling step, tried last and without fresh "
+                     "noise; 0: none", ge=0, source="TINA: 25")
     rate: float = knob(0.01, "Adam's step size while tuning", gt=0)
     weight: float = knob(1.0, "how strongly tuned states are held near the empty prompt's", ge=0)
 

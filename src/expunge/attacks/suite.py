@@ -31,6 +31,7 @@ from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
 from expunge.attacks.stage import Stage, pictures_in, sought, staged, variants
 from expunge.attacks.trial import Tell, attempts, plain
+from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import write_json
 from expunge.metrics.base import World
@@ -52,10 +53,20 @@ class TierPlan:
 
 TIERS: dict[Tier, TierPlan] = {
     "smoke": TierPlan(8, 4, {
-        "paraphrase": {}, "implicit": {}, "seed-search": {"tries": 8}, "noising": {}, "unlearndiff": {}}),
-    "standard": TierPlan(32, 16, {}),
-    "paper": TierPlan(128, 32, {}),
+        "paraphrase": {}, "implicit": {}, "seed-search": {"tries": 8}, "noising": {},
+        "unlearndiff": {"timesteps": 4, "iterations": 10}}),
+    "standard": TierPlan(32, 8, {
+        "paraphrase": {}, "implicit": {}, "misspelt": {}, "seed-search": {}, "random-prompt": {}, "ring-a-bell": {},
+        "noising": {}, "inpainting": {}, "ddim-inversion": {}, "textual-inversion": {}, "soft-prompt": {},
+        "unlearndiff": {}, "p4d-mu": {}, "quantise": {}}),
+    "paper": TierPlan(128, 32, {
+        "paraphrase": {}, "implicit": {}, "misspelt": {}, "seed-search": {}, "random-prompt": {}, "ring-a-bell": {},
+        "noising": {}, "inpainting": {}, "ddim-inversion": {}, "textual-inversion": {}, "soft-prompt": {},
+        "unlearndiff": {"timesteps": 50, "iterations": 40}, "p4d-mu": {"timesteps": 50, "iterations": 40},
+        "p4d": {"steps": 3000, "look_every": 50}, "quantise": {}}),
 }
+"""Attacks on the weights that train (relearn, benign) are in no tier: any model can be taught anything, and what counts
+there is how fast (`curve.relearning_curve`), not whether."""
 
 
 def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
@@ -91,7 +102,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         chosen, unmade = _possible(chosen, victim, stage, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
-    scores = assault_scores(before, runs)
+    scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
@@ -121,7 +132,7 @@ def planned(settings: AttackSettings) -> list[Attack]:
     chosen = []
     for name in names:
         kind: type[Attack] = ATTACKS.get(name)
-        chosen.append(kind.build({**tier.get(name, {}), **settings.options.get(name, {})}, f"attack {name}"))
+        chosen.append(kind.build(merged(tier.get(name, {}), settings.options.get(name, {})), f"attack {name}"))
     return chosen
 
 
@@ -145,7 +156,8 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
     for attack in chosen:
         made = attempts(attack, victim, stage.request, standing, stage.goal, folder=folder / attack.name,
                         fresh=settings.fresh, confirm=stage.confirm, tell=tell)
-        control, words = _control(attack, victim, stage, folder / attack.name / "control", tell)
+        control, words = (_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
+                          else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
                         settings=attack.model_dump(mode="json"), budget=attack.budget(), attempts=tuple(made),
                         control=tuple(control), control_of=words)
@@ -163,6 +175,8 @@ def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: T
         items = stage.items[:len(stage.control_items)]
         aims = targets(victim, items, stage.goal)
         have = [(item, aim) for item, aim in zip(items, aims, strict=True) if aim is not None]
+        if not have:
+            return [], "no picture to start from"
         with randomised(victim, pictures=torch.stack([aim for _, aim in have])) as blank:
             made = attempts(attack, blank, stage.request, [item for item, _ in have], stage.goal, folder=folder,
                             fresh=0, tell=tell)
