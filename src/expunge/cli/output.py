@@ -23,12 +23,12 @@ HEADLINES = (
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
 MEASURED = """\
-  Rarely drawn, but other things changed too.
-  Asked for “church” in 96 pictures, the edited model drew it in none of the 84
-  that could be judged (0%, 95% interval 0% to 4.4%), against 92 of the 93 that
-  could be judged for the original (98.9%, 95% interval 94.2% to 99.8%) [...]
+  Comes back under attack in some items.
+  Elicited in 3 of 6 items (50.0%, 95% interval 18.8% to 81.2%), worst case over
+  5 attackers (paraphrase, implicit, seed-search, noising, unlearndiff); none of
+  them without an attack. [...]
   score         value  95% interval  n        left out      original
-  found/all        0%    0% to 4.4%  0 of 84  12 abstained     98.9%
+  found/all        0%    0% to 3.9%  0 of 95  1 abstained      92.7%
   [...]
 """
 """What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`. README has it whole."""

@@ -1,0 +1,113 @@
+"""The suite on the embedded model, with a real edit that hides one word and nothing else; and bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from renamed_church import renamed_church
+
+import expunge
+from expunge.assault import read_assault
+from expunge.attacks.settings import AttackSettings
+from expunge.attacks.suite import TIERS, planned
+from expunge.errors import ConfigError, UserError
+from expunge.records import Assault
+from expunge.registry import ATTACKS
+
+SETTINGS = AttackSettings(count=3, steps=8, attacks=("seed-search", "paraphrase"), control_items=1, fresh=1,
+                          options={"seed-search": {"tries": 2}, "paraphrase": {"prompts": 4}})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("suite")
+
+
+@pytest.fixture(scope="module")
+def assault(folder: Path) -> Assault:
+    victim, _, _ = renamed_church()
+    return expunge.attack(victim.model, victim.patch, settings=SETTINGS, out=folder)
+
+
+def test_the_suite_finds_more_than_no_attack_and_its_null_control_nothing(assault: Assault) -> None:
+    assert assault.score("attack/before").numerator == 0
+    assert assault.score("attack/paraphrase").numerator == len(assault.before)  # only the word was hidden
+    assert assault.score("attack/worst").numerator == len(assault.before)
+    assert assault.score("attack/seed-search").numerator == 0
+    assert {assault.score(f"attack/{run.attack}/control").numerator for run in assault.runs} == {0}
+    assert assault.score("attack/paraphrase/fresh").numerator
+
+
+def test_each_attack_gets_only_what_still_stands_unless_all_get_everything(assault: Assault, tmp_path: Path) -> None:
+    victim, _, _ = renamed_church()
+    turned = SETTINGS.model_copy(update={"attacks": ("paraphrase", "seed-search"), "control_items": 0, "fresh": 0})
+    made = expunge.attack(victim.model, victim.patch, settings=turned, out=tmp_path / "survivors")
+    assert [len(run.attempts) for run in made.runs] == [len(assault.before), 0]
+    every = turned.model_copy(update={"each": True})
+    made = expunge.attack(victim.model, victim.patch, settings=every, out=tmp_path / "each")
+    assert [len(run.attempts) for run in made.runs] == [len(assault.before)] * 2
+    assert made.score("attack/worst/prompt, black box").numerator == len(assault.before)
+    assert any(line.startswith("no null control") for line in made.warnings)
+
+
+def test_a_second_run_makes_nothing_again_and_the_record_is_read_back(assault: Assault, folder: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    victim, _, _ = renamed_church()
+    again = expunge.attack(victim.model, victim.patch, settings=SETTINGS, out=folder,
+                           progress=lambda done, total, name: told.append((done, total, name)))
+    assert again.runs == assault.runs  # seconds included: these are the very same records
+    assert all(done == total for done, total, _ in told)
+    assert read_assault(folder) == again
+    assert not victim.model.patch_hash
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_can_be_planned(tier: Any) -> None:
+    attacks = planned(AttackSettings(tier=tier))
+    assert [attack.name for attack in attacks] == list(TIERS[tier].attacks)
+    assert all(attack.budget().images or attack.budget().gradient_steps for attack in attacks)
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_every_attack_says_what_it_is(name: str) -> None:
+    kind = ATTACKS.get(name)
+    assert kind.name == name
+    assert kind.help
+    assert kind.access in {"prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"}
+    assert kind.null in {"never known", "random weights"}
+
+
+@pytest.mark.parametrize(("settings", "match"), [
+    ({"attacks": ("unlearndif",)}, "did you mean 'unlearndiff'"), ({"attacks": ("noising", "noising")}, "twice"),
+    ({"options": {"p4d": {}}}, "will not be made"),
+])
+def test_a_plan_that_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        planned(AttackSettings(**settings))
+
+
+def test_bad_options_are_a_mistake_of_the_settings() -> None:
+    with pytest.raises(ConfigError, match="itterations"):
+        planned(AttackSettings(attacks=("unlearndiff",), options={"unlearndiff": {"itterations": 3}}))
+
+
+def test_what_the_original_never_shows_cannot_be_attacked(tmp_path: Path) -> None:
+    model = expunge.load("embedded")
+    with pytest.raises(UserError, match="finds no 'elephant'"):
+        expunge.attack(model, None, concept="elephant", settings=AttackSettings(count=1, steps=2), out=tmp_path)
+    with pytest.raises(UserError, match="nothing to look for"):
+        expunge.attack(model, None, out=tmp_path)
+
+
+def test_a_patch_for_another_model_is_refused_first(v_model: Any, tmp_path: Path) -> None:
+    victim, _, _ = renamed_church()
+    with pytest.raises(expunge.ExpungeError, match="a patch for embedded"):
+        expunge.attack(v_model, victim.patch, out=tmp_path)
+
+
+def test_an_empty_folder_of_pictures_is_refused(tmp_path: Path) -> None:
+    victim, _, _ = renamed_church()
+    with pytest.raises(UserError, match="no pictures in"):
+        expunge.attack(victim.model, victim.patch, settings=AttackSettings(pictures=str(tmp_path)), out=tmp_path)
