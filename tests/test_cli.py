@@ -338,7 +338,9 @@ def test_interrupt_says_what_is_kept_and_the_same_command_goes_on(pipeline_folde
     out = tmp_path / "church"
     command = [sys.executable, "-m", "expunge", "erase", "church", "--model", str(pipeline_folder), "--out", str(out),
                "--set", "source.trajectories=2", "--set", "source.grid=3", "--set", "checkpoint_every=0"]
-    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores the signal, and so would what it starts.
+    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120
     while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -16,12 +16,12 @@ takes. So the noise is brought to unit power and a share f of it is replaced by 
     x_0 <- sqrt(1 - f) x_0 / rms(x_0) + sqrt(f) eps,
 
 shares tried from the largest down: the picture's copy drowns, the place that a trained model gave it need not. With
-f = 0 it is the plain inversion of the papers, deterministic. No share separates cleanly: found of 8, church, embedded
-model (weights 05bbc965), by `python benchmarks/null_control.py`:
+f = 0 it is the plain inversion of the papers, deterministic. Found of 8, church, embedded
+model (weights 1ccf84fc), by `python benchmarks/null_control.py`:
 
     fresh           0.5  0.35  0.2  0
-    unedited          5     6    8  8
-    random weights    2     3    3  8
+    unedited          2     5    6  8
+    random weights    0     0    1  8
 
 Where none of it shows the concept, the empty prompt's states may be tuned per step, from noise to clean,
 

@@ -9,13 +9,13 @@ nothing about what the model knows. At s = 1 nothing of the picture is left. Str
 down, so that a success is recorded at the strongest noise at which it held.
 
 The default strengths are those at which the null control fails. Found of 8 with the empty prompt, church, embedded
-model (weights 05bbc965), by `python benchmarks/null_control.py`:
+model (weights 1ccf84fc), by `python benchmarks/null_control.py`:
 
     strength         0.9  0.8  0.7  0.6  0.5  0.3
-    unedited           0    2    3    5    6    7
-    random weights     0    0    0    2    3    7
+    unedited           0    1    2    5    6    8
+    random weights     0    0    0    0    0    2
 
-With the item's own prompt: 7 and 8 at 0.9 and 0.7 unedited, none from random weights.
+With the item's own prompt: 8 and 8 at 0.9 and 0.7 unedited, none from random weights.
 
 Source: the diffusion-completion probe of "When Are Concepts Erased from Diffusion Models?" (2025). Differs: it starts
 from the clean picture's noised latent and not from another model's half-way sample; the null control.

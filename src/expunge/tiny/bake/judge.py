@@ -62,7 +62,7 @@ class Redrawn:
             y = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
             pictures.append((y * 255).round().byte())
             labels.append(part)
-        return cls(torch.cat(pictures), torch.cat(labels))
+        return cls(torch.cat(pictures).contiguous(), torch.cat(labels).contiguous())
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` of them, each mirrored or not: float32 in [0, 1] and their labels."""
