@@ -57,9 +57,8 @@ def test_outcomes_depend_neither_on_batch_nor_on_order(attack: Attack, victim: V
     items = items[1:4]
     whole = settled(attack, victim, request_, items, goal)
     assert all(error == "" for *_, error, _ in whole.values())
-    for batch in (1, 2):
-        other = attack.model_copy(update={"batch": batch})
-        assert settled(other, victim, request_, items[::-1], goal) == whole
+    other = attack.model_copy(update={"batch": 2})  # one full batch, and one item alone
+    assert settled(other, victim, request_, items[::-1], goal) == whole
 
 
 @every_attack
@@ -71,8 +70,8 @@ def test_the_model_is_left_as_it_was(attack: Attack, victim: Victim, request_: R
     patch = Patch.of({name: changed}, model=model, request=request_, method="test", settings={}, seed=0)
     with applied(model, patch):
         before, was_on = state(model), model.patch_hash
-        made = outcomes(attack, replace(victim, patch=patch), request_, items[:2], goal)
-        assert [outcome.error for outcome in made] == ["", ""]
+        made = outcomes(attack, replace(victim, patch=patch), request_, items[:1], goal)
+        assert [outcome.error for outcome in made] == [""]
         assert model.patch_hash == was_on
         after = state(model)
     assert all(torch.equal(after[key], value) for key, value in before.items())
