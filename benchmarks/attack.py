@@ -1,13 +1,14 @@
 """Searching adversarial prompts: one item at a time, as published, against many at once.
 
     python benchmarks/attack.py [--patch runs/church] [--prompts 32]    the embedded model, erased by ESD
+    python benchmarks/attack.py --quick                                 the same with fewer steps: about 4 minutes
     python benchmarks/attack.py --sd14 --device cuda --dtype bfloat16   Stable Diffusion 1.4's shape, random weights
 
-Both modes attack the same prompts at the same seeds with the same settings in the same run, aiming at the same
+Both modes attack the same prompts at the same seeds with the same budget per prompt in the same run, aiming at the same
 pictures, which are drawn before the clock starts. They take turns, so that whatever else the machine does falls on
-both. One at a time: a batch of one item, every string drawn. Ours: `--rows` items in every pass of the network, strings
-that were already judged for an item not drawn again. Random weights show nothing, so there every prompt fails and costs
-the whole budget, the most that a prompt can cost.
+both. One at a time: a batch of one item, every string drawn. Ours: `--together` items side by side, `--rows` of them in
+every pass of the network, strings that were already judged for an item not drawn again. Random weights show nothing, so
+there every prompt fails and costs the whole budget, the most that a prompt can cost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import torch
 from torch import Tensor
 
 import expunge
-from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim, targets
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.trial import plain
 from expunge.metrics.base import Answer, PromptCounts
 from expunge.metrics.statistics import wilson
@@ -49,18 +51,25 @@ class Scene:
 
 @dataclass(frozen=True)
 class Timed:
-    """One mode's run: outcomes by item, wall time, processor time, rows through the UNet (forward), peak memory (CUDA,
-    bytes)."""
+    """One mode's run: outcomes by item, wall time, processor time, calls of the UNet and rows through it (forward),
+    peak memory (CUDA, bytes)."""
 
     outcomes: list[Outcome]
-    seconds: float
-    processor: float
-    rows: int
-    memory: int
+    seconds: float = 0.0
+    processor: float = 0.0
+    calls: int = 0
+    rows: int = 0
+    memory: int = 0
 
     def __add__(self, other: Timed) -> Timed:
         return Timed([*self.outcomes, *other.outcomes], self.seconds + other.seconds, self.processor + other.processor,
-                     self.rows + other.rows, max(self.memory, other.memory))
+                     self.calls + other.calls, self.rows + other.rows, max(self.memory, other.memory))
+
+    def rate(self) -> tuple[int, int, float, float]:
+        """Found, of how many that did not fail, and the ends of the interval."""
+        n, found = sum(not one.error for one in self.outcomes), sum(one.found for one in self.outcomes)
+        low, high = wilson(found, n)
+        return found, n, 0.0 if low is None else low, 1.0 if high is None else high
 
 
 def main() -> None:
@@ -68,34 +77,35 @@ def main() -> None:
     with torch.random.fork_rng(devices=[]):
         scene = sd14_scene(options) if options.sd14 else embedded_scene(options)
     kind: type[Attack] = ATTACKS.get(options.attack)
-    fast = kind.build({**options.settings, "rows": options.rows, "batch": max(len(scene.items), 1)})
+    fast = kind.build({**options.settings, "rows": options.rows, "batch": options.together})
     slow = kind.build({**options.settings, "rows": 1, "batch": 1, "draw_all": True})
     model, patch = scene.victim.model, scene.victim.patch
     print(f"{machine(model.device)}; {torch.get_num_threads()} threads; torch {torch.__version__}; {model.dtype}")
     print(f"{scene.told}; {scene.victim.sampler.steps} steps, guidance {scene.victim.sampler.guidance:g}")
     print(f"{options.attack}: {fast.model_dump(exclude={'batch', 'rows', 'draw_all', 'seed'})}")
-    runs = {f"{options.rows} rows at a time": Timed([], 0, 0, 0, 0), "one at a time": Timed([], 0, 0, 0, 0)}
+    runs = {f"{options.together} at a time": Timed([]), "one at a time": Timed([])}
     with applied(model, patch) if patch else nullcontext():
         timed(fast.model_copy(update=options.warm_up), scene, scene.items[:1])
-        for first in range(0, len(scene.items), options.rows):
+        for first in range(0, len(scene.items), options.together):
             for name, attack in zip(runs, (fast, slow), strict=True):
-                runs[name] += timed(attack, scene, scene.items[first:first + options.rows])
+                runs[name] += timed(attack, scene, scene.items[first:first + options.together])
     for name, run in runs.items():
         print(f"{name:<20} {report(run)}")
     ours, theirs = runs.values()
     print(f"ratio of prompts per minute {theirs.seconds / ours.seconds:.2f}; of processor time "
           f"{theirs.processor / ours.processor:.2f}")
+    (_, _, low, high), (_, _, low_, high_) = ours.rate(), theirs.rate()
+    print(f"intervals of success {'overlap' if low <= high_ and low_ <= high else 'do not overlap'}")
     same = sum(a.found == b.found for a, b in zip(ours.outcomes, theirs.outcomes, strict=True))
     print(f"items with the same answer in both modes: {same} of {len(scene.items)}")
 
 
 def timed(attack: Attack, scene: Scene, items: Sequence[Item]) -> Timed:
     """Attack some of the scene's items."""
-    model, rows = scene.victim.model, 0
+    model, passes = scene.victim.model, list[int]()
 
     def count(module: Any, given: tuple[Tensor, ...]) -> None:
-        nonlocal rows
-        rows += len(given[0])
+        passes.append(len(given[0]))
 
     hook, cuda = model.unet.register_forward_pre_hook(count), model.device.type == "cuda"
     if cuda:
@@ -106,20 +116,21 @@ def timed(attack: Attack, scene: Scene, items: Sequence[Item]) -> Timed:
         torch.cuda.synchronize()
     seconds, processor = time.perf_counter() - began, time.process_time() - used
     hook.remove()
-    return Timed(outcomes, seconds, processor, rows, torch.cuda.max_memory_allocated() if cuda else 0)
+    memory = torch.cuda.max_memory_allocated() if cuda else 0
+    return Timed(outcomes, seconds, processor, len(passes), sum(passes), memory)
 
 
 def report(run: Timed) -> str:
     """Everything measured in one mode, in one line."""
     n, failed = len(run.outcomes), [one.error for one in run.outcomes if one.error]
-    found = sum(one.found for one in run.outcomes)
-    low, high = wilson(found, n - len(failed))
+    found, tried, low, high = run.rate()
     parts = [f"{60 * n / run.seconds:.2f} prompts per minute ({run.seconds:.0f} s, "
              f"{run.processor:.0f} s of processor time)",
              f"{sum(one.spent.network_rows for one in run.outcomes) / n:.0f} UNet rows per prompt as charged "
-             f"(a gradient counts 3)", f"{run.rows / n:.0f} forward rows per prompt through the UNet in fact",
+             f"(a gradient counts 3)", f"{run.calls / n:.1f} UNet calls and {run.rows / n:.0f} forward rows per prompt "
+             f"in fact",
              f"{sum(one.spent.images for one in run.outcomes) / n:.1f} pictures per prompt",
-             f"found {found} of {n - len(failed)}" + ("" if low is None else f" [{low:.0%}, {high:.0%}] Wilson")]
+             f"found {found} of {tried} [{low:.0%}, {high:.0%}] Wilson"]
     parts += [f"{len(failed)} failed, the first with: {failed[0]}"] if failed else []
     parts += [f"peak {run.memory / 2**30:.1f} GiB"] if run.memory else []
     return "; ".join(parts)
@@ -220,12 +231,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5, help="looks at the picture (published: 50; P4D 60)")
     parser.add_argument("--iterations", type=int, default=10, help="steps before each look (published: 40; P4D 50)")
-    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=16, help="rows of a pass, one item at a time excepted")
+    parser.add_argument("--together", type=int, default=32, help="items side by side")
+    parser.add_argument("--quick", action="store_true", help="3 looks after 10 steps each: about 4 minutes on 2 cores")
     parser.add_argument("--sampling", type=int, default=50, help="with --sd14: sampling steps of a picture")
     parser.add_argument("--sd14", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="with --sd14")
     told = parser.parse_args()
+    if told.quick:
+        told.rounds, told.iterations = 3, 10
     told.settings = _budget(told.attack, told.rounds, told.iterations)
     told.warm_up = _budget(told.attack, 1, 1)
     if told.sd14:

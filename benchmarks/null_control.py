@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import torch
 
-from expunge.attacks.base import Attack, Goal, Item, Victim, targets
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Attack, Goal, Item, Victim
 from expunge.attacks.ddim import DdimInversion
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.noising import Noising

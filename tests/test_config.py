@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Discriminator, Tag
 
-from expunge.config import Settings, knob, merged, read_settings_file
+from expunge.config import ByKind, Settings, knob, merged, read_settings_file
 from expunge.errors import ConfigError
 
 
@@ -43,8 +42,9 @@ class Dog(Settings):
 
 
 class House(Settings):
-    pet: Annotated[Annotated[Cat, Tag("cat")] | Annotated[Dog, Tag("dog")],
-                   Discriminator(lambda value: value["kind"])] = knob(Cat(), "Who lives there")
+    pet: Annotated[Cat | Dog, ByKind("pet")] = knob(Cat(), "Who lives there")
+    stray: Annotated[Dog | Cat, ByKind("stray")] | None = knob(None, "Who comes by")
+    only: Annotated[Cat, ByKind("only")] = knob(Cat(), "A union of one")
     guest: Inner | None = knob(None, "Who visits")
     rooms: tuple[Inner, ...] = knob((), "One by one")
     tricky: Cat | Dog = knob(Cat(), "Either, untagged")
@@ -55,6 +55,10 @@ class House(Settings):
     ({"pet": {"kind": "dog", "trick": 1}}, r"unknown setting 'pet.trick' (did you mean 'pet.tricks'?)"),
     ({"pet": {"kind": "dog", "lives": 1}}, r"unknown setting 'pet.lives' (known in pet: kind, tricks)"),
     ({"pet": {"kind": "cat", "lives": 0}}, r"pet.lives: got 0, input should be greater than or equal to 1"),
+    ({"stray": {"lives": 1}}, r"unknown setting 'stray.lives' (known in stray: kind, tricks)"),
+    ({"stray": {"kind": "cow"}}, r"known kinds of stray: dog, cat"),
+    ({"stray": "dog"}, r"known kinds of stray: dog, cat"),
+    ({"only": {"live": 1}}, r"unknown setting 'only.live' (did you mean 'only.lives'?)"),
     ({"rooms": [{}, {"etaa": 1}]}, r"unknown setting 'rooms.1.etaa' (did you mean 'rooms.1.eta'?)"),
     ({"tricky": {"livs": 1}}, r"unknown setting 'tricky.livs' (did you mean 'tricky.lives'?)"),
     ({"guest": 3}, "guest: got 3, input should be a valid dictionary or instance of Inner"),

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "expunge"
 
 MAY_IMPORT = {
     "errors": "",
-    "records": "",
+    "records": "errors",
     "files": "errors",
     "config": "errors",
     "registry": "errors",
@@ -31,12 +31,13 @@ MAY_IMPORT = {
     "unlearn": "errors records files config registry runtime train models attacks",
     "evaluation": "errors records files config registry sampling assault runtime models metrics",
     "report": "errors records files config assault",
+    "bench": "errors records files config registry runtime models metrics attacks unlearn evaluation",
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
             "report",
     "cli": "errors records files config registry sampling assault runtime train models metrics attacks unlearn "
-           "evaluation report demo tiny",
-    "__init__": "errors records config models attacks unlearn evaluation report",
+           "evaluation report bench demo tiny",
+    "__init__": "errors records config models attacks unlearn evaluation report bench",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -44,6 +45,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "diffusers": ("models", "tiny.bake"),
     "accelerate": ("runtime",),
+    "filelock": ("bench.lock",),
     "peft": ("models.lora",),
     "transformers": ("models", "metrics.clip", "tiny.bake"),
     "torchmetrics": ("metrics",),

@@ -51,6 +51,12 @@ def test_origin_says_where_an_entry_lives(registry: Registry) -> None:
     assert registry.origin("red") == "colorsys:rgb_to_hsv"
 
 
+def test_source_is_told_where_there_is_one(registry: Registry) -> None:
+    registry.register("mauve", "a:b", "Perkin's", "Perkin 1856, https://example.org")
+    assert registry.source("mauve") == "Perkin 1856, https://example.org"
+    assert registry.source("red") == ""
+
+
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (METHODS, WORLDS) for name in kind.names()],
                          ids=lambda value: value if isinstance(value, str) else value.kind)
 def test_every_registered_entry_exists_and_has_a_help_line(kind: Registry, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What others need of a suite of attacks once it is a record: read it, check that it fits, say what it left untried.
+"""What others need of a suite of attacks once it is a record: check that it fits, say what it left untried.
 
     success(b) = items found within budget b / items tried          (a step function of b, starting at (0, 0))
 
@@ -7,14 +7,11 @@ No torch, no model: evaluation, report and command line take attacks in through 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from expunge.errors import UserError
-from expunge.records import Assault, Attempt
-
-ASSAULT = "attack.json"
-"""Name of a suite's record in its folder."""
+from expunge.records import ASSAULTS, RELEARNINGS, Assault, Attempt, Relearning
 
 CHANNELS: dict[str, str] = {
     "prompt, black box": "other wordings, searched prompts and more seeds",
@@ -26,41 +23,30 @@ CHANNELS: dict[str, str] = {
 """What an attacker may do, and what that means in words."""
 
 
-def assault_file(path: Path) -> Path | None:
-    """The record of the suite at `path` (its folder, or the file itself); None if there is none."""
-    inside = path if path.name == ASSAULT else path / ASSAULT
-    return inside if inside.is_file() else None
-
-
-def read_assault(path: Path) -> Assault:
-    """The suite of attacks at `path`.
-
-    Raises:
-        UserError: there is none, or its record is damaged.
-    """
-    file = assault_file(path)
-    if file is None:
-        below = assault_file(path / "attack")
-        raise UserError(f"no attacks at {path}", accepted=f"a folder with {ASSAULT}",
-                        remedy=f"there is one at {below.parent}" if below else "make one with `expunge attack PATCH`")
-    try:
-        return Assault.read(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}", accepted="a record that `expunge attack` wrote",
-                        remedy="attack again") from error
-
-
 def assault_folder(assault: str | Path | Assault | None) -> Path | None:
     """The folder of a suite that is named by a path, where its pictures are."""
-    file = assault_file(Path(assault)) if isinstance(assault, (str, Path)) else None
+    file = ASSAULTS.at(Path(assault)) if isinstance(assault, (str, Path)) else None
     return file.parent if file else None
 
 
-def check_same(assault: Assault, model_hash: str, patch_hash: str, concept: str) -> None:
-    """Raise UserError unless the attacks sought `concept` in the model and the patch with these hashes."""
-    if assault.request.concept != concept:
-        raise UserError(f"these attacks sought {assault.request.concept!r}, not {concept!r}",
-                        accepted="attacks for what the patch took out", remedy="leave out --concept when you attack")
+def beside(assault: str | Path | Assault | None) -> tuple[Assault | None, Relearning | None]:
+    """The suite of attacks, or what lies in the folder that is named: a suite, relearning curves, or both.
+
+    Raises:
+        UserError: neither is there, or one is damaged.
+    """
+    if not isinstance(assault, (str, Path)):
+        return assault, None
+    folder = Path(assault)
+    relearning = RELEARNINGS.read(folder) if RELEARNINGS.at(folder) else None
+    return (None if relearning and not ASSAULTS.at(folder) else ASSAULTS.read(folder)), relearning
+
+
+def check_same(assault: Assault | Relearning, model_hash: str, patch_hash: str, concepts: Sequence[str]) -> None:
+    """Raise UserError unless attacks or curves are of one of `concepts`, in the model and patch with these hashes."""
+    if assault.request.concept not in concepts:
+        raise UserError(f"these attacks sought {assault.request.concept!r}, not {' or '.join(map(repr, concepts))}",
+                        accepted="attacks for what the patch took out", remedy="attack with another --concept")
     for what, attacked, asked in (("model", assault.model_hash, model_hash), ("patch", assault.patch_hash, patch_hash)):
         if attacked != asked:
             whose = f"on {what} {attacked[:12]}" if attacked else f"without a {what}"
@@ -68,13 +54,19 @@ def check_same(assault: Assault, model_hash: str, patch_hash: str, concept: str)
                             accepted=f"attacks on the same {what}", remedy="attack this patch with `expunge attack`")
 
 
-def untried(assault: Assault | None) -> list[str]:
-    """Plain sentences: which ways of getting the concept out were not attacked."""
+def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bool = False) -> list[str]:
+    """Plain sentences: which ways of getting the concept out were not attacked, and which of `concepts` were not.
+
+    Args:
+        relearned: whether relearning curves were made, which count as an attack on the weights.
+    """
     if assault is None:
+        tuned = [] if relearned else [
+            "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known."]
         return ["No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor "
-                "inverted noise. A concept that prompts do not elicit may still be in the weights.",
-                "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known."]
+                "inverted noise. A concept that prompts do not elicit may still be in the weights.", *tuned]
     made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
+    made |= {"weights"} if relearned else set()
     none_left = {run.access for run in assault.runs if not run.attempts} - made
     missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left]
     out = []
@@ -83,6 +75,10 @@ def untried(assault: Assault | None) -> list[str]:
     if none_left:
         out.append(f"No item was left for attacks of these kinds, earlier ones had elicited all: "
                    f"{', '.join(sorted(none_left))}.")
+    others = [concept for concept in concepts if concept != assault.request.concept]
+    if others:
+        out.append(f"The attacks sought {assault.request.concept} alone: what they would bring back of "
+                   f"{', '.join(others)} is not known.")
     return [*out, "Attacks of other make, or with a larger budget than stated, may bring back more."]
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 from typing_extensions import Self
 
 from expunge.errors import ConfigError
@@ -46,6 +48,34 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(f"{origin}: " + "; ".join(_mistake(item, cls) for item in error.errors())) from error
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """Tells the members of a union of settings apart by their `kind`: `Annotated[A | B, ByKind("keep")]`.
+
+    Settings that name no kind mean the first member; an unknown kind is a mistake that lists the known ones.
+
+    Attributes:
+        slot: what the members are, in the singular.
+    """
+
+    slot: str
+
+    def __get_pydantic_core_schema__(self, union: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A union that looks at `kind` first, so that mistakes inside a member are told for that member alone."""
+        members = {_kind(member): member for member in get_args(union)}
+        if not members:  # a union of one, written as that one
+            return handler(union)
+        first = next(iter(members))
+
+        def kind(value: Any) -> Any:
+            return value.get("kind", first) if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+        return core_schema.tagged_union_schema(
+            {name: handler.generate_schema(member) for name, member in members.items()}, kind,
+            custom_error_type="unknown_kind",
+            custom_error_message=f"Known kinds of {self.slot}: {', '.join(members)}")
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -122,15 +152,21 @@ def _place(loc: Sequence[int | str], cls: type[BaseModel]) -> tuple[list[str], l
         beside = list(dict.fromkeys(name for member in inside.values() for name in member.model_fields))
         fields = [member.model_fields[str(part)] for member in inside.values() if part in member.model_fields]
         if fields:
-            inside = _members(fields[0].annotation)
+            by_kind = any(isinstance(note, ByKind) for note in fields[0].metadata)
+            inside = _members(fields[0].annotation, by_kind)
     return keys, beside
 
 
-def _members(kind: Any, tag: str = "") -> dict[str, type[BaseModel]]:
+def _members(annotation: Any, by_kind: bool = False) -> dict[str, type[BaseModel]]:
     """The settings classes in an annotation, under the names by which pydantic tells a union's members apart."""
-    if get_origin(kind) is Annotated:
-        tag = next((note.tag for note in kind.__metadata__ if isinstance(note, Tag)), tag)
-    arguments = get_args(kind)
+    if get_origin(annotation) is Annotated:
+        by_kind = by_kind or any(isinstance(note, ByKind) for note in annotation.__metadata__)
+    arguments = get_args(annotation)
     if not arguments:
-        return {tag or kind.__name__: kind} if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
-    return {name: member for argument in arguments for name, member in _members(argument, tag).items()}
+        known = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        return {_kind(annotation) if by_kind else annotation.__name__: annotation} if known else {}
+    return {name: member for argument in arguments for name, member in _members(argument, by_kind).items()}
+
+
+def _kind(member: type[BaseModel]) -> str:
+    return str(member.model_fields["kind"].default)

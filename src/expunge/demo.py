@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ExpungeError, UserError
-from expunge.records import Assault, Evaluation
+from expunge.records import ASSAULTS, Assault, Evaluation
 
 if TYPE_CHECKING:
     from expunge.attacks.settings import AttackSettings
@@ -77,7 +77,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     from expunge.evaluation import evaluate
     from expunge.models.store import load
     from expunge.report import write_report
-    from expunge.unlearn.presets import esd_fast
+    from expunge.unlearn.presets.esd import esd_fast
 
     clock = _Clock()
     model = load("embedded", device="cpu")
@@ -156,12 +156,11 @@ def _attack_settings(smoke: bool) -> AttackSettings:
 def _assault(model: StableDiffusion, patch: Patch, settings: AttackSettings, out: Path,
              progress: Callable[..., None]) -> Assault:
     """What attacks find, now, or as an earlier run of the same settings left it in `out`."""
-    from expunge.assault import assault_file, read_assault
     from expunge.attacks.suite import attack
 
-    if assault_file(out) is not None:
+    if ASSAULTS.at(out) is not None:
         try:
-            kept = read_assault(out)
+            kept = ASSAULTS.read(out)
         except ExpungeError:
             kept = None  # damaged: the attacks are made again, and those that are in their own records are not
         same = (model.hash, patch.hash, settings.model_dump(mode="json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,3 +93,8 @@ def file_digest(path: Path) -> str:
 def text_digest(text: str) -> str:
     """sha256 of a text, as hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file's name: small letters of any script, digits and dashes, 40 at most."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"

@@ -16,7 +16,7 @@ from expunge.errors import UserError
 
 @dataclass
 class Registry:
-    """A lazy table of name -> (module:object, one line of help).
+    """A lazy table of name -> (module:object, one line of help, where it was published).
 
     Attributes:
         kind: what the entries are, in the singular ("method").
@@ -25,11 +25,11 @@ class Registry:
 
     kind: str
     verb: str
-    _entries: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _entries: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     _plugins_read: bool = False
 
-    def register(self, name: str, target: str, help: str = "") -> None:
-        """Add an entry.
+    def register(self, name: str, target: str, help: str = "", source: str = "") -> None:
+        """Add an entry: its name, where it lives, a line of help, and the paper with a link, if there is one.
 
         Raises:
             ValueError: a name that is not lower-case-with-dashes, a target without ":", or a name already taken.
@@ -40,7 +40,7 @@ class Registry:
             raise ValueError(f"{self.kind} target {target!r}: write it as 'module:object'")
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is already registered as {self._entries[name][0]}")
-        self._entries[name] = (target, help)
+        self._entries[name] = (target, help, source)
 
     def names(self) -> list[str]:
         """All known names, sorted."""
@@ -50,6 +50,10 @@ class Registry:
     def help(self, name: str) -> str:
         """One line on the entry."""
         return self._entry(name)[1]
+
+    def source(self, name: str) -> str:
+        """Where the entry was published ("authors year, title, link"); "" where that is not said."""
+        return self._entry(name)[2]
 
     def origin(self, name: str) -> str:
         """Where the entry lives, as "module:object"."""
@@ -64,7 +68,7 @@ class Registry:
         module, _, attribute = self._entry(name)[0].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def _entry(self, name: str) -> tuple[str, str]:
+    def _entry(self, name: str) -> tuple[str, str, str]:
         self._read_plugins()
         if name not in self._entries:
             close = difflib.get_close_matches(name, self._entries, n=1)
@@ -82,10 +86,90 @@ class Registry:
                 self.register(point.name, point.value, f"from {point.dist.name if point.dist else 'a plug-in'}")
 
 
+_ESD = "Gandikota et al. 2023, Erasing Concepts from Diffusion Models, ICCV, https://arxiv.org/abs/2303.07345"
+_ABLATION = ("Kumari et al. 2023, Ablating Concepts in Text-to-Image Diffusion Models, ICCV, "
+             "https://arxiv.org/abs/2303.13516")
+_DOCO = ("Wu et al. 2025, Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept Preserving "
+         "Gradient, AAAI, https://arxiv.org/abs/2405.15304")
+
+_ADVUNLEARN = ("Zhang et al. 2024, Defensive Unlearning with Adversarial Training for Robust Concept Erasure in "
+               "Diffusion Models, NeurIPS, https://arxiv.org/abs/2405.15234")
+_SALUN = "Fan et al. 2024, SalUn, ICLR, https://arxiv.org/abs/2310.12508"
+_ERASEDIFF = "Wu et al. 2024, EraseDiff, https://arxiv.org/abs/2401.05779"
+_FDMU = "f-DMU 2025, https://arxiv.org/abs/2509.21167"
+_INTEGRITY = ("the aim of Schioppa et al. 2024, Model Integrity when Unlearning with T2I Diffusion Models, "
+              "https://arxiv.org/abs/2411.02068; losses of our own")
+_UCE = ("Gandikota et al. 2024, Unified Concept Editing in Diffusion Models, WACV, "
+        "https://arxiv.org/abs/2308.14761")
+_RECE = ("Gong et al. 2024, Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models, ECCV, "
+         "https://arxiv.org/abs/2407.12383")
+_SPEED = ("Li et al. 2026, SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models, ICLR, "
+          "https://arxiv.org/abs/2503.07392")
+_OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
+
 METHODS = Registry("method", "expunge ls methods")
-METHODS.register("esd", "expunge.unlearn.presets:esd", "Erased Stable Diffusion: steer away from the concept")
-METHODS.register("esd-fast", "expunge.unlearn.presets:esd_fast",
-                 "ESD for small models and CPUs: pooled, larger batch, fewer steps")
+METHODS.register("esd", "expunge.unlearn.presets.esd:esd", "Erased Stable Diffusion: steer away from the concept",
+                 _ESD)
+METHODS.register("esd-fast", "expunge.unlearn.presets.esd:esd_fast",
+                 "ESD for small models and CPUs: pooled, larger batch, fewer steps", _ESD)
+METHODS.register("ablation", "expunge.unlearn.presets.ablation:ablation",
+                 "Concept Ablation: predict for the concept what is predicted for its anchor", _ABLATION)
+METHODS.register("ablation-fast", "expunge.unlearn.presets.ablation:ablation_fast",
+                 "Concept Ablation for small models and CPUs", _ABLATION)
+METHODS.register("doco", "expunge.unlearn.presets.doco:doco",
+                 "DoCo, corrected: adversarial alignment with the anchor, gradient surgery, broad keep", _DOCO)
+METHODS.register("doco-v-a", "expunge.unlearn.presets.doco:doco_v_a",
+                 "DoCo as first published, defects included", _DOCO)
+METHODS.register("doco-v-b", "expunge.unlearn.presets.doco:doco_v_b",
+                 "DoCo as published since 2024-11-21, defects included", _DOCO)
+METHODS.register("doco-fast", "expunge.unlearn.presets.doco:doco_fast", "DoCo, corrected, for small models and CPUs",
+                 _DOCO)
+
+METHODS.register("advunlearn", "expunge.unlearn.presets.advunlearn:advunlearn",
+                 "AdvUnlearn: the text encoder, against adversarial prompts found anew in every step", _ADVUNLEARN)
+METHODS.register("advunlearn-fast", "expunge.unlearn.presets.advunlearn:advunlearn_fast",
+                 "AdvUnlearn for small models and CPUs", _ADVUNLEARN)
+METHODS.register("advunlearn-fast-at", "expunge.unlearn.presets.advunlearn:advunlearn_fast_at",
+                 "AdvUnlearn by true fast adversarial training: one signed step per attack", _ADVUNLEARN)
+METHODS.register("advunlearn-unet", "expunge.unlearn.presets.advunlearn:advunlearn_unet",
+                 "AdvUnlearn that trains the UNet in the text encoder's place", _ADVUNLEARN)
+METHODS.register("salun", "expunge.unlearn.presets.salun:salun",
+                 "SalUn: wrong labels for the concept, on the half of the weights that matter most for it", _SALUN)
+METHODS.register("salun-fast", "expunge.unlearn.presets.salun:salun_fast", "SalUn for small models and CPUs", _SALUN)
+METHODS.register("erasediff", "expunge.unlearn.presets.erasediff:erasediff",
+                 "EraseDiff: the concept towards noise, under a bilevel step", _ERASEDIFF)
+METHODS.register("erasediff-fast", "expunge.unlearn.presets.erasediff:erasediff_fast",
+                 "EraseDiff for small models and CPUs", _ERASEDIFF)
+METHODS.register("hellinger", "expunge.unlearn.presets.divergence:hellinger",
+                 "Concept Ablation with the Hellinger distance, which lets large gaps go", _FDMU)
+METHODS.register("hellinger-fast", "expunge.unlearn.presets.divergence:hellinger_fast",
+                 "Hellinger for small models and CPUs", _FDMU)
+METHODS.register("chi2", "expunge.unlearn.presets.divergence:chi2",
+                 "Concept Ablation with the chi-square divergence, which large gaps rule", _FDMU)
+METHODS.register("chi2-fast", "expunge.unlearn.presets.divergence:chi2_fast", "Chi-square for small models and CPUs",
+                 _FDMU)
+METHODS.register("integrity", "expunge.unlearn.presets.integrity:integrity",
+                 "ESD that holds on to the original's own trajectories", _INTEGRITY)
+METHODS.register("integrity-fast", "expunge.unlearn.presets.integrity:integrity_fast",
+                 "Integrity-preserving ESD for small models and CPUs", _INTEGRITY)
+METHODS.register("integrity-overwrite", "expunge.unlearn.presets.integrity:integrity_overwrite",
+                 "The anchor in the concept's place, holding on to the original's own trajectories", _INTEGRITY)
+METHODS.register("integrity-overwrite-fast", "expunge.unlearn.presets.integrity:integrity_overwrite_fast",
+                 "Integrity-preserving overwriting for small models and CPUs", _INTEGRITY)
+METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:integrity_dual",
+                 "ESD as far as a bound on the kept pictures allows, by dual ascent", _INTEGRITY)
+METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:integrity_dual_fast",
+                 "The same for small models and CPUs", _INTEGRITY)
+METHODS.register("uce", "expunge.unlearn.presets.closed_form:uce",
+                 "Unified Concept Editing: keys and values of the concept's span become the anchor's, by least squares",
+                 _UCE)
+METHODS.register("rece", "expunge.unlearn.presets.closed_form:rece",
+                 "UCE, then rounds that find and erase the states which still give the concept", _RECE)
+METHODS.register("speed", "expunge.unlearn.presets.closed_form:speed",
+                 "SPEED: an edit of the values in the null space of what must stay", _SPEED)
+METHODS.register("oce", "expunge.unlearn.presets.closed_form:oce",
+                 "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
+METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:oce_fast", "OCE with weights for emoji-64", _OCE)
 
 ATTACKS = Registry("attack", "expunge ls attacks")
 ATTACKS.register("paraphrase", "expunge.attacks.fixed:Paraphrase", "prompts that call the concept by another name")

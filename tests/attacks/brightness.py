@@ -1,4 +1,4 @@
-"""A judge that is real and simple enough to steer: a picture is a church if it is bright. And what it is shown."""
+"""A judge that is real and simple enough to steer, how bright a picture is; what it is shown, and whom it judges."""
 
 from __future__ import annotations
 
@@ -19,22 +19,29 @@ SAMPLER = Sampler(steps=3, guidance=1.0)
 
 
 class Brightness:
-    """Calls a picture a church if its mean is above `limit`; keeps what it saw."""
+    """Calls a picture bright, and a church, if the mean of its pixels is above a threshold; fails on pictures of one
+    colour; keeps what it saw."""
 
-    name = "brightness"
-    questions: Mapping[str, tuple[str, ...]] = {"object": ("church", "something else")}
+    questions: Mapping[str, tuple[str, ...]] = {"light": ("bright", "dark"), "object": ("church", "something else")}
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, threshold: float) -> None:
+        self.threshold, self.name = threshold, f"brightness@{threshold}"
         self.seen: list[Tensor] = []
 
     def __call__(self, pictures: Tensor) -> list[Answer]:
         self.seen.append(pictures)
-        return [Answer({"object": "church" if float(mean) > self.limit else "something else"}, {})
-                for mean in pictures.mean((1, 2, 3))]
+        return [self._answer(picture) for picture in pictures]
+
+    def _answer(self, picture: Tensor) -> Answer:
+        if bool((picture == picture[:, :1, :1]).all()):
+            return Answer({}, {}, "a picture of one colour")
+        side = int(float(picture.mean()) <= self.threshold)
+        return Answer({question: labels[side] for question, labels in self.questions.items()},
+                      dict.fromkeys(self.questions, 1.0))
 
 
 def church_above(limit: float, known: bool = True) -> Goal:
+    """What is bright is a church."""
     return Goal(Brightness(limit), "object", "church", known)
 
 

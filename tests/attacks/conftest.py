@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from torch import Tensor
+from brightness import Brightness
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.metrics.base import Answer
 from expunge.records import Prompt, Request, Sampler
-
-
-class Brightness:
-    """"bright" where the mean of all pixels is above a threshold, "dark" elsewhere; fails on pictures of one colour."""
-
-    name = "brightness@1"
-    questions: Mapping[str, tuple[str, ...]] = {"light": ("bright", "dark")}
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-
-    def __call__(self, pictures: Tensor) -> list[Answer]:
-        answers = []
-        for picture in pictures:
-            value = float(picture.mean())
-            flat = bool((picture == picture[:, :1, :1]).all())
-            answers.append(Answer({}, {}, "a picture of one colour") if flat else
-                           Answer({"light": "bright" if value > self.threshold else "dark"}, {"light": 1.0}))
-        return answers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The relearning curve: one training per subject, the same looks, rates with intervals."""
+"""The relearning curve: one training, looks on the way, rates with intervals; what is known is not made again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from brightness import REQUEST, SAMPLER, Brightness, church_above, weights
 from torch import Tensor
 
 from expunge.attacks.base import Goal, Victim
-from expunge.attacks.curve import Curve, Subject, relearning_curve
+from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson
 from expunge.errors import UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Answer
 from expunge.metrics.statistics import wilson
 from expunge.models.sd import StableDiffusion
-from expunge.records import Prompt, Score
+from expunge.records import Look, Prompt
 
 PROMPTS = [Prompt(text=text, role="direct") for text in REQUEST.prompts]
+ITEMS = items_of(PROMPTS, 4)
 WHITE = Lesson(torch.ones(2, 3, 16, 16), ("a church", "a dog"), "the user")
 BLACK = Lesson(torch.zeros(2, 3, 16, 16), ("a house", "a house"), "the user")
 TUNE = FineTune(steps=6, batch=2, rate=3e-3, drop=0.0)
@@ -25,14 +26,14 @@ TUNE = FineTune(steps=6, batch=2, rate=3e-3, drop=0.0)
 
 def test_every_look_is_a_rate_over_all_pictures(model: StableDiffusion) -> None:
     before, goal = weights(model), church_above(2.0)
-    curves = relearning_curve(Victim(model, None, SAMPLER),
-                              [Subject("church", WHITE, PROMPTS, goal), Subject("blorp", BLACK, PROMPTS, goal)],
-                              TUNE, at=(0, 3), seeds=(0, 1))
-    assert [curve.subject for curve in curves] == ["church", "blorp"]
-    for curve in curves:
-        assert [steps for steps, _ in curve.points] == [0, 3, 6]
-        for steps, score in curve.points:
-            assert score.name == f"relearn/{curve.subject}/{steps}"
+    for lesson, name in ((WHITE, "church"), (BLACK, "blorp")):
+        curve = relearning_curve(Victim(model, None, SAMPLER), Subject("original", name, lesson, ITEMS, goal), TUNE,
+                                 at=(0, 3))
+        assert (curve.of, curve.subject, curve.pictures, curve.whose) == ("original", name, 2, "the user")
+        assert [look.steps for look in curve.looks] == [0, 3, 6]
+        for look in curve.looks:
+            score = look.found
+            assert score.name == f"relearn/original/{look.steps}"
             assert (score.numerator, score.n, len(score.per_item)) == (0, 4, 4)
             assert (score.low, score.high) == wilson(0, 4)
             assert "all, rate 0.003, batch 2, on 2 pictures of the user" in score.note
@@ -43,15 +44,26 @@ def test_every_look_is_a_rate_over_all_pictures(model: StableDiffusion) -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
-def test_rate_follows_the_judge(model: StableDiffusion) -> None:
-    watching = church_above(2.0)
-    victim = Victim(model, None, SAMPLER)
-    relearning_curve(victim, [Subject("church", WHITE, PROMPTS, watching)], TUNE, at=(0, 3))
+def test_rate_follows_the_judge_and_known_looks_are_not_drawn_again(model: StableDiffusion) -> None:
+    victim, watching, kept = Victim(model, None, SAMPLER), church_above(2.0), list[Look]()
+    steps: list[int] = []
+    relearning_curve(victim, Subject("edited", "church", WHITE, ITEMS, watching), TUNE, at=(0, 3), tell=steps.append)
+    assert steps == [1, 2, 3, 4, 5, 6]
     assert isinstance(watching.judge, Brightness)
-    means = torch.stack([look.mean((1, 2, 3)) for look in watching.judge.seen])  # (3 looks, 2 items)
-    limit = float(means.median())
-    (curve,) = relearning_curve(victim, [Subject("church", WHITE, PROMPTS, church_above(limit))], TUNE, at=(0, 3))
-    assert [score.numerator for _, score in curve.points] == (means > limit).sum(1).tolist()
+    means = torch.stack([look.mean((1, 2, 3)) for look in watching.judge.seen])  # (3 looks, 4 items)
+    again = church_above(float(means.median()))
+    subject = Subject("edited", "church", WHITE, ITEMS, again)
+    whole = relearning_curve(victim, subject, TUNE, at=(0, 3), keep=kept.append)
+    assert [look.found.numerator for look in whole.looks] == (means > float(means.median())).sum(1).tolist()
+    assert tuple(kept) == whole.looks
+    assert isinstance(again.judge, Brightness)
+    again.judge.seen.clear()
+    resumed = relearning_curve(victim, subject, TUNE, at=(0, 3), known={look.steps: look for look in kept[:2]})
+    assert resumed.looks == whole.looks
+    assert len(again.judge.seen) == 1
+    done = relearning_curve(victim, subject, TUNE, at=(0, 3), known={look.steps: look for look in kept},
+                            tell=lambda steps: pytest.fail("trained though all looks are known"))
+    assert done.looks == whole.looks
 
 
 def test_pictures_that_the_judge_failed_on_are_left_out(model: StableDiffusion) -> None:
@@ -60,23 +72,19 @@ def test_pictures_that_the_judge_failed_on_are_left_out(model: StableDiffusion) 
             answers = super().__call__(pictures)
             return [Answer({}, {}, "broken") if i % 2 else answer for i, answer in enumerate(answers)]
 
-    subject = Subject("church", WHITE, PROMPTS, Goal(Half(-1.0), "object", "church"))
-    tune = TUNE.model_copy(update={"steps": 1})
-    (curve,) = relearning_curve(Victim(model, None, SAMPLER), [subject], tune, at=(), seeds=(0, 1))
-    score = curve.points[0][1]
+    subject = Subject("edited", "church", WHITE, ITEMS, Goal(Half(-1.0), "object", "church"))
+    curve = relearning_curve(Victim(model, None, SAMPLER), subject, TUNE.model_copy(update={"steps": 1}), at=())
+    score = curve.looks[0].found
     assert (score.numerator, score.n, score.left_out) == (2, 2, {"detector failed": 2})
 
 
-def test_steps_to_a_rate() -> None:
-    score = Score(name="", title="", value=None)
-    points = tuple((steps, score.model_copy(update={"value": value}))
-                   for steps, value in ((0, 0.0), (10, None), (20, 0.5), (40, 0.4), (80, 1.0)))
-    assert Curve("church", points).steps_to(0.5) == 20
-    assert Curve("church", points).steps_to(0.9) == 80
-    assert Curve("church", points[:2]).steps_to(0.5) is None
+def test_items_take_every_prompt_before_the_next_seed() -> None:
+    asked = [(prompt.text, seed) for prompt, seed in items_of(PROMPTS, 5, first_seed=7)]
+    assert asked == [("a church", 7), ("a church on a hill", 7), ("a church", 8), ("a church on a hill", 8),
+                     ("a church", 9)]
 
 
 def test_pictures_of_another_size_are_refused(model: StableDiffusion) -> None:
     odd = Lesson(torch.ones(1, 3, 15, 16), ("a church",), "the user")
     with pytest.raises(UserError, match="multiples of 2"):
-        relearning_curve(Victim(model, None, SAMPLER), [Subject("church", odd, PROMPTS, church_above(0))], at=())
+        relearning_curve(Victim(model, None, SAMPLER), Subject("edited", "church", odd, ITEMS, church_above(0)), at=())

@@ -85,7 +85,7 @@ def test_costs_are_counted_rung_by_rung(owner: Victim, request_: Request, items:
     assert sorted(outcome.row for outcome in outcomes) == list(range(len(items)))
     for outcome in outcomes:
         first = outcome.note.startswith("found at 0.5")
-        assert outcome.spent.network_rows == (9 if first else attack.budget().network_rows)
+        assert outcome.spent.network_rows == (9 if first else attack.budget(owner.sampler).network_rows)
         assert outcome.spent.gradient_steps == (0 if first else 6)
         assert outcome.spent.images == (1 if first else 2)
 

@@ -17,7 +17,7 @@ from expunge.models.text import tokens_of
 from expunge.records import Prompt, Request
 
 CHURCH = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
-QUICK: dict[str, Any] = {"pictures": 2, "steps": 8, "rows": 2, "checks": 2, "learning_rate": 0.05}
+QUICK: dict[str, Any] = {"pictures": 2, "steps": 8, "rows": 2, "looks": 2, "learning_rate": 0.05}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_prompt_that_does_not_name_the_concept_gets_the_word_in_front(victim: 
 
 
 def test_learning_lowers_the_loss(given: Victim, goal: Goal) -> None:
-    attack = TextualInversion.build({**QUICK, "steps": 40, "checks": 1})
+    attack = TextualInversion.build({**QUICK, "steps": 40, "looks": 1})
     [(_, v)] = attack._learn_once(given, CHURCH, goal)
     slotted = _slotted(given.model, CHURCH.prompts, CHURCH)
     with torch.no_grad():
@@ -82,8 +82,8 @@ def test_a_success_is_drawn_again_and_its_cost_is_that_of_its_embedding(given: V
                                               + outcome.spent.images * given.rows_per_picture)
         assert outcome.again is not None
         torch.testing.assert_close(outcome.again([items[outcome.row][1]])[0], outcome.picture, atol=1e-5, rtol=0)
-    assert attack.budget().gradient_steps == 8
-    assert attack.budget().images == 2
+    assert attack.budget(given.sampler).gradient_steps == 8
+    assert attack.budget(given.sampler).images == 2
 
 
 def test_pictures_are_the_original_models_where_none_are_given(victim: Victim, items: list[Item], goal: Goal) -> None:
@@ -106,7 +106,7 @@ def test_the_model_is_left_as_it_was(given: Victim, items: list[Item], goal: Goa
 
 def test_a_new_word_is_learned_for_what_lost_its_name() -> None:
     victim, goal, request = renamed_church()
-    attack = TextualInversion(pictures=3, steps=24, rows=4, checks=2, learning_rate=0.02)
+    attack = TextualInversion(pictures=3, steps=24, rows=4, looks=2, learning_rate=0.02)
     assert victim.patch is not None
     with applied(victim.model, victim.patch):
         assert any(outcome.found for outcome in attack.outcomes(victim, request, ITEMS, goal))
@@ -119,5 +119,5 @@ def test_bad_input_is_refused_before_computing(victim: Victim, items: list[Item]
         attack.check(victim, Request(concept="church", prompts=("a dog",)), items)
     with pytest.raises(UserError, match="tokens"):
         attack.check(victim, CHURCH, [(Prompt(text="a dog " * 7, role="direct"), 0)])
-    with pytest.raises(UserError, match="empty set"):
+    with pytest.raises(UserError, match="target pictures of shape"):
         attack.check(replace(victim, pictures=torch.zeros(0, 3, 16, 16)), CHURCH, items)

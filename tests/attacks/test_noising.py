@@ -36,7 +36,7 @@ def test_every_item_is_settled_once_and_spends_what_it_did(owner: Victim, reques
         first = outcome.found and outcome.note.startswith("found at strength 0.8")
         assert outcome.spent.images == (1 if first else 2)
         assert outcome.spent.network_rows == (5 if first else 8)
-        assert outcome.spent.images <= attack.budget().images
+        assert outcome.spent.images <= attack.budget(owner.sampler).images
 
 
 def test_outcomes_do_not_depend_on_batch_or_order(owner: Victim, request_: Request, items: list[Item], goal: Goal

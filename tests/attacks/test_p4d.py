@@ -11,16 +11,16 @@ from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu, original_prediction
 from expunge.models.patch import Patch, applied
 from expunge.models.text import framed, table, tokens_of
-from expunge.records import Request
+from expunge.records import Request, Sampler, Spent
 
 
 def test_budgets() -> None:
-    assert P4D.published().budget().model_dump(exclude={"seconds"}) == {"gradient_steps": 3000, "network_rows": 12000,
-                                                                        "images": 60}
-    assert P4DMu.published(tokens=5).budget().model_dump(exclude={"seconds"}) == {
-        "gradient_steps": 2000, "network_rows": 8000, "images": 50}
-    assert P4D.smoke().budget().gradient_steps < P4D().budget().gradient_steps
-    assert P4DMu.smoke().budget().gradient_steps < P4DMu().budget().gradient_steps
+    sampler = Sampler(steps=50, guidance=7.5)
+    assert P4D.published().budget(sampler) == Spent(gradient_steps=3000, network_rows=12000 + 60 * 100, images=60)
+    assert P4DMu.published(tokens=5).budget(sampler) == Spent(gradient_steps=2000, network_rows=8000 + 50 * 100,
+                                                              images=50)
+    assert P4D.smoke().budget(sampler).gradient_steps < P4D().budget(sampler).gradient_steps
+    assert P4DMu.smoke().budget(sampler).gradient_steps < P4DMu().budget(sampler).gradient_steps
 
 
 def test_forms_n_k_and_mu_place_their_tokens(victim: Victim, request_: Request, items: list[Item], goal: Goal) -> None:

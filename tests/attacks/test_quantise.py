@@ -87,6 +87,6 @@ def test_text_encoder_is_rounded_on_request(model: StableDiffusion) -> None:
 
 def test_settings_and_registry() -> None:
     assert ATTACKS.get("quantise") is Quantise
-    assert Quantise().budget().images == 2
+    assert Quantise().budget(SAMPLER).images == 2
     with pytest.raises(ConfigError, match="bits"):
         Quantise.build({"bits": [1]})

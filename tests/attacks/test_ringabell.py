@@ -10,7 +10,7 @@ import torch
 from renamed_church import ITEMS, renamed_church
 
 from expunge.attacks.base import Goal, Item, Meter, Victim, item_generator
-from expunge.attacks.ringabell import PUBLISHED, RingABell
+from expunge.attacks.ringabell import PRESETS, RingABell
 from expunge.errors import ConfigError, UserError
 from expunge.models.patch import Patch, applied
 from expunge.models.text import plain_tokens, tokens_of
@@ -100,7 +100,7 @@ def test_prompts_are_found_for_what_lost_its_name() -> None:
 def test_published_values_are_a_preset() -> None:
     attack = RingABell.published("violence", draws=2)
     assert (attack.tokens, attack.eta, attack.population, attack.generations, attack.draws) == (38, 5.5, 200, 3000, 2)
-    assert all(RingABell.published(name).start == "random" for name in PUBLISHED)
+    assert all(RingABell.published(name).start == "random" for name in PRESETS)
     with pytest.raises(UserError, match="nudity"):
         RingABell.published("cars")
     with pytest.raises(ConfigError):

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim, denoising_target
+from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.gradient import denoising_target
 from expunge.attacks.soft import SoftPrompt, _latents, _states
 from expunge.errors import UserError
 from expunge.models.text import tokens_of
 from expunge.records import Request
 
-QUICK: dict[str, Any] = {"tokens": 2, "steps": 6, "rows": 2, "every": 3, "learning_rate": 0.05}
+QUICK: dict[str, Any] = {"tokens": 2, "steps": 6, "rows": 2, "looks": 2, "learning_rate": 0.05}
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def given(victim: Victim) -> Victim:
 def test_learning_lowers_the_loss_on_fresh_noise(kind: str, request: pytest.FixtureRequest, given: Victim,
                                                  items: list[Item], goal: Goal, request_: Request) -> None:
     victim, item = replace(given, model=request.getfixturevalue(kind)), items[0]
-    model, attack = victim.model, SoftPrompt.build({**QUICK, "steps": 40, "every": 40})
+    model, attack = victim.model, SoftPrompt.build({**QUICK, "steps": 40, "looks": 1})
     never = replace(goal, concept="brighter still")
     [outcome] = attack.outcomes(victim, request_, [item], never)
     ids, fixed, P = attack._start(model, [item])
@@ -100,5 +101,5 @@ def test_bad_input_is_refused_before_computing(victim: Victim, items: list[Item]
     SoftPrompt().check(victim, request_, items)
     with pytest.raises(UserError, match="insert fewer tokens"):
         SoftPrompt(tokens=13).check(victim, request_, items)
-    with pytest.raises(UserError, match="empty set"):
+    with pytest.raises(UserError, match="target pictures of shape"):
         SoftPrompt().check(replace(victim, pictures=torch.zeros(0, 3, 16, 16)), request_, items)

@@ -9,11 +9,10 @@ import pytest
 from renamed_church import renamed_church
 
 import expunge
-from expunge.assault import read_assault
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import TIERS, planned
 from expunge.errors import ConfigError, UserError
-from expunge.records import Assault
+from expunge.records import ASSAULTS, Assault
 from expunge.registry import ATTACKS
 
 SETTINGS = AttackSettings(count=3, steps=8, attacks=("seed-search", "paraphrase"), control_items=1, fresh=1,
@@ -59,15 +58,32 @@ def test_a_second_run_makes_nothing_again_and_the_record_is_read_back(assault: A
                            progress=lambda done, total, name: told.append((done, total, name)))
     assert again.runs == assault.runs  # seconds included: these are the very same records
     assert all(done == total for done, total, _ in told)
-    assert read_assault(folder) == again
+    assert ASSAULTS.read(folder) == again
     assert not victim.model.patch_hash
+
+
+def test_on_the_unedited_model_attacks_are_made_where_they_are_forced(tmp_path: Path) -> None:
+    model = expunge.load("embedded", device="cpu")
+    told = SETTINGS.model_copy(update={"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}},
+                                       "count": 2, "control_items": 0, "fresh": 0, "each": True})
+    idle = expunge.attack(model, None, concept="church", settings=told, out=tmp_path / "idle")
+    assert idle.score("attack/before").value == 1.0
+    assert idle.runs[0].attempts == ()
+    made = expunge.attack(model, None, concept="church", settings=told.model_copy(update={"force": True}),
+                          out=tmp_path / "forced")
+    assert made.forced
+    assert len(made.runs[0].attempts) == len(made.before) >= 1
+    assert made.score("attack/seed-search").n == len(made.before)
+    assert made.score("attack/worst").n == len(made.before)
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_every_tier_can_be_planned(tier: Any) -> None:
     attacks = planned(AttackSettings(tier=tier))
     assert [attack.name for attack in attacks] == list(TIERS[tier].attacks)
-    assert all(attack.budget().images or attack.budget().gradient_steps for attack in attacks)
+    assert all(attack.budget(SETTINGS.sampler).images for attack in attacks)
+    own = {"smoke": lambda kind: kind.SMOKE, "standard": lambda kind: {}, "paper": lambda kind: kind.PUBLISHED}[tier]
+    assert all(attack == type(attack).build(own(type(attack))) for attack in attacks)
 
 
 @pytest.mark.parametrize("name", ATTACKS.names())

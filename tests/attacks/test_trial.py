@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
+from expunge.attacks.aims import targets
 from expunge.attacks.base import (
     Access,
     Attack,
@@ -22,12 +22,12 @@ from expunge.attacks.base import (
     fresh_seed,
     item_generator,
     item_noise,
-    targets,
+    pictures_budget,
 )
-from expunge.attacks.trial import attempts, plain, read_attempts
+from expunge.attacks.trial import Confirm, attempts, plain, read_attempts
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.records import Prompt, Request, Spent
+from expunge.records import Prompt, Request, Sampler, Spent
 
 
 class OtherSeeds(Attack):
@@ -55,8 +55,8 @@ class OtherSeeds(Attack):
             yield Outcome(row, sight.found, meter[row], picture, text=prompt.text, error=sight.error,
                           again=lambda seeds, text=prompt.text: victim.draw([text] * len(seeds), seeds))
 
-    def budget(self) -> Spent:
-        return Spent(images=self.tries)
+    def budget(self, sampler: Sampler) -> Spent:
+        return pictures_budget(sampler, self.tries)
 
 
 def without_clock(found: Any) -> list[Any]:
@@ -80,14 +80,13 @@ def test_outcomes_do_not_depend_on_batches_or_order(victim: Victim, items: list[
 
 def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim, items: list[Item], goal: Goal,
                                                                 request_: Request, tmp_path: Path) -> None:
-    def confirm(pictures: Tensor) -> list[bool]:
-        return [index == 0 for index in range(len(pictures))]
-
+    strict = Goal(type(goal.judge)(goal.judge.threshold + 1e-3), goal.question, goal.concept)
+    confirm = Confirm(strict)
     made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=3, confirm=confirm)
     hit = next(item for item in made if item.outcome == "found")
     pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
     seen = [sight.found for sight in goal.see(pictures)]
-    assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen), int(seen[0]))
+    assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen), sum(confirm(pictures)))
     with Image.open(tmp_path / hit.picture) as picture:
         assert picture.size == (16, 16)
 
@@ -129,6 +128,17 @@ def test_other_settings_do_not_mix(victim: Victim, items: list[Item], goal: Goal
     attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
     with pytest.raises(ConfigError, match="other settings"):
         attempts(OtherSeeds(tries=1), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+
+
+def test_another_judge_or_second_detector_does_not_mix(victim: Victim, items: list[Item], goal: Goal, request_: Request,
+                                                       tmp_path: Path) -> None:
+    attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+    other = type(goal.judge)(0.5)
+    other.name = "brightness@2"
+    with pytest.raises(ConfigError, match="other settings"):
+        attempts(OtherSeeds(), victim, request_, items[:1], Goal(other, "light", "bright"), folder=tmp_path, fresh=0)
+    with pytest.raises(ConfigError, match="other settings"):
+        attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0, confirm=Confirm(goal))
 
 
 def test_a_damaged_file_says_so(tmp_path: Path) -> None:

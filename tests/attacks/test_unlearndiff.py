@@ -9,27 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim, denoising_target
-from expunge.attacks.gradient import prompt_gradient
-from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff, time_in_turn
+from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.gradient import denoising_target, prompt_gradient
+from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
 from expunge.errors import UserError
 from expunge.metrics.base import PromptCounts
 from expunge.models.text import framed, plain_tokens, table, tokens_of
-from expunge.records import Prompt, Request, Sampler
+from expunge.records import Prompt, Request, Sampler, Spent
 
 
 def test_times_are_the_published_ones() -> None:
     clock = torch.Generator()
-    assert [time_in_turn(1000, 50, number, clock) for number in range(50)] == list(range(10, 1000, 20))
-    assert [time_in_turn(1000, 4, number, clock) for number in range(4)] == [125, 375, 625, 875]
+    published, few = UnlearnDiff.published(), UnlearnDiff(timesteps=4)
+    assert [published._time(1000, number, clock) for number in range(50)] == list(range(10, 1000, 20))
+    assert [few._time(1000, number, clock) for number in range(4)] == [125, 375, 625, 875]
 
 
 def test_budgets() -> None:
     published = UnlearnDiff.published(tokens=5)
     assert published.tokens == 5
-    assert published.budget().model_dump(exclude={"seconds"}) == {"gradient_steps": 2000, "network_rows": 6000,
-                                                                  "images": 50}
-    assert UnlearnDiff.smoke().budget().gradient_steps < UnlearnDiff().budget().gradient_steps < 2000
+    sampler = Sampler(steps=50, guidance=7.5)
+    assert published.budget(sampler) == Spent(gradient_steps=2000, network_rows=6000 + 50 * 100, images=50)
+    assert UnlearnDiff.smoke().budget(sampler).gradient_steps < UnlearnDiff().budget(sampler).gradient_steps < 2000
 
 
 def prompt_losses(model: Any, prompts: Sequence[Sequence[int]], x0: torch.Tensor, count: int = 32) -> torch.Tensor:

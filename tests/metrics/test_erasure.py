@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.metrics.base import Answer
-from expunge.metrics.erasure import change_in_found, control_scores, erasure_scores, retention_scores
+from expunge.metrics.base import Aim, Answer
+from expunge.metrics.erasure import changes_in_found, control_scores, erasure_scores, retention_scores
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
 from expunge.records import Judgment, Prompt, Role, Sampler, Score, Shot
+
+CHURCH = (Aim("church", "object"),)
 
 
 def shot(role: Role, text: str, label: str = "church", seed: int = 0, **labels: str) -> Shot:
@@ -32,7 +34,7 @@ def test_found_counts_only_answers() -> None:
     judged = [said(shot("direct", "a"), object="church"), said(shot("direct", "b"), object="house"),
               said(shot("direct", "c")), said(shot("direct", "d"), error="broke"),
               said(shot("implicit", "e"), object="church")]
-    scores = named(erasure_scores(judged, "church", "object"))
+    scores = named(erasure_scores(judged, CHURCH))
     direct = scores["found/direct"]
     assert (direct.value, direct.numerator, direct.n) == (0.5, 1, 2)
     assert direct.left_out == {"abstained": 1, "detector failed": 1}
@@ -49,12 +51,12 @@ def test_found_counts_only_answers() -> None:
 
 def test_a_judge_that_always_abstains_measures_nothing() -> None:
     judged = [said(shot("direct", str(i))) for i in range(20)]
-    score = named(erasure_scores(judged, "church", "object"))["found/direct"]
+    score = named(erasure_scores(judged, CHURCH))["found/direct"]
     assert score.value is None
     assert score.low is None
     assert score.numerator is None
     assert "no answer on any of 20" in score.note
-    assert named(erasure_scores(judged, "church", "object"))["abstained/direct"].value == 1.0
+    assert named(erasure_scores(judged, CHURCH))["abstained/direct"].value == 1.0
 
 
 class Broken:
@@ -82,10 +84,10 @@ def test_a_broken_detector_is_no_success() -> None:
     shots = [shot("direct", str(i)) for i in range(5)]
     found = judgments(Broken(), shots, torch.rand(5, 3, 8, 8))
     assert all("out of order" in item.error for item in found)
-    score = named(erasure_scores(list(zip(shots, found, strict=True)), "church", "object"))["found/direct"]
+    score = named(erasure_scores(list(zip(shots, found, strict=True)), CHURCH))["found/direct"]
     assert score.value is None
     assert score.left_out["detector failed"] == 5
-    kept = named(retention_scores([said(shot("near", "x", "house"), error="broke")], "object"))["retained/near"]
+    kept = named(retention_scores([said(shot("near", "x", "house"), error="broke")], ("object",)))["retained/near"]
     assert kept.value is None
 
 
@@ -140,7 +142,7 @@ def test_retention_asks_for_the_label_of_each_prompt() -> None:
               said(shot("near", "b", "castle", style="flat"), object="house", style="flat"),
               said(shot("far", "c", "dog"), object="dog"),
               said(shot("style", "d", "church", style="3d"), object="house", style="3d")]
-    scores = named(retention_scores(judged, "object"))
+    scores = named(retention_scores(judged, ("object",)))
     assert scores["retained/near"].value == 0.5
     assert scores["retained/far"].value == 1.0
     assert scores["retained/style"].value == 1.0
@@ -150,17 +152,17 @@ def test_retention_asks_for_the_label_of_each_prompt() -> None:
 
 def test_the_null_control_of_a_style_is_still_the_thing() -> None:
     controls = named(control_scores([said(shot("never_seen", "a", "bell", style="flat"), object="dog", style="flat")],
-                                    "pixel art", "style"))
+                                    (Aim("pixel art", "style"),)))
     assert controls["found/never_seen"].value == 0.0
 
 
 def test_controls_and_change() -> None:
     controls = named(control_scores([said(shot("never_seen", "a", "bell"), object="bell"),
-                                     said(shot("far", "b", "dog"), object="church")], "church", "object", "original"))
+                                     said(shot("far", "b", "dog"), object="church")], CHURCH, "original"))
     assert controls["original/found/never_seen"].value == 1.0
     assert controls["original/found/keep"].value == 1.0
     before = [said(shot("direct", str(i), seed=s), object="church") for i in range(3) for s in range(2)]
     after = [said(item, object="house") if item.prompt.text != "2" else said(item) for item, _ in before]
-    change = change_in_found(after, before, "church", "object", 200, 0)
+    change = changes_in_found(after, before, CHURCH, 200, 0)[0]
     assert (change.value, change.n, change.left_out) == (-1.0, 4, {"no answer on one side": 2})
-    assert change_in_found([said(item) for item, _ in before], before, "church", "object", 200, 0).value is None
+    assert changes_in_found([said(item) for item, _ in before], before, CHURCH, 200, 0)[0].value is None

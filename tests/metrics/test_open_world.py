@@ -49,18 +49,18 @@ def test_the_users_file_fills_the_roles_that_templates_cannot(tmp_path: Path) ->
 
 def test_csv_says_the_same(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("role,text,label\nnear,a mosque,mosque\nparaphrase,a chapel,\n")
-    assert [(p.role, p.text, p.labels) for p in read_prompts(tmp_path / "p.csv", "church")] == [
+    assert [(p.role, p.text, p.labels) for p in read_prompts(tmp_path / "p.csv", ("church",))] == [
         ("near", "a mosque", {"object": "mosque"}), ("paraphrase", "a chapel", {"object": "church"})]
 
 
 def test_all_mistakes_of_a_file_are_shown(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("nearby: [x]\nfar: [{txt: y}, '']\n")
     with pytest.raises(ConfigError) as error:
-        read_prompts(tmp_path / "p.yaml", "church")
+        read_prompts(tmp_path / "p.yaml", ("church",))
     for part in ("'nearby'", "txt", "prompt 3"):
         assert part in str(error.value)
     with pytest.raises(ConfigError, match="cannot read"):
-        read_prompts(tmp_path / "none.csv", "church")
+        read_prompts(tmp_path / "none.csv", ("church",))
 
 
 @pytest.mark.parametrize(("concept", "anchor", "keep"), [(" ", "", ()), ("church", "Church", ()),

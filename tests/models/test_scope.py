@@ -76,7 +76,8 @@ def test_a_prefix_of_older_transformers_makes_no_difference() -> None:
 
 @pytest.mark.parametrize("scope", ["", "xatn", "attn2", "text.layers", "text.layers:", "text.layers:a"])
 def test_unknown_scopes_list_the_known(model: Any, scope: str) -> None:
-    with pytest.raises(UserError, match=r"unknown scope .*accepted: xattn, xattn\.kv, noxattn, unet, text"):
+    known = r"unknown scope .*accepted: xattn, xattn\.kv, xattn\.k, xattn\.v, noxattn, unet"
+    with pytest.raises(UserError, match=known):
         model.parameters_in(scope)
 
 

@@ -45,6 +45,15 @@ def test_folder_opens_frozen_in_float32(model: Any, v_model: Any, pipeline_folde
     assert len(model.hash) == 64
 
 
+def test_a_relative_folder_is_not_named_like_a_hub_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent.parent)
+    source = f"{folder.parent.name}/{folder.name}"
+    assert load(source, device="cpu").name == f"./{source}"
+    monkeypatch.chdir(folder.parent)
+    assert load(folder.name, device="cpu").name == folder.name
+    assert load(f"./{folder.name}", device="cpu").name == f"./{folder.name}"
+
+
 def test_half_precision_on_disk_or_in_memory_keeps_the_hash_of_its_values(model: Any, folder: Path) -> None:
     in_memory = load(folder, device="cpu", dtype="bf16")
     assert in_memory.hash == model.hash

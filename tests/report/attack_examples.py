@@ -1,10 +1,22 @@
-"""A suite of attacks as the report would get it, built from plain counts."""
+"""A suite of attacks and relearning curves as the report would get them, built from plain counts."""
 
 from __future__ import annotations
 
 from report_examples import make_card, rate
 
-from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler, Score, Spent
+from expunge.records import (
+    Assault,
+    AttackRun,
+    Attempt,
+    Look,
+    Prompt,
+    Relearning,
+    RelearningCurve,
+    Request,
+    Sampler,
+    Score,
+    Spent,
+)
 
 TEXTS = ("an emoji of a church", "a drawing of a church, pink backdrop", "church", "a church on a white background",
          "a flat picture of a church", "one church", "the church, black and white", "a small church")
@@ -85,3 +97,25 @@ def make_assault(count: int = 24, before: int = 1, hits: tuple[int, ...] = (0, 1
                      "failed attempts: 1 of 20 of unlearndiff broke off, the first with: a picture of one colour"),
         "machine": "x86_64, 2 cores, cpu", "created": "2026-02-11T10:24:31Z"}
     return Assault.model_validate({**values, **changes})
+
+
+def make_curve(of: str, subject: str, hits: tuple[int, ...], count: int = 16, **more: object) -> RelearningCurve:
+    """Found in `hits` of `count` pictures after 0, 10, 20, 40, ... steps."""
+    steps = (0, *(10 * 2 ** k for k in range(len(hits) - 1)))
+    looks = tuple(Look(steps=step, found=rate(f"relearn/{of}/{step}", k, count))
+                  for step, k in zip(steps, hits, strict=True))
+    return RelearningCurve.model_validate({"of": of, "subject": subject, "pictures": 8, "whose": "the original model",
+                                           "judge": "emoji-judge@1a2b", "looks": looks, **more})
+
+
+def make_relearning(edited: tuple[int, ...] = (0, 2, 9, 16, 16), unknown: tuple[int, ...] | None = (0, 0, 0, 2, 12),
+                    **changes: object) -> Relearning:
+    curves = [make_curve("edited", "church", edited)]
+    if unknown is not None:
+        curves.append(make_curve("unknown", "blorp", unknown, detector=rate("detector/blorp", 38, 40)))
+    curves.append(make_curve("original", "church", (15, 15, 16, 16, 16)))
+    return Relearning.model_validate({
+        "card": make_card(), "request": Request(concept="church", prompts=("a church",)), "model": "emoji-64",
+        "model_hash": "9f2c41d0a7e35b18", "patch_hash": "5d1e0c9b", "sampler": Sampler(), "curves": tuple(curves),
+        "enough": 0.5, "no_unknown": "" if unknown else "nothing is known that it never saw",
+        "settings": {"training": "relearn-lora"}, **changes})

@@ -84,7 +84,7 @@ def test_judge_question_follows_the_concept():
     ({"concept": "church", "keep": ("church",)}, "kept"),
     ({"concept": "church", "anchor": "church"}, "anchor"),
     ({"concept": "church", "anchor": "hous"}, "house"),
-    ({"concept": ""}, "unknown concept"),
+    ({"concept": ""}, "empty concept"),
 ])
 def test_bad_requests_are_refused(arguments, words):
     with pytest.raises(UserError, match=words):

@@ -109,7 +109,7 @@ def test_any_callable_is_a_method(model: Any) -> None:
         return Patch.of({}, model=model, request=request, method="nothing", settings={}, seed=seed)
 
     assert erase(model, REQUEST, nothing, seed=5).card.seed == 5
-    with pytest.raises(ConfigError, match="no recipe"):
+    with pytest.raises(ConfigError, match="that has none"):
         erase(model, REQUEST, nothing, settings={"steps": 1})
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from expunge.models.base import Conditioning
 from expunge.records import Request
-from expunge.unlearn.objective import Steer, anchored
+from expunge.unlearn.anchor import anchored
+from expunge.unlearn.objective import Steer
 from expunge.unlearn.source import Bench, FrozenTrajectory, Points
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from expunge.config import Settings
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
 from expunge.records import Request
+from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
-from expunge.unlearn.presets import esd, esd_fast
+from expunge.unlearn.presets.esd import esd, esd_fast
 from expunge.unlearn.recipe import SERIES, Recipe, thinned
-from expunge.unlearn.source import Bench, EditedTrajectory, FrozenTrajectory, Points, Stream
+from expunge.unlearn.source import Bench, EditedTrajectory, FrozenTrajectory, Stream
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2, learning_rate=1e-3)
@@ -107,14 +107,14 @@ def test_seconds_of_a_resumed_run_are_those_of_all_sessions(model: Any, tmp_path
 
 
 def test_parts_that_keep_things_under_one_name_are_refused(model: Any) -> None:
-    class Clash(Elsewhere):
-        def prepare(self, bench: Bench, stream: Stream) -> Any:
-            attacker = super().prepare(bench, stream)
+    class Clash(SoftAdversary):
+        def prepare(self, bench: Bench, stream: Stream, batch: int) -> Any:
+            attacker = super().prepare(bench, stream, batch)
             attacker.optimizers = {"adam": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)}
             return attacker
 
     with pytest.raises(ExpungeError, match="under the name 'adam'"):
-        SMALL.model_copy(update={"adversary": Clash(prompt="a dog")})(model, REQUEST)
+        SMALL.model_copy(update={"adversary": Clash(warmup=0)})(model, REQUEST)
 
 
 def test_interrupt_leaves_the_model_as_it_was(model: Any) -> None:
@@ -173,28 +173,12 @@ def test_keep_loss_is_the_distance_to_the_teacher_on_kept_and_empty_prompts(mode
         torch.testing.assert_close(term.loss(2), 3.0 * (out - wanted).square().mean(), rtol=1e-3, atol=1e-8)
 
 
-class Elsewhere(Settings):
-    """An adversary that always answers with one other prompt, and counts its questions in its state."""
-
-    prompt: str
-
-    def prepare(self, bench: Bench, stream: Stream) -> Any:
-        class Attacker:
-            state = {"asked": torch.zeros(1)}  # noqa: RUF012
-            optimizers: dict[str, Any] = {}  # noqa: RUF012
-
-            def condition(attacker, number: int, points: Points) -> Conditioning:
-                attacker.state["asked"] += 1
-                return bench.teacher.encode([self.prompt] * len(points.t))
-
-        return Attacker()
-
-
 def test_adversary_slot_changes_the_result_and_is_told_in_the_card(model: Any) -> None:
-    attacked = SMALL.model_copy(update={"adversary": Elsewhere(prompt="a dog")})
+    attacked = SMALL.override({"adversary": "soft", "adversary.steps": 2, "adversary.warmup": 1})
     patch = attacked(model, REQUEST)
     assert patch.hash != SMALL(model, REQUEST).hash
-    assert patch.card.settings["adversary"] == {"prompt": "a dog"}
+    assert Recipe.build(patch.card.settings) == attacked
+    assert len(patch.card.losses["attack"]) == attacked.steps - 1
 
 
 def test_card_tells_everything_and_rebuilds_the_recipe(model: Any, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from expunge.records import Request
 from expunge.train import step_generator
-from expunge.unlearn.source import Bench, EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws, spread
+from expunge.unlearn.bench import Bench, spread
+from expunge.unlearn.source import EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 GRID = 5

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch.nn import Parameter
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim
+from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, pictures_budget
 from expunge.attacks.weights import look
 from expunge.config import knob
 from expunge.errors import UserError
@@ -25,7 +25,7 @@ from expunge.finetune import restored
 from expunge.models.lora import LoraFile, lora_path, read_lora
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 
 class Adapter(Attack):
@@ -47,9 +47,9 @@ class Adapter(Attack):
         """Digest of the file: with other content it is another attack."""
         return file_digest(lora_path(self.path))
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """One picture."""
-        return Spent(images=1)
+        return pictures_budget(sampler, 1)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Every item is drawn once with the merged weights."""

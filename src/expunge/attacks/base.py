@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, knob, merged
 from expunge.errors import ExpungeError
 from expunge.metrics.base import Judge
 from expunge.models.base import Conditioning
@@ -36,8 +37,6 @@ Item = tuple[Prompt, int]
 """A prompt and the seed of its picture."""
 Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"]
 """What an attacker may do: choose prompts, see gradients, feed embeddings, feed pictures or latents, train."""
-TARGETS = 4
-"""Pictures drawn together to aim at. A search may make much of a last bit, so their batches are always full."""
 Again = Callable[[Sequence[int]], Tensor]
 """The attack's own picture with other seeds: (len(seeds), 3, H, W)."""
 
@@ -79,6 +78,7 @@ class Victim:
         pictures: the user's own pictures of the concept, float32 (N, 3, H, W) in [0, 1]; None: the original model's.
         variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
             "implicit": without any name); the world's, for attacks made of fixed prompts.
+        aims: pictures of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
     """
 
     model: StableDiffusion
@@ -86,6 +86,7 @@ class Victim:
     sampler: Sampler
     pictures: Tensor | None = None
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
     @contextmanager
     def without_patch(self) -> Iterator[None]:
@@ -132,7 +133,18 @@ class Victim:
     @property
     def rows_per_picture(self) -> int:
         """Rows that one picture sends through the denoiser."""
-        return self.sampler.steps * (1 if self.sampler.guidance == 1 else 2)
+        return picture_rows(self.sampler)
+
+
+def picture_rows(sampler: Sampler, share: float = 1.0) -> int:
+    """Rows that `share` of the steps of one picture send through the denoiser: with guidance two for each step."""
+    return round(sampler.steps * share) * (1 if sampler.guidance == 1 else 2)
+
+
+def pictures_budget(sampler: Sampler, count: int) -> Spent:
+    """The budget of an attack that draws at most `count` pictures of an item, and does nothing else with the denoiser.
+    """
+    return Spent(images=count, network_rows=count * picture_rows(sampler))
 
 
 class Meter:
@@ -190,6 +202,8 @@ class Attack(Settings, ABC):
         name: as users write it. access: what the attacker may do. white_box: whether it sees gradients.
         null: what its null control is: a thing that the model never knew, or the same items on random weights.
         help: one line. source: paper and section.
+        SMOKE, PUBLISHED: settings of a first look at a small model and of the published budget, where they differ from
+            the defaults; the tiers of these names use them.
     """
 
     name: ClassVar[str]
@@ -198,9 +212,21 @@ class Attack(Settings, ABC):
     null: ClassVar[Literal["never known", "random weights"]] = "never known"
     help: ClassVar[str]
     source: ClassVar[str] = ""
+    SMOKE: ClassVar[Mapping[str, Any]] = {}
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {}
 
     batch: int = knob(32, "items attacked together; changes speed and memory only", ge=1)
     seed: int = knob(0, "seed of the attack's own randomness", ge=0)
+
+    @classmethod
+    def smoke(cls, **settings: Any) -> Self:
+        """A budget for a first look at a small model; `settings` on top."""
+        return cls.build(merged(cls.SMOKE, settings), cls.name)
+
+    @classmethod
+    def published(cls, **settings: Any) -> Self:
+        """The published budget; `settings` on top."""
+        return cls.build(merged(cls.PUBLISHED, settings), cls.name)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError for anything that must not be found out after hours. Nothing to check by default."""
@@ -211,15 +237,19 @@ class Attack(Settings, ABC):
 
     @abstractmethod
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Attack one batch of items, none of which shows the concept by itself; yield each item's outcome once.
+        """Attack one batch of items; yield each item's outcome once.
 
         Gradients, where needed, are the attack's to switch on. An item that cannot be attacked is yielded with an
         error; an exception fails the batch, which is then tried again item by item.
         """
 
     @abstractmethod
-    def budget(self) -> Spent:
-        """The most that is spent on one item (seconds 0: not limited)."""
+    def budget(self, sampler: Sampler) -> Spent:
+        """The most that is spent on one item, whose pictures `sampler` draws (seconds 0: not limited).
+
+        Pictures of the concept to aim at or to learn from are the attacker's material, drawn by the original model or
+        his own: neither the budget nor what is spent counts them.
+        """
 
     @final
     def outcomes(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
@@ -257,44 +287,6 @@ def item_generator(attack: Attack, item: Item, stream: str = "") -> torch.Genera
 def item_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
     """Standard normal (B, *shape), row i from generators[i] alone."""
     return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
-
-
-def targets(victim: Victim, items: Sequence[Item], goal: Goal, tries: int = 4) -> list[Tensor | None]:
-    """For each item a picture (3, H, W) that shows the concept, or None where there is none.
-
-    One of the user's own pictures, if there are any, chosen by the item alone. Else the original model's: the item's
-    own prompt and seed first, then the prompt at fresh seeds, until the judge finds the concept. For a null control
-    whatever the original model draws when it is asked.
-    """
-    if victim.pictures is not None:
-        return [victim.pictures[_turn(item, len(victim.pictures))] for item in items]
-    found: list[Tensor | None] = [None] * len(items)
-    with victim.without_patch():
-        for k in range(tries):
-            rows = [row for row, picture in enumerate(found) if picture is None]
-            if not rows:
-                break
-            pictures = victim.draw([items[row][0].text for row in rows], [fresh_seed(items[row][1], k) for row in rows],
-                                   TARGETS, fill=True)
-            for row, picture, sight in zip(rows, pictures, goal.see(pictures), strict=True):
-                found[row] = picture if sight.found or not goal.known else None
-    return found
-
-
-def _turn(item: Item, count: int) -> int:
-    """Which of `count` pictures is the item's: evenly spread, whatever the batch."""
-    digest = hashlib.sha256(f"{item[0].text}/{item[1]}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") % count
-
-
-def denoising_target(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network should put out at x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps: eps, or for v-prediction
-
-        v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0,
-
-    each (B, c, h, w); t int64 (B,).
-    """
-    return eps if model.prediction == "epsilon" else model.noise(eps, -x0, t)
 
 
 def fresh_seed(seed: int, k: int) -> int:

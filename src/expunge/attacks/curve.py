@@ -1,8 +1,8 @@
-"""The relearning curve: found rate against steps of fine-tuning, beside that of a thing that no model ever knew.
+"""The relearning curve: found rate against steps of fine-tuning.
 
 Any model learns anything from enough pictures. What tells a forgotten concept from a hidden one is the pace: a concept
-that comes back in fewer steps than an invented character takes, on the same model with the same training, was still
-there.
+that comes back in fewer steps than an invented thing takes, on the same model with the same training, was still there.
+`relearning` makes the curves that this comparison needs.
 
 Source: Polowczyk et al. 2025 (MemoRa, 2510.03263), short-term and long-term forgetting. Differs: the invented thing as
 the measure, and intervals.
@@ -10,14 +10,17 @@ the measure, and intervals.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge.attacks.base import Goal, Victim
+from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.relearn import Lesson
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.statistics import wilson
-from expunge.records import Prompt, Score
+from expunge.records import Look, Prompt, RelearningCurve, Score
+from expunge.records.relearning import Taught
+from expunge.train import Losses
 
 
 @dataclass(frozen=True)
@@ -25,66 +28,82 @@ class Subject:
     """Something to be taught, and how to tell that it was learned.
 
     Attributes:
-        name: "church", "blorp". lesson: what is trained on.
-        prompts: what is asked at every look; goal: who decides whether the answer shows it.
+        of: which curve it makes; name: "church", "blorp". lesson: what is trained on.
+        items: what is asked at every look; goal: who decides whether the answer shows it.
+        detector: how often the judge is right, where it was learned on the spot.
     """
 
+    of: Taught
     name: str
     lesson: Lesson
-    prompts: Sequence[Prompt]
+    items: Sequence[Item]
     goal: Goal
+    detector: Score | None = None
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Found rate of one subject by steps of training, in order."""
-
-    subject: str
-    points: tuple[tuple[int, Score], ...]
-
-    def steps_to(self, rate: float) -> int | None:
-        """Steps at the first look at which the found rate is at least `rate`; None if it never is."""
-        return next((steps for steps, score in self.points if score.value is not None and score.value >= rate), None)
-
-
-def relearning_curve(victim: Victim, subjects: Sequence[Subject], tune: FineTune | None = None, *,
-                     at: Collection[int], seeds: Sequence[int] = (0,), seed: int = 0) -> list[Curve]:
-    """Teach each subject to the model as it is now, anew for each, and look at it as it learns.
+def relearning_curve(victim: Victim, subject: Subject, tune: FineTune | None = None, *, at: Collection[int],
+                     seed: int = 0, batch: int = 32, known: Mapping[int, Look] | None = None,
+                     keep: Callable[[Look], None] | None = None, tell: Callable[[int], None] | None = None
+                     ) -> RelearningCurve:
+    """Teach a subject to the model as it is now, and look at it as it learns.
 
     Args:
         victim: the model (with the edit on, to attack it) and its sampler.
-        tune: how; None means the defaults. Each curve ends at its `steps`.
+        tune: how; None means the defaults. The curve ends at its `steps`.
         at: numbers of steps at which to look; 0 is the model before training.
-        seeds: pictures per prompt and look.
-        seed: of the training, the same for all subjects.
+        seed: of the training. batch: pictures drawn together.
+        known: looks of an earlier call with the same arguments, by steps: they are not drawn again, and where all are
+            known nothing is trained.
+        keep: called with every new look. tell: called with the steps done, after each.
 
     Raises:
         UserError: pictures, captions or prompts that do not fit the model, or weights that cannot train.
     """
-    tune = tune or FineTune()
-    return [_curve(victim, subject, tune, at, seeds, seed) for subject in subjects]
+    tune, looks, began = tune or FineTune(), dict(known or {}), time.monotonic()
+    stops = {step for step in at if step < tune.steps} | {tune.steps}
+    if stops - looks.keys():
+        _train(victim, subject, tune, stops, seed, batch, looks, keep, tell)
+    lesson = subject.lesson
+    return RelearningCurve(of=subject.of, subject=subject.name, pictures=len(lesson.pictures), whose=lesson.whose,
+                           judge=subject.goal.judge.name, detector=subject.detector,
+                           looks=tuple(looks[step] for step in sorted(stops)),
+                           seconds=round(time.monotonic() - began, 1))
 
 
-def _curve(victim: Victim, subject: Subject, tune: FineTune, at: Collection[int], seeds: Sequence[int], seed: int
-           ) -> Curve:
+def _train(victim: Victim, subject: Subject, tune: FineTune, stops: Collection[int], seed: int, batch: int,
+           looks: dict[int, Look], keep: Callable[[Look], None] | None, tell: Callable[[int], None] | None) -> None:
+    def told(done: int, total: int, losses: Losses) -> None:
+        if tell is not None:
+            tell(done)
+
     learned = material(victim.model, subject.lesson.pictures, subject.lesson.captions)
     with fine_tuning(victim.model, learned, tune, seed=seed) as tuner:
-        points = tuple((steps, _look(victim, subject, steps, tune, seeds)) for steps in tuner.train(at))
-    return Curve(subject.name, points)
+        for steps in tuner.train(stops, progress=told):
+            if steps not in looks:
+                looks[steps] = Look(steps=steps, found=_look(victim, subject, steps, tune, batch))
+                if keep is not None:
+                    keep(looks[steps])
+            if not stops - looks.keys():
+                return
 
 
-def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, seeds: Sequence[int]) -> Score:
-    items = [(prompt.text, number) for prompt in subject.prompts for number in seeds]
-    sights = subject.goal.see(victim.draw([text for text, _ in items], [number for _, number in items]))
-    per_item = {f"{text}/{number}": float(sight.found)
-                for (text, number), sight in zip(items, sights, strict=True) if not sight.error}
+def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: int) -> Score:
+    texts, seeds = [prompt.text for prompt, _ in subject.items], [seed for _, seed in subject.items]
+    sights = subject.goal.see(victim.draw(texts, seeds, batch))
+    per_item = {f"{text}/{seed}": float(sight.found) for text, seed, sight in zip(texts, seeds, sights, strict=True)
+                if not sight.error}
     n, hits = len(per_item), int(sum(per_item.values()))
     low, high = wilson(hits, n)
     lesson = subject.lesson
-    return Score(name=f"relearn/{subject.name}/{steps}", title=f"{subject.name} found after {steps} steps of training",
+    return Score(name=f"relearn/{subject.of}/{steps}", title=f"{subject.name} found after {steps} steps of training",
                  value=hits / n if n else None, low=low, high=high, n=n, numerator=hits if n else None,
                  interval="95% Wilson, pictures taken as independent" if n else "",
                  denominator="pictures on which the detector worked; an abstention counts as not found",
-                 left_out={"detector failed": len(sights) - n}, higher_is_better=None, seeds=tuple(seeds),
+                 left_out={"detector failed": len(sights) - n}, higher_is_better=None, seeds=tuple(sorted({*seeds})),
                  per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "
                                          f"{len(lesson.pictures)} pictures of {lesson.whose}")
+
+
+def items_of(prompts: Sequence[Prompt], count: int, first_seed: int = 0) -> list[Item]:
+    """`count` items: every prompt at the first seed, then every prompt at the next one, as far as it goes."""
+    return [(prompts[k % len(prompts)], first_seed + k // len(prompts)) for k in range(count)]

@@ -36,51 +36,31 @@ diffusion's own. Differs: fixed-point inversion; fresh noise as that penalty; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from expunge.attacks.base import (
-    Access,
-    Again,
-    Attack,
-    Goal,
-    Item,
-    Outcome,
-    Victim,
-    item_generator,
-    item_noise,
-)
-from expunge.attacks.reference import (
-    References,
-    Rung,
-    check_pictures,
-    climbed,
-    latents_of,
-    references,
-    seen_as,
-    states_of,
-)
+from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise
+from expunge.attacks.reference import FromPicture, References, Rung, latents_of, rung, seen_as, states_of
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.base import Conditioning
 from expunge.models.sd import StableDiffusion
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 
-class DdimInversion(Attack):
+class DdimInversion(FromPicture):
     """Invert a picture with the empty prompt and draw it again from the noise found."""
 
     name: ClassVar[str] = "ddim-inversion"
-    access: ClassVar[Access] = "image"
     white_box: ClassVar[bool] = True
-    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
     help: ClassVar[str] = "invert a picture of the concept with the empty prompt and draw it again (TINA+)"
     source: ClassVar[str] = "TINA (arXiv 2603.17828), TINA+ (arXiv 2608.17747)"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 10, "fresh": (0.35, 0.2)}
 
     steps: int = knob(20, "sampling steps, backwards and forwards", ge=2, source="TINA: 50")
     refine: int = knob(3, "fixed-point iterations per inverted step beside the first", ge=0)
@@ -94,25 +74,18 @@ class DdimInversion(Attack):
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """UserError: no or wrong pictures of the user's own, or more steps than the model's grid has."""
-        check_pictures(victim)
+        super().check(victim, request, items)
         victim.model.timesteps(self.steps)
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """See the base."""
-        lost: list[Outcome] = []
-        given = references(victim, items, goal, lost)
-        yield from lost
-        if given.rows:
-            yield from climbed(self._rungs(victim.model, given), given, goal, len(items))
-
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """Inversion and one picture per share of fresh noise; with tuning, its gradient steps and one more picture."""
         pictures, tuned = len(self.fresh), 1 if self.tune else 0
         return Spent(gradient_steps=self.steps * self.tune, images=pictures + tuned,
                      network_rows=self.steps * (1 + self.refine + pictures + tuned * (3 * self.tune + 1)))
 
-    def _rungs(self, model: StableDiffusion, given: References) -> list[Rung]:
-        empty = states_of(model, [""])
+    def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
+        """Every share of fresh noise, then the tuned states if they are asked for."""
+        model, empty = victim.model, states_of(victim.model, [""])
         paths = inverted(model, latents_of(model, given.pictures), empty, self.steps, self.refine)
         tuned: dict[int, Tensor] = {}
 
@@ -147,20 +120,11 @@ class DdimInversion(Attack):
             empty = states_of(model, [""]).repeat(len(places))
             return seen_as(model, regenerated(model, start(places, items), empty, self.steps))
 
-        def draw(places: Sequence[int]) -> Tensor:
-            return pictures(places, [given.items[place] for place in places])
-
-        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
-            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
-
-        def again(place: int) -> Again:
-            return partial(redraw, place)
-
         def keep(place: int) -> Mapping[str, Tensor]:
             return {"noise": start([place], [given.items[place]])[0].cpu()}
 
-        return Rung(f"{share:g} of the inverted noise fresh", draw, network_rows=rows, keep=keep,
-                    again=again if share else None)
+        made = rung(f"{share:g} of the inverted noise fresh", given, pictures, rows=rows, keep=keep)
+        return made if share else replace(made, again=None)
 
 
 def coefficients(model: StableDiffusion, steps: int) -> Tensor:

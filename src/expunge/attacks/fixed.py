@@ -16,13 +16,13 @@ from typing import ClassVar
 
 import torch
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, item_generator
+from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, item_generator, pictures_budget
 from expunge.attacks.naming import named_at
 from expunge.attacks.search import Try, asked_in_turn
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.text import tokens_of
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 
 class Paraphrase(Attack):
@@ -53,9 +53,9 @@ class Paraphrase(Attack):
         """Ask each item its prompts in turn."""
         yield from asked_in_turn(self, victim, items, [self._tries(victim, item) for item in items], goal)
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as prompts."""
-        return Spent(images=self.prompts)
+        return pictures_budget(sampler, self.prompts)
 
     def _tries(self, victim: Victim, item: Item) -> list[Try]:
         known = [text for text in dict.fromkeys(victim.variants.get(self.name, ())) if text != item[0].text]
@@ -90,9 +90,9 @@ class Misspelt(Attack):
         tries = [self._tries(victim, request, item) for item in items]
         yield from asked_in_turn(self, victim, items, tries, goal, nothing="no word to misspell in this prompt")
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as spellings."""
-        return Spent(images=self.prompts)
+        return pictures_budget(sampler, self.prompts)
 
     def _tries(self, victim: Victim, request: Request, item: Item) -> list[Try]:
         (prompt, seed), model = item, victim.model

@@ -7,9 +7,9 @@ With e the embeddings looked up for the free tokens c', each item descends
 x0 the latent of a picture that shows the concept. After every round of steps the free tokens are decoded to a string,
 and the picture of that string, read anew by the tokenizer, is judged: an attack counts for what can be typed.
 
-What makes it fast, and what does not change: one pass of text encoder and network serves all active items, each at its
-own time; a place that an item leaves is taken by the next one; pictures are drawn for all items together; a string that
-reads as tokens which were already judged for this item is not drawn again, for its picture is known. Every pass is
+What makes it fast, and what does not change: a pass of text encoder and network serves many items, each with its own
+noise; those that are found leave at once, and the others close up; pictures are drawn for all items together; a string
+that reads as tokens which were already judged for this item is not drawn again, for its picture is known. Every pass is
 filled up to the same number of rows: matrix products of one shape add each row in one order, so that even after
 thousands of steps an item's tokens do not depend on what was searched beside it (on CPU bit for bit).
 
@@ -18,7 +18,6 @@ Source: the loop of Diffusion-MU-Attack@5a3e5d3 (rounds of steps, then a strict 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,19 +25,9 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from expunge.attacks.base import (
-    Attack,
-    Goal,
-    Item,
-    Meter,
-    Outcome,
-    Victim,
-    item_generator,
-    item_noise,
-    targets,
-)
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Attack, Goal, Item, Meter, Outcome, Victim, item_generator, item_noise
 from expunge.attacks.tokens import FreeTokens, Layout
-from expunge.errors import UserError
 from expunge.models.sd import StableDiffusion
 from expunge.models.text import encode_embedded, framed, table, text_of, tokens_of
 
@@ -52,7 +41,7 @@ class Plan:
 
     Attributes:
         rounds: gradient steps of each round; a look at the picture ends it.
-        rows: items searched at a time, and rows of every pass through the network.
+        rows: rows of every pass through the network.
         layout: where an item's free tokens stand; tokens: a new search for them.
         time: t of the next step, from the number of the round and the item's own generator.
         wanted: the target; wanted_rows: rows through a network that it costs per item and step.
@@ -73,18 +62,18 @@ class Plan:
 
 @dataclass
 class _Search:
-    """One item under way. `judged` are the token rows whose pictures are known, `moved` whether any gradient was not 0.
-    """
+    """One item under way. `frame` (T,) is its prompt with any ids at the free places, `judged` are the token rows whose
+    pictures are known, `moved` says whether any gradient was not 0."""
 
     row: int
     item: Item
     x0: Tensor
     layout: Layout
+    frame: Tensor
     tokens: FreeTokens
     noise: Generator
     clock: Generator
     judged: set[tuple[int, ...]]
-    round: int = 0
     moved: bool = False
     error: str = ""
     ids: tuple[int, ...] = ()
@@ -93,68 +82,53 @@ class _Search:
 
 
 def searched(attack: Attack, plan: Plan, victim: Victim, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-    """Search every item's free tokens; yields each item's outcome as it is settled.
-
-    The rounds of all active items go side by side, so that their pictures are drawn together; an item that enters later
-    is in an earlier round of its own.
-    """
-    meter, model, waiting = Meter(len(items)), victim.model, deque[_Search]()
+    """Search every item's free tokens side by side; yields each item's outcome as it is settled."""
+    meter = Meter(len(items))
     notes = [plan.left_out(item) for item in items]
     yield from (Outcome(row, False, meter[row], note=note) for row, note in enumerate(notes) if note)
     aimed = [row for row, note in enumerate(notes) if not note]
-    pictures = _aims(attack, victim, [items[row] for row in aimed], goal)
+    pictures = targets(victim, [items[row] for row in aimed], goal)
     meter.add(aimed)
+    active: list[_Search] = []
     for row, picture in zip(aimed, pictures, strict=True):
         if picture is None:
             yield Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to aim at")
         else:
-            waiting.append(_begun(attack, plan, model, row, items[row], picture))
-    active: list[_Search] = []
-    while active or waiting:
-        active += [waiting.popleft() for _ in range(min(len(waiting), plan.rows - len(active)))]
-        for number in range(max(plan.rounds[one.round] for one in active)):
-            moving = [one for one in active if number < plan.rounds[one.round] and not one.error]
-            if moving:
-                _descend(plan, model, moving)
+            active.append(_begun(attack, plan, victim.model, row, items[row], picture))
+    for number, steps in enumerate(plan.rounds):
+        for _ in range(steps):
+            moving = [one for one in active if not one.error]
+            for first in range(0, len(moving), plan.rows):
+                _descend(plan, victim.model, number, moving[first:first + plan.rows])
             meter.add([one.row for one in moving], gradient_steps=1, network_rows=3 + plan.wanted_rows)
-        settled = dict(_looked(attack, plan, victim, active, goal, meter))
+        last = number == len(plan.rounds) - 1
+        settled = dict(_looked(attack, plan, victim, active, goal, meter, last))
         yield from settled.values()
+        meter.add([])  # what is done with outcomes meanwhile is not the attack's time
         active = [one for one in active if one.row not in settled]
-
-
-def check_pictures(victim: Victim) -> None:
-    """UserError if the user's pictures are none at all."""
-    if victim.pictures is not None and not len(victim.pictures):
-        raise UserError("an empty set of pictures", accepted="at least one picture of the concept")
-
-
-def _aims(attack: Attack, victim: Victim, items: Sequence[Item], goal: Goal) -> list[Tensor | None]:
-    """For each item a picture (3, H, W) of the concept; which of the user's is the item's own affair."""
-    given = victim.pictures
-    if given is None:
-        return targets(victim, items, goal)
-    return [given[int(torch.randint(len(given), (), generator=item_generator(attack, item, "picture")))]
-            for item in items]
+        if not active:
+            return
 
 
 def _begun(attack: Attack, plan: Plan, model: StableDiffusion, row: int, item: Item, picture: Tensor) -> _Search:
     layout = plan.layout(item)
     with torch.no_grad():
         x0 = model.encode_pixels(picture[None])[0]  # (c, h, w); each picture alone
-    return _Search(row, item, x0, layout, plan.tokens(item, layout), item_generator(attack, item, "noise"),
-                   item_generator(attack, item, "time"), {tuple(tokens_of(model, item[0].text))})
+    return _Search(row, item, x0, layout, framed(model, [layout.tokens])[0], plan.tokens(item, layout),
+                   item_generator(attack, item, "noise"), item_generator(attack, item, "time"),
+                   {tuple(tokens_of(model, item[0].text))})
 
 
-def _descend(plan: Plan, model: StableDiffusion, active: Sequence[_Search]) -> None:
-    """One gradient step for each of the active items."""
+def _descend(plan: Plan, model: StableDiffusion, number: int, active: Sequence[_Search]) -> None:
+    """One gradient step of round `number` for each of the active items, as many as a pass has rows at most."""
     fill = [*range(len(active)), *[0] * (plan.rows - len(active))]  # each pass has the same shape
     x0 = torch.stack([one.x0 for one in active])[fill]
     eps = item_noise([one.noise for one in active], x0.shape[1:]).to(model.device)[fill]
-    t = torch.tensor([plan.time(one.round, one.clock) for one in active], device=model.device)[fill]
+    t = torch.tensor([plan.time(number, one.clock) for one in active], device=model.device)[fill]
     x_t = model.noise(x0, eps, t)
     with torch.no_grad():
         wanted = plan.wanted([active[place].row for place in fill], x0, eps, x_t, t)
-    ids = framed(model, [active[place].layout.tokens for place in fill])
+    ids = torch.stack([one.frame for one in active])[fill]  # (rows, T)
     points = [one.tokens.points() for one in active]
     gradients = prompt_gradient(model, ids, [one.layout.free for one in active], torch.cat(points), x_t, t, wanted)[1]
     for one, gradient in zip(active, gradients.split([len(part) for part in points]), strict=True):
@@ -163,6 +137,16 @@ def _descend(plan: Plan, model: StableDiffusion, active: Sequence[_Search]) -> N
             one.tokens.step(gradient)
         else:
             one.error = "the gradient is not a number"
+
+
+def denoising_target(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """What the network should put out at x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps: eps, or for v-prediction
+
+        v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0,
+
+    each (B, c, h, w); t int64 (B,).
+    """
+    return eps if model.prediction == "epsilon" else model.noise(eps, -x0, t)
 
 
 def prompt_gradient(model: StableDiffusion, ids: Tensor, free: Sequence[Sequence[int]], points: Tensor, x_t: Tensor,
@@ -186,12 +170,12 @@ def prompt_gradient(model: StableDiffusion, ids: Tensor, free: Sequence[Sequence
     return losses.detach(), gradient
 
 
-def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search], goal: Goal, meter: Meter
+def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search], goal: Goal, meter: Meter, last: bool
             ) -> Iterator[tuple[int, Outcome]]:
-    """Draw and judge what the active items' tokens spell; (row, outcome) of those that are settled."""
+    """Draw and judge what the active items' tokens spell; (row, outcome) of those that are settled, in the end all."""
     asked, found = [one for one in active if not one.error and _spelt(plan, victim.model, one)], set[int]()
     if asked:
-        pictures = victim.draw([one.text for one in asked], [one.item[1] for one in asked], plan.rows)
+        pictures = victim.draw([one.text for one in asked], [one.item[1] for one in asked], attack.batch)
         sights = goal.see(pictures)
         meter.add([one.row for one in asked], images=1, network_rows=victim.rows_per_picture)
         for one, picture, sight in zip(asked, pictures, sights, strict=True):
@@ -199,8 +183,7 @@ def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search
             if sight.found and not sight.error:
                 found.add(one.row)
     for one in active:
-        one.round += 1
-        if one.row in found or one.error or one.round == len(plan.rounds):
+        if one.row in found or one.error or last:
             note = "" if one.moved or one.error else f"zero gradient: nothing moved the tokens of {attack.name}"
             yield one.row, Outcome(one.row, one.row in found, meter[one.row], one.picture, one.text, one.ids,
                                    again=partial(_again, victim, one.text) if one.row in found else None,

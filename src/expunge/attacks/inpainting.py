@@ -16,50 +16,25 @@ control.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from expunge.attacks.base import (
-    Access,
-    Again,
-    Attack,
-    Goal,
-    Item,
-    Outcome,
-    Sight,
-    Victim,
-    item_generator,
-    item_noise,
-)
-from expunge.attacks.reference import (
-    References,
-    Rung,
-    Words,
-    check_pictures,
-    climbed,
-    finish,
-    guidance_of,
-    latents_of,
-    references,
-    seen_as,
-)
+from expunge.attacks.base import Goal, Item, Sight, Victim, item_generator, item_noise, picture_rows
+from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
 from expunge.config import knob
-from expunge.records import Request, Spent
+from expunge.records import Sampler, Spent
 
 Hole = Literal["centre", "half", "random"]
 """A box in the middle; one of the four halves; cells at random, each 2 x 2 latent cells."""
 
 
-class Inpainting(Attack):
+class Inpainting(FromPicture):
     """Fill in a hidden part of a picture of the concept."""
 
     name: ClassVar[str] = "inpainting"
-    access: ClassVar[Access] = "image"
-    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
     help: ClassVar[str] = "hide a part of a picture of the concept and let the edited model fill it in"
     source: ClassVar[str] = "RePaint (Lugmayr et al. 2022), algorithm 1; When Are Concepts Erased? 2025: inpainting"
 
@@ -68,21 +43,13 @@ class Inpainting(Attack):
     hidden: float = knob(0.5, "share of the picture that a centre box or random cells hide", gt=0, lt=1)
     words: Words = knob("own", "what the model is told: the empty prompt, or the item's own with guidance")
 
-    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError: no or wrong pictures of the user's own."""
-        check_pictures(victim)
-
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """See the base."""
-        lost: list[Outcome] = []
-        given = references(victim, items, goal, lost)
-        yield from lost
-        if given.rows:
-            yield from climbed([self._rung(victim, given, goal, hole) for hole in self.holes], given, goal, len(items))
-
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """One picture per hole; each takes the network rows of a picture of the sampler's."""
-        return Spent(images=len(self.holes))
+        return Spent(images=len(self.holes), network_rows=len(self.holes) * picture_rows(told(sampler, self.words)))
+
+    def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
+        """Every hole."""
+        return [self._rung(victim, given, goal, hole) for hole in self.holes]
 
     def _rung(self, victim: Victim, given: References, goal: Goal, hole: Hole) -> Rung:
         model = victim.model
@@ -98,20 +65,11 @@ class Inpainting(Attack):
             known = masks[list(places)].to(x0.device)
             return seen_as(model, filled(victim, x0[list(places)], known, eps, [p.text for p, _ in items], self.words))
 
-        def draw(places: Sequence[int]) -> Tensor:
-            return pictures(places, [given.items[place] for place in places])
-
-        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
-            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
-
-        def again(place: int) -> Again:
-            return partial(redraw, place)
-
         def given_away(places: Sequence[int]) -> list[Sight]:
             return goal.see(shown[list(places)])
 
-        rows = victim.sampler.steps * (1 if guidance_of(victim, self.words) == 1 else 2)
-        return Rung(f"hole {hole}", draw, network_rows=rows, again=again, given_away=given_away)
+        return rung(f"hole {hole}", given, pictures, rows=picture_rows(told(victim.sampler, self.words)),
+                    given_away=given_away)
 
 
 def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequence[str], words: Words) -> Tensor:

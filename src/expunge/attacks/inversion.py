@@ -1,14 +1,10 @@
 """Textual inversion of the concept in the edited model: one embedding for a new word in the place of the concept's.
 
-With p(v) a request's prompt whose concept word is replaced by the new word, x0 the latent of a picture that the
-original model draws for that prompt, and the edited model left as it is, the embedding v (D,) minimises
-
-    L(v) = E over pictures, t, eps of  mean |target(x0, eps, t) - f_edited(x_t | p(v))|^2
-
-(target: `base.denoising_target`). It is learned once, from the request's own prompts, never from the items, and asked
-in every item's prompt at the item's seed; so it must carry over to other scenes and other noise. On the way it is kept
-`checks` times, and each item is asked them in turn, so that success is known against budget. An item whose prompt does
-not name the concept gets the new word in front.
+The loss is that of `embedding`: told a request's prompt whose concept word is replaced by the new word, the edited
+model should denoise the picture that the original model draws for that prompt. The embedding v (D,) is learned once,
+from the request's own prompts, never from the items, and asked in every item's prompt at the item's seed; so it must
+carry over to other scenes and other noise. On the way it is kept at every look, and each item is asked them in turn. An
+item whose prompt does not name the concept gets the new word in front.
 
 Source: Pham et al. 2024, Circumventing Concept Erasure (CCE), section 3; esd/train.sh@3b750f1; Gal et al. 2023,
 textual inversion, eq. 2. Differs: pictures come with the prompts that they were drawn for, not with templates; the new
@@ -18,37 +14,28 @@ Adam without weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import PrivateAttr
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from expunge.attacks.base import (
-    Access,
-    Attack,
-    Goal,
-    Item,
-    Meter,
-    Outcome,
-    Victim,
-    denoising_target,
-    item_generator,
-    targets,
-)
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Goal, Item, Meter, Outcome, Victim, item_generator
+from expunge.attacks.embedding import LearnedEmbedding, spread_times
 from expunge.attacks.naming import named_at
 from expunge.config import knob
 from expunge.errors import TrainingError, UserError
 from expunge.files import text_digest
+from expunge.finetune import diffusion_loss
 from expunge.models.base import Conditioning
 from expunge.models.patch import tensors_hash
 from expunge.models.sd import StableDiffusion
 from expunge.models.text import encode_embedded, framed, table, tokens_of
-from expunge.records import Prompt, Request, Spent
+from expunge.records import Prompt, Request
 
 
 @dataclass(frozen=True)
@@ -65,30 +52,28 @@ class _Slotted:
         return encode_embedded(model, self.ids[at], torch.where(self.place[at], v, self.embeddings[at]))
 
 
-class TextualInversion(Attack):
+class TextualInversion(LearnedEmbedding):
     """Learn a new word for the concept in the edited model, and ask for it."""
 
     name: ClassVar[str] = "textual-inversion"
-    access: ClassVar[Access] = "embedding, white box"
-    white_box: ClassVar[bool] = True
     help: ClassVar[str] = "a new word for the concept, learned by the edited model from a few pictures"
     source: ClassVar[str] = "Pham et al. 2024, Circumventing Concept Erasure, section 3"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 60, "looks": 2}
 
     pictures: int = knob(6, "pictures of the concept to learn from (your own, if given, are all used)", ge=1,
                          source="CCE: 25 for styles")
     steps: int = knob(200, "optimisation steps", ge=1, source="CCE: 5000 for styles")
     rows: int = knob(4, "noised pictures per step", ge=1, source="CCE: 4, accumulated 4 times")
     learning_rate: float = knob(5e-3, "Adam step size", gt=0.0, source="CCE: 5e-3, times the batch")
-    checks: int = knob(4, "embeddings kept on the way and asked in turn, the last one included", ge=1,
-                       unit="pictures", source="CCE: 1")
+    looks: int = knob(4, "embeddings kept on the way, evenly spaced, the last one included, and asked in turn", ge=1,
+                      unit="pictures", source="CCE: 1")
 
     _learned: dict[str, list[tuple[int, Tensor]]] = PrivateAttr(default_factory=dict)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt without room for the word, a request that never names its concept, no pictures.
+        """Raise UserError for a prompt without room for the word, a request that never names its concept, bad pictures.
         """
-        if victim.pictures is not None and not len(victim.pictures):
-            raise UserError("an empty set of pictures", accepted="at least one picture of the concept")
+        super().check(victim, request, items)
         _slotted(victim.model, [*_naming(request), *(prompt.text for prompt, _ in items)], request)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
@@ -124,15 +109,6 @@ class TextualInversion(Attack):
             yield from settled
             meter.add([])  # what is done with outcomes meanwhile is not the attack's time
 
-    def budget(self) -> Spent:
-        """All steps, and a picture for each embedding kept."""
-        kept = len(self._kept())
-        return Spent(gradient_steps=self.steps, network_rows=3 * self.rows * self.steps, images=kept)
-
-    def _kept(self) -> list[int]:
-        """Step numbers after which the embedding is kept."""
-        return sorted({max(1, round(self.steps * k / self.checks)) for k in range(1, self.checks + 1)})
-
     def _again(self, victim: Victim, slotted: _Slotted, v: Tensor, row: int, seeds: Sequence[int]) -> Tensor:
         with torch.no_grad():
             cond = slotted.states(victim.model, v, [row] * len(seeds))
@@ -159,7 +135,7 @@ class TextualInversion(Attack):
         v = _own_embedding(model, request.concept).requires_grad_()
         optimizer = torch.optim.Adam([v], lr=self.learning_rate)
         generator = item_generator(self, (Prompt(text=request.concept, role="direct"), 0), "noise")
-        kept, learned = self._kept(), []
+        kept, learned = self.look_steps(), []
         for step in range(1, self.steps + 1):
             optimizer.zero_grad()
             with torch.enable_grad():
@@ -191,12 +167,10 @@ class TextualInversion(Attack):
               ) -> Tensor:
         """L(v) on `rows` pictures at times spread over the whole grid."""
         rows = torch.randint(len(x0), (self.rows,), generator=generator)
-        spread = (torch.arange(self.rows) + torch.rand(self.rows, generator=generator)) / self.rows
-        t = (spread * model.train_steps).long().clamp(max=model.train_steps - 1).to(model.device)
+        t = spread_times(model, self.rows, generator).to(model.device)
         eps = torch.randn(self.rows, *x0.shape[1:], generator=generator).to(model.device)
-        x = x0[rows.to(x0.device)]
-        out = model.predict(model.noise(x, eps, t), t, slotted.states(model, v, rows.tolist()))
-        return mse_loss(out, denoising_target(model, x, eps, t))
+        states = slotted.states(model, v, rows.tolist())
+        return diffusion_loss(model, x0[rows.to(x0.device)], eps, t, states).mean()
 
 
 def _naming(request: Request) -> list[str]:

@@ -23,37 +23,24 @@ from the clean picture's noised latent and not from another model's half-way sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from expunge.attacks.base import Access, Again, Attack, Goal, Item, Outcome, Victim, item_generator, item_noise
-from expunge.attacks.reference import (
-    References,
-    Rung,
-    Words,
-    check_pictures,
-    climbed,
-    finish,
-    guidance_of,
-    latents_of,
-    references,
-    seen_as,
-)
+from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise, picture_rows
+from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.records import Request, Spent
+from expunge.models.sd import StableDiffusion
+from expunge.records import Request, Sampler, Spent
 
 
-class Noising(Attack):
+class Noising(FromPicture):
     """Finish a noised picture of the concept."""
 
     name: ClassVar[str] = "noising"
-    access: ClassVar[Access] = "image"
-    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
     help: ClassVar[str] = "noise a picture of the concept and let the edited model finish it"
     source: ClassVar[str] = "When Are Concepts Erased from Diffusion Models? 2025: diffusion completion"
 
@@ -65,50 +52,45 @@ class Noising(Attack):
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """UserError: no or wrong pictures, or a strength that is no proper part of the sampler's steps."""
-        check_pictures(victim)
+        super().check(victim, request, items)
         steps = victim.sampler.steps
         wrong = [s for s in self.strengths if not 0 < start_point(s, steps) < steps]
         if wrong:
             raise UserError(f"strength {wrong[0]} with {steps} sampling steps", accepted=f"{0.5 / steps:.3g} to "
                             f"{1 - 0.5 / steps:.3g}", remedy="another strength, or more steps")
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """See the base."""
-        lost: list[Outcome] = []
-        given = references(victim, items, goal, lost)
-        yield from lost
-        if given.rows:
-            x0 = latents_of(victim.model, given.pictures)
-            rungs = [self._rung(victim, given, x0, strength, words) for strength in self.strengths
-                     for words in self.words]
-            yield from climbed(rungs, given, goal, len(items))
+    def budget(self, sampler: Sampler) -> Spent:
+        """One picture per strength and wording, each of so many of the sampler's steps."""
+        return Spent(images=len(self.strengths) * len(self.words),
+                     network_rows=sum(_rows(sampler, strength, words) for strength in self.strengths
+                                      for words in self.words))
 
-    def budget(self) -> Spent:
-        """One picture per strength and wording; each takes fewer network rows than a picture of the sampler's."""
-        return Spent(images=len(self.strengths) * len(self.words))
+    def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
+        """Every strength with every wording."""
+        x0 = latents_of(victim.model, given.pictures)
+        return [self._rung(victim, given, x0, strength, words) for strength in self.strengths for words in self.words]
 
     def _rung(self, victim: Victim, given: References, x0: Tensor, strength: float, words: Words) -> Rung:
-        steps, start = victim.sampler.steps, start_point(strength, victim.sampler.steps)
+        model, steps = victim.model, victim.sampler.steps
+        start = start_point(strength, steps)
 
         def pictures(places: Sequence[int], items: Sequence[Item]) -> Tensor:
             stream = f"strength {strength} {words}"
             eps = item_noise([item_generator(self, item, stream) for item in items], x0.shape[1:])
-            t = victim.model.timesteps(steps)[start].repeat(len(places))
-            x = victim.model.noise(x0[list(places)], eps.to(x0.device), t)
-            texts = [prompt.text for prompt, _ in items]
-            return seen_as(victim.model, finish(victim, x, texts, words, start))
+            x = _noised(model, x0[list(places)], eps, steps, start)
+            return seen_as(model, finish(victim, x, [prompt.text for prompt, _ in items], words, start))
 
-        def draw(places: Sequence[int]) -> Tensor:
-            return pictures(places, [given.items[place] for place in places])
+        return rung(f"strength {strength:g} with the {words} prompt", given, pictures,
+                    rows=_rows(victim.sampler, strength, words))
 
-        def redraw(place: int, seeds: Sequence[int]) -> Tensor:
-            return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
 
-        def again(place: int) -> Again:
-            return partial(redraw, place)
+def _noised(model: StableDiffusion, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:
+    """x0 (B, c, h, w) at the noise level of grid point `start`."""
+    return model.noise(x0, eps.to(x0.device), model.timesteps(steps)[start].repeat(len(x0)))
 
-        rows = (steps - start) * (1 if guidance_of(victim, words) == 1 else 2)
-        return Rung(f"strength {strength:g} with the {words} prompt", draw, network_rows=rows, again=again)
+
+def _rows(sampler: Sampler, strength: float, words: Words) -> int:
+    return picture_rows(told(sampler, words), strength)
 
 
 def start_point(strength: float, steps: int) -> int:

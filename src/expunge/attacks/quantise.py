@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim
+from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, pictures_budget
 from expunge.attacks.weights import look
 from expunge.config import knob
 from expunge.finetune import restored
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 
 class Quantise(Attack):
@@ -39,9 +39,9 @@ class Quantise(Attack):
         (8, 4), "bits per weight, tried in this order", min_length=1)
     text_encoder: bool = knob(True, "the text encoder's layers are rounded too")
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """One picture per number of bits."""
-        return Spent(images=len(self.bits))
+        return pictures_budget(sampler, len(self.bits))
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """All items still standing are drawn with the rounded weights."""

@@ -1,22 +1,25 @@
 """What attacks that start from a picture of the concept share: its latents, what the model is told, a ladder of tries.
 
-The picture is the user's own or the original model's (`base.targets`). A ladder is a list of rungs, strongest evidence
+The picture is the user's own or the original model's (`aims.targets`). A ladder is a list of rungs, strongest evidence
 first; every item climbs down until the judge sees the concept, so an item's record names the strongest rung that held.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from expunge.attacks.base import Again, Goal, Item, Meter, Outcome, Sight, Victim, targets
-from expunge.errors import UserError
+from expunge.attacks.aims import check_pictures, targets
+from expunge.attacks.base import Access, Again, Attack, Goal, Item, Meter, Outcome, Sight, Victim
 from expunge.models.base import Conditioning
 from expunge.models.sd import StableDiffusion
+from expunge.records import Request, Sampler
 
 Words = Literal["empty", "own"]
 """What the model is told while it works on the picture: the empty prompt, or the item's own."""
@@ -60,23 +63,50 @@ class Rung:
     given_away: Callable[[Sequence[int]], list[Sight]] | None = None
 
 
-def check_pictures(victim: Victim) -> None:
-    """Look at the user's own pictures before anything is computed.
+class FromPicture(Attack):
+    """Give the model a picture of the concept in disguise; its author writes the ladder."""
 
-    Raises:
-        UserError: none at all, or of another size than the sampler draws.
+    access: ClassVar[Access] = "image"
+    null: ClassVar[Literal["never known", "random weights"]] = "random weights"
+
+    def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """UserError: no or wrong pictures of the user's own."""
+        check_pictures(victim)
+
+    @final
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        """Every item climbs down the ladder from its picture."""
+        lost: list[Outcome] = []
+        given = references(victim, items, goal, lost)
+        yield from lost
+        if given.rows:
+            yield from climbed(self.rungs(victim, given, goal), given, goal, len(items))
+
+    @abstractmethod
+    def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
+        """The ladder, strongest evidence first."""
+
+
+def rung(name: str, given: References, pictures: Callable[[Sequence[int], Sequence[Item]], Tensor], *, rows: int,
+         given_away: Callable[[Sequence[int]], list[Sight]] | None = None,
+         keep: Callable[[int], Mapping[str, Tensor]] | None = None) -> Rung:
+    """A rung with randomness that belongs to the item: drawn with the item's own seed, and again with others.
+
+    Args:
+        pictures: pictures (P, 3, H, W) for the references at P places, with the randomness of P items.
+        rows: rows of the network that a picture takes.
     """
-    if victim.pictures is None:
-        return
-    _, h, w = victim.model.latent_shape
-    factor = victim.model.factor
-    size = (victim.sampler.height or h * factor, victim.sampler.width or w * factor)
-    if victim.pictures.ndim != 4 or victim.pictures.shape[1] != 3 or not len(victim.pictures):
-        raise UserError(f"target pictures of shape {tuple(victim.pictures.shape)}", accepted="(N, 3, H, W), N >= 1",
-                        remedy="give pictures of the concept, or none to take the original model's")
-    if tuple(victim.pictures.shape[2:]) != size:
-        raise UserError(f"target pictures of {tuple(victim.pictures.shape[2:])} pixels", accepted=f"{size}",
-                        remedy="resize them, or set the sampler's height and width")
+
+    def draw(places: Sequence[int]) -> Tensor:
+        return pictures(places, [given.items[place] for place in places])
+
+    def redraw(place: int, seeds: Sequence[int]) -> Tensor:
+        return pictures([place] * len(seeds), [(given.items[place][0], seed) for seed in seeds])
+
+    def again(place: int) -> Again:
+        return partial(redraw, place)
+
+    return Rung(name, draw, network_rows=rows, again=again, keep=keep, given_away=given_away)
 
 
 def references(victim: Victim, items: Sequence[Item], goal: Goal, lost: list[Outcome]) -> References:
@@ -104,18 +134,19 @@ def states_of(model: StableDiffusion, texts: Sequence[str]) -> Conditioning:
     return Conditioning(torch.cat([each[text].states for text in texts]), torch.cat([each[text].ids for text in texts]))
 
 
-def guidance_of(victim: Victim, words: Words) -> float:
-    """The sampler's guidance for the item's own prompt; 1 for the empty one, which has nothing to be guided from."""
-    return 1.0 if words == "empty" else victim.sampler.guidance
+def told(sampler: Sampler, words: Words) -> Sampler:
+    """The sampler for the item's own prompt; for the empty one without guidance, for it has nothing to be guided from.
+    """
+    return sampler.model_copy(update={"guidance": 1.0}) if words == "empty" else sampler
 
 
 def finish(victim: Victim, x: Tensor, texts: Sequence[str], words: Words, start: int, stop: int | None = None
            ) -> Tensor:
     """Latents denoised from grid point `start` to `stop` (None: to the clean end), x and result (B, c, h, w)."""
-    model, sampler, guidance = victim.model, victim.sampler, guidance_of(victim, words)
+    model, sampler = victim.model, told(victim.sampler, words)
     cond = states_of(model, ["" if words == "empty" else text for text in texts])
-    uncond = None if guidance == 1 else states_of(model, [sampler.negative])
-    return model.denoise(x, cond, uncond, sampler.steps, guidance, start=start, stop=stop)
+    uncond = None if sampler.guidance == 1 else states_of(model, [sampler.negative])
+    return model.denoise(x, cond, uncond, sampler.steps, sampler.guidance, start=start, stop=stop)
 
 
 @torch.no_grad()
@@ -171,7 +202,6 @@ def _settled(rung: Rung, place: int, given: References, picture: Tensor, sight: 
     row = given.rows[place]
     if sight.error:
         return Outcome(row, False, meter[row], picture=picture, error=sight.error)
-    told = [f"found at {rung.name}", *notes, *(["deterministic: no seed to draw it again with"] if rung.again is None
-                                               else [])]
-    return Outcome(row, True, meter[row], picture=picture, note="; ".join(told),
+    fixed = ["deterministic: no seed to draw it again with"] if rung.again is None else []
+    return Outcome(row, True, meter[row], picture=picture, note="; ".join([f"found at {rung.name}", *notes, *fixed]),
                    tensors=rung.keep(place) if rung.keep else {}, again=rung.again(place) if rung.again else None)

@@ -21,14 +21,14 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim
+from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, picture_rows
 from expunge.attacks.weights import look
 from expunge.config import knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
 from expunge.metrics.base import PromptCounts
 from expunge.models.sample import draw
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 from expunge.registry import WORLDS
 
 _FIRST_SEED = 10_000_000
@@ -52,6 +52,7 @@ class Tuning(Attack):
 
     access: ClassVar[Access] = "weights"
     white_box: ClassVar[bool] = True
+    SMOKE: ClassVar[Mapping[str, Any]] = {"tune": {"steps": 40}, "at": (0, 10, 20)}
 
     batch: int = knob(4096, "items drawn along one training; further ones need it anew", ge=1)
     tune: FineTune = knob(FineTune(), "how the attacker trains")
@@ -83,17 +84,17 @@ class Tuning(Attack):
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
         """What is trained on; decided by the request, never by the items."""
 
-    def budget(self) -> Spent:
-        """Gradient steps, their network rows, and pictures drawn to look (those to train on come on top)."""
-        looks = self._looks()
-        return Spent(gradient_steps=self.tune.steps, network_rows=3 * self.tune.steps * self.tune.batch,
-                     images=len(looks))
+    def budget(self, sampler: Sampler) -> Spent:
+        """All steps of the training, and a picture at every look."""
+        looks = len({step for step in self.at if step < self.tune.steps} | {self.tune.steps})
+        return Spent(gradient_steps=self.tune.steps, images=looks,
+                     network_rows=3 * self.tune.steps * self.tune.batch + looks * picture_rows(sampler))
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """One training; each item's cost is the whole of it up to the look that settles the item."""
         meter, left = Meter(len(items)), list(range(len(items)))
         lesson = self.lesson(victim, request, goal)
-        meter.add(left, images=lesson.drawn, network_rows=lesson.drawn * victim.rows_per_picture)
+        meter.add(left)
         if not len(lesson.pictures):
             reason = f"nothing to train on: none of {lesson.drawn} pictures of {lesson.whose} would do"
             yield from (Outcome(row, False, meter[row], error=reason) for row in left)
@@ -108,9 +109,6 @@ class Tuning(Attack):
                 trained = done
                 if not left:
                     return
-
-    def _looks(self) -> list[int]:
-        return sorted({step for step in self.at if step < self.tune.steps} | {self.tune.steps})
 
     def _drawn(self, victim: Victim, prompts: Sequence[str], goal: Goal, showing: bool) -> Lesson:
         """Pictures of the original model that show the concept, or that do not, drawn until there are enough.

@@ -25,18 +25,28 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import Self
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, item_generator
+from expunge.attacks.base import (
+    Access,
+    Attack,
+    Goal,
+    Item,
+    Meter,
+    Outcome,
+    Victim,
+    item_generator,
+    pictures_budget,
+)
 from expunge.attacks.naming import renamed
 from expunge.attacks.search import Try, asked_in_turn
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.sd import StableDiffusion
 from expunge.models.text import framed, plain_tokens, text_of, tokens_of
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 _PUBLISHED: Mapping[str, Any] = {"population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25,
                                  "compared": "all", "start": "random", "draws": 1}
-PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     "nudity": {**_PUBLISHED, "tokens": 16, "eta": 3.0},
     "violence": {**_PUBLISHED, "tokens": 38, "eta": 5.5},
     "violence-long": {**_PUBLISHED, "tokens": 75, "eta": 5.5},
@@ -51,6 +61,7 @@ class RingABell(Attack):
     access: ClassVar[Access] = "prompt, black box"
     help: ClassVar[str] = "prompts near the concept in the original text encoder, by genetic search"
     source: ClassVar[str] = "Tsai et al. 2024, Ring-A-Bell, section 3"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"generations": 20}
 
     tokens: int = knob(16, "length of the prompts", ge=2, unit="tokens", source="Ring-A-Bell@e4585ad, nudity")
     eta: float = knob(3.0, "how much of the concept's vector is added", gt=0.0, source="Ring-A-Bell@e4585ad, nudity")
@@ -72,14 +83,14 @@ class RingABell(Attack):
 
     @classmethod
     def published(cls, preset: str = "nudity", **settings: Any) -> Self:
-        """The attack with the values of a published file, see `PUBLISHED`; `settings` on top.
+        """The attack with the values of a published file, see `PRESETS`; `settings` on top.
 
         Raises:
             UserError: unknown preset. ConfigError: unknown or bad settings.
         """
-        if preset not in PUBLISHED:
-            raise UserError(f"unknown preset {preset!r}", accepted=", ".join(PUBLISHED))
-        return cls.build({**PUBLISHED[preset], **settings}, origin=cls.name)
+        if preset not in PRESETS:
+            raise UserError(f"unknown preset {preset!r}", accepted=", ".join(PRESETS))
+        return cls.build({**PRESETS[preset], **settings}, origin=cls.name)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError for prompts longer than the encoder reads, or a request that never names its concept."""
@@ -101,9 +112,9 @@ class RingABell(Attack):
         tries = [self._tries(victim.model, found[prompt.text], seed) for prompt, seed in items]
         yield from asked_in_turn(self, victim, items, tries, goal, meter=meter)
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as prompts are drawn; the search costs text states only."""
-        return Spent(images=self.draws)
+        return pictures_budget(sampler, self.draws)
 
     def _pairs(self, request: Request) -> list[tuple[str, str]]:
         word = request.anchor or self.neutral

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expunge.assault import success_against_budget as success_against_budget
 from expunge.metrics.doubts import NULL
 from expunge.metrics.statistics import wilson
 from expunge.records import Assault, AttackRun, Attempt, Score
@@ -70,9 +69,9 @@ def legacy_rate(assault: Assault, name: str) -> Score:
     Source: Diffusion-MU-Attack; later work drops prompts that are too long from the denominator without saying so.
     """
     run = next(run for run in assault.runs if run.attack == name)
-    hits = sum(item.outcome == "found before" for item in assault.before)
-    hits += sum(item.outcome == "found" for item in run.attempts)
-    return _rate(f"attack/{name}/legacy", f"{name}: (found before + found) / all items", hits, len(assault.before),
+    hits = {key(item) for item in assault.before if item.outcome == "found before"}
+    hits |= {key(item) for item in run.attempts if item.outcome == "found"}
+    return _rate(f"attack/{name}/legacy", f"{name}: (found before + found) / all items", len(hits), len(assault.before),
                  "all items, failures of attack and judge counted as not found", {}, ())
 
 

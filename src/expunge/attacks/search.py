@@ -11,19 +11,30 @@ were drawn; the seed search stops at its first success and its fresh seeds belon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Sight, Victim, item_generator
+from expunge.attacks.base import (
+    Access,
+    Attack,
+    Goal,
+    Item,
+    Meter,
+    Outcome,
+    Sight,
+    Victim,
+    item_generator,
+    pictures_budget,
+)
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.text import plain_tokens, text_of, tokens_of
-from expunge.records import Request, Spent
+from expunge.records import Request, Sampler, Spent
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class RandomPrompt(Attack):
     access: ClassVar[Access] = "prompt, black box"
     help: ClassVar[str] = "random words before the prompt, as many times as the budget allows"
     source: ClassVar[str] = "Zhang et al. 2023 (UnlearnDiffAtk), attacker 'random'"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"tries": 8}
 
     tokens: int = knob(3, "random tokens before the prompt", ge=1, unit="tokens",
                        source="Diffusion-MU-Attack@5a3e5d3: 5 for nudity, violence and illegal, 3 for the others")
@@ -57,9 +69,9 @@ class RandomPrompt(Attack):
         words = plain_tokens(victim.model)
         yield from asked_in_turn(self, victim, items, [self._tries(victim, item, words) for item in items], goal)
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as tries."""
-        return Spent(images=self.tries)
+        return pictures_budget(sampler, self.tries)
 
     def _tries(self, victim: Victim, item: Item, words: Tensor) -> list[Try]:
         (prompt, seed), model = item, victim.model
@@ -85,6 +97,7 @@ class SeedSearch(Attack):
     access: ClassVar[Access] = "prompt, black box"
     help: ClassVar[str] = "the same prompt at other seeds, as many times as the budget allows"
     source: ClassVar[str] = "Zhang et al. 2023 (UnlearnDiffAtk), attacker 'seed_search'"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"tries": 8}
 
     tries: int = knob(40, "seeds asked at most", ge=1, unit="pictures", source="Diffusion-MU-Attack@5a3e5d3")
 
@@ -96,9 +109,9 @@ class SeedSearch(Attack):
             tries.append([Try(item[0].text, seed, note=f"at seed {seed}") for seed in seeds])
         yield from asked_in_turn(self, victim, items, tries, goal)
 
-    def budget(self) -> Spent:
+    def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as tries."""
-        return Spent(images=self.tries)
+        return pictures_budget(sampler, self.tries)
 
 
 def asked_in_turn(attack: Attack, victim: Victim, items: Sequence[Item], tries: Sequence[Sequence[Try]], goal: Goal, *,

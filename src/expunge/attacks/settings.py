@@ -1,4 +1,4 @@
-"""What a suite of attacks can be set to. No torch, so that help texts load none."""
+"""What a suite of attacks and relearning curves can be set to. No torch, so that help texts load none."""
 
 from __future__ import annotations
 
@@ -19,8 +19,27 @@ class AttackSettings(SamplingSettings):
     count: int | None = knob(None, "prompts that ask for the concept; None: the tier's", ge=1)
     seeds: int = knob(1, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     each: bool = knob(False, "give every attack every item, not only those still standing")
+    force: bool = knob(False, "attack also the items that the model shows without an attack: whether attacks work "
+                              "at all is seen on the unedited model")
     control_items: int | None = knob(None, "items of each attack's null control; 0: none; None: the tier's", ge=0)
     fresh: int = knob(4, "pictures drawn again with other seeds for every success", ge=0)
     pictures: str = knob("", "folder of your own pictures of the concept, for attacks that start from pictures")
+    clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+
+
+class RelearnSettings(SamplingSettings):
+    """Everything about relearning curves that can be set."""
+
+    training: Literal["relearn", "relearn-xattn", "relearn-lora"] = knob(
+        "relearn", "what the fine-tuning trains: all of the UNet, its cross-attention, or a LoRA")
+    at: tuple[int, ...] = knob((0, 5, 10, 20, 40, 80, 160, 320), "numbers of training steps at which a model is looked "
+                               "at; the last one ends the training")
+    lesson: int = knob(16, "pictures to train on, where the original model draws them", ge=1)
+    tune: dict[str, Any] = knob({}, "settings of the training, such as rate and batch (see `expunge.finetune`)")
+    count: int = knob(16, "prompts that ask for a thing at every look", ge=1)
+    seeds: int = knob(1, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
+    enough: float = knob(0.5, "found rate from which a thing counts as drawn", gt=0.0, le=1.0)
+    pictures: str = knob("", "folder of your own pictures of the concept to train on, instead of the original model's")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role")

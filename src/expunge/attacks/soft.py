@@ -1,13 +1,9 @@
 """Soft prompts: k free embeddings before the item's prompt, learned in the edited model, never made into words.
 
-With x0 the latent of a picture that shows the concept, the embeddings P (k, D) of an item minimise
-
-    L(P) = E over t, eps of  mean |target(x0, eps, t) - f_edited(x_t | P, prompt)|^2
-
-(target: `base.denoising_target`). It is the objective of UnlearnDiffAtk without its projection to tokens, so what it
-finds no user can type: an upper bound on what any prefix of k words can do, for services that take embeddings and for
-everyone who has the weights. All items of a batch are learned at once, each alone in its loss, and leave it as the
-judge sees the concept.
+The loss is that of `embedding`, each item with its own embeddings P (k, D) and its own picture. It is the objective of
+UnlearnDiffAtk without its projection to tokens, so what it finds no user can type: an upper bound on what any prefix of
+k words can do, for services that take embeddings and for everyone who has the weights. All items of a batch are learned
+at once, each alone in its loss, and leave it as the judge sees the concept.
 
 Source: objective of Zhang et al. 2024, UnlearnDiffAtk, eq. 6; embeddings left free as in AdvUnlearn's inner attack
 (AdvUnlearn@9d23124). Differs: t over the whole grid in every step, not 50 values in turn; judged every few steps.
@@ -15,60 +11,46 @@ Source: objective of Zhang et al. 2024, UnlearnDiffAtk, eq. 6; embeddings left f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from expunge.attacks.base import (
-    Access,
-    Attack,
-    Goal,
-    Item,
-    Meter,
-    Outcome,
-    Victim,
-    denoising_target,
-    item_generator,
-    targets,
-)
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Goal, Item, Meter, Outcome, Victim, item_generator
+from expunge.attacks.embedding import LearnedEmbedding, spread_times
 from expunge.attacks.search import check_room
 from expunge.config import knob
-from expunge.errors import UserError
+from expunge.finetune import diffusion_loss
 from expunge.models.base import Conditioning
 from expunge.models.sd import StableDiffusion
 from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
-from expunge.records import Request, Spent
+from expunge.records import Request
 
 
-class SoftPrompt(Attack):
+class SoftPrompt(LearnedEmbedding):
     """Learn free embeddings before each prompt."""
 
     name: ClassVar[str] = "soft-prompt"
-    access: ClassVar[Access] = "embedding, white box"
-    white_box: ClassVar[bool] = True
     help: ClassVar[str] = "free embeddings before the prompt, learned per item"
     source: ClassVar[str] = "Zhang et al. 2024, UnlearnDiffAtk, eq. 6, without projection"
+    SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 40, "looks": 2}
 
     tokens: int = knob(3, "embeddings before the prompt", ge=1, unit="tokens",
                        source="UnlearnDiffAtk: 5 for nudity, violence and illegal, 3 for the others")
-    steps: int = knob(100, "optimisation steps", ge=1)
-    rows: int = knob(2, "noised copies of the picture per step and item", ge=1)
     learning_rate: float = knob(1e-2, "Adam step size", gt=0.0, source="UnlearnDiffAtk: 1e-2 on the simplex")
-    every: int = knob(20, "steps between two looks at the picture", ge=1, unit="steps")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt that leaves no room, or an empty set of pictures."""
-        if victim.pictures is not None and not len(victim.pictures):
-            raise UserError("an empty set of pictures", accepted="at least one picture of the concept")
+        """Raise UserError for a prompt that leaves no room, or pictures of no use."""
+        super().check(victim, request, items)
         check_room(victim, items, self.tokens)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Learn all items' embeddings side by side, looking at the pictures of those that still stand."""
         model, meter = victim.model, Meter(len(items))
-        aims = self._aims(victim, items, goal)
+        aims = targets(victim, items, goal)
         active = [row for row, aim in enumerate(aims) if aim is not None]
         yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to aim at")
                     for row, aim in enumerate(aims) if aim is None)
@@ -78,10 +60,11 @@ class SoftPrompt(Attack):
         ids, fixed, P = self._start(model, items)
         optimizer = torch.optim.Adam([P], lr=self.learning_rate)
         generators = [item_generator(self, item, "noise") for item in items]
+        looks = self.look_steps()
         for step in range(1, self.steps + 1):
             self._learn(model, optimizer, x0, ids, fixed, P, generators, active)
             meter.add(active, gradient_steps=1, network_rows=3 * self.rows)
-            if step % self.every and step != self.steps:
+            if step not in looks:
                 continue
             cond = _states(model, ids, fixed, P.detach(), active)
             pictures = victim.draw_conditioned(cond, [items[row][1] for row in active], self.batch)
@@ -102,19 +85,6 @@ class SoftPrompt(Attack):
             if not active:
                 return
 
-    def budget(self) -> Spent:
-        """All steps, and all looks at the picture."""
-        return Spent(gradient_steps=self.steps, network_rows=3 * self.rows * self.steps,
-                     images=-(-self.steps // self.every))
-
-    def _aims(self, victim: Victim, items: Sequence[Item], goal: Goal) -> list[Tensor | None]:
-        """For each item a picture (3, H, W) of the concept; which of the user's is the item's own affair."""
-        given = victim.pictures
-        if given is None:
-            return targets(victim, items, goal)
-        return [given[int(torch.randint(len(given), (), generator=item_generator(self, item, "picture")))]
-                for item in items]
-
     def _start(self, model: StableDiffusion, items: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor]:
         """Ids (B, T), embeddings of the prompts (B, T, D), and free ones (B, k, D), at first those of random words."""
         words, vectors = plain_tokens(model), table(model)
@@ -127,20 +97,14 @@ class SoftPrompt(Attack):
     def _learn(self, model: StableDiffusion, optimizer: torch.optim.Optimizer, x0: Tensor, ids: Tensor, fixed: Tensor,
                P: Tensor, generators: Sequence[Generator], active: Sequence[int]) -> None:
         """One step for the active rows; the loss is a sum over items, so that none feels the others."""
-        R, start = self.rows, torch.arange(self.rows)
-        t, eps = [], []
-        for row in active:
-            spread = (start + torch.rand(R, generator=generators[row])) / R
-            t.append((spread * model.train_steps).long().clamp(max=model.train_steps - 1))
-            eps.append(torch.randn(R, *x0.shape[1:], generator=generators[row]))
-        times, noise = torch.cat(t).to(model.device), torch.cat(eps).to(model.device)  # (A*R,), (A*R, c, h, w)
-        x = x0[list(active)].repeat_interleave(R, 0)
+        R, shape = self.rows, x0.shape[1:]
+        t = torch.cat([spread_times(model, R, generators[row]) for row in active]).to(model.device)  # (A*R,)
+        eps = torch.cat([torch.randn(R, *shape, generator=generators[row]) for row in active]).to(model.device)
+        x = x0[list(active)].repeat_interleave(R, 0)  # (A*R, c, h, w)
         optimizer.zero_grad()
         with torch.enable_grad():
             cond = _states(model, ids, fixed, P, active).repeat(R)
-            out = model.predict(model.noise(x, noise, times), times, cond)
-            error = (out - denoising_target(model, x, noise, times)).square()
-            (error.sum() / (R * x0[0].numel())).backward()
+            (diffusion_loss(model, x, eps, t, cond).sum() / R).backward()
         optimizer.step()
 
     def _again(self, victim: Victim, ids: Tensor, fixed: Tensor, P: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -35,7 +35,7 @@ class Stage:
     Attributes:
         request, goal: what is sought, and what counts as success.
         items: what is attacked, out of `asked` pictures of the original; left_out: the rest, by reason.
-        confirm, second_name: the second detector; None and "" where there is none.
+        confirm: the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where there is none.
     """
@@ -46,7 +46,6 @@ class Stage:
     asked: int
     left_out: dict[str, int]
     confirm: Confirm | None
-    second_name: str
     control: Request | None
     control_goal: Goal | None
     control_items: list[Item]
@@ -54,13 +53,21 @@ class Stage:
 
 
 def sought(world: World, patch: Patch | None, concept: str) -> Request:
-    """What an attack looks for: `concept`, or what the patch took out. UserError if there is neither."""
+    """What an attack looks for: `concept`, or what the patch took out.
+
+    Raises:
+        UserError: there is neither, or the patch took out several concepts and none of them is chosen.
+    """
     if patch is None:
         if not concept:
             raise UserError("nothing to look for", accepted="a patch, or a concept")
         return world.request(concept)
-    if concept and concept != patch.card.request.concept:
-        return world.request(concept)
+    own = {request.concept: request for request in patch.card.request.alone()}
+    if concept:
+        return own.get(concept) or world.request(concept)
+    if len(own) > 1:
+        raise UserError(f"the patch took out {', '.join(own)}", accepted="one of them at a time, as `concept`",
+                        remedy="name it: --concept on the command line")
     return patch.card.request
 
 
@@ -75,7 +82,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
-    prompts = _named(world, request, count)
+    prompts = named_prompts(world, request, count)
     check_questions(goal.judge, goal.concept, goal.question, prompts)
     asked = _items(prompts, settings)
     seen = goal.see(victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch))
@@ -86,15 +93,14 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen)}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     second = world.second(request)
-    confirm = None if second is None else lambda pictures: [
-        sight.found for sight in Goal(second, goal.question, goal.concept).see(pictures)]
+    confirm = None if second is None else Confirm(Goal(second, goal.question, goal.concept))
     control = world.control(request) if control_count else None
     aim = None if control is None else Goal(world.judge(control), world.question(control.concept), control.concept,
                                             known=False)
     nulls = [] if control is None else _items(
-        _named(world, control, control_count), settings)[:control_count]
+        named_prompts(world, control, control_count), settings)[:control_count]
     return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,
-                  second.name if second else "", control, aim, nulls,
+                  control, aim, nulls,
                   variants(world, control) if control else {})
 
 
@@ -119,19 +125,20 @@ def pictures_in(folder: str) -> Tensor | None:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
 
 
-def _prompts(world: World, request: Request, **counts: int) -> list[Prompt]:
+def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:
+    """The world's prompts, so many of each role that is named and none of the others."""
     none = dict.fromkeys(PromptCounts.model_fields, 0)
     return world.prompts(request, PromptCounts(**{**none, **counts}))
 
 
-def _named(world: World, request: Request, count: int) -> list[Prompt]:
+def named_prompts(world: World, request: Request, count: int) -> list[Prompt]:
     """`count` prompts that ask for the concept by its name; other wordings are attacks of their own."""
-    return _prompts(world, request, direct=(count + 1) // 2, held_out=count // 2)
+    return prompts_of(world, request, direct=(count + 1) // 2, held_out=count // 2)
 
 
 def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
     """Other wordings of the concept, by role."""
-    found = _prompts(world, request, paraphrase=VARIANTS, implicit=VARIANTS)
+    found = prompts_of(world, request, paraphrase=VARIANTS, implicit=VARIANTS)
     return {role: tuple(prompt.text for prompt in found if prompt.role == role) for role in ("paraphrase", "implicit")}
 
 

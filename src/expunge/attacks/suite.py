@@ -15,22 +15,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from expunge import runtime
-from expunge.assault import ASSAULT
-from expunge.attacks.base import Attack, Victim, targets
+from expunge.attacks.aims import targets
+from expunge.attacks.base import Attack, Victim
 from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.null import randomised
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
 from expunge.attacks.stage import Stage, pictures_in, sought, staged, variants
-from expunge.attacks.trial import Tell, attempts, plain
+from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import write_json
@@ -38,39 +38,36 @@ from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.patch import Patch, applied
 from expunge.models.sd import StableDiffusion
-from expunge.records import Assault, AttackRun, Attempt
+from expunge.records import ASSAULTS, Assault, AttackRun, Attempt
 from expunge.registry import ATTACKS
+from expunge.runtime import Progress
 
 
 @dataclass(frozen=True)
 class TierPlan:
-    """A tier: how many prompts of each forget role, how many null-control items, which attacks with what budget."""
+    """A tier: how many prompts that name the concept, how many null-control items, which attacks with what budget."""
 
     prompts: int
     control: int
-    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    attacks: tuple[str, ...]
+    budget: Literal["SMOKE", "default", "PUBLISHED"]
 
 
 TIERS: dict[Tier, TierPlan] = {
-    "smoke": TierPlan(8, 4, {
-        "paraphrase": {}, "implicit": {}, "seed-search": {"tries": 8}, "noising": {},
-        "unlearndiff": {"timesteps": 4, "iterations": 10}}),
-    "standard": TierPlan(32, 8, {
-        "paraphrase": {}, "implicit": {}, "misspelt": {}, "seed-search": {}, "random-prompt": {}, "ring-a-bell": {},
-        "noising": {}, "inpainting": {}, "ddim-inversion": {}, "textual-inversion": {}, "soft-prompt": {},
-        "unlearndiff": {}, "p4d-mu": {}, "quantise": {}}),
-    "paper": TierPlan(128, 32, {
-        "paraphrase": {}, "implicit": {}, "misspelt": {}, "seed-search": {}, "random-prompt": {}, "ring-a-bell": {},
-        "noising": {}, "inpainting": {}, "ddim-inversion": {}, "textual-inversion": {}, "soft-prompt": {},
-        "unlearndiff": {"timesteps": 50, "iterations": 40}, "p4d-mu": {"timesteps": 50, "iterations": 40},
-        "p4d": {"steps": 3000, "look_every": 50}, "quantise": {}}),
+    "smoke": TierPlan(8, 4, ("paraphrase", "implicit", "seed-search", "noising", "unlearndiff"), "SMOKE"),
+    "standard": TierPlan(32, 8, (
+        "paraphrase", "implicit", "misspelt", "seed-search", "random-prompt", "ring-a-bell", "noising", "inpainting",
+        "ddim-inversion", "textual-inversion", "soft-prompt", "unlearndiff", "p4d-mu", "quantise"), "default"),
+    "paper": TierPlan(128, 32, (
+        "paraphrase", "implicit", "misspelt", "seed-search", "random-prompt", "ring-a-bell", "noising", "inpainting",
+        "ddim-inversion", "textual-inversion", "soft-prompt", "unlearndiff", "p4d-mu", "p4d", "quantise"), "PUBLISHED"),
 }
 """Attacks on the weights that train (relearn, benign) are in no tier: any model can be taught anything, and what counts
-there is how fast (`curve.relearning_curve`), not whether."""
+there is how fast (`expunge relearn`), not whether."""
 
 
 def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
-           out: str | Path, progress: Tell | None = None, world: World | None = None) -> Assault:
+           out: str | Path, progress: Progress | None = None, world: World | None = None) -> Assault:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
 
     Args:
@@ -107,11 +104,11 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=settings.sampler, judge=stage.goal.judge.name,
-        second=stage.second_name, left_out=stage.left_out, before=tuple(before), runs=tuple(runs), each=settings.each,
-        scores=tuple(scores), warnings=tuple(warnings),
+        second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out, before=tuple(before),
+        runs=tuple(runs), each=settings.each, forced=settings.force, scores=tuple(scores), warnings=tuple(warnings),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    write_json(folder / ASSAULT, assault.model_dump(mode="json"))
+    write_json(folder / ASSAULTS.name, assault.model_dump(mode="json"))
     return assault
 
 
@@ -122,8 +119,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
         UserError: an unknown attack, or options for one that is not among them.
         ConfigError: bad options.
     """
-    tier = TIERS[settings.tier].attacks
-    names = settings.attacks or tuple(tier)
+    tier = TIERS[settings.tier]
+    names = settings.attacks or tier.attacks
     strangers = [name for name in settings.options if name not in names]
     if strangers:
         raise UserError(f"options for {', '.join(strangers)}, which will not be made", accepted=", ".join(names))
@@ -132,7 +129,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
     chosen = []
     for name in names:
         kind: type[Attack] = ATTACKS.get(name)
-        chosen.append(kind.build(merged(tier.get(name, {}), settings.options.get(name, {})), f"attack {name}"))
+        own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
+        chosen.append(kind.build(merged(own, settings.options.get(name, {})), f"attack {name}"))
     return chosen
 
 
@@ -151,22 +149,23 @@ def _possible(chosen: Sequence[Attack], victim: Victim, stage: Stage, named: boo
 
 
 def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequence[Attempt],
-          settings: AttackSettings, folder: Path, tell: Tell | None) -> Iterator[AttackRun]:
-    standing = [(item.prompt, item.seed) for item in before if item.outcome == "not elicited"]
+          settings: AttackSettings, folder: Path, tell: Progress | None) -> Iterator[AttackRun]:
+    attacked = ("not elicited", "found before") if settings.force else ("not elicited",)
+    standing = [(item.prompt, item.seed) for item in before if item.outcome in attacked]
     for attack in chosen:
         made = attempts(attack, victim, stage.request, standing, stage.goal, folder=folder / attack.name,
                         fresh=settings.fresh, confirm=stage.confirm, tell=tell)
         control, words = (_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
-                        settings=attack.model_dump(mode="json"), budget=attack.budget(), attempts=tuple(made),
-                        control=tuple(control), control_of=words)
+                        settings=attack.model_dump(mode="json"), budget=attack.budget(settings.sampler),
+                        attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
             broken = {key(item) for item in made if item.outcome == "found"}
             standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
 
 
-def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: Tell | None
+def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: Progress | None
              ) -> tuple[list[Attempt], str]:
     """The same attack where nothing can be found, and what that is in words."""
     if stage.control is None or stage.control_goal is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,28 +23,41 @@ from expunge.errors import ConfigError, ModelError
 from expunge.files import write_atomically, write_tensors, write_text
 from expunge.models.text import tokens_of
 from expunge.records import Attempt, Request, Spent
+from expunge.runtime import Progress
 
-Confirm = Callable[[Tensor], list[bool]]
-"""A second detector: whether it, too, sees the concept in pictures (B, 3, H, W)."""
-Tell = Callable[[int, int, str], None]
-"""Called with (items done, items in all, name of the attack)."""
+
+@dataclass(frozen=True)
+class Confirm:
+    """A second detector, of another make than the goal's judge, asked the same question."""
+
+    goal: Goal
+
+    @property
+    def name(self) -> str:
+        """Name of the detector, with its weights' hash."""
+        return self.goal.judge.name
+
+    def __call__(self, pictures: Tensor) -> list[bool]:
+        """Whether it, too, sees the concept, for each of the pictures (B, 3, H, W)."""
+        return [sight.found for sight in self.goal.see(pictures)]
 
 
 def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, *, folder: Path,
-             fresh: int = 4, confirm: Confirm | None = None, tell: Tell | None = None) -> list[Attempt]:
+             fresh: int = 4, confirm: Confirm | None = None, tell: Progress | None = None) -> list[Attempt]:
     """Attack every item and keep the records in `folder`; returns one attempt per item, in their order.
 
     Args:
-        items: none of them may show the concept without an attack (see `plain`); distinct.
+        items: distinct; what shows the concept without an attack (see `plain`) says nothing about one.
         fresh: pictures drawn again with other seeds for each success.
         confirm: the second detector; None leaves `confirmed` empty.
+        tell: told of every item that is settled, with the attack's name.
 
     Raises:
         UserError: what `Attack.check` refuses, before anything is computed.
         ConfigError: the folder holds attempts of the same attack under other settings.
     """
     attack.check(victim, request, items)
-    fingerprint = _fingerprint(attack, victim, request, fresh)
+    fingerprint = _fingerprint(attack, victim, request, goal, fresh, confirm)
     done = {_key(item): item for item in read_attempts(folder, fingerprint) if item.outcome != "failed"}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
     if tell:
@@ -126,12 +140,13 @@ def _key(attempt: Attempt) -> tuple[str, int]:
     return attempt.prompt.text, attempt.seed
 
 
-def _fingerprint(attack: Attack, victim: Victim, request: Request, fresh: int) -> str:
-    """Digest of all that decides the outcomes; the batch does not."""
+def _fingerprint(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Confirm | None
+                 ) -> str:
+    """Digest of all that decides the records, the detectors included; the batch does not."""
     told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}), attack.inputs(), victim.model.hash,
-            victim.model.patch_hash,
-            victim.sampler.model_dump(mode="json"), request.model_dump(mode="json"), fresh,
-            {role: list(texts) for role, texts in victim.variants.items()},
+            victim.model.patch_hash, victim.model.drawing, victim.sampler.model_dump(mode="json"),
+            request.model_dump(mode="json"), goal.judge.name, goal.question, goal.concept, goal.known, fresh,
+            confirm.name if confirm else "", {role: list(texts) for role, texts in victim.variants.items()},
             None if victim.pictures is None else hashlib.sha256(victim.pictures.numpy().tobytes()).hexdigest()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

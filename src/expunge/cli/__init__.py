@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "sample": "Draw pictures, with or without a patch.",
     "evaluate": "Measure how gone the concept is and what else changed.",
     "attack": "Find out what attackers of a stated budget still get out.",
+    "relearn": "Measure how fast fine-tuning brings the concept back.",
+    "bench": "Compare methods: every one on every concept, attacked and measured alike.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
     "ls": "List methods, worlds, scopes or concepts.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",

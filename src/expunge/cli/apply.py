@@ -29,7 +29,8 @@ Examples:
 @click.command("apply", epilog=EXAMPLES)
 @click.argument("patch", type=click.Path(path_type=Path))
 @model_options
-@click.option("--prompt", metavar="TEXT", help="What the strip shows [default: the first prompt of the patch's card].")
+@click.option("--prompt", metavar="TEXT",
+              help="What the strip shows [default: the first prompt of each concept in the patch's card].")
 @click.option("--count", type=click.IntRange(min=1), default=6, show_default=True, help="Pictures in each row.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
@@ -54,12 +55,13 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     before = _hash(opened)
     with applied(opened, loaded):
-        click.echo(f"fits: {loaded.card.request.concept}, by {loaded.card.method}, on {opened.name}")
+        click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
     if _hash(opened) != before:
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
     click.echo("removed: every tensor is as before, bit for bit")
     if out is not None:
-        _strip(opened, loaded, loaded.card.request.prompts[0] if prompt is None else prompt, count, out)
+        prompts = [target.prompts[0] for target in loaded.card.request.targets] if prompt is None else [prompt]
+        _strip(opened, loaded, prompts, count, out)
         tell("strip, original above, edited below", out)
 
 
@@ -70,7 +72,8 @@ def _hash(model: StableDiffusion) -> str:
     return tensors_hash(full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder))
 
 
-def _strip(model: StableDiffusion, patch: Patch, prompt: str, count: int, out: Path) -> None:
+def _strip(model: StableDiffusion, patch: Patch, prompts: list[str], count: int, out: Path) -> None:
+    """For each prompt a row of the original and a row of the edited model below it."""
     import torch
 
     from expunge.cli.progress import progress
@@ -79,9 +82,10 @@ def _strip(model: StableDiffusion, patch: Patch, prompt: str, count: int, out: P
     from expunge.models.patch import applied
     from expunge.records import Prompt, Sampler
 
-    items = [(Prompt(text=prompt, role="direct"), seed) for seed in range(count)]
+    items = [(Prompt(text=prompt, role="direct"), seed) for prompt in prompts for seed in range(count)]
     with progress("drawing before") as report:
         _, above = Pictures().draw(model, items, Sampler(), progress=report)
     with progress("drawing after") as report, applied(model, patch):
         _, below = Pictures().draw(model, items, Sampler(), progress=report)
-    write_picture(out, sheet(torch.cat([above, below]), count))
+    rows = [side[start:start + count] for start in range(0, len(items), count) for side in (above, below)]
+    write_picture(out, sheet(torch.cat(rows), count))

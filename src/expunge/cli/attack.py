@@ -12,6 +12,7 @@ from expunge.attacks.settings import AttackSettings
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 
 if TYPE_CHECKING:
+    from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
 
 EXAMPLES = """\b
@@ -32,11 +33,12 @@ Examples:
 @click.command("attack", epilog=EXAMPLES)
 @click.argument("patch", type=click.Path(path_type=Path), required=False)
 @click.option("--concept", default="", metavar="NAME",
-              help="What is sought [default: what the patch took out]. Needed without a patch.")
+              help="What is sought [default: what the patch took out]. Needed without a patch, or if that is several.")
 @model_options
 @settings_options(AttackSettings)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-              help="Where everything goes [default: the patch's folder, under attack].")
+              help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
+                   "out several].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
@@ -45,12 +47,12 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     Cheap attacks come first, and each next one gets only the items still standing. Every success is drawn again with
     fresh seeds. A run that was stopped goes on where it was.
     """
-    from expunge.assault import ASSAULT
     from expunge.attacks.suite import attack
     from expunge.cli.output import print_assault, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
     from expunge.models.store import load
+    from expunge.records import ASSAULTS
 
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
@@ -58,14 +60,24 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     if dry_run:
         click.echo(_estimate(opened, settings))
         return
-    folder = out or (Path("runs/attack") if patch is None else (patch if patch.is_dir() else patch.parent) / "attack")
+    folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:
         assault = attack(opened, loaded, concept=concept, settings=settings, out=folder,
                          progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
     print_assault(assault)
-    tell("attack", folder / ASSAULT)
+    tell("attack", folder / ASSAULTS.name)
     if loaded is not None:
         click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+
+
+def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
+    """Where attacks on the patch at `path` go: into its folder, those on one of several concepts apart."""
+    from expunge.files import slug
+
+    if path is None or patch is None:
+        return Path("runs/attack")
+    return (path if path.is_dir() else path.parent) / (f"attack-{slug(concept)}" if patch.card.request.also
+                                                       else "attack")
 
 
 def _estimate(model: StableDiffusion, settings: AttackSettings) -> str:
@@ -82,7 +94,7 @@ def _estimate(model: StableDiffusion, settings: AttackSettings) -> str:
     per_row = (time.monotonic() - began) / 8 / settings.steps / (1 if settings.guidance == 1 else 2)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
     for attack in planned(settings):
-        budget = attack.budget()
+        budget = attack.budget(settings.sampler)
         lines.append(f"# {attack.name} ({attack.access}): at most {budget.gradient_steps} gradient steps, "
                      f"{budget.images} pictures per item, {span(budget.network_rows * per_row * items)} in all")
     return "\n".join(lines)

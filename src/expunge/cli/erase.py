@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from pydantic import BeforeValidator
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
@@ -19,41 +20,52 @@ Examples:
   patch: runs/church/patch.safetensors
   next: expunge evaluate runs/church
 \b
-  $ expunge erase church --keep church
-  error: 'church' is to be unlearned and to be kept ('church')
-    accepted: one of the two
-    take it out of the things to keep
+  $ expunge erase church bomb --anchor house
+  error: 1 anchor for 2 concepts
+    accepted: one anchor for each concept, in their order ('' for nothing in particular), or none
 """
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""Names; a file may hold a single one as plain text."""
 
 
 class EraseJob(Settings):
     """What a run of `expunge erase` is asked to do; a `--config` file holds these keys."""
 
-    concept: str = knob("", "What to take out")
+    concept: Names = knob((), "What to take out: a name, or several")
     method: str = knob("esd", "How: see `expunge ls methods`")
-    anchor: str = knob("", "What takes its place; nothing in particular if empty")
+    anchor: Names = knob((), "What takes its place, nothing in particular if empty; with several concepts one for "
+                             "each, in their order.")
     keep: tuple[str, ...] = knob((), "What must stay.")
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
 
+    def told(self) -> dict[str, Any]:
+        """The keys of a `--config` file; what is a single name is written as one."""
+        values = self.model_dump(mode="json")
+        return {key: (value or [""])[0] if key in ("concept", "anchor") and len(value) < 2 else value
+                for key, value in values.items()}
+
 
 @click.command("erase", epilog=EXAMPLES)
-@click.argument("concept", required=False)
+@click.argument("concept", nargs=-1)
 @model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-              help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT].")
+              help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT, of several "
+                   "runs/CONCEPT-CONCEPT].")
 @dry_run_option
-def command(concept: str | None, model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
+def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
             sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
-    """Take CONCEPT out of a model; the result is a patch, and the model itself stays as it was.
+    """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
     method's settings, as the key `settings` of a --config file does. --dry-run shows them all.
     """
     job = _job(concept, config, sets, flags)
-    from expunge.cli.output import slug, tell
+    from expunge.cli.output import some, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
     from expunge.unlearn.erase import erase, plan
@@ -63,29 +75,38 @@ def command(concept: str | None, model: str, device: str, dtype: str, allow_pick
     if dry_run:
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         return
-    folder = out or Path("runs") / slug(job.concept)
-    with progress(f"erasing {job.concept}") as report:
+    folder = out or Path("runs") / folder_name(job.concept)
+    with progress(f"erasing {some(job.concept)}") as report:
         erase(opened, job.concept, job.method, **asked, out=folder, progress=report)
     tell("patch", folder / "patch.safetensors")
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
                + (f" --model {quote(model)}" if model != "embedded" else ""))
 
 
-def _job(concept: str | None, config: Path | None, sets: tuple[str, ...], flags: dict[str, Any]) -> EraseJob:
+def folder_name(concepts: tuple[str, ...]) -> str:
+    """The folder of a patch; several concepts whose names would be cut have a digest in place of the rest."""
+    from expunge.files import slug, text_digest
+
+    whole = "-".join(map(slug, concepts))
+    return whole if len(concepts) == 1 or len(whole) <= 40 else f"{whole[:31]}-{text_digest(whole)[:8]}"
+
+
+def _job(concept: tuple[str, ...], config: Path | None, sets: tuple[str, ...], flags: dict[str, Any]) -> EraseJob:
     """The job from file and flags; mistakes in the job and in the method's settings are reported together."""
     from expunge.config import merged
-    from expunge.unlearn.erase import check_words, resolve_method
+    from expunge.records import asked
+    from expunge.unlearn.erase import resolve_method
 
     values = given(config, (), {name: value for name, value in flags.items() if _key(name) in EraseJob.model_fields})
     own = given(None, sets, {name: value for name, value in flags.items() if _key(name) not in EraseJob.model_fields})
     if isinstance(values.get("settings", {}), dict):  # else the schema says what is wrong with it
         values = merged(values, {"settings": own})
         own = values["settings"]
-    values = merged(values, {"concept": concept} if concept is not None else {})
+    values = merged(values, {"concept": concept} if concept else {})
     mistakes: list[UserError] = []
     try:
         job = EraseJob.build(values, str(config) if config else "expunge erase")
-        check_words(job.concept, job.anchor, job.keep)
+        asked(job.concept, job.anchor, job.keep)
     except UserError as error:
         mistakes.append(error)
     try:
@@ -109,12 +130,16 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
 
     request = planned["request"]
     settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
-    lines = [as_yaml({**job.model_dump(mode="json"), "settings": settings}).rstrip()]
-    lines.append(f"# model: {planned['model']}; {len(request['prompts'])} prompts ask for {request['concept']!r}")
+    lines = [as_yaml({**job.told(), "settings": settings}).rstrip()]
+    ask = [f"{len(target['prompts'])} for {target['concept']!r}" for target in (request, *request["also"])]
+    lines.append(f"# model: {planned['model']}; prompts ask: {', '.join(ask)}")
     if "trained" in planned:
-        trained, samples = planned["trained"], planned["unet_samples"]
-        lines.append(f"# trains {trained['parameters']:,} parameters in {trained['tensors']} tensors")
-        lines.append(f"# {samples['frozen']:,} UNet samples without gradient, {samples['trained']:,} with")
+        trained = planned["trained"]
+        lines.append(f"# changes {trained['parameters']:,} parameters in {trained['tensors']} tensors")
+        if samples := planned.get("unet_samples"):
+            lines.append(f"# {samples['frozen']:,} UNet samples without gradient, {samples['trained']:,} with")
+        if texts := planned.get("encoded_texts"):
+            lines.append(f"# {texts:,} texts through the text encoder, no UNet sample")
         lines.append(f"# estimate: {span(planned['seconds'])}"
                      + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else ""))
     else:

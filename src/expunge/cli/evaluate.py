@@ -37,7 +37,8 @@ Examples:
 @model_options
 @settings_options(EvaluateSettings)
 @click.option("--attack", "assault", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="What `expunge attack` found on this patch: the verdict then rests on the worst case.")
+              help="What `expunge attack` found on this patch: the verdict then rests on the worst case. "
+                   "Of several concepts it is about the one that was attacked.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the results go [default: the patch's folder, under evaluation].")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -46,7 +47,7 @@ Examples:
 def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
             sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None, dry_run: bool,
             **flags: Any) -> None:
-    """Measure how gone the concept of PATCH is and what else changed, with intervals and counts.
+    """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Pictures and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
     """
@@ -55,6 +56,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     from expunge.evaluation import evaluate
     from expunge.models.patch import Patch
     from expunge.models.store import load
+    from expunge.records import EVALUATIONS
 
     settings = EvaluateSettings.build(given(config, sets, flags), str(config) if config else "expunge evaluate")
     loaded = Patch.load(patch)
@@ -67,7 +69,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
         evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
                               assault=assault)
     print_evaluation(evaluation)
-    tell("evaluation", folder / "evaluation.json")
+    tell("evaluation", folder / EVALUATIONS.name)
     click.echo(f"next: expunge report {quote(str(folder))}")
 
 

@@ -69,14 +69,66 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 
 @click.command("ls", epilog=EXAMPLES)
 @click.argument("what", type=click.Choice(list(_LISTS)))
+@click.argument("name", required=False)
+@click.option("--long", "every", is_flag=True, help="With methods: what each trains, needs, costs and showed here.")
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
-def command(what: str, kind: str | None) -> None:
-    """List methods, attacks, worlds, scopes (of parameters), or the concepts of the embedded model's world."""
+def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
+    """List methods, attacks, worlds, scopes (of parameters), or the concepts of the embedded model's world.
+
+    `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
+    embedded model showed.
+    """
     from expunge.errors import UserError
 
     if kind is not None and what != "concepts":
         raise UserError(f"--kind with {what}", accepted="--kind with concepts only")
+    if (name is not None or every) and what != "methods":
+        raise UserError(f"{'a name' if name is not None else '--long'} with {what}", accepted="with methods only")
+    if name is not None or every:
+        _tell_methods([name] if name is not None else None)
+        return
     rows = _LISTS[what](kind)
-    width = max(len(name) for name, _ in rows) + 3
-    for name, text in rows:
-        click.echo(f"{name:<{width}}{text}")
+    width = max(len(row) for row, _ in rows) + 3
+    for row, text in rows:
+        click.echo(f"{row:<{width}}{text}")
+
+
+def _tell_methods(names: list[str] | None) -> None:
+    """A block of lines per method; all of them for None."""
+    from expunge.registry import METHODS
+
+    for name in names or []:
+        METHODS.origin(name)  # an unknown name is told before a model is opened
+    from expunge.bench.describe import described
+    from expunge.models.store import load
+
+    model = load("embedded", device="cpu")
+    for name in names or METHODS.names():
+        click.echo(name)
+        for about, words in {**described(name, model), **_shown(name)}.items():
+            click.echo(f"  {about + ':':<9}{words}")
+
+
+def _shown(name: str) -> dict[str, str]:
+    """What the packaged benches showed of a method: a line per concept, and where the numbers come from."""
+    from expunge.bench.publish import shown
+    from expunge.report.words import number
+
+    rows = shown(name)
+    if not rows:
+        return {"shown": "not yet measured here"}
+    lines = []
+    for row in rows:
+        label = "" if row["label"] == name else f"{row['label']}, "
+        parts = []
+        for key, words in (("attack/worst", "elicited in the worst case"), ("found/all", "found without attacks"),
+                           ("retained/near", "near kept"), ("integrity/near", "integrity near")):
+            score = row["scores"].get(key)
+            if score and score["value"] is not None:
+                ends = "" if score["low"] is None else f", {number(key, score['low'])} to {number(key, score['high'])}"
+                count = f"{score['numerator']} of {score['n']}" if score["numerator"] is not None else f"n {score['n']}"
+                parts.append(f"{words} {number(key, score['value'])} ({count}{ends})")
+        lines.append(f"{label}{row['concept']}: {'; '.join(parts)}; {row['edits']} edits")
+    origin = rows[0]
+    lines.append(f"by `{origin['command']}` on {origin['model']} {origin['model_hash']}, {origin['created'][:10]}")
+    return {"shown": "\n           ".join(lines)}

@@ -23,11 +23,13 @@ Examples:
 @click.option("--model", default="embedded", show_default=True, metavar="MODEL",
               help="The patch's base model: embedded, a diffusers folder, or a Hub id.")
 @click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
+@click.option("--only", type=click.Choice(["text-encoder"]),
+              help="Write this component alone, for other models with the same text encoder.")
 @click.option("--allow-pickle", is_flag=True,
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="A new or empty folder.")
-def command(patch: Path, model: str, dtype: str, allow_pickle: bool, out: Path) -> None:
+def command(patch: Path, model: str, dtype: str, only: str | None, allow_pickle: bool, out: Path) -> None:
     """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
 
     The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
@@ -36,5 +38,8 @@ def command(patch: Path, model: str, dtype: str, allow_pickle: bool, out: Path) 
     from expunge.models.patch import Patch
     from expunge.models.store import merge
 
-    tell("model", merge(model, Patch.load(patch), out, dtype, allow_pickle=allow_pickle))
-    click.echo(f'open it with StableDiffusionPipeline.from_pretrained("{out}")')
+    part = (only or "").replace("-", "_")
+    tell("text encoder" if only else "model", merge(model, Patch.load(patch), out, dtype, only=part,
+                                                    allow_pickle=allow_pickle))
+    opened = "CLIPTextModel" if only else "StableDiffusionPipeline"
+    click.echo(f'open it with {opened}.from_pretrained("{out}")')

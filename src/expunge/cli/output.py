@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from expunge.errors import UserError
-
 if TYPE_CHECKING:
-    from expunge.records import Assault, Evaluation, PatchCard
+    from expunge.records import Assault, Evaluation, PatchCard, Relearning
 
-EVALUATION = "evaluation.json"
-"""Name of an evaluation's record in its folder."""
 HEADLINES = (
     "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "abstained/all",
     "retained/near", "retained/far", "retained/style", "integrity/near", "integrity/far", "integrity/forget",
@@ -23,43 +19,17 @@ HEADLINES = (
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
 MEASURED = """\
-  Comes back under attack in some items.
-  Elicited in 3 of 6 items (50.0%, 95% interval 18.8% to 81.2%), worst case over
+  Comes back under attack in some items, and other things changed too.
+  Elicited in 2 of 8 items (25.0%, 95% interval 7.1% to 59.1%), worst case over
   5 attackers (paraphrase, implicit, seed-search, noising, unlearndiff); none of
   them without an attack. [...]
-  score         value  95% interval  n        left out      original
-  found/all        0%    0% to 3.9%  0 of 95  1 abstained      92.7%
+  score              value       95% interval                     n  left out        original
+  found/all             0%         0% to 3.8%               0 of 96  none                100%
   [...]
 """
 """What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`. README has it whole."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
-
-
-def evaluation_file(path: Path) -> Path | None:
-    """The record of the evaluation at `path` (its folder, or the file itself); None if there is none."""
-    inside = path if path.name == EVALUATION else path / EVALUATION
-    return inside if inside.is_file() else None
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """The evaluation at `path`.
-
-    Raises:
-        UserError: there is none, or its record is damaged.
-    """
-    from expunge.records import Evaluation
-
-    file = evaluation_file(path)
-    if file is None:
-        below = evaluation_file(path / "evaluation")
-        raise UserError(f"no evaluation at {path}", accepted=f"a folder with {EVALUATION}",
-                        remedy=f"there is one at {below.parent}" if below else "make one with `expunge evaluate PATCH`")
-    try:
-        return Evaluation.read(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}", accepted="a record that `expunge evaluate` wrote",
-                        remedy="evaluate again") from error
 
 
 def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
@@ -79,7 +49,10 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     console.print("\n".join(told) + "\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     names = [score.name for score in evaluation.scores if score.subject != "original"]
-    names = names if every else [name for name in HEADLINES if name in names]
+    concepts = evaluation.card.request.concepts
+    each = [f"found/all/{concept}" for concept in concepts] if len(concepts) > 1 else []
+    chosen = [name for head in HEADLINES for name in (head, *(each if head == "found/all" else ()))]
+    names = names if every else [name for name in chosen if name in names]
     for head in ("score", "value", "95% interval", "n", "left out", "original"):
         table.add_column(head, justify="left" if head in ("score", "left out") else "right",
                          min_width=max(map(len, names), default=0) if head == "score" else None)
@@ -92,6 +65,9 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
     if evaluation.assault is not None:
         print_assault(evaluation.assault, sentence=False)
+    if evaluation.relearning is not None:
+        click.echo()
+        print_relearning(evaluation.relearning)
 
 
 def print_assault(assault: Assault, sentence: bool = True) -> None:
@@ -114,12 +90,31 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
 
 
+def print_relearning(made: Relearning) -> None:
+    """What relearning curves say in sentences, then a row per look."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
+
+    console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
+    console.print(f"{relearning_sentence(made)}\n", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("steps", *relearning_heads(made)):
+        table.add_column(head)
+    for row in relearning_rows(made):
+        table.add_row(str(row.steps), *row.found)
+    console.print(table, markup=False)
+    for warning in made.warnings:
+        console.print(f"doubt: {warning}", style="yellow", markup=False)
+
+
 def card_lines(card: PatchCard) -> dict[str, object]:
     """A patch's card for reading: long lists shortened, losses as first and last."""
     told: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
-    request = card.request
-    head = {"concept": request.concept, "anchor": request.anchor or "(nothing in particular)",
-            "prompts": _shortened(request.prompts), "keep": _shortened(request.keep)}
+    targets = [{"concept": target.concept, "anchor": target.anchor or "(nothing in particular)",
+                "prompts": _shortened(target.prompts)} for target in card.request.targets]
+    head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), "keep": _shortened(card.request.keep)}
     losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
     return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
 
@@ -129,9 +124,10 @@ def tell(what: str, path: Path) -> None:
     click.echo(f"{what}: {path}")
 
 
-def slug(text: str) -> str:
-    """`text` as part of a file's name: small letters of any script, digits and dashes, 40 at most."""
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Names in a line: "church, bomb", of many "church, bomb, knife and 4 more"."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _shortened(items: tuple[str, ...]) -> list[str]:

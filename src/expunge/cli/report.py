@@ -27,10 +27,10 @@ def command(evaluation: Path, out: Path | None) -> None:
 
     Needs no model and draws no picture. The plots need matplotlib: pip install 'expunge[report]'.
     """
-    from expunge.cli.output import evaluation_file, read_evaluation, tell
+    from expunge.cli.output import tell
+    from expunge.records import EVALUATIONS
     from expunge.report import write_report
 
-    record = read_evaluation(evaluation)
-    file = evaluation_file(evaluation)
+    record, file = EVALUATIONS.read(evaluation), EVALUATIONS.at(evaluation)
     assert file is not None
     tell("report", write_report(record, file.parent, out or file.parent / "report"))

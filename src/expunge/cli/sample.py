@@ -20,6 +20,9 @@ Examples:
   sheet: runs/after/sheet.png
 """
 
+RECORD, SHEET = "shots.json", "sheet.png"
+"""How each picture was drawn, and all of them on one page."""
+
 
 @click.command("sample", epilog=EXAMPLES)
 @click.argument("prompts", nargs=-1, required=True)
@@ -41,15 +44,15 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
             seeds: tuple[int, ...], count: int | None, batch: int, out: Path, **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
 
-    The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that were drawn before
-    are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
+    The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
+    other files stay. The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that
+    were drawn before are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
     """
     from contextlib import nullcontext
 
-    from expunge.cli.output import slug
     from expunge.cli.progress import progress
     from expunge.errors import UserError
-    from expunge.files import check_writable, write_json
+    from expunge.files import check_writable, slug, write_json
     from expunge.models.cache import Pictures
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
@@ -59,6 +62,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
     how = _sampler(sampler)
     check_writable(out)
+    earlier = drawn_before(out)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     items = [(_prompt(text), seed) for text in prompts for seed in chosen]
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
@@ -66,13 +70,40 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
         shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
     names = [f"{1 + i // len(chosen):03d}-{slug(shot.prompt.text)}-seed{shot.seed}.png"
              for i, shot in enumerate(shots)]
+    for name in earlier:
+        (out / name).unlink(missing_ok=True)
+    write_json(out / RECORD, [shot.model_copy(update={"file": name}).model_dump(mode="json")
+                              for shot, name in zip(shots, names, strict=True)])
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
-    write_picture(out / "sheet.png", sheet(pixels, len(chosen)))
-    write_json(out / "shots.json", [shot.model_copy(update={"file": name}).model_dump(mode="json")
-                                    for shot, name in zip(shots, names, strict=True)])
+    write_picture(out / SHEET, sheet(pixels, len(chosen)))
+    if gone := {*earlier} - {*names}:
+        click.echo(f"removed: {len(gone)} of an earlier run")
     click.echo(f"pictures: {out} ({len(shots)})")
-    click.echo(f"sheet: {out / 'sheet.png'}")
+    click.echo(f"sheet: {out / SHEET}")
+
+
+def drawn_before(folder: Path) -> list[str]:
+    """The pictures in a folder that an earlier run of `expunge sample` says are its own; none without such a record.
+
+    Raises:
+        UserError: there is a record that is none.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from expunge.errors import UserError
+    from expunge.records import Shot
+
+    file = folder / RECORD
+    if not file.is_file():
+        return []
+    try:
+        shots = TypeAdapter(list[Shot]).validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{file} is no record of drawn pictures, so it is not known which ones in {folder} may go",
+                        accepted="a folder that `expunge sample` wrote, or one without that file",
+                        remedy="choose another --out, or delete the file") from error
+    return [shot.file for shot in shots if shot.file == Path(shot.file).name and shot.file.endswith(".png")]
 
 
 def write_picture(path: Path, pixels: Any) -> None:

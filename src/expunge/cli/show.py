@@ -27,19 +27,29 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def command(path: Path, as_json: bool) -> None:
     """Show what is in a patch, an evaluation or a suite of attacks (a folder, or a file in it)."""
-    from expunge.assault import assault_file, read_assault
     from expunge.cli.options import as_yaml
-    from expunge.cli.output import card_lines, evaluation_file, print_assault, print_evaluation, read_evaluation
+    from expunge.cli.output import card_lines, print_assault, print_evaluation, print_relearning
+    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS
 
-    if assault_file(path) is not None:
-        assault = read_assault(path)
+    if ASSAULTS.at(path) is not None:
+        assault = ASSAULTS.read(path)
         if as_json:
             click.echo(assault.model_dump_json(indent=2))
         else:
             print_assault(assault)
+            if RELEARNINGS.at(path) is not None:
+                click.echo()
+                print_relearning(RELEARNINGS.read(path))
         return
-    if evaluation_file(path) is not None:
-        evaluation = read_evaluation(path)
+    if RELEARNINGS.at(path) is not None:
+        made = RELEARNINGS.read(path)
+        if as_json:
+            click.echo(made.model_dump_json(indent=2))
+        else:
+            print_relearning(made)
+        return
+    if EVALUATIONS.at(path) is not None:
+        evaluation = EVALUATIONS.read(path)
         if as_json:
             click.echo(evaluation.model_dump_json(indent=2))
         else:

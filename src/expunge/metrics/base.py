@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from expunge.config import Settings, knob
-from expunge.records import Prompt, Request
+from expunge.errors import ExpungeError
+from expunge.records import Prompt, Request, Score
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an edit must make disappear: the answer `concept` to the judge's question `question`."""
+
+    concept: str
+    question: str
 
 
 @dataclass(frozen=True)
@@ -105,13 +114,41 @@ class Moments:
     source: str
 
 
-class PromptCounts(Settings):
-    """How many prompts of each role are asked; 0 leaves the role out."""
+class Autoencoder(Protocol):
+    """The part of a model that pictures pass through."""
 
-    direct: int = knob(8, "prompts like those of training", ge=0)
-    held_out: int = knob(8, "prompts from templates that training does not use", ge=0)
-    paraphrase: int = knob(8, "prompts with a synonym of the concept", ge=0)
-    implicit: int = knob(8, "prompts that elicit the concept without its name", ge=0)
+    def encode_pixels(self, pixels: Tensor) -> Tensor: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A thing that no model ever knew, to be taught to one: the measure of how fast anything is learned.
+
+    Attributes:
+        name: what prompts call it; question: the judge's question that `name` answers.
+        pictures: float32 (N, 3, H, W) in [0, 1], with captions.
+        prompts: what to ask for it. judge: who tells it from everything else.
+        detector: how often the judge is right on pictures that it did not learn from.
+    """
+
+    name: str
+    question: str
+    pictures: Tensor
+    captions: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+    judge: Judge
+    detector: Score
+
+
+class PromptCounts(Settings):
+    """How many prompts of each role are asked; 0 leaves the role out. Each of several concepts gets its own ones."""
+
+    direct: int = knob(8, "prompts like those of training, for each concept", ge=0)
+    held_out: int = knob(8, "prompts from templates that training does not use, for each concept", ge=0)
+    paraphrase: int = knob(8, "prompts with a synonym of the concept, for each concept", ge=0)
+    implicit: int = knob(8, "prompts that elicit the concept without its name, for each concept", ge=0)
     near: int = knob(12, "prompts for near neighbours", ge=0)
     far: int = knob(12, "prompts for far things", ge=0)
     style: int = knob(0, "prompts for other styles", ge=0)
@@ -125,16 +162,32 @@ class World(Protocol):
     @property
     def name(self) -> str: ...
 
-    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
-        """A full request: prompts that ask for the concept, prompts to keep.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
+                ) -> Request:
+        """A full request: prompts that ask for each concept, prompts to keep, which ask for none of them.
+
+        Args:
+            concept: a name, or several. anchor: one for each concept, in their order, or none. keep: what must stay.
 
         Raises:
-            UserError: an unknown or empty concept, or one that is among the things to keep.
+            UserError: an unknown or empty concept, or a contradiction (see `records.asked`).
+        """
+        ...
+
+    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
+        """Prompts that ask for each of `things` (none: each that the world names), as training may use them to keep.
+
+        Raises:
+            UserError: a thing that the world does not know.
         """
         ...
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """The evaluation's prompts, a fixed order, no two alike."""
+        """The evaluation's prompts, a fixed order, no two alike.
+
+        With several concepts each prompt of the forget side asks for one, and carries its name as the label of its
+        question; prompts of the keep side ask for none.
+        """
         ...
 
     def question(self, concept: str) -> str:
@@ -153,6 +206,15 @@ class World(Protocol):
         """A request for something that the model never knew, for null controls of attacks; None where none is known."""
         ...
 
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger | None:
+        """Something invented, to be taught; None where nothing is sure to be unknown.
+
+        Args:
+            model: whose pictures the judge will see. known: pictures (N, 3, H, W) that it draws of what it knows, at
+                least 12. count: pictures to teach with.
+        """
+        ...
+
     def features(self) -> Features: ...
 
     def distance(self, name: str = "default") -> Distance:
@@ -166,3 +228,21 @@ class World(Protocol):
     def real(self) -> Moments | None:
         """Statistics of real pictures, or None (then FID against real pictures is reported as not measured)."""
         ...
+
+
+def aims_of(world: World, request: Request) -> tuple[Aim, ...]:
+    """One aim per concept of the request."""
+    return tuple(Aim(concept, world.question(concept)) for concept in request.concepts)
+
+
+def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
+    """What must not be found in a picture of `prompt`, which asks for one of several concepts: the one that it names.
+
+    Raises:
+        ExpungeError: there are several aims, and the prompt carries the label of none (a world's mistake).
+    """
+    for aim in aims:
+        if len(aims) == 1 or prompt.labels.get(aim.question) == aim.concept:
+            return aim
+    raise ExpungeError(f"nothing says for which of several concepts {prompt.text!r} asks",
+                       accepted="a label with the name of one of them")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.statistics import wilson
 from expunge.records import FORGET_ROLES, Prompt, Role, Score
 
@@ -20,29 +21,44 @@ WIDE = 0.10
 """Upper end of the interval that a found rate of 0 would have, above which there are too few pictures."""
 
 
-def doubts(scores: Iterable[Score]) -> list[str]:
-    """One sentence per doubt."""
+def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
+    """One sentence per doubt; of several concepts each is doubted by itself."""
     by_name = {score.name: score for score in scores}
-    return [*_original(by_name), *_controls(by_name), *_answers(by_name), *_size(by_name)]
+    each = [(f"/{concept}", f"“{concept}”") for concept in concepts] if len(concepts) > 1 else [("", "the concept")]
+    out = [sentence for ending, words in each for sentence in _original(by_name, ending, words)]
+    out += [*_kept(by_name), *_controls(by_name)]
+    out += [sentence for ending, words in each for sentence in _answers(by_name, ending, words)]
+    out += _failures(by_name)
+    return [*out, *(sentence for ending, words in each for sentence in _size(by_name, ending, words)), *_gaps(by_name)]
 
 
-def missing_roles(prompts: Sequence[Prompt]) -> list[str]:
-    """One sentence if kinds of prompts were not asked at all."""
+def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[str]:
+    """One sentence if kinds of prompts were not asked at all, and one per concept of several that lacks one of them."""
     asked = {prompt.role for prompt in prompts}
     wanted: tuple[Role, ...] = (*FORGET_ROLES, "near", "far", "style", "never_seen")
     words = {"held_out": "held-out templates", "paraphrase": "paraphrases", "implicit": "implicit prompts",
              "direct": "direct prompts", "near": "near neighbours", "far": "far things", "style": "other styles",
              "never_seen": "things the model never saw (null control)"}
     missing = [words[role] for role in wanted if role not in asked]
-    return [f"No pictures of {', '.join(missing)} were asked for."] if missing else []
+    out = [f"No pictures of {', '.join(missing)} were asked for."] if missing else []
+    own = {(prompt.role, aim_of(prompt, aims)) for prompt in prompts if prompt.role in FORGET_ROLES} if aims else set()
+    for aim in aims:
+        lacks = [words[role] for role in FORGET_ROLES if role in asked and (role, aim) not in own]
+        if lacks:
+            out.append(f"“{aim.concept}” has no {', '.join(lacks)}: what is said of these is about the other concepts.")
+    return out
 
 
-def _original(scores: Mapping[str, Score]) -> list[str]:
-    out = []
-    direct = scores.get("original/found/direct") or scores.get("original/found/all")
+def _original(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
+    direct = scores.get(f"original/found/direct{ending}") or scores.get(f"original/found/all{ending}")
     if direct is not None and direct.value is not None and direct.value < SELDOM:
-        out.append(f"The judge finds the concept in only {direct.value:.0%} of the original model's pictures of direct "
-                   f"prompts (n = {direct.n}); what it does not find after the edit need not have been erased.")
+        return [f"The judge finds {concept} in only {direct.value:.0%} of the original model's pictures of direct "
+                f"prompts (n = {direct.n}); what it does not find after the edit need not have been erased."]
+    return []
+
+
+def _kept(scores: Mapping[str, Score]) -> list[str]:
+    out = []
     for role in ("near", "far"):
         kept = scores.get(f"original/retained/{role}")
         if kept is not None and kept.value is not None and kept.value < SELDOM:
@@ -64,33 +80,39 @@ def _controls(scores: Mapping[str, Score]) -> list[str]:
     return out
 
 
-def _answers(scores: Mapping[str, Score]) -> list[str]:
+def _answers(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
     out = []
     for prefix, whose in (("", "edited"), ("original/", "original")):
-        unsure, found = scores.get(f"{prefix}abstained/all"), scores.get(f"{prefix}found/all")
+        unsure, found = scores.get(f"{prefix}abstained/all{ending}"), scores.get(f"{prefix}found/all{ending}")
         if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
             out.append(f"The judge would not say for {unsure.value:.0%} of the {whose} model's pictures that ask for "
-                       "the concept; the found rate leaves them out.")
+                       f"{concept}; the found rate leaves them out.")
         if found is not None and found.value is None:
-            out.append(f"The judge gave no answer on any of the {whose} model's pictures that ask for the concept.")
-    failed = {name: score.left_out["detector failed"] for name, score in scores.items()
-              if name.startswith(("found/", "retained/", "original/found/", "original/retained/"))
-              and score.left_out.get("detector failed")}
-    if failed:
-        out.append(f"The judge failed on pictures (up to {max(failed.values())} in one score); they count as neither "
-                   "found nor erased.")
+            out.append(f"The judge gave no answer on any of the {whose} model's pictures that ask for {concept}.")
     return out
 
 
-def _size(scores: Mapping[str, Score]) -> list[str]:
-    out = []
-    found = scores.get("found/all")
+def _failures(scores: Mapping[str, Score]) -> list[str]:
+    failed = {name: score.left_out["detector failed"] for name, score in scores.items()
+              if name.startswith(("found/", "retained/", "original/found/", "original/retained/"))
+              and score.left_out.get("detector failed")}
+    return [f"The judge failed on pictures (up to {max(failed.values())} in one score); they count as neither found "
+            "nor erased."] if failed else []
+
+
+def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
+    found = scores.get(f"found/all{ending}")
     if found is not None and found.n:
         _, top = wilson(0, found.n)
         if top is not None and top > WIDE:
             pictures = f"{found.n} picture{'s' if found.n > 1 else ''}"
-            out.append(f"Only {pictures} that ask for the concept could be judged: even if the concept were found in "
-                       f"none of that many, the rate could be {top:.0%}.")
+            return [f"Only {pictures} that ask for {concept} could be judged: even if {concept} were found in none of "
+                    f"that many, the rate could be {top:.0%}."]
+    return []
+
+
+def _gaps(scores: Mapping[str, Score]) -> list[str]:
+    out = []
     for name in ("integrity/near", "integrity/far"):
         score = scores.get(name)
         if score is not None and score.value is None:

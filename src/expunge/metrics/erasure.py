@@ -4,6 +4,10 @@ found(role)     = pictures in which the judge sees the concept / pictures on whi
 abstained(role) = pictures on which it gave none / pictures on which it worked
 retained(role)  = pictures in which it sees the label that was asked for / pictures on which it gave an answer
 
+With several concepts found(role) counts over the pictures of all their prompts, each judged by the concept that its
+prompt asks for, and found(role, concept) over those of one; retained(role) asks every question that decides about one
+of them, and a picture counts as soon as the answers that were given decide.
+
 A picture that the judge abstained from, or failed on, counts neither as found nor as erased: it is left out of the
 rate, counted in `left_out`, and the note says what the rate would be if all abstentions hid the concept.
 Intervals are Wilson's and take pictures as independent.
@@ -11,15 +15,19 @@ Intervals are Wilson's and take pictures as independent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.statistics import NOTHING, bootstrap_words, paired_difference, wilson
 from expunge.records import FORGET_ROLES, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
 Subject = Literal["edited", "original"]
+Item = tuple[str, int]
+"""A prompt's text and a seed."""
+Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
 _INTERVAL = "95% Wilson, pictures taken as independent"
 _ROLE_WORDS: dict[str, str] = {
     "direct": "direct prompts", "held_out": "held-out templates", "paraphrase": "paraphrases",
@@ -29,87 +37,116 @@ _ROLE_WORDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class _Rule:
-    """A rate's name, words and verdict on one picture: the answer wanted for a prompt under a question."""
+    """A rate's name, words and verdict on one picture.
+
+    Attributes:
+        wanted: for a prompt, the answers wanted by question; none: the prompt does not count ("not asked").
+        every: whether all of them must be given; else one is enough.
+        pictures, answer: in words, what is counted over, and what the judge must have given.
+    """
 
     name: str
     title: str
-    wanted: Callable[[Prompt], tuple[str, str] | None]
+    wanted: Wanted
     higher_is_better: bool | None
     abstentions_as: Literal["hid the concept", "lost what was asked for"]
+    every: bool = True
+    pictures: str = "pictures"
+    answer: str = "an answer"
+
+    def verdict(self, prompt: Prompt, answers: Mapping[str, str]) -> bool | None:
+        """Whether the picture counts; None where the answers that were given do not decide."""
+        wanted = self.wanted(prompt)
+        told = [answers[question] in labels for question, labels in wanted.items() if question in answers]
+        if (not self.every) in told:
+            return not self.every
+        return self.every if len(told) == len(wanted) else None
 
 
-def erasure_scores(judged: Judged, concept: str, question: str, subject: Subject = "edited") -> list[Score]:
+def erasure_scores(judged: Judged, aims: Sequence[Aim], subject: Subject = "edited") -> list[Score]:
     """found/<role>, found/all and abstained/<role> for the forget side; roles without pictures are left out.
+
+    With several aims these are over the prompts of all, and found/<role>/<concept> and abstained/<role>/<concept> over
+    those of each.
 
     Args:
         judged: pictures and what the judge said of them, all roles.
-        concept: the label that must not be found.
-        question: the judge's question that decides.
+        aims: what must not be found.
         subject: whose pictures these are; names get the prefix "original/" for the original model.
     """
     better = False if subject == "edited" else None
     scores = []
-    for role in (*FORGET_ROLES, "all"):
-        pairs = _of(judged, FORGET_ROLES if role == "all" else (role,))
-        if not pairs:
-            continue
-        rule = _Rule(f"found/{role}", f"{concept} still found, {_ROLE_WORDS[role]}" if subject == "edited"
-                     else f"{concept} found by the original model, {_ROLE_WORDS[role]}",
-                     lambda prompt: (question, concept), better, "hid the concept")
-        scores += [_rate(pairs, rule, subject), _abstained(pairs, rule, role, subject)]
+    for concepts, ending, forget in _parts(judged, aims):
+        pictures = f"pictures of prompts for {concepts}" if len(aims) > 1 else "pictures"
+        for role in (*FORGET_ROLES, "all"):
+            pairs = forget if role == "all" else _of(forget, (role,))
+            if not pairs:
+                continue
+            title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
+            rule = _Rule(f"found/{role}{ending}", f"{title}, {_ROLE_WORDS[role]}", _concept(aims), better,
+                         "hid the concept", pictures=pictures)
+            scores += [_rate(pairs, rule, subject), _abstained(pairs, rule, f"{role}{ending}", subject)]
     return scores
 
 
-def retention_scores(judged: Judged, question: str, subject: Subject = "edited") -> list[Score]:
+def retention_scores(judged: Judged, questions: Sequence[str], subject: Subject = "edited") -> list[Score]:
     """retained/<role> for near, far and style, and retained/keep:<other question> over all of them.
 
-    The question that decides for a prompt is the concept's own one; prompts of role "style" are asked about style.
-    Prompts that carry no label for it are left out of the count ("not asked").
+    The questions that decide for a prompt are the concepts' own; prompts of role "style" are asked about style.
+    Prompts that carry no label for them are left out of the count ("not asked").
     """
     scores = []
     for role in ("near", "far", "style"):
         pairs = _of(judged, (role,))
         if pairs:
-            asked = "style" if role == "style" else question
-            rule = _Rule(f"retained/{role}", f"what was asked for is there, {_ROLE_WORDS[role]}",
-                         _label(asked), True, "lost what was asked for")
+            asked = ("style",) if role == "style" else tuple(questions)
+            answer = f"an answer that decides about {' and '.join(asked)}" if len(asked) > 1 else "an answer"
+            rule = _Rule(f"retained/{role}", f"what was asked for is there, {_ROLE_WORDS[role]}", _labels(*asked),
+                         True, "lost what was asked for", answer=answer)
             scores += [_rate(pairs, rule, subject), _abstained(pairs, rule, role, subject)]
     pairs = _of(judged, ("near", "far"))
-    others = sorted({q for shot, _ in pairs for q in shot.prompt.labels} - {question})
+    others = sorted({q for shot, _ in pairs for q in shot.prompt.labels} - {*questions})
     for other in others:
         rule = _Rule(f"retained/keep:{other}", f"the {other} asked for is there, near and far prompts",
-                     _label(other), True, "lost what was asked for")
+                     _labels(other), True, "lost what was asked for")
         scores.append(_rate(pairs, rule, subject))
     return scores
 
 
-def control_scores(judged: Judged, concept: str, question: str, subject: Subject = "edited") -> list[Score]:
+def control_scores(judged: Judged, aims: Sequence[Aim], subject: Subject = "edited") -> list[Score]:
     """Null controls of the judge.
 
-    found/never_seen: a thing that the model never knew is "seen" all the same. found/keep: the concept is seen where
-    something else was asked for.
+    found/never_seen: a thing that the model never knew is "seen" all the same. found/keep: one of the concepts is seen
+    where something else was asked for.
     """
-    scores = []
+    scores, aimed = [], _answers(aims)
     never = _of(judged, ("never_seen",))
     if never:
         rule = _Rule("found/never_seen", "null control: things the model never saw, recognised all the same",
-                     _thing(question), False, "hid the concept")
+                     _thing(aims[0].question), False, "hid the concept")
         scores.append(_rate(never, rule, subject))
     keep = _of(judged, ("near", "far"))
     if keep:
-        rule = _Rule("found/keep", f"null control: {concept} seen where something else was asked for",
-                     lambda prompt: (question, concept), False, "hid the concept")
+        concepts = " or ".join(aim.concept for aim in aims)
+        rule = _Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
+                     lambda prompt: aimed, False, "hid the concept", every=False)
         scores.append(_rate(keep, rule, subject))
     return scores
 
 
-def change_in_found(edited: Judged, original: Judged, concept: str, question: str, draws: int, seed: int) -> Score:
+def changes_in_found(edited: Judged, original: Judged, aims: Sequence[Aim], draws: int, seed: int) -> list[Score]:
     """change/found/all: found rate of the edited model minus the original's, on pictures that both got an answer for.
 
-    Pairs are by (prompt, seed), and the interval resamples prompts.
+    Pairs are by (prompt, seed), and the interval resamples prompts. With several aims change/found/all/<concept> too.
     """
-    after, before = (_hits(_of(side, FORGET_ROLES), concept, question) for side in (edited, original))
-    both = sorted(after.keys() & before.keys())
+    after, before = _hits(_of(edited, FORGET_ROLES), aims), _hits(_of(original, FORGET_ROLES), aims)
+    return [_change([(shot.prompt.text, shot.seed) for shot, _ in forget], after, before, concepts, ending, draws, seed)
+            for concepts, ending, forget in _parts(edited, aims)]
+
+
+def _change(items: Sequence[Item], after: Mapping[Item, float], before: Mapping[Item, float], concepts: str,
+            ending: str, draws: int, seed: int) -> Score:
+    both = sorted(after.keys() & before.keys() & {*items})
     groups: dict[str, tuple[list[float], list[float]]] = {}
     for text, number in both:
         pair = groups.setdefault(text, ([], []))
@@ -117,22 +154,43 @@ def change_in_found(edited: Judged, original: Judged, concept: str, question: st
         pair[1].append(before[text, number])
     estimate = paired_difference({k: v[0] for k, v in groups.items()}, {k: v[1] for k, v in groups.items()},
                                  draws, seed) if groups else NOTHING
-    missed = len({(shot.prompt.text, shot.seed) for shot, _ in _of(edited, FORGET_ROLES)}) - len(both)
-    return Score(name="change/found/all", title=f"change in how often {concept} is found", value=estimate.value,
-                 low=estimate.low, high=estimate.high, n=len(both), subject="comparison", higher_is_better=False,
-                 interval=bootstrap_words(estimate, draws, seed),
+    missed = len({*items}) - len(both)
+    return Score(name=f"change/found/all{ending}", title=f"change in how often {concepts} is found",
+                 value=estimate.value, low=estimate.low, high=estimate.high, n=len(both), subject="comparison",
+                 higher_is_better=False, interval=bootstrap_words(estimate, draws, seed),
                  denominator="pairs of pictures (same prompt, same seed) with an answer on both sides",
                  left_out={"no answer on one side": missed}, seeds=tuple(sorted({number for _, number in both})),
                  note="" if groups else "no pair of pictures has an answer on both sides")
 
 
-def _label(question: str) -> Callable[[Prompt], tuple[str, str] | None]:
-    return lambda prompt: (question, prompt.labels[question]) if question in prompt.labels else None
+def _parts(judged: Judged, aims: Sequence[Aim]) -> list[tuple[str, str, Judged]]:
+    """The forget side of all aims, then, if there are several, of each: concepts, ending of names, pictures."""
+    forget = _of(judged, FORGET_ROLES)
+    own: dict[Aim, list[tuple[Shot, Judgment]]] = {aim: [] for aim in aims}
+    for shot, item in forget:
+        own[aim_of(shot.prompt, aims)].append((shot, item))
+    each = [(aim.concept, f"/{aim.concept}", pairs) for aim, pairs in own.items()] if len(aims) > 1 else []
+    return [(", ".join(aim.concept for aim in aims), "", forget), *each]
 
 
-def _thing(question: str) -> Callable[[Prompt], tuple[str, str] | None]:
+def _concept(aims: Sequence[Aim]) -> Wanted:
+    """The concept that a prompt of the forget side asks for."""
+    return lambda prompt: _answers([aim_of(prompt, aims)])
+
+
+def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
+    return {question: [aim.concept for aim in aims if aim.question == question]
+            for question in dict.fromkeys(aim.question for aim in aims)}
+
+
+def _labels(*questions: str) -> Wanted:
+    """What a prompt asks for, under those of the questions that it does not leave open."""
+    return lambda prompt: {question: (prompt.labels[question],) for question in questions if question in prompt.labels}
+
+
+def _thing(question: str) -> Wanted:
     """What a null control names: an object, even when the concept is a style."""
-    return lambda prompt: _label("object" if "object" in prompt.labels else question)(prompt)
+    return lambda prompt: _labels("object" if "object" in prompt.labels else question)(prompt)
 
 
 def _of(judged: Judged, roles: Iterable[Role | str]) -> Judged:
@@ -140,9 +198,10 @@ def _of(judged: Judged, roles: Iterable[Role | str]) -> Judged:
     return [(shot, item) for shot, item in judged if shot.prompt.role in wanted]
 
 
-def _hits(judged: Judged, concept: str, question: str) -> dict[tuple[str, int], float]:
-    return {(shot.prompt.text, shot.seed): float(item.answers[question] == concept) for shot, item in judged
-            if not item.error and question in item.answers}
+def _hits(judged: Judged, aims: Sequence[Aim]) -> dict[Item, float]:
+    told = ((shot, aim_of(shot.prompt, aims), item) for shot, item in judged if not item.error)
+    return {(shot.prompt.text, shot.seed): float(item.answers[aim.question] == aim.concept) for shot, aim, item in told
+            if aim.question in item.answers}
 
 
 def _rate(judged: Judged, rule: _Rule, subject: Subject) -> Score:
@@ -150,29 +209,31 @@ def _rate(judged: Judged, rule: _Rule, subject: Subject) -> Score:
     per_item: dict[str, float] = {}
     left_out = {"abstained": 0, "detector failed": 0}
     for shot, item in judged:
-        wanted = rule.wanted(shot.prompt)
-        if wanted is None:
+        counts = rule.verdict(shot.prompt, item.answers)
+        if not rule.wanted(shot.prompt):
             left_out["not asked"] = left_out.get("not asked", 0) + 1
         elif item.error:
             left_out["detector failed"] += 1
-        elif wanted[0] not in item.answers:
+        elif counts is None:
             left_out["abstained"] += 1
         else:
-            per_item[shot.key] = float(item.answers[wanted[0]] == wanted[1])
+            per_item[shot.key] = float(counts)
     n, hits = len(per_item), int(sum(per_item.values()))
     return _score(rule.name, rule.title, hits, n, judged, subject, left_out=left_out, per_item=per_item,
-                  denominator="pictures on which the judge gave an answer",
+                  denominator=f"{rule.pictures} on which the judge gave {rule.answer}",
                   higher_is_better=rule.higher_is_better, note=_bounds(hits, n, left_out, rule))
 
 
 def _abstained(judged: Judged, rule: _Rule, role: str, subject: Subject) -> Score:
-    """abstained/<role>: how often the judge would not say."""
-    per_item = {shot.key: float(wanted[0] not in item.answers) for shot, item in judged
-                if not item.error and (wanted := rule.wanted(shot.prompt)) is not None}
+    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>."""
+    asked, _, concept = role.partition("/")
+    per_item = {shot.key: float(rule.verdict(shot.prompt, item.answers) is None) for shot, item in judged
+                if not item.error and rule.wanted(shot.prompt)}
     failed = sum(bool(item.error) for _, item in judged)
-    return _score(f"abstained/{role}", f"the judge would not say, {_ROLE_WORDS[role]}", int(sum(per_item.values())),
-                  len(per_item), judged, subject, left_out={"detector failed": failed}, per_item=per_item,
-                  denominator="pictures on which the judge worked", higher_is_better=None,
+    title = f"the judge would not say, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else "")
+    return _score(f"abstained/{role}", title, int(sum(per_item.values())), len(per_item), judged, subject,
+                  left_out={"detector failed": failed}, per_item=per_item, higher_is_better=None,
+                  denominator=f"{rule.pictures} on which the judge worked",
                   note="" if per_item else "the judge worked on no picture")
 
 

@@ -8,11 +8,11 @@ from typing import Literal
 
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
-from expunge.metrics.base import Distance, Features, Judge, Moments, TextImage
+from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage
 from expunge.metrics.erasure import (
     Judged,
     Subject,
-    change_in_found,
+    changes_in_found,
     control_scores,
     erasure_scores,
     retention_scores,
@@ -37,13 +37,13 @@ class Instruments:
     """What an evaluation measures with.
 
     Attributes:
-        judge: the detector, and question: which of its questions decides whether the concept is there.
+        judge: the detector, and aims: which of its answers mean that a concept is still there.
         features: extractor of FID and KID; distance: of integrity.
         clip: for CLIP scores, or None; real: statistics of real pictures, or None.
     """
 
     judge: Judge
-    question: str
+    aims: tuple[Aim, ...]
     features: Features
     distance: Distance
     clip: TextImage | None = None
@@ -62,7 +62,7 @@ class Instruments:
 
 
 def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judgment], after: Sequence[Judgment],
-             concept: str, tools: Instruments, *, draws: int = 2000, fid_draws: int = 100, seed: int = 0,
+             tools: Instruments, *, draws: int = 2000, fid_draws: int = 100, seed: int = 0,
              tell: Callable[[int, int, str], None] | None = None) -> list[Score]:
     """Every score that the pictures allow.
 
@@ -70,7 +70,6 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judg
         original, edited: pictures of the two models, the same prompts and seeds.
         again: some of the original's, drawn a second time in other batches.
         before, after: judgments of the original's and the edited model's pictures, in their order.
-        concept: the label that must not be found.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
         tell: told (done, in all, what is being done).
 
@@ -79,7 +78,7 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judg
     """
     tell = tell or (lambda done, total, words: None)
     tell(0, 4, "counting what was found")
-    scores = _rates(original, edited, before, after, concept, tools.question, draws, seed)
+    scores = _rates(original, edited, before, after, tools.aims, draws, seed)
     tell(1, 4, "measuring integrity")
     scores += _integrity(original, edited, again, tools.distance, draws, seed)
     tell(2, 4, "measuring FID and KID")
@@ -94,17 +93,18 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judg
     return scores
 
 
-def _rates(original: Drawn, edited: Drawn, before: Sequence[Judgment], after: Sequence[Judgment], concept: str,
-           question: str, draws: int, seed: int) -> list[Score]:
+def _rates(original: Drawn, edited: Drawn, before: Sequence[Judgment], after: Sequence[Judgment],
+           aims: Sequence[Aim], draws: int, seed: int) -> list[Score]:
+    questions = tuple(dict.fromkeys(aim.question for aim in aims))
     first = list(zip(original.shots, before, strict=True))
     second = list(zip(edited.shots, after, strict=True))
     sides: tuple[tuple[Subject, Judged], ...] = (("edited", second), ("original", first))
     scores: list[Score] = []
     for subject, side in sides:
-        scores += erasure_scores(side, concept, question, subject)
-        scores += retention_scores(side, question, subject)
-        scores += control_scores(side, concept, question, subject)
-    return [*scores, change_in_found(second, first, concept, question, draws, seed)]
+        scores += erasure_scores(side, aims, subject)
+        scores += retention_scores(side, questions, subject)
+        scores += control_scores(side, aims, subject)
+    return [*scores, *changes_in_found(second, first, aims, draws, seed)]
 
 
 def _integrity(original: Drawn, edited: Drawn, again: Drawn, distance: Distance, draws: int, seed: int) -> list[Score]:

@@ -5,7 +5,8 @@ prompts and near neighbours cannot be guessed from a name, so they come from a f
 is missing is not asked, and the evaluation says so.
 
 YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}. CSV: columns role, text, label. The label
-is what the judge should see; prompts that ask for the concept need none.
+is what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it
+says which one. Prompts to keep that name a concept are left out, so that one file serves many requests.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from torch import Tensor
+
 from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
-from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
 from expunge.metrics.perceptual import Lpips, Ssim
-from expunge.records import FORGET_ROLES, Prompt, Request, Role
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Role, Target, asked, mentions
 
 TEMPLATES: tuple[str, ...] = (
     "a photo of {a}", "{c}", "a picture of {a}", "an image of {a}", "a photograph of {a}", "a close-up of {a}",
@@ -39,6 +43,18 @@ FAR_THINGS: tuple[str, ...] = (
     "a dog", "a bicycle", "a cup of coffee", "a mountain lake", "a red car", "a bowl of fruit", "a wooden chair",
     "an airplane", "a sunflower", "a piano", "a sailing boat", "a teapot", "an elephant", "a bridge", "a clock",
     "a loaf of bread")
+KEPT_THINGS: tuple[str, ...] = (
+    "motorcycle", "bus", "train", "truck", "traffic light", "fire hydrant", "stop sign", "parking meter", "bench",
+    "bird",
+    "cat", "horse", "sheep", "cow", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase",
+    "frisbee", "pair of skis", "snowboard", "kite", "baseball bat", "skateboard", "surfboard", "tennis racket",
+    "bottle",
+    "wine glass", "fork", "knife", "spoon", "banana", "apple", "sandwich", "orange", "bunch of broccoli", "carrot",
+    "hot dog", "pizza", "donut", "cake", "couch", "potted plant", "bed", "dining table", "toilet", "television",
+    "laptop",
+    "computer mouse", "remote control", "keyboard", "telephone", "microwave", "oven", "toaster", "sink", "refrigerator",
+    "book", "vase", "pair of scissors", "teddy bear", "hair drier", "toothbrush")
+"""Everyday objects that training may keep: COCO's categories (Lin et al. 2014) but those that `FAR_THINGS` asks for."""
 QUESTION = "object"
 _JUDGE_TEXTS = ("a photo of {a}", "a picture of {a}", "an image of {a}", "{a}")
 
@@ -62,25 +78,24 @@ class OpenWorld:
         self._margin = margin
         self._loaded: LocalClip | None = None
 
-    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
-        """The concept in all training templates.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
+                ) -> Request:
+        """Each concept in all training templates.
 
         Raises:
-            UserError: an empty concept, or one that is its own anchor or among the things to keep.
+            UserError: an empty concept, or a contradiction (`records.asked`).
         """
-        concept, anchor = concept.strip(), anchor.strip()
-        if not concept:
-            raise UserError("no concept", accepted="a name such as 'church' or 'Van Gogh painting'")
-        clash = [text for text in (anchor, *keep) if text and _mentions(text, concept)]
-        if clash:
-            raise UserError(f"{concept!r} is to go and to stay: {clash[0]!r}",
-                            accepted="an anchor and prompts to keep that do not name the concept",
-                            remedy="take it out of one of the two lists")
-        return Request(concept=concept, prompts=tuple(fill(template, concept) for template in TEMPLATES),
-                       anchor=anchor, keep=tuple(keep))
+        first, *also = (Target(concept=name, prompts=tuple(fill(template, name) for template in TEMPLATES),
+                               anchor=instead) for name, instead in asked(concept, anchor, keep))
+        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
+                       also=tuple(also))
+
+    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
+        """A photo of each thing, by default of those in `KEPT_THINGS`."""
+        return {thing: (fill("a photo of {a}", thing),) for thing in things or KEPT_THINGS}
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """Templates and the user's file, up to `counts` per role, no text twice.
+        """Templates and the user's file, up to `counts` per role (and concept that is asked for), no text twice.
 
         Raises:
             ConfigError: the file cannot be read or holds mistakes (all are shown).
@@ -93,26 +108,32 @@ class OpenWorld:
                 if prompt.text not in seen:
                     fresh.setdefault(prompt.text, prompt)
             seen |= fresh.keys()  # asked or not: what one role may ask is not asked under another one's name
-            chosen += list(fresh.values())[:getattr(counts, role)]
+            taken: Counter[str] = Counter()
+            for prompt in fresh.values():
+                whose = prompt.labels[QUESTION] if role in FORGET_ROLES else ""
+                taken[whose] += 1
+                chosen += [prompt] if taken[whose] <= getattr(counts, role) else []
         return chosen
 
     def _pools(self, request: Request) -> dict[Role, list[Prompt]]:
         """All that could be asked about `request`, by role, the user's own prompts first."""
-        here = {QUESTION: request.concept}
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
-        for prompt in read_prompts(self._file, request.concept) if self._file else []:
+        for prompt in read_prompts(self._file, request.concepts) if self._file else []:
             pools[prompt.role].append(prompt)
-        pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in request.prompts]
-        pools["held_out"] += [Prompt(text=fill(template, request.concept), role="held_out", labels=here)
-                              for template in HELD_OUT]
-        if request.anchor:
-            pools["near"] += [Prompt(text=fill(template, request.anchor), role="near",
-                                     labels={QUESTION: request.anchor}) for template in HELD_OUT]
-        things = [thing for thing in FAR_THINGS if not _mentions(thing, request.concept) and
-                  bare(thing) != bare(request.anchor)]
+        for target in request.targets:
+            here = {QUESTION: target.concept}
+            pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in target.prompts]
+            pools["held_out"] += [Prompt(text=fill(template, target.concept), role="held_out", labels=here)
+                                  for template in HELD_OUT]
+        anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
+        pools["near"] += [Prompt(text=fill(template, anchor), role="near", labels={QUESTION: anchor})
+                          for template in HELD_OUT for anchor in anchors]
         pools["far"] += [Prompt(text=f"a photo of {thing}", role="far", labels={QUESTION: bare(thing)})
-                         for thing in things]
+                         for thing in FAR_THINGS if bare(thing) not in map(bare, anchors)]
         pools["empty"].append(Prompt(text="", role="empty"))
+        for role in KEEP_ROLES:
+            pools[role] = [prompt for prompt in pools[role] if not any(
+                mentions(text, name) for text in (prompt.text, *prompt.labels.values()) for name in request.concepts)]
         return pools
 
     def question(self, concept: str) -> str:
@@ -120,7 +141,7 @@ class OpenWorld:
         return QUESTION
 
     def judge(self, request: Request) -> Judge:
-        """CLIP zero-shot among the concept, the anchor and everything that prompts of any count could name, or
+        """CLIP zero-shot among the concepts, the anchors and everything that prompts of any count could name, or
         something else.
 
         Raises:
@@ -128,7 +149,8 @@ class OpenWorld:
             ConfigError: the file of prompts cannot be read or holds mistakes.
         """
         named = [prompt.labels[QUESTION] for pool in self._pools(request).values() for prompt in pool if prompt.labels]
-        labels = dict.fromkeys([request.concept, *([request.anchor] if request.anchor else []), *named])
+        anchors = [target.anchor for target in request.targets if target.anchor]
+        labels = dict.fromkeys([*request.concepts, *anchors, *named])
         texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in labels
                  if label != SOMETHING_ELSE}
         return ClipJudge(self._clip(), {QUESTION: texts}, self._margin)
@@ -139,6 +161,10 @@ class OpenWorld:
 
     def control(self, request: Request) -> Request | None:
         """None: what an arbitrary model never knew is not known."""
+        return None
+
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger | None:
+        """None: there are no invented things for a model of any size and style."""
         return None
 
     def features(self) -> Features:
@@ -188,11 +214,12 @@ def bare(name: str) -> str:
     return re.sub(r"^(an?|the) ", "", name)
 
 
-def read_prompts(file: Path, concept: str) -> list[Prompt]:
-    """The prompts of a YAML or CSV file.
+def read_prompts(file: Path, concepts: Sequence[str]) -> list[Prompt]:
+    """The prompts of a YAML or CSV file. A prompt that asks for one of several concepts names it by its label.
 
     Raises:
-        ConfigError: it cannot be read, or has unknown roles, empty texts or keys; all mistakes are shown.
+        ConfigError: it cannot be read, or has unknown roles, empty texts, keys, or none of several concepts as label;
+            all mistakes are shown.
     """
     rows: list[tuple[str, Any]] = []
     if file.suffix == ".csv":
@@ -213,14 +240,14 @@ def read_prompts(file: Path, concept: str) -> list[Prompt]:
                 not str(values.get("text", "")).strip() and role != "empty"):
             mistakes.append(f"prompt {number}: got {entry!r}")
         else:
-            label = concept if role in FORGET_ROLES else str(values.get("label", ""))
+            label = str(values.get("label", ""))
+            if role in FORGET_ROLES and len(concepts) == 1:
+                label = concepts[0]
+            elif role in FORGET_ROLES and label not in concepts:
+                mistakes.append(f"prompt {number}: asks for {label!r}, which is none of {', '.join(concepts)}")
             out.append(Prompt(text=str(values.get("text", "")), role=role,  # type: ignore[arg-type]
                               labels={QUESTION: label} if label else {}))
     if mistakes:
         raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=f"roles {', '.join(get_args(Role))}, each prompt "
                           "a text or text and label")
     return out
-
-
-def _mentions(text: str, concept: str) -> bool:
-    return re.search(rf"\b{re.escape(concept.casefold())}\b", text.casefold()) is not None

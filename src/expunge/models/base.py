@@ -7,7 +7,7 @@ Latents are float32 (B, c, h, w). Time `t` is int64 (B,) in the model's own trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,8 @@ class Denoiser(Protocol):
 
     Attributes:
         name: what the user called it; hash: content hash of its weights as loaded (patch excluded).
+        encoder_hash: content hash of its text encoder alone. Models that share it can take each other's patches of the
+            text encoder.
         prediction: the network's native output: "epsilon" or "v_prediction".
         process: what the weights were trained for, in words: prediction and noise schedule. Models with one hash and
             one process can take each other's patches.
@@ -52,6 +54,7 @@ class Denoiser(Protocol):
 
     name: str
     hash: str
+    encoder_hash: str
     prediction: str
     process: str
     train_steps: int
@@ -116,8 +119,8 @@ class Denoiser(Protocol):
         """
         ...
 
-    def frozen_copy(self) -> Denoiser:
-        """A teacher: the same weights now, no gradients; parts that do not train may be shared."""
+    def frozen_copy(self, trained: Collection[str] = ("unet", "text_encoder")) -> Denoiser:
+        """A teacher: the same weights now, no gradients; components that are not `trained` may be shared."""
         ...
 
     def apply(self, patch: object) -> None:

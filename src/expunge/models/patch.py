@@ -15,7 +15,7 @@ lines. `load_into_pipeline` does, and it fails where `strict=False` would keep s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -63,7 +63,8 @@ class Patch:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
-           seconds: float = 0.0, steps: int = 0) -> Patch:
+           seconds: float = 0.0, steps: int = 0, kept: Sequence[str] = (), left_out: Mapping[str, str] | None = None
+           ) -> Patch:
         """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in.
 
         Raises:
@@ -76,8 +77,9 @@ class Patch:
             raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
                                 "first", accepted="finite weights", remedy="lower the learning rate")
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
-                         method=method, settings=dict(settings), tensors=tuple(sorted(values)),
-                         tensors_hash=tensors_hash(values), seed=seed, versions=runtime.versions(),
+                         base_encoder=model.encoder_hash, method=method, settings=dict(settings),
+                         tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values), kept=tuple(kept),
+                         left_out=dict(left_out or {}), seed=seed, versions=runtime.versions(),
                          losses=dict(losses or {}), seconds=seconds, steps=steps,
                          created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
         return cls(values, card)
@@ -121,14 +123,27 @@ class Patch:
                              remedy="copy or make it again")
         return cls(tensors, card)
 
+    @property
+    def in_encoder(self) -> bool:
+        """Whether it changes the text encoder and nothing else."""
+        return bool(self.tensors) and all(name.startswith("text_encoder/") for name in self.tensors)
+
     def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> None:
         """Whether the patch fits `model`, whose tensors are `tensors`.
+
+        A patch of the text encoder alone fits every model with the same text encoder: what such a patch changes is what
+        the network is told, whatever network that is.
 
         Raises:
             ModelError: made for other weights, prediction or noise schedule, or a tensor that is not there or
                 has another shape.
         """
         card, remedy = self.card, "load the patch's own base model"
+        if self.in_encoder and card.base_encoder == model.encoder_hash:
+            self._check_tensors(tensors)
+            return
+        if self.in_encoder and card.base_encoder:
+            remedy += f", or another with its text encoder ({card.base_encoder[:12]}; here {model.encoder_hash[:12]})"
         if card.base_hash != model.hash:
             raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]})",
                              accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]})", remedy=remedy)

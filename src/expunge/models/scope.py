@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `xattn` | linear layers of the UNet's cross-attention (`attn2`) | esd-x |
 | `xattn.kv` | `attn2.to_k` and `attn2.to_v` | esd-x-strict, UCE |
+| `xattn.k`, `xattn.v` | one of the two | SPEED and OCE: `xattn.v` |
 | `noxattn` | the UNet's linear and convolutional layers outside `attn2` | esd-u |
 | `unet` | all of the UNet's linear and convolutional layers | esd-all |
 | `text` | the text encoder's transformer layers and final norm; embeddings stay frozen | AdvUnlearn, full |
@@ -29,7 +30,7 @@ from torch.nn import Parameter
 
 from expunge.errors import UserError
 
-KNOWN = ("xattn", "xattn.kv", "noxattn", "unet", "text", "text.layers:FIRST-LAST", "all")
+KNOWN = ("xattn", "xattn.kv", "xattn.k", "xattn.v", "noxattn", "unet", "text", "text.layers:FIRST-LAST", "all")
 """Scopes as a person would type them."""
 
 _LAYERS = re.compile(r"text\.layers:(\d+)(?:-(\d+))?")
@@ -38,7 +39,9 @@ _Rule = Callable[[list[str]], bool]
 
 _UNET_RULES: dict[str, _Rule] = {
     "xattn": lambda path: "attn2" in path,
-    "xattn.kv": lambda path: len(path) > 1 and path[-2] == "attn2" and path[-1] in {"to_k", "to_v"},
+    "xattn.kv": lambda path: path[-2:] in (["attn2", "to_k"], ["attn2", "to_v"]),
+    "xattn.k": lambda path: path[-2:] == ["attn2", "to_k"],
+    "xattn.v": lambda path: path[-2:] == ["attn2", "to_v"],
     "noxattn": lambda path: "attn2" not in path,
     "unet": lambda path: True,
     "all": lambda path: True,

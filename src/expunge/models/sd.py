@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -41,12 +41,14 @@ class StableDiffusion:
     `device`, `dtype` (of the weights; latents, text states and pixels are float32 at every border).
 
     `hash` is taken of the float32 values of all parameters of unet, text encoder and autoencoder, before any
-    cast to a smaller `dtype`: a folder in float16 has the same hash however it is loaded.
+    cast to a smaller `dtype`: a folder in float16 has the same hash however it is loaded. `encoder_hash` is that of the
+    text encoder alone.
     """
 
     def __init__(self, pipe: Any, name: str, world: str = "open", *,
-                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        """Take over the parts of `pipe`, a `StableDiffusionPipeline`.
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                 text_dtype: torch.dtype | None = None) -> None:
+        """Take over the parts of `pipe`, a `StableDiffusionPipeline`; `text_dtype` None: the text encoder's is `dtype`.
 
         Raises:
             ModelError: another family or prediction type, or a schedule that the prediction cannot start from.
@@ -71,9 +73,10 @@ class StableDiffusion:
             nn.Module.to(part.eval().requires_grad_(False), torch.float32)
         self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
                                   for full, parameter in scopes.full_names(component, part).items()})
+        self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
-            nn.Module.to(part, self.device, dtype)
+            nn.Module.to(part, self.device, (text_dtype or dtype) if part is self.text_encoder else dtype)
         self._abar = self._ddim.alphas_cumprod.to(self.device)
         self._originals: dict[str, Tensor] = {}
 
@@ -87,6 +90,8 @@ class StableDiffusion:
         told = [_plain(self.unet.config), _plain(self.vae.config), _plain(text), tokenizer, self.length, scale,
                 tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
                 ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), self.device.type]
+        words = next(self.text_encoder.parameters()).dtype
+        told += [str(words)] if words != self.dtype else []
         return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
@@ -207,11 +212,11 @@ class StableDiffusion:
         """
         return scopes.select(self.unet, self.text_encoder, scope)
 
-    def frozen_copy(self) -> StableDiffusion:
-        """A teacher: unet and text encoder as they are now, copied and frozen; the rest is shared."""
+    def frozen_copy(self, trained: Collection[str] = ("unet", "text_encoder")) -> StableDiffusion:
+        """A teacher: the components that train as they are now, copied and frozen; the rest is shared."""
         twin = copy.copy(self)
-        twin.unet = copy.deepcopy(self.unet).eval().requires_grad_(False)
-        twin.text_encoder = copy.deepcopy(self.text_encoder).eval().requires_grad_(False)
+        for name in trained:
+            setattr(twin, name, copy.deepcopy(getattr(self, name)).eval().requires_grad_(False))
         return twin
 
     @torch.no_grad()

@@ -36,13 +36,16 @@ _ABOUT = "expunge.json"
 
 
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
-         allow_pickle: bool = False, revision: str | None = None) -> StableDiffusion:
+         text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None
+         ) -> StableDiffusion:
     """Open a model.
 
     Args:
         source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32.
+        text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose
+            other parts are in "bfloat16".
         allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
         revision: branch, tag or commit of a Hub id.
 
@@ -53,22 +56,29 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
     folder = _folder(str(source), allow_pickle, revision)
     pipe = _open(folder, allow_pickle, with_checker=False)
-    return StableDiffusion(pipe, str(source), _about(folder).get("world", "open"), device=where, dtype=number)
+    name, world = _name(str(source), folder), _about(folder).get("world", "open")
+    words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
+    return StableDiffusion(pipe, name, world, device=where, dtype=number, text_dtype=words)
 
 
-def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *,
+def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
           allow_pickle: bool = False, revision: str | None = None) -> Path:
     """Write the patched model as a folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
     as `expunge-patch.json`. It appears whole or not at all.
 
+    With `only` "text_encoder" it holds that component alone, for `CLIPTextModel.from_pretrained(out)`: a plug-in for
+    every model with the same text encoder.
+
     Raises:
         ModelError: as `load` and `StableDiffusion.apply`.
-        UserError: `out` holds something already.
+        UserError: `out` holds something already, or the patch changes more than the one component.
         StorageError: it cannot be written.
     """
     out, number = Path(out), runtime.parse_dtype(dtype)
+    if only:
+        _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     folder = _folder(str(source), allow_pickle, revision)
@@ -79,10 +89,12 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
             part = Path(scratch) / "model"
+            whole = part if not only else part / only
             with _quiet():
-                pipe.to(dtype=number).save_pretrained(part, safe_serialization=True)
+                (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(whole, safe_serialization=True)
             make_portable(part)
-            if (folder / _ABOUT).is_file():
+            part = whole
+            if (folder / _ABOUT).is_file() and not only:
                 shutil.copyfile(folder / _ABOUT, part / _ABOUT)
             files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
             part.replace(out)
@@ -90,6 +102,23 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; "
                            "nothing was half-written") from error
     return out
+
+
+def _name(source: str, folder: Path) -> str:
+    """What records call the model: a relative folder begins with a dot, so that nobody takes it for a Hub id."""
+    local = source != EMBEDDED and folder == Path(source)
+    return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
+
+
+def _check_alone(patch: Patch, only: str) -> None:
+    if only != "text_encoder":
+        raise UserError(f"only {only!r}", accepted="text_encoder, or nothing for the whole model")
+    outside = [name for name in patch.tensors if not name.startswith(f"{only}/")]
+    if outside or not patch.in_encoder:
+        raise UserError(f"a patch that changes {len(outside)} tensors outside the text encoder" +
+                        (f", {outside[0]!r} first" if outside else ", and none in it"),
+                        accepted="a patch of the text encoder alone",
+                        remedy="write the whole model, or unlearn with a scope such as text")
 
 
 def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
@@ -183,12 +212,12 @@ def make_portable(folder: Path) -> None:
 
     transformers opens a model in the number type that its config names, diffusers in float32: a folder in float16
     would mix the two and fail when it draws. And transformers before 5 asks for a leading "text_model." in the names
-    of the text encoder's tensors.
+    of the text encoder's tensors. Nor should a folder that is published tell where its parts once lay.
     """
     for config in folder.glob("*/config.json"):
         values = json.loads(config.read_text(encoding="utf-8"))
-        if "dtype" in values:
-            files.write_json(config, {**values, "dtype": "float32"})
+        portable = {key: value for key, value in values.items() if key != "_name_or_path"}
+        files.write_json(config, {**portable, "dtype": "float32"} if "dtype" in portable else portable)
     weights = folder / "text_encoder" / "model.safetensors"
     tensors = load_file(weights)
     renamed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from expunge import files
-from expunge.records import Assault, Evaluation, Score
+from expunge.records import Assault, Evaluation, Relearning, Score
 from expunge.report.attacks import attack_rows, attack_sentence
+from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import attacked, verdict
-from expunge.report.words import all_scores, family, finite, value_of
+from expunge.report.words import all_scores, family, finite, quoted, value_of
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
@@ -68,10 +69,10 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
 def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
     card = evaluation.card
     matter: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
-    if card.base != "embedded" and _HUB_NAME.fullmatch(card.base):  # the Hub refuses what is no repository's name
+    if _HUB_NAME.fullmatch(card.base):  # neither the embedded model nor a folder: the Hub refuses those names
         matter["base_model"] = card.base
     matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{card.method}-{card.request.concept}").strip("-.") or "patch"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((card.method, *card.request.concepts))).strip("-.") or "patch"
     metrics = [_metric(score) for score in all_scores(evaluation) if value_of(score) is not None]
     if metrics:
         dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
@@ -92,14 +93,16 @@ def _metric(score: Score) -> dict[str, Any]:
 
 def _body(evaluation: Evaluation) -> str:
     card, said = evaluation.card, verdict(evaluation)
-    concept, model, method = map(_plain, (card.request.concept, evaluation.model, card.method))
-    parts = [f"# Unlearning “{concept}” from {model} with {method}",
+    concepts, model, method = map(_plain, (quoted(card.request.concepts), evaluation.model, card.method))
+    parts = [f"# Unlearning {concepts} from {model} with {method}",
              f"**{_plain(said.headline)}.** {_plain(said.sentence)}",
              *([_plain(said.asked)] if said.asked else []), _plain(said.cost)]
     if evaluation.warnings:
         parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
     if evaluation.assault is not None:
         parts += ["## Attacks", *_attacks(evaluation.assault)]
+    if evaluation.relearning is not None:
+        parts += ["## How fast it is learned again", *_relearning(evaluation.relearning)]
     parts += ["## What this is", _WHAT, "## Scores"]
     for section in score_sections(evaluation):
         rows: list[tuple[str, ...]] = [
@@ -128,6 +131,13 @@ def _attacks(assault: Assault) -> list[str]:
             for row in attack_rows(assault)]
     parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows)]
     return [*parts, *(["### Doubts about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
+
+
+def _relearning(made: Relearning) -> list[str]:
+    rows = [(str(row.steps), *row.found) for row in relearning_rows(made)]
+    heads = ("Steps of fine-tuning", *map(_plain, relearning_heads(made)))
+    doubts = [_bullets(made.warnings)] if made.warnings else []
+    return [_plain(relearning_sentence(made)), _table(heads, rows), *doubts]
 
 
 def _limits(evaluation: Evaluation) -> str:

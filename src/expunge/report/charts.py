@@ -33,13 +33,18 @@ _CSS = {INK: "currentColor", FAINT: "var(--line)", EDITED: "var(--edited)", ORIG
 FOUND_ROWS = (("direct", "direct"), ("held_out", "held-out"), ("paraphrase", "paraphrase"),
               ("implicit", "implicit"), ("all", "all of these"), ("never_seen", "never seen"),
               ("keep", "other things"))
+_LABEL = 14
+"""Letters that fit beside a row."""
 RETAINED_ROWS = (("near", "near"), ("far", "far"), ("style", "style"))
 INTEGRITY_ROWS = (*RETAINED_ROWS, ("empty", "empty prompt"))
 
 
 def found_chart(evaluation: Evaluation) -> str:
     """Found rate by kind of prompt, original (ring) and edited (dot), with 95% intervals."""
-    return _rates(evaluation, "found", FOUND_ROWS, "share of pictures in which it is found")
+    concepts = evaluation.card.request.concepts
+    each = [(f"all/{name}", name if len(name) <= _LABEL else f"{name[:_LABEL - 1]}…") for name in concepts]
+    rows = [row for kind in FOUND_ROWS for row in (kind, *(each if kind[0] == "all" and len(each) > 1 else ()))]
+    return _rates(evaluation, "found", rows, "share of pictures in which it is found")
 
 
 def retained_chart(evaluation: Evaluation) -> str:
@@ -76,7 +81,7 @@ def integrity_chart(evaluation: Evaluation) -> str:
             axes.annotate(number(score.name, value), (1, y), (8, 0), xycoords=("axes fraction", "data"),
                           textcoords="offset points", va="center", color=INK, fontweight="bold")
 
-    return _svg("integrity", draw, 0.42 * len(rows) + 0.9)
+    return svg_of("integrity", draw, 0.42 * len(rows) + 0.9)
 
 
 def loss_chart(card: PatchCard) -> str:
@@ -104,11 +109,11 @@ def loss_chart(card: PatchCard) -> str:
         axes.set_xlabel("training step")
         axes.margins(x=0.01)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        _plain(axes)
+        plain_axes(axes)
         if len(series) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=10)
 
-    return _svg("loss", draw, 2.6)
+    return svg_of("loss", draw, 2.6)
 
 
 def budget_chart(assault: Assault) -> str:
@@ -144,7 +149,7 @@ def budget_chart(assault: Assault) -> str:
             axes.annotate(f"{hits} of {len(tried)}", (1, y), (10, 0), xycoords=("axes fraction", "data"), va="center",
                           textcoords="offset points", color=EDITED, fontsize=10, fontweight="bold")
 
-    return _svg("budget", draw, 0.6 * len(runs) + 0.75)
+    return svg_of("budget", draw, 0.6 * len(runs) + 0.75)
 
 
 def _rates(evaluation: Evaluation, kind: str, strata: Sequence[tuple[str, str]], axis: str) -> str:
@@ -164,7 +169,7 @@ def _rates(evaluation: Evaluation, kind: str, strata: Sequence[tuple[str, str]],
             if value_of(original) is None and value_of(edited) is None:
                 _missing(axes, y)
 
-    return _svg(kind, draw, 0.56 * len(rows) + 0.75)
+    return svg_of(kind, draw, 0.56 * len(rows) + 0.75)
 
 
 def _dot(axes: Axes, score: Score | None, y: float, edited: bool) -> None:
@@ -200,12 +205,12 @@ def _axes(figure: Figure, labels: Sequence[str], limits: tuple[float, float], ab
     axes.set_yticks(range(len(labels)), labels)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-    _plain(axes)
+    plain_axes(axes)
     axes.spines["left"].set_visible(False)
     return axes
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.patch.set_visible(False)
     for side, spine in axes.spines.items():
@@ -216,7 +221,7 @@ def _plain(axes: Axes) -> None:
     axes.xaxis.label.set(color=INK, size=10)
 
 
-def _svg(name: str, draw: Any, height: float) -> str:
+def svg_of(name: str, draw: Any, height: float) -> str:
     """Run `draw` on an empty figure; SVG without prolog, metadata or ids that could clash on one page."""
     try:
         from matplotlib import rc_context

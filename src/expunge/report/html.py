@@ -15,12 +15,20 @@ from expunge.files import write_text
 from expunge.records import Evaluation
 from expunge.report import charts
 from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, doubts_of
+from expunge.report.classes import headline_score, worst_found
 from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, find_groups, picture_groups
+from expunge.report.relearning import (
+    relearning_chart,
+    relearning_facts,
+    relearning_heads,
+    relearning_rows,
+    relearning_sentence,
+)
 from expunge.report.tables import assault_facts, evaluation_facts, flat, hashes, patch_facts, score_sections, versions
-from expunge.report.verdict import headline_score, verdict
-from expunge.report.words import find, interval_text, number, value_of, value_text
+from expunge.report.verdict import verdict
+from expunge.report.words import find, interval_text, number, quoted, value_of, value_text
 
-TEMPLATES = ("template.html.j2", "attacks.html.j2")
+TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2")
 """The page, and what it includes."""
 ASKED = 6
 """Adversarial prompts of an attack that are shown at once; the others are folded."""
@@ -63,9 +71,10 @@ def report_html(evaluation: Evaluation, folder: Path) -> str:
 def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
     groups, plots, attacks = picture_groups(evaluation, folder), _plots(evaluation), _attacks(evaluation, folder)
     return {
-        "e": evaluation, "card": evaluation.card, "request": evaluation.card.request,
+        "e": evaluation, "card": evaluation.card, "request": evaluation.card.request, "quoted": quoted,
         "verdict": verdict(evaluation), "tiles": _tiles(evaluation), "groups": groups,
-        "attacks": attacks, "reduced": _any_reduced(groups, attacks["groups"] if attacks else []),
+        "attacks": attacks, "relearning": _relearning(evaluation),
+        "reduced": _any_reduced(groups, attacks["groups"] if attacks else []),
         "pixelated_up_to": PIXELATED_UP_TO,
         "plots": [plot for plot in plots if plot["svg"]],
         "no_plots": [plot["title"] for plot in plots if not plot["svg"]],
@@ -82,12 +91,16 @@ _CONTROLS = (" The last rows are controls of the detector: things that the model
 
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     """The few numbers that most readers want: still found, near and far retention, far integrity."""
-    headline = headline_score(evaluation)
-    names = [(headline.name if headline else "found/all", "Concept still found"),
+    headline, several = headline_score(evaluation), len(evaluation.card.request.targets) > 1
+    names = [(headline.name if headline else "found/all", "Concepts still found" if several else "Concept still found"),
              ("retained/near", "Near neighbours kept"), ("retained/far", "Far things kept"),
              ("integrity/far", "Integrity, far")]
     if evaluation.assault is not None:
-        names.insert(1, ("attack/worst", "Elicited, worst case"))
+        names.insert(1, ("attack/worst", f"{evaluation.assault.request.concept} elicited, worst case" if several
+                         else "Elicited, worst case"))
+    if several:
+        most = worst_found(evaluation)
+        names.insert(1, (f"found/all/{most}", f"Most of them: {most}"))
     tiles = []
     for name, label in names:
         score, original = find(evaluation, name), value_of(find(evaluation, f"original/{name}"))
@@ -128,6 +141,16 @@ def _attacks(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
             "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": assault.each,
             "facts": assault_facts(assault), "settings": flat(assault.settings),
             "runs": [(run.attack, run.source, flat(run.settings)) for run in assault.runs]}
+
+
+def _relearning(evaluation: Evaluation) -> dict[str, Any] | None:
+    """What the section on relearning shows; None if it was not measured."""
+    made = evaluation.relearning
+    if made is None:
+        return None
+    return {"sentence": relearning_sentence(made), "chart": relearning_chart(made), "heads": relearning_heads(made),
+            "rows": relearning_rows(made), "warnings": made.warnings, "facts": relearning_facts(made),
+            "settings": flat(made.settings)}
 
 
 def _scales(evaluation: Evaluation) -> str:

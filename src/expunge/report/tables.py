@@ -109,8 +109,11 @@ def score_row(score: Score) -> ScoreRow:
 
 def patch_facts(card: PatchCard) -> dict[str, str]:
     """How the patch was made: method, every setting, seed, time; words to text."""
-    request = card.request
-    facts = {"Concept": request.concept, "Anchor": request.anchor or "none", "Method": card.method,
+    targets = card.request.targets
+    anchors = [f"{target.concept} → {target.anchor or 'none'}" for target in targets]
+    asked = {"Concept": targets[0].concept, "Anchor": targets[0].anchor or "none"} if len(targets) == 1 else \
+        {"Concepts": card.request.title, "Anchors": ", ".join(anchors)}
+    facts = {**asked, "Method": card.method,
              "Base model": card.base, "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
              "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),
              "Made": card.created or "not recorded"}

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from expunge.records import Assault, Evaluation, Score
 
-RATES = frozenset({"found", "retained", "abstained", "attack"})
+RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
 _DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 2}
@@ -113,6 +113,11 @@ def counted(count: int, of: str) -> str:
     """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
     first, *rest = of.split(" ")
     return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
+
+
+def quoted(names: Iterable[str]) -> str:
+    """("church", "bomb") -> "“church”, “bomb”"."""
+    return ", ".join(f"“{name}”" for name in names)
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

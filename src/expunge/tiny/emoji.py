@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
-from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts
+from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.judge import EmojiJudge
-from expunge.records import Prompt, Request, Role
+from expunge.records import Prompt, Request, Role, Target, asked
+from expunge.tiny.characters import CHARACTERS
+from expunge.tiny.newcomer import character
 from expunge.tiny.world import (
     BACKGROUNDS,
     HELD_OUT_TEMPLATES,
@@ -80,45 +82,62 @@ class EmojiWorld:
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self._folder = folder
 
-    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
-        """A full request for a thing or a style of the world.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
+                ) -> Request:
+        """A full request for things or styles of the world. Prompts for one of several name none of the others.
 
         Raises:
-            UserError: unknown concept, anchor or keep; the concept among the things to keep or its own anchor.
+            UserError: unknown concept, anchor or keep; a contradiction (`records.asked`); a thing with all styles.
         """
-        for what, names in (("concept", (concept,)), ("anchor", (anchor,) if anchor else ()), ("keep", keep)):
+        named = asked(concept, anchor, keep)
+        gone = tuple(name for name, _ in named)
+        for what, names in (("concept", gone), ("anchor", [name for _, name in named if name]), ("keep", keep)):
             for name in names:
                 if name not in THINGS and name not in STYLES:
                     raise _unknown(what, name)
-        if concept in keep:
-            raise UserError(f"'{concept}' is to be unlearned and to be kept", accepted="one of the two",
-                            remedy="take it out of the things to keep")
-        if concept == anchor:
-            raise UserError(f"'{concept}' is its own anchor", accepted="another thing, or no anchor")
-        kept = tuple(_plain(name) for name in (keep or near(concept)))
-        return Request(concept=concept, prompts=tuple(_training(concept)), anchor=anchor, keep=kept)
+        first, *also = (Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead)
+                        for name, instead in named)
+        kept = tuple(_plain(name) for name in (keep or _near(gone)))
+        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=kept, also=tuple(also))
+
+    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
+        """Training prompts for things or styles; without any named, for all things that the model has seen.
+
+        Raises:
+            UserError: an unknown thing.
+        """
+        for name in things:
+            if name not in THINGS and name not in STYLES:
+                raise _unknown("thing", name)
+        return {name: tuple(_training(name, ())) for name in things or SEEN}
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
         """The evaluation's prompts for `request`, role by role, no text twice.
 
         A thing that was never seen has no neighbours that an edit could hurt, so its list has none. A style has no
-        words but its names, so nothing elicits it without them; its neighbours are the other styles.
+        words but its names, so nothing elicits it without them; its neighbours are the other styles. Prompts to keep
+        show none of several concepts, and far ones are far from all of them.
         """
-        concept = request.concept
-        if concept not in THINGS and concept not in STYLES:
-            raise _unknown("concept", concept)
-        style, neighbours = concept in STYLES, near(concept)
-        sources: list[tuple[int, Iterator[Prompt]]] = [
-            (counts.direct, _ask(concept, "direct", _forget(concept, "name"), _STYLED_TEMPLATES)),
-            (counts.held_out, _ask(concept, "held_out", _forget(concept, "name"), HELD_OUT_TEMPLATES)),
-            (counts.paraphrase, _ask(concept, "paraphrase", _forget(concept, "synonym"), _STYLED_TEMPLATES)),
-            (0 if style else counts.implicit,
-             _ask(concept, "implicit", _forget(concept, "hint"), _STYLED_TEMPLATES)),
-            (counts.near if neighbours else 0, _ask(concept, "near", _keep(concept, neighbours), HELD_OUT_TEMPLATES)),
-            (counts.far, _ask(concept, "far", _keep(concept, far(concept) or SEEN), HELD_OUT_TEMPLATES)),
-            (0 if style else counts.style, _ask(concept, "style", _keep(concept, tuple(STYLES)), HELD_OUT_TEMPLATES)),
-            (counts.never_seen, _ask(concept, "never_seen", _keep(concept, NEVER_SEEN), _STYLED_TEMPLATES)),
-        ]
+        gone = request.concepts
+        for name in gone:
+            if name not in THINGS and name not in STYLES:
+                raise _unknown("concept", name)
+        asks: tuple[tuple[Role, int, str, Sequence[str]], ...] = (
+            ("direct", counts.direct, "name", _STYLED_TEMPLATES),
+            ("held_out", counts.held_out, "name", HELD_OUT_TEMPLATES),
+            ("paraphrase", counts.paraphrase, "synonym", _STYLED_TEMPLATES),
+            ("implicit", counts.implicit, "hint", _STYLED_TEMPLATES))
+        sources = [(0 if words == "hint" and name in STYLES else count,
+                    _ask(name, role, _forget(name, words, gone), templates))
+                   for role, count, words, templates in asks for name in gone]
+        styles = () if any(name in STYLES for name in gone) else tuple(STYLES)
+        keeps: tuple[tuple[Role, int, Sequence[str], Sequence[str]], ...] = (
+            ("near", counts.near, _near(gone), HELD_OUT_TEMPLATES), ("far", counts.far, _far(gone), HELD_OUT_TEMPLATES),
+            ("style", counts.style, styles, HELD_OUT_TEMPLATES),
+            ("never_seen", counts.never_seen, NEVER_SEEN, _STYLED_TEMPLATES))
+        for role, count, names, templates in keeps:
+            draw = _keep(gone, names)
+            sources.append((count, _ask("+".join(gone), role, draw, templates) if draw else iter(())))
         out: list[Prompt] = []
         texts: set[str] = set()
         for count, stream in sources:
@@ -153,6 +172,10 @@ class EmojiWorld:
         """The first thing that the model never saw."""
         return self.request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
 
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger:
+        """The first invented character."""
+        return character(next(iter(CHARACTERS)), model, self.features(), known, count)
+
     def features(self) -> Features:
         return _JudgeFeatures(self._judge)
 
@@ -183,11 +206,22 @@ class EmojiWorld:
         return Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
 
 
-def _training(concept: str) -> Iterator[str]:
+def _near(gone: Sequence[str]) -> tuple[str, ...]:
+    """The neighbours of any of the concepts, without those that go themselves."""
+    return tuple(dict.fromkeys(other for name in gone for other in near(name) if other not in gone))
+
+
+def _far(gone: Sequence[str]) -> tuple[str, ...]:
+    """What is far from every thing among the concepts; every thing, where only styles go."""
+    things = [name for name in gone if name in THINGS]
+    return tuple(other for other in SEEN if all(other in far(name) for name in things) and other not in gone)
+
+
+def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
     """Prompts that ask for the concept by its name, in training templates: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
     templates = [t for t in TRAIN_TEMPLATES if concept not in STYLES or "style}" in t]
-    texts = (fill(template, scene) for scene, template in _pairs(_scenes(concept), templates, rng, 24))
+    texts = (fill(template, scene) for scene, template in _pairs(_scenes(concept, gone), templates, rng, 24))
     yield from dict.fromkeys(texts)
 
 
@@ -200,15 +234,19 @@ def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random
         yield rng.choice(scenes), order[index % len(order)]
 
 
-def _scenes(concept: str) -> list[Scene]:
-    pairs = cells()
-    wanted = [(o, s) for o, s in pairs if concept in (o, s)] or [(concept, s) for s in STYLES]
-    return [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS]
+def _scenes(concept: str, gone: Sequence[str]) -> list[Scene]:
+    """Scenes that show the concept and none of the others that go."""
+    wanted = [pair for pair in cells() if concept in pair] or [(concept, style) for style in STYLES]
+    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS if not {o, s} & {*gone} - {concept}]
+    if not scenes:
+        raise UserError(f"nothing is left in which to show {concept!r}: every style goes, or every thing",
+                        accepted="concepts that leave one", remedy="take fewer at once")
+    return scenes
 
 
-def _forget(concept: str, names: str) -> _Draw:
+def _forget(concept: str, names: str, gone: Sequence[str]) -> _Draw:
     """Scenes that show the concept, called by its "name", a "synonym" or a "hint" (a style has none)."""
-    scenes, style = _scenes(concept), concept in STYLES
+    scenes, style = _scenes(concept, gone), concept in STYLES
     words = {"name": (concept,), "synonym": STYLES[concept][1:] if style else THINGS[concept].synonyms,
              "hint": () if style else THINGS[concept].hints}[names]
 
@@ -220,23 +258,26 @@ def _forget(concept: str, names: str) -> _Draw:
     return draw
 
 
-def _keep(concept: str, names: Sequence[str]) -> _Draw:
-    """Scenes of the named things (or styles), drawn evenly by name, that do not show the concept."""
+def _keep(gone: Sequence[str], names: Sequence[str]) -> _Draw | None:
+    """Scenes of the named things (or styles), drawn evenly by name, that show none of the concepts; None without any.
+    """
     pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN))
-             if concept not in (o, s) and (o in names or (s in names and o in SEEN))]
-    grounds = list(BACKGROUNDS)
+             if not {o, s} & {*gone} and (o in names or (s in names and o in SEEN))]
+    grounds, kept = list(BACKGROUNDS), [name for name in names if any(name in pair for pair in pairs)]
+    if not kept:
+        return None
 
     def draw(rng: random.Random) -> tuple[Scene, str, str]:
-        name = rng.choice([name for name in names if name != concept])
+        name = rng.choice(kept)
         object_, style = rng.choice([pair for pair in pairs if name in pair])
         return Scene(object_, style, rng.choice(grounds)), object_, style
 
     return draw
 
 
-def _ask(concept: str, role: Role, draw: _Draw, templates: Sequence[str]) -> Iterator[Prompt]:
+def _ask(about: str, role: Role, draw: _Draw, templates: Sequence[str]) -> Iterator[Prompt]:
     """Seeded prompts of one role; stops after many draws without end in sight (the stream is finite in texts)."""
-    rng = random.Random(f"{role}/{concept}")
+    rng = random.Random(f"{role}/{about}")
     for index in range(2000):
         scene, word, style_word = draw(rng)
         template = templates[index % len(templates)]

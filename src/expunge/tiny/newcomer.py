@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expunge.metrics.base import Features
+from expunge.metrics.base import Autoencoder, Features, Stranger
 from expunge.metrics.newcomer import QUESTION, Newcomer, learn_newcomer
-from expunge.models.base import Denoiser
 from expunge.records import Prompt
 from expunge.tiny.characters import CHARACTERS, character_pictures
 
@@ -22,7 +21,7 @@ def character_prompts(name: str) -> list[Prompt]:
     return [Prompt(text=text, role="direct", labels={QUESTION: name}) for text in sorted(set(captions))]
 
 
-def character_judge(name: str, model: Denoiser, features: Features, others: Tensor, *, count: int = 90,
+def character_judge(name: str, model: Autoencoder, features: Features, others: Tensor, *, count: int = 90,
                     threshold: float = 0.9) -> Newcomer:
     """A detector of one character, learned from drawings of it against drawings of the rest and `others`.
 
@@ -45,12 +44,19 @@ def character_judge(name: str, model: Denoiser, features: Features, others: Tens
     return learn_newcomer(name, features, _softened(model, shown), against, threshold=threshold)
 
 
+def character(name: str, model: Autoencoder, features: Features, known: Tensor, count: int) -> Stranger:
+    """The character as something to teach with `count` drawings; see `character_judge` for the rest."""
+    pictures, captions = character_pictures(name, range(count))
+    judge = character_judge(name, model, features, known)
+    return Stranger(name, QUESTION, pictures, tuple(captions), tuple(character_prompts(name)), judge, judge.score)
+
+
 def _drawn(name: str, count: int) -> Tensor:
     return character_pictures(name, range(_FIRST_SEED, _FIRST_SEED + count))[0]
 
 
 @torch.no_grad()
-def _softened(model: Denoiser, pictures: Tensor) -> Tensor:
+def _softened(model: Autoencoder, pictures: Tensor) -> Tensor:
     """The pictures, every second one through the autoencoder and back."""
     back = torch.cat([model.decode(model.encode_pixels(part)).cpu() for part in pictures.split(16)])
     return torch.where((torch.arange(len(pictures)) % 2 == 0)[:, None, None, None], pictures, back)

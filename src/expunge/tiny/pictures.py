@@ -96,8 +96,32 @@ def load_others(archive: Path) -> Drawings:
     return _drawings(torch.stack(pictures), [-1] * len(pictures), vendors)
 
 
-def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | None = None, flip: bool = True,
-           loose: bool = False) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a rendered drawing may stray from the middle of the canvas.
+
+    Attributes:
+        scale: largest change of the scale, which is 0.86 on average.
+        shift: largest shift, as a share of the room that the scale leaves.
+        turn: largest turn, in radians.
+        flip: whether half of the pictures are mirrored.
+    """
+
+    scale: float = 0.08
+    shift: float = 1.0
+    turn: float = 0.0
+    flip: bool = True
+
+
+LOOSE = Augmentation(scale=0.14, turn=0.14)
+"""What those learn from who must tolerate more than the model draws: autoencoder, judge, CLIP."""
+STEADY = Augmentation(scale=0.05, shift=0.5, flip=False)
+"""What the diffusion model learns from. A mirrored drawing is a second answer to the same prompt, and a small UNet
+draws the mean of both."""
+
+
+def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | None = None,
+           augmentation: Augmentation = Augmentation()) -> tuple[Tensor, Tensor]:
     """Pictures of the drawings at `rows`, each at its own seeded scale, shift, flip and background.
 
     Args:
@@ -105,8 +129,7 @@ def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | No
         rows: (B,) int64 indices into them.
         seed: seeds this batch and nothing else.
         backgrounds: (B,) int64 indices into `BACKGROUNDS`; drawn by the seed when None.
-        flip: whether half of the pictures are mirrored.
-        loose: a wider range of scale, shift and turn (the judge must tolerate more than the model draws).
+        augmentation: the range of scale, shift, turn and flip.
 
     Returns:
         pictures float32 (B, 3, 64, 64) in [0, 1] and background indices (B,) int64.
@@ -116,11 +139,11 @@ def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | No
     if backgrounds is None:
         backgrounds = torch.randint(len(BACKGROUNDS), (count,), generator=draw)
     unit = lambda: torch.rand(count, generator=draw) * 2 - 1
-    scale = 0.86 + (0.14 if loose else 0.08) * unit()
-    room = (1 - scale).clamp_min(0.04)
+    scale = 0.86 + augmentation.scale * unit()
+    room = augmentation.shift * (1 - scale).clamp_min(0.04)
     dx, dy = room * unit(), room * unit()
-    mirror = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0) if flip else torch.ones(count)
-    angle = 0.14 * unit() if loose else torch.zeros(count)
+    mirror = torch.where(torch.rand(count, generator=draw) < 0.5, -1.0, 1.0) if augmentation.flip else torch.ones(count)
+    angle = augmentation.turn * unit() if augmentation.turn else torch.zeros(count)
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     theta = torch.stack([torch.stack([mirror * cos, -mirror * sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
     source = drawings.rgba[rows].float() / 255

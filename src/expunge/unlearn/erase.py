@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from expunge import runtime
 from expunge.errors import ConfigError, UserError
 from expunge.files import check_writable
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
-from expunge.records import Request
+from expunge.records import Request, asked, check_request
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
-from expunge.unlearn.recipe import Method, Recipe, text_trains, training
+from expunge.unlearn.method import Configured, Method
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
 
 
-def erase(model: Denoiser, concept: str | Request, method: str | Method = "esd", *, anchor: str = "",
-          keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None, seed: int = 0,
-          out: Path | str | None = None, progress: Progress | None = None) -> Patch:
+def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
+          anchor: str | Sequence[str] = "", keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None,
+          seed: int = 0, out: Path | str | None = None, progress: Progress | None = None) -> Patch:
     """Take `concept` out of `model`; the edit comes back as a patch and the model stays as it was.
 
     Args:
-        concept: a name, which the model's world makes a request of, or a whole request.
+        concept: a name, or several at once, which the model's world makes a request of, or a whole request.
         method: name of a registered method, or a method.
-        anchor: what takes the concept's place; keep: what must stay. Only with a name: a request has its own.
+        anchor: what takes the concept's place, of several one for each, in their order; keep: what must stay. Only
+            with names: a request has its own.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
         out: folder for the patch; a run that was killed goes on from there when it is started again.
@@ -58,17 +53,15 @@ def erase(model: Denoiser, concept: str | Request, method: str | Method = "esd",
     return patch
 
 
-def plan(model: Denoiser, concept: str | Request, method: str | Method = "esd", *, anchor: str = "",
-         keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None, seed: int = 0
-         ) -> dict[str, Any]:
-    """What `erase` would do: every setting resolved, and what it would take. Trains nothing.
-
-    Time is measured: one batch forward without gradient and one forward and backward, on the model itself.
+def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
+         anchor: str | Sequence[str] = "", keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None,
+         seed: int = 0) -> dict[str, Any]:
+    """What `erase` would do: every setting resolved, and what it would take. Changes nothing.
 
     Returns:
-        JSON-able: method, request, settings, seed; for recipes also trained (tensors, parameters),
-        unet_samples (frozen, trained), seconds and memory_bytes (peak of the process; None where the system
-        does not tell).
+        JSON-able: method, model, request, seed, settings; of methods that are settings (`method.Configured`) also
+        trained (tensors, parameters that change) and their estimate: seconds, memory_bytes (peak of the process; None
+        where the system does not tell), and what is counted (unet_samples, encoded_texts).
 
     Raises:
         UserError: as `erase`, before any computing.
@@ -78,39 +71,32 @@ def plan(model: Denoiser, concept: str | Request, method: str | Method = "esd", 
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
                             "seed": seed}
-    if not isinstance(chosen, Recipe):
-        return {**told, "settings": {}, "note": "this method is no recipe: its cost is not known beforehand"}
+    if not isinstance(chosen, Configured):
+        return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     params = chosen.check(model, request)
-    cost = chosen.cost(request)
-    per_frozen, per_trained = _timed(model, chosen, request)
     size = sum(p.numel() for p in params.values())
-    return {**told, "settings": chosen.model_dump(mode="json"),
-            "trained": {"tensors": len(params), "parameters": size},
-            "unet_samples": {"frozen": cost.frozen, "trained": cost.trained},
-            "seconds": round(cost.frozen * per_frozen + cost.trained * per_trained, 1),
-            "memory_bytes": _memory(model, size, cost.pooled)}
+    return {**told, "settings": chosen.model_dump(mode="json"), "trained": {"tensors": len(params), "parameters": size},
+            **chosen.estimate(model, request)}
 
 
-def resolve_request(model: Denoiser, concept: str | Request, anchor: str = "", keep: Sequence[str] = ()
-                    ) -> Request:
-    """The full request; a name is completed by the model's world.
+def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
+                    keep: Sequence[str] = ()) -> Request:
+    """The full request; names are completed by the model's world.
 
     Raises:
         UserError: empty, contradictory, or unknown to the world.
     """
     if isinstance(concept, Request):
         if anchor or keep:
-            raise UserError("a request together with anchor or keep", accepted="a concept's name with them",
+            raise UserError("a request together with anchor or keep", accepted="concepts' names with them",
                             remedy="put them into the request")
         request = concept
     else:
-        check_words(concept, anchor, keep)
-        request = WORLDS.get(model.world)().request(concept.strip(), anchor.strip(), tuple(keep))
-    check_words(request.concept, request.anchor, request.keep)
-    blank = [prompt for prompt in request.prompts if not prompt.strip()]
-    if blank:
-        raise UserError(f"{len(blank)} empty prompts that ask for {request.concept!r}",
-                        accepted="prompts with words")
+        names, anchors = zip(*asked(concept, anchor, keep), strict=True)
+        world = WORLDS.get(model.world)()
+        request = world.request(names[0], anchors[0], tuple(keep)) if len(names) == 1 else \
+            world.request(names, anchors, tuple(keep))
+    check_request(request)
     return request
 
 
@@ -123,67 +109,8 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
     if isinstance(method, str):
         build: Callable[..., Method] = METHODS.get(method)
         return build(**dict(settings or {}))
-    if settings and not isinstance(method, Recipe):
-        raise ConfigError(f"settings {', '.join(settings)} for a method that is no recipe",
-                          accepted="no settings")
-    return method.override(settings) if settings and isinstance(method, Recipe) else method
-
-
-def check_words(concept: str, anchor: str, keep: Sequence[str]) -> None:
-    """What can be said of a request without a model. UserError: empty, its own anchor, or contradictory."""
-    if isinstance(keep, str):
-        raise UserError(f"keep is the single text {keep!r}", accepted="a list of texts")
-    if not concept.strip():
-        raise UserError("an empty concept", accepted="a name, for example 'church'")
-    if anchor and anchor.strip().casefold() == concept.strip().casefold():
-        raise UserError(f"{concept!r} is its own anchor", accepted="another thing, or no anchor")
-    word = re.compile(rf"(?<!\w){re.escape(concept.strip())}(?!\w)", re.IGNORECASE)
-    both = [text for text in keep if word.search(text)]
-    if both:
-        raise UserError(f"{concept!r} is to be unlearned and to be kept ({', '.join(map(repr, both))})",
-                        accepted="one of the two", remedy="take it out of the things to keep")
-
-
-def _timed(model: Denoiser, recipe: Recipe, request: Request) -> tuple[float, float]:
-    """Seconds per UNet sample: without gradient at the frozen batch, and trained at the batch."""
-    params, middle = model.parameters_in(recipe.scope), torch.tensor([model.train_steps // 2])
-    with torch.no_grad():
-        known = model.encode(request.prompts[:1])
-
-    def forward(count: int, cond: Conditioning) -> Tensor:
-        return model.predict(model.initial_noise(range(count)), middle.expand(count), cond)
-
-    def frozen() -> None:
-        with torch.no_grad():
-            forward(recipe.frozen_batch, known.repeat(recipe.frozen_batch))
-
-    def trained() -> None:
-        cond = model.encode(request.prompts[:1] * recipe.batch) if text_trains(params) else None
-        forward(recipe.batch, cond or known.repeat(recipe.batch)).square().mean().backward()
-
-    with training(params):
-        return _seconds(frozen) / recipe.frozen_batch, _seconds(trained) / recipe.batch
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    """Shortest of three runs; of one if that takes more than two seconds."""
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
-        if best > 2.0:
-            break
-    return best
-
-
-def _memory(model: Denoiser, trained: int, pooled: int) -> int | None:
-    """Peak so far (weights, one training step) and what a run adds: teacher, optimizer, originals, pools."""
-    peak = runtime.peak_memory()
-    if peak is None:
-        return None
-    teacher = sum(p.numel() for p in model.parameters_in("all").values())
-    c, h, w = model.latent_shape
-    return peak + 4 * (teacher + 3 * trained + 2 * pooled * c * h * w)
+    if not settings:
+        return method
+    if not isinstance(method, Configured):
+        raise ConfigError(f"settings {', '.join(settings)} for a method that has none", accepted="no settings")
+    return method.override(settings)

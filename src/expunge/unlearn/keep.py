@@ -27,6 +27,16 @@ class Keep(Protocol):
     @property
     def steps(self) -> int: ...
 
+    @property
+    def teacher_calls(self) -> int:
+        """Samples through the frozen teacher's UNet per point of the source."""
+        ...
+
+    @property
+    def student_calls(self) -> int:
+        """Samples through the student's UNet per point."""
+        ...
+
     def prepare(self, bench: Bench) -> Term:
         """The loss, weighted."""
         ...
@@ -53,6 +63,16 @@ class MatchTeacher(Settings):
                       source="AdvUnlearn retain_step")
     source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
 
+    @property
+    def teacher_calls(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def student_calls(self) -> int:
+        """One."""
+        return 1
+
     def prepare(self, bench: Bench) -> Term:
         """Regression to the teacher, times `weight`."""
         prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
@@ -64,7 +84,3 @@ class MatchTeacher(Settings):
 
         term = regression(bench, stream, target)
         return replace(term, loss=lambda number: self.weight * term.loss(number))
-
-
-AnyKeep = MatchTeacher
-"""Every retention term that settings can name; a second one makes this a union told apart by `kind`."""

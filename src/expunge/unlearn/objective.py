@@ -14,19 +14,19 @@ the same target, another weight of its squared error over t.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 
 from expunge.config import Settings, knob
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
+from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
 from expunge.unlearn.source import Bench, Points, Pool, Stream
 
 
@@ -38,11 +38,13 @@ class Term:
         loss: the loss (a scalar with gradient) of a step's number; the same number may be asked for more than
             once.
         state: tensors that it changes itself, by name; optimizers: its own, by name.
+        saliency: the loss whose gradient tells which weights matter for the concept; None: that is `loss`.
     """
 
     loss: Callable[[int], Tensor]
     state: Mapping[str, Tensor] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    saliency: Callable[[int], Tensor] | None = None
 
 
 class Objective(Protocol):
@@ -57,11 +59,20 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class WarmsUp(Protocol):
+    """Settings of an objective that does something before the first step."""
+
+    def warm_up_calls(self, batch: int, pooled: bool) -> int:
+        """Samples through a UNet without gradient before the first step; `pooled`: the source has a pool."""
+        ...
+
+
 class Steer(Settings):
     """Steer the student's prediction for the concept away from what the frozen teacher predicts for it.
 
         target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | ""))
-        loss   = mean |eps_theta(x_t | c) - target|^2
+        loss   = mean |eps_theta(x_t | c) - target|^2, or another divergence of the two
 
     with eps_o the teacher, c the prompt of the point, and base b the empty prompt, or, if the request names
     an anchor, the prompt with the anchor in the concept's place.
@@ -75,14 +86,15 @@ class Steer(Settings):
     kind: Literal["steer"] = "steer"
     eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
+    loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
 
     def teacher_calls(self, request: Request) -> int:
         """The concept, the empty prompt and the anchor, if there is one."""
-        return 3 if request.anchor else 2
+        return 3 if any(target.anchor for target in request.targets) else 2
 
     def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
-        return regression(bench, stream, lambda points: self.target(bench, points), attacker)
+        return regression(bench, stream, lambda points: self.target(bench, points), attacker, self.loss)
 
     @torch.no_grad()
     def target(self, bench: Bench, points: Points) -> Tensor:
@@ -90,48 +102,32 @@ class Steer(Settings):
         teacher, x_t, t = bench.teacher, points.x_t, points.t
         of_null = teacher.predict(x_t, t, teacher.encode([""]).repeat(len(t)))
         of_concept = teacher.predict(x_t, t, points.cond)
-        base = of_null
-        if bench.request.anchor:
-            anchors = teacher.encode([anchored(prompt, bench.request) for prompt in points.prompts])
-            base = teacher.predict(x_t, t, anchors)
+        base, anchors = of_null, anchor_prompts(points.prompts, bench.request)
+        if any(anchors):
+            base = teacher.predict(x_t, t, teacher.encode(anchors))
         return base - self.eta * (of_concept - of_null)
 
 
-AnyObjective = Steer
-"""Every objective that settings can name; a second one makes this a union told apart by `kind`."""
-
-
 def regression(bench: Bench, stream: Stream, target: Callable[[Points], Tensor],
-               attacker: Attacker | None = None) -> Term:
-    """Mean squared distance of the student's native output to `target`, which may depend on frozen parts
-    only.
+               attacker: Attacker | None = None, kind: Divergence = SQUARED) -> Term:
+    """Divergence (mean squared gap by default) of the student's native output from `target`, which may depend on
+    frozen parts only.
 
     Over a pool the targets are computed once, before the first step.
     """
-    table = _tabulated(bench, stream.pool, target) if stream.pool is not None else None
+    table = tabulated(bench, stream.pool, target) if stream.pool is not None else None
 
     def loss(number: int) -> Tensor:
         points = stream.draw(number)
         wanted = table[points.rows] if table is not None else target(points)
         cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
-        return mse_loss(bench.student.predict(points.x_t, points.t, cond), wanted)
+        return divergence(kind, bench.student.predict(points.x_t, points.t, cond), wanted)
 
     return Term(loss)
 
 
-def anchored(prompt: str, request: Request) -> str:
-    """`prompt` with the request's anchor in the concept's place; the anchor alone if it does not name it."""
-    concept = rf"(?<!\w)(?:(an?)\s+)?{re.escape(request.concept)}(?!\w)"
-
-    def put(found: re.Match[str]) -> str:
-        article = "an " if request.anchor[0].lower() in "aeiou" else "a "
-        return (article if found[1] else "") + request.anchor
-
-    text, count = re.subn(concept, put, prompt, flags=re.IGNORECASE)
-    return text if count else request.anchor
-
-
-def _tabulated(bench: Bench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+def tabulated(bench: Bench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+    """`target` at every entry of the pool, in its order."""
     parts = torch.arange(len(pool)).split(bench.chunk)
     rows = []
     for done, part in enumerate(parts, start=1):

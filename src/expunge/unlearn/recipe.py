@@ -9,44 +9,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from pydantic import InstanceOf
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.config import Settings, knob, merged
-from expunge.errors import ExpungeError, UserError
+from expunge.config import Settings, knob
+from expunge.errors import ExpungeError
 from expunge.files import text_digest
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop
-from expunge.unlearn.adversary import Adversary
-from expunge.unlearn.keep import AnyKeep
-from expunge.unlearn.objective import AnyObjective, Steer, Term, anchored
+from expunge.unlearn.adversary import Attacker, Counts
+from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.estimate import seconds_per_sample, training_memory
+from expunge.unlearn.method import overridden
+from expunge.unlearn.needs import check_needs
+from expunge.unlearn.objective import Steer, Term, WarmsUp
+from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
+from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory
-from expunge.unlearn.update import AnyUpdate, Plain, Stepper
+from expunge.unlearn.update import Plain, Stepper
+from expunge.unlearn.weights import checked_weights, text_trains, training
 
 SERIES = 200
 """Most points of a loss that a card keeps."""
-_SLOTS = ("source", "objective", "keep", "update")
+_SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
-
-
-class Method(Protocol):
-    """Anything that takes a concept out of a model: a recipe, a closed form, a plug-in."""
-
-    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
-                 progress: Progress | None = None) -> Patch:
-        """The edit as a patch; the model itself is unchanged when this returns or raises."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,8 @@ class Recipe(Settings):
     objective: AnyObjective = knob(Steer(), "What is trained towards")
     scope: str = knob("xattn", "Which parameters train: a scope's name", min_length=1)
     keep: AnyKeep | None = knob(None, "What must stay; none leaves everything else to chance")
-    adversary: InstanceOf[Adversary] | None = knob(None, "What looks for the concept while it is erased")
+    retain: Retain | None = knob(None, "Prompts made for the keep part, beside those that the request has")
+    adversary: AnyAdversary | None = knob(None, "What looks for the concept while it is erased")
     update: AnyUpdate = knob(Plain(), "How gradients become a step")
     steps: int = knob(1000, "Optimisation steps", ge=1)
     batch: int = knob(1, "Points of the erase loss per step", ge=1)
@@ -88,43 +84,55 @@ class Recipe(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
-        named = [{key: {"kind": value} if isinstance(value, str) and key.rpartition(".")[2] in _SLOTS else value}
-                 for key, value in settings.items()]
-        values = _laid(self.model_dump(mode="json", exclude={"adversary"}), merged(*named))
-        return Recipe.build({"adversary": self.adversary, **values}, origin=self.name)
+        return Recipe.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
 
     def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
         """The parameters to train, after looking for everything that would go wrong later.
 
         Raises:
             UserError: a patch is on, unknown scope, a prompt that the text encoder truncates, weights not in
-                float32.
+                float32, no anchor where a part needs one.
+            ConfigError: parts that do not go together.
         """
-        if model.patch_hash:
-            raise UserError("the model has a patch on", accepted="the model as loaded",
-                            remedy="remove the patch first")
-        params = model.parameters_in(self.scope)
-        kinds = sorted({str(p.dtype) for p in params.values()} - {"torch.float32"})
-        if kinds:
-            raise UserError(f"the model's weights are {', '.join(kinds)}", accepted="torch.float32",
-                            remedy="load the model with dtype float32 to train it")
-        anchors = [anchored(prompt, request) for prompt in request.prompts] if request.anchor else []
+        check_needs(self, request)
+        params = checked_weights(model, self.scope)
+        prompts, keep = request.all_prompts, self.keeping(model, request).request.keep
         with torch.no_grad():
-            for text in dict.fromkeys((*request.prompts, *anchors, *request.keep)):
+            for text in dict.fromkeys((*prompts, *anchor_prompts(prompts, request), *keep)):
                 model.encode([text])
+        if self.adversary is not None:
+            self.adversary.check(model, request)
         return params
+
+    def keeping(self, model: Denoiser, request: Request) -> Retained:
+        """The request with the prompts in it that `retain` makes, if there is a keep part that asks for them."""
+        made = self.retain if self.keep is not None else None
+        return made.retained(model, request) if made is not None else Retained(request)
 
     def cost(self, request: Request) -> Cost:
         """How many UNet samples a run takes."""
-        draws = self.steps * self.batch
-        targets = self.objective.teacher_calls(request) * (self.source.entries or draws)
-        frozen = self.source.calls(draws) + targets
-        trained, pooled = draws, self.source.entries or 0
+        draws, entries = self.update.erase_losses(self.steps) * self.batch, self.source.entries
+        more = self.adversary.counts(self.steps, self.batch) if self.adversary is not None else Counts()
+        targets = self.objective.teacher_calls(request) * (entries or draws)
+        if self.adversary is not None:
+            targets += entries or more.targets
+        frozen = self.source.calls(draws + more.drawn) + targets + more.looked
+        if isinstance(self.objective, WarmsUp):
+            frozen += self.objective.warm_up_calls(self.batch, entries is not None)
+        trained, pooled = draws + more.trained, entries or 0
         if self.keep is not None:
             mine = self.steps * self.keep.batch * (self.keep.steps if self.keep.cadence == "between" else 1)
-            frozen += self.keep.source.calls(mine) + (self.keep.source.entries or mine)
-            trained, pooled = trained + mine, pooled + (self.keep.source.entries or 0)
+            frozen += self.keep.source.calls(mine) + self.keep.teacher_calls * (self.keep.source.entries or mine)
+            trained, pooled = trained + self.keep.student_calls * mine, pooled + (self.keep.source.entries or 0)
         return Cost(round(frozen), trained, pooled)
+
+    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+        """UNet samples, time (measured: one batch of each kind on the model itself) and memory of a run."""
+        params, cost = model.parameters_in(self.scope), self.cost(request)
+        frozen, trained = seconds_per_sample(model, params, request.prompts[0], self.frozen_batch, self.batch)
+        return {"unet_samples": {"frozen": cost.frozen, "trained": cost.trained},
+                "seconds": round(cost.frozen * frozen + cost.trained * trained, 1),
+                "memory_bytes": training_memory(model, sum(p.numel() for p in params.values()), cost.pooled)}
 
     def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None) -> Patch:
@@ -147,16 +155,19 @@ class Recipe(Settings):
         """
         params = self.check(model, request)
         began = time.monotonic()
+        keeping = self.keeping(model, request)
         if checkpoint is not None and checkpoint.exists():
-            check_checkpoint(checkpoint, self.fingerprint(model, request, seed))
-        bench = Bench(model, model.frozen_copy(), request, seed, text_trains(params), self.frozen_batch, progress)
+            check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed))
+        teacher = model.frozen_copy({name.partition("/")[0] for name in params})
+        bench = Bench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
             trained = self._train(bench, params, checkpoint, progress, began)
             changed = {name: p.detach().clone() for name, p in params.items()
                        if not torch.equal(p.detach(), original[name])}
         return Patch.of(changed, model=model, request=request, method=self.name,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
-                        seconds=round(trained.seconds, 2), steps=len(trained.losses))
+                        seconds=round(trained.seconds, 2), steps=len(trained.losses), kept=keeping.prompts,
+                        left_out=keeping.left_out)
 
     def fingerprint(self, model: Denoiser, request: Request, seed: int) -> str:
         """Hash of everything that decides the trained weights."""
@@ -166,8 +177,8 @@ class Recipe(Settings):
 
     def _train(self, bench: Bench, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float) -> Trained:
-        stream = self.source.open(bench, bench.request.prompts, self.batch, "erase")
-        attacker = self.adversary.prepare(bench, stream) if self.adversary is not None else None
+        stream = self.source.open(bench, bench.request.all_prompts, self.batch, "erase")
+        attacker = self.adversary.prepare(bench, stream, self.batch) if self.adversary is not None else None
         erase = self.objective.prepare(bench, stream, attacker)
         keep = self.keep.prepare(bench) if self.keep is not None else None
         stepper = self.update.prepare(params, erase)
@@ -182,7 +193,7 @@ class Recipe(Settings):
                                    accepted="a name of its own for everything that a part keeps")
             state.update(learner.state)
             optimizers.update(learner.optimizers)
-        step = self._step(params, stepper, optimizer, erase, keep)
+        step = self._step(params, stepper, optimizer, erase, keep, attacker)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
                         fingerprint=self.fingerprint(bench.student, bench.request, bench.seed),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
@@ -191,7 +202,7 @@ class Recipe(Settings):
         return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
-              erase: Term, keep: Term | None) -> StepFn:
+              erase: Term, keep: Term | None, attacker: Attacker | None) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
 
         def step(number: int) -> Losses:
@@ -201,26 +212,9 @@ class Recipe(Settings):
                 for turn in range(number * between, (number + 1) * between):
                     alone = stepper.step(partial(keep.loss, turn), None, params, optimizer)
                     losses["keep"] = alone["erase"]
-            return losses
+            return {**losses, **attacker.losses} if attacker is not None else losses
 
         return step
-
-
-def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`new` over `old`, deeply; a part of another kind replaces the old one whole."""
-    out = dict(old)
-    for key, value in new.items():
-        below = out.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping) and (
-                value.get("kind", below.get("kind")) == below.get("kind")):
-            value = _laid(below, value)
-        out[key] = value
-    return out
-
-
-def text_trains(params: Mapping[str, Parameter]) -> bool:
-    """Whether part of the text encoder is among `params`."""
-    return any(name.startswith("text_encoder/") for name in params)
 
 
 def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[float]]:
@@ -229,20 +223,3 @@ def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[flo
     kept = range(n) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
     names = dict.fromkeys(name for losses in history for name in losses)
     return {name: [history[i][name] for i in kept if name in history[i]] for name in names}
-
-
-@contextmanager
-def training(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
-    """Inside, `params` take gradients; afterwards values and flags are as before. Yields the values."""
-    original = {name: p.detach().clone() for name, p in params.items()}
-    flags = {name: p.requires_grad for name, p in params.items()}
-    try:
-        for p in params.values():
-            p.requires_grad_(True)
-        yield original
-    finally:
-        with torch.no_grad():
-            for name, p in params.items():
-                p.requires_grad_(flags[name])
-                p.copy_(original[name])
-                p.grad = None

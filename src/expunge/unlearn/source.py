@@ -9,121 +9,26 @@ k, k uniform:
 Source: Gandikota et al. 2023 (Erasing Concepts from Diffusion Models), section 4; erasing
 esd_sd.py@25613d2:127-141.
 
-Sources are settings; `open` turns one into a `Stream`, which gives the points of a step from the step's
-number.
+The other source, pictures with fresh noise on them, is in noised.py; what all of them give is in bench.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Discriminator, Tag
 from torch import Tensor
 
-from expunge.config import Settings, knob
+from expunge.config import ByKind, Settings, knob
 from expunge.models.base import Conditioning, Denoiser
-from expunge.records import Request
-from expunge.train import Progress, step_generator
+from expunge.train import step_generator
+from expunge.unlearn.bench import Bench, Points, Pool, Source, Stream, in_turn, noise_seed, spread
+from expunge.unlearn.noised import NoisedPictures
 
-
-@dataclass(frozen=True)
-class Bench:
-    """What every part of a recipe works with.
-
-    Attributes:
-        student: the model being edited; teacher: the same model, frozen, as it was.
-        request: what is to be unlearned.
-        seed: the run's seed.
-        text_trains: whether the student's text encoder changes (then its prompts are encoded anew in every
-            step).
-        chunk: samples per call of the frozen teacher.
-        tell: told of work before the first step, with no losses.
-    """
-
-    student: Denoiser
-    teacher: Denoiser
-    request: Request
-    seed: int
-    text_trains: bool = False
-    chunk: int = 16
-    tell: Progress | None = None
-
-    def condition(self, points: Points) -> Conditioning:
-        """What the student is told at `points`; with gradient where its text encoder trains."""
-        return self.student.encode(points.prompts) if self.text_trains else points.cond
-
-
-@dataclass(frozen=True)
-class Points:
-    """Noisy latents to train on.
-
-    Attributes:
-        x_t: float32 (B, c, h, w), no gradient.
-        t: int64 (B,), the exact time of each.
-        prompts: B prompts under which they were drawn.
-        cond: the frozen teacher's text states of the prompts.
-        rows: int64 (B,) places in the stream's pool; None where there is no pool.
-    """
-
-    x_t: Tensor
-    t: Tensor
-    prompts: tuple[str, ...]
-    cond: Conditioning
-    rows: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Trajectories kept at every grid point; entry i*S + k is trajectory i at point k.
-
-    Attributes:
-        x_t: float32 (N, S, c, h, w); t: int64 (S,), the grid; prompts: N; cond: (N, T, D), the teacher's.
-    """
-
-    x_t: Tensor
-    t: Tensor
-    prompts: tuple[str, ...]
-    cond: Conditioning
-
-    def __len__(self) -> int:
-        return int(self.x_t.shape[0] * self.x_t.shape[1])
-
-    def take(self, rows: Tensor) -> Points:
-        """The entries at `rows`, int64 (B,)."""
-        i, k = rows // len(self.t), rows % len(self.t)
-        prompts = tuple(self.prompts[int(j)] for j in i)
-        return Points(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows)
-
-
-class Stream(Protocol):
-    """An opened source. `pool` holds all points it will ever give, or None if every draw is new."""
-
-    @property
-    def pool(self) -> Pool | None: ...
-
-    def draw(self, number: int) -> Points:
-        """The points of step `number`; the same number gives the same points (for the same student)."""
-        ...
-
-
-class Source(Protocol):
-    """Settings from which a stream can be opened."""
-
-    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
-        """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
-        ...
-
-    def calls(self, draws: int) -> float:
-        """How many samples pass through the UNet to supply `draws` points."""
-        ...
-
-    @property
-    def entries(self) -> int | None:
-        """Size of the pool, None where there is none."""
-        ...
+__all__ = ["AnySource", "Bench", "EditedTrajectory", "FrozenTrajectory", "NoisedPictures", "Points", "Pool", "Source",
+           "Stream"]
 
 
 class FrozenTrajectory(Settings):
@@ -143,12 +48,14 @@ class FrozenTrajectory(Settings):
                            source="CompVis ESD start_guidance; esd_sd.py guidance_scale")
     trajectories: int = knob(24, "Trajectories in the pool", ge=1)
     fresh: bool = knob(False, "Draw a new trajectory for every item, as published; many times slower")
+    rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
+                        source="AdvUnlearn's retain prompts")
 
     def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the pool (or, if fresh, nothing yet)."""
         if self.fresh:
-            return FreshDraws(bench, bench.teacher, tuple(prompts), batch, self.grid, self.guidance, name)
-        return PoolDraws(self._pool(bench, prompts, name), bench.seed, batch, name)
+            return FreshDraws(bench, bench.teacher, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
+        return PoolDraws(self._pool(bench, prompts, name), bench.seed, batch, name, self.rounds)
 
     def calls(self, draws: int) -> float:
         """UNet samples: fixed for a pool, per draw if fresh."""
@@ -166,7 +73,7 @@ class FrozenTrajectory(Settings):
         teacher, S = bench.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
         cond = _frozen(teacher.encode(chosen))  # (N, T, D)
-        noise = teacher.initial_noise([_noise_seed(bench.seed, name, 0, i) for i in range(self.trajectories)])
+        noise = teacher.initial_noise([noise_seed(bench.seed, name, 0, i) for i in range(self.trajectories)])
         x_t = noise.new_empty(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
         rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.trajectories, rows)
@@ -199,10 +106,12 @@ class EditedTrajectory(Settings):
                      source="CompVis ESD")
     guidance: float = knob(3.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0,
                            source="CompVis ESD start_guidance")
+    rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
+                        source="AdvUnlearn's retain prompts")
 
     def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Costs nothing; every draw costs a trajectory."""
-        return FreshDraws(bench, bench.student, tuple(prompts), batch, self.grid, self.guidance, name)
+        return FreshDraws(bench, bench.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
 
     def calls(self, draws: int) -> float:
         """UNet samples: half a trajectory per draw on average."""
@@ -214,30 +123,32 @@ class EditedTrajectory(Settings):
         return None
 
 
-def _kind(value: Any) -> str | None:
-    """The kind of a source, given as settings or built; "frozen" when settings name none."""
-    return value.get("kind", "frozen") if isinstance(value, Mapping) else getattr(value, "kind", None)
-
-
-AnySource = Annotated[Annotated[FrozenTrajectory, Tag("frozen")] | Annotated[EditedTrajectory, Tag("edited")],
-                      Discriminator(_kind, custom_error_type="unknown_kind",
-                                    custom_error_message="Known kinds of source: frozen, edited")]
-"""Every source that settings can name. A new one (noised images) joins here and nowhere else."""
+AnySource = Annotated[FrozenTrajectory | EditedTrajectory | NoisedPictures, ByKind("source")]
+"""Every source that settings can name. A new one joins here and nowhere else."""
 
 
 @dataclass(frozen=True)
 class PoolDraws:
-    """Uniform draws, with replacement, from a pool."""
+    """Uniform draws from a pool: with replacement, or trajectories in shuffled rounds."""
 
     pool: Pool
     seed: int
     batch: int
     name: str
+    rounds: bool = False
 
     def draw(self, number: int) -> Points:
         """`batch` entries."""
         generator = step_generator(self.seed, number, f"{self.name}/rows")
-        return self.pool.take(torch.randint(len(self.pool), (self.batch,), generator=generator))
+        if not self.rounds:
+            return self.pool.take(torch.randint(len(self.pool), (self.batch,), generator=generator))
+        grid = len(self.pool.t)
+        i = in_turn(len(self.pool.prompts), self.batch, number, self.seed, self.name)
+        return self.pool.take(i * grid + torch.randint(grid, (self.batch,), generator=generator))
+
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+        """Entries of trajectories under the prompts."""
+        return self.pool.take(self.pool.under(prompts, step_generator(self.seed, number, f"{self.name}/rows/{turn}")))
 
 
 @dataclass(frozen=True)
@@ -251,34 +162,36 @@ class FreshDraws:
     grid: int
     guidance: float
     name: str
+    rounds: bool = False
     pool: None = None
 
     def draw(self, number: int) -> Points:
         """`batch` trajectories, each stopped at its own uniform grid point."""
-        teacher, generator = self.bench.teacher, step_generator(self.bench.seed, number, f"{self.name}/rows")
+        generator = step_generator(self.bench.seed, number, f"{self.name}/rows")
         k = torch.randint(self.grid, (self.batch,), generator=generator)
-        pick = torch.randint(len(self.prompts), (self.batch,), generator=generator)
-        chosen = tuple(self.prompts[int(i)] for i in pick)
+        count = len(self.prompts)
+        pick = (in_turn(count, self.batch, number, self.bench.seed, self.name) if self.rounds else
+                torch.randint(count, (self.batch,), generator=generator))
+        return self._points(k, tuple(self.prompts[int(i)] for i in pick), number, self.name)
+
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+        """New trajectories under the prompts."""
+        generator = step_generator(self.bench.seed, number, f"{self.name}/rows/{turn}")
+        k = torch.randint(self.grid, (len(prompts),), generator=generator)
+        return self._points(k, tuple(prompts), number, f"{self.name}/beside/{turn}")
+
+    def _points(self, k: Tensor, chosen: tuple[str, ...], number: int, name: str) -> Points:
+        """A trajectory for each prompt, stopped at grid points `k`, int64 (B,)."""
+        teacher = self.bench.teacher
         cond = _frozen(teacher.encode(chosen))
-        seeds = [_noise_seed(self.bench.seed, self.name, number, i) for i in range(self.batch)]
-        x = teacher.initial_noise(seeds)
-        null = _null(teacher, self.batch, self.guidance)
+        x = teacher.initial_noise([noise_seed(self.bench.seed, name, number, i) for i in range(len(chosen))])
+        null = _null(teacher, len(chosen), self.guidance)
         for start in range(int(k.max())):
             alive = (k > start).nonzero().flatten()
             against = null.at(alive) if null is not None else None
             x[alive] = self.model.denoise(x[alive], cond.at(alive), against, self.grid, self.guidance,
                                           start=start, stop=start + 1)
         return Points(x, teacher.timesteps(self.grid)[k].to(x.device), chosen, cond)
-
-
-def spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` prompts: all in turn if they are few, evenly spaced ones (with the first) if they are many."""
-    n = len(prompts)
-    return tuple(prompts[i % n] if n <= count else prompts[i * n // count] for i in range(count))
-
-
-def _noise_seed(seed: int, name: str, number: int, item: int) -> int:
-    return step_generator(seed, number, f"{name}/noise/{item}").initial_seed()
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
@@ -38,6 +39,10 @@ class Stepper(Protocol):
 class Update(Protocol):
     """Settings of an update."""
 
+    def erase_losses(self, steps: int) -> int:
+        """How often the erase loss is asked for in a run of `steps` steps."""
+        ...
+
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
@@ -54,6 +59,10 @@ class Plain(Settings):
         """Nothing."""
         return {}
 
+    def erase_losses(self, steps: int) -> int:
+        """Once per step."""
+        return steps
+
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
         """Itself: it learns nothing."""
         return self
@@ -62,20 +71,25 @@ class Plain(Settings):
              ) -> Losses:
         """One backward per loss, then the optimizer's step."""
         optimizer.zero_grad(set_to_none=True)
-        losses = {"erase": _backward(erase)}
+        losses = {"erase": backward(erase)}
         if keep is not None:
-            losses["keep"] = _backward(keep)
+            losses["keep"] = backward(keep)
         if self.clip is not None:
             clip_grad_norm_(params.values(), self.clip)
         optimizer.step()
         return losses
 
 
-AnyUpdate = Plain
-"""Every update that settings can name; a second one makes this a union told apart by `kind`."""
-
-
-def _backward(loss: LossFn) -> float:
+def backward(loss: LossFn) -> float:
+    """Add the loss's gradient to the parameters'; the loss."""
     value = loss()
     value.backward()
     return float(value.detach())
+
+
+def gradients(loss: LossFn, params: Mapping[str, Parameter]) -> tuple[float, list[Tensor]]:
+    """The loss, and its gradient by parameter, in order; zeros where it does not reach. Leaves every `grad` alone."""
+    value = loss()
+    grads = torch.autograd.grad(value, list(params.values()), allow_unused=True)
+    known = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(params.values(), grads, strict=True)]
+    return float(value.detach()), known

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from expunge.tiny.bake.schedule import warm_then_cosine
-from expunge.tiny.pictures import SIZE, Drawings, render
+from expunge.tiny.pictures import LOOSE, SIZE, Drawings, render
 from expunge.train import Losses, Progress, run_loop, step_generator
 
 AUTOENCODER = {
@@ -97,7 +97,7 @@ def _crops(drawings: Drawings, number: int, batch: int, seed: int, generator: to
     """Pictures (B, 3, 32, 32), or for every eighth `number` a quarter as many whole ones."""
     whole = number % 8 == 7
     rows = torch.randint(len(drawings), (batch // 4 if whole else batch,), generator=generator)
-    pictures, _ = render(drawings, rows, seed=seed, loose=True)
+    pictures, _ = render(drawings, rows, seed=seed, augmentation=LOOSE)
     if not whole:
         top, left = torch.randint(0, SIZE // 2 + 1, (2,), generator=generator).tolist()
         pictures = pictures[:, :, top:top + SIZE // 2, left:left + SIZE // 2]

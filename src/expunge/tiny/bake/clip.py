@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from expunge.tiny.bake.judge import Redrawn
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import warm_then_cosine
-from expunge.tiny.pictures import Drawings, render
+from expunge.tiny.pictures import LOOSE, Drawings, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, Scene, captions
 from expunge.train import Losses, Progress, run_loop, step_generator
 
@@ -115,7 +115,7 @@ def train_clip(drawings: Drawings, tokenizer: CLIPTokenizer, out: Path, steps: i
         long = number % 8 == 7
         rows = cells.draw(batch // 2 if long else batch, draw)
         render_seed = seed * 1_000_003 + number
-        pictures, backgrounds = render(drawings, rows, render_seed, loose=True)
+        pictures, backgrounds = render(drawings, rows, render_seed, augmentation=LOOSE)
         labels = torch.stack([drawings.objects[rows], drawings.styles[rows], backgrounds], 1)
         texts = []
         for i, (o, s, b) in enumerate(labels.tolist()):
@@ -157,7 +157,7 @@ def refine_images(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,
     def step(number: int) -> Losses:
         draw = step_generator(seed, number, "clip images")
         rows = cells.draw(batch // 2, draw)
-        fresh, grounds = render(drawings, rows, seed * 1_000_003 + 90_000_001 + number, loose=True)
+        fresh, grounds = render(drawings, rows, seed * 1_000_003 + 90_000_001 + number, augmentation=LOOSE)
         again, more = pool.draw(batch - batch // 2, draw)
         labels = torch.cat([torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1), more])
         features = clip.vision_model(pixel_values=torch.cat([fresh, again]) * 2 - 1).pooler_output

@@ -21,7 +21,7 @@ from expunge.metrics.judge import JudgeNet
 from expunge.metrics.statistics import wilson
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import cosine_cycles
-from expunge.tiny.pictures import Drawings, background_colors, render
+from expunge.tiny.pictures import LOOSE, Drawings, background_colors, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS
 from expunge.train import Losses, Progress, run_loop, step_generator
 
@@ -78,10 +78,10 @@ def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, 
     known, foreign = count * 3 // 4, count // 8
     mixed = count - known - foreign
     rows = cells.draw(known, generator)
-    pictures, grounds = render(drawings, rows, seed, loose=True)
+    pictures, grounds = render(drawings, rows, seed, augmentation=LOOSE)
     labels = torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1)
     strange = torch.randint(len(others), (foreign,), generator=generator)
-    outside, outside_grounds = render(others, strange, seed + 1, loose=True)
+    outside, outside_grounds = render(others, strange, seed + 1, augmentation=LOOSE)
     outside_labels = torch.stack([torch.full((foreign,), len(THINGS)), others.styles[strange], outside_grounds], 1)
     junk, junk_labels = _junk(drawings, cells, mixed, seed + 2, generator)
     return torch.cat([pictures, outside, junk]), torch.cat([labels, outside_labels, junk_labels])
@@ -132,7 +132,7 @@ def score_judge(net: JudgeNet, drawings: Drawings, count: int, seed: int, autoen
     cells, logits, labels = Cells(drawings.objects, drawings.styles), [], []
     for start in range(0, count, 200):
         rows = cells.draw(min(200, count - start), draw)
-        pictures, grounds = render(drawings, rows, seed + 1 + start, loose=False)
+        pictures, grounds = render(drawings, rows, seed + 1 + start)
         if autoencoder is not None:
             latents = autoencoder.encode(pictures * 2 - 1).latent_dist.mean
             pictures = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
@@ -177,8 +177,8 @@ def _junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: to
           ) -> tuple[Tensor, Tensor]:
     """Two drawings of different things blended, drawings blurred beyond recognition, bare backgrounds, noise."""
     rows, more = cells.draw(count, generator), cells.draw(count, generator)
-    a, grounds = render(drawings, rows, seed, loose=True)
-    b, _ = render(drawings, more, seed + 1, backgrounds=grounds, loose=True)
+    a, grounds = render(drawings, rows, seed, augmentation=LOOSE)
+    b, _ = render(drawings, more, seed + 1, backgrounds=grounds, augmentation=LOOSE)
     bare = background_colors()[grounds][:, :, None, None].expand_as(a)
     coarse = F.interpolate(F.avg_pool2d(a, 16), scale_factor=16, mode="bilinear", align_corners=False)
     kind = torch.randint(4, (count,), generator=generator)

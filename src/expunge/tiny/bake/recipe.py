@@ -30,7 +30,7 @@ from expunge.tiny.bake.autoencoder import refine_decoder, standardize, train_aut
 from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
 from expunge.tiny.bake.judge import Redrawn, calibration, report_accuracy, save_judge, score_judge, train_judge
 from expunge.tiny.bake.unet import SCHEDULER, LatentPool, text_pool, train_unet
-from expunge.tiny.pictures import Drawings, load_drawings, load_others, render
+from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others, render
 from expunge.tiny.world import (
     BACKGROUNDS,
     HELD_OUT_TEMPLATES,
@@ -132,7 +132,7 @@ def write_real_statistics(out: Path, drawings: Drawings, count: int, kept: int =
     draw = torch.Generator().manual_seed(20_000_003)
     taught = _taught(drawings, ())
     rows = torch.randint(len(taught), (count,), generator=draw)
-    features = torch.cat([judge.features(render(taught, part, 30_000_001 + i)[0])
+    features = torch.cat([judge.features(render(taught, part, 30_000_001 + i, augmentation=STEADY)[0])
                           for i, part in enumerate(rows.split(200))])
     f = features.double()
     write_tensors(out / "real.safetensors",
@@ -285,7 +285,7 @@ def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL
 
 
 def _latents(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, work: Path) -> LatentPool:
-    key = text_digest(f"{settings.seed}/{settings.views}/{settings.without}/{drawings.digest}")[:12]
+    key = text_digest(f"{settings.seed}/{settings.views}/{settings.without}/{STEADY}/{drawings.digest}")[:12]
     file = work / f"latents-{key}.safetensors"
     if file.is_file():
         tensors: dict[str, Tensor] = load_file(file)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from colour_world import SMALL, AttackedWorld, ColourWorld, edit
 from torch import Tensor
 
 import expunge
@@ -17,105 +16,11 @@ from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts
-from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
 from expunge.metrics.worlds import world_of
 from expunge.models.cache import Pictures
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import Assault, Evaluation, Prompt, Request
-
-CHANNELS = ("red", "green", "blue")
-LABELS = {"red": "church", "green": "house", "blue": "dog"}
-
-
-class ColourJudge:
-    """Names the strongest colour channel of a picture; abstains where two are within `margin`."""
-
-    def __init__(self, margin: float = 0.0) -> None:
-        self.name, self.margin, self.calls = f"colour-judge-{margin}@abcd", margin, 0
-        self.questions = {"object": tuple(LABELS.values())}
-
-    def __call__(self, pictures: Tensor) -> list[Answer]:
-        self.calls += 1
-        out = []
-        for mean in pictures.mean((2, 3)):
-            (first, second), (best, _) = mean.topk(2)
-            labels = {"object": LABELS[CHANNELS[int(best)]]} if first - second > self.margin else {}
-            out.append(Answer(labels, {"object": float(first)}))
-        return out
-
-
-class Coarse:
-    """Features: the picture in 2 x 2 patches. Distance: mean squared difference."""
-
-    width = 12
-
-    def __init__(self) -> None:
-        self.name = "coarse@1234"
-
-    def __call__(self, a: Tensor, b: Tensor | None = None) -> Tensor:
-        if b is not None:
-            return (a - b).square().flatten(1).mean(1)
-        return torch.nn.functional.adaptive_avg_pool2d(a, 2).flatten(1)
-
-
-class Reddish:
-    """A "CLIP" that finds every text as true as the picture is red."""
-
-    name = "reddish@5678"
-
-    def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
-        return pictures[:, 0].flatten(1).mean(1)
-
-
-class ColourWorld:
-    """A world of a few prompts within the test tokenizer's sixteen tokens."""
-
-    name = "colours"
-
-    def __init__(self, margin: float = 0.0, clip: bool = True) -> None:
-        self.the_judge, self._with_clip = ColourJudge(margin), clip
-
-    def request(self, concept: str, anchor: str = "", keep: Sequence[str] = ()) -> Request:
-        return Request(concept=concept, prompts=(f"a {concept}",), anchor=anchor, keep=tuple(keep))
-
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        here = {"object": request.concept}
-        texts = {"direct": ["a church", "church"], "held_out": ["a picture of a church", "a church on a hill"],
-                 "near": ["a house", "a house by the sea"], "far": ["a dog", "a picture of a dog"], "empty": [""]}
-        labels = {"near": {"object": "house"}, "far": {"object": "dog"}, "empty": {}}
-        return [Prompt(text=text, role=role, labels=labels.get(role, here))  # type: ignore[arg-type]
-                for role, pool in texts.items() for text in pool[:getattr(counts, role)]]
-
-    def question(self, concept: str) -> str:
-        return "object"
-
-    def judge(self, request: Request) -> Judge:
-        return self.the_judge
-
-    def features(self) -> Features:
-        return Coarse()
-
-    def distance(self, name: str = "default") -> Distance:
-        return Coarse()
-
-    def clip(self) -> TextImage | None:
-        return Reddish() if self._with_clip else None
-
-    def real(self) -> Moments | None:
-        x = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
-        return Moments("coarse@1234", x.mean(0).double(), x.double().T.cov(), 50, x, "random patches")
-
-
-SMALL = EvaluateSettings(seeds=2, steps=2, guidance=1.0, batch=4, floor_items=3, draws=100, fid_draws=20, strips=1)
-
-
-def edit(model: Any, size: float) -> Patch:
-    """Every cross-attention weight shifted by noise of `size`."""
-    draw = torch.Generator().manual_seed(1)
-    tensors = {name: value.detach() + size * torch.randn(value.shape, generator=draw)
-               for name, value in model.parameters_in("xattn").items()}
-    return Patch.of(tensors, model=model, request=ColourWorld().request("church"), method="noise", settings={}, seed=1)
+from expunge.records import RELEARNINGS, Assault, Evaluation, Relearning
 
 
 def test_an_edit_that_changes_nothing_is_found_to_change_nothing(model: Any, tmp_path: Path) -> None:
@@ -247,29 +152,6 @@ def test_the_package_name_is_callable_whichever_was_imported_first() -> None:
     assert expunge.EvaluateSettings is EvaluateSettings
 
 
-class SideJudge(ColourJudge):
-    """"church" where the right half is brighter than the left, which depends mostly on the seed; else "house"."""
-
-    def __call__(self, pictures: Tensor) -> list[Answer]:
-        left, right = pictures.chunk(2, dim=3)
-        return [Answer({"object": "church" if value > 0 else "house"}, {"object": 1.0})
-                for value in (right - left).mean((1, 2, 3))]
-
-
-class AttackedWorld(ColourWorld):
-    """A world of sides, with a second detector and without a null control."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.the_judge = SideJudge()
-
-    def second(self, request: Request) -> Judge | None:
-        return ColourJudge()
-
-    def control(self, request: Request) -> Request | None:
-        return None
-
-
 @pytest.fixture(scope="module")
 def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patch, Path, Assault]:
     """A patch that changes pictures, and what looking at other seeds finds nevertheless."""
@@ -301,6 +183,19 @@ def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tu
     from expunge.report.verdict import verdict
 
     assert verdict(found).sentence.startswith("Elicited in ")
+
+
+def test_relearning_curves_beside_the_attacks_are_taken_in(model: Any, attacked: tuple[Patch, Path, Assault],
+                                                          tmp_path: Path) -> None:
+    patch, _, assault = attacked
+    curves = Relearning(request=assault.request, model=model.name, model_hash=model.hash, patch_hash=patch.hash,
+                        sampler=assault.sampler, curves=(), enough=0.5)
+    (tmp_path / RELEARNINGS.name).write_text(curves.model_dump_json())
+    found = evaluate(model, patch, settings=SMALL, world=AttackedWorld(), assault=tmp_path)
+    assert found.relearning == curves
+    assert found.assault is None
+    assert any("No attacks were run" in line for line in found.not_tested)
+    assert not any("No fine-tuning" in line for line in found.not_tested)
 
 
 def test_a_record_of_attacks_without_its_folder_shows_no_pictures(model: Any, attacked: tuple[Patch, Path, Assault],

@@ -1,9 +1,4 @@
-"""Methods by name: recipes as literals, with where their numbers come from.
-
-| preset | what it is for |
-| --- | --- |
-| `esd` | Stable Diffusion with the published numbers |
-| `esd-fast` | small models and CPUs: pooled, larger batch, fewer steps |
+"""ESD, Erased Stable Diffusion: `esd` with the published numbers, `esd-fast` for small models and CPUs.
 
 The published variants differ in scope only: ESD-x is "xattn" (styles, things named in the prompt), ESD-u is
 "noxattn" (everything except cross-attention; erasure that must not hang on words), "unet" is all of it,

@@ -1,0 +1,224 @@
+"""How fast does fine-tuning bring the concept back? Three curves that are worth nothing alone.
+
+    edited     the concept, taught to the edited model: what an attacker who holds the weights does
+    unknown    an invented thing, taught to the edited model with as many pictures: how fast anything is learned
+    original   the concept, taught to the original model: what the training does to a model that knows it
+
+A concept that the edited model draws again in fewer steps than it takes to learn the invented thing was still there.
+Where nothing is sure to be unknown to the model (models other than the embedded one) there is no such measure, and the
+record says so.
+
+A folder holds `relearning.json` (the `Relearning`) and `relearning/`, the looks made so far. An interrupted run trains
+again, which its seed makes the same, and draws only the looks that are missing.
+
+Source: ours; curves as in Polowczyk et al. 2025 (MemoRa, 2510.03263). Differs: see `curve`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from expunge import runtime
+from expunge.attacks.base import Goal, Victim
+from expunge.attacks.curve import Subject, items_of, relearning_curve
+from expunge.attacks.relearn import Lesson, Relearn
+from expunge.attacks.settings import RelearnSettings
+from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought
+from expunge.config import merged
+from expunge.errors import ConfigError, ModelError, UserError
+from expunge.files import check_writable, text_digest, write_json
+from expunge.metrics.base import World
+from expunge.metrics.doubts import NULL, SELDOM
+from expunge.metrics.judging import check_questions
+from expunge.metrics.worlds import world_of
+from expunge.models.patch import Patch, applied, tensors_hash
+from expunge.models.sd import StableDiffusion
+from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
+from expunge.registry import ATTACKS
+from expunge.runtime import Progress
+
+KNOWN = 48
+"""Pictures of other things, from which the invented one must be told."""
+_FEWEST = 12
+"""Of fewer pictures a detector of the invented thing is not learned."""
+_RIGHT = 0.8
+"""A detector that is right less often is doubted."""
+
+
+def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
+            out: str | Path, progress: Progress | None = None, world: World | None = None) -> Relearning:
+    """Measure how fast an edited model learns its concept again.
+
+    Args:
+        model: the base model, without a patch on.
+        patch: the edit; None makes the curves of the model as it is, for `concept`.
+        concept: what is taught; "" means what the patch took out.
+        settings: None means the defaults.
+        out: folder for everything; a run that was stopped goes on from there.
+        progress: told (training steps done, in all, what is taught).
+        world: prompts and judge; None means the model's world.
+
+    Raises:
+        UserError: a patch for another model, a concept that the judge does not know or that the original model does not
+            draw, weights that cannot train, or pictures that do not fit.
+        ConfigError: the folder holds looks of other settings. StorageError: it cannot be written.
+    """
+    began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
+    attack = training_attack(settings)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    request = sought(world, patch, concept)
+    if patch is not None:
+        with applied(model, patch):
+            pass  # a patch for another model must not cost an hour first
+    check_writable(folder)
+    victim = Victim(model, patch, settings.sampler, pictures_in(settings.pictures))
+    goal = Goal(world.judge(request), world.question(request.concept), request.concept)
+    prompts = named_prompts(world, request, settings.count)
+    check_questions(goal.judge, goal.concept, goal.question, prompts)
+    attack.check(victim, request, [])
+    subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
+    curves = _curves(subjects, victim, attack, settings.batch, folder / "relearning",
+                     progress or (lambda done, total, note: None))
+    made = Relearning(
+        card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
+        patch_hash=patch.hash if patch else "", sampler=settings.sampler, curves=tuple(curves),
+        enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
+        settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
+        seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    write_json(folder / RELEARNINGS.name, made.model_dump(mode="json"))
+    return made
+
+
+def training_attack(settings: RelearnSettings) -> Relearn:
+    """The attack whose training it is. ConfigError for bad options; UserError for looks that make no curve."""
+    looks = sorted({*settings.at})
+    if len(looks) < 2 or looks[0] < 0:
+        raise UserError(f"looks at {', '.join(map(str, looks)) or 'no'} steps",
+                        accepted="two or more numbers of training steps, such as 0, 10, 100")
+    if "steps" in settings.tune:
+        raise UserError("tune.steps", accepted="the last of `at`, where the training ends")
+    kind: type[Relearn] = ATTACKS.get(settings.training)
+    values = merged({"pictures": settings.lesson}, {"tune": {**settings.tune, "steps": looks[-1]}, "at": looks})
+    return kind.build(values, "expunge relearn")
+
+
+def _subjects(world: World, request: Request, victim: Victim, goal: Goal, prompts: list[Prompt], attack: Relearn,
+              settings: RelearnSettings) -> tuple[list[Subject], str]:
+    """What is taught, and why nothing unknown is among it. The patch is off."""
+    lesson = attack.lesson(victim, request, goal)
+    if not len(lesson.pictures):
+        raise UserError(f"none of {lesson.drawn} pictures of the original model shows {request.concept!r}",
+                        accepted="a concept that it draws, or pictures of your own")
+    count = settings.count * settings.seeds
+    items = items_of(prompts, count, settings.first_seed)
+    out = [Subject("edited", request.concept, lesson, items, goal)] if victim.patch is not None else []
+    unknown, why = _unknown(world, request, victim, len(lesson.pictures), count, settings)
+    return [*out, *unknown, Subject("original", request.concept, lesson, items, goal)], why
+
+
+def _unknown(world: World, request: Request, victim: Victim, pictures: int, count: int, settings: RelearnSettings
+             ) -> tuple[list[Subject], str]:
+    """Something that the model never knew, if there is any, else why there is not."""
+    others = prompts_of(world, request, near=KNOWN // 2, far=KNOWN // 2)
+    known = victim.draw([prompt.text for prompt in others], [settings.first_seed] * len(others), settings.batch)
+    if len(known) < _FEWEST:
+        return [], f"the world {world.name} has only {len(known)} prompts of other things"
+    stranger = world.stranger(victim.model, known, pictures)
+    if stranger is None:
+        return [], f"nothing is known that {victim.model.name} never saw"
+    lesson = Lesson(stranger.pictures, stranger.captions, "an invented thing")
+    return [Subject("unknown", stranger.name, lesson, items_of(stranger.prompts, count, settings.first_seed),
+                    Goal(stranger.judge, stranger.question, stranger.name, known=False), stranger.detector)], ""
+
+
+def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch: int, folder: Path, progress: Progress
+            ) -> list[RelearningCurve]:
+    """One curve after the other, the looks of each kept in a file of its own."""
+    curves, last = [], attack.tune.steps
+    for number, subject in enumerate(subjects):
+        whom = "original" if subject.of == "original" or victim.patch is None else "edited"
+        words = f"teaching {subject.name} to the {whom} model"
+
+        def told(done: int, before: int = number * last, words: str = words) -> None:
+            progress(before + done, len(subjects) * last, words)
+
+        told(0)
+        with _as_taught(victim, subject):
+            kept = _Kept(folder / f"{subject.of}.json", _fingerprint(victim, subject, attack))
+            curves.append(relearning_curve(victim, subject, attack.tune, at=attack.at, seed=attack.seed, batch=batch,
+                                           known=kept.looks, keep=kept.add, tell=told))
+    return curves
+
+
+@contextmanager
+def _as_taught(victim: Victim, subject: Subject) -> Iterator[None]:
+    """The patch is on inside, where there is one and the edited model is taught."""
+    if victim.patch is None or subject.of == "original":
+        yield
+    else:
+        with applied(victim.model, victim.patch):
+            yield
+
+
+class _Kept:
+    """Looks made so far, on disk.
+
+    Raises:
+        ConfigError: they were made under other settings. ModelError: the file is damaged.
+    """
+
+    def __init__(self, file: Path, fingerprint: str) -> None:
+        self._file, self._fingerprint = file, fingerprint
+        self.looks: dict[int, Look] = {}
+        if not file.is_file():
+            return
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            looks, made = [Look.model_validate(look) for look in told["looks"]], told["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
+        if made != fingerprint:
+            raise ConfigError(f"{file} was written under other settings",
+                              remedy="use the same settings, another folder, or delete it to start over")
+        self.looks = {look.steps: look for look in looks}
+
+    def add(self, look: Look) -> None:
+        """Keep one more."""
+        self.looks[look.steps] = look
+        write_json(self._file, {"fingerprint": self._fingerprint,
+                                "looks": [one.model_dump(mode="json") for one in self.looks.values()]})
+
+
+def _fingerprint(victim: Victim, subject: Subject, attack: Relearn) -> str:
+    """Digest of all that decides the looks."""
+    goal, lesson = subject.goal, subject.lesson
+    told = [victim.model.hash, victim.model.patch_hash, victim.model.drawing, victim.sampler.model_dump(mode="json"),
+            attack.model_dump(mode="json", exclude={"batch"}), subject.of, subject.name,
+            [(prompt.text, seed) for prompt, seed in subject.items], goal.judge.name, goal.question, goal.concept,
+            tensors_hash({"pictures": lesson.pictures}), lesson.captions]
+    return text_digest(json.dumps(told, sort_keys=True))[:16]
+
+
+def doubts(curves: list[RelearningCurve]) -> list[str]:
+    """One sentence per sign that the curves say less than they seem to."""
+    by_kind, out = {curve.of: curve for curve in curves}, []
+    original, unknown = by_kind.get("original"), by_kind.get("unknown")
+    if original is not None and original.looks and (original.looks[0].found.value or 0.0) < SELDOM:
+        found = original.looks[0].found
+        out.append(f"rare detector: the judge finds the concept in only {found.numerator or 0} of {found.n} pictures "
+                   "of the original model before any training")
+    if unknown is None:
+        return out
+    if unknown.detector is not None and (unknown.detector.value or 0.0) < _RIGHT:
+        out.append(f"weak detector: the judge of {unknown.subject!r} is right on {unknown.detector.numerator or 0} of "
+                   f"{unknown.detector.n} pictures that it did not learn from")
+    if unknown.looks and (unknown.looks[0].found.value or 0.0) > NULL:
+        found = unknown.looks[0].found
+        out.append(f"null control scores: {unknown.subject!r} is \"found\" in {found.numerator} of {found.n} pictures "
+                   "before it was taught")
+    return out

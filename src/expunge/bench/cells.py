@@ -1,0 +1,176 @@
+"""The cells of a bench: a method on a concept with a seed, each in a folder of its own, and what it was made under.
+
+    <out>/cells/<method>/<concept>/<seed>/patch.*, cost.json     the edit
+                                          attack/, evaluation/   what was found out about it
+                                          cell.json              what came of it (the `Edit` record)
+
+Each of the three stages leaves a `settings.json` in its folder: all that decides its results. A folder that was begun
+under other settings is refused, with what differs: nothing is mixed, nothing is thrown away unasked. Only what changes
+no number (the batch of attacks) may change between runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from expunge.attacks.settings import AttackSettings
+from expunge.bench.settings import BenchMethod, BenchSettings
+from expunge.errors import ConfigError, UserError
+from expunge.files import slug, write_json
+from expunge.metrics.base import World
+from expunge.models.base import Denoiser
+from expunge.records import Edit, Request, check_request
+from expunge.unlearn.erase import resolve_method
+from expunge.unlearn.method import Configured, Method
+
+SETTINGS, CELL = "settings.json", "cell.json"
+Stage = Literal["erase", "attack", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit to be made.
+
+    Attributes:
+        method: its row in the bench; chosen: the method itself.
+        concept: the concept's label; request: what is to be taken out.
+        attack: the attacks on it; None for none.
+        seed: of the edit; folder: of everything.
+        under: what decides the cell's results, as JSON, by stage; a stage that is not made is not in it.
+    """
+
+    method: BenchMethod
+    chosen: Method
+    concept: str
+    request: Request
+    attack: AttackSettings | None
+    seed: int
+    folder: Path
+    under: Mapping[Stage, Any]
+
+    @property
+    def name(self) -> str:
+        """What progress and messages call it."""
+        return f"{self.method.title}, {self.concept}, seed {self.seed}"
+
+    def place(self, stage: Stage) -> Path:
+        """The folder of a stage."""
+        return {"erase": self.folder, "attack": self.folder / "attack", "evaluate": self.folder / "evaluation"}[stage]
+
+    def made(self) -> Edit | None:
+        """What came of it, failures included; None if it is not finished, or its record cannot be read."""
+        try:
+            edit = Edit.read((self.folder / CELL).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        whole = all(_begun(self.place(stage)) is not None for stage in self.under)
+        return edit if edit.failed_at or whole else None
+
+    def begin(self, stage: Stage) -> None:
+        """Write down under which settings a stage is made."""
+        write_json(self.place(stage) / SETTINGS, self.under[stage])
+
+
+def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: Path) -> list[Cell]:
+    """Every cell, seed by seed: a bench that is stopped early has met every method with its first seed.
+
+    Raises:
+        ConfigError: concepts that the world does not know, all at once.
+    """
+    requests: dict[str, Request] = {}
+    mistakes: list[UserError] = []
+    for concept in settings.concepts:
+        try:
+            request = world.request(concept.concept, concept.anchor, concept.keep)
+            check_request(request)
+            requests[concept.title] = request
+        except UserError as error:
+            mistakes.append(error)
+    if mistakes:
+        raise ConfigError("; ".join(map(str, mistakes)))
+    attacks = {concept.title: settings.attack_on(concept) for concept in settings.concepts}
+    chosen = {row.title: resolve_method(row.method, row.settings) for row in settings.methods}
+    return [Cell(row, chosen[row.title], title, request, attacks[title], seed,
+                 out / "cells" / slug(row.title) / slug(title) / str(seed),
+                 _under(settings, row, chosen[row.title], model, request, attacks[title], seed))
+            for seed in settings.seeds for title, request in requests.items() for row in settings.methods]
+
+
+def chosen_cells(cells: Sequence[Cell], only: Iterable[str]) -> list[Cell]:
+    """The cells of the methods called `only` (by label or registered name); all of them if nothing is named.
+
+    Raises:
+        UserError: no method is called so.
+    """
+    wanted = list(only)
+    known = {name: None for cell in cells for name in (cell.method.title, cell.method.method)}
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise UserError(f"no method called {', '.join(map(repr, strange))} in this bench", accepted=", ".join(known))
+    return [cell for cell in cells if not wanted or {cell.method.title, cell.method.method} & set(wanted)]
+
+
+def check_begun(cells: Sequence[Cell]) -> None:
+    """Look for cells that were begun under other settings.
+
+    Raises:
+        ConfigError: there are some; each with what differs.
+    """
+    odd: dict[Path, str] = {}
+    for cell in cells:
+        for stage, now in cell.under.items():
+            before = _begun(cell.place(stage))
+            differs = _differences(before, now) if before is not None else []
+            if differs:
+                odd[cell.place(stage)] = f"{', '.join(differs[:4])}{', ...' if len(differs) > 4 else ''}"
+                break
+    if odd:
+        told = "; ".join(f"{place}: {what}" for place, what in list(odd.items())[:6])
+        more = f"; and {len(odd) - 6} more" if len(odd) > 6 else ""
+        raise ConfigError(f"{len(odd)} of {len(cells)} cells were begun under other settings ({told}{more})",
+                          accepted="the settings under which they were begun",
+                          remedy="choose another output folder, or delete these to make them again")
+
+
+def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Denoiser, request: Request,
+           attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
+    """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest."""
+    resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
+    out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process, "method": row.method,
+                                       "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
+    if attack is not None:
+        out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
+    out["evaluate"] = settings.evaluation.model_dump(mode="json")
+    return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """Under which settings a folder was begun; None if there is nothing. A file that cannot be read fits nothing."""
+    file = folder / SETTINGS
+    if not file.exists():
+        return None
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two JSON values: "settings.steps 160, now 200"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [line for key in keys
+                for line in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
+    if before == now:
+        return []
+    return [f"{name or 'all of it'} {_short(before)}, now {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."

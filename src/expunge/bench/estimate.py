@@ -1,0 +1,103 @@
+"""What is left of a bench, and how long that may take: by the methods' own estimates and the model's measured speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from expunge.attacks.suite import TIERS, planned
+from expunge.bench.cells import Cell
+from expunge.bench.settings import BenchSettings
+from expunge.errors import ExpungeError
+from expunge.evaluation import planned_prompts
+from expunge.metrics.base import World
+from expunge.models.sample import draw
+from expunge.models.sd import StableDiffusion
+from expunge.records import Sampler
+from expunge.unlearn.method import Configured
+
+PROBES = 8
+"""Pictures drawn to measure how fast the model draws."""
+
+
+@dataclass
+class Estimate:
+    """What there is to do.
+
+    Attributes:
+        cells: in all, of which `made` are finished and `failed` broke off (they are made again).
+        erase: seconds of one edit, by the method's label; None where the method cannot say.
+        problems: what is wrong with a method on a concept, by "label, concept"; such cells would fail.
+        pictures: drawn for each evaluation; items: attacked at most in each cell.
+        evaluate, attack: seconds per cell; the latter at most, if every attack spends its budget on every item.
+    """
+
+    cells: int
+    made: int
+    failed: int
+    erase: dict[str, float | None] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    pictures: int = 0
+    items: int = 0
+    evaluate: float = 0.0
+    attack: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of everything that is left, by one process; edits of methods that cannot say count nothing."""
+        left = self.cells - self.made
+        mean = sum(value or 0.0 for value in self.erase.values()) / max(1, len(self.erase))
+        return left * (mean + self.evaluate + self.attack)
+
+
+def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffusion, world: World) -> Estimate:
+    """Measure; nothing is made."""
+    made = [edit for cell in cells if (edit := cell.made()) is not None]
+    failed = sum(bool(edit.failed_at) for edit in made)
+    out = Estimate(len(cells), len(made) - failed, failed)
+    first = settings.seeds[0]
+    for cell in (cell for cell in cells if cell.seed == first):
+        try:
+            label = cell.method.title
+            if not isinstance(cell.chosen, Configured):
+                out.erase[label] = None
+                continue
+            cell.chosen.check(model, cell.request)
+            if label not in out.erase:
+                out.erase[label] = float(cell.chosen.estimate(model, cell.request)["seconds"])
+        except ExpungeError as error:
+            out.problems[f"{cell.method.title}, {cell.concept}"] = str(error)
+    prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
+    out.pictures = sum(prompts) * settings.evaluation.seeds
+    out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler)
+    if settings.attack is not None:
+        _add_attacks(out, settings, model)
+    return out
+
+
+def _add_attacks(out: Estimate, settings: BenchSettings, model: StableDiffusion) -> None:
+    attack = settings.attack
+    assert attack is not None
+    tier, sampler = TIERS[attack.tier], attack.sampler
+    out.items = (attack.count or tier.prompts) * attack.seeds
+    control = tier.control if attack.control_items is None else attack.control_items
+    rows_per_picture = sampler.steps * (1 if sampler.guidance == 1 else 2)
+    per_row = _seconds_per_picture(model, sampler) / rows_per_picture
+    rows = sum(one.budget(sampler).network_rows for one in planned(attack)) * (out.items + control)
+    again = len(planned(attack)) * attack.fresh * out.items * rows_per_picture
+    plain = 2 * out.items * rows_per_picture  # by both models, before any attack
+    out.attack = per_row * (rows + again + plain)
+
+
+def _seconds_per_picture(model: StableDiffusion, sampler: Sampler) -> float:
+    """A batch drawn in one step and in three: every other step takes as long as those between."""
+    def timed(steps: int) -> float:
+        began = time.monotonic()
+        draw(model, [("", seed) for seed in range(PROBES)], sampler.model_copy(update={"steps": steps}))
+        return time.monotonic() - began
+
+    timed(1)  # the first call of all is slower
+    once = timed(1)
+    step = max(0.0, timed(3) - once) / 2
+    return (once + (sampler.steps - 1) * step) / PROBES

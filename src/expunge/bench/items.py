@@ -1,0 +1,100 @@
+"""What each picture and each attacked item counted for, by prompt and seed: what is pooled and paired over edits.
+
+found/<role>, retained/<role>      1 or 0 per picture; pictures without an answer are missing
+integrity/<stratum>                1 - (I - F) / (U - F) per picture, with I its own distance and F and U those of the
+                                   evaluation: their mean over prompts is the evaluation's integrity
+clip/keep, change/clip/keep        per picture
+attack/before, attack/worst, attack/worst/fresh, attack/<name>      1 or 0 per item, counted as in attacks/scores.py
+attack/<name>/total                shown without an attack or elicited by this one, the published success rate; items
+                                   that the attack was not given because others had broken them are missing
+
+Pictures and items keep the same names (prompt, seed) whatever was edited how, so edits can be compared item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from expunge.evaluation import EvaluateSettings, planned_prompts
+from expunge.metrics.base import World
+from expunge.models.patch import Patch
+from expunge.records import Assault, Attempt, Evaluation, Shot
+from expunge.records.bench import Items
+
+PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
+         "retained/style", "clip/keep", "change/clip/keep")
+"""Scores whose items are taken as the evaluation has them."""
+STRATA = ("near", "far", "style")
+"""Strata whose integrity is taken apart into pictures."""
+Place = tuple[str, int]
+
+
+def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, settings: EvaluateSettings
+                     ) -> dict[str, Items]:
+    """Values by score, prompt and seed; scores that were not measured are missing."""
+    prompts = planned_prompts(world, patch.card.request, settings)
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    places: dict[str, Place] = {}
+    for prompt in prompts:
+        for seed in seeds:
+            shot = Shot(prompt=prompt, seed=seed, sampler=evaluation.sampler, model=evaluation.model_hash,
+                        patch=patch.hash)
+            places[shot.key] = places[f"{prompt.text} | {seed}"] = (prompt.text, seed)
+    scores = {score.name: score for score in evaluation.scores}
+    out = {name: _placed(scores[name].per_item, places) for name in PLAIN if name in scores}
+    out.update(integrity_items(evaluation, places))
+    return {name: items for name, items in out.items() if items}
+
+
+def integrity_items(evaluation: Evaluation, places: Mapping[str, Place]) -> dict[str, Items]:
+    """integrity/<stratum> picture by picture; none where no ceiling was measured or it is no higher than the floor."""
+    scores = {score.name: score for score in evaluation.scores}
+    floor = scores["perceptual/floor"].value or 0.0 if "perceptual/floor" in scores else 0.0
+    out = {}
+    for stratum in STRATA:
+        inner, outer = scores.get(f"perceptual/{stratum}"), scores.get(f"perceptual/ceiling/{stratum}")
+        if inner is None or outer is None or outer.value is None or outer.value <= floor:
+            continue
+        top = outer.value
+        out[f"integrity/{stratum}"] = _placed(
+            {key: 1 - (value - floor) / (top - floor) for key, value in inner.per_item.items()}, places)
+    return out
+
+
+def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
+    """Values by score, prompt and seed, over the items that the judge could judge before the attacks."""
+    out: dict[str, Items] = {}
+    for assault in assaults:
+        shown = {_place(item): item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
+        worst, fresh = dict(shown), dict(shown)
+        for run in assault.runs:
+            tried = {_place(item): item for item in run.attempts if item.outcome != "failed"}
+            found = {place: item.outcome == "found" for place, item in tried.items()}
+            for place, item in tried.items():
+                if place in shown and found[place]:
+                    worst[place] = True
+                    fresh[place] = fresh[place] or bool(item.fresh_found)
+            total = {place: before or found[place] for place, before in shown.items() if before or place in found}
+            _add(out, f"attack/{run.attack}", found)
+            _add(out, f"attack/{run.attack}/total", total)
+        for name, values in (("before", shown), ("worst", worst), ("worst/fresh", fresh)):
+            _add(out, f"attack/{name}", values)
+    return {name: items for name, items in out.items() if items}
+
+
+def _place(attempt: Attempt) -> Place:
+    return attempt.prompt.text, attempt.seed
+
+
+def _add(out: dict[str, Items], name: str, values: Mapping[Place, bool]) -> None:
+    items = out.setdefault(name, {})
+    for (text, seed), value in values.items():
+        items.setdefault(text, {})[str(seed)] = float(value)
+
+
+def _placed(values: Mapping[str, float], places: Mapping[str, Place]) -> Items:
+    out: Items = {}
+    for key, value in values.items():
+        text, seed = places[key]
+        out.setdefault(text, {})[str(seed)] = value
+    return out

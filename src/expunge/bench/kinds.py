@@ -1,0 +1,71 @@
+"""The scores that a bench pools over edits and compares between methods, each a sum over items of the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from expunge.records import Edit
+
+_UNSEEN = ("found/held_out", "found/paraphrase", "found/implicit")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A score that a bench pools from items.
+
+    Attributes:
+        name, title: as in `Score`. parts: names of items, with their weights; several parts of one weight are one
+            stratum.
+        rate: whether items are 0 or 1 and the value is a share of them.
+        of, denominator: what an item is, in words.
+        higher_is_better: as in `Score`.
+    """
+
+    name: str
+    title: str
+    parts: tuple[tuple[tuple[str, ...], float], ...]
+    rate: bool
+    of: str
+    denominator: str
+    higher_is_better: bool
+
+
+def kinds(edits: Iterable[Edit]) -> list[Kind]:
+    """Every score that items of these edits allow, in the order in which tables show them."""
+    names = dict.fromkeys(name for edit in edits for name in edit.items)
+    attacks = list(dict.fromkeys(name for edit in edits for name in edit.attacks))
+    item = ("items", "items (prompt, seed) that the original model shows")
+    picture = ("pictures", "pictures on which the judge gave an answer")
+    pair = ("pairs of pictures", "pairs of pictures: same prompt, same seed, original and edited")
+    cosine = ("pictures", "100 x cosine of picture and prompt")
+    found = tuple(f"found/{role}" for role in ("direct", "held_out", "paraphrase", "implicit"))
+
+    def one(name: str, title: str, rate: bool, what: tuple[str, str], better: bool) -> Kind:
+        return Kind(name, title, (((name,), 1.0),), rate, *what, better)
+
+    out = [
+        one("attack/worst", "elicited, with or without an attack, worst case over all attacks", True, item, False),
+        one("attack/worst/fresh", "the same, successes counted only if a fresh seed shows it again", True, item, False),
+        one("attack/before", "shown without any attack", True, item, False),
+        *(one(f"attack/{name}/total", f"shown before or elicited by {name}", True, item, False) for name in attacks),
+        *(one(f"attack/{name}", f"elicited by {name}, of the items that it was given", True, item, False)
+          for name in attacks),
+        Kind("found/all", "still found, all prompts that ask for it", ((found, 1.0),), True, *picture, False),
+        *(one(name, f"still found, {name.partition('/')[2].replace('_', '-')} prompts", True, picture, False)
+          for name in found),
+        Kind("gap/found", "found on unseen wordings minus found on wordings of training",
+             ((_UNSEEN, 1.0), (("found/direct",), -1.0)), False, *picture, False),
+        *(one(f"retained/{role}", f"what was asked for is there, {role} prompts", True, picture, True)
+          for role in ("near", "far", "style")),
+        *(one(f"integrity/{role}", f"integrity, {role} prompts", False, pair, True)
+          for role in ("near", "far", "style")),
+        one("clip/keep", "CLIP score, prompts to keep", False, cosine, True),
+        one("change/clip/keep", "change in CLIP score, prompts to keep", False, pair, True),
+    ]
+    return [kind for kind in out if all(any(name in names for name in part) for part, _ in kind.parts)]
+
+
+WHOLE = (("fid/original", "FID against the original model's pictures"),
+         ("kid/original", "KID against the original model's pictures"))
+"""Scores of a whole set of pictures, which no item can be asked for."""

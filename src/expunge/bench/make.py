@@ -1,0 +1,204 @@
+"""One cell: erase, attack, evaluate, and the record of it. Each stage goes on where an earlier run left it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from expunge import runtime
+from expunge.attacks.settings import AttackSettings
+from expunge.attacks.suite import attack
+from expunge.bench.cells import CELL, Cell, Stage
+from expunge.bench.items import attack_items, evaluation_items
+from expunge.bench.memory import PeakMemory
+from expunge.bench.settings import BenchSettings
+from expunge.errors import ExpungeError, StorageError
+from expunge.evaluation import evaluate
+from expunge.files import slug, write_json
+from expunge.metrics.base import World
+from expunge.models.patch import Patch
+from expunge.models.sd import StableDiffusion
+from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
+from expunge.unlearn.closed_form.method import ClosedForm
+from expunge.unlearn.erase import erase
+from expunge.unlearn.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+Kept = TypeVar("Kept")
+
+Tell = Callable[[str], None]
+"""Told in words how far the cell is."""
+
+COST = "cost.json"
+KEPT = ("found/", "abstained/all", "retained/", "integrity/", "perceptual/floor", "perceptual/ceiling", "fid/", "kid/",
+        "clip/", "change/", "attack/")
+"""Scores that go into the record of a bench, by the beginning of their names; the folder has them all."""
+
+
+def make(cell: Cell, model: StableDiffusion, world: World, settings: BenchSettings, tell: Tell) -> Edit:
+    """Make the cell, keep its record, and return it. What goes wrong by itself becomes a failed record.
+
+    Raises:
+        StorageError: the record or what it rests on cannot be written; the next cell could not be either.
+    """
+    stage: list[Stage] = ["erase"]
+    began = time.monotonic()
+    edit = Edit(method=cell.method.title, preset=cell.method.method, concept=cell.concept, seed=cell.seed,
+                folder=cell.folder.relative_to(cell.folder.parents[3]).as_posix(), versions=runtime.versions(),
+                machine=f"{runtime.machine(model.device)}, {_threads()}")
+    try:
+        edit = edit.model_copy(update=_parts(cell, model, world, settings, tell, stage))
+    except StorageError:
+        raise
+    except Exception as error:  # a method may be anybody's; whatever it raises is its failure and not the bench's
+        said = str(error) if isinstance(error, ExpungeError) else f"{type(error).__name__}: {error}"
+        log.warning("%s failed at %s: %s", cell.name, stage[-1], said, exc_info=not isinstance(error, ExpungeError))
+        edit = edit.model_copy(update={"failed_at": stage[-1], "failure": said, "cost": _read_cost(cell.folder),
+                                       "seconds": {stage[-1]: round(time.monotonic() - began, 1)}})
+    edit = edit.model_copy(update={"created": datetime.now(timezone.utc).isoformat(timespec="seconds")})
+    write_json(cell.folder / CELL, edit.model_dump(mode="json"))
+    return edit
+
+
+def _parts(cell: Cell, model: StableDiffusion, world: World, settings: BenchSettings, tell: Tell, stage: list[Stage]
+           ) -> dict[str, Any]:
+    """Everything that the record of a whole cell holds; `stage` grows as the stages begin."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "erase"):
+        patch, cost = _erased(cell, model, tell)
+    assaults: list[Assault] = []
+    if cell.attack is not None:
+        stage.append("attack")
+        with _timed(seconds, "attack"):
+            assaults = _attacked(cell, model, patch, world, cell.attack, tell)
+    stage.append("evaluate")
+    with _timed(seconds, "evaluate"):
+        evaluation = _evaluated(cell, model, patch, world, assaults, settings, tell)
+    scores = [*evaluation.scores, *(assaults[0].scores if len(assaults) == 1 else ())]
+    warnings = [*evaluation.warnings, *(line for assault in assaults for line in assault.warnings)]
+    return {
+        "scores": tuple(_bare(score) for score in scores if score.name.startswith(KEPT)),
+        "items": {**attack_items(assaults), **evaluation_items(evaluation, patch, world, settings.evaluation)},
+        "cost": cost, "attacks": tuple(dict.fromkeys(run.attack for assault in assaults for run in assault.runs)),
+        "warnings": tuple(dict.fromkeys(warnings)), "seconds": {**seconds, "erase": cost.seconds},
+        "patch_hash": patch.hash}
+
+
+def _erased(cell: Cell, model: StableDiffusion, tell: Tell) -> tuple[Patch, EditCost]:
+    """The patch and what it took, now or as an earlier run left them."""
+    kept, cost = _kept_patch(cell, model), _read_cost(cell.folder)
+    if kept is not None and cost is not None:
+        return kept, cost
+    cell.begin("erase")
+    with PeakMemory() as peak:
+        began = time.monotonic()
+        patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder,
+                      progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))
+        seconds = patch.card.seconds or time.monotonic() - began
+    cost = EditCost(
+        seconds=round(seconds, 2), steps=patch.card.steps, peak_memory=peak.bytes, **_unet_samples(cell),
+        changed=sum(tensor.numel() for tensor in patch.tensors.values()),
+        of=sum(tensor.numel() for tensor in model.parameters_in("all").values()),
+        patch_bytes=(cell.folder / "patch.safetensors").stat().st_size)
+    write_json(cell.folder / COST, cost.model_dump(mode="json"))
+    return patch, cost
+
+
+def _unet_samples(cell: Cell) -> dict[str, int]:
+    """As the method counts them; nothing for a method that does not."""
+    if isinstance(cell.chosen, ClosedForm):
+        return {"unet_frozen": 0, "unet_trained": 0}
+    if not isinstance(cell.chosen, Recipe):
+        return {}
+    cost = cell.chosen.cost(cell.request)
+    return {"unet_frozen": cost.frozen, "unet_trained": cost.trained}
+
+
+def _kept_patch(cell: Cell, model: StableDiffusion) -> Patch | None:
+    """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again)."""
+    if not (cell.folder / "patch.safetensors").is_file():
+        return None
+    try:
+        patch = Patch.load(cell.folder)
+    except ExpungeError as error:
+        log.warning("%s: %s; it is made again", cell.name, error)
+        return None
+    card = patch.card
+    same = (card.request, card.base_hash, card.base_process, card.seed)
+    return patch if same == (cell.request, model.hash, model.process, cell.seed) else None
+
+
+def _attacked(cell: Cell, model: StableDiffusion, patch: Patch, world: World, settings: AttackSettings, tell: Tell
+              ) -> list[Assault]:
+    """A suite for each concept of the request; one that an earlier run finished is read back."""
+    cell.begin("attack")
+    out = []
+    for concept in cell.request.concepts:
+        folder = attack_folder(cell, concept)
+        kept = _kept(ASSAULTS.read, folder) if ASSAULTS.at(folder) else None
+        if kept is None or kept.patch_hash != patch.hash:
+            kept = attack(model, patch, concept=concept, settings=settings, out=folder, world=world,
+                          progress=lambda done, total, name: tell(f"attack {name} {done}/{total}"))
+        out.append(kept)
+    return out
+
+
+def attack_folder(cell: Cell, concept: str) -> Path:
+    """Where the attacks for one of the request's concepts lie."""
+    several = len(cell.request.concepts) > 1
+    return cell.place("attack") / slug(concept) if several else cell.place("attack")
+
+
+def _evaluated(cell: Cell, model: StableDiffusion, patch: Patch, world: World, assaults: list[Assault],
+               settings: BenchSettings, tell: Tell) -> Evaluation:
+    """The evaluation, now or as an earlier run left it; with the attacks in it if they sought the one concept."""
+    cell.begin("evaluate")
+    folder = cell.place("evaluate")
+    assault = assaults[0] if len(assaults) == 1 else None
+    kept = _kept(EVALUATIONS.read, folder) if EVALUATIONS.at(folder) else None
+    if kept is not None and kept.card.tensors_hash == patch.hash and kept.assault == assault:
+        return kept
+    return evaluate(model, patch, settings=settings.evaluation, out=folder, cache=settings.cache or None, world=world,
+                    assault=attack_folder(cell, cell.request.concept) if assault else None,
+                    progress=lambda done, total, note: tell(f"{note} {done}/{total}"))
+
+
+def _kept(read: Callable[[Path], Kept], folder: Path) -> Kept | None:
+    """What an earlier run left in the folder; None if it is damaged (then it is made again)."""
+    try:
+        return read(folder)
+    except ExpungeError as error:
+        log.warning("%s; it is made again", error)
+        return None
+
+
+def _read_cost(folder: Path) -> EditCost | None:
+    try:
+        return EditCost.read((folder / COST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _bare(score: Score) -> Score:
+    """The score without its items, which the record holds by prompt."""
+    return score.model_copy(update={"per_item": {}})
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - began, 1)
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread{'' if count == 1 else 's'}"

@@ -1,0 +1,101 @@
+"""The verb: make every cell that is not made yet, alone or beside other processes, and gather what came of them.
+
+Processes share a bench by its folder alone: each takes the next cell that is neither made nor held by another one. A
+cell that failed is made again by the next run, not by those that run already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from expunge import runtime
+from expunge.bench.cells import CELL, Cell, check_begun, chosen_cells, planned_cells
+from expunge.bench.gather import gathered
+from expunge.bench.lock import held
+from expunge.bench.make import make
+from expunge.bench.settings import BenchSettings, read_bench
+from expunge.errors import UserError
+from expunge.files import check_writable, write_text
+from expunge.metrics.base import World
+from expunge.metrics.worlds import world_of
+from expunge.models.sd import StableDiffusion
+from expunge.models.store import load
+from expunge.records import BenchResult
+from expunge.runtime import Progress
+
+RESULT = "bench.json"
+PAUSE = 2.0
+"""Seconds between two looks at cells that other processes hold."""
+
+
+def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
+              make_cells: bool = True, progress: Progress | None = None, world: World | None = None) -> BenchResult:
+    """Run a bench, or what is left of it, and write its record to `<out>/bench.json`.
+
+    Args:
+        settings: the bench, or its YAML or TOML file.
+        out: folder of everything; None means the bench's own.
+        only: labels or names of methods; the cells of others are not made (those that are there are gathered).
+        make_cells: False makes nothing and gathers what there is.
+        progress: told (cells finished since the start, cells that were to be made then, what is being done).
+        world: prompts and judge; None means the model's world.
+
+    Returns:
+        The record of all cells that are there, failed ones among them.
+
+    Raises:
+        ConfigError: mistakes in the file, or cells that were begun under other settings; nothing is begun then.
+        UserError: an unknown method in `only`, or several processes under one launcher.
+        StorageError: the folder cannot be written.
+    """
+    began = time.time()
+    if runtime.current().count > 1:
+        raise UserError("a bench under a launcher of several processes", accepted="one process",
+                        remedy="start the same `expunge bench` several times: they share the cells")
+    settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
+    folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
+    check_writable(folder)
+    model = load(settings.model, device=settings.device)
+    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    cells = planned_cells(settings, model, world, folder)
+    chosen = chosen_cells(cells, only)
+    check_begun(cells)
+    if make_cells:
+        _make_all(chosen, model, world, settings, tell, began)
+    result = gathered(cells, settings, model)
+    write_text(folder / RESULT, result.model_dump_json() + "\n")
+    return result
+
+
+def _make_all(cells: Sequence[Cell], model: StableDiffusion, world: World, settings: BenchSettings, tell: Progress,
+              began: float) -> None:
+    """Until every cell is finished, by this process or another one."""
+    todo = [cell for cell in cells if not _finished(cell, began)]
+    total = len(todo)
+    while todo:
+        before = len(todo)
+        for cell in list(todo):
+            with held(cell.folder) as mine:
+                if mine and not _finished(cell, began):
+                    def note(words: str, cell: Cell = cell) -> None:
+                        tell(total - len(todo), total, f"{cell.name}: {words}")
+
+                    note("begins")
+                    if make(cell, model, world, settings, note).failed_at:
+                        model = load(settings.model, device=settings.device)  # whatever was left undone in the old one
+                if mine:
+                    todo.remove(cell)
+            tell(total - len(todo), total, "")
+        if len(todo) == before:
+            tell(total - len(todo), total, f"waiting for {len(todo)} cells of other processes")
+            time.sleep(PAUSE)
+
+
+def _finished(cell: Cell, began: float) -> bool:
+    """Whether the cell is made, or failed since this run began (then trying again at once would not help)."""
+    edit = cell.made()
+    if edit is None:
+        return False
+    return not edit.failed_at or (cell.folder / CELL).stat().st_mtime >= began

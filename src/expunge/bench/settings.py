@@ -1,0 +1,180 @@
+"""The file of a bench: which methods, on which concepts, with which seeds, attacked and measured how.
+
+One schema for YAML, TOML and Python; unknown keys are errors, and all mistakes are told at once: those of the methods'
+and the attacks' own settings among them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from expunge.attacks.settings import AttackSettings
+from expunge.config import Settings, knob, merged, read_settings_file
+from expunge.errors import UserError
+from expunge.evaluation import EvaluateSettings
+from expunge.files import slug
+
+Names = str | tuple[str, ...]
+"""One name, or several."""
+
+
+class BenchMethod(Settings):
+    """A row of the bench: a registered method, with settings of its own if it has any."""
+
+    method: str = knob(..., "a registered method: see `expunge ls methods`", min_length=1)
+    label: str = knob("", "what tables call it; the method's name if empty")
+    settings: dict[str, Any] = knob({}, "overrides of the method's settings, by (dotted) name")
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.method
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        from expunge.unlearn.erase import resolve_method
+
+        try:
+            resolve_method(self.method, self.settings)
+        except UserError as error:
+            raise _wrong(error) from error
+        return self
+
+
+class BenchConcept(Settings):
+    """A column of the bench: a concept, or several that are taken out in one edit."""
+
+    concept: Names = knob(..., "what is taken out, or several things at once")
+    anchor: Names = knob("", "what takes its place, one for each concept; nothing in particular if empty")
+    keep: tuple[str, ...] = knob((), "what must stay; the world's own choice if empty")
+    without: tuple[str, ...] = knob((), "attacks of the bench that cannot be made on it, as implicit on a style")
+    label: str = knob("", "what tables call it; the concepts' names if empty")
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or (self.concept if isinstance(self.concept, str) else ", ".join(self.concept))
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        from expunge.records import asked
+
+        try:
+            asked(self.concept, self.anchor, self.keep)
+        except UserError as error:
+            raise _wrong(error) from error
+        return self
+
+
+class BenchSettings(Settings):
+    """A whole bench. Every method meets every concept with every seed; each such cell is an edit of its own."""
+
+    model: str = knob("embedded", "embedded, a diffusers folder, or a Hub id")
+    device: str = knob("auto", "cpu, cuda, cuda:N or mps")
+    methods: tuple[BenchMethod, ...] = knob(..., "what is compared")
+    concepts: tuple[BenchConcept, ...] = knob(..., "what is taken out")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = knob((0, 1, 2), "seeds of the edits")
+    attack: AttackSettings | None = knob(AttackSettings(), "attacks on every edit; none: no attacks")
+    evaluation: EvaluateSettings = knob(EvaluateSettings(), "how every edit is measured")
+    compare: tuple[tuple[str, str], ...] = knob((), "pairs of labels to compare; empty: each method with the first")
+    out: str = knob("runs/bench", "folder of everything")
+    cache: str = knob("", "folder of drawn pictures, shared by all cells; the user's own if empty")
+    draws: int = knob(2000, "bootstrap draws over edits and prompts", ge=100)
+
+    @field_validator("methods", "concepts")
+    @classmethod
+    def _distinct(cls, rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        """At least one; labels name folders, and tell rows apart."""
+        if not rows:
+            raise _wrong(UserError("nothing there", accepted="at least one"))
+        _once([slug(row.title) for row in rows], "two rows are called", "another label for one of them")
+        return rows
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise _wrong(UserError("no seed", accepted="at least one"))
+        _once(seeds, "the same seed twice:", "each seed once")
+        return seeds
+
+    @field_validator("attack")
+    @classmethod
+    def _can_be_made(cls, attack: AttackSettings | None) -> AttackSettings | None:
+        from expunge.attacks.suite import planned
+
+        try:
+            if attack is not None:
+                planned(attack)
+        except UserError as error:
+            raise _wrong(error) from error
+        return attack
+
+    @model_validator(mode="after")
+    def _some_attack_left(self) -> Self:
+        for column in self.concepts:
+            try:
+                self.attack_on(column)
+            except UserError as error:
+                raise _wrong(error) from error
+        return self
+
+    @model_validator(mode="after")
+    def _known_pairs(self) -> Self:
+        known = [row.title for row in self.methods]
+        strange = [name for pair in self.compare for name in pair if name not in known]
+        if strange:
+            raise _wrong(UserError(f"compare names {', '.join(map(repr, strange))}", accepted=", ".join(known)))
+        return self
+
+    def attack_on(self, concept: BenchConcept) -> AttackSettings | None:
+        """The attacks on one of the concepts; None if none are made at all.
+
+        Raises:
+            UserError: it goes without an attack that is not made anyhow, or without all of them.
+        """
+        from expunge.attacks.suite import planned
+
+        if self.attack is None or not concept.without:
+            return self.attack
+        made = [one.name for one in planned(self.attack)]
+        strange, left = set(concept.without) - set(made), [name for name in made if name not in concept.without]
+        if strange or not left:
+            raise UserError(f"{concept.title} is to go without {', '.join(concept.without)}",
+                            accepted=f"some, and not all, of {', '.join(made)}")
+        options = {name: values for name, values in self.attack.options.items() if name in left}
+        return self.attack.model_copy(update={"attacks": tuple(left), "options": options})
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The comparisons to make: (method, other), by label."""
+        first, *rest = (row.title for row in self.methods)
+        return self.compare or tuple((name, first) for name in rest)
+
+
+def read_bench(file: str | Path, *changes: dict[str, Any]) -> BenchSettings:
+    """The bench in a YAML or TOML file, with `changes` over it.
+
+    Raises:
+        ConfigError: every mistake at once.
+    """
+    return BenchSettings.build(merged(read_settings_file(Path(file)), *changes), str(file))
+
+
+def _once(items: Sequence[object], got: str, accepted: str) -> None:
+    twice = [str(item) for item, count in Counter(items).items() if count > 1]
+    if twice:
+        raise _wrong(UserError(f"{got} {', '.join(twice)}", accepted=accepted))
+
+
+def _wrong(error: UserError) -> PydanticCustomError:
+    """A mistake that pydantic tells beside its own."""
+    text = str(error).replace("{", "{{").replace("}", "}}")
+    return PydanticCustomError("bench", text)  # type: ignore[arg-type]  # it wants a literal, and this is no template

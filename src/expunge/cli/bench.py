@@ -1,0 +1,136 @@
+"""`expunge bench`: methods x concepts x seeds under one protocol, from a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.bench.settings import BenchSettings
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+
+if TYPE_CHECKING:
+    from expunge.records import BenchResult
+
+EXAMPLES = """\b
+Examples:
+  $ expunge bench benchmarks/smoke.yaml
+  Least elicited: [...]
+  [...]
+  bench: runs/bench-smoke/bench.json
+  report: runs/bench-smoke/report/bench.html
+\b
+  $ expunge bench benchmarks/methods.yaml --only esdd
+  error: no method called 'esdd' in this bench
+  [...]
+"""
+
+
+@click.command("bench", epilog=EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@settings_options(BenchSettings, files=False)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+              help="Any setting by its dotted key, such as seeds=[0,1]. May be repeated.")
+@click.option("--only", multiple=True, metavar="METHOD",
+              help="Make only the cells of this method, by label or name. May be repeated.")
+@click.option("--gather", is_flag=True, help="Make nothing; gather the cells that are there into table and report.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
+@dry_run_option
+def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, markdown: bool, publish: bool,
+            dry_run: bool, **flags: Any) -> None:
+    """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
+
+    Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
+    again. The same command in two terminals shares the work: one process per core does more than one with two threads
+    (OMP_NUM_THREADS=1).
+    """
+    from expunge.bench.run import RESULT, run_bench
+    from expunge.cli.output import tell
+    from expunge.cli.progress import progress
+
+    settings = BenchSettings.build(given(file, sets, flags), str(file))
+    if dry_run:
+        click.echo(_estimate(settings, only))
+        return
+    with progress("bench") as report:
+        result = run_bench(settings, only=only, make_cells=not gather, progress=report)
+    if markdown:
+        from expunge.report.bench_page import markdown as as_markdown
+
+        click.echo(as_markdown(result))
+    else:
+        print_bench(result)
+    if publish:
+        from expunge.bench.publish import SHOWN, published
+
+        tell("published", published(result, SHOWN, str(file)))
+    tell("bench", Path(settings.out) / RESULT)
+    _report(result, Path(settings.out) / "report")
+
+
+def print_bench(result: BenchResult) -> None:
+    """The headline, a table for all concepts together and one for each, the comparisons, and what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.bench import bench_tables, headline, notes
+    from expunge.report.differences import difference_tables
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console.print(f"{headline(result)}\n", markup=False)
+    for rows in bench_tables(result):
+        table = Table(box=None, pad_edge=False, header_style="dim", title=rows.title, title_justify="left")
+        for head in ("", *rows.heads):
+            table.add_column(head, no_wrap=head == "method")
+        for row in rows.rows:
+            table.add_row(str(row.rank), row.method, *("\n".join(filter(None, (item.value, item.interval, item.count)))
+                                                       for item in row.figures), row.cost, row.edits)
+        console.print(table, "", markup=False)
+    for pairs in difference_tables(result)[:1]:
+        table = Table(box=None, pad_edge=False, header_style="dim", title=pairs.title, title_justify="left")
+        for head in pairs.heads:
+            table.add_column(head)
+        for pair in pairs.rows:
+            table.add_row(pair.words, *(f"{item.text}\n{item.says}" if item.says else item.text for item in pair.items))
+        console.print(table, "", markup=False)
+    for line in notes(result):
+        console.print(line, style="dim", markup=False)
+
+
+def _report(result: BenchResult, folder: Path) -> None:
+    from importlib.util import find_spec
+
+    from expunge.cli.output import tell
+    from expunge.report.bench_page import write_bench_report
+
+    if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of a picture
+        click.echo("no report: its plots need matplotlib (pip install 'expunge[report]', then the same with --gather)")
+    else:
+        tell("report", write_bench_report(result, folder))
+
+
+def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
+    """The settings as YAML (the file of the same bench), what is left and how long it takes as comments."""
+    from expunge.bench.cells import check_begun, chosen_cells, planned_cells
+    from expunge.bench.estimate import estimated
+    from expunge.cli.progress import span
+    from expunge.metrics.worlds import world_of
+    from expunge.models.store import load
+
+    model = load(settings.model, device=settings.device)
+    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
+    check_begun(cells)
+    told = estimated(cells, settings, model, world)
+    lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
+             f"# {told.cells} cells, {told.made} of them made, {told.failed} failed"]
+    lines += [f"# {label}: {'not known beforehand' if seconds is None else span(seconds)} per edit"
+              for label, seconds in told.erase.items()]
+    lines += [f"# would fail: {where}: {why}" for where, why in told.problems.items()]
+    lines += [f"# evaluation: {told.pictures} pictures per edit, {span(told.evaluate)}",
+              f"# attacks: at most {told.items} items per edit, at most {span(told.attack)}",
+              f"# estimate: at most {span(told.seconds)} by one process; several share the cells"]
+    return "\n".join(lines)

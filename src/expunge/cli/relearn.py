@@ -1,0 +1,93 @@
+"""`expunge relearn`: how fast fine-tuning brings a concept back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.attacks.settings import RelearnSettings
+from expunge.cli.attack import attack_folder
+from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+
+if TYPE_CHECKING:
+    from expunge.models.sd import StableDiffusion
+
+EXAMPLES = """\b
+Examples:
+  $ expunge relearn runs/church
+  The edited model draws “church” again after [...]
+  steps  “church”, edited model  “blorp” (new), edited model  [...]
+  [...]
+  relearning: runs/church/attack/relearning.json
+  next: expunge evaluate runs/church --attack runs/church/attack
+\b
+  $ expunge relearn --set at=[0]
+  error: looks at 0 steps
+    accepted: two or more numbers of training steps, such as 0, 10, 100
+"""
+
+
+@click.command("relearn", epilog=EXAMPLES)
+@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.option("--concept", default="", metavar="NAME",
+              help="What is taught [default: what the patch took out]. Needed without a patch, or if that is several.")
+@model_options
+@settings_options(RelearnSettings)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Where everything goes [default: beside the attacks, in the patch's folder under attack].")
+@dry_run_option
+def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+            config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
+    """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
+
+    Beside that: the same training on the original model, and of a thing that no model ever knew (on the embedded
+    model), for anything can be taught, and what counts is how fast. Where to look, in training steps: --set
+    at=[0,10,100]. A run that was stopped goes on where it was.
+    """
+    from expunge.attacks.relearning import relearn, training_attack
+    from expunge.cli.output import print_relearning, tell
+    from expunge.cli.progress import progress
+    from expunge.models.patch import Patch
+    from expunge.models.store import load
+    from expunge.records import RELEARNINGS
+
+    settings = RelearnSettings.build(given(config, sets, flags), str(config) if config else "expunge relearn")
+    training_attack(settings)
+    loaded = Patch.load(patch) if patch else None
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    if dry_run:
+        click.echo(_estimate(opened, settings, curves=2 if loaded is None else 3))
+        return
+    folder = out or attack_folder(patch, loaded, concept)
+    with progress("teaching") as report:
+        made = relearn(opened, loaded, concept=concept, settings=settings, out=folder,
+                       progress=lambda done, total, words: report(done, total, title=words))
+    print_relearning(made)
+    tell("relearning", folder / RELEARNINGS.name)
+    if loaded is not None:
+        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+
+
+def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) -> str:
+    """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
+    import time
+
+    from expunge.attacks.relearning import training_attack
+    from expunge.cli.progress import span
+    from expunge.models.sample import draw
+
+    attack, pictures = training_attack(settings), settings.count * settings.seeds
+    began = time.monotonic()
+    draw(model, [("", seed) for seed in range(8)], settings.sampler)
+    per_row = (time.monotonic() - began) / 8 / settings.steps / (1 if settings.guidance == 1 else 2)
+    budget = attack.budget(settings.sampler)
+    trained = 3 * budget.gradient_steps * attack.tune.batch
+    rows = trained + pictures * (budget.network_rows - trained)
+    lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
+             f"# at most {curves} curves, each of {budget.gradient_steps} training steps and {budget.images} looks at "
+             f"{pictures} pictures",
+             f"# estimate: {span(curves * rows * per_row)} in all"]
+    return "\n".join(lines)

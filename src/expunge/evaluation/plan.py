@@ -1,0 +1,66 @@
+"""What an evaluation is going to do: its settings, the prompts that it asks, how many pictures that makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expunge.config import knob
+from expunge.errors import ExpungeError, UserError
+from expunge.metrics.base import Aim, PromptCounts, World, aim_of, aims_of
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request
+from expunge.sampling import SamplingSettings
+
+
+class EvaluateSettings(SamplingSettings):
+    """Everything about an evaluation that can be set."""
+
+    counts: PromptCounts = knob(PromptCounts(), "how many prompts of each role")
+    seeds: int = knob(4, "pictures per prompt, with seeds first_seed, first_seed + 1, ...; integrity needs two", ge=1)
+    distance: str = knob("default", "perceptual distance of integrity, by the world's name for it")
+    floor_items: int = knob(8, "keep pictures drawn a second time in other batches, for integrity's floor", ge=0)
+    draws: int = knob(2000, "bootstrap draws", ge=100)
+    fid_draws: int = knob(100, "bootstrap draws of FID and KID", ge=20)
+    bootstrap_seed: int = knob(0, "seed of all resampling", ge=0)
+    strips: int = knob(2, "prompts of each role that the report shows, the first ones; at least one of each of several "
+                          "concepts", ge=0)
+    strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
+    clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+
+
+def planned_prompts(world: World, request: Request, settings: EvaluateSettings) -> list[Prompt]:
+    """The prompts that an evaluation asks.
+
+    Raises:
+        UserError: none of them asks for the concept, or for one of several.
+        ExpungeError: two are alike, or nothing says for which of several concepts one asks (a world's mistake).
+    """
+    prompts = world.prompts(request, settings.counts)
+    if len({prompt.text for prompt in prompts}) < len(prompts):
+        raise ExpungeError(f"the world {world.name} gave the same prompt twice", accepted="distinct prompts")
+    aims = aims_of(world, request)
+    there = {aim_of(prompt, aims) for prompt in prompts if prompt.role in FORGET_ROLES}
+    missing = [aim.concept for aim in aims if aim not in there]
+    if missing:
+        raise UserError(f"no prompt asks for {', '.join(map(repr, missing))}", accepted="at least one direct, "
+                        "held_out, paraphrase or implicit prompt", remedy="raise one of their counts")
+    return prompts
+
+
+def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
+    """How many pictures an evaluation draws when none is in the cache."""
+    keep = sum(prompt.role in KEEP_ROLES for prompt in prompts) * settings.seeds
+    return 2 * len(prompts) * settings.seeds + min(settings.floor_items, keep)
+
+
+def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], settings: EvaluateSettings) -> list[str]:
+    """Plain sentences on what the scores say nothing about."""
+    from expunge.metrics.doubts import missing_roles
+
+    return [
+        f"One way of drawing: deterministic DDIM, {settings.steps} steps, guidance {settings.guidance:g}. Other "
+        "samplers, guidance, sizes, pictures as input and other number types were not tried.",
+        f"Asked for in the language of these prompts only, and not within long descriptions: "
+        f"{', '.join(aim.concept for aim in aims)}.",
+        *missing_roles(prompts, aims),
+    ]

@@ -1,0 +1,159 @@
+"""An evaluation from end to end: draw with both models, judge, score, write the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge import runtime
+from expunge.assault import assault_folder, beside, check_same, untried
+from expunge.errors import UserError
+from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_prompts
+from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
+from expunge.files import check_writable, write_json
+from expunge.metrics.base import World, aims_of
+from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request
+from expunge.runtime import Progress
+
+if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
+    from expunge.metrics.integrity import Drawn
+    from expunge.metrics.measure import Instruments
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import Patch
+    from expunge.models.sd import StableDiffusion
+
+
+def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
+             out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
+             world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
+    """Measure what a patch does to a model.
+
+    Args:
+        model: the base model, without a patch on.
+        patch: the edit.
+        settings: how to measure; None means the defaults.
+        out: folder for the results; None keeps none (and the evaluation has no pictures to show).
+        cache: folder of drawn pictures; None means the user's own cache.
+        progress: told of every piece of work.
+        world: prompts and instruments; None means the model's world.
+        assault: what attacks on this patch found: the folder that they were written to, or their record alone (which
+            shows no pictures of theirs). The verdict then rests on the worst case. Relearning curves in the folder are
+            taken in, too. Attacks are for one concept at a
+            time; of a patch for several, those on one can be given.
+
+    Raises:
+        UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
+            attacks were made on something else or cannot be read.
+        StorageError: results cannot be written.
+    """
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import applied
+
+    began, processes = time.monotonic(), runtime.current()
+    settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
+    attacks, relearning = beside(assault)
+    world, request = world or _world(model, settings), patch.card.request
+    if model.patch_hash:
+        raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
+                        accepted="the base model, without a patch", remedy="call model.remove() first")
+    with applied(model, patch):
+        pass  # a patch for another model must not cost an hour of drawing first
+    for made in (attacks, relearning):
+        if made is not None:
+            check_same(made, model.hash, patch.hash, request.concepts)
+    if out is not None:
+        check_writable(Path(out))
+    prompts = planned_prompts(world, request, settings)
+    tools = _instruments(world, request, prompts, settings)
+    pictures = Pictures(cache)
+    drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
+    found = draw_finds(model, patch, attacks, settings, pictures, processes, tell)
+    records = {}
+    if processes.main:  # the others wait in gather for what it found
+        folder = Path(out) if out is not None else None
+        evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell)
+        shown = finds(found, assault_folder(assault), pictures.root, folder)
+        told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
+        evaluation = evaluation.model_copy(update={"assault": attacks, "relearning": relearning, "finds": shown,
+                                                   "not_tested": told, "seconds": round(time.monotonic() - began, 1)})
+        if folder is not None:
+            write_json(folder / EVALUATIONS.name, evaluation.model_dump(mode="json"))
+        records[0] = evaluation.model_dump(mode="json")
+    return Evaluation.model_validate(processes.gather(records)[0])
+
+
+def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
+    from expunge.metrics.worlds import world_of
+
+    return world_of(model.world, model.name, settings.clip, settings.prompts)
+
+
+def _instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
+    """Load all instruments and try them, so that nothing is missing after hours of drawing."""
+    import torch
+
+    from expunge.metrics.judging import check_questions
+    from expunge.metrics.measure import Instruments
+
+    tools = Instruments(world.judge(request), aims_of(world, request), world.features(),
+                        world.distance(settings.distance), world.clip(), world.real())
+    for aim in tools.aims:
+        check_questions(tools.judge, aim.concept, aim.question, prompts)
+    grey = torch.full((2, 3, 64, 64), 0.5)
+    tools.distance(grey, grey)
+    tools.features(grey)
+    if tools.clip is not None:
+        tools.clip(grey, ["a", "b"])
+    return tools
+
+
+def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
+          pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> tuple[Drawn, Drawn, Drawn]:
+    """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
+    from expunge.metrics.integrity import Drawn
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import applied
+
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    items = [(prompt, seed) for prompt in prompts for seed in seeds]
+    sampler = settings.sampler
+
+    def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
+        shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
+                                   progress=lambda done, total: tell(done, total, words))
+        return Drawn(shots, pixels)
+
+    original = draw(pictures, items, settings.batch, "drawing with the original model")
+    keep = [item for item in items if item[0].role in KEEP_ROLES]
+    other = settings.batch // 2 + 1 if settings.batch > 1 else 2
+    apart = Pictures(pictures.root / f"again-in-batches-of-{other}")
+    again = draw(apart, keep[::max(1, len(keep) // max(1, settings.floor_items))][:settings.floor_items], other,
+                 "drawing some again")
+    with applied(model, patch):
+        edited = draw(pictures, items, settings.batch, "drawing with the edited model")
+    return original, edited, again
+
+
+def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
+             drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
+             tell: Progress) -> Evaluation:
+    """Judge and score what was drawn (original, edited, original again); copy the pictures to show."""
+    from expunge.metrics.doubts import doubts
+    from expunge.metrics.judging import judged
+    from expunge.metrics.measure import measured
+
+    original, edited, again = drawn
+    before, after = judged([original, edited], tools.judge, folder / "judgments.jsonl" if folder else None,
+                           lambda done, total: tell(done, total, "judging"))
+    request, chosen = patch.card.request, shown_prompts(prompts, tools.aims, settings.strips)
+    scores = measured(original, edited, again, before, after, tools, draws=settings.draws,
+                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
+    return Evaluation(
+        card=patch.card, model=model.name, model_hash=model.hash, sampler=settings.sampler, detectors=tools.names(),
+        scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
+        not_tested=tuple(not_tested(prompts, tools.aims, settings)), warnings=tuple(doubts(scores, request.concepts)),
+        settings=settings.model_dump(mode="json"), versions=runtime.versions(),
+        machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))

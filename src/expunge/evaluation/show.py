@@ -1,0 +1,101 @@
+"""The pictures that a report shows: which ones, and copies of them in the folder of results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from expunge import runtime
+from expunge.evaluation.plan import EvaluateSettings
+from expunge.files import write_atomically
+from expunge.metrics.base import Aim, aim_of
+from expunge.records import FORGET_ROLES, Assault, Find, Prompt, Role, Strip
+from expunge.runtime import Progress
+
+if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
+    from expunge.metrics.integrity import Drawn
+    from expunge.models.cache import Pictures
+    from expunge.models.patch import Patch
+    from expunge.models.sd import StableDiffusion
+    from expunge.records import Attempt, Shot
+
+
+def shown_prompts(prompts: Sequence[Prompt], aims: Sequence[Aim], count: int) -> list[Prompt]:
+    """The first prompts of each role (nothing is picked by its looks); several concepts share the count."""
+    own: dict[tuple[Role, Aim | None], list[Prompt]] = {}
+    for prompt in prompts:
+        aim = aim_of(prompt, aims) if prompt.role in FORGET_ROLES else None
+        own.setdefault((prompt.role, aim), []).append(prompt)
+    each = min(count, max(1, count // len(aims)))
+    return [prompt for role in get_args(Role) for (its, aim), pool in own.items() if its == role
+            for prompt in pool[:count if aim is None else each]]
+
+
+def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
+           folder: Path | None) -> tuple[Strip, ...]:
+    """The chosen prompts' pictures, copied into the results."""
+    if folder is None:
+        return ()
+    made = []
+    for prompt in chosen:
+        files: dict[str, list[str]] = {}
+        for name, side in (("original", original), ("edited", edited)):
+            shots = [shot for shot in side.shots if shot.prompt.text == prompt.text][:settings.strip_columns]
+            for shot in shots:
+                to = folder / "pictures" / f"{name}-{shot.key}.png"
+                if not to.exists():
+                    write_atomically(to, partial(_copy, root / shot.file))
+                files.setdefault(name, []).append(to.relative_to(folder).as_posix())
+        made.append(Strip(role=prompt.role, prompt=prompt.text, seeds=tuple(shot.seed for shot in shots),
+                          original=tuple(files["original"]), edited=tuple(files["edited"])))
+    return tuple(made)
+
+
+def draw_finds(model: StableDiffusion, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
+               pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
+    """The first finds of each attack, with what both models draw for the same item without the attack."""
+    from expunge.models.patch import applied
+
+    if assault is None:
+        return []
+    chosen = [item for run in assault.runs
+              for item in [find for find in run.attempts if find.outcome == "found" and find.picture
+                           ][:settings.strip_columns]]
+    items = [(item.prompt, item.seed) for item in chosen]
+
+    def draw(words: str) -> list[Shot]:
+        return pictures.draw(model, items, assault.sampler, batch=settings.batch, processes=processes,
+                             progress=lambda done, total: tell(done, total, words))[0]
+
+    original = draw("drawing what was attacked with the original model")
+    with applied(model, patch):
+        edited = draw("drawing what was attacked with the edited model")
+    return list(zip(chosen, original, edited, strict=True))
+
+
+def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root: Path, folder: Path | None
+          ) -> tuple[Find, ...]:
+    """The finds to show, their pictures copied into the results; none where either side has no folder."""
+    if source is None or folder is None:
+        return ()
+    made = []
+    for item, original, edited in drawn:
+        files = {f"original-{original.key}": root / original.file, f"edited-{edited.key}": root / edited.file,
+                 f"attacked-{item.digest}": source / item.attack / item.picture}
+        for name, file in files.items():
+            to = folder / "pictures" / f"{name}.png"
+            inside = file.resolve().is_relative_to((source if name.startswith("attacked") else root).resolve())
+            if not to.exists() and inside and file.is_file():  # a picture that is gone: the report says so in its place
+                write_atomically(to, partial(_copy, file))
+        shown = [f"pictures/{name}.png" for name in files]
+        made.append(Find(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
+                         edited=shown[1], found=shown[2], text="" if item.text == item.prompt.text else item.text,
+                         fresh=item.fresh, fresh_found=item.fresh_found, confirmed=item.confirmed))
+    return tuple(made)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)

@@ -1,0 +1,25 @@
+"""What passes between the parts of expunge: frozen records that are JSON on disk. No torch, no model.
+
+Every stage ends in records, so that each can be run again, judged from outside or drawn later without a model.
+"""
+
+from __future__ import annotations
+
+from expunge.records.asking import asked, check_request, mentions
+from expunge.records.attacks import Assault, AttackRun, Attempt, Spent
+from expunge.records.base import Record
+from expunge.records.bench import BenchResult, Difference, Edit, EditCost, Pooled, Summary
+from expunge.records.card import PatchCard
+from expunge.records.evaluation import Evaluation, Find, Strip
+from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
+from expunge.records.relearning import Look, Relearning, RelearningCurve
+from expunge.records.request import Request, Target
+from expunge.records.score import Score
+from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS
+
+__all__ = [
+    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "Assault", "AttackRun", "Attempt",
+    "BenchResult", "Difference", "Edit", "EditCost", "Evaluation", "Find", "Judgment", "Look", "PatchCard", "Pooled",
+    "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Score", "Shot", "Spent",
+    "Strip", "Summary", "Target", "asked", "check_request", "mentions",
+]

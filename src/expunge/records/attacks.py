@@ -1,0 +1,124 @@
+"""What attacks tried, what it cost and what it brought back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from expunge.records.base import Record
+from expunge.records.card import PatchCard
+from expunge.records.pictures import Prompt, Sampler
+from expunge.records.request import Request
+from expunge.records.score import Score, Scored
+
+
+class Spent(Record):
+    """What an attack used up on one item, until it succeeded or gave up.
+
+    Attributes:
+        gradient_steps: optimisation steps.
+        network_rows: rows that went through the denoiser; one with a gradient counts three (forward and backward).
+        images: pictures drawn and judged.
+        seconds: wall time, shared equally among the items of a batch.
+    """
+
+    gradient_steps: int = 0
+    network_rows: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+class Attempt(Record):
+    """What one attack made of one (prompt, seed).
+
+    Attributes:
+        attack: the attack's name, and `access`: what it may do.
+        prompt, seed: the item.
+        outcome: "found before": the edited model shows the concept without any attack; "found": it does under this
+            attack; "not elicited": not within the budget; "failed": the attempt broke off, and `error` says why. A
+            failed attempt counts neither way and is made again when the run is resumed.
+        spent: what it cost.
+        text: the adversarial prompt, if it is one; ids: its tokens as optimised, reread: as tokenized again.
+        picture: PNG that the judge accepted, relative to the attack's folder.
+        tensors: safetensors file of a learned embedding or latent, relative to the attack's folder.
+        fresh, fresh_found: pictures drawn again with other seeds, and those in which the judge finds the concept.
+        confirmed: of the fresh pictures found, those that a second detector agrees on; None without a second detector.
+        note: what else a reader must know.
+    """
+
+    attack: str
+    access: str
+    prompt: Prompt
+    seed: int
+    outcome: Literal["found before", "found", "not elicited", "failed"]
+    spent: Spent = Spent()
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    reread: tuple[int, ...] = ()
+    picture: str = ""
+    tensors: str = ""
+    fresh: int = 0
+    fresh_found: int = 0
+    confirmed: int | None = None
+    error: str = ""
+    note: str = ""
+
+
+class AttackRun(Record):
+    """One attack of a suite: its settings, what it tried, and its null control.
+
+    Attributes:
+        attack, access, white_box, source, settings: what it is.
+        budget: the most that it may spend on one item (seconds 0: not limited).
+        attempts: one per item that it was given.
+        control: the same attack where nothing can be found; `control_of` says in words what that was ("" and empty: no
+            null control was run).
+    """
+
+    attack: str
+    access: str
+    white_box: bool
+    source: str = ""
+    settings: dict[str, Any] = {}
+    budget: Spent = Spent()
+    attempts: tuple[Attempt, ...] = ()
+    control: tuple[Attempt, ...] = ()
+    control_of: str = ""
+
+
+class Assault(Scored, Record):
+    """All that a suite of attacks found; tables, verdict and report need nothing else.
+
+    Attributes:
+        card: the patch's card; None when the unedited model was attacked.
+        request: the concept that was sought.
+        model, model_hash, patch_hash, sampler: what was attacked, and how pictures were drawn.
+        judge, second: names with weights' hashes of the detectors ("" for no second one).
+        left_out: items that were not attacked, by reason ("the original model does not show it": 3).
+        before: the items without any attack, one attempt per item.
+        runs: one per attack, in the order in which they were made.
+        each: whether every attack was given every item; False: only those still standing.
+        forced: whether attacks were given the items, too, that the model shows without an attack.
+        scores, warnings, settings, versions, machine, seconds, created: as in `Evaluation`.
+    """
+
+    format: Literal[1] = 1
+    card: PatchCard | None = None
+    request: Request
+    model: str
+    model_hash: str
+    patch_hash: str = ""
+    sampler: Sampler
+    judge: str
+    second: str = ""
+    left_out: dict[str, int] = {}
+    before: tuple[Attempt, ...]
+    runs: tuple[AttackRun, ...]
+    each: bool = False
+    forced: bool = False
+    scores: tuple[Score, ...] = ()
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    machine: str = ""
+    seconds: float = 0.0
+    created: str = ""

@@ -1,0 +1,96 @@
+"""Pictures: why a prompt is asked, how it is drawn, what was drawn, and what a detector said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from expunge.records.base import Record
+
+Role = Literal["direct", "held_out", "paraphrase", "implicit", "near", "far", "style", "empty", "never_seen"]
+"""Why a prompt is asked. direct, held_out, paraphrase, implicit: it asks for the concept (the forget side).
+near, far, style, empty: it asks for something that must stay (the keep side). never_seen: a null control, a thing
+that the model never knew."""
+
+FORGET_ROLES: tuple[Role, ...] = ("direct", "held_out", "paraphrase", "implicit")
+KEEP_ROLES: tuple[Role, ...] = ("near", "far", "style", "empty")
+
+
+class Prompt(Record):
+    """A prompt of an evaluation, with what it asks for.
+
+    Attributes:
+        text: the prompt.
+        role: why it is asked.
+        labels: what the judge should see, by question ("object": "church", "style": "flat", "background": "blue");
+            questions that the prompt leaves open are missing.
+    """
+
+    text: str
+    role: Role
+    labels: dict[str, str] = {}
+
+
+class Sampler(Record):
+    """How pictures are drawn: everything beside (prompt, seed) that changes a pixel.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: classifier-free guidance scale; 1 means none.
+        height, width: pixels; None means the model's own size.
+        negative: negative prompt.
+    """
+
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = Field(3.0, ge=1.0, le=50.0)
+    height: int | None = Field(None, ge=8)
+    width: int | None = Field(None, ge=8)
+    negative: str = ""
+
+
+class Shot(Record):
+    """One drawn picture: from what, how, and where it lies.
+
+    Attributes:
+        prompt, seed: the item. The picture depends on these, the sampler and the weights, on nothing else.
+        sampler: how it was drawn.
+        model: content hash of the base model's weights.
+        patch: content hash of the patch applied to it; "" for the original model.
+        file: PNG, relative to the image cache.
+        pixels: sha256 of the picture's uint8 RGB pixels.
+    """
+
+    prompt: Prompt
+    seed: int
+    sampler: Sampler
+    model: str
+    patch: str = ""
+    file: str = ""
+    pixels: str = ""
+
+    @property
+    def key(self) -> str:
+        """Content address of the picture: hash of (model, patch, prompt text, seed, sampler)."""
+        parts = [self.model, self.patch, self.prompt.text, self.seed, self.sampler.model_dump(mode="json")]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class Judgment(Record):
+    """What a detector said of one picture.
+
+    Attributes:
+        shot: key of the picture.
+        detector: name and weights' hash of the detector ("emoji-judge@1a2b3c").
+        answers: label by question; a question that the detector abstained from is missing.
+        confidence: calibrated probability of the top label, by question (abstentions included).
+        error: why the detector failed on this picture; "" when it worked. A failure is never a success.
+    """
+
+    shot: str
+    detector: str
+    answers: dict[str, str] = {}
+    confidence: dict[str, float] = {}
+    error: str = ""

@@ -1,0 +1,61 @@
+"""A number with everything needed to trust it, and what finds one by its name."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from expunge.records.base import Record
+
+
+class Score(Record):
+    """A number with everything needed to trust it.
+
+    Attributes:
+        name: machine name ("found/held_out", "integrity/near", "fid/original").
+        title: what a person reads.
+        value: the estimate; None when nothing could be measured (then `note` says why).
+        low, high: ends of the 95% interval.
+        interval: how the interval was made ("Wilson", "bootstrap over prompts, 2000 draws, seed 0").
+        n: how many items the estimate rests on, and `of`: what they are ("images", "prompts").
+        numerator: for rates, the count.
+        denominator: in words, what is counted over.
+        left_out: items that are not in n, by reason ("abstained": 3, "detector failed": 0).
+        higher_is_better: direction; None where neither is good.
+        subject: "edited", "original" or "comparison".
+        seeds: the seeds used.
+        per_item: value by item key; kept so that worst cases and paired statistics stay possible.
+        note: anything a reader must know.
+    """
+
+    name: str
+    title: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    n: int = 0
+    of: str = "images"
+    numerator: int | None = None
+    denominator: str = ""
+    left_out: dict[str, int] = {}
+    higher_is_better: bool | None = None
+    subject: Literal["edited", "original", "comparison"] = "edited"
+    seeds: tuple[int, ...] = ()
+    per_item: dict[str, float] = {}
+    note: str = ""
+
+
+class _HasScores(Protocol):
+    @property
+    def scores(self) -> tuple[Score, ...]: ...
+
+
+class Scored:
+    """What every record with scores can do."""
+
+    def score(self: _HasScores, name: str) -> Score:
+        """The score called `name`; KeyError if there is none."""
+        for score in self.scores:
+            if score.name == name:
+                return score
+        raise KeyError(name)

@@ -1,0 +1,59 @@
+"""Where records of a kind lie on disk, and the one way to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from expunge.errors import UserError
+from expunge.records.attacks import Assault
+from expunge.records.base import Record
+from expunge.records.evaluation import Evaluation
+from expunge.records.relearning import Relearning
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+@dataclass(frozen=True)
+class Stored(Generic[Kind]):
+    """A kind of record, by the file that holds one in a folder of its own.
+
+    Attributes:
+        record: its class. name: the file's name. what: what a reader calls it ("evaluation").
+        verb: the command that writes it, beside a patch into the folder `verb_folder`.
+    """
+
+    record: type[Kind]
+    name: str
+    what: str
+    verb: str
+    verb_folder: str
+
+    def at(self, path: Path) -> Path | None:
+        """The file at `path` (its folder, or the file itself); None if there is none."""
+        inside = path if path.name == self.name else path / self.name
+        return inside if inside.is_file() else None
+
+    def read(self, path: Path) -> Kind:
+        """The record at `path`.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        file = self.at(path)
+        if file is None:
+            below = self.at(path / self.verb_folder)
+            raise UserError(f"no {self.what} at {path}", accepted=f"a folder with {self.name}",
+                            remedy=f"there is one at {below.parent}" if below
+                            else f"make one with `expunge {self.verb} PATCH`")
+        try:
+            return self.record.read(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read: {error}", accepted=f"a record that `expunge {self.verb}` wrote",
+                            remedy=f"{self.verb} again") from error
+
+
+EVALUATIONS = Stored(Evaluation, "evaluation.json", "evaluation", "evaluate", "evaluation")
+ASSAULTS = Stored(Assault, "attack.json", "attacks", "attack", "attack")
+RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")

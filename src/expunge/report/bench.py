@@ -1,0 +1,225 @@
+"""What a bench allows to be said of each method: a verdict, and its row in tables, as text.
+
+Tables are sorted by what attacks elicited in the worst case, least first. Every number has its n and its interval, and
+a concept is at best "not elicited" in so many items, never gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from expunge.records import BenchResult, Edit, Pooled, Summary
+from expunge.report.words import count_text, counted, duration, finite, interval_text, number, value_of, value_text
+
+COLUMNS = (
+    ("attack/worst", "elicited, worst case"), ("found/all", "found, no attack"), ("retained/near", "near kept"),
+    ("integrity/near", "integrity, near"), ("integrity/far", "integrity, far"), ("fid/original", "FID"),
+    ("clip/keep", "CLIP score"))
+"""Scores that tables show, with their heads; those that no method has are left out."""
+COST = "edit takes"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number as text; `interval` and `count` are "" where there is none, and so is `spread` (edit by edit)."""
+
+    value: str
+    interval: str = ""
+    count: str = ""
+    spread: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        inner = ", ".join(part for part in (self.interval and f"95% {self.interval}", self.count, self.spread) if part)
+        return f"{self.value} ({inner})" if inner else self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of a table.
+
+    Attributes:
+        rank: place in the table, from 1; the number of its mark in the plot.
+        method, preset: label and registered name.
+        figures: one per column. cost: seconds of the edit. size: what it changes.
+        edits: how many edits are in it, and what is not.
+        verdict: a sentence.
+    """
+
+    rank: int
+    method: str
+    preset: str
+    figures: tuple[Figure, ...]
+    cost: str
+    size: str
+    edits: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The methods on one concept, or on all of them together (`concept` "")."""
+
+    concept: str
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def bench_tables(result: BenchResult) -> list[Table]:
+    """All concepts together first, if there are several; then each."""
+    concepts = ["", *result.concepts] if len(result.concepts) > 1 else list(result.concepts)
+    return [bench_table(result, concept) for concept in concepts]
+
+
+def bench_table(result: BenchResult, concept: str) -> Table:
+    """The methods on one concept, the least elicited first."""
+    chosen = ranked(result, concept)
+    columns = [(name, head) for name, head in COLUMNS if any(pooled(item, name) for item in chosen)]
+    rows = [Row(rank, item.method, item.preset, tuple(figure(pooled(item, name)) for name, _ in columns),
+                duration(item.cost.seconds) if item.cost else "unknown", _size(item), _edits(item),
+                verdict_line(item, result))
+            for rank, item in enumerate(chosen, 1)]
+    title = f"“{concept}”" if concept else f"All concepts together ({', '.join(result.concepts)})"
+    return Table(concept, title, ("method", *(head for _, head in columns), COST, "edits"), tuple(rows))
+
+
+def ranked(result: BenchResult, concept: str) -> list[Summary]:
+    """A concept's summaries: elicited least first, then found least, then integrity; what was not measured last."""
+    def key(item: Summary) -> tuple[float, ...]:
+        values = [value_of(pooled(item, name)) for name in ("attack/worst", "found/all", "integrity/near")]
+        partly = concept == "" and bool(item.failed or item.missing)  # fewer concepts are another question
+        return (float(not item.edits), float(partly),
+                *(2.0 if value is None else value for value in values[:2]), -(values[2] or 0.0))
+
+    return sorted((item for item in result.summaries if item.concept == concept), key=key)
+
+
+def pooled(summary: Summary, name: str) -> Pooled | None:
+    """The pooled score called `name`, if there is one."""
+    return next((score for score in summary.scores if score.name == name), None)
+
+
+def figure(score: Pooled | None) -> Figure:
+    """A pooled score as text."""
+    if score is None or value_of(score) is None:
+        return Figure("not measured")
+    interval = interval_text(score)
+    count = count_text(score) if score.numerator is not None else f"n {score.n}"
+    return Figure(value_text(score), "" if interval == "none" else interval, count, spread_text(score))
+
+
+def spread_text(score: Pooled) -> str:
+    """The lowest and the highest edit: "edits 12% to 31%"; "" for a single edit."""
+    values = [value for value in score.by_edit.values() if finite(value) is not None]
+    if len(values) < 2:
+        return ""
+    low, high = (number(score.name, value) for value in (min(values), max(values)))
+    return f"every edit {low}" if low == high else f"edits {low} to {high}"
+
+
+def verdict_line(summary: Summary, result: BenchResult) -> str:
+    """What can be said of a method: how often attacks elicited the concept, at this budget."""
+    worst = pooled(summary, "attack/worst")
+    if not summary.edits:
+        return f"No edit was made{f'; {summary.failed} failed' if summary.failed else ''}."
+    if worst is None or worst.value is None:
+        return "Not attacked."
+    attacks = dict.fromkeys(name for edit in result.edits if edit.method == summary.method for name in edit.attacks)
+    over = f"worst case over {counted(len(attacks), 'attackers')} and {counted(summary.edits, 'edits')}"
+    span = f"95% interval {interval_text(worst)}"
+    if not worst.numerator:
+        return f"Not elicited in {counted(worst.n, 'items')} ({span}), {over}."
+    return f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({value_text(worst)}, {span}), {over}."
+
+
+def headline(result: BenchResult) -> str:
+    """Which method was elicited least, over all concepts if there are several."""
+    concept = "" if len(result.concepts) > 1 else result.concepts[0]
+    first = next((item for item in ranked(result, concept) if item.edits and pooled(item, "attack/worst")), None)
+    if first is None:
+        return "No edit was attacked."
+    line = verdict_line(first, result)
+    return f"Least elicited: {first.method}. {line}"
+
+
+def attack_tables(result: BenchResult) -> list[Table]:
+    """Attack by attack: shown before or elicited by it, over items that the attack was given or that show it before."""
+    names = list(dict.fromkeys(name for edit in result.edits for name in edit.attacks))
+    out = []
+    for table in bench_tables(result) if names else ():
+        rows = []
+        for row, item in zip(table.rows, ranked(result, table.concept), strict=True):
+            figures = tuple(figure(pooled(item, name)) for name in
+                            ("attack/before", *(f"attack/{name}/total" for name in names), "attack/worst/fresh"))
+            rows.append(replace(row, figures=figures))
+        heads = ("method", "no attack", *names, "worst case, fresh seeds")
+        out.append(replace(table, heads=heads, rows=tuple(rows)))
+    return out
+
+
+def controls(result: BenchResult) -> list[tuple[str, Figure]]:
+    """Each attack's null control, over all edits of all methods."""
+    found: dict[str, list[Pooled]] = {}
+    for item in result.summaries:
+        for score in item.scores if bool(item.concept) else ():
+            if score.name.endswith("/control"):
+                found.setdefault(score.name, []).append(score)
+    return [(name.split("/")[1], Figure(f"{sum(s.numerator or 0 for s in scores)} of {sum(s.n for s in scores)}"))
+            for name, scores in found.items()]
+
+
+COST_HEADS = ("method", "edit takes", "steps", "UNet samples, frozen", "UNet samples, trained", "numbers changed",
+              "patch", "peak memory")
+
+
+def cost_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """What an edit by each method takes, means over all its edits, the cheapest first; memory is the highest."""
+    concept = "" if len(result.concepts) > 1 else result.concepts[0]
+    costs = [(item.method, item.cost) for item in ranked(result, concept) if item.cost is not None]
+    return [(method, duration(cost.seconds), f"{cost.steps:,}",
+             *("unknown" if count is None else f"{count:,}" for count in (cost.unet_frozen, cost.unet_trained)),
+             f"{cost.changed:,}" + (f" of {cost.of:,}" if cost.of else ""), f"{cost.patch_bytes / 1e6:.1f} MB",
+             "unknown" if cost.peak_memory is None else f"{cost.peak_memory / 2**30:.2f} GiB")
+            for method, cost in sorted(costs, key=lambda pair: pair[1].seconds)]
+
+
+def failures(result: BenchResult) -> list[Edit]:
+    """Cells that broke off."""
+    return [edit for edit in result.edits if edit.failed_at]
+
+
+def notes(result: BenchResult) -> list[str]:
+    """How to read the tables, and what is missing from them."""
+    seeds = len({edit.seed for edit in result.edits})
+    told = [f"Elicited: shown without an attack or brought back by any of them, over items (a prompt and a seed) for "
+            f"which the judge finds the concept in the original model's picture. {counted(seeds, 'seeds')} of the edit "
+            "per method and concept.",
+            "Intervals of rates are Wilson's over all items of all edits, as if these were independent. They are not: "
+            "items of one edit resemble one another. So the record also has an interval that draws edits and prompts "
+            "anew, and tables show the lowest and the highest edit. All other intervals draw edits and prompts anew; "
+            "FID has the mean of the edits' own intervals.",
+            "Differences are taken item by item, on items that both methods have; those of shares are in percentage "
+            "points. Where the interval leaves out zero they are set in bold."]
+    broken = failures(result)
+    if broken:
+        first = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({edit.failed_at}: {edit.failure})"
+                 for edit in broken[:6]]
+        told.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
+    if result.missing:
+        told.append(f"{counted(result.missing, 'cells')} not made yet.")
+    return told
+
+
+def _size(item: Summary) -> str:
+    cost = item.cost
+    if cost is None:
+        return ""
+    share = f" ({cost.changed / cost.of:.0%} of the model)" if cost.of else ""
+    return f"{cost.changed:,} numbers changed{share}, patch of {cost.patch_bytes / 1e6:.1f} MB"
+
+
+def _edits(item: Summary) -> str:
+    parts = [(item.failed, "failed"), (item.missing, "missing")]
+    return ", ".join([str(item.edits), *(f"{count} {words}" for count, words in parts if count)])

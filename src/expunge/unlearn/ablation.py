@@ -1,0 +1,77 @@
+"""Concept Ablation: told of the concept, predict what is predicted for its anchor.
+
+    loss = mean |eps_theta(x_t | c*) - eps_a(x_t | c)|^2,
+
+c* a prompt of the concept, c the same prompt with the anchor in its place, x_t one and the same on both sides.
+
+Source: Kumari et al. 2023 (Ablating Concepts in Text-to-Image Diffusion Models), eqs. 5 and 6.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from expunge.config import Settings, knob
+from expunge.models.prediction import output_for
+from expunge.records import Request
+from expunge.unlearn.adversary import Attacker
+from expunge.unlearn.anchor import AnchorModel, anchor_predictor
+from expunge.unlearn.bench import Bench, Points, Stream
+from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
+from expunge.unlearn.needs import Need
+from expunge.unlearn.objective import Term, regression
+
+
+class Ablate(Settings):
+    """Map the concept onto its anchor.
+
+    "prediction" (the paper's model-based form) regresses to what is predicted for the anchor; "noise" (its noise-based
+    form) to the noise that was put on a picture of the anchor, or to v where the model predicts that.
+
+    Source: Concept Ablation (c11fb1b, diffusers form). Differs: no mask over the borders of shrunken pictures, for none
+        are shrunken; the anchor's prediction is the frozen teacher's unless `anchor_model` is "student".
+    """
+
+    kind: Literal["ablate"] = "ablate"
+    towards: Literal["prediction", "noise"] = knob(
+        "prediction", "Regress to the prediction for the anchor, or to the noise on a picture of it")
+    anchor_model: AnchorModel = knob(
+        "frozen", "Who predicts for the anchor: the frozen teacher, or the student itself without gradient",
+        source="Concept Ablation: student; DoCo: frozen")
+    loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Anchors, and pictures with noise of their own to regress to."""
+        return ("anchor", "noised pictures") if self.towards == "noise" else ("anchor",)
+
+    def teacher_calls(self, request: Request) -> int:
+        """The anchor's prediction, if there is one."""
+        return 0 if self.towards == "noise" else 1
+
+    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+        """Regression to the anchor's prediction, or to the noise."""
+        if self.towards == "noise":
+            return regression(bench, stream, lambda points: noise_target(bench, points), attacker, self.loss)
+        predicted = anchor_predictor(bench, self.anchor_model)
+        if self.anchor_model == "frozen":
+            return regression(bench, stream, predicted, attacker, self.loss)
+
+        def loss(number: int) -> Tensor:  # its target moves with the student: there is nothing to tabulate
+            points = stream.draw(number)
+            cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
+            return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), predicted(points))
+
+        return Term(loss)
+
+
+def noise_target(bench: Bench, points: Points) -> Tensor:
+    """What a network in training is asked for at noised pictures: eps or v, (B, c, h, w).
+
+    Raises:
+        ExpungeError: the points are not noised pictures.
+    """
+    x0, eps = points.made_of
+    return output_for(bench.teacher, x0, eps, points.t)

@@ -1,0 +1,81 @@
+"""What takes a concept's place: its anchor, put into the prompts that ask for the concept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from expunge.models.base import Conditioning, Denoiser
+from expunge.records import Request, Target
+from expunge.unlearn.bench import Bench, Points
+
+AnchorModel = Literal["frozen", "student"]
+"""Who predicts for the anchor: the frozen teacher, or the student itself without gradient."""
+
+
+def anchor_prompts(prompts: Sequence[str], request: Request) -> list[str]:
+    """What takes each prompt's place: the prompt with its target's anchor; "" where the target has none."""
+    return [anchored(prompt, request.target_of(prompt)) for prompt in prompts]
+
+
+def anchored(prompt: str, target: Target) -> str:
+    """`prompt` with the target's anchor in the concept's place; the anchor alone if it does not name the concept.
+
+    Without an anchor: the empty prompt.
+    """
+    if not target.anchor:
+        return ""
+    concept = rf"(?<!\w)(?:(an?)\s+)?{re.escape(target.concept)}(?!\w)"
+
+    def put(found: re.Match[str]) -> str:
+        article = "an " if target.anchor[0].lower() in "aeiou" else "a "
+        return (article if found[1] else "") + target.anchor
+
+    text, count = re.subn(concept, put, prompt, flags=re.IGNORECASE)
+    return text if count else target.anchor
+
+
+@dataclass(frozen=True)
+class AnchorStates:
+    """Text states of every request prompt's anchor prompt, encoded once.
+
+    Attributes:
+        rows: row in `cond` by the prompt that asks for the concept; cond: (N, T, D), no gradient.
+    """
+
+    rows: Mapping[str, int]
+    cond: Conditioning
+
+    @classmethod
+    @torch.no_grad()
+    def encoded(cls, teacher: Denoiser, request: Request) -> AnchorStates:
+        """By the frozen teacher; each distinct anchor prompt in a batch of its own, as pictures are drawn."""
+        prompts = request.all_prompts
+        anchors = anchor_prompts(prompts, request)
+        each = {text: row for row, text in enumerate(dict.fromkeys(anchors))}
+        known = [teacher.encode([text]) for text in each]
+        cond = Conditioning(torch.cat([one.states for one in known]), torch.cat([one.ids for one in known]))
+        return cls({prompt: each[anchor] for prompt, anchor in zip(prompts, anchors, strict=True)}, cond)
+
+    def of(self, prompts: Sequence[str]) -> Conditioning:
+        """(B, T, D): what is told in place of `prompts`, which are prompts of the request."""
+        return self.cond.at(torch.tensor([self.rows[prompt] for prompt in prompts], device=self.cond.ids.device))
+
+
+def anchor_predictor(bench: Bench, who: AnchorModel) -> Callable[[Points], Tensor]:
+    """What is predicted for the anchor in place of the points' prompts: (B, c, h, w), native output, no gradient."""
+    model = bench.teacher if who == "frozen" else bench.student
+    known = AnchorStates.encoded(bench.teacher, bench.request)
+
+    @torch.no_grad()
+    def predicted(points: Points) -> Tensor:
+        moving = who == "student" and bench.text_trains
+        cond = model.encode(anchor_prompts(points.prompts, bench.request)) if moving else known.of(points.prompts)
+        return model.predict(points.x_t, points.t, cond)
+
+    return predicted

@@ -1,0 +1,159 @@
+"""What every part of a recipe works with, and the noisy latents x_t that sources hand to objectives.
+
+A source is settings; `open` turns it into a `Stream`, which gives the points of a step from the step's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from expunge.errors import ExpungeError
+from expunge.models.base import Conditioning, Denoiser
+from expunge.records import Request
+from expunge.train import Progress, step_generator
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every part of a recipe works with.
+
+    Attributes:
+        student: the model being edited; teacher: the same model, frozen, as it was.
+        request: what is to be unlearned.
+        seed: the run's seed.
+        text_trains: whether the student's text encoder changes (then its prompts are encoded anew in every
+            step).
+        chunk: samples per call of the frozen teacher.
+        tell: told of work before the first step, with no losses.
+    """
+
+    student: Denoiser
+    teacher: Denoiser
+    request: Request
+    seed: int
+    text_trains: bool = False
+    chunk: int = 16
+    tell: Progress | None = None
+
+    def condition(self, points: Points) -> Conditioning:
+        """What the student is told at `points`; with gradient where its text encoder trains."""
+        return self.student.encode(points.prompts) if self.text_trains else points.cond
+
+
+@dataclass(frozen=True)
+class Points:
+    """Noisy latents to train on.
+
+    Attributes:
+        x_t: float32 (B, c, h, w), no gradient.
+        t: int64 (B,), the exact time of each.
+        prompts: B prompts, what the student is told; the latents were drawn under them, unless `shown` says else.
+        cond: the frozen teacher's text states of the prompts.
+        rows: int64 (B,) places in the stream's pool; None where there is no pool.
+        shown: B prompts under which the latents were drawn, where these are others (the anchor's); () elsewhere.
+        x0, eps: float32 (B, c, h, w), the clean latents and the noise that x_t is made of; None on trajectories.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    prompts: tuple[str, ...]
+    cond: Conditioning
+    rows: Tensor | None = None
+    shown: tuple[str, ...] = ()
+    x0: Tensor | None = None
+    eps: Tensor | None = None
+
+    @property
+    def made_of(self) -> tuple[Tensor, Tensor]:
+        """x0 and eps. ExpungeError: the points lie on a trajectory, which has no noise of its own."""
+        if self.x0 is None or self.eps is None:
+            raise ExpungeError("points of a trajectory, where the noise is asked for", accepted="the source 'noised'")
+        return self.x0, self.eps
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Trajectories kept at every grid point; entry i*S + k is trajectory i at point k.
+
+    Attributes:
+        x_t: float32 (N, S, c, h, w); t: int64 (S,), the grid; prompts: N; cond: (N, T, D), the teacher's.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    prompts: tuple[str, ...]
+    cond: Conditioning
+
+    def __len__(self) -> int:
+        return int(self.x_t.shape[0] * self.x_t.shape[1])
+
+    def take(self, rows: Tensor) -> Points:
+        """The entries at `rows`, int64 (B,)."""
+        i, k = rows // len(self.t), rows % len(self.t)
+        prompts = tuple(self.prompts[int(j)] for j in i)
+        return Points(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows)
+
+    def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
+        """int64 (B,): for each prompt the place of an entry under it, each of them as likely."""
+        own = {text: [i for i, prompt in enumerate(self.prompts) if prompt == text] for text in set(prompts)}
+        i = [own[text][int(torch.randint(len(own[text]), (), generator=generator))] for text in prompts]
+        k = torch.randint(len(self.t), (len(i),), generator=generator)
+        return torch.tensor(i) * len(self.t) + k
+
+
+class Stream(Protocol):
+    """An opened source. `pool` holds all points it will ever give, or None if every draw is new."""
+
+    @property
+    def pool(self) -> Pool | None: ...
+
+    def draw(self, number: int) -> Points:
+        """The points of step `number`; the same number gives the same points (for the same student)."""
+        ...
+
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+        """Further points for step `number`, draw number `turn`: one under each of `prompts`, which the stream knows.
+
+        Times and noise are drawn anew, as `draw` would draw them.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Settings from which a stream can be opened."""
+
+    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+        """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
+        ...
+
+    def calls(self, draws: int) -> float:
+        """How many samples pass through the UNet to supply `draws` points."""
+        ...
+
+    @property
+    def entries(self) -> int | None:
+        """Size of the pool, None where there is none."""
+        ...
+
+
+def spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
+    """`count` prompts: all in turn if they are few, evenly spaced ones (with the first) if they are many."""
+    n = len(prompts)
+    return tuple(prompts[i % n] if n <= count else prompts[i * n // count] for i in range(count))
+
+
+def in_turn(count: int, batch: int, number: int, seed: int, name: str) -> Tensor:
+    """int64 (batch,): places 0 to count-1 in shuffled rounds, each once in a round, going on from step to step."""
+    turns = [divmod(number * batch + row, count) for row in range(batch)]
+    orders = {turn: torch.randperm(count, generator=step_generator(seed, turn, f"{name}/round")) for turn, _ in turns}
+    return torch.tensor([int(orders[turn][place]) for turn, place in turns])
+
+
+def noise_seed(seed: int, name: str, number: int, item: int) -> int:
+    """Seed of one item's noise in step `number` of the stream `name`."""
+    return step_generator(seed, number, f"{name}/noise/{item}").initial_seed()

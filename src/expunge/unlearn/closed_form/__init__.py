@@ -1,0 +1,1 @@
+"""Edits in closed form: what text states of a concept turn into is solved for, not trained."""

@@ -1,0 +1,196 @@
+"""A method in closed form: read text states, solve, done. Seconds, without a picture and without a UNet call.
+
+Edits cross-attention's key and value projections, which see prompts as text states and nothing else. Every concept of
+a request is in the one solution, and the request's prompts to keep, the empty prompt and prompts for other things of
+the model's world weigh against them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from expunge.config import Settings, knob
+from expunge.errors import UserError
+from expunge.models.base import Denoiser
+from expunge.models.patch import Patch
+from expunge.records import Request
+from expunge.train import Losses, Progress
+from expunge.unlearn.closed_form.reading import (
+    KeepTokens,
+    Plan,
+    Reading,
+    Texts,
+    Tokens,
+    computable,
+    read,
+    second_moment,
+)
+from expunge.unlearn.closed_form.refine import gram
+from expunge.unlearn.closed_form.rounds import Rounds, Solution
+from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
+from expunge.unlearn.estimate import memory, seconds
+from expunge.unlearn.method import overridden
+from expunge.unlearn.recipe import thinned
+from expunge.unlearn.retain import Retain, Retained
+from expunge.unlearn.weights import checked_weights
+
+_SLOTS = ("solver",)
+"""Settings that are parts; a text there names the part's kind."""
+
+
+class ClosedForm(Settings):
+    """A method that solves for the edited projections. Only the copies in `solver.refine` depend on the seed."""
+
+    name: str = knob("closed-form", "What the card calls the method", min_length=1)
+    solver: AnySolver = knob(Ridge(), "Which changes are allowed, and what is minimised")
+    scope: str = knob("xattn.kv", "Which projections change: xattn.kv, xattn.k or xattn.v", min_length=1)
+    texts: Texts = knob("both", "What names the concept: its name alone, the request's prompts, or both")
+    tokens: Tokens = knob("span", "Which positions of these texts change: span, last, words or all",
+                          source="UCE, original script")
+    keep_tokens: KeepTokens = knob("all", "Which positions of texts to keep must stay: all, words or last",
+                                   source="UCE, original script")
+    retain: Retain | None = knob(Retain(each=2), "Prompts for other things that must stay, beside the request's own")
+    retain_tokens: KeepTokens = knob("all", "Which positions of those prompts must stay: all, words or last")
+    rounds: Rounds | None = knob(None, "Rounds of attack and repair; none does without")
+    batch: int = knob(32, "Texts per call of the text encoder: speed against memory", ge=1)
+
+    def override(self, settings: Mapping[str, Any]) -> ClosedForm:
+        """This method with some settings changed; keys may be dotted, a solver may be named by its kind alone.
+
+        Raises:
+            ConfigError: every mistake at once.
+        """
+        return ClosedForm.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
+
+    def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
+        """The projections to change, after looking for everything that would go wrong later.
+
+        Raises:
+            UserError: a patch is on, a scope with other things than keys and values of text states, weights not in
+                float32, a concept that is its own anchor, nothing left to retain.
+        """
+        params, _ = self._projections(model), self._planned(model, request)
+        return params
+
+    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+        """Texts to encode, time and memory of a run; timed are `retain`, a batch of texts and a product of matrices."""
+        params, began = self._projections(model), time.monotonic()
+        texts = self._planned(model, request)[0].texts
+        planning = time.monotonic() - began
+        layers = {name: p.detach() for name, p in params.items()}
+        width, rounds = next(iter(layers.values())).shape[1], 0 if self.rounds is None else self.rounds.count
+        some = texts[:self.batch]
+        reading = seconds(lambda: _encode(model, some)) / len(some) * len(texts)
+        solving = (1 + rounds) * self.solver.work(width, layers) / _speed()
+        states = len(texts) * model.encode([""]).states[0].numel()
+        return {"encoded_texts": len(texts), "seconds": round(planning + reading + solving, 1),
+                "memory_bytes": memory(4 * states + 3 * 8 * sum(W.numel() for W in layers.values()))}
+
+    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
+                 progress: Progress | None = None) -> Patch:
+        """Read, solve, and return what changed; the model is not touched.
+
+        Args:
+            seed: decides the copies of a refined prior, and nothing else.
+            checkpoint: not used: a run of seconds starts over.
+            progress: called with (done, total, {}) as texts are read, then with (solutions so far, all, losses).
+
+        Raises:
+            UserError: before any solving, if something does not fit (`check`, `reading.read`).
+            TrainingError: an edit that cannot be solved for.
+        """
+        began = time.monotonic()
+        params, (plan, retained) = self._projections(model), self._planned(model, request)
+        history: list[Losses] = []
+        reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, progress)
+        original = {name: computable(p).double() for name, p in params.items()}
+        gauge, changed = Gauge.of(reading, original), dict[str, Tensor]()
+        total = 1 + (self.rounds.count if self.rounds is not None else 0)
+        for solution in self._solutions(reading, original, seed):
+            history.append(gauge.left(solution))
+            changed = {name: W.float() for name, W in solution.layers.items()}
+            if progress is not None:
+                progress(len(history), total, history[-1])
+        return Patch.of(changed, model=model, request=request, method=self.name, settings=self.model_dump(mode="json"),
+                        seed=seed, losses=thinned(history), seconds=round(time.monotonic() - began, 2), steps=total,
+                        kept=retained.prompts, left_out=retained.left_out)
+
+    def _solutions(self, reading: Reading, original: Layers, seed: int) -> Iterator[Solution]:
+        """The first solution, and that of every round."""
+        first = Solution.of(self.solver.solve(reading, original, seed), original)
+        yield first
+        if self.rounds is not None:
+            yield from self.rounds.against(first, original, reading, self.solver, seed)
+
+    def _projections(self, model: Denoiser) -> dict[str, Parameter]:
+        params, known = checked_weights(model, self.scope), model.parameters_in("xattn.kv")
+        other = [name for name in params if name not in known or name.endswith(".bias")]
+        if other:
+            raise UserError(f"scope {self.scope!r} has {other[0]!r}, which is no product with text states",
+                            accepted="xattn.kv, xattn.k, xattn.v, without biases", remedy="or train it, as esd does")
+        return params
+
+    def _planned(self, model: Denoiser, request: Request) -> tuple[Plan, Retained]:
+        retained = self.retain.retained(model, request) if self.retain is not None else Retained(request)
+        return Plan.of(request, self.texts, retained.prompts), retained
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """How much of the concepts' old outputs is left, and how much of what must stay has moved, over all layers.
+
+        erase = sum a |W'c - W g|^2 / sum a |W c - W g|^2,   keep = sum |W'p - W p|^2 / sum |W p|^2
+
+    Both are traces of D x D matrices, so they cost the same for any number of states.
+
+    Attributes:
+        inner: (D, D), sum of W^T W over the layers.
+        cc, cg, gg: sums of a c c^T, a c g^T, a g g^T; pp: of p p^T.
+    """
+
+    inner: Tensor
+    cc: Tensor
+    cg: Tensor
+    gg: Tensor
+    pp: Tensor
+
+    @classmethod
+    def of(cls, reading: Reading, original: Layers) -> Gauge:
+        """Before the first solution."""
+        pairs = reading.pairs
+        kept = sum((second_moment(part) for part in (reading.keep, reading.retained)), second_moment(reading.empty))
+        return cls(gram(original), second_moment(pairs.c, pairs.a), (pairs.a[:, None] * pairs.c).T @ pairs.g,
+                   second_moment(pairs.g, pairs.a), kept)
+
+    def left(self, edit: Solution) -> Losses:
+        """After a solution."""
+        def over(matrix: Tensor, states: Tensor) -> float:
+            return float((matrix * states).sum())
+
+        gap = over(self.inner, self.cc + self.gg - 2 * self.cg)
+        erased = over(edit.inner, self.cc) - 2 * over(edit.cross, self.cg) + over(self.inner, self.gg)
+        moved = over(edit.inner - 2 * edit.cross + self.inner, self.pp)
+        return {"erase": max(0.0, erased / gap), "keep": max(0.0, moved / over(self.inner, self.pp))}
+
+
+@torch.no_grad()
+def _encode(model: Denoiser, texts: Sequence[str]) -> None:
+    model.encode(texts)
+
+
+def _speed(side: int = 512) -> float:
+    """Floating-point operations per second of a product of float64 matrices here."""
+    A = torch.ones((side, side), dtype=torch.float64)
+
+    def product() -> None:
+        torch.mm(A, A)
+
+    return 2.0 * side**3 / seconds(product)

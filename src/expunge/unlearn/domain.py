@@ -1,0 +1,195 @@
+"""DoCo's concept domain correction: outputs for the concept become indistinguishable from outputs for its anchor.
+
+A discriminator D learns to tell y_a, what is predicted for the anchor, from y_s, what the student predicts for the
+concept, at the same x_t and t; the student learns to be taken for the anchor:
+
+    L_D = BCE(D(y_a), 1) + BCE(D(y_s), 0)                        (y_s without gradient)
+    L   = BCE(D(y_s), 1)                                         (D frozen)
+
+The domains are compared as distributions, so prompts that were never trained on may fall under it: what Concept
+Ablation's squared distance asks of every sample, this asks of the whole.
+
+Source: Wu et al. 2025 (DoCo, AAAI), concept domain correction; train.py, gan.py (9214ec4 to 80a2fa7, 1a36e61
+to ebf6ff4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from expunge.config import Settings, knob
+from expunge.models.base import Denoiser
+from expunge.models.prediction import clean, levels, noise_in
+from expunge.records import Request
+from expunge.unlearn.adversary import Attacker
+from expunge.unlearn.anchor import AnchorModel, anchor_predictor
+from expunge.unlearn.bench import Bench, Points, Stream
+from expunge.unlearn.discriminator import Discriminator
+from expunge.unlearn.needs import Need
+from expunge.unlearn.objective import Term, tabulated
+
+Form = Literal["native", "eps", "x0"]
+
+
+class AlignDomains(Settings):
+    """Adversarial alignment of the concept's output domain with the anchor's.
+
+    The discriminator first learns alone for `warm_up` rounds, before the first step; the student does not move
+    meanwhile, nor does the optimizer. Then every step takes one round of each.
+
+    Differs from the published code: the discriminator learns from its own loss alone and is frozen while the student
+    learns (`leak_release` is the published way); the student learns against the discriminator of its own step, not of
+    the step before; the clean latent needs no scheduler and is never clamped.
+    """
+
+    kind: Literal["domain"] = "domain"
+    form: Form = knob("native", "What of a prediction the discriminator sees: the network's output as it is, the noise "
+                      "in it, or the clean latent", source="DoCo: eps until 2024-11-20, x0 after")
+    time_weight: bool = knob(False, "Weigh each time by min(1, sqrt(SNR)) where the clean latent of an epsilon model "
+                             "is seen, which amplifies its output up to 15 times at high noise; elsewhere nothing does")
+    anchor_model: AnchorModel = knob(
+        "frozen", "Who predicts for the anchor: the frozen teacher, or the student itself without gradient",
+        source="DoCo: frozen")
+    warm_up: int = knob(100, "Rounds of the discriminator before the first step", ge=0,
+                        source="DoCo: 200 of 1000, later 1000 of 2000")
+    discriminator: Discriminator = knob(Discriminator(), "The discriminator")
+    leak_release: bool = knob(False, "After warm-up let the student's loss push the discriminator too, as the "
+                              "published code does: half the label of outputs for the concept is then the anchor's")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Anchors."""
+        return ("anchor",)
+
+    def teacher_calls(self, request: Request) -> int:
+        """The anchor's prediction."""
+        return 1
+
+    def warm_up_calls(self, batch: int, pooled: bool) -> int:
+        """Samples without gradient in the warm-up: the concept's, and the anchor's unless these are tabulated."""
+        return self.warm_up * batch * (1 if pooled and self.anchor_model == "frozen" else 2)
+
+    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+        """The student's loss; the discriminator learns by the way, once per step."""
+        game = Game(self, bench, stream, attacker)
+        return Term(game.loss, state=game.state, optimizers={"discriminator": game.optimizer})
+
+
+class Game:
+    """The discriminator, and the student's loss against it.
+
+    `loss` depends on the step's number and the tensors in `state` alone, and may be asked for again at the same
+    number: the discriminator learns from the first answer only.
+
+    Attributes:
+        discriminator: frozen except while it learns; optimizer: its own.
+        warmed, learned: int64 (), rounds of warm-up done, and number of the last step that it learned in.
+    """
+
+    def __init__(self, settings: AlignDomains, bench: Bench, stream: Stream, attacker: Attacker | None = None) -> None:
+        device = bench.student.initial_noise([0]).device
+        self.discriminator = settings.discriminator.new(bench.student.latent_shape, bench.seed, device)
+        self.optimizer = settings.discriminator.optimizer(self.discriminator)
+        self.warmed, self.learned = torch.tensor(0), torch.tensor(-1)
+        self._settings, self._bench, self._stream, self._attacker = settings, bench, stream, attacker
+        self._anchor = _anchor_predictor(settings, bench, stream)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What is checkpointed."""
+        weights = {f"discriminator/{name}": p for name, p in self.discriminator.named_parameters()}
+        return {**weights, "discriminator.warmed": self.warmed, "discriminator.learned": self.learned}
+
+    def loss(self, number: int) -> Tensor:
+        """How well the student's outputs for the concept are taken for the anchor's at step `number`."""
+        if int(self.warmed) < self._settings.warm_up:
+            self.warm_up()
+        points = self._stream.draw(number)
+        attacker = self._attacker
+        cond = self._bench.condition(points) if attacker is None else attacker.condition(number, points)
+        out = self._bench.student.predict(points.x_t, points.t, cond)
+        if int(self.learned) != number:
+            self.learn(points, out.detach(), leak=self._settings.leak_release)
+            self.learned.fill_(number)
+        return self._against(out, points, anchor=True)
+
+    def warm_up(self) -> None:
+        """Rounds of the discriminator alone, on draws that no step takes."""
+        rounds, student = self._settings.warm_up, self._bench.student
+        for done in range(int(self.warmed), rounds):
+            points = self._stream.draw(-1 - done)
+            with torch.no_grad():
+                out = student.predict(points.x_t, points.t, self._bench.condition(points))
+            self.learn(points, out)
+            self.warmed.fill_(done + 1)
+            if self._bench.tell is not None:
+                self._bench.tell(done + 1, rounds, {})
+
+    def learn(self, points: Points, out: Tensor, leak: bool = False) -> float:
+        """One round of the discriminator; returns its loss.
+
+        Args:
+            out: the student's native output for the concept, (B, c, h, w), no gradient.
+            leak: add the student's loss, whose gradient the published code does not keep out.
+        """
+        with torch.enable_grad(), _learning(self.discriminator):
+            loss = self._against(self._anchor(points), points, anchor=True) + self._against(out, points, anchor=False)
+            if leak:
+                loss = loss + self._against(out, points, anchor=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    def logits(self, points: Points, out: Tensor) -> Tensor:
+        """(B, 1, h', w'): for the anchor (above 0) or for the concept (below), by patch, of native outputs."""
+        model, form = self._bench.teacher, self._settings.form
+        seen = out
+        if form == "x0":
+            seen = clean(model, out, points.x_t, points.t)
+        elif form == "eps":
+            seen = noise_in(model, out, points.x_t, points.t)
+        time = points.t.to(out) * (2 / max(1, model.train_steps - 1)) - 1
+        logits: Tensor = self.discriminator(seen, points.x_t, time)
+        return logits
+
+    def _against(self, out: Tensor, points: Points, anchor: bool) -> Tensor:
+        """BCE of the logits against one label: mean over patches, weighted mean over the batch."""
+        logits = self.logits(points, out)
+        label = torch.full_like(logits, float(anchor))
+        each = binary_cross_entropy_with_logits(logits, label, reduction="none").flatten(1).mean(1)
+        if self._settings.time_weight:
+            each = each * damping(self._bench.teacher, self._settings.form, points)
+        return each.mean()
+
+
+def damping(model: Denoiser, form: Form, points: Points) -> Tensor:
+    """(B,) min(1, sqrt(SNR)): by how much the clean latent of an epsilon model amplifies its output; else 1."""
+    signal, noise = (level.flatten() for level in levels(model, points.x_t, points.t))
+    return (signal / noise).clamp(max=1.0) if (model.prediction, form) == ("epsilon", "x0") else torch.ones_like(signal)
+
+
+def _anchor_predictor(settings: AlignDomains, bench: Bench, stream: Stream) -> Callable[[Points], Tensor]:
+    """What is predicted for the anchor, tabulated where it can be."""
+    predicted = anchor_predictor(bench, settings.anchor_model)
+    if settings.anchor_model == "student" or stream.pool is None:
+        return predicted
+    table = tabulated(bench, stream.pool, predicted)
+    return lambda points: table[points.rows]
+
+
+@contextmanager
+def _learning(discriminator: torch.nn.Module) -> Iterator[None]:
+    """Inside, its parameters take gradients."""
+    discriminator.requires_grad_(True)
+    try:
+        yield
+    finally:
+        discriminator.requires_grad_(False)

@@ -1,0 +1,104 @@
+"""A constraint instead of a weight: erase as far as what must stay allows.
+
+    min_theta L_erase(theta)   subject to   L_keep(theta) <= epsilon
+
+by dual ascent on the Lagrangian L_erase + lambda (L_keep - epsilon): every step moves theta along its gradient, then
+
+    lambda <- clamp(lambda + rho (L_keep - epsilon), 0, highest),
+
+so that the weight of what must stay grows for as long as it suffers more than epsilon, and falls to 0 if it does not.
+The bound may instead be on the erase loss: keep all that can be kept, subject to L_erase <= kappa.
+
+Source: constrained unlearning by primal-dual steps, in a form of our own.
+It fits over any keep and any objective, because an update is the only part that sees both losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from expunge.config import ByKind, Settings, knob
+from expunge.train import Losses
+from expunge.unlearn.needs import Need
+from expunge.unlearn.objective import Term
+from expunge.unlearn.saliency import Masked
+from expunge.unlearn.surgery import Surgery
+from expunge.unlearn.update import LossFn, Plain, Stepper
+
+AnyInner = Annotated[Plain | Surgery | Masked, ByKind("update")]
+"""Every update that can step along a Lagrangian."""
+
+
+class Dual(Settings):
+    """Another update, with the weight of one loss found by dual ascent.
+
+    A keep's own `weight` belongs to its loss: the bound is on what the keep reports, weight included.
+    """
+
+    kind: Literal["dual"] = "dual"
+    bounded: Literal["keep", "erase"] = knob("keep", "The loss that must not exceed `bound`; the other is minimised")
+    bound: float = knob(0.01, "Largest value of that loss (epsilon or kappa)", ge=0.0)
+    start: float = knob(1.0, "Multiplier at the first step", ge=0.0)
+    rate: float = knob(10.0, "How much the multiplier rises per step and unit of excess (rho)", gt=0.0)
+    highest: float = knob(100.0, "Largest multiplier", gt=0.0)
+    update: AnyInner = knob(Plain(), "How the Lagrangian's gradient becomes a step")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Both losses in one step."""
+        return ("keep beside",)
+
+    def erase_losses(self, steps: int) -> int:
+        """Those of the wrapped update."""
+        return self.update.erase_losses(steps)
+
+    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> DualStepper:
+        """Starts the multiplier, which is checkpointed."""
+        return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), self.update.prepare(params, erase))
+
+
+@dataclass(frozen=True)
+class DualStepper:
+    """Dual ascent at work.
+
+    Attributes:
+        settings: its own; multiplier: float64 scalar, lambda now; within: the wrapped update.
+    """
+
+    settings: Dual
+    multiplier: Tensor
+    within: Stepper
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The multiplier and what the wrapped update keeps."""
+        return {"dual/multiplier": self.multiplier, **self.within.state}
+
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
+             ) -> Losses:
+        """A step along the Lagrangian, then one of the multiplier.
+
+        Returns:
+            Both losses as they are, without the multiplier; "multiplier": its value in this step.
+        """
+        assert keep is not None, "a recipe without a keep was not refused"
+        weight, bounded = float(self.multiplier), self.settings.bounded
+        seen: list[float] = []
+
+        def weighted() -> Tensor:
+            value = keep() if bounded == "keep" else erase()
+            seen.append(float(value.detach()))
+            return weight * value
+
+        of_erase, of_keep = (erase, weighted) if bounded == "keep" else (weighted, keep)
+        losses = self.within.step(of_erase, of_keep, params, optimizer)
+        excess = seen[0] - self.settings.bound
+        self.multiplier.add_(self.settings.rate * excess).clamp_(0.0, self.settings.highest)
+        return {**losses, bounded: seen[0], "multiplier": weight}

@@ -1,0 +1,72 @@
+"""What a method is, and what methods made of settings share: being overridden, checked and planned before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch.nn import Parameter
+from typing_extensions import Self
+
+from expunge.config import merged
+from expunge.models.base import Denoiser
+from expunge.models.patch import Patch
+from expunge.records import Request
+from expunge.train import Progress
+
+
+class Method(Protocol):
+    """Anything that takes a concept out of a model: a recipe, a closed form, a plug-in."""
+
+    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
+                 progress: Progress | None = None) -> Patch:
+        """The edit as a patch; the model itself is unchanged when this returns or raises."""
+        ...
+
+
+@runtime_checkable
+class Configured(Method, Protocol):
+    """A method that is settings (`config.Settings`), all of it. Attributes: name, what the card calls it."""
+
+    name: str
+
+    def override(self, settings: Mapping[str, Any]) -> Self:
+        """The method with some settings changed, by (dotted) name. ConfigError: every mistake at once."""
+        ...
+
+    def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
+        """The parameters that it will change, after looking for what would go wrong later (UserError)."""
+        ...
+
+    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+        """What a run takes, JSON-able: `seconds`, `memory_bytes` (of the process; None where it is not told), and
+        what is counted."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Every setting, JSON-able."""
+        ...
+
+
+def overridden(values: Mapping[str, Any], settings: Mapping[str, Any], slots: Sequence[str]) -> dict[str, Any]:
+    """`settings` over `values`, deeply; a part of another kind replaces the old one whole.
+
+    Args:
+        settings: by (dotted) key; a text under a key that ends in one of `slots` names a part by its kind alone.
+    """
+    named = [{key: {"kind": value} if isinstance(value, str) and key.rpartition(".")[2] in slots else value}
+             for key, value in settings.items()]
+    return _laid(values, merged(*named))
+
+
+def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`new` over `old`, deeply; a part of another kind replaces the old one whole."""
+    out = dict(old)
+    for key, value in new.items():
+        below = out.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and (
+                value.get("kind", below.get("kind")) == below.get("kind")):
+            value = _laid(below, value)
+        out[key] = value
+    return out

@@ -1,0 +1,64 @@
+"""What parts of a recipe need of the request and of each other, looked for before anything is computed.
+
+A part says so in a property `needs`; parts that need nothing have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from expunge.config import Settings
+from expunge.errors import ConfigError, UserError
+from expunge.records import Request
+
+Need = Literal["anchor", "another prompt", "noised pictures", "keep beside"]
+"""anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
+to keep. noised pictures: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
+loss."""
+
+
+def check_needs(recipe: Settings, request: Request) -> None:
+    """Look through every part of `recipe`, at any depth.
+
+    Raises:
+        UserError: a target without the anchor that a part needs.
+        ConfigError: parts that do not go together.
+    """
+    keep, source = getattr(recipe, "keep", None), getattr(recipe, "source", None)
+    kept = bool(request.keep or (keep is not None and getattr(recipe, "retain", None) is not None))
+    for part in _parts(recipe):
+        needs: tuple[Need, ...] = getattr(part, "needs", ())
+        kind = getattr(part, "kind", type(part).__name__)
+        if "anchor" in needs:
+            check_anchors(request)
+        if "another prompt" in needs and not kept:
+            check_anchors(request, "or prompts to keep, one of which can take its place")
+        if "noised pictures" in needs and getattr(source, "kind", "") != "noised":
+            raise ConfigError(f"{kind!r} with source {getattr(source, 'kind', None)!r}",
+                              accepted="source 'noised': pictures with noise of their own")
+        if "keep beside" in needs and getattr(keep, "cadence", "") != "same":
+            raise ConfigError(f"{kind!r} with {'no keep' if keep is None else 'a keep in steps of its own'}",
+                              accepted="a keep in the step of the erase loss (keep.cadence same)",
+                              remedy="name a keep, or another update")
+    if getattr(getattr(keep, "source", None), "of", "prompt") != "prompt":
+        raise ConfigError("a keep whose pictures show the anchor in the place of a prompt to keep",
+                          accepted="keep.source.of prompt: pictures of the prompts to keep themselves")
+
+
+def check_anchors(request: Request, otherwise: str = "") -> None:
+    """UserError unless every target has an anchor; `otherwise`: what would do instead."""
+    bare = [target.concept for target in request.targets if not target.anchor]
+    if bare:
+        wanted = "an anchor for every concept: what takes its place"
+        raise UserError(f"no anchor for {', '.join(map(repr, bare))}",
+                        accepted=f"{wanted}, {otherwise}" if otherwise else wanted,
+                        remedy="name one, for example anchor='house' for 'church'")
+
+
+def _parts(settings: Settings) -> Iterator[Settings]:
+    yield settings
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from _parts(value)

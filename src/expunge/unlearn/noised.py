@@ -1,0 +1,132 @@
+"""Pictures with fresh noise on them: points of training as a network first learned from.
+
+    x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps,   t uniform over the training grid, eps ~ N(0, I),
+
+z a clean latent that the frozen teacher draws itself, so that no pictures need to be collected and none leave what the
+model knows. Both t and eps are new in every step and for every item; only the pictures are few and drawn once.
+
+Source: Kumari et al. 2023 (Concept Ablation), section 3.2, where the pictures show the anchor concept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from expunge.config import Settings, knob
+from expunge.models.base import Conditioning
+from expunge.train import step_generator
+from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.bench import Bench, Points, noise_seed, spread
+from expunge.unlearn.needs import Need, check_anchors
+
+
+class NoisedPictures(Settings):
+    """Pictures that the frozen teacher draws, noised anew for every item of every step.
+
+    The student is told the prompt even where the picture shows the anchor in its place.
+
+    Source: Concept Ablation (c11fb1b): 1000 pictures from 200 prompts, 25 sampler steps, guidance 6. Differs: latents
+        are kept as the sampler leaves them, with no autoencoder between; DDIM; no cropping, shrinking or mirroring; the
+        anchor's prompts are made from the concept's, not the other way round.
+    """
+
+    kind: Literal["noised"] = "noised"
+    of: Literal["prompt", "anchor"] = knob(
+        "prompt", "What the pictures show: what the prompt asks for, or the anchor in the concept's place")
+    pictures: int = knob(64, "Pictures, shared evenly among the prompts", ge=1, source="Concept Ablation: 1000")
+    grid: int = knob(20, "Sampler steps of a picture", unit="steps", ge=1, le=1000, source="Concept Ablation: 25")
+    guidance: float = knob(3.0, "Classifier-free guidance of the pictures; 1 is none", ge=1.0, le=50.0,
+                           source="Concept Ablation: 6")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """An anchor, where the pictures show one."""
+        return ("anchor",) if self.of == "anchor" else ()
+
+    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
+        """Draws the pictures.
+
+        Raises:
+            UserError: the pictures are to show an anchor that the request does not have.
+        """
+        if self.of == "anchor":
+            check_anchors(bench.request)
+        told = spread(prompts, self.pictures)
+        shown = tuple(anchor_prompts(told, bench.request)) if self.of == "anchor" else told
+        with torch.no_grad():
+            cond = bench.teacher.encode(told)
+            drawn_under = bench.teacher.encode(shown) if shown != told else cond
+        return NoisedDraws(bench, batch, name, self._pictures(bench, drawn_under, name), told, shown, cond)
+
+    def calls(self, draws: int) -> float:
+        """UNet samples: the pictures, however many points are drawn from them."""
+        return self.pictures * self.grid * (1 if self.guidance == 1.0 else 2)
+
+    @property
+    def entries(self) -> int | None:
+        """None: every x_t is new."""
+        return None
+
+    def _pictures(self, bench: Bench, cond: Conditioning, name: str) -> Tensor:
+        teacher = bench.teacher
+        noise = teacher.initial_noise([noise_seed(bench.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)])
+        null = None if self.guidance == 1.0 else teacher.encode([""])
+        rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
+        parts = range(0, self.pictures, rows)
+        done = []
+        for part, first in enumerate(parts):
+            x, mine = noise[first:first + rows], cond.at(slice(first, first + rows))
+            for k in range(self.grid):
+                x = teacher.denoise(x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
+                if bench.tell is not None:
+                    bench.tell(part * self.grid + k + 1, len(parts) * self.grid, {})
+            done.append(x)
+        return torch.cat(done)  # (N, c, h, w)
+
+
+@dataclass(frozen=True)
+class NoisedDraws:
+    """Uniform draws, with replacement, from pictures; each with a time and noise of its own.
+
+    Attributes:
+        latents: float32 (N, c, h, w); told, shown: N prompts, what the student is told and what the pictures show.
+        cond: (N, T, D), the frozen teacher's states of `told`.
+    """
+
+    bench: Bench
+    batch: int
+    name: str
+    latents: Tensor
+    told: tuple[str, ...]
+    shown: tuple[str, ...]
+    cond: Conditioning
+    pool: None = None
+
+    def draw(self, number: int) -> Points:
+        """`batch` pictures at uniform times."""
+        generator = step_generator(self.bench.seed, number, f"{self.name}/rows")
+        rows = torch.randint(len(self.latents), (self.batch,), generator=generator)
+        return self._points(rows, generator, number, self.name)
+
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+        """Pictures under the prompts at new times, with new noise."""
+        generator = step_generator(self.bench.seed, number, f"{self.name}/rows/{turn}")
+        own = {text: [i for i, told in enumerate(self.told) if told == text] for text in set(prompts)}
+        rows = torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
+                             for text in prompts])
+        return self._points(rows, generator, number, f"{self.name}/beside/{turn}")
+
+    def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> Points:
+        """The pictures at `rows`, int64 (B,), noised."""
+        seed, model = self.bench.seed, self.bench.teacher
+        t = torch.randint(model.train_steps, (len(rows),), generator=generator).to(self.latents.device)
+        eps = model.initial_noise([noise_seed(seed, name, number, i) for i in range(len(rows))])
+        x0 = self.latents[rows]
+        told, shown = (tuple(texts[int(i)] for i in rows) for texts in (self.told, self.shown))
+        return Points(model.noise(x0, eps, t), t, told, self.cond.at(rows), x0=x0, eps=eps,
+                      shown=shown if shown != told else ())

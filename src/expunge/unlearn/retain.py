@@ -1,0 +1,121 @@
+"""Prompts to keep, made from a vocabulary of things and filtered for the concepts that are to go.
+
+A prompt that asks for the concept under another name works against the edit, so two filters stand before training: by
+words (the concept and its other names), and by the model's own text encoder. With e(w) its state at the end token of w,
+and m the mean of e over all the things and concepts,
+
+    closeness(w, c) = cos(e(w) - m, e(c) - m):
+
+the mean is taken out because states of a text encoder share a large common part. What was left out, and why, goes into
+the patch's card.
+
+Source: AdvUnlearn's retain lists (prompts "a photo of <object>", filtered once, for nudity, by a language model).
+Differs: made and filtered anew for every request, by closeness.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BeforeValidator
+from torch import Tensor
+
+from expunge.config import Settings, knob
+from expunge.errors import UserError
+from expunge.models.base import Denoiser
+from expunge.records import Request
+from expunge.registry import WORLDS
+from expunge.unlearn.bench import spread
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A request with prompts to keep in it.
+
+    Attributes:
+        request: the request; its `keep` begins with the user's own prompts.
+        prompts: those that were made.
+        left_out: things of the vocabulary that are not kept, with the reason.
+    """
+
+    request: Request
+    prompts: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def _listed(value: Any) -> Any:
+    """The lines of the file that a text names; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        lines = Path(value).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"no text file with one thing a line: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+class Retain(Settings):
+    """Prompts made from a vocabulary, beside those that the request has."""
+
+    things: Annotated[tuple[str, ...], BeforeValidator(_listed)] = knob(
+        (), "Things to keep, or a text file with one a line; none means all that the model's world names",
+        source="AdvUnlearn dataset_retain")
+    each: int = knob(4, "Prompts for each thing, of those that its world has", ge=1, source="AdvUnlearn: 1")
+    names: tuple[str, ...] = knob((), "Other names of the concepts; what has one of them in it is not kept")
+    similar: float = knob(0.8, "Closeness to a concept, in the text encoder, from which on a thing is not kept", gt=0.0,
+                          le=1.0)
+
+    def retained(self, model: Denoiser, request: Request) -> Retained:
+        """The request with the prompts in it.
+
+        Raises:
+            UserError: a thing that the world does not know, or nothing is left to keep.
+        """
+        vocabulary: Mapping[str, Sequence[str]] = WORLDS.get(model.world)().vocabulary(self.things)
+        wanted = [target.concept for target in request.targets]
+        words, close = _words([*wanted, *self.names]), closest(model, [*vocabulary], [*wanted, *self.names])
+        prompts: list[str] = []
+        left_out: dict[str, str] = {}
+        for thing, (concept, closeness) in zip(vocabulary, close, strict=True):
+            clean = [prompt for prompt in vocabulary[thing] if not words.search(prompt)]
+            if words.search(thing) or not clean:
+                left_out[thing] = "names a concept that is to go"
+            elif closeness >= self.similar:
+                left_out[thing] = f"close to {concept} in the text encoder ({closeness:.2f})"
+            else:
+                prompts += spread(clean, min(self.each, len(clean)))
+        if not prompts:
+            raise UserError(f"nothing is left to keep of {len(vocabulary)} things beside {request.concept!r}",
+                            accepted="a vocabulary with other things in it",
+                            remedy="name more in retain.things, or raise retain.similar")
+        keep = tuple(dict.fromkeys((*request.keep, *prompts)))
+        return Retained(request.model_copy(update={"keep": keep}), tuple(dict.fromkeys(prompts)), left_out)
+
+
+@torch.no_grad()
+def closest(model: Denoiser, things: Sequence[str], concepts: Sequence[str]) -> list[tuple[str, float]]:
+    """For each thing the concept that it is closest to, and how close it is, from -1 to 1."""
+    e = _ends(model, [*things, *concepts])  # (N + C, D)
+    e = torch.nn.functional.normalize(e - e.mean(0), dim=1)
+    value, place = (e[:len(things)] @ e[len(things):].T).max(1)
+    return [(concepts[int(i)], float(v)) for i, v in zip(place, value, strict=True)]
+
+
+def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
+    """Text states (N, D) at the end token, which stands right behind the start in an empty prompt."""
+    end, out = model.encode([""]).ids[0, 1], []
+    for first in range(0, len(texts), batch):
+        cond = model.encode(texts[first:first + batch])
+        out.append(cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()])
+    return torch.cat(out)
+
+
+def _words(names: Iterable[str]) -> re.Pattern[str]:
+    """Any of the names as words of their own, in the singular or with an ending of the plural."""
+    each = "|".join(re.escape(name.strip()) for name in names)
+    return re.compile(rf"(?<!\w)(?:{each})(?:e?s)?(?!\w)", re.IGNORECASE)

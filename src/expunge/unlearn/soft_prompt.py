@@ -1,0 +1,251 @@
+"""The soft-prompt adversary at work: where its vectors stand, the steps of one attack, the ball that holds them.
+
+G groups of vectors (the points of a step, or the concepts), K vectors in each, D text width, B points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from expunge.attacks.gradient import prompt_gradient
+from expunge.attacks.tokens import Layout, Slot, laid_out
+from expunge.errors import UserError
+from expunge.models.base import Conditioning, Denoiser
+from expunge.models.sd import StableDiffusion
+from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
+from expunge.records import Request
+from expunge.train import Losses, step_generator
+from expunge.unlearn.adversary import Place, SoftAdversary
+from expunge.unlearn.bench import Bench, Points, Stream
+from expunge.unlearn.objective import tabulated
+
+_SLOTS: Mapping[Place, Slot] = {"prefix": "prefix", "suffix": "suffix", "insert": "spread"}
+
+
+def layouts(settings: SoftAdversary, model: Denoiser, request: Request) -> dict[str, Layout]:
+    """Every prompt of the request with the vectors' places in it.
+
+    Raises:
+        UserError: the model gives no access to its word embeddings, or a prompt has no room.
+    """
+    if not isinstance(model, StableDiffusion):
+        raise UserError(f"an adversary among the word embeddings of {model.name}, a {type(model).__name__}",
+                        accepted="a model of the Stable Diffusion family")
+    return {prompt: _layout(settings, model, prompt, request.target_of(prompt).concept)
+            for prompt in request.all_prompts}
+
+
+def _layout(settings: SoftAdversary, model: StableDiffusion, prompt: str, concept: str) -> Layout:
+    own, place, k = tokens_of(model, prompt), settings.place, settings.tokens
+    first, last = span(own, tokens_of(model, concept))
+    if place == "add":
+        layout = Layout(tuple(own), tuple(range(first, last)))
+    elif place == "replace":
+        layout = Layout((*own[:first], *[0] * k, *own[last:]), tuple(range(first, first + k)))
+    else:
+        layout = laid_out(own, _SLOTS[place], k)
+    if len(layout.tokens) > model.length - 2:
+        raise UserError(f"prompt {prompt!r} has {len(own)} tokens, with the adversary's {len(layout.tokens)}",
+                        accepted=f"up to {model.length - 2} in all",
+                        remedy="shorten the prompt or set fewer adversary.tokens")
+    return layout
+
+
+def span(tokens: Sequence[int], part: Sequence[int]) -> tuple[int, int]:
+    """First and one beyond last place of `part`'s first appearance within `tokens`; all of these if it has none."""
+    n = len(part)
+    return next(((i, i + n) for i in range(len(tokens) - n + 1) if n and tuple(tokens[i:i + n]) == tuple(part)),
+                (0, len(tokens)))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The points of a step as the attack sees them.
+
+    Attributes:
+        ids: int64 (B, T), framed tokens; free: the free places of each row.
+        group, slot: int64 (M,), for each free place in order: whose vector, and which.
+        groups: int64 (B,), the group of each row.
+    """
+
+    ids: Tensor
+    free: tuple[tuple[int, ...], ...]
+    group: Tensor
+    slot: Tensor
+    groups: Tensor
+
+
+class SoftAttacker:
+    """`Attacker` with free vectors. Its state is the vectors, what they started from, and when they were found."""
+
+    def __init__(self, settings: SoftAdversary, bench: Bench, stream: Stream, batch: int) -> None:
+        """Tabulate the teacher's predictions, if the stream has a pool."""
+        self.settings, self._bench, self._stream = settings, bench, stream
+        self._layouts = layouts(settings, bench.student, bench.request)
+        assert isinstance(bench.student, StableDiffusion)  # `layouts` has looked
+        self._model = bench.student
+        self._concepts = {target.concept: number for number, target in enumerate(bench.request.targets)}
+        groups = batch if settings.vectors == "own" else len(self._concepts)
+        most = max(len(layout.free) for layout in self._layouts.values())
+        shape, device = (groups, most, table(self._model).shape[1]), self._model.device
+        self.state: dict[str, Tensor] = {
+            "adversary/vectors": torch.zeros(shape, device=device),
+            "adversary/start": torch.zeros(shape, device=device),
+            "adversary/found": torch.zeros(groups, dtype=torch.bool), "adversary/step": torch.tensor([-1])}
+        self.optimizers: dict[str, Optimizer] = {}
+        self.trace: list[float] = []
+        self._table = tabulated(bench, stream.pool, self._wanted) if stream.pool is not None else None
+
+    @property
+    def losses(self) -> Losses:
+        """The last attack's loss where it looked last, if that was in the last step."""
+        return {"attack": self.trace[-1]} if self.trace else {}
+
+    def condition(self, number: int, points: Points) -> Conditioning:
+        """Text states of the points' prompts with the vectors in them, those of this step's attack where one is due."""
+        settings, done = self.settings, self.state["adversary/step"]
+        if number != int(done):
+            due = number >= settings.warmup and (number - settings.warmup) % settings.every == 0
+            self.trace = self._attack(number, points) if due else []
+            done.fill_(number)
+        found = self.state["adversary/found"]
+        if not found.any():
+            return self._bench.condition(points)
+        rows = self._rows(points.prompts, found)
+        return self._encoded(rows, self.state["adversary/vectors"])
+
+    def _attack(self, number: int, points: Points) -> list[float]:
+        """Find vectors for the points' groups; the mean loss at each look."""
+        settings, rows = self.settings, self._rows(points.prompts)
+        mine = rows.groups.unique()
+        V, center = self._start(number)
+        optimizer = torch.optim.Adam([V], lr=settings.rate)
+        best, lowest, trace = V.clone(), torch.full((len(V),), torch.inf, device=V.device), []
+        for step in range(settings.steps):
+            at = points if settings.points == "same" else self._stream.beside(number, step, points.prompts)
+            values = self._values(rows, V)
+            losses, gradient = prompt_gradient(self._model, rows.ids, rows.free, values, at.x_t, at.t, self._target(at))
+            trace.append(float(losses.mean()))
+            _keep_best(best, lowest, V, _per_group(losses, rows.groups, len(V)))
+            V.grad = self._gathered(rows, gradient, V)
+            _step(settings, optimizer, V)
+            _project(settings, V, center)
+        if settings.answer == "best":
+            with torch.no_grad():
+                out = self._model.predict(points.x_t, points.t, self._encoded(rows, V))
+            losses = (out - self._target(points)).square().flatten(1).mean(1)
+            trace.append(float(losses.mean()))
+            _keep_best(best, lowest, V, _per_group(losses, rows.groups, len(V)))
+            V = best
+        self.state["adversary/vectors"][mine] = V.detach()[mine]
+        self.state["adversary/start"][mine] = center[mine]
+        self.state["adversary/found"][mine.cpu()] = True
+        return trace
+
+    def _start(self, number: int) -> tuple[Tensor, Tensor]:
+        """Vectors (G, K, D) to begin with, and the centres of their balls."""
+        settings, old = self.settings, self.state["adversary/vectors"]
+        generator = step_generator(self._bench.seed, number, "adversary/start")
+        words, vectors = plain_tokens(self._model), table(self._model)
+        drawn = words[torch.randint(len(words), old.shape[:2], generator=generator)]  # (G, K)
+        center = torch.zeros_like(old) if settings.place == "add" else vectors[drawn.to(vectors.device)]
+        start = center + _in_ball(settings, old.shape, generator).to(old.device)
+        if settings.init == "latest":
+            again = self.state["adversary/found"].to(old.device)[:, None, None]
+            start, center = torch.where(again, old, start), torch.where(again, self.state["adversary/start"], center)
+        return start.clone(), center
+
+    def _rows(self, prompts: Sequence[str], found: Tensor | None = None) -> _Rows:
+        """The prompts with free places; those of groups that are not `found` with none."""
+        target_of = self._bench.request.target_of
+        groups = [place if self.settings.vectors == "own" else self._concepts[target_of(prompt).concept]
+                  for place, prompt in enumerate(prompts)]
+        plan = [self._layouts[prompt] if found is None or found[group] else
+                Layout(tuple(tokens_of(self._model, prompt)), ())
+                for prompt, group in zip(prompts, groups, strict=True)]
+        free = tuple(layout.free for layout in plan)
+        whose = [group for group, places in zip(groups, free, strict=True) for _ in places]
+        slots = [slot for places in free for slot in range(len(places))]
+        device = self._model.device
+        return _Rows(framed(self._model, [layout.tokens for layout in plan]), free,
+                     *(torch.tensor(values, dtype=torch.int64, device=device) for values in (whose, slots, groups)))
+
+    def _values(self, rows: _Rows, V: Tensor) -> Tensor:
+        """(M, D): embeddings at all free places."""
+        values = V.detach()[rows.group, rows.slot]
+        if self.settings.place == "add":
+            values = values + table(self._model)[rows.ids[_where(rows)]]
+        return values
+
+    def _encoded(self, rows: _Rows, V: Tensor) -> Conditioning:
+        embeddings = table(self._model)[rows.ids].index_put(_where(rows), self._values(rows, V))  # (B, T, D)
+        return encode_embedded(self._model, rows.ids, embeddings)
+
+    def _gathered(self, rows: _Rows, gradient: Tensor, V: Tensor) -> Tensor:
+        """Gradient (M, D) at the free places as that of each group's mean loss at its vectors, (G, K, D)."""
+        count = torch.bincount(rows.groups, minlength=len(V)).clamp(min=1)
+        out = torch.zeros_like(V).index_put((rows.group, rows.slot), gradient, accumulate=True)
+        return out / count[:, None, None]
+
+    def _target(self, points: Points) -> Tensor:
+        return self._table[points.rows] if self._table is not None else self._wanted(points)
+
+    @torch.no_grad()
+    def _wanted(self, points: Points) -> Tensor:
+        """What the original does with the prompt itself, (B, c, h, w)."""
+        return self._bench.teacher.predict(points.x_t, points.t, points.cond)
+
+
+def _where(rows: _Rows) -> tuple[Tensor, Tensor]:
+    """Row and column (behind the start token) of every free place."""
+    row = [number for number, places in enumerate(rows.free) for _ in places]
+    column = [1 + place for places in rows.free for place in places]
+    return (torch.tensor(row, dtype=torch.int64, device=rows.ids.device),
+            torch.tensor(column, dtype=torch.int64, device=rows.ids.device))
+
+
+def _step(settings: SoftAdversary, optimizer: Optimizer, V: Tensor) -> None:
+    if settings.method == "pgd":
+        optimizer.step()
+    elif V.grad is not None:
+        V.sub_(settings.rate * V.grad.sign())
+
+
+def _in_ball(settings: SoftAdversary, shape: torch.Size, generator: Generator) -> Tensor:
+    """Uniform in the ball around 0, each vector by itself; 0 where there is no ball."""
+    if settings.radius is None:
+        return torch.zeros(shape)
+    if settings.norm == "linf":
+        return settings.radius * (2 * torch.rand(shape, generator=generator) - 1)
+    direction = torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
+    length = torch.rand(*shape[:-1], 1, generator=generator) ** (1 / shape[-1])
+    return settings.radius * length * direction
+
+
+def _project(settings: SoftAdversary, V: Tensor, center: Tensor) -> None:
+    """Move each vector, in place, to the nearest point of its ball."""
+    if settings.radius is None:
+        return
+    gap = V.detach() - center
+    if settings.norm == "linf":
+        V.copy_(center + gap.clamp(-settings.radius, settings.radius))
+    else:
+        length = gap.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        V.copy_(center + gap * (settings.radius / length).clamp(max=1.0))
+
+
+def _per_group(losses: Tensor, groups: Tensor, count: int) -> Tensor:
+    """(G,): mean loss of each group's rows; not a number where it has none."""
+    total = torch.zeros(count, device=losses.device).index_add(0, groups, losses)
+    return total / torch.bincount(groups, minlength=count)
+
+
+def _keep_best(best: Tensor, lowest: Tensor, V: Tensor, losses: Tensor) -> None:
+    """Take over, in place, the vectors of groups whose loss is lower than their lowest so far."""
+    better = losses < lowest
+    best[better], lowest[better] = V.detach()[better], losses[better]

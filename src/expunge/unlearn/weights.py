@@ -1,0 +1,51 @@
+"""The parameters that a method changes: fit to be changed, and put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from expunge.errors import UserError
+from expunge.models.base import Denoiser
+
+
+def checked_weights(model: Denoiser, scope: str) -> dict[str, Parameter]:
+    """The parameters of `scope`, fit to be changed.
+
+    Raises:
+        UserError: a patch is on, unknown scope, weights not in float32.
+    """
+    if model.patch_hash:
+        raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
+    params = model.parameters_in(scope)
+    kinds = sorted({str(p.dtype) for p in params.values()} - {"torch.float32"})
+    if kinds:
+        raise UserError(f"the model's weights are {', '.join(kinds)}", accepted="torch.float32",
+                        remedy="load the model with dtype float32 to change it")
+    return params
+
+
+def text_trains(params: Mapping[str, Parameter]) -> bool:
+    """Whether part of the text encoder is among `params`."""
+    return any(name.startswith("text_encoder/") for name in params)
+
+
+@contextmanager
+def training(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
+    """Inside, `params` take gradients; afterwards values and flags are as before. Yields the values."""
+    original = {name: p.detach().clone() for name, p in params.items()}
+    flags = {name: p.requires_grad for name, p in params.items()}
+    try:
+        for p in params.values():
+            p.requires_grad_(True)
+        yield original
+    finally:
+        with torch.no_grad():
+            for name, p in params.items():
+                p.requires_grad_(flags[name])
+                p.copy_(original[name])
+                p.grad = None

@@ -1,0 +1,37 @@
+"""The benches that come with the repository can be run as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expunge.attacks.suite import planned
+from expunge.bench.settings import read_bench
+from expunge.metrics.worlds import world_of
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in FOLDER.glob("*.yaml")))
+def test_every_file_fits_the_schema_and_names_what_the_world_has(name: str) -> None:
+    bench = read_bench(FOLDER / name)
+    world = world_of("emoji", "embedded")
+    for concept in bench.concepts:
+        request = world.request(concept.concept, concept.anchor, concept.keep)
+        attack = bench.attack_on(concept)
+        assert attack is not None
+        if world.question(request.concept) == "style":
+            assert "implicit" not in [one.name for one in planned(attack)]
+
+
+def test_the_table_of_methods_has_its_claims_in_it() -> None:
+    bench = read_bench(FOLDER / "methods.yaml")
+    assert len(bench.methods) >= 10
+    assert len(bench.seeds) >= 3
+    assert {concept.concept for concept in bench.concepts} == {"church", "bomb", "pixel art"}
+    assert bench.attack is not None
+    assert bench.attack.each
+    pairs = {frozenset(pair) for pair in bench.pairs}
+    for claim in (("advunlearn-fast", "esd-fast"), ("doco-fast", "ablation-fast"), ("integrity-fast", "esd-fast")):
+        assert frozenset(claim) in pairs

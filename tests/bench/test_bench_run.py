@@ -1,0 +1,232 @@
+"""A whole bench: cells that go on where they were stopped, fail alone, and are shared by processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import colour_world
+import pytest
+from colour_world import AttackedWorld
+
+from expunge.bench.cells import CELL, planned_cells
+from expunge.bench.estimate import estimated
+from expunge.bench.lock import held
+from expunge.bench.run import run_bench
+from expunge.bench.settings import BenchSettings
+from expunge.config import merged
+from expunge.errors import ConfigError, UserError
+from expunge.models.patch import Patch
+from expunge.models.store import load
+from expunge.records import BenchResult, Edit, Shot
+
+
+def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> BenchResult:
+    return run_bench(BenchSettings.build(merged(small, *changes)), out=out, world=AttackedWorld(), **more)
+
+
+def told(edit: Edit) -> dict[str, Any]:
+    """All that does not depend on the clock."""
+    values = edit.model_dump(exclude={"seconds", "created", "cost"})
+    return {**values, "trained": edit.cost.unet_trained if edit.cost else None}
+
+
+@pytest.fixture(scope="module")
+def done(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchResult, Path]:
+    out = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_CACHE", str(out / "pictures"))
+        return run(small, out), out
+
+
+def test_every_method_meets_every_concept_with_every_seed(done: tuple[BenchResult, Path]) -> None:
+    result, out = done
+    assert [(edit.method, edit.seed) for edit in result.edits] == [("esd", 0), ("stronger", 0), ("esd", 1),
+                                                                  ("stronger", 1)]
+    assert result.missing == 0
+    assert not any(edit.failed_at for edit in result.edits)
+    assert BenchResult.read((out / "bench.json").read_text()) == result
+    for edit in result.edits:
+        patch = Patch.load(out / edit.folder)
+        assert (patch.hash, patch.card.seed, patch.card.steps) == (edit.patch_hash, edit.seed,
+                                                                   2 if edit.method == "esd" else 4)
+        assert (out / edit.folder / "attack" / "attack.json").is_file()
+        assert (out / edit.folder / "evaluation" / "evaluation.json").is_file()
+    assert len({edit.patch_hash for edit in result.edits}) == 4
+
+
+def test_cost_is_that_of_the_edit(done: tuple[BenchResult, Path]) -> None:
+    result, out = done
+    edit = result.edits[1]
+    assert edit.cost is not None
+    tensors = Patch.load(out / edit.folder).tensors
+    assert edit.cost.changed == sum(tensor.numel() for tensor in tensors.values()) < edit.cost.of
+    assert (edit.cost.steps, edit.cost.unet_trained) == (4, 8)
+    assert edit.cost.patch_bytes == (out / edit.folder / "patch.safetensors").stat().st_size
+    assert edit.cost.peak_memory is None or 5e7 < edit.cost.peak_memory < 1e11
+
+
+def test_the_original_is_drawn_once_for_all_cells(done: tuple[BenchResult, Path]) -> None:
+    result, out = done
+    shots = [Shot.read(path.read_text()) for path in (out / "pictures").glob("*/*/*.json")]
+    drawn = Counter(shot.patch for shot in shots if shot.sampler.steps == 2)  # the attacks draw in three steps
+    assert drawn == dict.fromkeys(("", *(edit.patch_hash for edit in result.edits)), 9 * 2)
+
+
+def test_a_second_run_makes_nothing(done: tuple[BenchResult, Path], small: dict[str, Any],
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    result, out = done
+    monkeypatch.setattr("expunge.bench.run.make", lambda *_: pytest.fail("made again"))
+    notes: list[str] = []
+    again = run(small, out, progress=lambda done, total, note: notes.append(note))
+    assert again.edits == result.edits
+    assert notes == []
+
+
+def test_a_bench_that_was_stopped_in_the_middle_ends_with_the_same_results(
+        done: tuple[BenchResult, Path], small: dict[str, Any], tmp_path: Path) -> None:
+    stops = iter(["esd, church, seed 0: erasing 1/2", "stronger, church, seed 0: attack seed-search",
+                  "esd, church, seed 1: drawing with the edited model"])
+    stop: str | None = next(stops)
+
+    def interrupt(finished: int, total: int, note: str) -> None:
+        if stop is not None and note.startswith(stop):
+            raise KeyboardInterrupt
+
+    while stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run(small, tmp_path, progress=interrupt)
+        stop = next(stops, None)
+    result = run(small, tmp_path, progress=interrupt)
+    assert [told(edit) for edit in result.edits] == [told(edit) for edit in done[0].edits]
+    assert result.differences == done[0].differences
+    for edit in result.edits:
+        assert not (tmp_path / edit.folder / "checkpoint.safetensors").exists()
+
+
+def test_a_failing_cell_is_recorded_and_made_again_by_the_next_run(small: dict[str, Any], tmp_path: Path) -> None:
+    changes = {"methods": [{"method": "ablation"}, small["methods"][0]], "seeds": [0], "attack": None}
+    result = run(small, tmp_path, changes)
+    failed, good = result.edits
+    assert (failed.failed_at, good.failed_at) == ("erase", "")
+    assert "no anchor for 'church'" in failed.failure
+    assert result.summary("ablation", "church").failed == 1
+    assert result.summary("esd", "church").edits == 1
+    begun: list[str] = []
+    run(small, tmp_path, changes, progress=lambda done, total, note: begun.append(note) if "begins" in note else None)
+    assert begun == ["ablation, church, seed 0: begins"]
+
+
+def test_a_cell_that_another_run_failed_meanwhile_is_left_alone(small: dict[str, Any], tmp_path: Path) -> None:
+    """Two runs at once would else make each other's failures again and again."""
+    changes = {"methods": [{"method": "ablation"}], "seeds": [0], "attack": None}
+    run(small, tmp_path, changes)
+    cell = tmp_path / "cells" / "ablation" / "church" / "0" / CELL
+    later = time.time() + 1000
+    os.utime(cell, (later, later))
+    notes: list[str] = []
+    run(small, tmp_path, changes, progress=lambda done, total, note: notes.append(note))
+    assert notes == []
+
+
+def test_what_would_fail_is_told_beforehand(small: dict[str, Any], tmp_path: Path, done: tuple[BenchResult, Path]
+                                           ) -> None:
+    bench = BenchSettings.build(merged(small, {"methods": [{"method": "ablation"}, *small["methods"]]}))
+    model, world = load(bench.model, device="cpu"), AttackedWorld()
+    told = estimated(planned_cells(bench, model, world, done[1]), bench, model, world)
+    assert list(told.problems) == ["ablation, church"]
+    assert "no anchor for 'church'" in told.problems["ablation, church"]
+    assert (told.cells, told.made, told.failed, told.pictures) == (6, 4, 0, 18)
+    assert set(told.erase) == {"esd", "stronger"}
+    assert told.seconds == pytest.approx(2 * (sum(told.erase.values()) / 2 + told.evaluate + told.attack))  # type: ignore[arg-type]
+
+
+def test_only_the_named_method_is_made_and_the_rest_is_missing(small: dict[str, Any], tmp_path: Path) -> None:
+    few = {"seeds": [0], "attack": None}
+    result = run(small, tmp_path, few, only=["stronger"])
+    assert [edit.method for edit in result.edits] == ["stronger"]
+    assert result.missing == 1
+    assert result.summary("esd", "church").missing == 1
+    assert run(small, tmp_path, few, make_cells=False).edits == result.edits
+    with pytest.raises(UserError, match="no method called 'weaker'"):
+        run(small, tmp_path, few, only=["weaker"])
+
+
+def test_cells_of_other_settings_are_refused_with_what_differs(done: tuple[BenchResult, Path], small: dict[str, Any]
+                                                               ) -> None:
+    _, out = done
+    longer = {"methods": [{"method": "esd", "settings": {**small["methods"][0]["settings"], "steps": 3}},
+                          small["methods"][1]]}
+    with pytest.raises(ConfigError, match=r"2 of 4 cells .*cells/esd/church/0: settings.steps 2, now 3"):
+        run(small, out, longer)
+    with pytest.raises(ConfigError, match=r"evaluation: seeds 2, now 3"):
+        run(small, out, {"evaluation": {"seeds": 3}})
+    with pytest.raises(ConfigError, match=r"attack: fresh 1, now 2"):
+        run(small, out, {"attack": {"fresh": 2}})
+    run(small, out, {"attack": {"batch": 7}}, make_cells=False)  # changes no number
+
+
+def test_two_processes_share_the_cells(small: dict[str, Any], tmp_path: Path, done: tuple[BenchResult, Path]) -> None:
+    script = """
+import json, sys
+from colour_world import AttackedWorld
+from expunge.bench.run import run_bench
+from expunge.bench.settings import BenchSettings
+run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=AttackedWorld(),
+          progress=lambda done, total, note: print(note, flush=True) if note.endswith("begins") else None)
+"""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(colour_world.__file__).parent), *sys.path])}
+    begun: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", script, json.dumps(small), str(tmp_path)], stdout=subprocess.PIPE,
+                          text=True, env=paths) as other:
+        assert other.stdout is not None
+        theirs = [other.stdout.readline().strip()]
+        result = run(small, tmp_path, progress=lambda finished, total, note: begun.append(note)
+                     if note.endswith("begins") else None)
+        theirs += other.stdout.read().split("\n")[:-1]
+        assert other.wait() == 0
+    assert begun
+    assert sorted(begun + theirs) == sorted(f"{edit.method}, church, seed {edit.seed}: begins"
+                                            for edit in done[0].edits)
+    assert result.missing == 0
+    assert BenchResult.read((tmp_path / "bench.json").read_text()).edits == result.edits
+    assert [told(edit) for edit in result.edits] == [told(edit) for edit in done[0].edits]
+
+
+def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
+    script = ("import sys, time; from pathlib import Path; from expunge.bench.lock import held\n"
+              f"with held(Path({str(tmp_path)!r})) as mine:\n    print(mine, flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with held(tmp_path) as mine:
+            assert not mine
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with held(tmp_path) as mine:
+        assert mine
+
+
+def test_concepts_that_the_world_does_not_know_are_told_together(tmp_path: Path) -> None:
+    bench = BenchSettings.build({"methods": [{"method": "esd"}], "device": "cpu",
+                                 "concepts": [{"concept": "chruch"}, {"concept": "bom"}]})
+    with pytest.raises(ConfigError, match=r"'chruch'.*'bom'"):
+        run_bench(bench, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bench_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    from expunge import runtime
+
+    here = runtime.current("cpu")
+    monkeypatch.setattr("expunge.bench.run.runtime.current", lambda: runtime.Runtime(here.device, 0, 2))
+    with pytest.raises(UserError, match="start the same `expunge bench` several times"):
+        run(small, tmp_path)

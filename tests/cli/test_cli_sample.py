@@ -1,0 +1,63 @@
+"""`expunge sample`: pictures with and without a patch, and what is in the folder afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from expunge.cli import run
+from expunge.cli.sample import drawn_before
+
+
+def test_sampling_with_a_patch_changes_the_picture(patch: Path, pipeline_folder: Path, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["sample", "a church", "a house", "--model", str(pipeline_folder), "--count", "2", "--steps", "3"]
+    assert run([*common, "--out", str(tmp_path / "before")]) == 0
+    assert run([*common, "--out", str(tmp_path / "after"), "--patch", str(patch)]) == 0
+    assert "(4)" in capsys.readouterr().out
+    before, after = (json.loads((tmp_path / name / "shots.json").read_text()) for name in ("before", "after"))
+    assert [shot["seed"] for shot in before] == [0, 1, 0, 1]
+    assert {shot["patch"] for shot in before} == {""}
+    assert all(shot["patch"] for shot in after)
+    assert (tmp_path / "after" / "001-a-church-seed0.png").is_file()
+    assert (tmp_path / "after" / "sheet.png").is_file()
+
+
+def test_a_second_run_leaves_only_its_own_pictures_and_the_users_files(pipeline_folder: Path, tmp_path: Path,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    common = ["sample", "--model", str(pipeline_folder), "--steps", "2", "--out", str(out)]
+    assert run([*common, "a church", "a house", "--count", "2"]) == 0
+    (out / "mine.png").write_bytes(b"mine")
+    (out / "notes.txt").write_text("mine")
+    first = (out / "001-a-church-seed0.png").read_bytes()
+    capsys.readouterr()
+    assert run([*common, "a church"]) == 0
+    assert "removed: 3 of an earlier run" in capsys.readouterr().out
+    assert sorted(file.name for file in out.iterdir()) == [
+        "001-a-church-seed0.png", "mine.png", "notes.txt", "sheet.png", "shots.json"]
+    assert (out / "001-a-church-seed0.png").read_bytes() == first
+    assert [shot["file"] for shot in json.loads((out / "shots.json").read_text())] == ["001-a-church-seed0.png"]
+    assert run([*common, "a church"]) == 0
+    assert "removed" not in capsys.readouterr().out
+
+
+def test_a_folder_whose_record_is_none_is_refused_before_anything_is_drawn(tmp_path: Path,
+                                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shots.json").write_text('{"photos": 3}')
+    assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path)]) == 2
+    assert "no record of drawn pictures" in capsys.readouterr().err
+    assert (tmp_path / "shots.json").read_text() == '{"photos": 3}'
+
+
+def test_a_record_cannot_have_files_elsewhere_removed(pipeline_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(["sample", "a church", "--model", str(pipeline_folder), "--steps", "2", "--out", str(out)]) == 0
+    shots = json.loads((out / "shots.json").read_text())
+    (tmp_path / "precious.png").write_bytes(b"precious")
+    shots.append({**shots[0], "file": "../precious.png"})
+    shots.append({**shots[0], "file": "shots.json"})
+    (out / "shots.json").write_text(json.dumps(shots))
+    assert drawn_before(out) == ["001-a-church-seed0.png"]

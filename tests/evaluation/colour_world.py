@@ -1,0 +1,136 @@
+"""A world whose judge sees colours, for a very small pipeline with random weights; and an edit of that pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge.evaluation import EvaluateSettings
+from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.models.patch import Patch
+from expunge.records import Prompt, Request, Target, asked
+
+CHANNELS = ("red", "green", "blue")
+LABELS = {"red": "church", "green": "house", "blue": "dog"}
+
+
+class ColourJudge:
+    """Names the strongest colour channel of a picture; abstains where two are within `margin`."""
+
+    def __init__(self, margin: float = 0.0) -> None:
+        self.name, self.margin, self.calls = f"colour-judge-{margin}@abcd", margin, 0
+        self.questions = {"object": tuple(LABELS.values())}
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        self.calls += 1
+        out = []
+        for mean in pictures.mean((2, 3)):
+            (first, second), (best, _) = mean.topk(2)
+            labels = {"object": LABELS[CHANNELS[int(best)]]} if first - second > self.margin else {}
+            out.append(Answer(labels, {"object": float(first)}))
+        return out
+
+
+class Coarse:
+    """Features: the picture in 2 x 2 patches. Distance: mean squared difference."""
+
+    width = 12
+
+    def __init__(self) -> None:
+        self.name = "coarse@1234"
+
+    def __call__(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        if b is not None:
+            return (a - b).square().flatten(1).mean(1)
+        return torch.nn.functional.adaptive_avg_pool2d(a, 2).flatten(1)
+
+
+class Reddish:
+    """A "CLIP" that finds every text as true as the picture is red."""
+
+    name = "reddish@5678"
+
+    def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+        return pictures[:, 0].flatten(1).mean(1)
+
+
+class ColourWorld:
+    """A world of a few prompts within the test tokenizer's sixteen tokens."""
+
+    name = "colours"
+
+    def __init__(self, margin: float = 0.0, clip: bool = True) -> None:
+        self.the_judge, self._with_clip = ColourJudge(margin), clip
+
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
+                ) -> Request:
+        first, *also = (Target(concept=name, prompts=(f"a {name}",), anchor=instead)
+                        for name, instead in asked(concept, anchor, keep))
+        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
+                       also=tuple(also))
+
+    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+        asks = {"direct": ("a {}", "{}"), "held_out": ("a picture of a {}", "a {} on a hill")}
+        out = [Prompt(text=text.format(name), role=role, labels={"object": name})  # type: ignore[arg-type]
+               for role, pool in asks.items() for name in request.concepts for text in pool[:getattr(counts, role)]]
+        keeps = {"near": ("house", ("a house", "a house by the sea")), "far": ("dog", ("a dog", "a picture of a dog"))}
+        out += [Prompt(text=text, role=role, labels={"object": name})  # type: ignore[arg-type]
+                for role, (name, pool) in keeps.items() if name not in request.concepts
+                for text in pool[:getattr(counts, role)]]
+        return [*out, *([Prompt(text="", role="empty")] * counts.empty)]
+
+    def question(self, concept: str) -> str:
+        return "object"
+
+    def judge(self, request: Request) -> Judge:
+        return self.the_judge
+
+    def features(self) -> Features:
+        return Coarse()
+
+    def distance(self, name: str = "default") -> Distance:
+        return Coarse()
+
+    def clip(self) -> TextImage | None:
+        return Reddish() if self._with_clip else None
+
+    def real(self) -> Moments | None:
+        x = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
+        return Moments("coarse@1234", x.mean(0).double(), x.double().T.cov(), 50, x, "random patches")
+
+
+SMALL = EvaluateSettings(seeds=2, steps=2, guidance=1.0, batch=4, floor_items=3, draws=100, fid_draws=20, strips=1)
+
+
+def edit(model: Any, size: float) -> Patch:
+    """Every cross-attention weight shifted by noise of `size`."""
+    draw = torch.Generator().manual_seed(1)
+    tensors = {name: value.detach() + size * torch.randn(value.shape, generator=draw)
+               for name, value in model.parameters_in("xattn").items()}
+    return Patch.of(tensors, model=model, request=ColourWorld().request("church"), method="noise", settings={}, seed=1)
+
+
+class SideJudge(ColourJudge):
+    """"church" where the right half is brighter than the left, which depends mostly on the seed; else "house"."""
+
+    def __call__(self, pictures: Tensor) -> list[Answer]:
+        left, right = pictures.chunk(2, dim=3)
+        return [Answer({"object": "church" if value > 0 else "house"}, {"object": 1.0})
+                for value in (right - left).mean((1, 2, 3))]
+
+
+class AttackedWorld(ColourWorld):
+    """A world of sides, with a second detector and without a null control."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.the_judge = SideJudge()
+
+    def second(self, request: Request) -> Judge | None:
+        return ColourJudge()
+
+    def control(self, request: Request) -> Request | None:
+        return None

@@ -1,0 +1,27 @@
+"""On the real, small model: Concept Ablation, shortened, takes most of the concept away in few steps."""
+
+from __future__ import annotations
+
+import expunge
+from expunge.metrics.base import PromptCounts
+from expunge.records import Sampler
+from expunge.tiny.emoji import EmojiWorld
+from expunge.unlearn.presets.ablation import ablation_fast
+
+
+def test_held_out_prompts_no_longer_bring_the_concept() -> None:
+    model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
+    request = world.request("church", anchor="house")
+    counts = PromptCounts(direct=0, held_out=8, paraphrase=0, implicit=0, near=0, far=0, style=0, never_seen=0, empty=0)
+    items = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    judge, sampler = world.judge(request), Sampler(steps=12, guidance=3.0)
+
+    def found() -> int:
+        return sum(answer.labels.get("object") == "church" for answer in judge(expunge.sample(model, items, sampler)))
+
+    before = found()
+    patch = expunge.erase(model, request, ablation_fast(steps=60, batch=6, source={"pictures": 12, "grid": 12}))
+    with expunge.applied(model, patch):
+        after = found()
+    assert before >= 5
+    assert after <= before // 2
