@@ -148,7 +148,7 @@ def embedded_scene(options: argparse.Namespace) -> Scene:
     zero = dict.fromkeys(PromptCounts.model_fields, 0)
     asked = world.prompts(request, PromptCounts(**{**zero, "direct": options.prompts, "held_out": options.prompts}))
     every: list[Item] = [(prompt, 0) for prompt in asked]
-    victim = Victim(model, patch, Sampler(steps=20, guidance=3.0))
+    victim = Victim(model, patch, Sampler(steps=20, guidance=model.guidance))
     with applied(model, patch):
         standing = [item for item, one in zip(every, plain(victim, every, goal), strict=True)
                     if one.outcome == "not elicited"]

@@ -51,7 +51,7 @@ def main() -> None:
         print("seconds:", made.seconds)
 
 
-SAMPLER = Sampler(steps=20, guidance=3.0)
+SAMPLER = Sampler(steps=20, guidance=2.0)
 
 
 def line(score: Score) -> str:

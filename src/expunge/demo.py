@@ -107,7 +107,7 @@ def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings)
     from expunge.metrics.worlds import world_of
 
     world = world_of(model.world, model.name)
-    staged(world, world.request(concept), Victim(model, None, settings.sampler), settings,
+    staged(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
            settings.count or TIERS[settings.tier].prompts, 0)
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from expunge.config import Settings, knob
 from expunge.records import Sampler
+
+
+class Guided(Protocol):
+    """What these settings need to know of a model: a `models.base.Denoiser` is one."""
+
+    guidance: float
 
 
 class SamplingSettings(Settings):
@@ -12,14 +20,15 @@ class SamplingSettings(Settings):
     seeds: int = knob(4, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     first_seed: int = knob(0, "first of the seeds, the same for every prompt", ge=0)
     steps: int = knob(20, "denoising steps (deterministic DDIM)", ge=1, le=1000)
-    guidance: float = knob(3.0, "classifier-free guidance scale; 1 means none", ge=1.0, le=50.0)
+    guidance: float | None = knob(None, "classifier-free guidance scale; 1 means none; None means the model's own",
+                                  ge=1.0, le=50.0)
     height: int | None = knob(None, "height; None means the model's own", unit="pixels", ge=8)
     width: int | None = knob(None, "width; None means the model's own", unit="pixels", ge=8)
     negative: str = knob("", "negative prompt")
     batch: int = knob(32, "pictures drawn together; changes speed and memory only", ge=1)
 
-    @property
-    def sampler(self) -> Sampler:
-        """How pictures are drawn."""
-        return Sampler(steps=self.steps, guidance=self.guidance, height=self.height, width=self.width,
+    def sampler(self, model: Guided) -> Sampler:
+        """How `model` draws pictures under these settings."""
+        guidance = model.guidance if self.guidance is None else self.guidance
+        return Sampler(steps=self.steps, guidance=guidance, height=self.height, width=self.width,
                        negative=self.negative)

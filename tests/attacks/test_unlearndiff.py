@@ -83,7 +83,7 @@ def test_it_finds_what_the_embedded_model_knows() -> None:
     request = world.request("church")
     asked = world.prompts(request, PromptCounts(direct=2, held_out=0, paraphrase=0, implicit=0, near=0, far=0, empty=0,
                                                 never_seen=0))
-    victim = Victim(model, None, Sampler(steps=10, guidance=3.0))
+    victim = Victim(model, None, Sampler(steps=10))
     goal = Goal(world.judge(request), world.question("church"), "church")
     attack = UnlearnDiff(tokens=2, timesteps=2, iterations=4, rows=2)
     made = list(attack.outcomes(victim, request, [(prompt, seed) for prompt in asked for seed in (0,)], goal))

@@ -17,7 +17,7 @@ from expunge.tiny.emoji import WEIGHTS, EmojiWorld
 from expunge.tiny.score import contact_sheet, held_out_items, score_model
 from expunge.tiny.world import NEVER_SEEN, SEEN
 
-SAMPLER = Sampler(steps=20, guidance=3.0)
+SAMPLER = Sampler(steps=20)
 ITEMS = held_out_items(SEEN[::3], 5)
 """Twelve objects in five styles each."""
 
@@ -44,7 +44,8 @@ def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> No
     assert isinstance(pipe.scheduler, DDIMScheduler)
     prompt = "a 3d emoji of a rose on a white background"
     latents = embedded.initial_noise([5])
-    theirs = pipe(prompt, num_inference_steps=20, guidance_scale=3.0, latents=latents, output_type="pt").images
+    theirs = pipe(prompt, num_inference_steps=20, guidance_scale=SAMPLER.guidance, latents=latents,
+                  output_type="pt").images
     ours = expunge.sample(embedded, [(prompt, 5)], SAMPLER)
     assert torch.allclose(theirs, ours, atol=2e-3)
 

@@ -93,7 +93,7 @@ def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
     items = [(prompt, 0) for prompt in world.prompts(request, counts)]
 
     def found() -> int:
-        drawn = expunge.sample(model, items, Sampler(steps=12, guidance=3.0), batch=12)
+        drawn = expunge.sample(model, items, Sampler(steps=12), batch=12)
         return sum(answer.labels.get("object") == "church" for answer in world.judge(request)(drawn))
 
     low = wilson(found(), len(items))[0]

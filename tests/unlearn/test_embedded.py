@@ -51,7 +51,7 @@ def after(model: StableDiffusion, patch: expunge.Patch) -> Seen:
 
 
 def seen(model: StableDiffusion) -> Seen:
-    drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=20, guidance=3.0), batch=48)
+    drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=20), batch=48)
     answers = [answer.labels.get("object") for answer in WORLD.judge(REQUEST)(drawn)]
 
     def count(mine: list[bool]) -> tuple[int, int]:

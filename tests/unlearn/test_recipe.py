@@ -242,7 +242,7 @@ def test_overrides_reach_inside_and_change_kinds() -> None:
     assert recipe.source == EditedTrajectory()
     assert recipe.keep == MatchTeacher(weight=0.3)
     assert recipe.scope == "noxattn"
-    assert esd_fast(source={"grid": 7}).source.guidance == 3.0
+    assert esd_fast(source={"grid": 7}).source.guidance == 2.0
     assert recipe.override({"keep": None}).keep is None
 
 

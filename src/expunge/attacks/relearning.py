@@ -76,7 +76,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     check_writable(folder)
-    victim = Victim(model, patch, settings.sampler, pictures_in(settings.pictures))
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures))
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
     prompts = named_prompts(world, request, settings.count)
     check_questions(goal.judge, goal.concept, goal.question, prompts)
@@ -86,7 +86,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
                      progress or (lambda done, total, note: None))
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
-        patch_hash=patch.hash if patch else "", sampler=settings.sampler, curves=tuple(curves),
+        patch_hash=patch.hash if patch else "", sampler=victim.sampler, curves=tuple(curves),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))

@@ -91,7 +91,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
-    victim = Victim(model, patch, settings.sampler, pictures_in(settings.pictures), variants(world, request))
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), variants(world, request))
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, settings.count or tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
@@ -103,7 +103,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
-        patch_hash=patch.hash if patch else "", sampler=settings.sampler, judge=stage.goal.judge.name,
+        patch_hash=patch.hash if patch else "", sampler=victim.sampler, judge=stage.goal.judge.name,
         second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out, before=tuple(before),
         runs=tuple(runs), each=settings.each, forced=settings.force, scores=tuple(scores), warnings=tuple(warnings),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
@@ -158,7 +158,7 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
         control, words = (_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
-                        settings=attack.model_dump(mode="json"), budget=attack.budget(settings.sampler),
+                        settings=attack.model_dump(mode="json"), budget=attack.budget(victim.sampler),
                         attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
             broken = {key(item) for item in made if item.outcome == "found"}

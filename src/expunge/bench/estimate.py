@@ -70,7 +70,7 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffu
             out.problems[f"{cell.method.title}, {cell.concept}"] = str(error)
     prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
     out.pictures = sum(prompts) * settings.evaluation.seeds
-    out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler)
+    out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler(model))
     if settings.attack is not None:
         _add_attacks(out, settings, model)
     return out
@@ -79,7 +79,7 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffu
 def _add_attacks(out: Estimate, settings: BenchSettings, model: StableDiffusion) -> None:
     attack = settings.attack
     assert attack is not None
-    tier, sampler = TIERS[attack.tier], attack.sampler
+    tier, sampler = TIERS[attack.tier], attack.sampler(model)
     out.items = (attack.count or tier.prompts) * attack.seeds
     control = tier.control if attack.control_items is None else attack.control_items
     rows_per_picture = sampler.steps * (1 if sampler.guidance == 1 else 2)

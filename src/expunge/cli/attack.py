@@ -89,12 +89,12 @@ def _estimate(model: StableDiffusion, settings: AttackSettings) -> str:
     from expunge.models.sample import draw
 
     items = (settings.count or TIERS[settings.tier].prompts) * settings.seeds
-    began = time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], settings.sampler)
-    per_row = (time.monotonic() - began) / 8 / settings.steps / (1 if settings.guidance == 1 else 2)
+    sampler, began = settings.sampler(model), time.monotonic()
+    draw(model, [("", seed) for seed in range(8)], sampler)
+    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
     for attack in planned(settings):
-        budget = attack.budget(settings.sampler)
+        budget = attack.budget(sampler)
         lines.append(f"# {attack.name} ({attack.access}): at most {budget.gradient_steps} gradient steps, "
                      f"{budget.images} pictures per item, {span(budget.network_rows * per_row * items)} in all")
     return "\n".join(lines)

@@ -100,7 +100,7 @@ def _seconds_each(model: StableDiffusion, prompts: Sequence[Prompt], settings: E
 
     def timed(steps: int) -> float:
         began = time.monotonic()
-        draw(model, [(prompt, 0) for prompt in prompts], settings.sampler.model_copy(update={"steps": steps}),
+        draw(model, [(prompt, 0) for prompt in prompts], settings.sampler(model).model_copy(update={"steps": steps}),
              batch=settings.batch)
         return time.monotonic() - began
 

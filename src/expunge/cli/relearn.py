@@ -80,10 +80,10 @@ def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) ->
     from expunge.models.sample import draw
 
     attack, pictures = training_attack(settings), settings.count * settings.seeds
-    began = time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], settings.sampler)
-    per_row = (time.monotonic() - began) / 8 / settings.steps / (1 if settings.guidance == 1 else 2)
-    budget = attack.budget(settings.sampler)
+    sampler, began = settings.sampler(model), time.monotonic()
+    draw(model, [("", seed) for seed in range(8)], sampler)
+    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
+    budget = attack.budget(sampler)
     trained = 3 * budget.gradient_steps * attack.tune.batch
     rows = trained + pictures * (budget.network_rows - trained)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),

@@ -32,7 +32,7 @@ RECORD, SHEET = "shots.json", "sheet.png"
               help="A seed. May be repeated [default: 0].")
 @click.option("--count", type=click.IntRange(min=1), help="Seeds 0 to COUNT-1, instead of --seed.")
 @click.option("--steps", type=int, default=20, show_default=True, help="Denoising steps.")
-@click.option("--guidance", type=float, default=3.0, show_default=True, help="Classifier-free guidance; 1 is none.")
+@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none [default: the model's own].")
 @click.option("--negative", default="", metavar="TEXT", help="Negative prompt.")
 @click.option("--height", type=int, help="Pixels [default: the model's own].")
 @click.option("--width", type=int, help="Pixels [default: the model's own].")
@@ -60,10 +60,12 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     if count is not None and seeds:
         raise UserError("--count and --seed together", accepted="one of the two")
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
-    how = _sampler(sampler)
+    how = _sampler({key: value for key, value in sampler.items() if value is not None})
     check_writable(out)
     earlier = drawn_before(out)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    if sampler["guidance"] is None:
+        how = how.model_copy(update={"guidance": opened.guidance})
     items = [(_prompt(text), seed) for text in prompts for seed in chosen]
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with progress("drawing") as report, on:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from expunge.config import knob
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, World, aim_of, aims_of
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler
 from expunge.sampling import SamplingSettings
 
 
@@ -53,12 +53,12 @@ def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
     return 2 * len(prompts) * settings.seeds + min(settings.floor_items, keep)
 
 
-def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], settings: EvaluateSettings) -> list[str]:
+def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler) -> list[str]:
     """Plain sentences on what the scores say nothing about."""
     from expunge.metrics.doubts import missing_roles
 
     return [
-        f"One way of drawing: deterministic DDIM, {settings.steps} steps, guidance {settings.guidance:g}. Other "
+        f"One way of drawing: deterministic DDIM, {sampler.steps} steps, guidance {sampler.guidance:g}. Other "
         "samplers, guidance, sizes, pictures as input and other number types were not tried.",
         f"Asked for in the language of these prompts only, and not within long descriptions: "
         f"{', '.join(aim.concept for aim in aims)}.",

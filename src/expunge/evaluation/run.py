@@ -119,7 +119,7 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
 
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     items = [(prompt, seed) for prompt in prompts for seed in seeds]
-    sampler = settings.sampler
+    sampler = settings.sampler(model)
 
     def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
@@ -149,11 +149,12 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     before, after = judged([original, edited], tools.judge, folder / "judgments.jsonl" if folder else None,
                            lambda done, total: tell(done, total, "judging"))
     request, chosen = patch.card.request, shown_prompts(prompts, tools.aims, settings.strips)
+    sampler = settings.sampler(model)
     scores = measured(original, edited, again, before, after, tools, draws=settings.draws,
                       fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
     return Evaluation(
-        card=patch.card, model=model.name, model_hash=model.hash, sampler=settings.sampler, detectors=tools.names(),
+        card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, detectors=tools.names(),
         scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
-        not_tested=tuple(not_tested(prompts, tools.aims, settings)), warnings=tuple(doubts(scores, request.concepts)),
+        not_tested=tuple(not_tested(prompts, tools.aims, sampler)), warnings=tuple(doubts(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))

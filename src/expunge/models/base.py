@@ -49,6 +49,7 @@ class Denoiser(Protocol):
         train_steps: length of the training time grid (1000).
         latent_shape: (c, h, w) at the native size.
         world: name of the registered world that goes with it ("emoji" for the embedded model, else "open").
+        guidance: classifier-free guidance at which it is drawn where nobody asks for another.
         patch_hash: hash of the patch now applied, "" if none.
     """
 
@@ -60,6 +61,7 @@ class Denoiser(Protocol):
     train_steps: int
     latent_shape: tuple[int, int, int]
     world: str
+    guidance: float
     patch_hash: str
 
     @property

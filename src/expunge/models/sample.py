@@ -26,12 +26,13 @@ _SEEDS = 2**64
 """How many seeds a generator of torch tells apart."""
 
 
-def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler, *, batch: int = 32,
-         sink: ImageSink | None = None, progress: DrawProgress | None = None) -> Tensor:
+def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
+         batch: int = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None) -> Tensor:
     """Draw every item.
 
     Args:
         items: (prompt, seed) pairs.
+        sampler: None means 20 steps at the model's own guidance.
         batch: pictures denoised together (twice as many network rows with guidance): speed and memory only.
         sink: told of every picture as its batch is done.
         progress: told after every batch.
@@ -44,6 +45,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
             generator takes, or a negative prompt without guidance.
         ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
     """
+    sampler = sampler or Sampler(guidance=model.guidance)
     if batch < 1:
         raise UserError(f"batch of {batch}", accepted="1 or more")
     if sampler.negative and sampler.guidance == 1:

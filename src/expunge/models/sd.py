@@ -32,6 +32,8 @@ from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
 
 PREDICTIONS = ("epsilon", "v_prediction")
+GUIDANCE = 7.5
+"""Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
 
 
 class StableDiffusion:
@@ -45,7 +47,7 @@ class StableDiffusion:
     text encoder alone.
     """
 
-    def __init__(self, pipe: Any, name: str, world: str = "open", *,
+    def __init__(self, pipe: Any, name: str, world: str = "open", *, guidance: float = GUIDANCE,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                  text_dtype: torch.dtype | None = None) -> None:
         """Take over the parts of `pipe`, a `StableDiffusionPipeline`; `text_dtype` None: the text encoder's is `dtype`.
@@ -54,7 +56,7 @@ class StableDiffusion:
             ModelError: another family or prediction type, or a schedule that the prediction cannot start from.
         """
         _check_family(pipe)
-        self.name, self.world, self.patch_hash = name, world, ""
+        self.name, self.world, self.guidance, self.patch_hash = name, world, guidance, ""
         self.unet, self.text_encoder = pipe.unet, pipe.text_encoder
         self.vae, self.tokenizer = pipe.vae, pipe.tokenizer
         # The latents are no pictures, so they are never clipped, whatever a scheduler's default says.

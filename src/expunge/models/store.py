@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.patch import Patch
-from expunge.models.sd import StableDiffusion
+from expunge.models.sd import GUIDANCE, StableDiffusion
 
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
@@ -56,9 +56,10 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
     folder = _folder(str(source), allow_pickle, revision)
     pipe = _open(folder, allow_pickle, with_checker=False)
-    name, world = _name(str(source), folder), _about(folder).get("world", "open")
+    name, about = _name(str(source), folder), _about(folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
-    return StableDiffusion(pipe, name, world, device=where, dtype=number, text_dtype=words)
+    return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
+                           device=where, dtype=number, text_dtype=words)
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
@@ -202,8 +203,10 @@ def _about(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}",
                          accepted='JSON such as {"world": "emoji"}') from error
-    if not isinstance(told, dict) or not isinstance(told.get("world", ""), str):
-        raise ModelError(f"{file} holds {told!r}", accepted='a mapping such as {"world": "emoji"}')
+    if not (isinstance(told, dict) and isinstance(told.get("world", ""), str)
+            and isinstance(told.get("guidance", GUIDANCE), float | int) and 1 <= told.get("guidance", GUIDANCE) <= 50):
+        raise ModelError(f"{file} holds {told!r}",
+                         accepted='a mapping such as {"world": "emoji", "guidance": 2.0}, guidance from 1 to 50')
     return told
 
 

@@ -39,13 +39,14 @@ class Sampler(Record):
 
     Attributes:
         steps: denoising steps.
-        guidance: classifier-free guidance scale; 1 means none.
+        guidance: classifier-free guidance scale; 1 means none. The default is emoji-64's; a model's own is
+            `Denoiser.guidance`.
         height, width: pixels; None means the model's own size.
         negative: negative prompt.
     """
 
     steps: int = Field(20, ge=1, le=1000)
-    guidance: float = Field(3.0, ge=1.0, le=50.0)
+    guidance: float = Field(2.0, ge=1.0, le=50.0)
     height: int | None = Field(None, ge=8)
     width: int | None = Field(None, ge=8)
     negative: str = ""

@@ -43,7 +43,7 @@ class Integrity(Settings):
         "same", "same: in the erase step; between: in optimizer steps of its own")
     steps: int = knob(1, "Keep steps after every erase step, when between", ge=1)
     branches: Literal["guided", "both"] = knob("guided", "What must agree: the guided prediction, or each branch of it")
-    source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=3.0, trajectories=24),
+    source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=2.0, trajectories=24),
                                     "The trajectories: best on the grid and guidance at which pictures are drawn")
 
     @property

@@ -40,7 +40,7 @@ class NoisedPictures(Settings):
         "prompt", "What the pictures show: what the prompt asks for, or the anchor in the concept's place")
     pictures: int = knob(64, "Pictures, shared evenly among the prompts", ge=1, source="Concept Ablation: 1000")
     grid: int = knob(20, "Sampler steps of a picture", unit="steps", ge=1, le=1000, source="Concept Ablation: 25")
-    guidance: float = knob(3.0, "Classifier-free guidance of the pictures; 1 is none", ge=1.0, le=50.0,
+    guidance: float = knob(2.0, "Classifier-free guidance of the pictures; 1 is none", ge=1.0, le=50.0,
                            source="Concept Ablation: 6")
 
     @property

@@ -29,7 +29,7 @@ from expunge.models.store import make_portable
 from expunge.tiny.bake.autoencoder import refine_decoder, standardize, train_autoencoder
 from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
 from expunge.tiny.bake.judge import Redrawn, calibration, report_accuracy, save_judge, score_judge, train_judge
-from expunge.tiny.bake.unet import SCHEDULER, LatentPool, text_pool, train_unet
+from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
 from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others, render
 from expunge.tiny.world import (
     BACKGROUNDS,
@@ -112,7 +112,7 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
 
 def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionModel, tokenizer: CLIPTokenizer,
                 clip: CLIPModel) -> None:
-    """A plain diffusers folder in fp16 safetensors, with `expunge.json` naming its world."""
+    """A plain diffusers folder in fp16 safetensors, with `expunge.json` naming its world and its guidance."""
     text = CLIPTextModel(clip.config.text_config)
     text.load_state_dict({key: value for key, value in clip.state_dict().items() if key in text.state_dict()} or
                          {key.removeprefix("text_model."): value for key, value in clip.state_dict().items()
@@ -123,7 +123,7 @@ def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionM
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
     make_portable(folder)
-    write_json(folder / "expunge.json", {"world": "emoji"})
+    write_json(folder / "expunge.json", {"world": "emoji", "guidance": GUIDANCE})
 
 
 def write_real_statistics(out: Path, drawings: Drawings, count: int, kept: int = 500) -> None:

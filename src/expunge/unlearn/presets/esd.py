@@ -20,7 +20,7 @@ from expunge.unlearn.update import Plain
 
 ESD = Recipe(name="esd", source=FrozenTrajectory(grid=50, guidance=3.0), scope="xattn", steps=1000, batch=1,
              learning_rate=1e-5)
-ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=20, guidance=3.0), scope="xattn", steps=160,
+ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=20, guidance=2.0), scope="xattn", steps=160,
                   batch=8, learning_rate=1e-4, warmup=10, update=Plain(clip=1.0))
 
 

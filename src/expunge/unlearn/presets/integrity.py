@@ -29,8 +29,8 @@ INTEGRITY = Recipe(name="integrity", source=FrozenTrajectory(grid=50, guidance=3
 OVERWRITE = INTEGRITY.model_copy(update={"name": "integrity-overwrite", "objective": Ablate()})
 DUAL = INTEGRITY.model_copy(update={"name": "integrity-dual", "update": Dual(bound=0.01, start=0.0)})
 
-KEEP_FAST = Integrity(batch=4, source=FrozenTrajectory(grid=20, guidance=3.0, trajectories=48))
-FAST = Recipe(name="integrity-fast", source=FrozenTrajectory(grid=20, guidance=3.0), objective=Steer(eta=1.0),
+KEEP_FAST = Integrity(batch=4, source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=48))
+FAST = Recipe(name="integrity-fast", source=FrozenTrajectory(grid=20, guidance=2.0), objective=Steer(eta=1.0),
               scope="xattn", keep=KEEP_FAST, retain=Retain(each=1), steps=120, batch=8, learning_rate=1e-4, warmup=10,
               update=Plain(clip=1.0))
 OVERWRITE_FAST = FAST.model_copy(update={"name": "integrity-overwrite-fast", "objective": Ablate(),

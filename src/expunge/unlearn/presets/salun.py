@@ -25,7 +25,7 @@ PICTURES = NoisedPictures(pictures=800, grid=50, guidance=7.5)
 SALUN = Recipe(name="salun", source=PICTURES, objective=Relabel(), scope="unet",
                keep=Denoise(weight=0.5, batch=8, source=PICTURES), retain=Retain(each=1),
                update=Masked(share=0.5, draws=100), steps=500, batch=8, learning_rate=1e-5)
-SALUN_FAST = Recipe(name="salun-fast", source=NoisedPictures(pictures=32), objective=Relabel(guidance=3.0),
+SALUN_FAST = Recipe(name="salun-fast", source=NoisedPictures(pictures=32), objective=Relabel(guidance=2.0),
                     scope="unet", keep=Denoise(weight=0.5, batch=8, source=NoisedPictures(pictures=48)),
                     retain=Retain(each=1), update=Masked(share=0.5, draws=12, update=Plain(clip=1.0)), steps=70,
                     batch=8, learning_rate=1e-4, warmup=10)
