@@ -12,7 +12,7 @@ import expunge
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import TIERS, planned
 from expunge.errors import ConfigError, UserError
-from expunge.records import ASSAULTS, Assault
+from expunge.records import ASSAULTS, Assault, Sampler
 from expunge.registry import ATTACKS
 
 SETTINGS = AttackSettings(count=3, steps=8, attacks=("seed-search", "paraphrase"), control_items=1, fresh=1,
@@ -81,7 +81,7 @@ def test_on_the_unedited_model_attacks_are_made_where_they_are_forced(tmp_path: 
 def test_every_tier_can_be_planned(tier: Any) -> None:
     attacks = planned(AttackSettings(tier=tier))
     assert [attack.name for attack in attacks] == list(TIERS[tier].attacks)
-    assert all(attack.budget(SETTINGS.sampler).images for attack in attacks)
+    assert all(attack.budget(Sampler()).images for attack in attacks)
     own = {"smoke": lambda kind: kind.SMOKE, "standard": lambda kind: {}, "paper": lambda kind: kind.PUBLISHED}[tier]
     assert all(attack == type(attack).build(own(type(attack))) for attack in attacks)
 

@@ -20,6 +20,7 @@ def test_sampling_with_a_patch_changes_the_picture(patch: Path, pipeline_folder:
     before, after = (json.loads((tmp_path / name / "shots.json").read_text()) for name in ("before", "after"))
     assert [shot["seed"] for shot in before] == [0, 1, 0, 1]
     assert {shot["patch"] for shot in before} == {""}
+    assert {shot["sampler"]["guidance"] for shot in before} == {7.5}, "the model's own"
     assert all(shot["patch"] for shot in after)
     assert (tmp_path / "after" / "001-a-church-seed0.png").is_file()
     assert (tmp_path / "after" / "sheet.png").is_file()

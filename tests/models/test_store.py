@@ -141,8 +141,16 @@ def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert load("embedded", device="cpu").name == "embedded"
 
 
-def test_broken_world_file_is_refused(folder: Path) -> None:
-    (folder / "expunge.json").write_text("[1]")
+def test_guidance_is_what_the_folder_says_or_that_of_stable_diffusion(folder: Path) -> None:
+    assert load(folder, device="cpu").guidance == 7.5
+    (folder / "expunge.json").write_text('{"guidance": 4}')
+    assert load(folder, device="cpu").guidance == 4.0
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"world": 1}', '{"guidance": 0.5}', '{"guidance": "much"}',
+                                  '{"guidance": true}'])
+def test_broken_world_file_is_refused(folder: Path, text: str) -> None:
+    (folder / "expunge.json").write_text(text)
     with pytest.raises(ModelError, match="a mapping such as"):
         load(folder, device="cpu")
 

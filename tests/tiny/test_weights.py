@@ -38,6 +38,12 @@ def test_weights_are_small_and_safetensors_only() -> None:
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt"}
 
 
+def test_it_is_drawn_at_the_guidance_that_suits_it(embedded: StableDiffusion) -> None:
+    assert embedded.guidance == SAMPLER.guidance
+    prompt = ("a flat emoji of a cat", 3)
+    assert torch.equal(expunge.sample(embedded, [prompt]), expunge.sample(embedded, [prompt], SAMPLER))
+
+
 def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji-64")
     pipe.set_progress_bar_config(disable=True)
@@ -57,7 +63,7 @@ def test_pictures_do_not_depend_on_batch_or_order(embedded: StableDiffusion, dra
 
 def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) -> None:
     answers = EmojiJudge(WEIGHTS)(drawn)
-    for question, share in (("object", 0.8), ("style", 0.7), ("background", 0.95)):
+    for question, share in (("object", 0.9), ("style", 0.85), ("background", 0.95)):
         right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
         assert right >= share * len(ITEMS), question
 
@@ -65,7 +71,7 @@ def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) ->
 def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:
     items = held_out_items(NEVER_SEEN, 4)
     answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))
-    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 5
+    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 3
 
 
 def test_statistics_of_real_pictures_fit_the_judge() -> None:

@@ -203,8 +203,9 @@ def _about(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}",
                          accepted='JSON such as {"world": "emoji"}') from error
-    if not (isinstance(told, dict) and isinstance(told.get("world", ""), str)
-            and isinstance(told.get("guidance", GUIDANCE), float | int) and 1 <= told.get("guidance", GUIDANCE) <= 50):
+    guidance = told.get("guidance", GUIDANCE) if isinstance(told, dict) else None
+    if (not isinstance(told, dict) or not isinstance(told.get("world", ""), str) or isinstance(guidance, bool)
+            or not isinstance(guidance, float | int) or not 1 <= guidance <= 50):
         raise ModelError(f"{file} holds {told!r}",
                          accepted='a mapping such as {"world": "emoji", "guidance": 2.0}, guidance from 1 to 50')
     return told
