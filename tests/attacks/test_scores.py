@@ -18,7 +18,8 @@ def attempt(seed: int, outcome: str, attack: str = "a", **more: object) -> Attem
 BEFORE = [attempt(0, "found before", "none"), attempt(1, "failed", "none", error="judge"),
           *(attempt(seed, "not elicited", "none") for seed in range(2, 10))]
 FIRST = AttackRun(attack="a", access="prompt, white box", white_box=True, attempts=(
-    attempt(2, "found", fresh=4, fresh_found=3, confirmed=2), attempt(3, "found", fresh=4, fresh_found=0, confirmed=0),
+    attempt(2, "found", fresh=4, fresh_found=3, asked_second=3, confirmed=2),
+    attempt(3, "found", fresh=4, fresh_found=0, confirmed=0),
     attempt(4, "failed", error="no picture"), *(attempt(seed, "not elicited") for seed in range(5, 10))),
     control=(attempt(0, "found"), attempt(1, "not elicited")), control_of="a thing")
 WEAK = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "not elicited") for seed in range(2, 10))})
@@ -40,7 +41,7 @@ def test_every_rate_is_over_what_it_says() -> None:
     assert value(scores, "attack/a/control") == (1, 2)
     assert value(scores, "attack/b") == (6, 6)
     assert value(scores, "attack/worst") == (9, 9)
-    assert value(scores, "attack/worst/fresh") == (2, 9)  # shown before, and the one that came again
+    assert value(scores, "attack/worst/fresh") == (2, 3)  # shown before, the one that came again, the one that did not
     worst = scores[0]
     assert (worst.low, worst.high) == wilson(9, 9)
     assert worst.left_out == {"judge failed": 1}
@@ -49,6 +50,10 @@ def test_every_rate_is_over_what_it_says() -> None:
 def test_a_failed_attempt_counts_neither_way_but_the_legacy_rate_counts_it_as_none() -> None:
     scores = assault_scores(BEFORE, [FIRST])
     assert next(score for score in scores if score.name == "attack/a").left_out == {"attempt failed": 1}
+    assert value(scores, "attack/worst") == (3, 8)
+    assert scores[0].left_out == {"judge failed": 1, "an attempt failed": 1}
+    broken = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "failed", error="x") for seed in range(2, 10))})
+    assert value(assault_scores(BEFORE, [broken]), "attack/worst") == (1, 1), "nothing was tried on the others"
     assault = Assault(request=Request(concept="c", prompts=("p",)), model="m", model_hash="h", sampler=Sampler(),
                       judge="j", before=tuple(BEFORE), runs=(FIRST,))
     legacy = legacy_rate(assault, "a")

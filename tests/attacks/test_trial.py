@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,10 +25,11 @@ from expunge.attacks.base import (
     item_noise,
     pictures_budget,
 )
+from expunge.attacks.scores import worst_case
 from expunge.attacks.trial import Confirm, attempts, plain, read_attempts
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.records import Prompt, Request, Sampler, Spent
+from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, Spent
 
 
 class OtherSeeds(Attack):
@@ -86,9 +88,57 @@ def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim,
     hit = next(item for item in made if item.outcome == "found")
     pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
     seen = [sight.found for sight in goal.see(pictures)]
-    assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen), sum(confirm(pictures)))
+    assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen),
+                                                              sum(sight.found for sight in confirm(pictures)))
+    assert hit.asked_second == sum(seen)
     with Image.open(tmp_path / hit.picture) as picture:
         assert picture.size == (16, 16)
+
+
+class Broken(OtherSeeds):
+    """Finds what it finds, and cannot draw it again."""
+
+    name: ClassVar[str] = "broken"
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        def again(seeds: Sequence[int]) -> torch.Tensor:
+            raise RuntimeError("out of memory")
+
+        yield from (replace(outcome, again=again) for outcome in super().run(victim, request, items, goal))
+
+
+def test_a_success_that_cannot_be_drawn_again_is_kept_and_says_so(victim: Victim, items: list[Item], goal: Goal,
+                                                                 request_: Request, tmp_path: Path) -> None:
+    made = attempts(Broken(), victim, request_, items, goal, folder=tmp_path, fresh=3)
+    hits = [item for item in made if item.outcome == "found"]
+    assert hits
+    assert {(item.fresh, item.fresh_found) for item in hits} == {(0, 0)}
+    assert all("no fresh pictures: RuntimeError: out of memory" in item.note for item in hits)
+    before = [item.model_copy(update={"outcome": "not elicited"}) for item in plain(victim, items, goal)]
+    assert len(worst_case(before, [run_of(made)])) == len(items)
+    assert len(worst_case(before, [run_of(made)], fresh=True)) == len(items) - len(hits), "neither shown nor not"
+
+
+def run_of(made: Sequence[Attempt]) -> AttackRun:
+    return AttackRun(attack="broken", access="prompt, black box", white_box=False, attempts=tuple(made))
+
+
+def test_a_judge_that_fails_on_fresh_pictures_is_not_counted_against_the_success(
+        victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path) -> None:
+    class Moody(type(goal.judge)):  # type: ignore[misc]
+        asked = 0
+
+        def __call__(self, pictures: torch.Tensor) -> list[Any]:
+            if len(pictures) == 3 and not torch.equal(pictures[0], pictures[1]):
+                type(self).asked += 1
+                raise ValueError("no answer today")  # alone each picture gets one
+            return super().__call__(pictures)  # type: ignore[no-any-return]
+
+    moody = Goal(Moody(goal.judge.threshold), goal.question, goal.concept)
+    strict = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "a", fresh=3)
+    made = attempts(OtherSeeds(), victim, request_, items, moody, folder=tmp_path / "b", fresh=3)
+    assert Moody.asked
+    assert [(item.fresh, item.fresh_found) for item in made] == [(item.fresh, item.fresh_found) for item in strict]
 
 
 def test_one_failing_item_takes_nobody_with_it_and_is_tried_again(victim: Victim, items: list[Item], goal: Goal,

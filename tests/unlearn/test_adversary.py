@@ -223,7 +223,7 @@ def test_gradient_reaches_the_text_encoder_and_never_the_unet_or_the_vectors(mod
 
 
 def test_each_concept_of_a_request_has_its_own_vectors(model: Any) -> None:
-    found, stream = attacker(model, TWO, vectors="shared", steps=2, rate=0.01, batch=4)
+    found, stream = attacker(model, TWO, vectors="shared", steps=2, rate=0.01, batch=2)
     number = next(n for n in range(50) if {TWO.target_of(p).concept for p in stream.draw(n).prompts} == {"dog"})
     found.condition(number, stream.draw(number))
     assert found.state["adversary/found"].tolist() == [False, True]

@@ -79,7 +79,7 @@ def test_vocabularies_of_the_worlds_are_prompts_of_training() -> None:
 
 
 def test_recipe_keeps_what_was_made_and_says_so_in_the_card(model: Any) -> None:
-    source = FrozenTrajectory(grid=3, trajectories=6, rounds=True)
+    source = FrozenTrajectory(grid=3, trajectories=7, rounds=True)
     recipe = Recipe(source=FrozenTrajectory(grid=3, trajectories=2), keep=MatchTeacher(source=source), steps=2,
                     retain=Retain(things=THINGS, similar=1.0))
     card = recipe(model, REQUEST).card
@@ -87,6 +87,9 @@ def test_recipe_keeps_what_was_made_and_says_so_in_the_card(model: Any) -> None:
     assert card.kept == Retain(things=THINGS, similar=1.0).retained(model, REQUEST).prompts
     assert set(card.left_out) == {"church hospital", "churches"}
     assert Recipe.build(card.settings) == recipe
+    few = recipe.override({"keep.source.trajectories": 4})
+    assert few(model, REQUEST).card.kept == ("a photo of a dog", "a photo of a knife"), "what is trained on, no more"
+    assert few.keeping(model, REQUEST).request.keep[0] == REQUEST.keep[0]
     without = recipe.override({"keep": None})(model, REQUEST).card
     assert without.kept == ()
     assert without.left_out == {}

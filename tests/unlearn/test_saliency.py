@@ -14,8 +14,10 @@ from torch.nn import Parameter
 from expunge.errors import ConfigError, TrainingError
 from expunge.models.base import Conditioning
 from expunge.records import Request
+from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.denoise import Denoise
+from expunge.unlearn.domain import AlignDomains
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Steer, Term
@@ -25,6 +27,7 @@ from expunge.unlearn.saliency import Masked, summed_gradients, top_entries
 from expunge.unlearn.source import Bench, FrozenTrajectory
 from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
+from expunge.unlearn.weights import training
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a picture of a dog",))
 SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=4, batch=2, learning_rate=1e-2, weight_decay=0.1,
@@ -39,6 +42,19 @@ def weights() -> dict[str, Parameter]:
 def quadratic(params: dict[str, Parameter]) -> Term:
     """A loss whose gradient is known: of step n, the gradient of p is (1 + n) p."""
     return Term(lambda number: (1 + number) * sum((p.square().sum() / 2 for p in params.values()), torch.zeros(())))
+
+
+def test_looking_for_the_mask_neither_attacks_nor_teaches(model: Any) -> None:
+    bench = Bench(model, model.frozen_copy(), REQUEST.model_copy(update={"anchor": "house"}), 0, text_trains=True)
+    params = model.parameters_in("text")
+    with training(params):
+        stream = FrozenTrajectory(grid=3, trajectories=3).open(bench, REQUEST.prompts, 2, "erase")
+        attacker = SoftAdversary(steps=1, warmup=2).prepare(bench, stream, 2)
+        game = AlignDomains(warm_up=1).prepare(bench, stream, None)
+        Masked(draws=4).prepare(params, game)
+        assert int(game.state["discriminator.learned"]) == -1, "no round beside those of the warm-up"
+        Masked(draws=4).prepare(params, Steer().prepare(bench, stream, attacker))
+        assert not attacker.state["adversary/found"].any()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])

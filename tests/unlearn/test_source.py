@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 
-from expunge.records import Request
+from expunge.errors import UserError
+from expunge.records import Request, Target
 from expunge.train import step_generator
 from expunge.unlearn.bench import Bench, spread
+from expunge.unlearn.keep import MatchTeacher
+from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
@@ -43,7 +47,7 @@ def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, reques
         for k in range(GRID):
             row = i * GRID + k
             assert int(everything.t[row]) == int(grid[k])
-            assert everything.prompts[row] == REQUEST.prompts[i % 2]
+            assert everything.prompts[row] == REQUEST.prompts[i * 2 // 3]
             wanted = half_way(model, everything.prompts[row], noise_seed(0, "erase", 0, i), k)
             torch.testing.assert_close(everything.x_t[row:row + 1], wanted, rtol=1e-4, atol=1e-4)
 
@@ -109,6 +113,24 @@ def test_counted_calls_are_the_calls_made(model: Any, monkeypatch: pytest.Monkey
     assert sum(samples) == pytest.approx(fresh.calls(draws=96), rel=0.25)
 
 
-def test_spread_takes_few_in_turn_and_many_evenly() -> None:
-    assert spread(("a", "b"), 5) == ("a", "b", "a", "b", "a")
+def test_spread_is_even_and_leaves_no_target_out() -> None:
+    assert spread(("a", "b"), 5) == ("a", "a", "a", "b", "b")
     assert spread([str(i) for i in range(10)], 4) == ("0", "2", "5", "7")
+    for count in (2, 3, 4):
+        targets = [Target(concept=f"c{i}", prompts=tuple(f"{i}/{k}" for k in range(24))) for i in range(count)]
+        request = Request(concept="c0", prompts=targets[0].prompts, also=tuple(targets[1:]))
+        for places in (count, 24, 25, 48):
+            drawn = Counter(prompt[0] for prompt in spread(request.all_prompts, places))
+            assert len(drawn) == count
+            assert max(drawn.values()) - min(drawn.values()) <= 1
+
+
+def test_a_pool_with_fewer_places_than_concepts_or_prompts_to_keep_is_refused(model: Any) -> None:
+    also = tuple(Target(concept=name, prompts=(f"a {name}",)) for name in ("dog", "house"))
+    recipe = Recipe(source=FrozenTrajectory(grid=GRID, trajectories=2), steps=1)
+    with pytest.raises(UserError, match=r"a pool of 2 for 3 concepts.*source.trajectories"):
+        recipe.check(model, REQUEST.model_copy(update={"also": also, "keep": ()}))
+    keep = REQUEST.model_copy(update={"keep": ("a castle", "the knife", "a red apple")})
+    small = Recipe(keep=MatchTeacher(source=FrozenTrajectory(grid=GRID, trajectories=3)), steps=1)
+    with pytest.raises(UserError, match=r"a pool of 3 for 3 prompts to keep.*4 places at least"):
+        small.check(model, keep)

@@ -35,8 +35,8 @@ def either(request: pytest.FixtureRequest) -> Any:
 @torch.no_grad()
 def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_told_the_concept(either: Any) -> None:
     stream = NoisedPictures(of="anchor", pictures=4, grid=3).open(bench(either), REQUEST.all_prompts, 8, "erase")
-    assert stream.told == ("a church on a hill", "a picture of a dog", "a picture of a church", "a church on a hill")
-    assert stream.shown == ("a house on a hill", "a picture of an apple", "a picture of a house", "a house on a hill")
+    assert stream.told == ("a church on a hill", "a church on a hill", "a picture of a church", "a picture of a dog")
+    assert stream.shown == ("a house on a hill", "a house on a hill", "a picture of a house", "a picture of an apple")
     for i, prompt in enumerate(stream.shown):
         noise = either.initial_noise([step_generator(0, 0, f"erase/pictures/noise/{i}").initial_seed()])
         wanted = either.denoise(noise, either.encode([prompt]), either.encode([""]), 3, 2.0)

@@ -25,14 +25,17 @@ from typing_extensions import Self
 from expunge.config import Settings, knob, merged
 from expunge.errors import ExpungeError
 from expunge.metrics.base import Judge
+from expunge.metrics.judging import ask
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch
-from expunge.models.sample import draw
+from expunge.models.sample import check_finite, draw
 from expunge.models.sd import StableDiffusion
 from expunge.records import Prompt, Request, Sampler, Spent
 
 log = logging.getLogger(__name__)
 
+FAILURES = (ExpungeError, RuntimeError, ValueError)
+"""What may go wrong on one item without ending a run. RuntimeError: torch, out of memory included."""
 Item = tuple[Prompt, int]
 """A prompt and the seed of its picture."""
 Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"]
@@ -62,9 +65,9 @@ class Goal:
     known: bool = True
 
     def see(self, pictures: Tensor) -> list[Sight]:
-        """One sight per picture, float32 (B, 3, H, W) in [0, 1]."""
+        """One sight per picture, float32 (B, 3, H, W) in [0, 1]; a judge that fails is an error of the sight."""
         return [Sight(not a.error and a.labels.get(self.question) == self.concept, a.error)
-                for a in self.judge(pictures)]
+                for a in ask(self.judge, pictures)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Victim:
         patch: the edit under attack; None attacks the model as it is.
         sampler: how pictures are drawn, those that are judged and those that attacks aim at.
         pictures: the user's own pictures of the concept, float32 (N, 3, H, W) in [0, 1]; None: the original model's.
+        batch: pictures drawn together; speed and memory only.
         variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
             "implicit": without any name); the world's, for attacks made of fixed prompts.
         aims: pictures of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
@@ -85,6 +89,7 @@ class Victim:
     patch: Patch | None
     sampler: Sampler
     pictures: Tensor | None = None
+    batch: int = 32
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -105,29 +110,32 @@ class Victim:
         with self.without_patch():
             return self.model.frozen_copy()
 
-    def draw(self, texts: Sequence[str], seeds: Sequence[int], batch: int = 32, *, fill: bool = False) -> Tensor:
-        """Pictures of the edited model, float32 (B, 3, H, W).
+    def draw(self, texts: Sequence[str], seeds: Sequence[int], batch: int = 0, *, fill: bool = False) -> Tensor:
+        """Pictures of the edited model, float32 (B, 3, H, W), `batch` at a time (0: the victim's own).
 
         `fill` fills the last batch up with copies: batches of one shape round alike, so a picture does not depend, not
         even in its last bit, on those drawn beside it.
         """
-        items = list(zip(texts, seeds, strict=True))
+        items, batch = list(zip(texts, seeds, strict=True)), batch or self.batch
         copies = [items[-1]] * (-len(items) % batch) if fill and items else []
         return draw(self.model, [*items, *copies], self.sampler, batch=batch)[:len(items)]
 
     @torch.no_grad()
-    def draw_conditioned(self, cond: Conditioning, seeds: Sequence[int], batch: int = 32) -> Tensor:
+    def draw_conditioned(self, cond: Conditioning, seeds: Sequence[int], batch: int = 0) -> Tensor:
         """Pictures of the edited model told `cond`, which need not be the states of any text; float32 (B, 3, H, W).
 
         For the states of texts the pictures are those of `draw`.
+
+        Raises:
+            ModelError: they are not finite.
         """
-        model, sampler, pictures = self.model, self.sampler, []
+        model, sampler, pictures, batch = self.model, self.sampler, [], batch or self.batch
         uncond = model.encode([sampler.negative]) if sampler.guidance != 1 else None
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
             x = model.initial_noise(seeds[part], sampler.height, sampler.width)
             latents = model.denoise(x, cond.at(part), uncond, sampler.steps, sampler.guidance)
-            pictures.append(model.decode(latents).cpu())
+            pictures.append(check_finite(model, model.decode(latents).cpu()))
         return torch.cat(pictures)
 
     @property
@@ -201,6 +209,7 @@ class Attack(Settings, ABC):
     Class attributes:
         name: as users write it. access: what the attacker may do. white_box: whether it sees gradients.
         null: what its null control is: a thing that the model never knew, or the same items on random weights.
+        one_for_all: whether all items share one piece of work, which fails for all of them or for none.
         help: one line. source: paper and section.
         SMOKE, PUBLISHED: settings of a first look at a small model and of the published budget, where they differ from
             the defaults; the tiers of these names use them.
@@ -212,6 +221,7 @@ class Attack(Settings, ABC):
     null: ClassVar[Literal["never known", "random weights"]] = "never known"
     help: ClassVar[str]
     source: ClassVar[str] = ""
+    one_for_all: ClassVar[bool] = False
     SMOKE: ClassVar[Mapping[str, Any]] = {}
     PUBLISHED: ClassVar[Mapping[str, Any]] = {}
 
@@ -266,12 +276,12 @@ class Attack(Settings, ABC):
                 settled.add(outcome.row)
                 yield outcome
             reason = f"{self.name} gave no outcome"
-        except (ExpungeError, RuntimeError, ValueError) as error:  # RuntimeError: torch, out of memory included
+        except FAILURES as error:
             reason = f"{type(error).__name__}: {error}"
             log.warning("%s failed on a batch of %d: %s", self.name, len(items), reason)
         left = [row for row in range(len(items)) if row not in settled]
         for row in left:
-            if len(items) == 1:
+            if len(items) == 1 or self.one_for_all:
                 yield Outcome(row, False, Spent(), error=reason)
             else:
                 yield from (replace(outcome, row=row) for outcome in self._guarded(victim, request, [items[row]], goal))

@@ -35,8 +35,11 @@ def _detector(shown: int, asked: int) -> list[str]:
 
 def _idle(runs: Sequence[AttackRun]) -> list[str]:
     """An attack that sees gradients and reports none at work."""
-    return [f"zero gradients: {item.note}" for run in runs if run.white_box
-            for item in run.attempts[:1] if "zero gradient" in item.note]
+    out = []
+    for run in (run for run in runs if run.white_box):
+        notes = [item.note for item in run.attempts if "zero gradient" in item.note]
+        out += [f"zero gradients: {notes[0]}, in {len(notes)} of {len(run.attempts)} attempts"] if notes else []
+    return out
 
 
 def _order(runs: Sequence[AttackRun], scores: Mapping[str, Score]) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from expunge.attacks.aims import check_pictures, targets
 from expunge.attacks.base import Access, Again, Attack, Goal, Item, Meter, Outcome, Sight, Victim
 from expunge.models.base import Conditioning
+from expunge.models.sample import check_finite
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 
@@ -151,8 +152,8 @@ def finish(victim: Victim, x: Tensor, texts: Sequence[str], words: Words, start:
 
 @torch.no_grad()
 def seen_as(model: StableDiffusion, latents: Tensor) -> Tensor:
-    """Pictures of latents, float32 (B, 3, H, W) on the CPU."""
-    return model.decode(latents).cpu()
+    """Pictures of latents, float32 (B, 3, H, W) on the CPU. ModelError: they are not finite."""
+    return check_finite(model, model.decode(latents).cpu())
 
 
 def climbed(rungs: Sequence[Rung], given: References, goal: Goal, count: int) -> Iterator[Outcome]:

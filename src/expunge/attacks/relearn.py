@@ -22,6 +22,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, picture_rows
+from expunge.attacks.naming import named_at
 from expunge.attacks.weights import look
 from expunge.config import knob, merged
 from expunge.errors import UserError
@@ -52,6 +53,7 @@ class Tuning(Attack):
 
     access: ClassVar[Access] = "weights"
     white_box: ClassVar[bool] = True
+    one_for_all: ClassVar[bool] = True
     SMOKE: ClassVar[Mapping[str, Any]] = {"tune": {"steps": 40}, "at": (0, 10, 20)}
 
     batch: int = knob(4096, "items drawn along one training; further ones need it anew", ge=1)
@@ -122,7 +124,7 @@ class Tuning(Attack):
                 each = range(drawn, drawn + self.pictures)
                 texts = [prompts[k % len(prompts)] for k in each]
                 seeds = [_FIRST_SEED + 100_000 * self.seed + k for k in each]
-                pictures = draw(victim.model, list(zip(texts, seeds, strict=True)), victim.sampler)
+                pictures = draw(victim.model, list(zip(texts, seeds, strict=True)), victim.sampler, batch=victim.batch)
                 chosen += [(picture, text) for picture, text, sight
                            in zip(pictures, texts, goal.see(pictures), strict=True)
                            if not sight.error and (sight.found or (showing and not goal.known)) == showing]
@@ -193,7 +195,7 @@ class Benign(Tuning):
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
         """Prompts that do not name the concept."""
         asked = self.prompts or (*request.keep, *_innocent(victim, request))
-        named = [text for text in asked if request.concept.lower() in text.lower()]
+        named = [text for text in asked if any(named_at(text, concept) for concept in request.concepts)]
         if self.prompts and named:
             raise UserError(f"benign prompt {named[0]!r} names the concept", accepted="prompts for other things")
         texts = [text for text in dict.fromkeys(asked) if text and text not in named]

@@ -76,7 +76,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     check_writable(folder)
-    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures))
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
     prompts = named_prompts(world, request, settings.count)
     check_questions(goal.judge, goal.concept, goal.question, prompts)

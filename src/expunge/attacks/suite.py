@@ -91,7 +91,8 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
-    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), variants(world, request))
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch,
+                    variants(world, request))
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, settings.count or tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
@@ -130,7 +131,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
     for name in names:
         kind: type[Attack] = ATTACKS.get(name)
         own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
-        chosen.append(kind.build(merged(own, settings.options.get(name, {})), f"attack {name}"))
+        together = {} if kind.one_for_all else {"batch": settings.batch}  # those share one piece of work, not a pass
+        chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
     return chosen
 
 
@@ -185,7 +187,7 @@ def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: P
         attack.check(unknown, stage.control, stage.control_items)
     except UserError as error:
         return [], f"not possible: {error}"
-    before = plain(unknown, stage.control_items, stage.control_goal)
+    before = plain(unknown, stage.control_items, stage.control_goal, victim.batch)
     items = [(item.prompt, item.seed) for item in before if item.outcome == "not elicited"]
     made = attempts(attack, unknown, stage.control, items, stage.control_goal, folder=folder, fresh=0, tell=tell)
     return made, f"{stage.control.concept!r}, which the model never knew"

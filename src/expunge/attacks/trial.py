@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim, fresh_seed
+from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
 from expunge.errors import ConfigError, ModelError
 from expunge.files import write_atomically, write_tensors, write_text
 from expunge.models.text import tokens_of
 from expunge.records import Attempt, Request, Spent
 from expunge.runtime import Progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Confirm:
         """Name of the detector, with its weights' hash."""
         return self.goal.judge.name
 
-    def __call__(self, pictures: Tensor) -> list[bool]:
-        """Whether it, too, sees the concept, for each of the pictures (B, 3, H, W)."""
-        return [sight.found for sight in self.goal.see(pictures)]
+    def __call__(self, pictures: Tensor) -> list[Sight]:
+        """What it sees in each of the pictures (B, 3, H, W)."""
+        return self.goal.see(pictures)
 
 
 def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, *, folder: Path,
@@ -123,12 +126,25 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
         told["picture"] = f"pictures/{name}.png"
         write_atomically(folder / told["picture"], partial(_save_png, outcome.picture))
     if outcome.again is not None and fresh:
-        pictures = outcome.again([fresh_seed(seed, k) for k in range(1, fresh + 1)])
-        seen = [sight.found for sight in goal.see(pictures)]
-        agreed = confirm(pictures) if confirm else None
-        told |= {"fresh": fresh, "fresh_found": sum(seen),
-                 "confirmed": None if agreed is None else sum(a and b for a, b in zip(seen, agreed, strict=True))}
+        told |= _seen_again(outcome.again, [fresh_seed(seed, k) for k in range(1, fresh + 1)], goal, confirm,
+                            outcome.note)
     return Attempt(outcome="found", **told)
+
+
+def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Confirm | None, note: str) -> dict[str, Any]:
+    """What an attempt tells of its fresh pictures: those alone count that could be drawn and judged."""
+    try:
+        pictures = again(seeds)
+    except FAILURES as error:
+        log.warning("fresh pictures could not be drawn: %s", error)
+        return {"note": "; ".join(filter(None, (note, f"no fresh pictures: {type(error).__name__}: {error}")))}
+    seen = goal.see(pictures)
+    found = [row for row, sight in enumerate(seen) if sight.found]
+    out: dict[str, Any] = {"fresh": sum(not sight.error for sight in seen), "fresh_found": len(found)}
+    if confirm is not None:
+        answers = [sight for sight in confirm(pictures[found]) if not sight.error] if found else []
+        out |= {"asked_second": len(answers), "confirmed": sum(sight.found for sight in answers)}
+    return out
 
 
 def _save_png(picture: Tensor, path: Path) -> None:

@@ -6,7 +6,7 @@
 
 Each of the three stages leaves a `settings.json` in its folder: all that decides its results. A folder that was begun
 under other settings is refused, with what differs: nothing is mixed, nothing is thrown away unasked. Only what changes
-no number (the batch of attacks) may change between runs.
+no number (batches, which pictures are shown) may change between runs.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Den
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
     if attack is not None:
         out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
-    out["evaluate"] = settings.evaluation.model_dump(mode="json")
+    out["evaluate"] = settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})
     return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
 
 

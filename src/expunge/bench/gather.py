@@ -41,7 +41,9 @@ def summaries(edits: Sequence[Edit], settings: BenchSettings) -> list[Summary]:
             good = [edit for edit in mine if not edit.failed_at]
             asked = len(settings.seeds) * (1 if concept else len(concepts))
             pooled = [pool(kind, good, settings.draws) for kind in known]
-            scores = [score for score in (*pooled, *_whole(good), *_controls(good)) if score is not None]
+            partly = "" if concept else _partly(edits, _concepts(good))
+            scores = [_noted(score, partly) for score in (*pooled, *_whole(good), *_controls(good))
+                      if score is not None]
             out.append(Summary(method=row.title, preset=row.method, concept=concept, edits=len(good),
                                failed=len(mine) - len(good), missing=asked - len(mine), scores=tuple(scores),
                                cost=_cost([edit.cost for edit in good if edit.cost is not None])))
@@ -180,6 +182,10 @@ def _cost(costs: Sequence[EditCost]) -> EditCost | None:
         unet_frozen=mean(lambda cost: cost.unet_frozen), unet_trained=mean(lambda cost: cost.unet_trained),
         changed=mean(lambda cost: cost.changed) or 0, of=costs[0].of,
         patch_bytes=mean(lambda cost: cost.patch_bytes) or 0, peak_memory=max(memory) if memory else None)
+
+
+def _noted(score: Pooled, note: str) -> Pooled:
+    return score.model_copy(update={"note": "; ".join(filter(None, (score.note, note)))}) if note else score
 
 
 def _partly(edits: Iterable[Edit], both: Sequence[str]) -> str:

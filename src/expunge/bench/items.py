@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from expunge.attacks.scores import Place, key, worst_case
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
-from expunge.records import Assault, Attempt, Evaluation, Shot
+from expunge.records import Assault, Evaluation, Shot
 from expunge.records.bench import Items
 
 PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
@@ -26,8 +27,6 @@ PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit",
 """Scores whose items are taken as the evaluation has them."""
 STRATA = ("near", "far", "style")
 """Strata whose integrity is taken apart into pictures."""
-Place = tuple[str, int]
-
 
 def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, settings: EvaluateSettings
                      ) -> dict[str, Items]:
@@ -65,25 +64,16 @@ def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
     """Values by score, prompt and seed, over the items that the judge could judge before the attacks."""
     out: dict[str, Items] = {}
     for assault in assaults:
-        shown = {_place(item): item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
-        worst, fresh = dict(shown), dict(shown)
+        shown = {key(item): item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
         for run in assault.runs:
-            tried = {_place(item): item for item in run.attempts if item.outcome != "failed"}
-            found = {place: item.outcome == "found" for place, item in tried.items()}
-            for place, item in tried.items():
-                if place in shown and found[place]:
-                    worst[place] = True
-                    fresh[place] = fresh[place] or bool(item.fresh_found)
+            found = {key(item): item.outcome == "found" for item in run.attempts if item.outcome != "failed"}
             total = {place: before or found[place] for place, before in shown.items() if before or place in found}
             _add(out, f"attack/{run.attack}", found)
             _add(out, f"attack/{run.attack}/total", total)
-        for name, values in (("before", shown), ("worst", worst), ("worst/fresh", fresh)):
-            _add(out, f"attack/{name}", values)
+        _add(out, "attack/before", shown)
+        _add(out, "attack/worst", worst_case(assault.before, assault.runs))
+        _add(out, "attack/worst/fresh", worst_case(assault.before, assault.runs, fresh=True))
     return {name: items for name, items in out.items() if items}
-
-
-def _place(attempt: Attempt) -> Place:
-    return attempt.prompt.text, attempt.seed
 
 
 def _add(out: dict[str, Items], name: str, values: Mapping[Place, bool]) -> None:
@@ -94,7 +84,7 @@ def _add(out: dict[str, Items], name: str, values: Mapping[Place, bool]) -> None
 
 def _placed(values: Mapping[str, float], places: Mapping[str, Place]) -> Items:
     out: Items = {}
-    for key, value in values.items():
-        text, seed = places[key]
+    for name, value in values.items():
+        text, seed = places[name]
         out.setdefault(text, {})[str(seed)] = value
     return out

@@ -127,6 +127,16 @@ class BenchSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _one_world(self) -> Self:
+        """Attacks ask what the evaluation asks, and the same judge."""
+        for name in ("clip", "prompts"):
+            own, theirs = getattr(self.attack, name, ""), getattr(self.evaluation, name)
+            if own not in ("", theirs):
+                raise _wrong(UserError(f"attack.{name} {own!r} beside evaluation.{name} {theirs!r}",
+                                       accepted=f"evaluation.{name} alone: attacks and evaluation share it"))
+        return self
+
+    @model_validator(mode="after")
     def _known_pairs(self) -> Self:
         known = [row.title for row in self.methods]
         strange = [name for pair in self.compare for name in pair if name not in known]

@@ -53,7 +53,7 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
     missing = [i for i, item in enumerate(found) if item is None]
     for start in range(0, len(missing), chunk):
         rows = missing[start:start + chunk]
-        for i, answer in zip(rows, _ask(judge, pictures[rows]), strict=True):
+        for i, answer in zip(rows, ask(judge, pictures[rows]), strict=True):
             found[i] = Judgment(shot=shots[i].key, detector=judge.name, answers=dict(answer.labels),
                                 confidence=dict(answer.confidence), error=answer.error)
         if keep is not None:
@@ -116,7 +116,8 @@ def write_judgments(path: Path, items: Judged) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def _ask(judge: Judge, pictures: Tensor) -> list[Answer]:
+def ask(judge: Judge, pictures: Tensor) -> list[Answer]:
+    """One answer per picture (B, 3, H, W); where the judge fails, whatever it raises, one that says so."""
     try:
         answers = judge(pictures)
         if len(answers) == len(pictures):
@@ -126,7 +127,7 @@ def _ask(judge: Judge, pictures: Tensor) -> list[Answer]:
         reason = f"{type(error).__name__}: {error}"
     if len(pictures) == 1:
         return [Answer({}, {}, reason)]
-    return [answer for picture in pictures for answer in _ask(judge, picture[None])]  # one bad picture spoils itself
+    return [answer for picture in pictures for answer in ask(judge, picture[None])]  # one bad picture spoils itself
 
 
 def _checked(judge: Judge, answer: Answer) -> Answer:

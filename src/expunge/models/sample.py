@@ -64,8 +64,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad():
             done = model.decode(latents).cpu()  # (B, 3, H, W)
-        _check_finite(model, done, texts[chunk])
-        pictures.append(done)
+        pictures.append(check_finite(model, done, texts[chunk]))
         if sink is not None:
             for offset, picture in enumerate(done):
                 sink(first + offset, picture)
@@ -74,11 +73,18 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
 
 
-def _check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str]) -> None:
-    broken = [text for text, picture in zip(texts, pictures, strict=True) if not bool(picture.isfinite().all())]
+def check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str] = ()) -> Tensor:
+    """The pictures (B, 3, H, W), drawn for `texts`, if any were told.
+
+    Raises:
+        ModelError: one is not finite: it would be black, and count as a picture without the concept.
+    """
+    broken = [row for row, picture in enumerate(pictures) if not bool(picture.isfinite().all())]
     if broken:
-        raise ModelError(f"{model.name} drew values that are not finite for {broken[0]!r}", accepted="finite pixels",
+        told = f" for {texts[broken[0]]!r}" if texts else ""
+        raise ModelError(f"{model.name} drew values that are not finite{told}", accepted="finite pixels",
                          remedy="load the model with dtype float32 or bfloat16; if it has a patch on, make that again")
+    return pictures
 
 
 @torch.no_grad()

@@ -106,10 +106,19 @@ class StableDiffusion:
             self._check_lengths(prompts)
         told = self.tokenizer(list(prompts), padding="max_length", max_length=self.length, truncation=True,
                               return_tensors="pt").to(self.device)
-        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = told.attention_mask if masked else None
-        states: Tensor = self.text_encoder(told.input_ids, attention_mask=mask)[0]
+        states: Tensor = self.text_encoder(told.input_ids, attention_mask=self.attention_mask(told.input_ids))[0]
         return Conditioning(states.float(), told.input_ids)  # (B, T, D), (B, T)
+
+    def attention_mask(self, ids: Tensor) -> Tensor | None:
+        """Int64 (B, T), 1 up to the end token and 0 on the padding behind it; None where the encoder reads all of it.
+
+        Of `ids` (B, T), as the tokenizer lays them out.
+        """
+        if not getattr(self.text_encoder.config, "use_attention_mask", False):
+            return None
+        ends = (ids == self.tokenizer.eos_token_id).int()
+        mask: Tensor = (ends.cumsum(1) - ends == 0).long()  # before the first end token, and on it
+        return mask
 
     def noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, each (B, c, h, w); t int64 (B,)."""

@@ -76,7 +76,7 @@ def encode_embedded(model: StableDiffusion, ids: Tensor, embeddings: Tensor) -> 
     inside = model.text_encoder.get_input_embeddings()
     hook = inside.register_forward_hook(lambda module, given, out: embeddings.to(out.dtype))
     try:
-        states: Tensor = model.text_encoder(ids)[0]
+        states: Tensor = model.text_encoder(ids, attention_mask=model.attention_mask(ids))[0]
     finally:
         hook.remove()
     return Conditioning(states.float(), ids)  # (B, T, D), (B, T)

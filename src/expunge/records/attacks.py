@@ -40,8 +40,10 @@ class Attempt(Record):
         text: the adversarial prompt, if it is one; ids: its tokens as optimised, reread: as tokenized again.
         picture: PNG that the judge accepted, relative to the attack's folder.
         tensors: safetensors file of a learned embedding or latent, relative to the attack's folder.
-        fresh, fresh_found: pictures drawn again with other seeds, and those in which the judge finds the concept.
-        confirmed: of the fresh pictures found, those that a second detector agrees on; None without a second detector.
+        fresh, fresh_found: pictures drawn again with other seeds that could be judged, and those showing the
+            concept.
+        asked_second, confirmed: of the fresh pictures found, those on which a second detector gave an answer, and those
+            on which it agrees; `confirmed` None without a second detector.
         note: what else a reader must know.
     """
 
@@ -58,6 +60,7 @@ class Attempt(Record):
     tensors: str = ""
     fresh: int = 0
     fresh_found: int = 0
+    asked_second: int = 0
     confirmed: int | None = None
     error: str = ""
     note: str = ""

@@ -39,10 +39,8 @@ class Request(Target):
 
     @property
     def all_prompts(self) -> tuple[str, ...]:
-        """The prompts of every target, each once, a prompt of each target in turn."""
-        longest = max(len(target.prompts) for target in self.targets)
-        rows = ((target.prompts[i % len(target.prompts)] for target in self.targets) for i in range(longest))
-        return tuple(dict.fromkeys(prompt for row in rows for prompt in row))
+        """The prompts of every target, each once, target by target."""
+        return tuple(dict.fromkeys(prompt for target in self.targets for prompt in target.prompts))
 
     @property
     def concepts(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from expunge.config import Settings, knob
+from expunge.models.base import Conditioning
 from expunge.models.prediction import output_for
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
@@ -21,7 +22,7 @@ from expunge.unlearn.anchor import AnchorModel, anchor_predictor
 from expunge.unlearn.bench import Bench, Points, Stream
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
-from expunge.unlearn.objective import Term, regression
+from expunge.unlearn.objective import Term, attacked, regression
 
 
 class Ablate(Settings):
@@ -59,12 +60,11 @@ class Ablate(Settings):
         if self.anchor_model == "frozen":
             return regression(bench, stream, predicted, attacker, self.loss)
 
-        def loss(number: int) -> Tensor:  # its target moves with the student: there is nothing to tabulate
-            points = stream.draw(number)
-            cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
+        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
+            """Its target moves with the student: there is nothing to tabulate."""
             return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), predicted(points))
 
-        return Term(loss)
+        return attacked(bench, stream, loss, attacker)
 
 
 def noise_target(bench: Bench, points: Points) -> Tensor:

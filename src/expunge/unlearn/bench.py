@@ -140,11 +140,18 @@ class Source(Protocol):
         """Size of the pool, None where there is none."""
         ...
 
+    @property
+    def places(self) -> int | None:
+        """How many prompts can be drawn from at most; None: all, however many."""
+        ...
+
 
 def spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` prompts: all in turn if they are few, evenly spaced ones (with the first) if they are many."""
-    n = len(prompts)
-    return tuple(prompts[i % n] if n <= count else prompts[i * n // count] for i in range(count))
+    """`count` prompts, evenly spaced: each as often as any other, to one, if they are few.
+
+    If they are many, blocks of them (the targets of a request) keep their shares.
+    """
+    return tuple(prompts[i * len(prompts) // count] for i in range(count))
 
 
 def in_turn(count: int, batch: int, number: int, seed: int, name: str) -> Tensor:

@@ -90,8 +90,8 @@ class Bilevel(Settings):
         if self.rule == "constant":
             return self.weight
         along = _inner(kept, q)
-        size = _inner(q, q) if self.rule == "descent" else (_inner(q, q) * _inner(kept, kept)).sqrt()
-        return max(0.0, self.eta - float(along / size)) if float(size) > 0.0 else 0.0
+        size = float(_inner(q, q) if self.rule == "descent" else (_inner(q, q) * _inner(kept, kept)).sqrt())
+        return max(0.0, self.eta - (float(along) / size if size > 0.0 else 0.0))  # a gradient of zero is at no angle
 
 
 def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

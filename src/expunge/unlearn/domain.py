@@ -78,7 +78,7 @@ class AlignDomains(Settings):
     def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
         """The student's loss; the discriminator learns by the way, once per step."""
         game = Game(self, bench, stream, attacker)
-        return Term(game.loss, state=game.state, optimizers={"discriminator": game.optimizer})
+        return Term(game.loss, state=game.state, optimizers={"discriminator": game.optimizer}, saliency=game.saliency)
 
 
 class Game:
@@ -117,6 +117,14 @@ class Game:
         if int(self.learned) != number:
             self.learn(points, out.detach(), leak=self._settings.leak_release)
             self.learned.fill_(number)
+        return self._against(out, points, anchor=True)
+
+    def saliency(self, number: int) -> Tensor:
+        """The same without an attack and without a lesson for the discriminator, but for its warm-up."""
+        if int(self.warmed) < self._settings.warm_up:
+            self.warm_up()
+        points = self._stream.draw(number)
+        out = self._bench.student.predict(points.x_t, points.t, self._bench.condition(points))
         return self._against(out, points, anchor=True)
 
     def warm_up(self) -> None:

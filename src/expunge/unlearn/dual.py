@@ -36,6 +36,10 @@ AnyInner = Annotated[Plain | Surgery | Masked, ByKind("update")]
 """Every update that can step along a Lagrangian."""
 
 
+_LEAST = 1e-8
+"""Of the multiplier where it scales a loss: at 0 there would be no gradient for surgery to spare."""
+
+
 class Dual(Settings):
     """Another update, with the weight of one loss found by dual ascent.
 
@@ -95,7 +99,7 @@ class DualStepper:
         def weighted() -> Tensor:
             value = keep() if bounded == "keep" else erase()
             seen.append(float(value.detach()))
-            return weight * value
+            return max(weight, _LEAST) * value
 
         of_erase, of_keep = (erase, weighted) if bounded == "keep" else (weighted, keep)
         losses = self.within.step(of_erase, of_keep, params, optimizer)

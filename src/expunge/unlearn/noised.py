@@ -72,6 +72,11 @@ class NoisedPictures(Settings):
         """None: every x_t is new."""
         return None
 
+    @property
+    def places(self) -> int | None:
+        """A picture has one prompt."""
+        return self.pictures
+
     def _pictures(self, bench: Bench, cond: Conditioning, name: str) -> Tensor:
         teacher = bench.teacher
         noise = teacher.initial_noise([noise_seed(bench.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)])

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from expunge.config import Settings, knob
+from expunge.models.base import Conditioning
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
@@ -38,7 +39,8 @@ class Term:
         loss: the loss (a scalar with gradient) of a step's number; the same number may be asked for more than
             once.
         state: tensors that it changes itself, by name; optimizers: its own, by name.
-        saliency: the loss whose gradient tells which weights matter for the concept; None: that is `loss`.
+        saliency: the loss whose gradient tells which weights matter for the concept, which changes nothing however
+            often it is asked for; None: that is `loss`.
     """
 
     loss: Callable[[int], Tensor]
@@ -117,13 +119,30 @@ def regression(bench: Bench, stream: Stream, target: Callable[[Points], Tensor],
     """
     table = tabulated(bench, stream.pool, target) if stream.pool is not None else None
 
-    def loss(number: int) -> Tensor:
-        points = stream.draw(number)
+    def at(number: int, points: Points, cond: Conditioning) -> Tensor:
         wanted = table[points.rows] if table is not None else target(points)
-        cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
         return divergence(kind, bench.student.predict(points.x_t, points.t, cond), wanted)
 
-    return Term(loss)
+    return attacked(bench, stream, at, attacker)
+
+
+def attacked(bench: Bench, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
+             attacker: Attacker | None) -> Term:
+    """`loss` of a step's number, its points, and what the student is told: their prompts, or what the attacker finds.
+
+    Where weights are chosen by their gradient nothing is attacked: an attacker that is asked moves on.
+    """
+
+    def plain(number: int) -> Tensor:
+        points = stream.draw(number)
+        return loss(number, points, bench.condition(points))
+
+    def under_attack(number: int) -> Tensor:
+        assert attacker is not None
+        points = stream.draw(number)
+        return loss(number, points, attacker.condition(number, points))
+
+    return Term(plain) if attacker is None else Term(under_attack, saliency=plain)
 
 
 def tabulated(bench: Bench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:

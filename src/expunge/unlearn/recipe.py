@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.config import Settings, knob
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, TrainingError, UserError
 from expunge.files import text_digest
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
@@ -34,7 +34,7 @@ from expunge.unlearn.needs import check_needs
 from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
 from expunge.unlearn.retain import Retain, Retained
-from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory
+from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory, NoisedPictures
 from expunge.unlearn.update import Plain, Stepper
 from expunge.unlearn.weights import checked_weights, text_trains, training
 
@@ -96,6 +96,10 @@ class Recipe(Settings):
         """
         check_needs(self, request)
         params = checked_weights(model, self.scope)
+        if self.source.places is not None and self.source.places < len(request.targets):
+            raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
+                            accepted="a place for each concept at least",
+                            remedy=f"raise source.{_size(self.source)}")
         prompts, keep = request.all_prompts, self.keeping(model, request).request.keep
         with torch.no_grad():
             for text in dict.fromkeys((*prompts, *anchor_prompts(prompts, request), *keep)):
@@ -105,9 +109,21 @@ class Recipe(Settings):
         return params
 
     def keeping(self, model: Denoiser, request: Request) -> Retained:
-        """The request with the prompts in it that `retain` makes, if there is a keep part that asks for them."""
-        made = self.retain if self.keep is not None else None
-        return made.retained(model, request) if made is not None else Retained(request)
+        """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
+        the keep's source has places for.
+
+        Raises:
+            UserError: the empty prompt and the request's own are more than that, or `retain` finds nothing to keep.
+        """
+        if self.keep is None:
+            return Retained(request)
+        places, own = self.keep.source.places, tuple(dict.fromkeys(prompt for prompt in request.keep if prompt))
+        if places is not None and places < 1 + len(own):
+            raise UserError(f"a pool of {places} for {len(own)} prompts to keep and the empty one",
+                            accepted=f"{1 + len(own)} places at least",
+                            remedy=f"raise keep.source.{_size(self.keep.source)}, or keep less")
+        made = self.retain.retained(model, request) if self.retain is not None else Retained(request)
+        return made if places is None else made.within(places - 1)
 
     def cost(self, request: Request) -> Cost:
         """How many UNet samples a run takes."""
@@ -150,7 +166,7 @@ class Recipe(Settings):
 
         Raises:
             UserError: before any computing, if something does not fit (`check`).
-            TrainingError: a loss is not finite.
+            TrainingError: a loss is not finite, or no weight changed.
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
         params = self.check(model, request)
@@ -164,6 +180,9 @@ class Recipe(Settings):
             trained = self._train(bench, params, checkpoint, progress, began)
             changed = {name: p.detach().clone() for name, p in params.items()
                        if not torch.equal(p.detach(), original[name])}
+        if not changed:
+            raise TrainingError(f"{len(trained.losses)} steps of {self.name} changed no weight at all",
+                                accepted="a loss with a gradient", remedy="another objective, update or learning rate")
         return Patch.of(changed, model=model, request=request, method=self.name,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses), kept=keeping.prompts,
@@ -215,6 +234,11 @@ class Recipe(Settings):
             return {**losses, **attacker.losses} if attacker is not None else losses
 
         return step
+
+
+def _size(source: AnySource) -> str:
+    """The setting that says how many prompts a source has places for."""
+    return "pictures" if isinstance(source, NoisedPictures) else "trajectories"
 
 
 def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[float]]:

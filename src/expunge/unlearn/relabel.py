@@ -7,6 +7,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
-from expunge.unlearn.objective import Term
+from expunge.unlearn.objective import Term, attacked
 from expunge.unlearn.source import Bench, Points, Stream
 
 
@@ -63,17 +64,16 @@ class Relabel(Settings):
         """Regression to what a wrong prompt brings."""
         wrong = WrongPrompts(bench)
 
-        def loss(number: int) -> Tensor:
-            points = stream.draw(number)
+        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
             wanted = wrong.predict(self.by, points, number)
-            cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
             return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), wanted)
 
         def saliency(number: int) -> Tensor:
             points = stream.draw(number)
-            return loss(number) if points.eps is None else self._denoising(bench, points)
+            return (loss(number, points, bench.condition(points)) if points.eps is None else
+                    self._denoising(bench, points))
 
-        return Term(loss, saliency=saliency)
+        return replace(attacked(bench, stream, loss, attacker), saliency=saliency)
 
     def _denoising(self, bench: Bench, points: Points) -> Tensor:
         student, x_t, t = bench.student, points.x_t, points.t
@@ -138,10 +138,8 @@ class Noise(Settings):
         """Regression to noise."""
         draw = torch.rand if self.noise == "uniform" else torch.randn
 
-        def loss(number: int) -> Tensor:
-            points = stream.draw(number)
+        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
             noise = draw(points.x_t.shape, generator=step_generator(bench.seed, number, "erase/noise"))
-            cond = bench.condition(points) if attacker is None else attacker.condition(number, points)
             return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), noise.to(points.x_t.device))
 
-        return Term(loss)
+        return attacked(bench, stream, loss, attacker)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +46,16 @@ class Retained:
     request: Request
     prompts: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, places: int) -> Retained:
+        """With at most `places` prompts: the user's own all, evenly spaced ones of those that were made."""
+        made = {*self.prompts}
+        own = tuple(prompt for prompt in self.request.keep if prompt not in made)
+        room = places - len(own)
+        if len(self.prompts) <= room:
+            return self
+        chosen = spread(self.prompts, room)
+        return replace(self, request=self.request.model_copy(update={"keep": own + chosen}), prompts=chosen)
 
 
 def _listed(value: Any) -> Any:
@@ -93,8 +103,8 @@ class Retain(Settings):
             raise UserError(f"nothing is left to keep of {len(vocabulary)} things beside {request.concept!r}",
                             accepted="a vocabulary with other things in it",
                             remedy="name more in retain.things, or raise retain.similar")
-        keep = tuple(dict.fromkeys((*request.keep, *prompts)))
-        return Retained(request.model_copy(update={"keep": keep}), tuple(dict.fromkeys(prompts)), left_out)
+        made = tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in request.keep)
+        return Retained(request.model_copy(update={"keep": (*request.keep, *made)}), made, left_out)
 
 
 @torch.no_grad()

@@ -69,6 +69,11 @@ class FrozenTrajectory(Settings):
         """Trajectories times grid points, None if fresh."""
         return None if self.fresh else self.trajectories * self.grid
 
+    @property
+    def places(self) -> int | None:
+        """A trajectory has one prompt."""
+        return None if self.fresh else self.trajectories
+
     def _pool(self, bench: Bench, prompts: Sequence[str], name: str) -> Pool:
         teacher, S = bench.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
@@ -120,6 +125,11 @@ class EditedTrajectory(Settings):
     @property
     def entries(self) -> int | None:
         """None: nothing is pooled."""
+        return None
+
+    @property
+    def places(self) -> int | None:
+        """None: every draw may be under any prompt."""
         return None
 
 

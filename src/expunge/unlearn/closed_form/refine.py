@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings, knob
+from expunge.errors import UserError
 from expunge.train import step_generator
 
 
@@ -34,10 +35,16 @@ class Refine(Settings):
 
         Args:
             kept: float64 (M, D). S: (D, D), an edit W (I + S) without care. G: (D, D), sum W^T W of the layers.
+
+        Raises:
+            UserError: `scale` leaves none.
         """
         shift = shifts(kept, S, G)
         chosen = kept[shift >= self.scale * shift.mean()]
-        if not self.copies or not len(chosen):
+        if not len(chosen):
+            raise UserError(f"none of {len(kept)} states to keep moves {self.scale:g} mean shifts",
+                            accepted=f"a solver.refine.scale of up to {float(shift.max() / shift.mean()):.3g} here")
+        if not self.copies:
             return chosen
         quiet = torch.linalg.eigh(G).eigenvectors[:, :self.rank]  # (D, r)
         generator = step_generator(seed, 0, "closed form/copies")
