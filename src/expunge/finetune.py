@@ -15,7 +15,7 @@ come from its number.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,10 @@ from expunge.files import text_digest
 from expunge.models.base import Conditioning
 from expunge.models.lora import Lora, peft, save_lora, with_lora
 from expunge.models.patch import tensors_hash
+from expunge.models.prediction import output_for
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
-from expunge.train import Losses, Progress, run_loop, step_generator
+from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 
 class FineTune(Settings):
@@ -99,23 +100,8 @@ def check_tuning(model: StableDiffusion, settings: FineTune) -> None:
 
 def diffusion_loss(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
     """(B,) squared error of the network's native output, averaged over each row; x0, eps (B, c, h, w), t int64 (B,)."""
-    target = eps if model.prediction == "epsilon" else model.noise(eps, -x0, t)  # v is `noise` turned by 90 degrees
-    return (model.predict(model.noise(x0, eps, t), t, cond) - target).square().mean((1, 2, 3))
-
-
-@contextmanager
-def restored(params: Mapping[str, Parameter]) -> Iterator[None]:
-    """Afterwards the parameters' values and flags are as before, bit for bit, and they hold no gradients."""
-    before = {name: (p.detach().clone(), p.requires_grad) for name, p in params.items()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, p in params.items():
-                value, flag = before[name]
-                p.copy_(value)
-                p.requires_grad_(flag)
-                p.grad = None
+    out = model.predict(model.noise(x0, eps, t), t, cond)
+    return (out - output_for(model, x0, eps, t)).square().mean((1, 2, 3))
 
 
 @contextmanager
@@ -230,10 +216,7 @@ class Tuner:
     def _points(self, learned: Material, number: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x0, eps (B, c, h, w), t (B,) and the captions' rows (B,) of one step: pictures in shuffled rounds."""
         count, batch = len(learned.captions), self.settings.batch
-        turns = [divmod(number * batch + row, count) for row in range(batch)]
-        orders = {turn: torch.randperm(count, generator=step_generator(self._seed, turn, f"order/{place}"))
-                  for turn, _ in turns}
-        picked = torch.tensor([int(orders[turn][k]) for turn, k in turns])
+        picked = in_turn(count, batch, number, self._seed, f"order/{place}")
         generator = step_generator(self._seed, number, f"points/{place}")
         t = torch.randint(0, self._model.train_steps, (batch,), generator=generator)
         eps = torch.randn(batch, *learned.latents.shape[1:], generator=generator)

@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
@@ -165,3 +167,28 @@ def _load(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers:
                 restored.setdefault(int(parts[2]), {})[parts[3]] = value
         optimizer.load_state_dict({"state": restored, "param_groups": optimizer.state_dict()["param_groups"]})
     return list(json.loads(meta["history"])), float(meta.get("seconds", 0))
+
+
+def in_turn(count: int, batch: int, number: int, seed: int, name: str) -> Tensor:
+    """int64 (batch,): places 0 to count-1 in shuffled rounds, each once in a round, going on from step to step."""
+    turns = [divmod(number * batch + row, count) for row in range(batch)]
+    orders = {turn: torch.randperm(count, generator=step_generator(seed, turn, f"{name}/round")) for turn, _ in turns}
+    return torch.tensor([int(orders[turn][place]) for turn, place in turns])
+
+
+@contextmanager
+def restored(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
+    """Afterwards the parameters' values and flags are as before, bit for bit, and they hold no gradients.
+
+    Yields the values.
+    """
+    values = {name: p.detach().clone() for name, p in params.items()}
+    flags = {name: p.requires_grad for name, p in params.items()}
+    try:
+        yield values
+    finally:
+        with torch.no_grad():
+            for name, p in params.items():
+                p.copy_(values[name])
+                p.requires_grad_(flags[name])
+                p.grad = None

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.attacks.gradient import denoising_target
 from expunge.attacks.soft import SoftPrompt, _latents, _states
 from expunge.errors import UserError
+from expunge.models.prediction import output_for
 from expunge.models.text import tokens_of
 from expunge.records import Request
 
@@ -41,7 +41,7 @@ def test_learning_lowers_the_loss_on_fresh_noise(kind: str, request: pytest.Fixt
     with torch.no_grad():
         for prefix in (P.detach(), outcome.tensors["prefix"][None]):
             out = model.predict(model.noise(x0, eps, t), t, _states(model, ids, fixed, prefix, [0]).repeat(16))
-            losses.append(float((out - denoising_target(model, x0, eps, t)).square().mean()))
+            losses.append(float((out - output_for(model, x0, eps, t)).square().mean()))
     assert losses[1] < losses[0]
 
 

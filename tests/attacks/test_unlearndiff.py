@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.attacks.gradient import denoising_target, prompt_gradient
+from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
 from expunge.errors import UserError
 from expunge.metrics.base import PromptCounts
+from expunge.models.prediction import output_for
 from expunge.models.text import framed, plain_tokens, table, tokens_of
 from expunge.records import Prompt, Request, Sampler, Spent
 
@@ -39,7 +40,7 @@ def prompt_losses(model: Any, prompts: Sequence[Sequence[int]], x0: torch.Tensor
     t = torch.randint(model.train_steps, (count,), generator=chain)
     eps, x = torch.randn(count, *x0.shape, generator=chain), x0.expand(count, *x0.shape)
     free: list[Sequence[int]] = [(0,)] + [()] * (count - 1)
-    x_t, wanted = model.noise(x, eps, t), denoising_target(model, x, eps, t)
+    x_t, wanted = model.noise(x, eps, t), output_for(model, x, eps, t)
     return torch.stack([prompt_gradient(model, framed(model, [row] * count), free, table(model)[[row[0]]], x_t, t,
                                         wanted)[0].mean() for row in prompts])
 

@@ -21,11 +21,11 @@ from expunge.attacks.weights import look
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.files import file_digest
-from expunge.finetune import restored
 from expunge.models.lora import LoraFile, lora_path, read_lora
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler, Spent
+from expunge.train import restored
 
 
 class Adapter(Attack):

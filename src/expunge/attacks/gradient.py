@@ -139,16 +139,6 @@ def _descend(plan: Plan, model: StableDiffusion, number: int, active: Sequence[_
             one.error = "the gradient is not a number"
 
 
-def denoising_target(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network should put out at x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps: eps, or for v-prediction
-
-        v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0,
-
-    each (B, c, h, w); t int64 (B,).
-    """
-    return eps if model.prediction == "epsilon" else model.noise(eps, -x0, t)
-
-
 def prompt_gradient(model: StableDiffusion, ids: Tensor, free: Sequence[Sequence[int]], points: Tensor, x_t: Tensor,
                     t: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Losses (B,) and the gradient (M, D) of each row's loss at the embeddings of its free tokens.

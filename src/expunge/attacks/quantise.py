@@ -22,8 +22,8 @@ from torch.nn import Parameter
 from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, pictures_budget
 from expunge.attacks.weights import look
 from expunge.config import knob
-from expunge.finetune import restored
 from expunge.records import Request, Sampler, Spent
+from expunge.train import restored
 
 
 class Quantise(Attack):

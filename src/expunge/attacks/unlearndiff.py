@@ -23,10 +23,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from expunge.attacks.base import Item, Victim, item_generator
-from expunge.attacks.gradient import Wanted, denoising_target
+from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens
 from expunge.attacks.tokens import Layout, Simplex, Vocabulary
 from expunge.config import knob
+from expunge.models.prediction import output_for
 from expunge.models.sd import StableDiffusion
 from expunge.models.text import tokens_of
 
@@ -53,7 +54,7 @@ class UnlearnDiff(InsertedTokens):
         model = victim.model
 
         def wanted(places: Sequence[int], x0: Tensor, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-            return denoising_target(model, x0, eps, t)
+            return output_for(model, x0, eps, t)
 
         return wanted
 

@@ -154,13 +154,6 @@ def spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(prompts[i * len(prompts) // count] for i in range(count))
 
 
-def in_turn(count: int, batch: int, number: int, seed: int, name: str) -> Tensor:
-    """int64 (batch,): places 0 to count-1 in shuffled rounds, each once in a round, going on from step to step."""
-    turns = [divmod(number * batch + row, count) for row in range(batch)]
-    orders = {turn: torch.randperm(count, generator=step_generator(seed, turn, f"{name}/round")) for turn, _ in turns}
-    return torch.tensor([int(orders[turn][place]) for turn, place in turns])
-
-
 def noise_seed(seed: int, name: str, number: int, item: int) -> int:
     """Seed of one item's noise in step `number` of the stream `name`."""
     return step_generator(seed, number, f"{name}/noise/{item}").initial_seed()

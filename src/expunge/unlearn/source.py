@@ -23,8 +23,8 @@ from torch import Tensor
 
 from expunge.config import ByKind, Settings, knob
 from expunge.models.base import Conditioning, Denoiser
-from expunge.train import step_generator
-from expunge.unlearn.bench import Bench, Points, Pool, Source, Stream, in_turn, noise_seed, spread
+from expunge.train import in_turn, step_generator
+from expunge.unlearn.bench import Bench, Points, Pool, Source, Stream, noise_seed, spread
 from expunge.unlearn.noised import NoisedPictures
 
 __all__ = ["AnySource", "Bench", "EditedTrajectory", "FrozenTrajectory", "NoisedPictures", "Points", "Pool", "Source",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.errors import UserError
 from expunge.models.base import Denoiser
+from expunge.train import restored
 
 
 def checked_weights(model: Denoiser, scope: str) -> dict[str, Parameter]:
@@ -37,15 +37,7 @@ def text_trains(params: Mapping[str, Parameter]) -> bool:
 @contextmanager
 def training(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
     """Inside, `params` take gradients; afterwards values and flags are as before. Yields the values."""
-    original = {name: p.detach().clone() for name, p in params.items()}
-    flags = {name: p.requires_grad for name, p in params.items()}
-    try:
+    with restored(params) as original:
         for p in params.values():
             p.requires_grad_(True)
         yield original
-    finally:
-        with torch.no_grad():
-            for name, p in params.items():
-                p.requires_grad_(flags[name])
-                p.copy_(original[name])
-                p.grad = None
