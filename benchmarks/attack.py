@@ -225,9 +225,9 @@ def sd14_tokenizer() -> Any:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attack", default="unlearndiff", choices=("unlearndiff", "p4d", "p4d-mu"))
-    parser.add_argument("--concept", default="church")
+    parser.add_argument("--concept", default="bomb")
     parser.add_argument("--patch", default="runs/attack-benchmark", help="the edit; made there if there is none")
-    parser.add_argument("--edit-steps", type=int, default=60)
+    parser.add_argument("--edit-steps", type=int, default=160)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5, help="looks at the picture (published: 50; P4D 60)")
     parser.add_argument("--iterations", type=int, default=10, help="steps before each look (published: 40; P4D 50)")

@@ -25,14 +25,16 @@ def worded(victim: Victim) -> Victim:
 
 def test_an_item_is_found_if_any_wording_elicits_it(worded: Victim, items: list[Item], goal: Goal) -> None:
     outcomes = {outcome.row: outcome for outcome in Paraphrase().outcomes(worded, CHURCH, items, goal)}
-    for row, (_, seed) in enumerate(items):
-        seen = [sight.found for sight in goal.see(worded.draw(WORDINGS, [seed] * len(WORDINGS)))]
+    asked = [Paraphrase()._tries(worded, item) for item in items]
+    seeds = [one.seed for tries in asked for one in tries]
+    assert len(set(seeds)) == len(seeds), "no two items look at one picture"
+    for row, tries in enumerate(asked):
+        assert {one.text for one in tries} == set(WORDINGS)
+        seen = [sight.found for sight in goal.see(worded.draw([t.text for t in tries], [t.seed for t in tries]))]
         assert outcomes[row].found == any(seen)
-        assert outcomes[row].spent.images <= len(WORDINGS)
+        assert outcomes[row].spent.images == (seen.index(True) + 1 if any(seen) else len(WORDINGS))
         if outcomes[row].found:
-            assert seen[WORDINGS.index(outcomes[row].text)]
-        else:
-            assert outcomes[row].spent.images == len(WORDINGS)
+            assert outcomes[row].text == tries[seen.index(True)].text
     assert {outcome.found for outcome in outcomes.values()} == {True, False} or all(
         outcome.found for outcome in outcomes.values())
 

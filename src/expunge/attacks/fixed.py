@@ -1,9 +1,11 @@
-"""Fixed prompts: other wordings of the concept, asked at the item's seed until one elicits it.
+"""Fixed prompts: other wordings of the concept, asked in turn until one elicits it.
 
 Nothing is learned and no gradient is seen: these are the prompts that a person tries first.
 
 `paraphrase` and `implicit` ask the world's own prompts of these roles (`Victim.variants`): they share the concept with
-the item, not the rest of its scene. `misspelt` keeps the item's prompt and misspells the concept's word in it.
+the item, not the rest of its scene. All items ask the same few prompts, so each asks at seeds of its own: at the items'
+seeds, which are often equal, many items would look at one picture, and one success would count as many. `misspelt` keeps
+the item's prompt and seed and misspells the concept's word.
 
 Source: ours; that erasing a name leaves descriptions working is what EMMA measures. Differs: one success is enough, and
 the number of prompts is the budget.
@@ -28,7 +30,8 @@ from expunge.records import Request, Sampler, Spent
 class Paraphrase(Attack):
     """The concept under its other names.
 
-    Of the victim's variants of this role, each item asks `prompts` in an order of its own, its own prompt left out.
+    Of the victim's variants of this role, each item asks `prompts` in an order and at seeds of its own, its own prompt
+    left out.
     """
 
     name: ClassVar[str] = "paraphrase"
@@ -59,8 +62,11 @@ class Paraphrase(Attack):
 
     def _tries(self, victim: Victim, item: Item) -> list[Try]:
         known = [text for text in dict.fromkeys(victim.variants.get(self.name, ())) if text != item[0].text]
-        order = torch.randperm(len(known), generator=item_generator(self, item)).tolist()
-        return [Try(known[k], item[1], tuple(tokens_of(victim.model, known[k]))) for k in order[:self.prompts]]
+        draw = item_generator(self, item)
+        order = torch.randperm(len(known), generator=draw).tolist()[:self.prompts]
+        seeds = torch.randint(2 ** 48, (len(order),), generator=draw).tolist()
+        return [Try(known[k], seed, tuple(tokens_of(victim.model, known[k])), f"at seed {seed}")
+                for k, seed in zip(order, seeds, strict=True)]
 
 
 class Implicit(Paraphrase):
