@@ -59,15 +59,31 @@ def test_interrupted_run_ends_at_the_same_weights(tmp_path: Path, stop: int) -> 
 
     def interrupt(done: int, total: int, losses: Losses) -> None:
         if done == stop + 1:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
+    # However far the last checkpoint is back, the step in which Ctrl-C fell is finished and kept.
     with pytest.raises(KeyboardInterrupt, match=f"stopped at step {stop + 1}; run the same command again"):
-        first.go(checkpoint=tmp_path / "c", progress=interrupt)
+        first.go(checkpoint=tmp_path / "c", progress=interrupt, every=1e9)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     history = second.go(checkpoint=tmp_path / "c")
-    assert second.asked[0] == stop  # the interrupted step was not yet in the checkpoint
+    assert second.asked == list(range(stop + 1, STEPS))
     assert history == expected
     assert torch.equal(second.weight, whole.weight)
     assert torch.equal(second.average, whole.average)
+
+
+def test_an_interrupt_inside_a_step_leaves_the_last_checkpoint_and_says_which(tmp_path: Path) -> None:
+    run = Run()
+
+    def interrupt(done: int, total: int, losses: Losses) -> None:
+        if done == 3:
+            raise KeyboardInterrupt  # as a second Ctrl-C does
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 2; run the same command again"):
+        run.go(checkpoint=tmp_path / "c", progress=interrupt)
+    with pytest.raises(KeyboardInterrupt, match="nothing was kept yet"):
+        Run().go(checkpoint=tmp_path / "d", progress=interrupt, every=1e9)
+    assert not (tmp_path / "d").exists()
 
 
 KILLED = """
@@ -129,7 +145,7 @@ def test_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path: Path, 
     def step(number: int) -> Losses:
         return {"loss": value} if number == 4 else good(number)
 
-    with pytest.raises(TrainingError, match=r"not finite at step 4.*lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"not finite at step 5 of 12.*; the checkpoint holds step 4"):
         run_loop(step, STEPS, run.state, {"adam": run.optimizer}, checkpoint=file, every=0.0)
     assert torch.equal(load_file(file)["state/weight"], run.weight)
 

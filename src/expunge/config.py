@@ -134,7 +134,9 @@ def _mistake(item: Any, cls: type[BaseModel]) -> str:
         return f"unknown setting '{'.'.join(keys)}' ({hint})"
     if item["type"] == "missing":  # its input is everything that was given instead
         return f"{'.'.join(keys)}: not given, but needed"
-    return f"{'.'.join(keys) or '(top)'}: got {item.get('input')!r}, {item['msg'][:1].lower()}{item['msg'][1:]}"
+    if not keys:  # a mistake between settings, which says itself what was got
+        return f"{item['msg'][:1].lower()}{item['msg'][1:]}"
+    return f"{'.'.join(keys)}: got {item.get('input')!r}, {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
 def _place(loc: Sequence[int | str], cls: type[BaseModel]) -> tuple[list[str], list[str]]:

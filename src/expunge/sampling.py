@@ -22,8 +22,8 @@ class SamplingSettings(Settings):
     steps: int = knob(20, "denoising steps (deterministic DDIM)", ge=1, le=1000)
     guidance: float | None = knob(None, "classifier-free guidance scale; 1 means none; None means the model's own",
                                   ge=1.0, le=50.0)
-    height: int | None = knob(None, "height; None means the model's own", unit="pixels", ge=8)
-    width: int | None = knob(None, "width; None means the model's own", unit="pixels", ge=8)
+    height: int | None = knob(None, "height; None means the model's own", unit="pixels", ge=8, le=4096)
+    width: int | None = knob(None, "width; None means the model's own", unit="pixels", ge=8, le=4096)
     negative: str = knob("", "negative prompt")
     batch: int = knob(32, "pictures drawn together; changes speed and memory only", ge=1)
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -80,29 +83,58 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
     if checkpoint and checkpoint.exists():
         history, earlier = _load(checkpoint, fingerprint, state, optimizers)
         start -= earlier
+    kept = len(history)
     try:
-        for number in range(len(history), steps):
-            for name, rate in rates.items():
-                for group in optimizers[name].param_groups:
-                    group["lr"] = rate(number)
-            losses = step(number)
-            bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-            if bad:
-                raise TrainingError(f"loss is not finite at step {number}: {bad}", accepted="finite losses",
-                                    remedy="lower the learning rate; the last checkpoint is intact")
-            history.append(losses)
-            if progress is not None:
-                progress(number + 1, steps, losses)
-            if checkpoint and time.monotonic() - saved > every:
-                _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        if checkpoint:  # an interrupt may fall inside a step; the last complete checkpoint stands
-            raise KeyboardInterrupt(f"stopped at step {len(history)}; run the same command again to go on") from None
+        with _interrupts_between_steps(wait=checkpoint is not None) as interrupted:
+            for number in range(kept, steps):
+                for name, rate in rates.items():
+                    for group in optimizers[name].param_groups:
+                        group["lr"] = rate(number)
+                losses = step(number)
+                bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+                if bad:
+                    raise TrainingError(f"loss is not finite at step {number + 1} of {steps}: {bad}",
+                                        accepted="finite losses", remedy="lower the learning rate"
+                                        + (f"; the checkpoint holds step {kept}" if kept else ""))
+                history.append(losses)
+                if progress is not None:
+                    progress(number + 1, steps, losses)
+                if checkpoint and (interrupted() or time.monotonic() - saved > every):
+                    _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
+                    saved, kept = time.monotonic(), number + 1
+                if interrupted():
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:  # the second one, or one that nobody noted, may fall inside a step
+        if checkpoint:
+            raise KeyboardInterrupt(f"stopped at step {kept}; run the same command again to go on" if kept else
+                                    "stopped; nothing was kept yet") from None
         raise
     if checkpoint:
         _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
     return Trained(history, time.monotonic() - start)
+
+
+@contextmanager
+def _interrupts_between_steps(wait: bool) -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C is only noted, so that no step is torn and the last whole one can be kept; a second one is not.
+
+    Yields whether it was noted. Nothing waits where somebody else handles the signal, or outside the main thread.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    ours = (wait and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(noted)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def step_generator(seed: int, number: int, stream: str = "") -> torch.Generator:

@@ -27,6 +27,10 @@ from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import BenchResult, Edit, Shot
 
+HOT = {"method": "esd", "label": "hot",
+       "settings": {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "steps": 4, "learning_rate": 1e30}}
+"""Settings that pass every check and end in a loss that is no number."""
+
 
 def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> BenchResult:
     return run_bench(BenchSettings.build(merged(small, *changes)), out=out, world=AttackedWorld(), **more)
@@ -112,23 +116,23 @@ def test_a_bench_that_was_stopped_in_the_middle_ends_with_the_same_results(
 
 
 def test_a_failing_cell_is_recorded_and_made_again_by_the_next_run(small: dict[str, Any], tmp_path: Path) -> None:
-    changes = {"methods": [{"method": "ablation"}, small["methods"][0]], "seeds": [0], "attack": None}
+    changes = {"methods": [HOT, small["methods"][0]], "seeds": [0], "attack": None}
     result = run(small, tmp_path, changes)
     failed, good = result.edits
     assert (failed.failed_at, good.failed_at) == ("erase", "")
-    assert "no anchor for 'church'" in failed.failure
-    assert result.summary("ablation", "church").failed == 1
+    assert "loss is not finite at step 2 of 4" in failed.failure
+    assert result.summary("hot", "church").failed == 1
     assert result.summary("esd", "church").edits == 1
     begun: list[str] = []
     run(small, tmp_path, changes, progress=lambda done, total, note: begun.append(note) if "begins" in note else None)
-    assert begun == ["ablation, church, seed 0: begins"]
+    assert begun == ["hot, church, seed 0: begins"]
 
 
 def test_a_cell_that_another_run_failed_meanwhile_is_left_alone(small: dict[str, Any], tmp_path: Path) -> None:
     """Two runs at once would else make each other's failures again and again."""
-    changes = {"methods": [{"method": "ablation"}], "seeds": [0], "attack": None}
+    changes = {"methods": [HOT], "seeds": [0], "attack": None}
     run(small, tmp_path, changes)
-    cell = tmp_path / "cells" / "ablation" / "church" / "0" / CELL
+    cell = tmp_path / "cells" / "hot" / "church" / "0" / CELL
     later = time.time() + 1000
     os.utime(cell, (later, later))
     notes: list[str] = []
@@ -136,16 +140,31 @@ def test_a_cell_that_another_run_failed_meanwhile_is_left_alone(small: dict[str,
     assert notes == []
 
 
-def test_what_would_fail_is_told_beforehand(small: dict[str, Any], tmp_path: Path, done: tuple[BenchResult, Path]
-                                           ) -> None:
-    bench = BenchSettings.build(merged(small, {"methods": [{"method": "ablation"}, *small["methods"]]}))
+def test_methods_that_do_not_fit_are_refused_all_at_once_before_anything_is_made(small: dict[str, Any],
+                                                                              tmp_path: Path) -> None:
+    odd = {"method": "esd", "label": "odd", "settings": {"scope": "foo"}}
+    with pytest.raises(ConfigError, match=r"ablation, church: no anchor for 'church'.*odd, church: .*foo"):
+        run(small, tmp_path, {"methods": [{"method": "ablation"}, odd, *small["methods"]]})
+    assert not (tmp_path / "cells").exists()
+    with pytest.raises(UserError, match="no cell of this bench is in"):
+        run(small, tmp_path, make_cells=False)
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_a_cell_of_which_nothing_came_may_be_made_under_other_settings(small: dict[str, Any], tmp_path: Path) -> None:
+    run(small, tmp_path, {"methods": [HOT], "seeds": [0], "attack": None})
+    cooler = {**HOT, "settings": {**HOT["settings"], "learning_rate": 1e-4}}
+    result = run(small, tmp_path, {"methods": [cooler], "seeds": [0], "attack": None})
+    assert [edit.failed_at for edit in result.edits] == [""]
+
+
+def test_what_is_left_is_told_beforehand(small: dict[str, Any], done: tuple[BenchResult, Path]) -> None:
+    bench = BenchSettings.build(merged(small, {"methods": [HOT, *small["methods"]]}))
     model, world = load(bench.model, device="cpu"), AttackedWorld()
     told = estimated(planned_cells(bench, model, world, done[1]), bench, model, world)
-    assert list(told.problems) == ["ablation, church"]
-    assert "no anchor for 'church'" in told.problems["ablation, church"]
     assert (told.cells, told.made, told.failed, told.pictures) == (6, 4, 0, 18)
-    assert set(told.erase) == {"esd", "stronger"}
-    assert told.seconds == pytest.approx(2 * (sum(told.erase.values()) / 2 + told.evaluate + told.attack))  # type: ignore[arg-type]
+    assert set(told.erase) == {"hot", "esd", "stronger"}
+    assert told.seconds == pytest.approx(2 * (sum(told.erase.values()) / 3 + told.evaluate + told.attack))  # type: ignore[arg-type]
 
 
 def test_only_the_named_method_is_made_and_the_rest_is_missing(small: dict[str, Any], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,25 @@ def test_output_that_cannot_be_written_is_told_before_the_work(pipeline_folder: 
     assert seen == []
     assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path / "file" / "below")]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["attack"], "nothing to look for"), (["relearn"], "nothing to look for"),
+    (["attack", "--concept", "church", "--pictures", "/nowhere"], "no pictures in /nowhere"),
+    (["relearn", "--concept", "church", "--pictures", "/nowhere"], "no pictures in /nowhere"),
+    (["attack", "--concept", "zebra", "--attacks", "foo"], "foo"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_dry_run_refuses_what_the_real_run_would(arguments: list[str], said: str, pipeline_folder: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*arguments, "--model", str(pipeline_folder), "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_cannot_be_written_ends_in_a_message() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "expunge", "ls", "scopes"], stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert done.returncode == 1
+    assert "cannot write to standard output" in done.stderr
+    assert "Traceback" not in done.stderr

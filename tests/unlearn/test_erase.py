@@ -55,6 +55,28 @@ def test_patch_lies_in_the_folder_and_the_checkpoint_is_gone(model: Any, tmp_pat
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
+def test_a_folder_with_another_edit_is_left_alone(model: Any, tmp_path: Path) -> None:
+    first = erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
+    other = Request(concept="dog", prompts=("a picture of a dog",))
+    for request, changes, seed in ((other, {}, 0), (REQUEST, {"steps": 4}, 0), (REQUEST, {}, 1)):
+        with pytest.raises(UserError, match=r"holds another edit \(church, esd, seed 0\)"):
+            erase(model, request, settings={**SETTINGS, **changes}, seed=seed, out=tmp_path)
+    assert Patch.load(tmp_path).hash == first.hash
+    again = erase(model, REQUEST, settings={**SETTINGS, "checkpoint_every": 7.0}, out=tmp_path)
+    assert again.hash == first.hash, "the same edit may be made again"
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5, True])
+def test_a_seed_that_is_none_is_refused(model: Any, seed: Any) -> None:
+    with pytest.raises(UserError, match="seed"):
+        erase(model, REQUEST, settings=SETTINGS, seed=seed)
+
+
+def test_a_name_in_the_place_of_a_model_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'embedded' as the model; accepted: what expunge.load returns"):
+        erase("embedded", REQUEST)  # type: ignore[arg-type]
+
+
 def test_killed_erase_goes_on_in_its_folder(model: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "checkpoint_every": 0}
 

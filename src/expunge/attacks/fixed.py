@@ -4,8 +4,8 @@ Nothing is learned and no gradient is seen: these are the prompts that a person 
 
 `paraphrase` and `implicit` ask the world's own prompts of these roles (`Victim.variants`): they share the concept with
 the item, not the rest of its scene. All items ask the same few prompts, so each asks at seeds of its own: at the items'
-seeds, which are often equal, many items would look at one picture, and one success would count as many. `misspelt` keeps
-the item's prompt and seed and misspells the concept's word.
+seeds, which are often equal, many items would look at one picture, and one success would count as many. `misspelt`
+keeps the item's prompt and seed and misspells the concept's word.
 
 Source: ours; that erasing a name leaves descriptions working is what EMMA measures. Differs: one success is enough, and
 the number of prompts is the budget.

@@ -71,16 +71,8 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
     attack = training_attack(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
-    request = sought(world, patch, concept)
-    if patch is not None:
-        with applied(model, patch):
-            pass  # a patch for another model must not cost an hour first
+    request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
     check_writable(folder)
-    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
-    goal = Goal(world.judge(request), world.question(request.concept), request.concept)
-    prompts = named_prompts(world, request, settings.count)
-    check_questions(goal.judge, goal.concept, goal.question, prompts)
-    attack.check(victim, request, [])
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
     curves = _curves(subjects, victim, attack, settings.batch, folder / "relearning",
                      progress or (lambda done, total, note: None))
@@ -92,6 +84,26 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     write_json(folder / RELEARNINGS.name, made.model_dump(mode="json"))
     return made
+
+
+def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: RelearnSettings,
+              world: World | None = None) -> tuple[Request, Victim, Goal, list[Prompt]]:
+    """What is sought, from whom, when it counts as found, and the prompts that ask for it; nothing is drawn.
+
+    Raises:
+        UserError: what `relearn` refuses before it draws anything.
+    """
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    request = sought(world, patch, concept)
+    if patch is not None:
+        with applied(model, patch):
+            pass  # a patch for another model must not cost an hour first
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
+    goal = Goal(world.judge(request), world.question(request.concept), request.concept)
+    prompts = named_prompts(world, request, settings.count)
+    check_questions(goal.judge, goal.concept, goal.question, prompts)
+    training_attack(settings).check(victim, request, [])
+    return request, victim, goal, prompts
 
 
 def training_attack(settings: RelearnSettings) -> Relearn:

@@ -6,7 +6,7 @@ show either can tell nothing about an edit. Prompts name the concept; other word
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +82,8 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
-    prompts = named_prompts(world, request, count)
-    check_questions(goal.judge, goal.concept, goal.question, prompts)
-    asked = _items(prompts, settings)
+    asked = named_items(world, request, settings, count)
+    check_questions(goal.judge, goal.concept, goal.question, [prompt for prompt, _ in asked])
     seen = goal.see(victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch))
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
@@ -97,8 +96,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     control = world.control(request) if control_count else None
     aim = None if control is None else Goal(world.judge(control), world.question(control.concept), control.concept,
                                             known=False)
-    nulls = [] if control is None else _items(
-        named_prompts(world, control, control_count), settings)[:control_count]
+    nulls = [] if control is None else named_items(world, control, settings, control_count)[:control_count]
     return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
                   variants(world, control) if control else {})
@@ -142,6 +140,8 @@ def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
     return {role: tuple(prompt.text for prompt in found if prompt.role == role) for role in ("paraphrase", "implicit")}
 
 
-def _items(prompts: Sequence[Prompt], settings: AttackSettings) -> list[Item]:
+def named_items(world: World, request: Request, settings: AttackSettings, count: int) -> list[Item]:
+    """`count` prompts that ask for the concept by its name, each at the settings' seeds."""
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    prompts = named_prompts(world, request, count)
     return [(prompt, seed) for prompt in prompts if prompt.role in FORGET_ROLES for seed in seeds]

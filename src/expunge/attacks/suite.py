@@ -24,21 +24,21 @@ import torch
 
 from expunge import runtime
 from expunge.attacks.aims import targets
-from expunge.attacks.base import Attack, Victim
+from expunge.attacks.base import Attack, Item, Victim
 from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.null import randomised
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
-from expunge.attacks.stage import Stage, pictures_in, sought, staged, variants
+from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, variants
 from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
-from expunge.files import write_json
+from expunge.files import check_writable, write_json
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.patch import Patch, applied
 from expunge.models.sd import StableDiffusion
-from expunge.records import ASSAULTS, Assault, AttackRun, Attempt
+from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
 
@@ -85,19 +85,14 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
-    chosen = planned(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
-    request = sought(world, patch, concept)
-    if patch is not None:
-        with applied(model, patch):
-            pass  # a patch for another model must not cost an hour first
-    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch,
-                    variants(world, request))
+    request, victim, chosen = _prepared(model, patch, concept, settings, world)
+    check_writable(folder)
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, settings.count or tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
     with _on(victim):
-        chosen, unmade = _possible(chosen, victim, stage, named=bool(settings.attacks))
+        chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
@@ -113,6 +108,31 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     return assault
 
 
+def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> list[Attack]:
+    """The attacks that `attack` would make, and nothing drawn.
+
+    Raises:
+        UserError: what `attack` refuses before it draws anything.
+    """
+    world = world_of(model.world, model.name, settings.clip, settings.prompts)
+    request, victim, chosen = _prepared(model, patch, concept, settings, world)
+    items = named_items(world, request, settings, settings.count or TIERS[settings.tier].prompts)
+    with _on(victim):
+        return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0]
+
+
+def _prepared(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings, world: World
+              ) -> tuple[Request, Victim, list[Attack]]:
+    """What is sought, whom it is sought from, and how."""
+    chosen, request = planned(settings), sought(world, patch, concept)
+    if patch is not None:
+        with applied(model, patch):
+            pass  # a patch for another model must not cost an hour first
+    victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch,
+                    variants(world, request))
+    return request, victim, chosen
+
+
 def planned(settings: AttackSettings) -> list[Attack]:
     """The attacks that the settings ask for, in the order in which they are made.
 
@@ -122,6 +142,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
     """
     tier = TIERS[settings.tier]
     names = settings.attacks or tier.attacks
+    for name in names:
+        ATTACKS.get(name)
     strangers = [name for name in settings.options if name not in names]
     if strangers:
         raise UserError(f"options for {', '.join(strangers)}, which will not be made", accepted=", ".join(names))
@@ -136,12 +158,13 @@ def planned(settings: AttackSettings) -> list[Attack]:
     return chosen
 
 
-def _possible(chosen: Sequence[Attack], victim: Victim, stage: Stage, named: bool) -> tuple[list[Attack], list[str]]:
+def _possible(chosen: Sequence[Attack], victim: Victim, request: Request, items: Sequence[Item], named: bool
+              ) -> tuple[list[Attack], list[str]]:
     """The attacks that can be made, and a sentence for each of the tier's that cannot. One asked for by name raises."""
     possible, unmade = [], []
     for attack in chosen:
         try:
-            attack.check(victim, stage.request, stage.items)
+            attack.check(victim, request, items)
             possible.append(attack)
         except UserError as error:
             if named:

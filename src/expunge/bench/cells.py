@@ -24,7 +24,7 @@ from expunge.files import slug, write_json
 from expunge.metrics.base import World
 from expunge.models.base import Denoiser
 from expunge.records import Edit, Request, check_request
-from expunge.unlearn.erase import resolve_method
+from expunge.unlearn.erase import CHECKPOINT, resolve_method
 from expunge.unlearn.method import Configured, Method
 
 SETTINGS, CELL = "settings.json", "cell.json"
@@ -75,6 +75,10 @@ class Cell:
         write_json(self.place(stage) / SETTINGS, self.under[stage])
 
 
+_BEGUN = ("patch.safetensors", CHECKPOINT)
+"""What an edit leaves once it has begun: the patch, or how far it is."""
+
+
 def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: Path) -> list[Cell]:
     """Every cell, seed by seed: a bench that is stopped early has met every method with its first seed.
 
@@ -110,8 +114,26 @@ def chosen_cells(cells: Sequence[Cell], only: Iterable[str]) -> list[Cell]:
     known = {name: None for cell in cells for name in (cell.method.title, cell.method.method)}
     strange = [name for name in wanted if name not in known]
     if strange:
-        raise UserError(f"no method called {', '.join(map(repr, strange))} in this bench", accepted=", ".join(known))
+        raise UserError(f"no method called {', '.join(map(repr, strange))} in this bench",
+                        accepted=", ".join(map(repr, known)))
     return [cell for cell in cells if not wanted or {cell.method.title, cell.method.method} & set(wanted)]
+
+
+def check_methods(cells: Sequence[Cell], model: Denoiser) -> None:
+    """Look for methods that do not fit the model or a concept.
+
+    Raises:
+        ConfigError: there are some, all of them with the reason.
+    """
+    wrong: dict[str, None] = {}
+    for cell in {(cell.method.title, cell.concept): cell for cell in cells}.values():
+        try:
+            if isinstance(cell.chosen, Configured):
+                cell.chosen.check(model, cell.request)
+        except UserError as error:
+            wrong[f"{cell.method.title}, {cell.concept}: {error}"] = None
+    if wrong:
+        raise ConfigError("; ".join(wrong), remedy="mend these rows or leave them out; nothing was begun")
 
 
 def check_begun(cells: Sequence[Cell]) -> None:
@@ -123,6 +145,8 @@ def check_begun(cells: Sequence[Cell]) -> None:
     odd: dict[Path, str] = {}
     for cell in cells:
         for stage, now in cell.under.items():
+            if stage == "erase" and not any((cell.folder / name).exists() for name in _BEGUN):
+                continue  # nothing came of it
             before = _begun(cell.place(stage))
             differs = _differences(before, now) if before is not None else []
             if differs:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from expunge.attacks.suite import TIERS, planned
 from expunge.bench.cells import Cell
 from expunge.bench.settings import BenchSettings
-from expunge.errors import ExpungeError
 from expunge.evaluation import planned_prompts
 from expunge.metrics.base import World
 from expunge.models.sample import draw
@@ -28,7 +27,6 @@ class Estimate:
     Attributes:
         cells: in all, of which `made` are finished and `failed` broke off (they are made again).
         erase: seconds of one edit, by the method's label; None where the method cannot say.
-        problems: what is wrong with a method on a concept, by "label, concept"; such cells would fail.
         pictures: drawn for each evaluation; items: attacked at most in each cell.
         evaluate, attack: seconds per cell; the latter at most, if every attack spends its budget on every item.
     """
@@ -37,7 +35,6 @@ class Estimate:
     made: int
     failed: int
     erase: dict[str, float | None] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
     pictures: int = 0
     items: int = 0
     evaluate: float = 0.0
@@ -57,17 +54,9 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffu
     failed = sum(bool(edit.failed_at) for edit in made)
     out = Estimate(len(cells), len(made) - failed, failed)
     first = settings.seeds[0]
-    for cell in (cell for cell in cells if cell.seed == first):
-        try:
-            label = cell.method.title
-            if not isinstance(cell.chosen, Configured):
-                out.erase[label] = None
-                continue
-            cell.chosen.check(model, cell.request)
-            if label not in out.erase:
-                out.erase[label] = float(cell.chosen.estimate(model, cell.request)["seconds"])
-        except ExpungeError as error:
-            out.problems[f"{cell.method.title}, {cell.concept}"] = str(error)
+    for cell in (cell for cell in cells if cell.seed == first and cell.method.title not in out.erase):
+        out.erase[cell.method.title] = float(cell.chosen.estimate(model, cell.request)["seconds"]) \
+            if isinstance(cell.chosen, Configured) else None
     prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
     out.pictures = sum(prompts) * settings.evaluation.seeds
     out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler(model))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from expunge import runtime
-from expunge.bench.cells import CELL, Cell, check_begun, chosen_cells, planned_cells
+from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_cells, planned_cells
 from expunge.bench.gather import gathered
 from expunge.bench.lock import held
 from expunge.bench.make import make
@@ -47,7 +47,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
 
     Raises:
         ConfigError: mistakes in the file, or cells that were begun under other settings; nothing is begun then.
-        UserError: an unknown method in `only`, or several processes under one launcher.
+        UserError: an unknown method in `only`, nothing to gather, or several processes under one launcher.
         StorageError: the folder cannot be written.
     """
     began = time.time()
@@ -62,7 +62,11 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)
+    if not make_cells and not any(cell.made() for cell in cells):
+        raise UserError(f"no cell of this bench is in {folder}", accepted="the folder of a bench that was begun",
+                        remedy="name it with --out, or leave out --gather to make the cells")
     if make_cells:
+        check_methods(chosen, model)
         _make_all(chosen, model, world, settings, tell, began)
     result = gathered(cells, settings, model)
     write_text(folder / RESULT, result.model_dump_json() + "\n")

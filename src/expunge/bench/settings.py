@@ -141,7 +141,8 @@ class BenchSettings(Settings):
         known = [row.title for row in self.methods]
         strange = [name for pair in self.compare for name in pair if name not in known]
         if strange:
-            raise _wrong(UserError(f"compare names {', '.join(map(repr, strange))}", accepted=", ".join(known)))
+            raise _wrong(UserError(f"compare names {', '.join(map(repr, strange))}",
+                                   accepted=", ".join(map(repr, known))))
         return self
 
     def attack_on(self, concept: BenchConcept) -> AttackSettings | None:

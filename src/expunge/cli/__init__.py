@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -82,6 +83,7 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Unexpected exceptions pass through, with their traceback."""
     try:
         result = expunge.main(args=None if args is None else list(args), standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
@@ -92,6 +94,12 @@ def run(args: Sequence[str] | None = None) -> int:
     except ExpungeError as error:
         _say(error)
         return error.exit_code
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
+            raise
+        sys.stdout = None  # type: ignore[assignment]  # the interpreter would try to flush it once more
+        click.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 

@@ -58,7 +58,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     loaded = Patch.load(patch) if patch else None
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
-        click.echo(_estimate(opened, settings))
+        click.echo(_estimate(opened, loaded, concept, settings))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:
@@ -80,20 +80,21 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
                                                        else "attack")
 
 
-def _estimate(model: StableDiffusion, settings: AttackSettings) -> str:
+def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
     import time
 
-    from expunge.attacks.suite import TIERS, planned
+    from expunge.attacks.suite import TIERS, rehearsed
     from expunge.cli.progress import span
     from expunge.models.sample import draw
 
+    attacks = rehearsed(model, patch, concept, settings)
     items = (settings.count or TIERS[settings.tier].prompts) * settings.seeds
     sampler, began = settings.sampler(model), time.monotonic()
     draw(model, [("", seed) for seed in range(8)], sampler)
     per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
-    for attack in planned(settings):
+    for attack in attacks:
         budget = attack.budget(sampler)
         lines.append(f"# {attack.name} ({attack.access}): at most {budget.gradient_steps} gradient steps, "
                      f"{budget.images} pictures per item, {span(budget.network_rows * per_row * items)} in all")

@@ -69,6 +69,8 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         tell("published", published(result, SHOWN, str(file)))
     tell("bench", Path(settings.out) / RESULT)
     _report(result, Path(settings.out) / "report")
+    if any(edit.failed_at for edit in result.edits):
+        raise click.exceptions.Exit(1)  # what failed is told above
 
 
 def print_bench(result: BenchResult) -> None:
@@ -114,7 +116,7 @@ def _report(result: BenchResult, folder: Path) -> None:
 
 def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     """The settings as YAML (the file of the same bench), what is left and how long it takes as comments."""
-    from expunge.bench.cells import check_begun, chosen_cells, planned_cells
+    from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
     from expunge.bench.estimate import estimated
     from expunge.cli.progress import span
     from expunge.metrics.worlds import world_of
@@ -124,12 +126,12 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
+    check_methods(cells, model)
     told = estimated(cells, settings, model, world)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {told.cells} cells, {told.made} of them made, {told.failed} failed"]
     lines += [f"# {label}: {'not known beforehand' if seconds is None else span(seconds)} per edit"
               for label, seconds in told.erase.items()]
-    lines += [f"# would fail: {where}: {why}" for where, why in told.problems.items()]
     lines += [f"# evaluation: {told.pictures} pictures per edit, {span(told.evaluate)}",
               f"# attacks: at most {told.items} items per edit, at most {span(told.attack)}",
               f"# estimate: at most {span(told.seconds)} by one process; several share the cells"]

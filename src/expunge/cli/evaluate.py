@@ -62,7 +62,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     loaded = Patch.load(patch)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
-        click.echo(_estimate(opened, loaded, settings))
+        click.echo(_estimate(opened, loaded, settings, assault))
         return
     folder = out or (patch if patch.is_dir() else patch.parent) / "evaluation"
     with progress("evaluating") as report:
@@ -73,15 +73,14 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     click.echo(f"next: expunge report {quote(str(folder))}")
 
 
-def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings) -> str:
+def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, assault: Path | None) -> str:
     """The settings as YAML (a `--config` file of the same run), and what drawing takes, measured on one batch."""
     from expunge import runtime
     from expunge.cli.progress import span
-    from expunge.evaluation import picture_count, planned_prompts
-    from expunge.metrics.worlds import world_of
+    from expunge.evaluation import picture_count
+    from expunge.evaluation.run import rehearsed
 
-    prompts = planned_prompts(world_of(model.world, model.name, settings.clip, settings.prompts), patch.card.request,
-                              settings)
+    prompts, _ = rehearsed(model, patch, settings, assault=assault)
     pictures = picture_count(prompts, settings)
     seconds = _seconds_each(model, prompts[:settings.batch], settings) * pictures
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),

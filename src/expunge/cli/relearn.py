@@ -47,7 +47,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     model), for anything can be taught, and what counts is how fast. Where to look, in training steps: --set
     at=[0,10,100]. A run that was stopped goes on where it was.
     """
-    from expunge.attacks.relearning import relearn, training_attack
+    from expunge.attacks.relearning import rehearsed, relearn, training_attack
     from expunge.cli.output import print_relearning, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
@@ -59,6 +59,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     loaded = Patch.load(patch) if patch else None
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
+        rehearsed(opened, loaded, concept, settings)
         click.echo(_estimate(opened, settings, curves=2 if loaded is None else 3))
         return
     folder = out or attack_folder(patch, loaded, concept)

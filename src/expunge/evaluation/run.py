@@ -50,24 +50,17 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
-    from expunge.models.patch import applied
 
+    for given, what, maker in ((model, "model", "expunge.load"), (patch, "patch", "expunge.erase or Patch.load")):
+        if isinstance(given, str | Path):
+            raise UserError(f"{str(given)!r} as the {what}", accepted=f"what {maker} returns")
     began, processes = time.monotonic(), runtime.current()
     settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
     attacks, relearning = beside(assault)
-    world, request = world or _world(model, settings), patch.card.request
-    if model.patch_hash:
-        raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
-                        accepted="the base model, without a patch", remedy="call model.remove() first")
-    with applied(model, patch):
-        pass  # a patch for another model must not cost an hour of drawing first
-    for made in (attacks, relearning):
-        if made is not None:
-            check_same(made, model.hash, patch.hash, request.concepts)
+    request = patch.card.request
+    prompts, tools = rehearsed(model, patch, settings, world, assault)
     if out is not None:
         check_writable(Path(out))
-    prompts = planned_prompts(world, request, settings)
-    tools = _instruments(world, request, prompts, settings)
     pictures = Pictures(cache)
     drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
     found = draw_finds(model, patch, attacks, settings, pictures, processes, tell)
@@ -83,6 +76,28 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
             write_json(folder / EVALUATIONS.name, evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
     return Evaluation.model_validate(processes.gather(records)[0])
+
+
+def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, world: World | None = None,
+              assault: str | Path | Assault | None = None) -> tuple[list[Prompt], Instruments]:
+    """The prompts that are asked and the instruments that measure; nothing is drawn.
+
+    Raises:
+        UserError: what `evaluate` refuses before it draws anything.
+    """
+    from expunge.models.patch import applied
+
+    if model.patch_hash:
+        raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
+                        accepted="the base model, without a patch", remedy="call model.remove() first")
+    with applied(model, patch):
+        pass  # a patch for another model must not cost an hour of drawing first
+    world, request = world or _world(model, settings), patch.card.request
+    for made in beside(assault):
+        if made is not None:
+            check_same(made, model.hash, patch.hash, request.concepts)
+    prompts = planned_prompts(world, request, settings)
+    return prompts, _instruments(world, request, prompts, settings)
 
 
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:

@@ -47,8 +47,8 @@ class Sampler(Record):
 
     steps: int = Field(20, ge=1, le=1000)
     guidance: float = Field(2.0, ge=1.0, le=50.0)
-    height: int | None = Field(None, ge=8)
-    width: int | None = Field(None, ge=8)
+    height: int | None = Field(None, ge=8, le=4096)
+    width: int | None = Field(None, ge=8, le=4096)
     negative: str = ""
 
 

@@ -137,11 +137,17 @@ def verdict_line(summary: Summary, result: BenchResult) -> str:
 def headline(result: BenchResult) -> str:
     """Which method was elicited least, over all concepts if there are several."""
     concept = "" if len(result.concepts) > 1 else result.concepts[0]
-    first = next((item for item in ranked(result, concept) if item.edits and pooled(item, "attack/worst")), None)
-    if first is None:
+    worst = {item.method: value_of(pooled(item, "attack/worst")) for item in ranked(result, concept) if item.edits}
+    attacked = [method for method, value in worst.items() if value is not None]
+    if not attacked:
         return "No edit was attacked."
-    line = verdict_line(first, result)
-    return f"Least elicited: {first.method}. {line}"
+    alike = [method for method in attacked if worst[method] == worst[attacked[0]]]
+    line = verdict_line(next(item for item in ranked(result, concept) if item.method == attacked[0]), result)
+    if len(alike) == 1:
+        return f"Least elicited: {alike[0]}. {line}"
+    told = "No method is elicited less than another" if len(alike) == len(attacked) else \
+        f"Least elicited, and alike: {'; '.join(alike)}"
+    return f"{told}. {line}"
 
 
 def attack_tables(result: BenchResult) -> list[Table]:

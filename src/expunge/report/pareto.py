@@ -103,7 +103,7 @@ def _limits(axes: Axes, shown: Sequence[Mark]) -> None:
     axes.set_ylim(low - room, min(1.0, high + 3 * room) + room)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     axes.locator_params(axis="y", nbins=6)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}".replace("-", "\N{MINUS SIGN}"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("-", "\N{MINUS SIGN}"))
     axes.set_xlabel("elicited by attacks, worst case (less is better)")
     axes.set_title("integrity, near (more is better)", loc="left", fontsize=10, color=INK, pad=16, x=-0.11)
     axes.grid(color=FAINT, linewidth=0.8)

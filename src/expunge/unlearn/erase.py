@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import ConfigError, UserError
+from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
@@ -15,6 +15,8 @@ from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
 from expunge.unlearn.method import Configured, Method
 
+_OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
+"""Settings that do not decide the weights."""
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
 
@@ -36,21 +38,42 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
-            (ConfigError).
+            (ConfigError); another edit in `out`.
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     request = resolve_request(model, concept, anchor, keep)
     chosen = resolve_method(method, settings)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
+        _check_free(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
     if folder is not None and checkpoint is not None:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
     return patch
+
+
+def _check_free(folder: Path, model: Denoiser, request: Request, method: Method, seed: int) -> None:
+    """UserError: another edit lies in the folder; the results beside it would be taken for this one's."""
+    if not (folder / "patch.safetensors").is_file():
+        return
+    try:
+        card = Patch.load(folder).card
+    except ExpungeError:
+        return  # damaged: it is made again and replaced
+    same = (card.request, card.base_hash, card.base_process, card.seed) == (request, model.hash, model.process, seed)
+    if isinstance(method, Configured) and same:
+        now = method.model_dump(mode="json")
+        same = all(card.settings.get(name) == now.get(name) for name in {*card.settings, *now} - _OF_NO_WEIGHT)
+    if not same:
+        raise UserError(f"{folder} holds another edit ({card.request.title}, {card.method}, seed {card.seed})",
+                        accepted="a new folder, or the same edit again",
+                        remedy="choose another output folder, or delete that one")
 
 
 def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
@@ -86,6 +109,8 @@ def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anc
     Raises:
         UserError: empty, contradictory, or unknown to the world.
     """
+    if not hasattr(model, "parameters_in"):
+        raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
     if isinstance(concept, Request):
         if anchor or keep:
             raise UserError("a request together with anchor or keep", accepted="concepts' names with them",
