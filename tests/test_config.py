@@ -61,7 +61,7 @@ class House(Settings):
     ({"only": {"live": 1}}, r"unknown setting 'only.live' (did you mean 'only.lives'?)"),
     ({"rooms": [{}, {"etaa": 1}]}, r"unknown setting 'rooms.1.etaa' (did you mean 'rooms.1.eta'?)"),
     ({"tricky": {"livs": 1}}, r"unknown setting 'tricky.livs' (did you mean 'tricky.lives'?)"),
-    ({"guest": 3}, "guest: got 3, input should be a valid dictionary or instance of Inner"),
+    ({"guest": 3}, "guest: got 3, should be a mapping of settings"),
 ])
 def test_mistakes_inside_are_told_as_they_are_written(values: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -136,7 +136,17 @@ def _mistake(item: Any, cls: type[BaseModel]) -> str:
         return f"{'.'.join(keys)}: not given, but needed"
     if not keys:  # a mistake between settings, which says itself what was got
         return f"{item['msg'][:1].lower()}{item['msg'][1:]}"
-    return f"{'.'.join(keys)}: got {item.get('input')!r}, {item['msg'][:1].lower()}{item['msg'][1:]}"
+    wanted = _WANTED.get(item["type"]) or f"{item['msg'][:1].lower()}{item['msg'][1:]}"
+    return f"{'.'.join(keys)}: got {_shortened(repr(item.get('input')))}, {wanted}"
+
+
+_WANTED = {"tuple_type": "should be a list", "list_type": "should be a list", "dict_type": "should be a mapping",
+           "model_type": "should be a mapping of settings"}
+"""What a person who writes YAML calls the types that pydantic names as Python does."""
+
+
+def _shortened(text: str, most: int = 120) -> str:
+    return text if len(text) <= most else f"{text[:most - 3]}..."
 
 
 def _place(loc: Sequence[int | str], cls: type[BaseModel]) -> tuple[list[str], list[str]]:
