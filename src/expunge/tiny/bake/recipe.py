@@ -67,7 +67,7 @@ class BakeSettings(Settings):
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
     real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
-    unet_steps: int = knob(6000, "steps of the UNet", ge=1)
+    unet_steps: int = knob(15800, "steps of the UNet", ge=1)
     unet_batch: int = knob(48, "latents per UNet step", ge=1)
     unet_rate: float = knob(1e-3, "peak learning rate of the UNet", gt=0)
     views: int = knob(5, "augmentations of each drawing on each background", ge=1)
