@@ -21,7 +21,7 @@ from expunge.report.bench import (
 )
 from expunge.report.bench_page import bench_html, markdown, write_bench_report
 from expunge.report.differences import difference_tables
-from expunge.report.pareto import diameter, front, marks, pareto_chart
+from expunge.report.pareto import diameter, floored, front, marks, pareto_chart
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -146,6 +146,18 @@ def test_plot_names_every_method_and_is_the_same_every_time(result: BenchResult)
     assert "var(--edited)" in svg
     assert "#0" not in re.sub(r'(?:href|clip-path)="[^"]*"', "", svg)
     assert sum(mark.best for mark in marks(result, "")) >= 2
+
+
+def test_a_wrecked_model_stands_at_the_edge_and_its_number_in_the_key() -> None:
+    result = bench({"esd-fast": (0.5, 0.8, 1.0), "wrecked": (0.1, -8.7, 1.0)}, ("church",), (0,))
+    shown = {mark.method: (mark.y, mark.below) for mark in floored(marks(result, "church"))}
+    assert shown["esd-fast"][1] is None
+    assert shown["wrecked"][0] == -1.0
+    assert shown["wrecked"][1] == pytest.approx(-8.7, abs=0.3)
+    svg = pareto_chart(result, "church")
+    assert any("wrecked (\N{MINUS SIGN}8." in "".join(node.itertext()) for node in ET.fromstring(svg).iter())
+    only = bench({"a": (0.5, -3.0, 1.0), "b": (0.1, -8.0, 1.0)}, ("church",), (0,))
+    assert all(mark.below is None for mark in floored(marks(only, "church"))), "then there is nothing to flatten"
 
 
 def test_plot_needs_two_methods(failed: BenchResult) -> None:

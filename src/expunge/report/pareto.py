@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from expunge.records import BenchResult, Pooled, Summary
@@ -26,13 +26,18 @@ SIZES = (1.0, 10.0, 100.0)
 """Seconds that the key of sizes shows."""
 PLOT, LINE, ABOVE, BELOW = 3.1, 0.185, 0.36, 0.5
 """Inches: height of the plot, of a line of the key, of what stands above and below the plot."""
+FLOOR = -1.0
+"""Integrity below which a mark stands at the edge and points down: one wrecked model would flatten all others."""
 ROOMY = 12.0
 """Points from which on a mark has room for its number."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A method in the plot: `x` elicited, `y` integrity, `diameter` in points."""
+    """A method in the plot: `x` elicited, `y` integrity, `diameter` in points.
+
+    `below` is the integrity of one that stands at the edge because it lies below; None for all others.
+    """
 
     rank: int
     method: str
@@ -42,6 +47,14 @@ class Mark:
     best: bool
     x_score: Pooled
     y_score: Pooled
+    below: float | None = None
+
+
+def floored(shown: Sequence[Mark]) -> list[Mark]:
+    """The marks with those below `FLOOR` put there, unless all are."""
+    if max(mark.y for mark in shown) <= FLOOR:
+        return list(shown)
+    return [mark if mark.y >= FLOOR else replace(mark, y=FLOOR, below=mark.y) for mark in shown]
 
 
 def marks(result: BenchResult, concept: str) -> list[Mark]:
@@ -77,6 +90,7 @@ def pareto_chart(result: BenchResult, concept: str = "") -> str:
     shown = marks(result, concept)
     if len(shown) < 2:
         return ""
+    shown = floored(shown)
     lines = math.ceil(len(shown) / 2)
     height = ABOVE + PLOT + BELOW + LINE * lines + 0.05
 
@@ -94,9 +108,9 @@ def pareto_chart(result: BenchResult, concept: str = "") -> str:
 
 
 def _limits(axes: Axes, shown: Sequence[Mark]) -> None:
-    values = [end for mark in shown for end in (finite(mark.y_score.low), mark.y) if end is not None]
-    low = min([0.9, *values])
-    low = max(low, -1.0) if min(mark.y for mark in shown) >= -1.0 else min(mark.y for mark in shown) - 0.1
+    lowest = min(mark.y for mark in shown)
+    ends = [end for mark in shown if (end := finite(mark.y_score.low)) is not None]
+    low = min(0.9, lowest, max(min(ends, default=lowest), min(FLOOR, lowest)))
     high = max(mark.y for mark in shown)
     room = 0.08 * (max(high, 0.0) - low + 0.05)
     axes.set_xlim(-0.05, 1.05)
@@ -124,8 +138,8 @@ def _mark(axes: Axes, mark: Mark) -> None:
         if low is not None and high is not None:
             line = ([low, high], [mark.y] * 2) if along else ([mark.x] * 2, [low, high])
             axes.plot(*line, "-", color=colour, linewidth=0.9, alpha=0.4, zorder=2, solid_capstyle="butt")
-    axes.plot([mark.x], [mark.y], "o", color=colour, markersize=mark.diameter, zorder=3, clip_on=False,
-              markerfacecolor=colour, markeredgewidth=1.2, alpha=0.55 if mark.diameter > 9 else 0.9)
+    axes.plot([mark.x], [mark.y], "o" if mark.below is None else "v", color=colour, markersize=mark.diameter, zorder=3,
+              clip_on=False, markerfacecolor=colour, markeredgewidth=1.2, alpha=0.55 if mark.diameter > 9 else 0.9)
 
 
 def _numbers(figure: Figure, axes: Axes, shown: Sequence[Mark]) -> None:
@@ -177,5 +191,7 @@ def _key(figure: Figure, shown: Sequence[Mark], height: float) -> None:
         x, y = 0.02 + 0.5 * column, (LINE * (lines - line) - 0.08) / height
         weight = "bold" if mark.best else "normal"
         figure.text(x + 0.05, y, str(mark.rank), fontsize=9, color=INK, ha="right", va="center", fontweight=weight)
-        name = mark.method if len(mark.method) <= 28 else f"{mark.method[:27]}…"
+        room = 28 if mark.below is None else 21
+        name = mark.method if len(mark.method) <= room else f"{mark.method[:room - 1]}…"
+        name += "" if mark.below is None else f" ({mark.below:.1f})".replace("-", "\N{MINUS SIGN}")
         figure.text(x + 0.065, y, name, fontsize=9, color=INK, va="center", fontweight=weight)
