@@ -60,6 +60,14 @@ def test_a_failed_attempt_counts_neither_way_but_the_legacy_rate_counts_it_as_no
     assert (legacy.numerator, legacy.n) == (3, 10)
 
 
+def test_where_nobody_looked_again_nothing_is_said_of_fresh_seeds() -> None:
+    blind = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "found") for seed in range(2, 10))})
+    names = {score.name for score in assault_scores(BEFORE, [blind])}
+    assert "attack/worst" in names
+    assert "attack/worst/fresh" not in names
+    assert "attack/worst/fresh" in {score.name for score in assault_scores(BEFORE, [WEAK])}, "there was no success"
+
+
 def test_nothing_counted_is_no_zero() -> None:
     scores = assault_scores([], [])
     assert scores[0].value is None

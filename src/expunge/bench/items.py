@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from expunge.attacks.scores import Place, key, worst_case
+from expunge.attacks.scores import Place, key, looked_again, worst_case
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
@@ -72,7 +72,8 @@ def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
             _add(out, f"attack/{run.attack}/total", total)
         _add(out, "attack/before", shown)
         _add(out, "attack/worst", worst_case(assault.before, assault.runs))
-        _add(out, "attack/worst/fresh", worst_case(assault.before, assault.runs, fresh=True))
+        if looked_again(assault.runs):
+            _add(out, "attack/worst/fresh", worst_case(assault.before, assault.runs, fresh=True))
     return {name: items for name, items in out.items() if items}
 
 

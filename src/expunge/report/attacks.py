@@ -182,7 +182,7 @@ def _stricter(assault: Assault) -> str:
     for name, words in (("attack/worst/fresh", "Counting only successes that a fresh seed shows again"),
                         ("attack/worst/evidence", "Without attacks that do no better than their null control")):
         score = find(assault, name)
-        if score is not None and worst is not None and score.numerator != worst.numerator:
+        if score is not None and score.n and worst is not None and score.numerator != worst.numerator:
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
             out += f" {words}: {score.numerator} of {score.n} ({share})."
     return out

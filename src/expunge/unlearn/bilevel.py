@@ -26,14 +26,13 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from expunge.config import Settings, knob
+from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.objective import Term
-from expunge.unlearn.update import LossFn, Stepper, gradients
+from expunge.unlearn.update import LossFn, Stateless, gradients
 
 
-class Bilevel(Settings):
+class Bilevel(Stateless):
     """The keep's gradient plus lambda times the erase loss's.
 
         constant:  lambda = weight
@@ -57,19 +56,6 @@ class Bilevel(Settings):
     def needs(self) -> tuple[Need, ...]:
         """Both losses in one step."""
         return ("keep beside",)
-
-    @property
-    def state(self) -> Mapping[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def erase_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
-        """Itself: it learns nothing."""
-        return self
 
     def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
              ) -> Losses:

@@ -22,17 +22,16 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from expunge.config import Settings, knob
+from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.objective import Term
-from expunge.unlearn.update import LossFn, gradients
+from expunge.unlearn.update import LossFn, Stateless, gradients
 
 Rule = Literal["projection", "cosine"]
 Block = Literal["tensor", "global"]
 
 
-class Surgery(Settings):
+class Surgery(Stateless):
     """Project the erase gradient, add the keep's, clip if asked, step.
 
     Differs: the published code steps on the projected erase gradient alone, so that nothing pulls back what has already
@@ -55,19 +54,6 @@ class Surgery(Settings):
     def needs(self) -> tuple[Need, ...]:
         """A keep whose gradient is there to be spared."""
         return ("keep beside",)
-
-    @property
-    def state(self) -> Mapping[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Surgery:
-        """Itself: it learns nothing."""
-        return self
-
-    def erase_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
 
     def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
              ) -> Losses:

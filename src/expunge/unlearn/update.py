@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.train import Losses
@@ -48,11 +49,9 @@ class Update(Protocol):
         ...
 
 
-class Plain(Settings):
-    """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
-
-    kind: Literal["plain"] = "plain"
-    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
+class Stateless(Settings):
+    """What updates share that keep nothing between steps and ask for the erase loss once in each: they are the stepper.
+    """
 
     @property
     def state(self) -> Mapping[str, Tensor]:
@@ -63,9 +62,16 @@ class Plain(Settings):
         """Once per step."""
         return steps
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Self:
         """Itself: it learns nothing."""
         return self
+
+
+class Plain(Stateless):
+    """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
+
+    kind: Literal["plain"] = "plain"
+    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
 
     def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
              ) -> Losses:

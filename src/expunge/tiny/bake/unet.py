@@ -31,7 +31,7 @@ SCHEDULER = {
 """Velocity and zero terminal SNR (Lin et al. 2024): a plain background colour is decided by the first step."""
 
 GUIDANCE = 2.0
-"""At which the trained model draws best: more blurs the styles (4.5: 78% told apart), less the things (1.5)."""
+"""At which the trained model draws best: more blurs the styles, less gives up things (`benchmarks/guidance.py`)."""
 
 STYLE_WEIGHTS = {"3d": 2.0, "flat": 1.0, "black and white": 1.0, "pixel art": 0.7, "outlined": 2.0}
 """How often a batch takes a drawing of the style: 3d (next to flat) and outlined (few drawings) are learned last."""
