@@ -45,6 +45,7 @@ def test_all_concepts_together_count_every_item(result: BenchResult) -> None:
     assert whole.score("attack/noising/control").n == 6 * 4
     assert whole.cost is not None
     assert whole.cost.seconds == 50.0
+    assert whole.cost.time == whole.cost.processor == 40.0  # what the machine did beside does not count
 
 
 def test_means_have_the_interval_over_edits_and_prompts(result: BenchResult) -> None:

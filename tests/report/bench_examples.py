@@ -27,7 +27,8 @@ def edit(method: str, concept: str, seed: int, elicited: float, integrity: float
              "integrity/near": near, "integrity/far": near, **{name: rate(elicited / 4, 4, name) for name in ROLES}}
     values = {"method": method, "preset": method.split(",")[0], "concept": concept, "seed": seed, "items": items,
               "attacks": ("noising",), "machine": "a machine", "cost": EditCost(
-                  seconds=seconds, steps=10, unet_frozen=100, unet_trained=50, changed=1000, of=4000, patch_bytes=4096),
+                  seconds=seconds, processor=0.8 * seconds, steps=10, unet_frozen=100,
+                  unet_trained=50, changed=1000, of=4000, patch_bytes=4096),
               "scores": (Score(name="fid/original", title="FID", value=5.0 + seed, low=4.0, high=7.0 + seed, n=40),
                          Score(name="attack/noising/control", title="c", value=0.25, n=4, numerator=1))}
     return Edit.model_validate({**values, **changes})

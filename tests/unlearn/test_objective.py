@@ -61,6 +61,15 @@ def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: 
 
 
 @torch.no_grad()
+def test_the_empty_base_leaves_the_anchor_out(model: Any) -> None:
+    points, bench = points_of(model), Bench(model, model.frozen_copy(), ANCHORED, 0)
+    bare = Bench(model, model.frozen_copy(), REQUEST, 0)
+    assert torch.equal(Steer(base="empty").target(bench, points), Steer().target(bare, points))
+    assert not torch.equal(Steer().target(bench, points), Steer().target(bare, points))
+    assert (Steer(base="empty").teacher_calls(ANCHORED), Steer().teacher_calls(ANCHORED)) == (2, 3)
+
+
+@torch.no_grad()
 def test_target_means_the_same_picture_in_eps_and_in_v(model: Any) -> None:
     points, as_v = points_of(model), AsV(model)
     eps = Steer(eta=2.0).target(Bench(model, model, REQUEST, 0), points)

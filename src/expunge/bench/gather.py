@@ -176,9 +176,11 @@ def _cost(costs: Sequence[EditCost]) -> EditCost | None:
         values = [value for cost in costs if (value := get(cost)) is not None]
         return round(fmean(values)) if values else None
 
+    busy = [cost.processor for cost in costs if cost.processor is not None]
     memory = [cost.peak_memory for cost in costs if cost.peak_memory is not None]
     return EditCost(
-        seconds=round(fmean(cost.seconds for cost in costs), 2), steps=mean(lambda cost: cost.steps) or 0,
+        seconds=round(fmean(cost.seconds for cost in costs), 2), processor=round(fmean(busy), 2) if busy else None,
+        steps=mean(lambda cost: cost.steps) or 0,
         unet_frozen=mean(lambda cost: cost.unet_frozen), unet_trained=mean(lambda cost: cost.unet_trained),
         changed=mean(lambda cost: cost.changed) or 0, of=costs[0].of,
         patch_bytes=mean(lambda cost: cost.patch_bytes) or 0, peak_memory=max(memory) if memory else None)

@@ -27,7 +27,7 @@ from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
 from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
 from expunge.unlearn.closed_form.method import ClosedForm
-from expunge.unlearn.erase import erase
+from expunge.unlearn.erase import CHECKPOINT, erase
 from expunge.unlearn.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -98,13 +98,16 @@ def _erased(cell: Cell, model: StableDiffusion, tell: Tell) -> tuple[Patch, Edit
     if kept is not None and cost is not None:
         return kept, cost
     cell.begin("erase")
+    went_on = (cell.folder / CHECKPOINT).is_file()
     with PeakMemory() as peak:
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder,
                       progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))
-        seconds = patch.card.seconds or time.monotonic() - began
+        seconds, busy = patch.card.seconds or time.monotonic() - began, time.process_time() - busy
+    told = model.device.type == "cpu" and not went_on
     cost = EditCost(
-        seconds=round(seconds, 2), steps=patch.card.steps, peak_memory=peak.bytes, **_unet_samples(cell),
+        seconds=round(seconds, 2), processor=round(busy, 2) if told else None, steps=patch.card.steps,
+        peak_memory=peak.bytes, **_unet_samples(cell),
         changed=sum(tensor.numel() for tensor in patch.tensors.values()),
         of=sum(tensor.numel() for tensor in model.parameters_in("all").values()),
         patch_bytes=(cell.folder / "patch.safetensors").stat().st_size)

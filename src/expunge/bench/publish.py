@@ -29,7 +29,7 @@ def published(result: BenchResult, file: Path, command: str) -> Path:
 
 
 def shown(method: str, file: Path = SHOWN) -> list[dict[str, Any]]:
-    """What benches showed of a registered method: rows of label, concept, scores, seconds and origin.
+    """What benches showed of a registered method: rows of label, concept, scores, seconds (`EditCost.time`) and origin.
 
     Raises:
         ModelError: the file is damaged.
@@ -59,6 +59,6 @@ def _rows(result: BenchResult, command: str) -> dict[str, dict[str, Any]]:
                                    "numerator": score.numerator} for score in item.scores if score.name in NAMES}
             out[f"{item.method} | {item.concept}"] = {
                 "method": item.preset, "label": item.method, "settings": settings.get(item.method, {}),
-                "concept": item.concept, "edits": item.edits, "seconds": item.cost.seconds if item.cost else None,
+                "concept": item.concept, "edits": item.edits, "seconds": item.cost.time if item.cost else None,
                 "scores": scores, **origin}
     return out

@@ -171,6 +171,24 @@ def applied(model: Denoiser, patch: Patch) -> Iterator[Denoiser]:
         model.remove()
 
 
+def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Request) -> Patch:
+    """One patch of `model` in the place of two: `first` (None: nothing), and `second`, made on top of it.
+
+    Where both change a tensor the second's values hold, for it went on from the first's. The card says what was done
+    second, and that all of `request` was asked for.
+
+    Raises:
+        ModelError: `first` was made for another model.
+    """
+    if first is not None and first.card.base_hash != model.hash:
+        raise ModelError(f"a patch for {first.card.base} ({first.card.base_hash[:12]})",
+                         accepted=f"patches for {model.name} ({model.hash[:12]})")
+    card = second.card
+    return Patch.of({**(first.tensors if first is not None else {}), **second.tensors}, model=model, request=request,
+                    method=card.method, settings=card.settings, seed=card.seed, losses=card.losses,
+                    seconds=card.seconds, steps=card.steps, kept=card.kept, left_out=card.left_out)
+
+
 def load_into_pipeline(pipe: Any, patch: Patch) -> None:
     """Put a patch on a plain diffusers pipeline, in place. Names and shapes are checked, the base is not."""
     mine = full_names("unet", pipe.unet) | full_names("text_encoder", pipe.text_encoder)

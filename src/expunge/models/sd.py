@@ -73,9 +73,7 @@ class StableDiffusion:
         # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
         for part in self._parts().values():
             nn.Module.to(part.eval().requires_grad_(False), torch.float32)
-        self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
-                                  for full, parameter in scopes.full_names(component, part).items()})
-        self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
+        self._identify()
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
             nn.Module.to(part, self.device, (text_dtype or dtype) if part is self.text_encoder else dtype)
@@ -231,6 +229,28 @@ class StableDiffusion:
         return twin
 
     @torch.no_grad()
+    def edited(self, patch: Patch | None) -> StableDiffusion:
+        """A model of its own that has the patch in its weights (None: equal weights), for further edits of it.
+
+        Its hash is that of its weights, so it takes patches that were made for it and no others. The autoencoder is
+        shared.
+
+        Raises:
+            UserError: a patch is on, or weights not in float32. ModelError: as `apply`.
+        """
+        if self.patch_hash:
+            raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
+        if self.dtype != torch.float32 or next(self.text_encoder.parameters()).dtype != torch.float32:
+            raise UserError(f"the model's weights are {self.dtype}", accepted="torch.float32",
+                            remedy="load the model with dtype float32 to change it")
+        twin = self.frozen_copy()
+        if patch is not None:
+            twin.apply(patch)
+            twin._originals, twin.patch_hash, twin.name = {}, "", f"{self.name} without {patch.card.request.title}"
+            twin._identify()
+        return twin
+
+    @torch.no_grad()
     def apply(self, patch: object) -> None:
         """Put a `models.patch.Patch` on; the originals are kept, so that `remove` is bit-exact.
 
@@ -258,6 +278,12 @@ class StableDiffusion:
         for name, value in self._originals.items():
             mine[name].copy_(value)
         self._originals, self.patch_hash = {}, ""
+
+    def _identify(self) -> None:
+        """Take the hashes of the weights as they are."""
+        self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
+                                  for full, parameter in scopes.full_names(component, part).items()})
+        self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"unet": self.unet, "text_encoder": self.text_encoder, "vae": self.vae}

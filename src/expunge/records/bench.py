@@ -20,6 +20,8 @@ class EditCost(Record):
 
     Attributes:
         seconds: wall time of the edit, all sessions of an interrupted one together.
+        processor: processor time of the edit in seconds, all threads together: what other work on the machine does not
+            lengthen. None on an accelerator, and for an edit that was interrupted.
         steps: optimisation steps.
         unet_frozen, unet_trained: UNet samples without and with gradient, by the method's own count; None where the
             method does not say.
@@ -30,6 +32,7 @@ class EditCost(Record):
     """
 
     seconds: float = 0.0
+    processor: float | None = None
     steps: int = 0
     unet_frozen: int | None = None
     unet_trained: int | None = None
@@ -37,6 +40,11 @@ class EditCost(Record):
     of: int = 0
     patch_bytes: int = 0
     peak_memory: int | None = None
+
+    @property
+    def time(self) -> float:
+        """Processor time where it is known, else wall time; seconds."""
+        return self.seconds if self.processor is None else self.processor
 
 
 class Edit(Scored, Record):

@@ -78,7 +78,7 @@ def bench_table(result: BenchResult, concept: str) -> Table:
     chosen = ranked(result, concept)
     columns = [(name, head) for name, head in COLUMNS if any(pooled(item, name) for item in chosen)]
     rows = [Row(rank, item.method, item.preset, tuple(figure(pooled(item, name)) for name, _ in columns),
-                duration(item.cost.seconds) if item.cost else "unknown", _size(item), _edits(item),
+                duration(item.cost.time) if item.cost else "unknown", _size(item), _edits(item),
                 verdict_line(item, result))
             for rank, item in enumerate(chosen, 1)]
     title = f"“{concept}”" if concept else f"All concepts together ({', '.join(result.concepts)})"
@@ -176,19 +176,19 @@ def controls(result: BenchResult) -> list[tuple[str, Figure]]:
             for name, scores in found.items()]
 
 
-COST_HEADS = ("method", "edit takes", "steps", "UNet samples, frozen", "UNet samples, trained", "numbers changed",
-              "patch", "peak memory")
+COST_HEADS = ("method", COST, "steps", "UNet samples, frozen", "UNet samples, trained", "numbers changed", "patch",
+              "peak memory")
 
 
 def cost_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """What an edit by each method takes, means over all its edits, the cheapest first; memory is the highest."""
     concept = "" if len(result.concepts) > 1 else result.concepts[0]
     costs = [(item.method, item.cost) for item in ranked(result, concept) if item.cost is not None]
-    return [(method, duration(cost.seconds), f"{cost.steps:,}",
+    return [(method, duration(cost.time), f"{cost.steps:,}",
              *("unknown" if count is None else f"{count:,}" for count in (cost.unet_frozen, cost.unet_trained)),
              f"{cost.changed:,}" + (f" of {cost.of:,}" if cost.of else ""), f"{cost.patch_bytes / 1e6:.1f} MB",
              "unknown" if cost.peak_memory is None else f"{cost.peak_memory / 2**30:.2f} GiB")
-            for method, cost in sorted(costs, key=lambda pair: pair[1].seconds)]
+            for method, cost in sorted(costs, key=lambda pair: pair[1].time)]
 
 
 def failures(result: BenchResult) -> list[Edit]:

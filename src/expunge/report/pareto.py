@@ -70,7 +70,7 @@ def marks(result: BenchResult, concept: str) -> list[Mark]:
         x_score, y_score = pooled(item, X), pooled(item, Y)
         assert x_score is not None
         assert y_score is not None
-        out.append(Mark(rank, item.method, x, y, diameter(item.cost.seconds if item.cost else 0.0), kept, x_score,
+        out.append(Mark(rank, item.method, x, y, diameter(item.cost.time if item.cost else 0.0), kept, x_score,
                         y_score))
     return out
 

@@ -77,7 +77,7 @@ class Steer(Settings):
         loss   = mean |eps_theta(x_t | c) - target|^2, or another divergence of the two
 
     with eps_o the teacher, c the prompt of the point, and base b the empty prompt, or, if the request names
-    an anchor, the prompt with the anchor in the concept's place.
+    an anchor and `base` does not say else, the prompt with the anchor in the concept's place.
 
     Source: Gandikota et al. 2023, eq. 7; train-esd.py@a2189e9; esd_sd.py@25613d2:191. Differs: c is the
         point's whole prompt, drawn from the request's prompts, not the concept's name alone; with an anchor
@@ -86,13 +86,16 @@ class Steer(Settings):
     """
 
     kind: Literal["steer"] = "steer"
+    base: Literal["anchor", "empty"] = knob(
+        "anchor", "What is steered from: the prompt with the anchor in it, where there is one, or the empty one anyhow",
+        source="empty: Gandikota et al. 2023")
     eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
 
     def teacher_calls(self, request: Request) -> int:
         """The concept, the empty prompt and the anchor, if there is one."""
-        return 3 if any(target.anchor for target in request.targets) else 2
+        return 3 if self.base == "anchor" and any(target.anchor for target in request.targets) else 2
 
     def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
@@ -105,7 +108,7 @@ class Steer(Settings):
         of_null = teacher.predict(x_t, t, teacher.encode([""]).repeat(len(t)))
         of_concept = teacher.predict(x_t, t, points.cond)
         base, anchors = of_null, anchor_prompts(points.prompts, bench.request)
-        if any(anchors):
+        if self.base == "anchor" and any(anchors):
             base = teacher.predict(x_t, t, teacher.encode(anchors))
         return base - self.eta * (of_concept - of_null)
 

@@ -33,6 +33,7 @@ from expunge.unlearn.method import overridden
 from expunge.unlearn.needs import check_needs
 from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
+from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory, NoisedPictures
 from expunge.unlearn.update import Plain, Stepper
@@ -86,7 +87,7 @@ class Recipe(Settings):
         """
         return Recipe.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
 
-    def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
+    def check(self, model: Denoiser, request: Request, past: Past | None = None) -> dict[str, Parameter]:
         """The parameters to train, after looking for everything that would go wrong later.
 
         Raises:
@@ -100,7 +101,7 @@ class Recipe(Settings):
             raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
                             accepted="a place for each concept at least",
                             remedy=f"raise source.{_size(self.source)}")
-        prompts, keep = request.all_prompts, self.keeping(model, request).request.keep
+        prompts, keep = request.all_prompts, self.keeping(model, request, past).request.keep
         with torch.no_grad():
             for text in dict.fromkeys((*prompts, *anchor_prompts(prompts, request), *keep)):
                 model.encode([text])
@@ -108,9 +109,9 @@ class Recipe(Settings):
             self.adversary.check(model, request)
         return params
 
-    def keeping(self, model: Denoiser, request: Request) -> Retained:
+    def keeping(self, model: Denoiser, request: Request, past: Past | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
-        the keep's source has places for.
+        the keep's source has places for; nothing that names what is gone already.
 
         Raises:
             UserError: the empty prompt and the request's own are more than that, or `retain` finds nothing to keep.
@@ -122,7 +123,8 @@ class Recipe(Settings):
             raise UserError(f"a pool of {places} for {len(own)} prompts to keep and the empty one",
                             accepted=f"{1 + len(own)} places at least",
                             remedy=f"raise keep.source.{_size(self.keep.source)}, or keep less")
-        made = self.retain.retained(model, request) if self.retain is not None else Retained(request)
+        knows, gone = (model, ()) if past is None else (past.teacher, past.gone)
+        made = self.retain.retained(knows, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
 
     def cost(self, request: Request) -> Cost:
@@ -151,7 +153,7 @@ class Recipe(Settings):
                 "memory_bytes": training_memory(model, sum(p.numel() for p in params.values()), cost.pooled)}
 
     def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
-                 progress: Progress | None = None) -> Patch:
+                 progress: Progress | None = None, past: Past | None = None) -> Patch:
         """Train, and return what changed.
 
         Args:
@@ -163,21 +165,22 @@ class Recipe(Settings):
                 with as many threads).
             progress: called with (done, total, losses); first without losses while the pools are drawn, then
                 once per step.
+            past: what came before, if the model is no original.
 
         Raises:
             UserError: before any computing, if something does not fit (`check`).
             TrainingError: a loss is not finite, or no weight changed.
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
-        params = self.check(model, request)
+        params = self.check(model, request, past)
         began = time.monotonic()
-        keeping = self.keeping(model, request)
+        keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
-            check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed))
-        teacher = model.frozen_copy({name.partition("/")[0] for name in params})
+            check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed, past))
+        teacher = model.frozen_copy({name.partition("/")[0] for name in params}) if past is None else past.teacher
         bench = Bench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
-            trained = self._train(bench, params, checkpoint, progress, began)
+            trained = self._train(bench, params, checkpoint, progress, began, past)
             changed = {name: p.detach().clone() for name, p in params.items()
                        if not torch.equal(p.detach(), original[name])}
         if not changed:
@@ -188,21 +191,24 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses), kept=keeping.prompts,
                         left_out=keeping.left_out)
 
-    def fingerprint(self, model: Denoiser, request: Request, seed: int) -> str:
+    def fingerprint(self, model: Denoiser, request: Request, seed: int, past: Past | None = None) -> str:
         """Hash of everything that decides the trained weights."""
         settings = self.model_dump(mode="json", exclude={"checkpoint_every"})
-        told = [settings, request.model_dump(mode="json"), model.hash, model.process, seed]
+        told = [settings, request.model_dump(mode="json"), model.hash, model.process, seed,
+                *([past.digest] if past is not None else ())]
         return text_digest(json.dumps(told, sort_keys=True))
 
     def _train(self, bench: Bench, params: Mapping[str, Parameter], checkpoint: Path | None,
-               progress: Progress | None, began: float) -> Trained:
+               progress: Progress | None, began: float, past: Past | None) -> Trained:
         stream = self.source.open(bench, bench.request.all_prompts, self.batch, "erase")
         attacker = self.adversary.prepare(bench, stream, self.batch) if self.adversary is not None else None
         erase = self.objective.prepare(bench, stream, attacker)
         keep = self.keep.prepare(bench) if self.keep is not None else None
-        stepper = self.update.prepare(params, erase)
+        held = past.terms(bench, params) if past is not None else ()
+        stepper: Stepper = self.update.prepare(params, erase)
+        stepper = past.around(stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        learners = [part for part in (erase, keep, attacker) if part is not None]
+        learners = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}
         optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
         for learner in learners:
@@ -212,20 +218,24 @@ class Recipe(Settings):
                                    accepted="a name of its own for everything that a part keeps")
             state.update(learner.state)
             optimizers.update(learner.optimizers)
-        step = self._step(params, stepper, optimizer, erase, keep, attacker)
+        step = self._step(params, stepper, optimizer, erase, keep, attacker, held)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
-                        fingerprint=self.fingerprint(bench.student, bench.request, bench.seed),
+                        fingerprint=self.fingerprint(bench.student, bench.request, bench.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
 
     def _rate(self, number: int) -> float:
         return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
-              erase: Term, keep: Term | None, attacker: Attacker | None) -> StepFn:
+              erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
+        same = [term.loss for term in (*([keep] if keep is not None and not between else []), *held)]
+
+        def kept(number: int) -> Tensor:
+            return torch.stack([loss(number) for loss in same]).sum() if len(same) > 1 else same[0](number)
 
         def step(number: int) -> Losses:
-            beside = partial(keep.loss, number) if keep is not None and not between else None
+            beside = partial(kept, number) if same else None
             losses = stepper.step(partial(erase.loss, number), beside, params, optimizer)
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):

@@ -80,14 +80,14 @@ class Retain(Settings):
     similar: float = knob(0.8, "Closeness to a concept, in the text encoder, from which on a thing is not kept", gt=0.0,
                           le=1.0)
 
-    def retained(self, model: Denoiser, request: Request) -> Retained:
-        """The request with the prompts in it.
+    def retained(self, model: Denoiser, request: Request, gone: Sequence[str] = ()) -> Retained:
+        """The request with the prompts in it; none for what is `gone` already, by name.
 
         Raises:
             UserError: a thing that the world does not know, or nothing is left to keep.
         """
         vocabulary: Mapping[str, Sequence[str]] = WORLDS.get(model.world)().vocabulary(self.things)
-        wanted = [target.concept for target in request.targets]
+        wanted = [*(target.concept for target in request.targets), *gone]
         words, close = _words([*wanted, *self.names]), closest(model, [*vocabulary], [*wanted, *self.names])
         prompts: list[str] = []
         left_out: dict[str, str] = {}
