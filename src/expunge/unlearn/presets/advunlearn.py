@@ -39,10 +39,10 @@ UNET = ADVUNLEARN.override({"name": "advunlearn-unet", "scope": "unet",
 ADVUNLEARN_FAST = Recipe(
     name="advunlearn-fast", source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=32), objective=Steer(eta=1.0),
     scope="text", retain=Retain(each=2),
-    keep=MatchTeacher(weight=1.0, batch=8,
+    keep=MatchTeacher(weight=2.0, batch=8,
                       source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=48, rounds=True)),
     adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, rate=1e-2, init="random", warmup=20),
-    steps=160, batch=8, learning_rate=2e-4, warmup=10, update=Plain(clip=1.0))
+    steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(clip=1.0))
 
 
 def advunlearn(**overrides: Any) -> Recipe:
