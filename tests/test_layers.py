@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "files": "errors",
     "config": "errors",
     "registry": "errors",
+    "locks": "",
     "sampling": "config records",
     "assault": "errors records",
     "runtime": "errors records files config",
@@ -31,13 +32,14 @@ MAY_IMPORT = {
     "unlearn": "errors records files config registry runtime train models attacks",
     "evaluation": "errors records files config registry sampling assault runtime models metrics",
     "report": "errors records files config assault",
-    "bench": "errors records files config registry runtime models metrics attacks unlearn evaluation",
+    "bench": "errors records files config registry locks runtime models metrics attacks unlearn evaluation",
+    "sequence": "errors records files config registry locks runtime train models metrics unlearn evaluation continual",
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
             "report",
     "cli": "errors records files config registry sampling assault runtime train models metrics attacks unlearn "
-           "evaluation report bench demo tiny",
-    "__init__": "errors records config models attacks unlearn evaluation report bench",
+           "evaluation report bench sequence demo tiny",
+    "__init__": "errors records config models attacks unlearn evaluation report bench sequence",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -45,7 +47,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "diffusers": ("models", "tiny.bake"),
     "accelerate": ("runtime",),
-    "filelock": ("bench.lock",),
+    "filelock": ("locks",),
     "peft": ("models.lora",),
     "transformers": ("models", "metrics.clip", "tiny.bake"),
     "torchmetrics": ("metrics",),

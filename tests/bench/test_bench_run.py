@@ -18,11 +18,11 @@ from colour_world import AttackedWorld
 
 from expunge.bench.cells import CELL, planned_cells
 from expunge.bench.estimate import estimated
-from expunge.bench.lock import held
 from expunge.bench.run import run_bench
 from expunge.bench.settings import BenchSettings
 from expunge.config import merged
 from expunge.errors import ConfigError, UserError
+from expunge.locks import held
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import BenchResult, Edit, Shot
@@ -220,7 +220,7 @@ run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=A
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
-    script = ("import sys, time; from pathlib import Path; from expunge.bench.lock import held\n"
+    script = ("import sys, time; from pathlib import Path; from expunge.locks import held\n"
               f"with held(Path({str(tmp_path)!r})) as mine:\n    print(mine, flush=True); time.sleep(60)")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

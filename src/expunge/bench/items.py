@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from expunge.attacks.scores import Place, key, looked_again, worst_case
-from expunge.evaluation import EvaluateSettings, planned_prompts
+from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
-from expunge.records import Assault, Evaluation, Shot
+from expunge.records import Assault, Evaluation
 from expunge.records.bench import Items
 
 PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
@@ -31,14 +31,7 @@ STRATA = ("near", "far", "style")
 def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, settings: EvaluateSettings
                      ) -> dict[str, Items]:
     """Values by score, prompt and seed; scores that were not measured are missing."""
-    prompts = planned_prompts(world, patch.card.request, settings)
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    places: dict[str, Place] = {}
-    for prompt in prompts:
-        for seed in seeds:
-            shot = Shot(prompt=prompt, seed=seed, sampler=evaluation.sampler, model=evaluation.model_hash,
-                        patch=patch.hash)
-            places[shot.key] = places[f"{prompt.text} | {seed}"] = (prompt.text, seed)
+    places = places_of(evaluation, planned_prompts(world, patch.card.request, settings), settings)
     scores = {score.name: score for score in evaluation.scores}
     out = {name: _placed(scores[name].per_item, places) for name in PLAIN if name in scores}
     out.update(integrity_items(evaluation, places))

@@ -13,11 +13,11 @@ from pathlib import Path
 from expunge import runtime
 from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_cells, planned_cells
 from expunge.bench.gather import gathered
-from expunge.bench.lock import held
 from expunge.bench.make import make
 from expunge.bench.settings import BenchSettings, read_bench
 from expunge.errors import UserError
 from expunge.files import check_writable, write_text
+from expunge.locks import held
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.sd import StableDiffusion

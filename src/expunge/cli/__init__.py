@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "attack": "Find out what attackers of a stated budget still get out.",
     "relearn": "Measure how fast fine-tuning brings the concept back.",
     "bench": "Compare methods: every one on every concept, attacked and measured alike.",
+    "sequence": "Meet requests one after the other, in a ledger, and measure the model after each.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
     "ls": "List methods, worlds, scopes or concepts.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",

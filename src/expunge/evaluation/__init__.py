@@ -21,7 +21,8 @@ missing; a score that could not be measured has the value None and says why):
 
 from __future__ import annotations
 
+from expunge.evaluation.places import places_of
 from expunge.evaluation.plan import EvaluateSettings, picture_count, planned_prompts
 from expunge.evaluation.run import evaluate
 
-__all__ = ["EvaluateSettings", "evaluate", "picture_count", "planned_prompts"]
+__all__ = ["EvaluateSettings", "evaluate", "picture_count", "places_of", "planned_prompts"]

@@ -15,11 +15,13 @@ from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt,
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
 from expunge.records.score import Score
+from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
 from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS
 
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "Assault", "AttackRun", "Attempt",
-    "BenchResult", "Difference", "Edit", "EditCost", "Evaluation", "Find", "Judgment", "Look", "PatchCard", "Pooled",
-    "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Score", "Shot", "Spent",
-    "Strip", "Summary", "Target", "asked", "check_request", "mentions",
+    "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "Judgment", "Ledger", "Look",
+    "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Score",
+    "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target", "asked", "check_request",
+    "mentions",
 ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import UserError
 from expunge.files import write_text
 from expunge.records import BenchResult
 from expunge.report.bench import (
@@ -22,6 +20,7 @@ from expunge.report.bench import (
     notes,
 )
 from expunge.report.differences import difference_tables
+from expunge.report.page import rendered
 from expunge.report.pareto import pareto_chart
 from expunge.report.tables import flat
 
@@ -44,17 +43,7 @@ def write_bench_report(result: BenchResult, out: str | Path) -> Path:
 
 def bench_html(result: BenchResult) -> str:
     """The whole page as text. Raises UserError if jinja2 or matplotlib is missing."""
-    try:
-        from jinja2 import DictLoader, Environment, StrictUndefined
-    except ImportError as error:
-        raise UserError("the report needs jinja2, which is not installed",
-                        remedy="pip install 'expunge[report]'") from error
-    here = resources.files("expunge.report")
-    sources = {name: here.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
-    language = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                           lstrip_blocks=True)
-    page: str = language.get_template(TEMPLATES[0]).render(_content(result))
-    return page
+    return rendered(TEMPLATES, _content(result))
 
 
 def _content(result: BenchResult) -> dict[str, Any]:

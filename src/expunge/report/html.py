@@ -6,16 +6,15 @@ load anything by its content security policy.
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import UserError
 from expunge.files import write_text
 from expunge.records import Evaluation
 from expunge.report import charts
 from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, doubts_of
 from expunge.report.classes import headline_score, worst_found
+from expunge.report.page import rendered
 from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, find_groups, picture_groups
 from expunge.report.relearning import (
     relearning_chart,
@@ -55,17 +54,7 @@ def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
 
 def report_html(evaluation: Evaluation, folder: Path) -> str:
     """The whole page as text. Raises UserError if jinja2, matplotlib or Pillow is missing."""
-    try:
-        from jinja2 import DictLoader, Environment, StrictUndefined
-    except ImportError as error:
-        raise UserError("the report needs jinja2, which is not installed",
-                        remedy="pip install 'expunge[report]'") from error
-    here = resources.files("expunge.report")
-    sources = {name: here.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
-    language = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                           lstrip_blocks=True)
-    page: str = language.get_template(TEMPLATES[0]).render(_content(evaluation, folder))
-    return page
+    return rendered(TEMPLATES, _content(evaluation, folder))
 
 
 def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One process per cell: a lock file that the system itself opens again when its holder ends, however it ends."""
+"""One process per folder: a lock file that the system itself opens again when its holder ends, however it ends."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""`expunge sequence`: requests that keep coming, each met on top of those before it, in a ledger."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+from expunge.sequence.settings import SequenceSettings
+
+if TYPE_CHECKING:
+    from expunge.records import SequenceResult
+
+EXAMPLES = """\b
+Examples:
+  $ expunge sequence requests.yaml
+  [...]
+  ledger: runs/sequence/ledger.json
+  patch: runs/sequence/states/02-bomb-[...]/patch.safetensors
+  report: runs/sequence/report/sequence.html
+\b
+  requests.yaml:
+    method: esd-fast
+    strategy: replay
+    requests:
+      - {concept: church, anchor: house, who: rights holder, when: 2026-11-01, evidence: ticket 17}
+      - {concept: bomb, anchor: apple}
+"""
+
+
+@click.command("sequence", epilog=EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@settings_options(SequenceSettings, files=False)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+              help="Any setting by its dotted key, such as holding.replay.weight=2. May be repeated.")
+@click.option("--gather", is_flag=True, help="Meet nothing; gather the states that are there into table and report.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@dry_run_option
+def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry_run: bool, **flags: Any) -> None:
+    """Meet the requests of FILE in their order, each by an edit on top of the last, and measure the model after each.
+
+    The same command goes on where it was stopped, and meets requests that were added at the end of the file. A request
+    that is marked `withdrawn` is taken back: the later ones are met again without it. What was asked and done is in
+    ledger.json, each line of which carries the digest of the one before.
+    """
+    from expunge.cli.output import tell
+    from expunge.cli.progress import progress
+    from expunge.report.sequence_page import sequence_markdown, write_sequence_report
+    from expunge.sequence.ledger import LEDGER
+    from expunge.sequence.run import run_sequence
+
+    settings = SequenceSettings.build(given(file, sets, flags), str(file))
+    if dry_run:
+        click.echo(_estimate(settings))
+        return
+    with progress("sequence") as report:
+        result = run_sequence(settings, make=not gather, progress=report)
+    if markdown:
+        click.echo(sequence_markdown(result))
+    else:
+        print_sequence(result)
+    folder = Path(settings.out)
+    tell("ledger", folder / LEDGER)
+    tell("patch", folder / result.states[-1].folder / "patch.safetensors")
+    tell("report", write_sequence_report(result, folder / "report"))
+
+
+def print_sequence(result: SequenceResult) -> None:
+    """The headline, the matrix, the model after each request, and how to read it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.sequence import headline, matrix, notes, over_all, state_heads, state_rows
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console.print(f"{headline(result)}\n", markup=False)
+    if result.before:
+        table = Table(box=None, pad_edge=False, header_style="dim", title="found after", title_justify="left")
+        for head in ("", *result.concepts):
+            table.add_column(head, justify="left" if not head else "right")
+        for row in matrix(result):
+            table.add_row(row.words, *(f"[{cell.text}]" if cell.own else f"({cell.text})" if cell.to_come else cell.text
+                                       for cell in row.cells))
+        console.print(table, "", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in state_heads(result):
+        table.add_column(head)
+    for state in state_rows(result):
+        table.add_row(state.words, *("\n".join(filter(None, (item.value, item.interval))) for item in state.figures))
+    console.print(table, "", markup=False)
+    for title, figure, note in over_all(result):
+        console.print(f"{title}: {figure.line}" + (f" ({note})" if note else ""), markup=False)
+    for line in notes(result):
+        console.print(line, style="dim", markup=False)
+
+
+def _estimate(settings: SequenceSettings) -> str:
+    """The settings as YAML (the file of the same sequence), what is left and how long edits take as comments."""
+    from expunge.cli.progress import span
+    from expunge.metrics.worlds import world_of
+    from expunge.models.store import load
+    from expunge.sequence.ledger import check_file, read_ledger
+    from expunge.sequence.states import planned_states
+    from expunge.unlearn.method import Configured
+
+    model, folder = load(settings.model, device=settings.device), Path(settings.out)
+    world = world_of(model.world, model.name, *((settings.evaluation.clip, settings.evaluation.prompts)
+                                                if settings.evaluation else ("", "")))
+    check_file(read_ledger(folder, model), settings, folder)
+    lines = [as_yaml(settings.model_dump(mode="json")).rstrip()]
+    for state in planned_states(settings, model, world, folder):
+        if (state.folder / "patch.safetensors").is_file():
+            took = "met"
+        elif isinstance(state.method, Configured):
+            took = f"{span(state.method.estimate(model, state.request)['seconds'])}, and what holds on to earlier ones"
+        else:
+            took = "not known beforehand"
+        lines.append(f"# request {state.number} ({state.asked.title}): {took}")
+    return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""Which picture of an evaluation a score's item is: names that stay the same whatever edited the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expunge.evaluation.plan import EvaluateSettings
+from expunge.records import Evaluation, Prompt, Shot
+
+Place = tuple[str, int]
+"""A prompt's text and a picture's seed."""
+
+
+def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: EvaluateSettings) -> dict[str, Place]:
+    """Prompt and seed by the keys of `Score.per_item`: of single pictures, and of pairs of them.
+
+    Args:
+        prompts: those that the evaluation asked (`planned_prompts`).
+    """
+    out: dict[str, Place] = {}
+    for prompt in prompts:
+        for seed in range(settings.first_seed, settings.first_seed + settings.seeds):
+            shot = Shot(prompt=prompt, seed=seed, sampler=evaluation.sampler, model=evaluation.model_hash,
+                        patch=evaluation.card.tensors_hash)
+            out[shot.key] = out[f"{prompt.text} | {seed}"] = (prompt.text, seed)
+    return out

@@ -1,0 +1,121 @@
+"""Requests that keep coming: the ledger of what was done about them, and what a sequence of edits came to."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Literal
+
+from expunge.records.base import Record
+from expunge.records.score import Score, Scored
+
+
+class Entry(Record):
+    """A line of the ledger. Each carries the digest of the one before, so that no line can be changed unseen.
+
+    Attributes:
+        kind: "erased": a request was met; "withdrawn": one was taken back (then the later ones are met again, in
+            entries of their own).
+        number: the request's number in the file, from 1.
+        concept, anchor, keep, who, when, evidence: as in the file; of a withdrawal who, when and (as evidence) why.
+        asked: digest of the request as the file has it.
+        method, settings, strategy: what met it, resolved; seed: of the edit.
+        state: key of the state that came out: of the model, of every request so far and of how each was met.
+        patch_hash: of the state's patch, which holds all requests so far.
+        seconds, versions, machine: of the edit.
+        made: when the entry was written.
+        previous: digest of the entry before; "" for the first.
+    """
+
+    kind: Literal["erased", "withdrawn"] = "erased"
+    number: int
+    concept: tuple[str, ...]
+    anchor: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    who: str = ""
+    when: datetime.date | None = None
+    evidence: str = ""
+    asked: str
+    method: str = ""
+    settings: dict[str, Any] = {}
+    strategy: dict[str, Any] = {}
+    seed: int = 0
+    state: str = ""
+    patch_hash: str = ""
+    seconds: float = 0.0
+    versions: dict[str, str] = {}
+    machine: str = ""
+    made: str = ""
+    previous: str = ""
+
+
+class Ledger(Record):
+    """What was asked and what was done about it, in order; nothing is ever taken out.
+
+    Attributes:
+        model, model_hash, process: the original, as in a patch's card.
+        entries: the lines. seal: digest of the last one, so that none can be cut off unseen.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    model_hash: str
+    process: str
+    entries: tuple[Entry, ...] = ()
+    seal: str = ""
+
+
+class StateScores(Scored, Record):
+    """The model after one of the requests.
+
+    Attributes:
+        number: of the request in the file; concept: its name.
+        scores: found/<concept> of every concept of the sequence (those to come included), retention, integrity towards
+            the original, without their items.
+        items: found/<concept> by "prompt | seed": 1 or 0.
+        drift: |theta_k - theta_0| / |theta_0| over UNet and text encoder.
+        seconds: wall time of the edit; processor: its processor time, None where it is not known.
+        patch_hash: of the patch that holds all requests so far; folder: where it lies, relative to the sequence's.
+        warnings: what the evaluation doubts about itself.
+    """
+
+    number: int
+    concept: str
+    scores: tuple[Score, ...] = ()
+    items: dict[str, dict[str, float]] = {}
+    drift: float = 0.0
+    seconds: float = 0.0
+    processor: float | None = None
+    patch_hash: str = ""
+    folder: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class SequenceResult(Scored, Record):
+    """All that a sequence came to; tables and report need nothing else.
+
+    Attributes:
+        model, model_hash: the original.
+        strategy, method, seed: as in the file. settings: the file, resolved.
+        concepts: what was to go, in order.
+        before: found/<concept> of the original.
+        states: the model after each request, those that were withdrawn left out.
+        scores: over the sequence: gone/..., revival/..., drift.
+        withdrawn: names of the concepts whose requests were taken back.
+        versions, machine, created: of the gathering.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    model_hash: str
+    strategy: str
+    method: str
+    seed: int = 0
+    settings: dict[str, Any] = {}
+    concepts: tuple[str, ...] = ()
+    before: tuple[Score, ...] = ()
+    states: tuple[StateScores, ...] = ()
+    scores: tuple[Score, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    machine: str = ""
+    created: str = ""

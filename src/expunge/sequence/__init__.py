@@ -1,0 +1,13 @@
+"""Requests that keep coming: a ledger of them, each met by an edit on top of the last, and the whole scored as one.
+
+`settings` is the file, `strategy` how an edit holds on to earlier ones, `ledger` the record of what was asked and
+done, `states` the model after each request, `past` what a recipe is told of earlier ones, `run` the verb, `gather` the
+scores.
+"""
+
+from __future__ import annotations
+
+from expunge.sequence.run import run_sequence
+from expunge.sequence.settings import SequenceSettings, read_sequence
+
+__all__ = ["SequenceSettings", "read_sequence", "run_sequence"]

@@ -1,0 +1,156 @@
+"""From the states' folders to the record of a sequence: found rates of every concept after every request, and what the
+whole comes to.
+
+    A[k][j] = found rate of concept j after request k
+    gone/own       A[j][j] over all j: each concept right after its own request
+    gone/end       A[K][j] over all j
+    revival        mean of A[K][j] - A[j][j] over the concepts that others came after, picture by picture
+    revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
+
+Source: our specification; "rebound" in UnlearnCanvas (Zhang et al. 2024). Differs: revival is paired over the same
+prompts and seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from expunge import runtime
+from expunge.errors import UserError
+from expunge.evaluation import places_of, planned_prompts
+from expunge.metrics.base import World
+from expunge.metrics.statistics import bootstrap_words, paired_difference, wilson
+from expunge.models.patch import Patch
+from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
+from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores
+from expunge.sequence.measure import everything, kept_evaluation
+from expunge.sequence.settings import SequenceSettings
+from expunge.sequence.states import State
+
+COST = "cost.json"
+KEPT = ("retained/near", "retained/far", "integrity/near", "integrity/far", "fid/original", "clip/keep", "found/keep")
+"""Scores of each state's evaluation that go into the record, beside found/<concept>."""
+DRAWS, SEED = 2000, 0
+
+
+def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, states: Sequence[State]
+             ) -> SequenceResult:
+    """The record of the states that there are.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not states:
+        raise UserError(f"no request of this sequence was met in {folder}", accepted="the folder of a sequence that "
+                        "was begun", remedy="name it with --out, or leave out --gather to meet the requests")
+    request = everything(settings, world)
+    read = [(state, Patch.load(state.folder)) for state in states]
+    evaluations = [kept_evaluation(state, patch, request, settings) for state, patch in read]
+    made = [_state(state, patch, evaluation, request, settings, model, world, folder)
+            for (state, patch), evaluation in zip(read, evaluations, strict=True)]
+    first = next((one for one in evaluations if one is not None), None)
+    names = {state.asked.title: state.asked.concept for state, _ in read}
+    return SequenceResult(
+        model=model.name, model_hash=model.hash, strategy=settings.strategy, method=settings.method, seed=settings.seed,
+        settings=settings.model_dump(mode="json"), concepts=request.concepts,
+        before=tuple(_found(first, request, "original/")) if first else (), states=tuple(made),
+        scores=tuple(_over_all(made, names)) if first else (),
+        withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept),
+        versions=runtime.versions(), machine=runtime.machine(model.device),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: Request, settings: SequenceSettings,
+           model: StableDiffusion, world: World, folder: Path) -> StateScores:
+    cost = json.loads((state.folder / COST).read_text(encoding="utf-8"))
+    values = {"number": state.number, "concept": state.asked.title, "drift": drift(patch, model),
+              "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **cost}
+    if evaluation is not None and settings.evaluation is not None:
+        found = _found(evaluation, request)
+        places = places_of(evaluation, planned_prompts(world, request, settings.evaluation), settings.evaluation)
+        values["items"] = {score.name: {f"{text} | {seed}": value for key, value in score.per_item.items()
+                                        for text, seed in (places[key],)} for score in found}
+        kept = [score for score in evaluation.scores if score.name in KEPT]
+        values["scores"] = tuple(score.model_copy(update={"per_item": {}}) for score in (*found, *kept))
+        values["warnings"] = evaluation.warnings
+    return StateScores.model_validate(values)
+
+
+def _found(evaluation: Evaluation, request: Request, prefix: str = "") -> list[Score]:
+    """found/<concept> for each concept, its items with it."""
+    out = []
+    for concept in request.concepts:
+        name = f"{prefix}found/all/{concept}" if len(request.concepts) > 1 else f"{prefix}found/all"
+        score = next((one for one in evaluation.scores if one.name == name), None)
+        if score is not None:
+            out.append(score.model_copy(update={"name": f"{prefix}found/{concept}"}))
+    return out
+
+
+@torch.no_grad()
+def drift(patch: Patch, model: StableDiffusion) -> float:
+    """|theta - theta_0| / |theta_0| over all of UNet and text encoder."""
+    mine = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+    moved = sum(float((value.to(mine[name]) - mine[name]).double().square().sum())
+                for name, value in patch.tensors.items())
+    return math.sqrt(moved / sum(float(p.double().square().sum()) for p in mine.values()))
+
+
+def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]]) -> list[Score]:
+    """What the sequence comes to, from the states in their order."""
+    own = {concept: state for state in states for concept in names[state.concept]}
+    last, out = states[-1], list[Score]()
+    out.append(_rate("gone/own", "found right after its own request", [(own[c], c) for c in own]))
+    out.append(_rate("gone/end", "found after the last request", [(last, c) for c in own]))
+    earlier = [concept for concept, state in own.items() if state is not last]
+    if earlier:
+        out += [_revival(own, last, earlier), _most(own, states, earlier)]
+    return out
+
+
+def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]]) -> Score:
+    values = [value for state, concept in cells for value in state.items.get(f"found/{concept}", {}).values()]
+    hits = round(sum(values))
+    low, high = wilson(hits, len(values))
+    return Score(name=name, title=title, value=hits / len(values) if values else None, low=low, high=high,
+                 interval="95% Wilson, pictures taken as independent", n=len(values), numerator=hits,
+                 denominator="pictures of prompts for the concepts that were to go, with an answer",
+                 higher_is_better=False, note="" if values else "nothing was measured")
+
+
+def _revival(own: dict[str, StateScores], last: StateScores, earlier: Sequence[str]) -> Score:
+    after, before = dict[str, list[float]](), dict[str, list[float]]()
+    for concept in earlier:
+        then, now = (state.items.get(f"found/{concept}", {}) for state in (own[concept], last))
+        for key in sorted(then.keys() & now.keys()):
+            text = f"{concept}: {key.rpartition(' | ')[0]}"
+            after.setdefault(text, []).append(now[key])
+            before.setdefault(text, []).append(then[key])
+    estimate = paired_difference(after, before, DRAWS, SEED)
+    return Score(name="revival", title="found after the last request more often than after its own",
+                 subject="comparison", value=estimate.value, low=estimate.low, high=estimate.high,
+                 interval=bootstrap_words(estimate, DRAWS, SEED), n=sum(map(len, after.values())),
+                 denominator="pairs of pictures (same prompt, same seed) with an answer both times",
+                 higher_is_better=False)
+
+
+def _most(own: dict[str, StateScores], states: Sequence[StateScores], earlier: Sequence[str]) -> Score:
+    rises = [(rise, f"{concept} after {state.concept}") for concept in earlier for state in states
+             if state.number > own[concept].number and (rise := _rise(own[concept], state, concept)) is not None]
+    value, where = max(rises, default=(None, ""))
+    return Score(name="revival/most", title="largest rise of a concept on the way", value=value, n=len(rises),
+                 of="pairs of states", subject="comparison", higher_is_better=False,
+                 note=f"{where}; the largest of many is too large by chance" if where else "nothing was measured")
+
+
+def _rise(then: StateScores, now: StateScores, concept: str) -> float | None:
+    name = f"found/{concept}"
+    values = [next((score.value for score in state.scores if score.name == name), None) for state in (then, now)]
+    return None if values[0] is None or values[1] is None else values[1] - values[0]

@@ -1,0 +1,105 @@
+"""The ledger on disk: one JSON file, each line of which carries the digest of the line before it.
+
+It is a record against oversight and against hands that mean well, not against an enemy: who rewrites the whole file can
+rewrite every digest in it. Publish `seal` (or sign it) to be able to show later that nothing was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from expunge.errors import ConfigError, UserError
+from expunge.files import text_digest, write_json
+from expunge.models.base import Denoiser
+from expunge.records import Entry, Ledger
+from expunge.sequence.settings import Asked, SequenceSettings
+
+LEDGER = "ledger.json"
+
+
+def read_ledger(folder: Path, model: Denoiser) -> Ledger:
+    """The ledger of a sequence's folder; an empty one where there is none yet.
+
+    Raises:
+        UserError: it cannot be read, was changed by hand, or belongs to another model.
+    """
+    file = folder / LEDGER
+    if not file.exists():
+        return Ledger(model=model.name, model_hash=model.hash, process=model.process)
+    try:
+        ledger = Ledger.read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}", accepted="a ledger that `expunge sequence` wrote",
+                        remedy="put back a copy of it, or choose another output folder") from error
+    _check_chain(ledger, file)
+    if (ledger.model_hash, ledger.process) != (model.hash, model.process):
+        raise UserError(f"{file} is of {ledger.model} ({ledger.model_hash[:12]}, {ledger.process})",
+                        accepted=f"one of the loaded model, {model.name} ({model.hash[:12]}, {model.process})",
+                        remedy="choose another output folder, or load that model")
+    return ledger
+
+
+def add(folder: Path, ledger: Ledger, entry: Entry) -> Ledger:
+    """The ledger with one more line, written whole or not at all. StorageError: it cannot be written."""
+    linked = entry.model_copy(update={"previous": ledger.seal})
+    longer = ledger.model_copy(update={"entries": (*ledger.entries, linked), "seal": linked.digest})
+    write_json(folder / LEDGER, longer.model_dump(mode="json"))
+    return longer
+
+
+def check_file(ledger: Ledger, settings: SequenceSettings, folder: Path) -> None:
+    """Whether the file of requests still says what the ledger has: new ones at the end, old ones as they were.
+
+    Raises:
+        ConfigError: requests that were changed, put elsewhere or left out, all of them with what the ledger has.
+    """
+    wrong: dict[int, str] = {}
+    for entry in ledger.entries:
+        if entry.kind == "withdrawn":
+            continue
+        name = ", ".join(entry.concept)
+        if entry.number > len(settings.requests):
+            wrong[entry.number] = f"request {entry.number} ({name}) is not in the file any more"
+        elif asked_digest(settings.requests[entry.number - 1]) != entry.asked:
+            now = settings.requests[entry.number - 1].title
+            wrong[entry.number] = f"request {entry.number} was {name}{_on(entry)}, the file now says {now}"
+    for number in withdrawn(ledger):
+        if number <= len(settings.requests) and settings.requests[number - 1].withdrawn is None:
+            wrong[number] = f"request {number} ({settings.requests[number - 1].title}) was withdrawn and is so no more"
+    if wrong:
+        raise ConfigError("; ".join(wrong[number] for number in sorted(wrong)),
+                          accepted=f"the requests as {folder / LEDGER} has them, new ones at the end",
+                          remedy="to take one back mark it `withdrawn`; to ask again add it at the end")
+
+
+def withdrawn(ledger: Ledger) -> Sequence[int]:
+    """Numbers of the requests that were taken back."""
+    return [entry.number for entry in ledger.entries if entry.kind == "withdrawn"]
+
+
+def asked_digest(item: Asked) -> str:
+    """Digest of a request as the file has it; whether it was withdrawn is no part of it."""
+    told = item.model_dump(mode="json", exclude={"withdrawn"})
+    return text_digest(json.dumps(told, sort_keys=True, ensure_ascii=False))[:16]
+
+
+def _check_chain(ledger: Ledger, file: Path) -> None:
+    before = ""
+    for number, entry in enumerate(ledger.entries, 1):
+        if entry.previous != before:
+            raise _changed(file, f"entry {number - 1}, before {', '.join(entry.concept)!r},")
+        before = entry.digest
+    if ledger.seal != before:
+        raise _changed(file, f"entry {len(ledger.entries)} (the last one) or the seal")
+
+
+def _changed(file: Path, what: str) -> UserError:
+    return UserError(f"{file} was changed by hand: {what} does not fit its digest",
+                     accepted="the ledger as `expunge sequence` wrote it",
+                     remedy="put back a copy of it, or choose another output folder")
+
+
+def _on(entry: Entry) -> str:
+    return f" ({entry.who or 'nobody named'}, {entry.when})" if entry.when else ""

@@ -1,0 +1,49 @@
+"""How a state is measured: as any patch is, but always on all requests that stand, those to come included.
+
+So every state answers the same prompts, and what is drawn by the original is drawn once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from expunge.errors import ExpungeError
+from expunge.metrics.base import World
+from expunge.models.patch import Patch
+from expunge.records import EVALUATIONS, Evaluation, Request
+from expunge.sequence.settings import SequenceSettings
+
+if TYPE_CHECKING:
+    from expunge.sequence.states import State
+
+FOLDER = "evaluation"
+
+
+def everything(settings: SequenceSettings, world: World) -> Request:
+    """All requests that stand, as one."""
+    items = [item for _, item in settings.active]
+    names = [name for item in items for name in item.concept]
+    anchors = [name for item in items for name in (item.anchor or [""] * len(item.concept))]
+    if len(names) == 1:
+        return world.request(names[0], anchors[0], settings.keep)
+    return world.request(names, anchors, settings.keep)
+
+
+def about(patch: Patch, request: Request) -> Patch:
+    """The patch, to be measured on `request`."""
+    return replace(patch, card=patch.card.model_copy(update={"request": request}))
+
+
+def kept_evaluation(state: State, patch: Patch, request: Request, settings: SequenceSettings) -> Evaluation | None:
+    """What an earlier run measured of the state; None if it did not, measured otherwise, or left it damaged."""
+    folder = state.folder / FOLDER
+    if settings.evaluation is None or EVALUATIONS.at(folder) is None:
+        return None
+    try:
+        kept = EVALUATIONS.read(folder)
+    except ExpungeError:
+        return None  # it is made again
+    asked = settings.evaluation.model_dump(mode="json")
+    same = all(kept.settings.get(name) == value for name, value in asked.items() if name != "batch")
+    return kept if same and kept.card.request == request and kept.card.tensors_hash == patch.hash else None

@@ -1,0 +1,148 @@
+"""Points with frozen targets: what each request leaves behind of itself, and the original's own predictions elsewhere.
+
+A memory holds no picture of the concept as the original draws it at the end of a trajectory that nobody asked for, but
+half-way samples under prompts for it; keep it as private as the request. It can be made again from prompts and seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from expunge.errors import ModelError
+from expunge.files import write_tensors
+from expunge.models.base import Conditioning, Denoiser
+from expunge.models.patch import tensors_hash
+from expunge.registry import WORLDS
+from expunge.sequence.strategy import Others, Replay
+from expunge.unlearn.bench import Bench, Points, Pool, spread
+from expunge.unlearn.objective import tabulated
+from expunge.unlearn.source import FrozenTrajectory
+
+FORMAT = "expunge-memory/1"
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """An objective that trains towards a target at each point."""
+
+    def target(self, bench: Bench, points: Points) -> Tensor:
+        """(B, c, h, w), native output, no gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """N points and what is to be predicted there.
+
+    Attributes:
+        x_t: float32 (N, c, h, w); t: int64 (N,); prompts: N; z: float32 (N, c, h, w), native output.
+        about: what each prompt asks for, by prompt; only where the prompts were made of things.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    prompts: tuple[str, ...]
+    z: Tensor
+    about: dict[str, str]
+
+    @property
+    def hash(self) -> str:
+        """Content hash of points and targets."""
+        return tensors_hash({"x_t": self.x_t, "t": self.t, "z": self.z})
+
+    def only(self, wanted: Callable[[str], bool]) -> Memory:
+        """The points whose prompts are wanted."""
+        rows = torch.tensor([i for i, prompt in enumerate(self.prompts) if wanted(prompt)], dtype=torch.int64)
+        return replace(self, x_t=self.x_t[rows], t=self.t[rows], z=self.z[rows],
+                       prompts=tuple(self.prompts[int(i)] for i in rows))
+
+    def save(self, path: Path) -> None:
+        """Write safetensors, atomically."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in
+                   (("x_t", self.x_t), ("t", self.t), ("z", self.z))}
+        write_tensors(path, tensors, {"format": FORMAT, "prompts": json.dumps(self.prompts),
+                                      "about": json.dumps(self.about), "hash": self.hash})
+
+    @classmethod
+    def read(cls, path: Path, device: torch.device | str = "cpu") -> Memory:
+        """What `save` wrote.
+
+        Raises:
+            ModelError: there is none, or it is damaged.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                meta: dict[str, str] = file.metadata() or {}
+                x_t, t, z = (file.get_tensor(name) for name in ("x_t", "t", "z"))
+            memory = cls(x_t, t, tuple(json.loads(meta["prompts"])), z, json.loads(meta["about"]))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ModelError(f"the memory of a request in {path} cannot be read: {error}",
+                             remedy="delete the state's folder, then it is made again") from error
+        if meta.get("format") != FORMAT or meta.get("hash") != memory.hash:
+            raise ModelError(f"the memory of a request in {path} is damaged",
+                             remedy="delete the state's folder, then it is made again")
+        return replace(memory, x_t=x_t.to(device), t=t.to(device), z=z.to(device))
+
+
+def left_behind(bench: Bench, objective: object, settings: Replay) -> Memory:
+    """What a request leaves behind: half-way samples of the teacher under its prompts, and what it trained to there.
+
+    Where the objective names no target, what the student predicts now that it is trained.
+
+    Args:
+        bench: of the finished edit: the student has it in its weights.
+    """
+    source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
+
+    @torch.no_grad()
+    def reached(points: Points) -> Tensor:
+        return bench.student.predict(points.x_t, points.t, bench.student.encode(points.prompts))
+
+    aimed = objective if isinstance(objective, Targeted) else None
+    wanted = reached if aimed is None else lambda points: aimed.target(bench, points)
+    return _recorded(_pool(bench, source, bench.request.all_prompts, "replay"), wanted, bench, {})
+
+
+def elsewhere(bench: Bench, settings: Others) -> Memory:
+    """What the original predicts on prompts for other things (all of its world, if none are named), and the empty one.
+
+    Raises:
+        UserError: a thing that the world does not know, or none to be had.
+    """
+    vocabulary = WORLDS.get(bench.teacher.world)().vocabulary(settings.prompts.things)
+    about = {prompt: thing for thing, prompts in vocabulary.items()
+             for prompt in spread(prompts, min(settings.prompts.each, len(prompts)))}
+    source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
+
+    @torch.no_grad()
+    def original(points: Points) -> Tensor:
+        return bench.teacher.predict(points.x_t, points.t, points.cond)
+
+    return _recorded(_pool(bench, source, ("", *about), "elsewhere"), original, bench, about)
+
+
+def told(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:
+    """Text states of each distinct prompt, encoded alone, and their rows by prompt; no gradient."""
+    each = {text: row for row, text in enumerate(dict.fromkeys(prompts))}
+    with torch.no_grad():
+        known = [model.encode([text]) for text in each]
+    return each, Conditioning(torch.cat([one.states for one in known]), torch.cat([one.ids for one in known]))
+
+
+def _pool(bench: Bench, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
+    pool = source.open(bench, prompts, 1, name).pool
+    assert pool is not None  # trajectories of the frozen model are pooled
+    return pool
+
+
+def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], bench: Bench, about: dict[str, str]) -> Memory:
+    z, everything = tabulated(bench, pool, wanted), pool.take(torch.arange(len(pool)))
+    return Memory(everything.x_t, everything.t, everything.prompts, z, about)

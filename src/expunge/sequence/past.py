@@ -1,0 +1,129 @@
+"""What came before a request, for a recipe: `unlearn.past.Past` made of a strategy and of what requests left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from expunge.continual.fisher import hutchinson
+from expunge.errors import ConfigError
+from expunge.files import text_digest
+from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
+from expunge.records import Request
+from expunge.sequence.memory import Memory, told
+from expunge.sequence.projection import Projected, kept_directions
+from expunge.sequence.strategy import Strategy, WeightAnchor
+from expunge.sequence.terms import anchored, recalled
+from expunge.train import step_generator
+from expunge.unlearn.bench import Bench
+from expunge.unlearn.objective import Term
+from expunge.unlearn.retain import Retain
+from expunge.unlearn.update import Stepper
+
+SAMPLES, ROWS = 64, 4
+"""Points on which a Fisher information rests, and how many of them share a backward."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A `Past`.
+
+    Attributes:
+        strategy: what is held on to, and how.
+        original: the model as published; last: another object than the student, with its weights at the start.
+        gone: concepts that are gone already.
+        memories: what earlier requests left behind, in their order; () where nothing needs them.
+        elsewhere: the original's predictions on prompts to keep, none of which names what is gone or goes now; None
+            where nothing needs them.
+        kept_prompts: those prompts.
+    """
+
+    strategy: Strategy
+    original: StableDiffusion
+    last: StableDiffusion
+    gone: tuple[str, ...]
+    memories: tuple[Memory, ...] = ()
+    elsewhere: Memory | None = None
+    kept_prompts: tuple[str, ...] = ()
+
+    @property
+    def teacher(self) -> StableDiffusion:
+        """The original, or the model as the last request left it."""
+        return self.original if self.strategy.teacher == "original" else self.last
+
+    @property
+    def digest(self) -> str:
+        """Of strategy, models, memories."""
+        told = [self.strategy.model_dump(mode="json"), self.original.hash, self.last.hash, self.gone,
+                [memory.hash for memory in self.memories], self.elsewhere.hash if self.elsewhere else "",
+                self.kept_prompts]
+        return text_digest(json.dumps(told, sort_keys=True))
+
+    def check(self, params: Mapping[str, Parameter]) -> None:
+        """ConfigError where the strategy needs parameters that do not train."""
+        if self.strategy.projection is not None and not self._keys_and_values(params):
+            raise ConfigError("projection where no keys or values of text states train",
+                              accepted="a scope with xattn.kv in it", remedy="another strategy, or another scope")
+
+    def terms(self, bench: Bench, params: Mapping[str, Parameter]) -> Sequence[Term]:
+        """One for each thing that is held on to and is there."""
+        strategy, out = self.strategy, list[Term]()
+        if strategy.replay is not None and self.memories:
+            out.append(recalled(bench, self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
+        if strategy.retain is not None and self.elsewhere is not None:
+            out.append(recalled(bench, [self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
+        for anchor in strategy.anchors:
+            if anchor.metric != "erased" or self.memories:
+                out.append(anchored(params, self._values(anchor, params), anchor, self._metric(anchor, bench, params)))
+        return out
+
+    def around(self, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
+        """With projected steps, where the strategy asks for them."""
+        if self.strategy.projection is None:
+            return stepper
+        directions = kept_directions(self.original, ("", *self.kept_prompts), self.strategy.projection)
+        return Projected(stepper, directions, self._keys_and_values(params))
+
+    def _keys_and_values(self, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        known = self.original.parameters_in("xattn.kv")
+        return {name: p for name, p in params.items() if name in known and p.ndim == 2}
+
+    def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
+        model = self.original if anchor.to == "original" else self.last
+        mine = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+        return {name: mine[name].detach() for name in params}
+
+    def _metric(self, anchor: WeightAnchor, bench: Bench, params: Mapping[str, Parameter]
+                ) -> Mapping[str, Tensor] | None:
+        """Fisher information of the student's predictions as it begins, mean 1; None for the identity."""
+        if anchor.metric == "identity":
+            return None
+        memories = self.memories if anchor.metric == "erased" else (self.elsewhere,) if self.elsewhere else ()
+        generator = step_generator(bench.seed, 0, f"fisher/{anchor.metric}")
+        return hutchinson(_predictions(bench, memories, generator), params, generator).normalised().values
+
+
+def kept_now(original: StableDiffusion, whole: Memory, retain: Retain, request: Request, gone: Sequence[str]) -> Memory:
+    """Of the points elsewhere, those of things that are neither gone nor about to go, and of the empty prompt."""
+    left_out = retain.retained(original, request, gone).left_out
+    return whole.only(lambda prompt: whole.about.get(prompt, "") not in left_out)
+
+
+def _predictions(bench: Bench, memories: Sequence[Memory], generator: torch.Generator
+                 ) -> Iterator[Callable[[], Tensor]]:
+    """The student's outputs at points of all the memories alike, a few rows each."""
+    points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]
+    for _ in range(SAMPLES // ROWS):
+        picked = [points[int(torch.randint(len(points), (), generator=generator))] for _ in range(ROWS)]
+        x_t, t = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t"))
+        rows, cond = told(bench.student, [memory.prompts[i] for memory, i in picked])
+        known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked], device=cond.ids.device))
+        prompts = [memory.prompts[i] for memory, i in picked]
+        yield lambda x_t=x_t, t=t, known=known, prompts=prompts: bench.student.predict(  # type: ignore[misc]
+            x_t, t, bench.student.encode(prompts) if bench.text_trains else known)

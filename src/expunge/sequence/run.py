@@ -1,0 +1,217 @@
+"""The verb: meet every request that is not met yet, on top of those before it, and measure the model after each.
+
+Killed in the middle of a request, a sequence goes on there when it is started again: the method has its checkpoint in
+the state's folder. The ledger gets a line when a state's patch is on disk, so it never tells of what is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from expunge import runtime
+from expunge.errors import ExpungeError, UserError
+from expunge.evaluation import evaluate
+from expunge.files import check_writable, text_digest, write_json, write_text
+from expunge.locks import held
+from expunge.metrics.base import World
+from expunge.metrics.worlds import world_of
+from expunge.models.patch import Patch, stacked
+from expunge.models.sd import StableDiffusion
+from expunge.models.store import load
+from expunge.records import Entry, Ledger, Request, SequenceResult
+from expunge.runtime import Progress
+from expunge.sequence.gather import COST, gathered
+from expunge.sequence.ledger import add, asked_digest, check_file, read_ledger, withdrawn
+from expunge.sequence.measure import FOLDER, about, everything, kept_evaluation
+from expunge.sequence.memory import Memory, elsewhere, left_behind
+from expunge.sequence.past import Before, kept_now
+from expunge.sequence.settings import SequenceSettings, read_sequence
+from expunge.sequence.states import State, planned_states
+from expunge.sequence.strategy import Replay, Strategy
+from expunge.train import Losses
+from expunge.unlearn.bench import Bench
+from expunge.unlearn.erase import CHECKPOINT
+from expunge.unlearn.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+RESULT, MEMORY = "sequence.json", "memory.safetensors"
+Note = Callable[[str], None]
+"""Told in words how far a request is."""
+
+
+def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | None = None, make: bool = True,
+                 progress: Progress | None = None, world: World | None = None) -> SequenceResult:
+    """Run a sequence, or what is left of it, and write its record to `<out>/sequence.json`.
+
+    Args:
+        settings: the sequence, or its YAML or TOML file.
+        out: folder of everything; None means the sequence's own.
+        make: False makes nothing and gathers what there is.
+        progress: told (requests met since the start, requests that were to be met then, what is being done).
+        world: prompts and judge; None means the model's world.
+
+    Raises:
+        ConfigError: mistakes in the file, requests that contradict one another or what the ledger has; nothing is begun
+            then.
+        UserError: a ledger that was changed by hand or is another model's, another process at work in the folder, or
+            nothing to gather.
+        TrainingError: an edit broke off; the states before it are kept.
+        StorageError: the folder cannot be written.
+    """
+    settings = settings if isinstance(settings, SequenceSettings) else read_sequence(settings)
+    folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
+    check_writable(folder)
+    model = load(settings.model, device=settings.device)
+    clip, prompts = (settings.evaluation.clip, settings.evaluation.prompts) if settings.evaluation else ("", "")
+    world = world or world_of(model.world, model.name, clip, prompts)
+    ledger = read_ledger(folder, model)
+    check_file(ledger, settings, folder)
+    states = planned_states(settings, model, world, folder)
+    with held(folder) as mine:
+        if not mine:
+            raise UserError(f"another process works on the sequence in {folder}", accepted="one at a time",
+                            remedy="wait for it, or choose another output folder")
+        if make:
+            _Run(settings, model, world, folder, ledger, tell).all(states)
+        result = gathered(settings, model, world, folder, [state for state in states if _patch(state, model)])
+        write_text(folder / RESULT, result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+class _Run:
+    """One run of a sequence: what every request needs, and the ledger as it grows."""
+
+    def __init__(self, settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, ledger: Ledger,
+                 tell: Progress) -> None:
+        self.settings, self.model, self.world, self.folder = settings, model, world, folder
+        self.ledger, self.tell = ledger, tell
+        self._elsewhere: Memory | None = None
+
+    def all(self, states: list[State]) -> None:
+        """Withdrawals first, then every request that stands."""
+        self._withdraw()
+        before: Patch | None = None
+        for place, state in enumerate(states):
+            def note(words: str, place: int = place, state: State = state) -> None:
+                self.tell(place, len(states), f"{state.number}, {state.asked.title}: {words}")
+
+            patch = self._meet(state, states[:place], before, note)
+            if not any(entry.state == state.key for entry in self.ledger.entries):
+                self._write_down(state, patch)
+            if self.settings.evaluation is not None:
+                self._evaluate(state, patch, note)
+            before = patch
+
+    def _meet(self, state: State, earlier: list[State], before: Patch | None, note: Note) -> Patch:
+        """The state's patch, of all requests so far, with what it took and what the request leaves behind."""
+        patch = _patch(state, self.model)
+        if patch is None:
+            note("begins")
+            began, busy = time.monotonic(), time.process_time()
+            went_on = (state.folder / CHECKPOINT).is_file()
+            patch = stacked(before, self._edited(state, earlier, before, note), self.model, state.whole)
+            if self.settings.chosen.remembers:
+                self._remember(state, patch)
+            told = self.model.device.type == "cpu" and not went_on
+            write_json(state.folder / COST, {"seconds": round(time.monotonic() - began, 2),
+                                             "processor": round(time.process_time() - busy, 2) if told else None})
+            patch.save(state.folder)
+            (state.folder / CHECKPOINT).unlink(missing_ok=True)
+        elif self.settings.chosen.remembers and not (state.folder / MEMORY).is_file():
+            self._remember(state, patch)
+        return patch
+
+    def _edited(self, state: State, earlier: list[State], before: Patch | None, note: Note) -> Patch:
+        """The edit that meets the request, as the method makes it."""
+        checkpoint, method = state.folder / CHECKPOINT, state.method
+        state.folder.mkdir(parents=True, exist_ok=True)
+
+        def training(done: int, total: int, losses: Losses) -> None:
+            note(f"{'erasing' if losses else 'preparing'} {done}/{total}")
+
+        if self.settings.chosen.joint:
+            return method(self.model, state.whole, seed=state.seed, checkpoint=checkpoint, progress=training)
+        student = self.model.edited(before)
+        if not isinstance(method, Recipe):
+            return method(student, state.request, seed=state.seed, checkpoint=checkpoint, progress=training)
+        past = self._before(state, earlier, before)
+        past.check(student.parameters_in(method.scope))
+        return method(student, state.request, seed=state.seed, checkpoint=checkpoint, progress=training, past=past)
+
+    def _remember(self, state: State, patch: Patch) -> None:
+        objective = state.method.objective if isinstance(state.method, Recipe) else None
+        bench = Bench(self.model.edited(patch), self.model, state.request, state.seed)
+        left_behind(bench, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
+
+    def _before(self, state: State, earlier: list[State], before: Patch | None) -> Before:
+        """What the request has to hold on to."""
+        strategy = self.settings.chosen
+        memories = [Memory.read(one.folder / MEMORY, self.model.device) for one in earlier if strategy.remembers]
+        whole = self._whole_elsewhere(strategy)
+        kept = (kept_now(self.model, whole, strategy.others.prompts, state.request, state.gone)
+                if whole is not None else None)
+        prompts = tuple(dict.fromkeys(kept.prompts)) if kept is not None else ()
+        return Before(strategy, self.model, self.model.edited(before), state.gone, tuple(memories), kept,
+                      tuple(text for text in prompts if text))
+
+    def _whole_elsewhere(self, strategy: Strategy) -> Memory | None:
+        """The original's predictions on prompts for all things, made once for the sequence; None where not needed."""
+        if not strategy.knows_others:
+            return None
+        if self._elsewhere is None:
+            told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json")]
+            file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
+            if not file.is_file():
+                nobody = Request(concept="nothing", prompts=("",))
+                elsewhere(Bench(self.model, self.model, nobody, self.settings.seed), strategy.others).save(file)
+            self._elsewhere = Memory.read(file, self.model.device)
+        return self._elsewhere
+
+    def _withdraw(self) -> None:
+        """Lines for requests that the file takes back and the ledger does not."""
+        met = {entry.number for entry in self.ledger.entries if entry.kind == "erased"}
+        for number, item in enumerate(self.settings.requests, 1):
+            if item.withdrawn is not None and number in met - {*withdrawn(self.ledger)}:
+                self.ledger = add(self.folder, self.ledger, Entry(
+                    kind="withdrawn", number=number, concept=item.concept, who=item.withdrawn.who,
+                    when=item.withdrawn.when, evidence=item.withdrawn.why, asked=asked_digest(item), made=_now()))
+
+    def _write_down(self, state: State, patch: Patch) -> None:
+        item = state.asked
+        self.ledger = add(self.folder, self.ledger, Entry(
+            number=state.number, concept=item.concept, anchor=item.anchor, keep=item.keep, who=item.who, when=item.when,
+            evidence=item.evidence, asked=asked_digest(item), method=self.settings.method_of(item)[0],
+            settings=dict(state.settings), strategy=self.settings.chosen.model_dump(mode="json"), seed=state.seed,
+            state=state.key, patch_hash=patch.hash, seconds=patch.card.seconds, versions=runtime.versions(),
+            machine=runtime.machine(self.model.device), made=_now()))
+
+    def _evaluate(self, state: State, patch: Patch, note: Note) -> None:
+        """On all requests that stand, those to come included: the same prompts after each."""
+        assert self.settings.evaluation is not None
+        request = everything(self.settings, self.world)
+        if kept_evaluation(state, patch, request, self.settings) is None:
+            evaluate(self.model, about(patch, request), settings=self.settings.evaluation,
+                     out=state.folder / FOLDER, cache=self.settings.cache or None, world=self.world,
+                     progress=lambda done, total, words: note(f"{words} {done}/{total}"))
+
+
+def _patch(state: State, model: StableDiffusion) -> Patch | None:
+    """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again)."""
+    if not (state.folder / "patch.safetensors").is_file():
+        return None
+    try:
+        patch = Patch.load(state.folder)
+    except ExpungeError as error:
+        log.warning("request %d: %s; it is made again", state.number, error)
+        return None
+    return patch if patch.card.base_hash == model.hash else None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

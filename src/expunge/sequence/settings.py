@@ -1,0 +1,139 @@
+"""The file of a sequence: requests in the order in which they came, and how they are met.
+
+One schema for YAML, TOML and Python; unknown keys are errors, and all mistakes are told at once, contradictions between
+requests among them, before a model is opened.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import Self
+
+from expunge.config import Settings, knob, merged, read_settings_file
+from expunge.errors import UserError
+from expunge.evaluation import EvaluateSettings
+from expunge.metrics.base import PromptCounts
+from expunge.records import asked
+from expunge.sequence.strategy import Strategy, resolve_strategy
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""Names; a file may hold a single one as plain text."""
+
+
+class Withdrawal(Settings):
+    """A request that is taken back: the later ones are met again as if it had never come."""
+
+    who: str = knob("", "who took it back")
+    when: datetime.date | None = knob(None, "the day on which it was taken back")
+    why: str = knob("", "the reason, or where it is written down")
+
+
+class Asked(Settings):
+    """One request: what is to go, and where that comes from."""
+
+    concept: Names = knob(..., "what is to go: a name, or several at once", min_length=1)
+    anchor: Names = knob((), "what takes its place, one for each; nothing in particular if empty")
+    keep: tuple[str, ...] = knob((), "what must stay, of this request's neighbourhood")
+    who: str = knob("", "who asked")
+    when: datetime.date | None = knob(None, "the day on which it was asked")
+    evidence: str = knob("", "what the request rests on, or where that is written down")
+    method: str = knob("", "another method than the sequence's")
+    settings: dict[str, Any] = knob({}, "overrides of the method's settings, by (dotted) name")
+    withdrawn: Withdrawal | None = knob(None, "the request was taken back")
+
+    @property
+    def title(self) -> str:
+        """What tables and messages call it."""
+        return ", ".join(self.concept)
+
+
+class SequenceSettings(Settings):
+    """A whole sequence. Each request is an edit on top of those before it."""
+
+    model: str = knob("embedded", "embedded, a diffusers folder, or a Hub id")
+    device: str = knob("auto", "cpu, cuda, cuda:N or mps")
+    method: str = knob("esd-fast", "how requests are met that name no method: see `expunge ls methods`")
+    settings: dict[str, Any] = knob({}, "overrides of the method's settings, by (dotted) name")
+    strategy: str = knob("replay", "how an edit holds on to earlier ones: naive, l2-sp, ewc, replay, refresh, "
+                                   "projection or joint")
+    holding: dict[str, Any] = knob({}, "overrides of the strategy's settings, by (dotted) name")
+    seed: int = knob(0, "decides every random draw", ge=0)
+    keep: tuple[str, ...] = knob((), "what must stay, whatever is asked")
+    requests: tuple[Asked, ...] = knob(..., "the requests, the first one first; new ones go to the end", min_length=1)
+    evaluation: EvaluateSettings | None = knob(
+        EvaluateSettings(counts=PromptCounts(direct=3, held_out=3, paraphrase=0, implicit=0, near=12, far=12, style=0,
+                                             empty=1, never_seen=0), seeds=2, strips=0),
+        "how the model is measured after each request, on all of them; none: not at all")
+    out: str = knob("runs/sequence", "folder of everything")
+    cache: str = knob("", "folder of drawn pictures; the user's own if empty")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        from expunge.unlearn.erase import resolve_method
+
+        try:
+            for number, item in enumerate(self.requests, 1):
+                if item.withdrawn is None:
+                    check_next(self, number)
+                resolve_method(*self.method_of(item))
+            resolve_strategy(self.strategy, self.holding)
+        except UserError as error:
+            text = str(error).replace("{", "{{").replace("}", "}}")
+            raise PydanticCustomError("sequence", text) from error  # type: ignore[arg-type]  # it wants a literal
+        return self
+
+    @property
+    def active(self) -> tuple[tuple[int, Asked], ...]:
+        """The requests that stand, with their numbers in the file, from 1."""
+        return tuple((number, item) for number, item in enumerate(self.requests, 1) if item.withdrawn is None)
+
+    @cached_property
+    def chosen(self) -> Strategy:
+        """The strategy with its overrides."""
+        return resolve_strategy(self.strategy, self.holding)
+
+    def method_of(self, item: Asked) -> tuple[str, dict[str, Any]]:
+        """Name and overrides of the method that meets a request; the sequence's overrides are for its own method."""
+        own = item.method in ("", self.method)
+        return item.method or self.method, merged(self.settings if own else {}, item.settings)
+
+
+def check_next(settings: SequenceSettings, number: int) -> None:
+    """Whether request `number` (from 1) agrees with those before it that stand.
+
+    Raises:
+        UserError: it contradicts itself or one of them; says which.
+    """
+    before = [(n, item) for n, item in settings.active if n < number]
+    item = settings.requests[number - 1]
+    keep = (*settings.keep, *item.keep)
+    asked(item.concept, item.anchor, keep)
+    for n, earlier in before:
+        both = ([*earlier.concept, *item.concept],
+                [*_anchors(earlier), *_anchors(item)], tuple(dict.fromkeys((*earlier.keep, *keep))))
+        try:
+            asked(*both)
+        except UserError as error:
+            raise UserError(f"request {number} ({item.title}) against request {n} ({earlier.title}): {error.got}",
+                            accepted=error.accepted or "requests that agree",
+                            remedy=error.remedy or "change the new one, or mark the earlier one `withdrawn`") from error
+
+
+def read_sequence(file: str | Path, *changes: dict[str, Any]) -> SequenceSettings:
+    """The sequence in a YAML or TOML file, with `changes` over it.
+
+    Raises:
+        ConfigError: every mistake at once.
+    """
+    return SequenceSettings.build(merged(read_settings_file(Path(file)), *changes), str(file))
+
+
+def _anchors(item: Asked) -> Sequence[str]:
+    return item.anchor or [""] * len(item.concept)

@@ -1,0 +1,110 @@
+"""The states of a model in a sequence: after each request that stands, one, in a folder of its own.
+
+    <out>/ledger.json                        what was asked and done
+    <out>/elsewhere-<digest>.safetensors     the original's predictions on prompts to keep
+    <out>/states/<number>-<concept>-<key>/   patch.* (all requests so far), memory.safetensors, cost.json, evaluation/
+
+A state's key is a digest of the original, of every request so far and of how each was met. So a state is found again
+whatever happened in between; a request that is taken back leads to other states after it, beside the old ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ConfigError, UserError
+from expunge.files import slug, text_digest
+from expunge.metrics.base import World
+from expunge.models.sd import StableDiffusion
+from expunge.records import Request, check_request, mentions
+from expunge.sequence.settings import Asked, SequenceSettings
+from expunge.unlearn.erase import resolve_method
+from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class State:
+    """The model after one of the requests.
+
+    Attributes:
+        number: the request's in the file; asked: the request.
+        request: what is to go now, completed by the world; whole: with all requests before it.
+        gone: concepts that are gone already.
+        method: what meets it. settings: its settings, resolved, JSON-able. seed: of the edit.
+        key, folder: see above.
+    """
+
+    number: int
+    asked: Asked
+    request: Request
+    whole: Request
+    gone: tuple[str, ...]
+    method: Method
+    settings: Mapping[str, Any]
+    seed: int
+    key: str
+    folder: Path
+
+
+def planned_states(settings: SequenceSettings, model: StableDiffusion, world: World, out: Path) -> list[State]:
+    """One state for each request that stands, in their order.
+
+    Raises:
+        ConfigError: requests that the world does not know or methods that do not fit, all at once.
+    """
+    states, mistakes = list[State](), list[str]()
+    key = text_digest(json.dumps([model.hash, model.process, settings.chosen.model_dump(mode="json")]))
+    gone: tuple[str, ...] = ()
+    concepts, anchors = list[str](), list[str]()
+    for number, item in settings.active:
+        concepts += item.concept
+        anchors += item.anchor or [""] * len(item.concept)
+        try:
+            state = _planned(settings, number, item, model, world, gone, (concepts, anchors), key, out)
+        except UserError as error:
+            mistakes.append(f"request {number} ({item.title}): {error}")
+            continue
+        states.append(state)
+        key, gone = state.key, (*gone, *item.concept)
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return states
+
+
+def _planned(settings: SequenceSettings, number: int, item: Asked, model: StableDiffusion, world: World,
+             gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
+    strategy, keep = settings.chosen, (*settings.keep, *item.keep)
+    request = _request(world, item.concept, item.anchor, keep, gone)
+    whole = _request(world, so_far[0], so_far[1], keep, ())
+    name, overrides = settings.method_of(item)
+    method = resolve_method(name, overrides)
+    if strategy.refresh is not None and isinstance(method, Recipe):
+        method = method.override({"update": {"kind": "refresh", **strategy.refresh,
+                                             "update": method.update.model_dump(mode="json")}})
+    if not (strategy.bare or isinstance(method, Recipe)):
+        raise UserError(f"{name!r} with strategy {settings.strategy!r}",
+                        accepted="a recipe (see `expunge ls methods`): other methods hold on to nothing",
+                        remedy="strategy naive or joint, or another method")
+    if isinstance(method, Configured):
+        method.check(model, whole if strategy.joint else request)
+    resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
+    seed = int(text_digest(f"{settings.seed}/{number}")[:7], 16)
+    told = [key, request.model_dump(mode="json"), name, resolved, seed]
+    mine = text_digest(json.dumps(told, sort_keys=True))
+    folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
+    return State(number, item, request, whole, gone, method, resolved, seed, mine, folder)
+
+
+def _request(world: World, concept: Any, anchor: Any, keep: tuple[str, ...], gone: tuple[str, ...]) -> Request:
+    """As the world completes it, without prompts to keep that ask for what is gone."""
+    names, anchors = list(concept), list(anchor) or [""] * len(concept)
+    request = world.request(names[0], anchors[0], keep) if len(names) == 1 else world.request(names, anchors, keep)
+    kept = tuple(text for text in request.keep if not any(mentions(text, name) for name in gone))
+    request = request.model_copy(update={"keep": kept})
+    check_request(request)
+    return request

@@ -1,0 +1,147 @@
+"""How an edit in a sequence holds on to the edits before it and to the original: settings, and presets by name.
+
+With theta_0 the original, theta_(k-1) the model that request k finds, and L_k the loss of its method,
+
+    L = L_k + a_e mean |eps_theta(x_j) - z_j|^2            replay: what earlier requests trained to, frozen numbers
+            + a_r mean |eps_theta(x_r) - eps_theta_0(x_r)|^2      retain: the original's own predictions elsewhere
+            + b_p/2 mean M_p (theta - theta_0)^2           an anchor in the original's weights
+            + b_e/2 mean M_e (theta - theta_(k-1))^2       an anchor in the last request's
+
+which is the unified objective of continual learning (output terms and weight terms; Wang et al. 2024) with "unlearn
+request k" as the new task. Refresh ascends before it descends, and gradient projection keeps a step from changing what
+keys and values make of other prompts.
+
+Source: Wang et al. 2024 (2403.13249), the unified objective; Lee et al. 2025 (2511.07970, CUIG), regularisers for
+sequences of requests. Differs: the terms over earlier erasures and the original are ours; see each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from expunge.config import Settings, knob
+from expunge.errors import UserError
+from expunge.unlearn.method import overridden
+from expunge.unlearn.retain import Retain
+
+
+class Replay(Settings):
+    """Hold on to earlier erasures: at points of theirs the student predicts what they were trained to.
+
+    Each request leaves points of its own and targets on them behind, so replay needs no teacher and costs the same
+    however many requests came before.
+
+    Source: DER (Buzzega et al. 2020) of erasures; ours.
+    """
+
+    weight: float = knob(1.0, "Factor of the loss (a_e)", gt=0.0)
+    batch: int = knob(2, "Points per step, over all earlier requests alike", ge=1)
+    trajectories: int = knob(6, "Trajectories that each request leaves behind, with every grid point", ge=1)
+    grid: int = knob(20, "Sampler steps of a trajectory", unit="steps", ge=1, le=1000)
+    guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
+
+
+class Others(Settings):
+    """Points on prompts for other things, drawn once for the whole sequence; those of what is gone are left out later.
+    """
+
+    prompts: Retain = knob(Retain(each=1), "Prompts for other things, as a method's `retain` makes them")
+    trajectories: int = knob(36, "Trajectories, over these prompts and the empty one", ge=2)
+    grid: int = knob(20, "Sampler steps of a trajectory", unit="steps", ge=1, le=1000)
+    guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
+
+
+class Elsewhere(Settings):
+    """Hold on to the original elsewhere: on prompts for other things the student predicts what the original does.
+
+    Source: LwF (Li and Hoiem 2017) towards the original; ours.
+    """
+
+    weight: float = knob(1.0, "Factor of the loss (a_r)", gt=0.0)
+    batch: int = knob(2, "Points per step", ge=1)
+
+
+class WeightAnchor(Settings):
+    """Hold on to weights: weight/2 times the mean over trained parameters of M (theta - anchor)^2.
+
+    M is 1 (identity), or a diagonal Fisher information with mean 1: of the predictions on prompts to keep, or on those
+    of earlier requests.
+
+    Source: L2-SP (CUIG: towards the weights that the request found, weight 25000); EWC. Differs: towards the original
+        by default, for drift from it is what ruins long sequences; a Fisher of predictions, not of a classifier's.
+    """
+
+    to: Literal["original", "last"] = knob("original", "The original's weights, or those that the request found")
+    metric: Literal["identity", "kept", "erased"] = knob("identity", "What weighs each parameter")
+    weight: float = knob(25000.0, "Factor (b_p, b_e)", gt=0.0, source="CUIG L2-SP")
+
+
+class Projection(Settings):
+    """Keep every step from changing what keys and values of text states make of other prompts.
+
+        dW <- dW (I - C (C^T C + r I)^-1 C^T),   C the text states (D, n) of prompts to keep, r = ridge * tr(C^T C) / n
+
+    It acts on "xattn.kv" alone; other parameters step as they like.
+
+    Source: CUIG, gradient projection. Differs: the step is projected and not the gradient, for Adam's scaling leads a
+        projected gradient out of the null space again; all positions of the prompts, of which the directions are kept
+        that hold `energy` of their second moment.
+    """
+
+    energy: float = knob(0.9, "Share of the kept prompts' second moment whose directions no step may touch", gt=0.0,
+                         le=1.0)
+
+
+class Strategy(Settings):
+    """What an edit holds on to, beside what its method does by itself."""
+
+    teacher: Literal["original", "last"] = knob(
+        "original", "Whom targets come from: the original, or the model that the request found")
+    replay: Replay | None = knob(None, "Hold on to earlier erasures")
+    retain: Elsewhere | None = knob(None, "Hold on to the original elsewhere")
+    others: Others = knob(Others(), "Prompts for other things, for the parts that hold on to these")
+    anchors: tuple[WeightAnchor, ...] = knob((), "Hold on to weights")
+    projection: Projection | None = knob(None, "Keep steps out of what other prompts use")
+    refresh: dict[str, Any] | None = knob(None, "Settings of the update `refresh`, put around the method's own")
+    joint: bool = knob(False, "Meet all requests so far at once, from the original")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether requests leave points behind."""
+        return self.replay is not None or any(anchor.metric == "erased" for anchor in self.anchors)
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether it needs the original's predictions on other things."""
+        return bool(self.retain or self.projection) or any(anchor.metric == "kept" for anchor in self.anchors)
+
+    @property
+    def bare(self) -> bool:
+        """Whether it holds on to nothing, so that any method will do."""
+        return not (self.replay or self.retain or self.anchors or self.projection or self.refresh
+                    or self.teacher == "original") or self.joint
+
+
+_REPLAY: dict[str, Any] = {"replay": {}, "retain": {}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "naive": {"teacher": "last"},
+    "l2-sp": {"anchors": [{}]},
+    "ewc": {"anchors": [{"metric": "kept"}, {"to": "last", "metric": "erased"}]},
+    "replay": _REPLAY,
+    "refresh": {**_REPLAY, "refresh": {}},
+    "projection": {"projection": {}},
+    "joint": {"teacher": "last", "joint": True},
+}
+"""Literals: what is not named is off, or at its default."""
+
+
+def resolve_strategy(name: str, overrides: Mapping[str, Any] | None = None) -> Strategy:
+    """A preset with overrides by (dotted) name: resolve_strategy("replay", {"replay.weight": 2}).
+
+    Raises:
+        UserError: unknown name. ConfigError: overrides that do not fit, all at once.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown strategy {name!r}", accepted=", ".join(PRESETS))
+    return Strategy.build(overridden(PRESETS[name], overrides or {}, ()), f"strategy {name}")
