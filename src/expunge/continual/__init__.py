@@ -1,0 +1,23 @@
+"""Continual learning for any torch module: one objective whose methods are settings, and refresh learning.
+
+It knows no diffusion model; `unlearn` takes its refresh from here.
+"""
+
+from __future__ import annotations
+
+from expunge.continual.bregman import Distance, Gaussians, NegativeEntropy, Quadratic, Squared, by_definition
+from expunge.continual.fisher import Fisher, FisherSettings, hutchinson, of_module
+from expunge.continual.learner import Learned, Learner, Task, accuracy, learn
+from expunge.continual.memory import Memory
+from expunge.continual.objective import Moment, Objective, OutputTerm, Samples, Value, WeightTerm
+from expunge.continual.presets import CPR, OBJECTIVES, REFRESHES
+from expunge.continual.refresh import PAPER, RELEASED, SAFE, Refresh, Refreshed, Refresher
+from expunge.continual.scores import AccuracyMatrix
+from expunge.continual.variational import MeanField
+
+__all__ = [
+    "CPR", "OBJECTIVES", "PAPER", "REFRESHES", "RELEASED", "SAFE", "AccuracyMatrix", "Distance", "Fisher",
+    "FisherSettings", "Gaussians", "Learned", "Learner", "MeanField", "Memory", "Moment", "NegativeEntropy",
+    "Objective", "OutputTerm", "Quadratic", "Refresh", "Refreshed", "Refresher", "Samples", "Squared", "Task",
+    "Value", "WeightTerm", "accuracy", "by_definition", "hutchinson", "learn", "of_module",
+]
