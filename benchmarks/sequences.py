@@ -1,0 +1,180 @@
+"""Strategies for sequences of requests, compared: what comes back, what else is lost, what each request takes.
+
+    OMP_NUM_THREADS=1 python benchmarks/sequences.py &           one process per core; they share the sequences
+    OMP_NUM_THREADS=1 python benchmarks/sequences.py
+    python benchmarks/sequences.py --gather                      the table of what is there
+    python benchmarks/sequences.py --quick                       three requests, few steps: does it run?
+
+Every strategy meets the eight requests of sequence.yaml in two orders with every seed; sequences go on where they were
+stopped. Afterwards the first concept of each order is taught to the last model again (relearning curves). The table
+goes to standard output as Markdown, the records lie in the folder of each sequence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from expunge.attacks.relearning import relearn
+from expunge.attacks.settings import RelearnSettings
+from expunge.errors import UserError
+from expunge.metrics.statistics import paired_difference, wilson
+from expunge.models.patch import Patch
+from expunge.models.store import load
+from expunge.records import RELEARNINGS, Relearning, SequenceResult
+from expunge.runtime import machine
+from expunge.sequence import SequenceSettings, read_sequence, run_sequence
+from expunge.sequence.strategy import PRESETS
+
+HERE = Path(__file__).parent
+STEPS = (0, 10, 20, 40, 80, 160)
+"""Training steps at which a relearning curve looks."""
+QUICK = {"settings": {"steps": 8}, "evaluation": {"seeds": 2, "fid_draws": 20, "draws": 100, "strips": 0, "counts": {
+    "direct": 2, "held_out": 0, "paraphrase": 0, "implicit": 0, "near": 4, "far": 4, "empty": 0, "never_seen": 0}}}
+
+
+def main() -> None:
+    """Run what is not there yet, then print the table."""
+    options = _options()
+    out, names = Path(options.out), options.strategies or list(PRESETS)
+    plan = [(name, order, seed) for seed in options.seeds for order in ("forward", "backward") for name in names]
+    if not options.gather:
+        for name, order, seed in plan:
+            _make(_settings(options, name, order, seed, out), f"{name}, {order}, seed {seed}")
+        if not options.no_relearning:
+            for name, order, seed in plan:
+                _relearn(_settings(options, name, order, seed, out), f"{name}, {order}, seed {seed}")
+    made: dict[str, list[tuple[SequenceResult, Relearning | None]]] = {}
+    for name, order, seed in plan:
+        file = out / name / order / str(seed) / "sequence.json"
+        if file.is_file():
+            curve = RELEARNINGS.read(file.parent / "relearn") if RELEARNINGS.at(file.parent / "relearn") else None
+            made.setdefault(name, []).append((SequenceResult.read(file.read_text(encoding="utf-8")), curve))
+    print(table(made))
+    print(f"\n{machine('cpu')}; sequences: {', '.join(f'{name} {len(runs)}' for name, runs in made.items())}")
+
+
+def table(made: dict[str, list[tuple[SequenceResult, Relearning | None]]]) -> str:
+    """A row per strategy, pooled over its sequences."""
+    heads = ("strategy", "found right after its own request", "found at the end", "revival, points", "near kept",
+             "far kept", "integrity near", "integrity far", "drift", "processor time of a request: first, last",
+             "over a naive one", "steps to relearn half")
+    naive = statistics.fmean(_times(made["naive"])) if "naive" in made else None
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---'] * len(heads))} |"]
+    for name, runs in made.items():
+        results, times = [result for result, _ in runs], _times(runs)
+        first, last = (statistics.fmean(_time(result, place) for result in results) for place in (0, -1))
+        cells = [name, _rate(results, "gone/own"), _rate(results, "gone/end"), _revival(results),
+                 *(_last_rate(results, f"retained/{stratum}") for stratum in ("near", "far")),
+                 *(_last_mean(results, f"integrity/{stratum}") for stratum in ("near", "far")),
+                 f"{100 * statistics.fmean(result.states[-1].drift for result in results):.1f}%",
+                 f"{first:.0f} s, {last:.0f} s", f"{statistics.fmean(times) / naive:.2f}" if naive else "unknown",
+                 ", ".join(_relearned(curve) for _, curve in runs)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _settings(options: argparse.Namespace, name: str, order: str, seed: int, out: Path) -> SequenceSettings:
+    changes = {"strategy": name, "seed": seed, "out": str(out / name / order / str(seed))}
+    settings = read_sequence(HERE / "sequence.yaml", changes, QUICK if options.quick else {})
+    requests = settings.requests[:3] if options.quick else settings.requests
+    return settings.model_copy(update={"requests": requests if order == "forward" else requests[::-1]})
+
+
+def _make(settings: SequenceSettings, words: str) -> None:
+    if (Path(settings.out) / "sequence.json").is_file():
+        return
+    try:
+        run_sequence(settings, progress=lambda done, total, note: print(f"{words}: {note}", end="\r", file=sys.stderr))
+    except UserError as error:
+        if "another process" not in str(error):
+            raise
+        print(f"{words}: {error.got}", file=sys.stderr)
+
+
+def _relearn(settings: SequenceSettings, words: str) -> None:
+    """Teach the first concept to the last model."""
+    folder = Path(settings.out)
+    if not (folder / "sequence.json").is_file() or RELEARNINGS.at(folder / "relearn"):
+        return
+    result = SequenceResult.read((folder / "sequence.json").read_text(encoding="utf-8"))
+    model, patch = load(settings.model, device=settings.device), Patch.load(folder / result.states[-1].folder)
+    relearn(model, patch, concept=settings.requests[0].concept[0], out=folder / "relearn",
+            settings=RelearnSettings(at=STEPS, count=8, seeds=1),
+            progress=lambda done, total, note: print(f"{words}: {note} {done}/{total}", end="\r", file=sys.stderr))
+
+
+def _times(runs: Sequence[tuple[SequenceResult, Relearning | None]]) -> list[float]:
+    return [_time(result, place) for result, _ in runs for place in range(len(result.states))]
+
+
+def _time(result: SequenceResult, place: int) -> float:
+    state = result.states[place]
+    return state.seconds if state.processor is None else state.processor
+
+
+def _rate(results: Sequence[SequenceResult], name: str) -> str:
+    scores = [result.score(name) for result in results]
+    return _share(sum(score.numerator or 0 for score in scores), sum(score.n for score in scores))
+
+
+def _last_rate(results: Sequence[SequenceResult], name: str) -> str:
+    scores = [result.states[-1].score(name) for result in results]
+    return _share(sum(score.numerator or 0 for score in scores), sum(score.n for score in scores))
+
+
+def _share(hits: int, n: int) -> str:
+    low, high = wilson(hits, n)
+    return f"{hits} of {n} ({100 * (low or 0):.0f}% to {100 * (high or 0):.0f}%)"
+
+
+def _last_mean(results: Sequence[SequenceResult], name: str) -> str:
+    scores = [result.states[-1].score(name) for result in results]
+    inner = "; ".join(f"{score.low:.2f} to {score.high:.2f}" for score in scores
+                      if score.low is not None and score.high is not None)
+    return f"{statistics.fmean(score.value or 0.0 for score in scores):.2f} ({inner})"
+
+
+def _revival(results: Sequence[SequenceResult]) -> str:
+    """Paired over prompts of all sequences: rises of each concept from after its own request to the end."""
+    after, before = dict[str, list[float]](), dict[str, list[float]]()
+    for result in results:
+        last = result.states[-1]
+        for state in result.states[:-1]:
+            for concept in result.settings["requests"][state.number - 1]["concept"]:
+                then, now = state.items[f"found/{concept}"], last.items[f"found/{concept}"]
+                for key in sorted(then.keys() & now.keys()):
+                    text = f"{concept}: {key.rpartition(' | ')[0]}"
+                    after.setdefault(text, []).append(now[key])
+                    before.setdefault(text, []).append(then[key])
+    made = paired_difference(after, before)
+    if made.value is None or made.low is None or made.high is None:
+        return "not measured"
+    return f"{100 * made.value:+.1f} ({100 * made.low:+.1f} to {100 * made.high:+.1f})"
+
+
+def _relearned(curve: Relearning | None) -> str:
+    """"church 40": the first look at which half of the pictures show it again."""
+    if curve is None:
+        return "not measured"
+    mine = next(one for one in curve.curves if one.of == "edited")
+    steps = next((look.steps for look in mine.looks if (look.found.value or 0.0) >= 0.5), None)
+    return f"{mine.subject} {f'more than {mine.looks[-1].steps}' if steps is None else steps}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="runs/sequences", help="folder of all sequences")
+    parser.add_argument("--strategies", nargs="*", choices=list(PRESETS), help="only these")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--gather", action="store_true", help="run nothing; print the table of what is there")
+    parser.add_argument("--no-relearning", action="store_true", help="leave the relearning curves out")
+    parser.add_argument("--quick", action="store_true", help="three requests and few steps")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
