@@ -95,7 +95,7 @@ RELEASED = Refresh(steps=1, every=1, gamma=1e-5, rule="released", norm="tensor",
 the method's objective; its F is weighted by p(y|x) and forgets all but the last task (`presets.REFRESHES`).
 Source: clrefresh/models/derpp.py. Differs: in place, where the code takes the gradient on a copy by a step of SGD whose
 length then cancels (its weight decay of 1e-4, where it has one, does not; here there is none)."""
-SAFE = Refresh(steps=1, every=2, gamma=1e-3, rule="langevin", norm="fisher", damping=1.0, normalise=True, noise=0.0,
+SAFE = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="fisher", damping=1.0, normalise=True, noise=0.0,
                rise=0.5)
 """Deterministic and bounded twice: by a length in the Fisher metric, and by the rise of the loss. Ours."""
 

@@ -63,6 +63,10 @@ class Dual(Settings):
         """Those of the wrapped update."""
         return self.update.erase_losses(steps)
 
+    def keep_losses(self, steps: int) -> int:
+        """The same."""
+        return self.update.keep_losses(steps)
+
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> DualStepper:
         """Starts the multiplier, which is checkpointed."""
         return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), self.update.prepare(params, erase))

@@ -12,10 +12,10 @@ from expunge.config import Settings
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
-Need = Literal["anchor", "another prompt", "noised pictures", "keep beside"]
+Need = Literal["anchor", "another prompt", "noised pictures", "keep beside", "no keep between"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
 to keep. noised pictures: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
-loss."""
+loss. no keep between: it has no keep in steps of its own."""
 
 
 def check_needs(recipe: Settings, request: Request) -> None:
@@ -41,6 +41,9 @@ def check_needs(recipe: Settings, request: Request) -> None:
             raise ConfigError(f"{kind!r} with {'no keep' if keep is None else 'a keep in steps of its own'}",
                               accepted="a keep in the step of the erase loss (keep.cadence same)",
                               remedy="name a keep, or another update")
+        if "no keep between" in needs and getattr(keep, "cadence", "") == "between":
+            raise ConfigError(f"{kind!r} with a keep in steps of its own",
+                              accepted="no keep, or one in the step of the erase loss (keep.cadence same)")
     if getattr(getattr(keep, "source", None), "of", "prompt") != "prompt":
         raise ConfigError("a keep whose pictures show the anchor in the place of a prompt to keep",
                           accepted="keep.source.of prompt: pictures of the prompts to keep themselves")

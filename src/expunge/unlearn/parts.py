@@ -18,6 +18,7 @@ from expunge.unlearn.dual import Dual
 from expunge.unlearn.integrity import Integrity
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
+from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.relabel import Noise, Relabel
 from expunge.unlearn.saliency import Masked
 from expunge.unlearn.surgery import Surgery
@@ -25,5 +26,5 @@ from expunge.unlearn.update import Plain
 
 AnyObjective = Annotated[Steer | Ablate | AlignDomains | Relabel | Noise, ByKind("objective")]
 AnyKeep = Annotated[MatchTeacher | Denoise | Integrity, ByKind("keep")]
-AnyUpdate = Annotated[Plain | Masked | Surgery | Bilevel | Dual, ByKind("update")]
+AnyUpdate = Annotated[Plain | Masked | Surgery | Bilevel | Dual | Refreshed, ByKind("update")]
 AnyAdversary = Annotated[SoftAdversary, ByKind("adversary")]

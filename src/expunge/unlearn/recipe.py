@@ -139,7 +139,9 @@ class Recipe(Settings):
             frozen += self.objective.warm_up_calls(self.batch, entries is not None)
         trained, pooled = draws + more.trained, entries or 0
         if self.keep is not None:
-            mine = self.steps * self.keep.batch * (self.keep.steps if self.keep.cadence == "between" else 1)
+            between = self.keep.cadence == "between"
+            asked = self.steps * self.keep.steps if between else self.update.keep_losses(self.steps)
+            mine = asked * self.keep.batch
             frozen += self.keep.source.calls(mine) + self.keep.teacher_calls * (self.keep.source.entries or mine)
             trained, pooled = trained + self.keep.student_calls * mine, pooled + (self.keep.source.entries or 0)
         return Cost(round(frozen), trained, pooled)

@@ -49,6 +49,10 @@ class Masked(Settings):
         """Those of the wrapped update and those before it."""
         return self.draws + self.update.erase_losses(steps)
 
+    def keep_losses(self, steps: int) -> int:
+        """Those of the wrapped update."""
+        return self.update.keep_losses(steps)
+
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
 

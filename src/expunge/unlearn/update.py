@@ -44,14 +44,17 @@ class Update(Protocol):
         """How often the erase loss is asked for in a run of `steps` steps."""
         ...
 
+    def keep_losses(self, steps: int) -> int:
+        """The same for the loss of a keep in the step of the erase loss."""
+        ...
+
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
 
 
 class Stateless(Settings):
-    """What updates share that keep nothing between steps and ask for the erase loss once in each: they are the stepper.
-    """
+    """What updates share that keep nothing between steps and ask for each loss once in each: they are the stepper."""
 
     @property
     def state(self) -> Mapping[str, Tensor]:
@@ -59,6 +62,10 @@ class Stateless(Settings):
         return {}
 
     def erase_losses(self, steps: int) -> int:
+        """Once per step."""
+        return steps
+
+    def keep_losses(self, steps: int) -> int:
         """Once per step."""
         return steps
 

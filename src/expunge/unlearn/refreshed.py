@@ -1,0 +1,133 @@
+"""Refresh around another update: before a step, bring the concept back a little; the step then erases it again.
+
+Every r-th step, before the wrapped one, J times:
+
+    theta <- theta + gamma |theta| g / |g| + sqrt(2 gamma noise) xi,   g the gradient of the loss to forget (or of all)
+
+by tensor, in place, with the step halved while the loss rises by more than a share of it. The climb on the loss to
+forget is a cheap relearning of the concept, and a step from the revived point erases what a little fine-tuning would
+revive: to first order the sum is about L + sigma |grad L_erase|, one step of what protects against relearning by an
+inner loop.
+
+Source: Wang et al. 2024 (refresh learning, ICLR), by `continual.refresh`; on the loss to forget alone, our reading for
+unlearning. Differs: relative steps without a Fisher information; an update sees no data of what came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from expunge.config import ByKind, Settings, knob
+from expunge.continual.refresh import Refresh, Refresher
+from expunge.train import Losses
+from expunge.unlearn.bilevel import Bilevel
+from expunge.unlearn.dual import Dual, DualStepper
+from expunge.unlearn.needs import Need
+from expunge.unlearn.objective import Term
+from expunge.unlearn.saliency import Masked, MaskedStepper
+from expunge.unlearn.surgery import Surgery
+from expunge.unlearn.update import LossFn, Plain, Stepper
+
+AnyRefreshable = Annotated[Plain | Surgery | Bilevel | Masked | Dual, ByKind("update")]
+"""Every update that refresh can go before: all others."""
+
+
+class Refreshed(Settings):
+    """Another update, with an ascent before every r-th step. Within a mask, only the mask's weights climb.
+
+    An attack that is due in a step is made before the ascent, on the weights as the last step left them.
+    """
+
+    kind: Literal["refresh"] = "refresh"
+    target: Literal["forget", "full"] = knob(
+        "forget", "What is climbed: the loss to forget, so that the concept comes back; or that and the keep's, as the "
+        "paper climbs all of its loss", source="Wang et al. 2024: full")
+    steps: int = knob(1, "Ascents before a step (J); 0 switches refresh off", ge=0, source="Wang et al. 2024")
+    every: int = knob(2, "Steps from one refresh to the next; the first step has one", ge=1, source="Wang et al. 2024")
+    gamma: float = knob(1e-4, "Size of an ascent, relative to the weights' norm unless norm is none; 0 switches "
+                        "refresh off", ge=0.0, source="the paper's released code: 1e-5")
+    norm: Literal["tensor", "whole", "none"] = knob(
+        "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
+    noise: float = knob(0.0, "Temperature of the noise", ge=0.0, source="Wang et al. 2024: 1")
+    seed: int = knob(0, "With a step's number it decides the noise")
+    rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; none costs no forward to look",
+                              gt=0.0)
+    halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
+    update: AnyRefreshable = knob(Plain(), "How gradients become a step")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """No keep in steps of its own: they would be refreshed too, on the loss that must stay low."""
+        return ("no keep between",)
+
+    @property
+    def rule(self) -> Refresh:
+        """The same as continual learning writes it."""
+        return Refresh(steps=self.steps, every=self.every, gamma=self.gamma, noise=self.noise, rise=self.rise,
+                       norm="fisher" if self.norm == "whole" else self.norm, halvings=self.halvings)
+
+    def erase_losses(self, steps: int) -> int:
+        """Those of the wrapped update and those of the ascents; halvings ask once more each, uncounted."""
+        return self.update.erase_losses(steps) + self.rule.losses(steps)
+
+    def keep_losses(self, steps: int) -> int:
+        """Those of the wrapped update, and those of the ascents where they climb the keep too."""
+        return self.update.keep_losses(steps) + (self.rule.losses(steps) if self.target == "full" else 0)
+
+    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> RefreshedStepper:
+        """Starts counting steps; the count is checkpointed.
+
+        Raises:
+            UserError: weights in half precision, which such small steps would not move.
+        """
+        refresher = Refresher(self.rule, params, seed=self.seed)
+        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase))
+
+
+@dataclass(frozen=True)
+class RefreshedStepper:
+    """Refresh at work.
+
+    Attributes:
+        settings: its own; refresher: the ascents; done: int64 scalar, steps so far; within: the wrapped update.
+    """
+
+    settings: Refreshed
+    refresher: Refresher
+    done: Tensor
+    within: Stepper
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The count of steps and what the wrapped update keeps."""
+        return {"refresh/done": self.done, **self.within.state}
+
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
+             ) -> Losses:
+        """An ascent where one is due, then the wrapped update's step.
+
+        Returns:
+            Its losses; "refresh": the relative length of the ascent, 0 where none was made.
+        """
+        def all_of_it() -> Tensor:
+            return erase() if keep is None else erase() + keep()
+
+        climbed = erase if self.settings.target == "forget" else all_of_it
+        told = self.refresher.ascend(int(self.done), climbed, _masks(self.within))
+        losses = self.within.step(erase, keep, params, optimizer)
+        self.done.add_(1)
+        return {**losses, "refresh": 0.0 if told is None else told.relative}
+
+
+def _masks(stepper: Stepper) -> Mapping[str, Tensor] | None:
+    """The masks of a masked update at any depth; None without one."""
+    while isinstance(stepper, DualStepper):
+        stepper = stepper.within
+    return stepper.masks if isinstance(stepper, MaskedStepper) else None
