@@ -1,0 +1,169 @@
+"""What the published systems claim, looked for in benches that were run: a verdict for each, with its numbers.
+
+    python benchmarks/claims.py [--methods runs/bench-methods] [--steering runs/bench-steering]
+
+reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` and prints a
+Markdown table. A claim holds ("yes") where the difference that it speaks of has a 95% interval beyond zero on the
+claimed side, does not ("no") where it lies beyond zero on the other side, and else "cannot be told".
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+from expunge.bench.gather import compare
+from expunge.bench.kinds import kinds
+from expunge.errors import UserError
+from expunge.records import BenchResult, Difference
+from expunge.report.words import number
+
+RATES = ("attack", "found", "retained", "gap")
+ERASURE, INTEGRITY = "attack/worst", "integrity/near"
+
+
+class Bench:
+    """A bench's record, and differences between any two of its rows."""
+
+    def __init__(self, folder: Path) -> None:
+        """UserError: there is none."""
+        file = folder / "bench.json"
+        if not file.is_file():
+            raise UserError(f"no bench in {folder}", accepted="a folder with bench.json",
+                            remedy="run `expunge bench` with the file in benchmarks/ first")
+        self.result = BenchResult.read(file.read_text(encoding="utf-8"))
+        self._kinds = {kind.name: kind for kind in kinds(self.result.edits)}
+
+    def less(self, score: str, method: str, other: str) -> Difference:
+        """`method` minus `other`, over all concepts."""
+        mine, theirs = ([edit for edit in self.result.edits if edit.method == name and not edit.failed_at]
+                        for name in (method, other))
+        if not mine or not theirs:
+            raise UserError(f"no whole edit of {method if not mine else other!r} in this bench",
+                            accepted="a bench that was run for all its methods", remedy="run it to its end")
+        return compare(self._kinds[score], mine, theirs, "", int(self.result.settings["draws"]))
+
+    def count(self, score: str, method: str) -> str:
+        """"3 of 72"."""
+        found = self.result.summary(method, "").score(score)
+        return f"{found.numerator} of {found.n}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", type=Path, default=Path("runs/bench-methods"))
+    parser.add_argument("--steering", type=Path, default=Path("runs/bench-steering"))
+    options = parser.parse_args()
+    methods, steering = Bench(options.methods), Bench(options.steering)
+    print("| claim | here |\n| --- | --- |")
+    for claim, verdict in (*advunlearn(methods, steering), *doco(methods), *integrity(methods), *closed(methods)):
+        print(f"| {claim} | {verdict} |")
+    seeds = ", ".join(map(str, methods.result.settings["seeds"]))
+    print(f"\n{len(methods.result.edits)} edits of {len(methods.result.methods)} methods on "
+          f"{', '.join(methods.result.concepts)}, seeds {seeds}; {methods.result.missing} missing")
+
+
+def advunlearn(methods: Bench, steering: Bench) -> Iterator[tuple[str, str]]:
+    """AdvUnlearn's."""
+    attacked, mine, esd = "attack/unlearndiff/total", "advunlearn-fast", "esd-fast"
+    pair = (f"{mine}, no anchor", f"{esd}, no anchor")
+    yield ("AdvUnlearn is elicited less by UnlearnDiffAtk than ESD, both without an anchor, as published",
+           _told(steering.less(attacked, *pair), -1) + _counts(steering, attacked, *pair))
+    yield ("the same, both with an anchor", _told(methods.less(attacked, mine, esd), -1)
+           + _counts(methods, attacked, mine, esd))
+    bare = f"{mine}, no retain"
+    yield ("without its retain term AdvUnlearn loses quality",
+           f"{_told(methods.less('retained/near', bare, mine), -1)}; {_change(methods.less('clip/keep', bare, mine))}; "
+           f"{_change(methods.less(INTEGRITY, bare, mine))}")
+    unet = f"{mine}, UNet"
+    yield ("training the text encoder beats training the UNet at this",
+           f"{_told(methods.less(ERASURE, mine, unet), -1)}; {_change(methods.less(INTEGRITY, mine, unet))}")
+
+
+def doco(bench: Bench) -> Iterator[tuple[str, str]]:
+    """DoCo's."""
+    mine, other, plain = "doco-fast", "ablation-fast", "doco-fast, no surgery"
+    yield ("DoCo's gap between trained and unseen wordings is smaller than Concept Ablation's",
+           _told(bench.less("gap/found", mine, other), -1) + _counts(bench, "found/all", mine, other))
+    yield ("with surgery what is kept suffers less",
+           f"{_told(bench.less(INTEGRITY, mine, plain), 1)}; {_change(bench.less('retained/near', mine, plain))}; "
+           f"{_change(bench.less(ERASURE, mine, plain))}")
+
+
+def integrity(bench: Bench) -> Iterator[tuple[str, str]]:
+    """Model integrity's."""
+    blind = list(_unseen(bench))
+    told = "; ".join(f"`{a}` and `{b}`: {_change(gap)}" for a, b, gap in blind[:3])
+    yield ("FID and CLIP score hardly see what integrity sees",
+           f"**{'yes' if blind else 'no'}**: {len(blind)} of {len(list(_pairs(bench)))} pairs of methods have FID "
+           f"intervals that overlap on every concept, CLIP scores that do not differ clearly, and clearly different "
+           f"integrity"
+           + (f", most of all {told}" if blind else ""))
+    for mine in ("integrity-fast", "integrity-dual-fast"):
+        for other in ("esd-fast", "ablation-fast"):
+            yield (f"`{mine}` is ahead of `{other}` on integrity at equal erasure",
+                   f"{_told(bench.less(INTEGRITY, mine, other), 1)}; {_change(bench.less(ERASURE, mine, other))}; "
+                   f"{_change(bench.less('found/all', mine, other))}")
+
+
+def closed(bench: Bench) -> Iterator[tuple[str, str]]:
+    """Closed forms against training."""
+    for mine in ("uce", "oce-fast"):
+        yield (f"`{mine}`, a closed form, keeps more than ESD",
+               f"{_told(bench.less(INTEGRITY, mine, 'esd-fast'), 1)}; {_change(bench.less(ERASURE, mine, 'esd-fast'))}")
+
+
+def _pairs(bench: Bench) -> Iterator[tuple[str, str]]:
+    yield from combinations(bench.result.methods, 2)
+
+
+def _unseen(bench: Bench) -> Iterator[tuple[str, str, Difference]]:
+    """Pairs that FID and CLIP score do not tell apart and integrity does, the largest gap first."""
+    found = []
+    for a, b in _pairs(bench):
+        gap = bench.less(INTEGRITY, a, b)
+        if gap.clear and not bench.less("clip/keep", a, b).clear and _overlap(bench, a, b):
+            found.append((a, b, gap) if (gap.value or 0.0) > 0 else (b, a, bench.less(INTEGRITY, b, a)))
+    yield from sorted(found, key=lambda item: -(item[2].value or 0.0))
+
+
+def _overlap(bench: Bench, a: str, b: str) -> bool:
+    """Whether the FID intervals overlap on every concept."""
+    for concept in bench.result.concepts:
+        mine, theirs = (bench.result.summary(name, concept).score("fid/original") for name in (a, b))
+        if mine.low is None or mine.high is None or theirs.low is None or theirs.high is None:
+            return False
+        if mine.low > theirs.high or theirs.low > mine.high:
+            return False
+    return True
+
+
+def _told(difference: Difference, wanted: int) -> str:
+    """A verdict and the difference that it rests on; `wanted` is the sign that the claim speaks of."""
+    verdict = "cannot be told"
+    if difference.clear and difference.value is not None:
+        verdict = "**yes**" if difference.value * wanted > 0 else "**no**"
+    return f"{verdict}: {_change(difference)}"
+
+
+def _change(difference: Difference) -> str:
+    """"elicited, worst case -12.5 points (-20.0 to -5.0), n 72"."""
+    if difference.value is None:
+        return f"{difference.title}: not measured"
+    name = f"change/{difference.score.removeprefix('change/')}"
+    if difference.score.split("/")[0] in RATES:
+        name = "change/found/all"  # shares, written in points
+    ends = "no interval" if difference.low is None or difference.high is None else \
+        f"{number(name, difference.low)} to {number(name, difference.high)}"
+    return f"{difference.title} {number(name, difference.value)} ({ends}), n {difference.n}"
+
+
+def _counts(bench: Bench, score: str, method: str, other: str) -> str:
+    return f" ({bench.count(score, method)} against {bench.count(score, other)})"
+
+
+if __name__ == "__main__":
+    main()
