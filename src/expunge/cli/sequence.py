@@ -22,6 +22,9 @@ Examples:
   patch: runs/sequence/states/02-bomb-[...]/patch.safetensors
   report: runs/sequence/report/sequence.html
 \b
+  $ expunge sequence requests.yaml --set strategy=hope
+  error: requests.yaml: unknown strategy 'hope'; accepted: naive, [...]
+\b
   requests.yaml:
     method: esd-fast
     strategy: replay

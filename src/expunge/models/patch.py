@@ -180,9 +180,9 @@ def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Reques
     Raises:
         ModelError: `first` was made for another model.
     """
-    if first is not None and first.card.base_hash != model.hash:
-        raise ModelError(f"a patch for {first.card.base} ({first.card.base_hash[:12]})",
-                         accepted=f"patches for {model.name} ({model.hash[:12]})")
+    if first is not None and (first.card.base_hash, first.card.base_process) != (model.hash, model.process):
+        raise ModelError(f"a patch for {first.card.base} ({first.card.base_hash[:12]}, {first.card.base_process})",
+                         accepted=f"patches for {model.name} ({model.hash[:12]}, {model.process})")
     card = second.card
     return Patch.of({**(first.tensors if first is not None else {}), **second.tensors}, model=model, request=request,
                     method=card.method, settings=card.settings, seed=card.seed, losses=card.losses,
