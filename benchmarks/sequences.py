@@ -24,7 +24,7 @@ from expunge.errors import UserError
 from expunge.metrics.statistics import paired_difference, wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import RELEARNINGS, Relearning, SequenceResult
+from expunge.records import RELEARNINGS, SEQUENCES, Relearning, SequenceResult
 from expunge.runtime import machine
 from expunge.sequence import SequenceSettings, read_sequence, run_sequence
 from expunge.sequence.strategy import PRESETS
@@ -49,10 +49,10 @@ def main() -> None:
                 _relearn(_settings(options, name, order, seed, out), f"{name}, {order}, seed {seed}")
     made: dict[str, list[tuple[SequenceResult, Relearning | None]]] = {}
     for name, order, seed in plan:
-        file = out / name / order / str(seed) / "sequence.json"
-        if file.is_file():
-            curve = RELEARNINGS.read(file.parent / "relearn") if RELEARNINGS.at(file.parent / "relearn") else None
-            made.setdefault(name, []).append((SequenceResult.read(file.read_text(encoding="utf-8")), curve))
+        folder = out / name / order / str(seed)
+        if SEQUENCES.at(folder):
+            curve = RELEARNINGS.read(folder / "relearn") if RELEARNINGS.at(folder / "relearn") else None
+            made.setdefault(name, []).append((SEQUENCES.read(folder), curve))
     print(table(made))
     print(f"\n{machine('cpu')}; sequences: {', '.join(f'{name} {len(runs)}' for name, runs in made.items())}")
 
@@ -85,7 +85,7 @@ def _settings(options: argparse.Namespace, name: str, order: str, seed: int, out
 
 
 def _make(settings: SequenceSettings, words: str) -> None:
-    if (Path(settings.out) / "sequence.json").is_file():
+    if SEQUENCES.at(Path(settings.out)):
         return
     try:
         run_sequence(settings, progress=lambda done, total, note: print(f"{words}: {note}", end="\r", file=sys.stderr))
@@ -98,9 +98,9 @@ def _make(settings: SequenceSettings, words: str) -> None:
 def _relearn(settings: SequenceSettings, words: str) -> None:
     """Teach the first concept to the last model."""
     folder = Path(settings.out)
-    if not (folder / "sequence.json").is_file() or RELEARNINGS.at(folder / "relearn"):
+    if not SEQUENCES.at(folder) or RELEARNINGS.at(folder / "relearn"):
         return
-    result = SequenceResult.read((folder / "sequence.json").read_text(encoding="utf-8"))
+    result = SEQUENCES.read(folder)
     model, patch = load(settings.model, device=settings.device), Patch.load(folder / result.states[-1].folder)
     relearn(model, patch, concept=settings.requests[0].concept[0], out=folder / "relearn",
             settings=RelearnSettings(at=STEPS, count=8, seeds=1),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from expunge.errors import StorageError
+from expunge.errors import StorageError, UserError
 from expunge.files import (
     check_writable,
     file_digest,
@@ -28,7 +28,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from expunge.errors import StorageError
+from expunge.errors import StorageError, UserError
 from expunge.files import write_json, write_tensors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write past the limit fails as on a full disk
 kind, path = sys.argv[1], Path(sys.argv[2])
@@ -81,9 +81,8 @@ def test_trying_a_place_makes_nothing_there(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "deep")
     check_writable(tmp_path)
     assert os.listdir(tmp_path) == ["file"]
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StorageError, match=r"cannot write into .*nothing was begun"):
-            check_writable(place)
+    with pytest.raises(StorageError, match=r"cannot write into .*nothing was begun"):
+        check_writable(Path("/proc/new"))  # a folder in which nobody can make anything, root included
 
 
 def test_text_json_and_tensors_come_back(tmp_path: Path) -> None:
@@ -103,3 +102,10 @@ def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
 def test_digests_are_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == text_digest("abc") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_file_where_a_folder_should_be_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    for place in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(UserError, match="is a file, and no folder"):
+            check_writable(place)

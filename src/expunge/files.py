@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.errors import StorageError
+from expunge.errors import StorageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +45,13 @@ def check_writable(folder: Path) -> None:
     """Try whether files can be made in `folder`, or where it would be made: before the work, not after it.
 
     Raises:
+        UserError: a file stands where a folder should be.
         StorageError: they cannot.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, and no folder", accepted="a folder, or the name of a new one",
+                        remedy="choose another output folder; nothing was begun")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -57,17 +57,17 @@ def test_usage_mistakes_end_with_code_two(arguments: list[str], capsys: pytest.C
 
 def test_output_that_cannot_be_written_is_told_before_the_work(pipeline_folder: Path, tmp_path: Path,
                                                                capsys: pytest.CaptureFixture[str]) -> None:
-    from expunge.errors import StorageError
+    from expunge.errors import UserError
     from expunge.models.store import load
     from expunge.unlearn.erase import erase
 
     (tmp_path / "file").write_text("")
     seen: list[int] = []
-    with pytest.raises(StorageError, match="nothing was begun"):
+    with pytest.raises(UserError, match="nothing was begun"):
         erase(load(pipeline_folder), "church", out=tmp_path / "file" / "below", progress=lambda *told: seen.append(1))
     assert seen == []
-    assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path / "file" / "below")]) == 1
-    assert "cannot write" in capsys.readouterr().err
+    assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert "is a file, and no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

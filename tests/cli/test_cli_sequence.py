@@ -53,6 +53,11 @@ def test_a_dry_run_says_what_is_left(made: Path, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "new").exists()
 
 
+def test_show_tells_the_same_without_a_model(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", str(made / "run")]) == 0
+    assert capsys.readouterr().out.startswith("2 requests met by esd-fast")
+
+
 def test_markdown(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sequence", str(made / "requests.yaml"), "--gather", "--markdown"]) == 0
     assert "| found after | church | bomb |" in capsys.readouterr().out

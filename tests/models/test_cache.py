@@ -117,6 +117,23 @@ def test_damaged_pictures_are_drawn_again_and_said(model: Any, tmp_path: Path, d
     assert not caplog.text
 
 
+def test_many_damaged_pictures_are_said_once(model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shots, _ = Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+    for shot in shots:
+        (tmp_path / shot.file).write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+    assert len(caplog.records) == 1
+    assert f"and {len({shot.key for shot in shots}) - 1} more" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_named_as_what_it_is(model: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file in the way")
+    with pytest.raises(StorageError, match="EXPUNGE_CACHE") as caught:
+        Pictures(tmp_path / "cache").draw(model, ITEMS[:1], SAMPLER)
+    assert "output folder" not in str(caught.value)
+
+
 def test_patch_sampler_and_schedule_have_pictures_of_their_own(model: Any, tmp_path: Path, drawn: list[Any]) -> None:
     pictures = Pictures(tmp_path)
     first, before = pictures.draw(model, ITEMS[:1], SAMPLER)

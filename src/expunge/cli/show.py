@@ -1,4 +1,4 @@
-"""`expunge show`: what is in a patch, an evaluation or a suite of attacks."""
+"""`expunge show`: what is in a patch, an evaluation, a suite of attacks or a sequence."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Examples:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def command(path: Path, as_json: bool) -> None:
-    """Show what is in a patch, an evaluation or a suite of attacks (a folder, or a file in it)."""
+    """Show what is in a patch, an evaluation, a suite of attacks or a sequence (a folder, or a file in it)."""
     from expunge.cli.options import as_yaml
     from expunge.cli.output import card_lines, print_assault, print_evaluation, print_relearning
-    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS
+    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
     if ASSAULTS.at(path) is not None:
         assault = ASSAULTS.read(path)
@@ -55,11 +55,20 @@ def command(path: Path, as_json: bool) -> None:
         else:
             print_evaluation(evaluation, every=True)
         return
+    if SEQUENCES.at(path) is not None:
+        from expunge.cli.sequence import print_sequence
+
+        sequence = SEQUENCES.read(path)
+        if as_json:
+            click.echo(sequence.model_dump_json(indent=2))
+        else:
+            print_sequence(sequence)
+        return
     from expunge.errors import UserError
     from expunge.models.patch import Patch
 
     if not path.exists():
         raise UserError(f"nothing at {path}",
-                        accepted="a patch, an evaluation or a suite of attacks: a folder, or a file in it")
+                        accepted="a patch, an evaluation, a suite of attacks or a sequence: a folder, or a file in it")
     card = Patch.load(path).card
     click.echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from expunge import files, runtime
-from expunge.errors import ModelError
+from expunge.errors import ModelError, StorageError
 from expunge.models.base import Denoiser
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler, Shot
@@ -100,13 +100,16 @@ class Pictures:
         """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
         found: _Found = {}
         missing: list[Shot] = []
+        damaged: list[str] = []
         for shot in shots:
-            file = self._file(model, shot)
-            kept = self._read(file)
+            kept = self._read(self._file(model, shot), damaged)
             if kept is None:
                 missing.append(shot)
             else:
                 found[shot.key] = kept
+        if damaged:
+            more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            log.warning("a cached picture is damaged and is drawn again: %s%s", damaged[0], more)
         if progress is not None and shots:
             progress(len(found), len(shots))
 
@@ -127,14 +130,18 @@ class Pictures:
     def _write(self, file: Path, shot: Shot, picture: Tensor) -> tuple[Shot, Tensor]:
         pixels = (picture * 255).round().to(torch.uint8)
         image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
-        files.write_atomically(file, partial(image.save, format="PNG"))
         place = file.relative_to(self.root).as_posix()
         kept = shot.model_copy(update={"file": place, "pixels": _pixel_hash(pixels)})
-        files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))
+        try:
+            files.write_atomically(file, partial(image.save, format="PNG"))
+            files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))
+        except StorageError as error:
+            raise StorageError(error.got, remedy=f"free some space, or name another folder for drawn pictures with "
+                               f"EXPUNGE_CACHE or --cache (now {self.root}); nothing was half-written") from error
         return kept, pixels
 
-    def _read(self, file: Path) -> tuple[Shot, Tensor] | None:
-        """The record and picture at `file`; None if there is none or it is damaged (said in a warning)."""
+    def _read(self, file: Path, damaged: list[str]) -> tuple[Shot, Tensor] | None:
+        """The record and picture at `file`; None if there is none, or it is damaged (then `damaged` is told)."""
         record = file.with_suffix(".json")
         if not record.exists():
             return None
@@ -146,7 +153,7 @@ class Pictures:
             reason = "its pixels are not those of its record"
         except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on bad chunks
             reason = str(error).splitlines()[0]
-        log.warning("the cached picture %s is damaged (%s) and is drawn again", file, reason)
+        damaged.append(f"{file} ({reason})")
         return None
 
 

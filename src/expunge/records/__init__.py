@@ -16,12 +16,12 @@ from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
 from expunge.records.score import Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
-from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS
+from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
 __all__ = [
-    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "Assault", "AttackRun", "Attempt",
-    "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "Judgment", "Ledger", "Look",
-    "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Score",
-    "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target", "asked", "check_request",
+    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "SEQUENCES", "Assault", "AttackRun",
+    "Attempt", "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "Judgment", "Ledger",
+    "Look", "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler",
+    "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target", "asked", "check_request",
     "mentions",
 ]

@@ -11,6 +11,7 @@ from expunge.records.attacks import Assault
 from expunge.records.base import Record
 from expunge.records.evaluation import Evaluation
 from expunge.records.relearning import Relearning
+from expunge.records.sequence import SequenceResult
 
 Kind = TypeVar("Kind", bound=Record)
 
@@ -56,4 +57,5 @@ class Stored(Generic[Kind]):
 
 EVALUATIONS = Stored(Evaluation, "evaluation.json", "evaluation", "evaluate", "evaluation")
 ASSAULTS = Stored(Assault, "attack.json", "attacks", "attack", "attack")
+SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "sequence")
 RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")

@@ -23,7 +23,7 @@ from expunge.metrics.worlds import world_of
 from expunge.models.patch import Patch, stacked
 from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
-from expunge.records import Entry, Ledger, Request, SequenceResult
+from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.runtime import Progress
 from expunge.sequence.gather import COST, gathered
 from expunge.sequence.ledger import add, asked_digest, check_file, read_ledger, withdrawn
@@ -40,7 +40,7 @@ from expunge.unlearn.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-RESULT, MEMORY = "sequence.json", "memory.safetensors"
+MEMORY = "memory.safetensors"
 Note = Callable[[str], None]
 """Told in words how far a request is."""
 
@@ -80,7 +80,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
         if make:
             _Run(settings, model, world, folder, ledger, tell).all(states)
         result = gathered(settings, model, world, folder, [state for state in states if _patch(state, model)])
-        write_text(folder / RESULT, result.model_dump_json(indent=1) + "\n")
+        write_text(folder / SEQUENCES.name, result.model_dump_json(indent=1) + "\n")
     return result
 
 

@@ -297,5 +297,6 @@ def _unknown(what: str, name: str) -> UserError:
 
     known = [*THINGS, *STYLES]
     close = difflib.get_close_matches(name, known, n=1)
-    return UserError(f"unknown {what} {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
+    told = name if len(name) <= 60 else f"{name[:57]}..."
+    return UserError(f"unknown {what} {told!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
                      accepted=", ".join(known), remedy="see `expunge ls concepts`")
