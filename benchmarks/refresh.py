@@ -90,7 +90,7 @@ def emoji(folder: Path) -> Setting:
     (x, y), (x_test, y_test) = parts
     train = torch.arange(len(y) + len(y_test)) < len(y)
     return Setting("emoji", _tasks(torch.cat([x, x_test]), torch.cat([y, y_test]), train, 4, 5), _cnn,
-                   Learner(epochs=5, batch=32, memory=200, memory_batch=32), (0.01, 0.03))
+                   Learner(epochs=3, batch=32, memory=200, memory_batch=32), (0.01, 0.03))
 
 
 def candidates(setting: Setting, method: str) -> Iterable[Learner]:

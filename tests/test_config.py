@@ -129,6 +129,13 @@ def test_later_layers_win_and_dots_reach_inside() -> None:
         {"steps": 1, "inner": {"eta": 3.0, "other": 4}}
 
 
+def test_settings_of_a_part_that_was_named_by_its_kind_go_to_that_part() -> None:
+    assert merged({"update": {"kind": "plain", "clip": 1.0}}, {"update": "masked"}, {"update.share": 0.1}) == \
+        {"update": {"kind": "masked", "share": 0.1}}
+    assert merged({"update": "masked", "update.update": "dual", "update.update.bound": 2}) == \
+        {"update": {"kind": "masked", "update": {"kind": "dual", "bound": 2}}}
+
+
 def test_merging_leaves_the_layers_alone() -> None:
     low = {"inner": {"eta": 1.0}}
     merged(low, {"inner.eta": 2.0})

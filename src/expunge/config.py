@@ -107,14 +107,18 @@ def read_settings_file(path: Path) -> dict[str, Any]:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers merged deeply; later ones win; dotted keys ("objective.eta") reach inside."""
+    """The layers merged deeply; later ones win; dotted keys ("objective.eta") reach inside.
+
+    Inside a text, which names a part by its kind alone, they reach the part: `update=masked` and `update.share=0.1` are
+    two settings of one part.
+    """
     out: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             node, parts = out, str(key).split(".")  # YAML may hold other keys; the schema names them as unknown
             for part in parts[:-1]:
                 child = node.get(part)
-                node[part] = child if isinstance(child, dict) else {}
+                node[part] = child if isinstance(child, dict) else {"kind": child} if isinstance(child, str) else {}
                 node = node[part]
             leaf = parts[-1]
             if isinstance(value, Mapping) and isinstance(node.get(leaf), dict):

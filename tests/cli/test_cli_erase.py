@@ -37,6 +37,16 @@ def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_
     assert not (Path("runs") / "church").exists()
 
 
+def test_a_part_within_a_part_is_named_by_its_kind_and_set_further(pipeline_folder: Path,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    sets = ["update=refresh", "update.gamma=3e-4", "update.update=masked", "update.update.share=0.2"]
+    asked = ["erase", "church", "--model", str(pipeline_folder), *QUICK, "--dry-run"]
+    assert run([*asked, *(f"--set={text}" for text in sets)]) == 0
+    update = yaml.safe_load(capsys.readouterr().out)["settings"]["update"]
+    assert (update["kind"], update["gamma"]) == ("refresh", 3e-4)
+    assert (update["update"]["kind"], update["update"]["share"]) == ("masked", 0.2)
+
+
 def test_dry_run_of_a_closed_form_tells_its_texts_and_can_be_read_back(pipeline_folder: Path, tmp_path: Path,
                                                                        capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["erase", "church", "--anchor", "house", "--method", "rece", "--model", str(pipeline_folder)]

@@ -183,13 +183,13 @@ def test_mistakes_are_told() -> None:
 def test_on_the_embedded_model_it_erases_and_keeps() -> None:
     model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
     request = world.request("church")
-    counts = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=0, far=8, style=0, never_seen=0, empty=0)
+    counts = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=0, far=5, style=0, never_seen=0, empty=0)
     prompts = world.prompts(request, counts)
-    recipe = esd_fast(**{"steps": 40, "batch": 6, "learning_rate": 3e-4, "warmup": 5, "source.grid": 10,
-                         "source.trajectories": 12, "update": {"kind": "refresh", "update": {"clip": 1.0}}})
+    recipe = esd_fast(**{"steps": 20, "batch": 4, "learning_rate": 8e-4, "warmup": 4, "source.grid": 8,
+                         "source.trajectories": 8, "update": {"kind": "refresh", "update": {"clip": 1.0}}})
 
     def seen() -> tuple[int, int]:
-        pictures = expunge.sample(model, [(prompt, 0) for prompt in prompts], Sampler(steps=12), batch=16)
+        pictures = expunge.sample(model, [(prompt, 0) for prompt in prompts], Sampler(steps=10), batch=16)
         right = [answer.labels.get("object") == prompt.labels["object"]
                  for answer, prompt in zip(world.judge(request)(pictures), prompts, strict=True)]
         forget = [prompt.role in FORGET_ROLES for prompt in prompts]
@@ -202,6 +202,7 @@ def test_on_the_embedded_model_it_erases_and_keeps() -> None:
         after = seen()
     assert before[0] >= 4
     assert after[0] <= before[0] // 2
-    assert after[1] >= 0.7 * before[1]
+    assert before[1] >= 4
+    assert after[1] >= before[1] - 1
     refreshes = patch.card.losses["refresh"]
-    assert [value > 0 for value in refreshes] == [number % 2 == 0 for number in range(40)]
+    assert [value > 0 for value in refreshes] == [number % 2 == 0 for number in range(20)]

@@ -53,11 +53,20 @@ def overridden(values: Mapping[str, Any], settings: Mapping[str, Any], slots: Se
     """`settings` over `values`, deeply; a part of another kind replaces the old one whole.
 
     Args:
-        settings: by (dotted) key; a text under a key that ends in one of `slots` names a part by its kind alone.
+        settings: by (dotted) key; a text under a key that ends in one of `slots`, at any depth, names a part by its
+            kind alone.
     """
-    named = [{key: {"kind": value} if isinstance(value, str) and key.rpartition(".")[2] in slots else value}
-             for key, value in settings.items()]
-    return _laid(values, merged(*named))
+    return _laid(values, merged(*({key: value} for key, value in _named(settings, slots).items())))
+
+
+def _named(settings: Mapping[str, Any], slots: Sequence[str]) -> dict[str, Any]:
+    """`settings` with every part that is named by its kind alone as settings."""
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, str) and key.rpartition(".")[2] in slots:
+            value = {"kind": value}
+        out[key] = _named(value, slots) if isinstance(value, Mapping) else value
+    return out
 
 
 def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
