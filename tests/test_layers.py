@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "models": "errors records files config registry runtime train",
     "metrics": "errors records files config registry runtime",
     "finetune": "errors records files config registry runtime train models",
+    "guard": "errors records files config registry runtime train finetune models",
     "attacks": "errors records files config registry sampling assault runtime train finetune models metrics",
     "unlearn": "errors records files config registry runtime train models attacks",
     "evaluation": "errors records files config registry sampling assault runtime models metrics",
@@ -35,9 +36,9 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
             "report",
-    "cli": "errors records files config registry sampling assault runtime train models metrics attacks unlearn "
-           "evaluation report bench demo tiny",
-    "__init__": "errors records config models attacks unlearn evaluation report bench",
+    "cli": "errors records files config registry sampling assault runtime train models finetune metrics attacks unlearn "
+           "guard evaluation report bench demo tiny",
+    "__init__": "errors records config models attacks unlearn guard evaluation report bench",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
