@@ -36,9 +36,9 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
             "report",
-    "cli": "errors records files config registry sampling assault runtime train models finetune metrics attacks unlearn "
-           "guard evaluation report bench demo tiny",
-    "__init__": "errors records config models attacks unlearn guard evaluation report bench",
+    "cli": "errors records files config registry sampling assault runtime train models finetune metrics attacks "
+           "unlearn guard evaluation report bench demo tiny",
+    "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""

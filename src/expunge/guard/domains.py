@@ -6,7 +6,7 @@ time) at theta(m), l_0 the published model's on the same row, and c what a user 
     gain    mean max(0, l_0 - l) / c  of forbidden rows,  - w mean(l_0 - l) / c  of innocent ones
     hinge   -mean min(l, (1 + margin) l_0)  of forbidden rows,  + w mean l  of innocent ones
 
-A gain is 0 for the published model and about 1 for a user without a mask, in either domain; that is why it is the
+A gain is 0 for the published model and about 1 for a user without a mask, whatever is learned; that is why it is the
 default. Users train on one half of the pictures, the upper level is measured on the other.
 
 Source: Huang et al. 2024 (FreezeAsGuard, 2405.17472), eq. 2. Differs: bounded and relative; split.
@@ -14,7 +14,7 @@ Source: Huang et al. 2024 (FreezeAsGuard, 2405.17472), eq. 2. Differs: bounded a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,31 +29,40 @@ from expunge.train import in_turn, step_generator
 
 Side = Literal["forbidden", "innocent"]
 SIDES: tuple[Side, ...] = ("forbidden", "innocent")
+Subject = tuple[Side, int]
+"""A side, and the place of a thing on it."""
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """What a publisher has: pictures that no user may teach the model, pictures that any user may.
+    """What a publisher has: pictures of things that no user may teach the model, and of things that any user may.
 
     Attributes:
+        forbidden, innocent: pictures of each thing.
         prior: pictures of what is to stay as it is, for simulated users of DreamBooth.
     """
 
-    forbidden: Material
-    innocent: Material
+    forbidden: tuple[Material, ...]
+    innocent: tuple[Material, ...]
     prior: Material | None = None
 
-    def of(self, side: Side) -> Material:
-        """The pictures of one side."""
+    def of(self, side: Side) -> tuple[Material, ...]:
+        """The things of one side."""
         return self.forbidden if side == "forbidden" else self.innocent
 
     @property
     def digest(self) -> str:
         """Hash of all pictures and captions."""
-        each = {"forbidden": self.forbidden, "innocent": self.innocent, **({"prior": self.prior} if self.prior else {})}
+        each = {f"{side}/{k}": one for side in SIDES for k, one in enumerate(self.of(side))}
+        each |= {"prior": self.prior} if self.prior else {}
         texts = {f"{name}/{k}/{text}": torch.zeros(0) for name, one in each.items() for k, text in
                  enumerate(one.captions)}
         return tensors_hash({**{name: one.latents for name, one in each.items()}, **texts})
+
+
+def together(things: Sequence[Material]) -> Material:
+    """All of their pictures in one."""
+    return Material(torch.cat([one.latents for one in things]), tuple(text for one in things for text in one.captions))
 
 
 def halves(whole: Material) -> tuple[Material, Material]:
@@ -64,7 +73,7 @@ def halves(whole: Material) -> tuple[Material, Material]:
     """
     count = len(whole.captions)
     if count < 2:
-        raise UserError(f"{count} picture{'s' * (count != 1)} on one side", accepted="two or more, half of which the "
+        raise UserError(f"{count} picture{'s' * (count != 1)} of one thing", accepted="two or more, half of which the "
                         "simulated users never see")
     rows = torch.arange(count)
     return (Material(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),
@@ -72,7 +81,7 @@ def halves(whole: Material) -> tuple[Material, Material]:
 
 
 class Domain(Protocol):
-    """One side as the upper level sees it."""
+    """A thing (or all of a side) as the upper level sees it."""
 
     def rows(self, number: int) -> tuple[Tensor, Tensor]:
         """Losses (B,) of mask step `number`'s rows with their gradient, and the published model's on the same rows."""
@@ -84,9 +93,9 @@ class Domain(Protocol):
 
 
 class Gauge:
-    """Fixed rows of one side, with the published model's loss on each; `model` must be as published when it is made.
+    """Fixed rows of some pictures, with the published model's loss on each.
 
-    Times are spread evenly over the grid, so that few rows say much.
+    The model must be as published when it is made. Times are spread evenly over the grid, so that few rows say much.
     """
 
     def __init__(self, model: StableDiffusion, pictures: Material, *, rows: int, batch: int, seed: int, name: str
@@ -128,37 +137,37 @@ class Upper:
     """The upper level's loss.
 
     Attributes:
-        domains: by side. kind: "gain" or "hinge", see above. innocent: w of the innocent side. margin: of the hinge,
+        domains: by subject. kind: "gain" or "hinge", see above. innocent: w of the innocent side. margin: of the hinge,
             as a share of the published model's loss.
     """
 
-    domains: Mapping[Side, Domain]
+    domains: Mapping[Subject, Domain]
     kind: Literal["gain", "hinge"]
     innocent: float
     margin: float
 
-    def loss(self, side: Side, number: int, unheld: float) -> Tensor:
-        """One side's part, with its gradient, on the rows of mask step `number`; bounded below.
+    def loss(self, subject: Subject, number: int, unheld: float) -> Tensor:
+        """One subject's part, with its gradient, on the rows of mask step `number`; bounded below.
 
         Args:
             unheld: c, the gain of a user who is not held back.
         """
-        now, published = self.domains[side].rows(number)
+        side, (now, published) = subject[0], self.domains[subject].rows(number)
         if self.kind == "hinge":
             held = torch.minimum(now, published * (1 + self.margin)).mean()
             return -held if side == "forbidden" else self.innocent * now.mean()
         gained = published - now
         return (gained.clamp_min(0).mean() if side == "forbidden" else -self.innocent * gained.mean()) / unheld
 
-    def unheld(self, side: Side, who: str, steps: int) -> float:
+    def unheld(self, subject: Subject, who: str, steps: int) -> float:
         """The gain of a user who was not held back.
 
         Raises:
             TrainingError: there is none, so that nothing can be told about holding it back.
         """
-        gain = self.domains[side].gain()
+        gain = self.domains[subject].gain()
         if not gain > 0:
-            raise TrainingError(f"a simulated user ({who}) learned nothing of the {side} pictures in {steps} steps "
-                                f"(gain {gain:.2g})", accepted="users who learn where nothing is frozen",
+            raise TrainingError(f"a simulated user ({who}) learned nothing of the {subject[0]} pictures in {steps} "
+                                f"steps (gain {gain:.2g})", accepted="users who learn where nothing is frozen",
                                 remedy="give them more steps or another learning rate")
         return gain

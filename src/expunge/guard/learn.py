@@ -18,9 +18,9 @@ from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, text_digest
 from expunge.finetune import Material, check_tuning
-from expunge.guard.domains import SIDES, Gauge, Publisher, Side, Upper, halves
+from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
 from expunge.guard.mask import groups_of, hard_mask, load_mask, mask_of, save_mask
-from expunge.guard.projected import Learned, Open, Projected, Round, Rounds, projected, thinned
+from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected, thinned
 from expunge.guard.ratio import Groups, check_ratio
 from expunge.guard.relaxed import Trial
 from expunge.guard.released import Released, released
@@ -81,13 +81,11 @@ def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "proj
     if isinstance(learner, Released):
         found = released(learner, groups, model, publisher, seed=seed, folder=folder, fingerprint=fingerprint,
                          progress=progress)
-        users, marks = learner.work(sum(len(publisher.of(side).captions) for side in SIDES))
     else:
         found = _by_rounds(learner, groups, model, publisher, seed, checkpoint, fingerprint, progress)
-        users, marks = learner.work()
     about: dict[str, Any] = {
         "method": preset, "granularity": learner.granularity, "seed": seed, "losses": thinned(found.trained.losses),
-        "settings": {**told, "fingerprint": fingerprint}, "steps": users + marks,
+        "settings": {**told, "fingerprint": fingerprint}, "steps": sum(learner.work(publisher)),
         "seconds": round(max(found.trained.seconds, time.monotonic() - began), 1)}
     mask = _rounded(model, found, groups, learner, about) if isinstance(learner, Released) else hard_mask(
         model, found.scores, groups, ratio=learner.ratio, by=learner.by, **about)
@@ -111,7 +109,14 @@ def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projec
     groups = groups_of(model, learner.granularity)
     check_ratio(learner.ratio, groups, learner.by)
     for side in SIDES:
-        halves(publisher.of(side))
+        if not publisher.of(side):
+            raise UserError(f"no {side} pictures", accepted="pictures of one thing or more on either side")
+        for thing in publisher.of(side):
+            halves(thing)
+    shapes = {tuple(thing.latents.shape[1:]) for side in SIDES for thing in publisher.of(side)}
+    if len(shapes) > 1:
+        raise UserError(f"pictures of different sizes (latents {', '.join(map(str, sorted(shapes)))})",
+                        accepted="pictures of one size, the model's own")
     if isinstance(learner, Released):
         check_tuning(model, learner.first)
         if learner.first.scope != "all" or learner.first.text_encoder:
@@ -128,42 +133,37 @@ def estimate(model: StableDiffusion, publisher: Publisher, learner: Projected | 
     the published values twice (one copy gives the model back bit for bit, one makes D with theta_ft) and theta_ft.
     Activations are not counted.
     """
-    size = sum(p.numel() for p in model.unet.parameters())
-    if isinstance(learner, Released):
-        users, marks = learner.work(sum(len(publisher.of(side).captions) for side in SIDES))
-        copies = 3 + 3  # stage 1: gradient and moments; published values (twice: given back, and made into D), D
-    else:
-        users, marks = learner.work()
-        whole = any(learner.users.tuning(kind).scope != "lora" for kind in learner.users.kinds)
-        copies = 3 + 3 if whole else 1  # published values are kept once for D, and once to be given back
-    return {"user_steps": users, "mask_steps": marks, "memory_bytes": 4 * size * copies}
+    size, (users, marks) = sum(p.numel() for p in model.unet.parameters()), learner.work(publisher)
+    whole = isinstance(learner, Released) or any(learner.users.tuning(kind).scope != "lora"
+                                                 for kind in learner.users.kinds)
+    return {"user_steps": users, "mask_steps": marks, "memory_bytes": 4 * size * 6 if whole else 0}
 
 
 def _by_rounds(learner: Projected | Saliency, groups: Groups, model: StableDiffusion, publisher: Publisher, seed: int,
                checkpoint: Path | None, fingerprint: str, progress: Progress | None) -> Learned:
-    split = {side: halves(publisher.of(side)) for side in SIDES}
-    upper = Upper({side: Gauge(model, split[side][1], rows=learner.rows, batch=learner.batch, seed=seed, name=side)
-                   for side in SIDES}, learner.upper, learner.innocent, learner.margin)
-    opened = _users(learner, groups, model, publisher, {side: split[side][0] for side in SIDES}, seed)
-    if isinstance(learner, Saliency):
-        return saliency(learner, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
-                        progress=progress)
-    return projected(learner, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint, progress=progress)
-
-
-def _users(learner: Rounds, groups: Groups, model: StableDiffusion, publisher: Publisher,
-           pictures: Mapping[Side, Material], seed: int) -> Open:
-    both = Material(torch.cat([pictures[side].latents for side in SIDES]),
-                    tuple(text for side in SIDES for text in pictures[side].captions))
+    turns = learner.turns(publisher)
+    split = {subject: halves(_pictures(learner, publisher, subject)) for turn in turns for subject in turn.subjects}
+    upper = Upper({subject: Gauge(model, ours, rows=learner.rows, batch=learner.batch, seed=seed,
+                                  name="/".join(map(str, subject))) for subject, (_, ours) in split.items()},
+                  learner.upper, learner.innocent, learner.margin)
 
     @contextmanager
-    def opened(one: Round) -> Iterator[Trial]:
-        shown = pictures[one.sides[0]] if len(one.sides) == 1 else both
-        with user_at_mask(model, learner.users, learner.users.kinds[one.kind], shown, groups.names,
-                          seed=user_seed(seed, one.number), prior=publisher.prior) as trial:
+    def opened(number: int, turn: Turn) -> Iterator[Trial]:
+        shown = together([split[subject][0] for subject in turn.subjects])
+        with user_at_mask(model, learner.users, learner.users.kinds[turn.kind], shown, groups.names,
+                          seed=user_seed(seed, number), prior=publisher.prior) as trial:
             yield trial
 
-    return opened
+    if isinstance(learner, Saliency):
+        return saliency(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+                        progress=progress)
+    return projected(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+                     progress=progress)
+
+
+def _pictures(learner: Rounds, publisher: Publisher, subject: Subject) -> Material:
+    side, place = subject
+    return publisher.of(side)[place] if learner.shown == "thing" else together(publisher.of(side))
 
 
 def _rounded(model: StableDiffusion, found: Learned, groups: Groups, learner: Released, about: dict[str, Any]

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from expunge.config import knob
 from expunge.finetune import FineTune, Material, diffusion_loss, fine_tuning
-from expunge.guard.domains import Publisher
+from expunge.guard.domains import SIDES, Publisher, together
 from expunge.guard.projected import Learned, Learner
 from expunge.guard.ratio import Groups
 from expunge.guard.rules import ReleasedRule
@@ -70,9 +70,9 @@ class Released(Learner):
                 return out
         raise AssertionError("count ends")
 
-    def work(self, pictures: int) -> tuple[int, int]:
+    def work(self, publisher: Publisher) -> tuple[int, int]:
         """Steps of users, and mask steps."""
-        told = self.schedule(pictures)
+        told = self.schedule(sum(len(one.captions) for side in SIDES for one in publisher.of(side)))
         return self.first.steps + self.user_steps, sum(told)
 
 
@@ -86,9 +86,8 @@ def released(settings: Released, groups: Groups, model: StableDiffusion, publish
     Raises:
         TrainingError: a loss is not finite.
     """
-    mixed = Material(torch.cat([publisher.forbidden.latents, publisher.innocent.latents]),
-                     publisher.forbidden.captions + publisher.innocent.captions)
-    forbidden = torch.arange(len(mixed.captions)) < len(publisher.forbidden.captions)
+    mixed = together([*publisher.forbidden, *publisher.innocent])
+    forbidden = torch.arange(len(mixed.captions)) < sum(len(one.captions) for one in publisher.forbidden)
     turns = settings.schedule(len(mixed.captions))
     whole = settings.first.steps + len(turns)
     one, two = (folder / "stage1.safetensors", folder / "stage2.safetensors") if folder else (None, None)

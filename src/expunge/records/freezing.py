@@ -168,3 +168,23 @@ class Savings(Record):
     def time_share(self) -> float:
         """Share of a training step's FLOPs that falls away."""
         return self.weight_gradients + self.activations
+
+
+class TrainingTerms(Record):
+    """The terms on which others may fine-tune a model, for services that know nothing of expunge.
+
+    Attributes:
+        model, model_hash: the published model; mask: digest of the mask.
+        frozen, trainable: names as `unet.named_parameters()` in diffusers has them. Frozen ones belong in no optimizer.
+        lora_targets: layers that a LoRA may be put on (peft's `target_modules`), none of them frozen.
+        savings: what users save.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    model_hash: str
+    mask: str
+    frozen: tuple[str, ...]
+    trainable: tuple[str, ...]
+    lora_targets: tuple[str, ...]
+    savings: Savings
