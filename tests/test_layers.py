@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "metrics": "errors records files config registry runtime",
     "finetune": "errors records files config registry runtime train models",
     "continual": "errors records files config train",
+    "guard": "errors records files config registry runtime train finetune models",
     "attacks": "errors records files config registry sampling assault runtime train finetune models metrics",
     "unlearn": "errors records files config registry runtime train continual models attacks",
     "evaluation": "errors records files config registry sampling assault runtime models metrics",
@@ -38,9 +39,9 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry runtime train models metrics",
     "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
             "report",
-    "cli": "errors records files config registry sampling assault runtime train models metrics attacks unlearn "
-           "evaluation report bench sequence demo tiny",
-    "__init__": "errors records config models attacks unlearn evaluation report bench sequence",
+    "cli": "errors records files config registry sampling assault runtime train models finetune metrics attacks "
+           "unlearn guard evaluation report bench sequence demo tiny",
+    "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench sequence",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""

@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "evaluate": "Measure how gone the concept is and what else changed.",
     "attack": "Find out what attackers of a stated budget still get out.",
     "relearn": "Measure how fast fine-tuning brings the concept back.",
+    "guard": "Freeze a part of a model where others fine-tune it, and verify it.",
     "bench": "Compare methods: every one on every concept, attacked and measured alike.",
     "sequence": "Meet requests one after the other, in a ledger, and measure the model after each.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",

@@ -1,0 +1,307 @@
+"""`expunge guard`: which tensors stay frozen when others fine-tune a model, and whether they did."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.cli.options import as_yaml, dry_run_option, given, model_options
+
+if TYPE_CHECKING:
+    from expunge.finetune import Material
+    from expunge.guard import Publisher
+    from expunge.models.sd import StableDiffusion
+    from expunge.records.freezing import FreezeMask, Savings, Verification
+
+EXAMPLES = """\b
+Examples:
+  $ expunge guard learn --forbidden blorp --innocent mofuu --ratio 0.5 --out runs/guard
+  frozen: [...]
+  mask: runs/guard/mask.json
+  next: expunge guard apply runs/guard
+\b
+  $ expunge guard verify runs/guard returned/unet
+  [...] frozen tensors are as they were published
+"""
+LEARN = """\b
+Examples:
+  $ expunge guard learn --forbidden blorp --innocent mofuu --ratio 0.5 --out runs/guard
+  frozen: [...]
+  mask: runs/guard/mask.json
+  next: expunge guard apply runs/guard
+\b
+  $ expunge guard learn --forbidden blorp --innocent mofuu --ratio 1.5
+  error: a ratio of 1.5
+    accepted: 0 (nothing is frozen) to 1 (everything)
+"""
+APPLY = """\b
+Examples:
+  $ expunge guard apply runs/guard
+  frozen: [...]
+  users save about [...]
+  terms: runs/guard/terms.json
+\b
+  $ expunge guard apply runs/guard --lora-config adapter_config.json
+  error: a LoRA on [...] frozen layers [...]
+"""
+VERIFY = """\b
+Examples:
+  $ expunge guard verify runs/guard returned/unet
+  [...] frozen tensors are as they were published
+\b
+  $ expunge guard verify runs/guard somebodys-lora.safetensors
+  broken: [...]
+"""
+_MOST = 10
+"""Tensors that are named one by one; --json has them all."""
+
+
+@click.group("guard", epilog=EXAMPLES)
+def command() -> None:
+    """Freeze a part of a model where others fine-tune it: learn a mask, apply it, verify what comes back.
+
+    It is a policy that a platform can enforce and verify, not a lock on open weights: whoever holds the weights can
+    train every tensor again.
+    """
+
+
+def _patch_option(function: Any) -> Any:
+    return click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH",
+                        help="Edit that is on the published model.")(function)
+
+
+@command.command("learn", epilog=LEARN)
+@click.option("--forbidden", multiple=True, required=True, metavar="NAME|FOLDER",
+              help="What must not be learned: an invented character (embedded model), or a folder of pictures with "
+                   "captions. May be repeated.")
+@click.option("--innocent", multiple=True, required=True, metavar="NAME|FOLDER",
+              help="What users may go on to learn, in the same form. May be repeated.")
+@click.option("--caption", default="", metavar="TEXT", help="Caption of pictures that have none of their own.")
+@click.option("--pictures", default=16, show_default=True, metavar="INTEGER", help="Drawings of each character.")
+@click.option("--prior", multiple=True, metavar="PROMPT", help="Prompt whose pictures users of DreamBooth hold on to "
+              "(drawn by the model, as many as --pictures). May be repeated.")
+@click.option("--preset", default="projected", show_default=True, metavar="NAME",
+              help="projected, saliency (one shot, cheap), released (as published), or random (the baseline).")
+@click.option("--ratio", type=float, metavar="NUMBER", help="Share that is frozen [default: the preset's].")
+@click.option("--by", type=click.Choice(["numel", "count"]),
+              help="What it is a share of: parameters, or tensors [default: the preset's].")
+@click.option("--granularity", type=click.Choice(["tensor", "module", "block"]),
+              help="What is frozen together [default: the preset's].")
+@click.option("--seed", default=0, show_default=True, metavar="INTEGER", help="Decides every random draw.")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="YAML or TOML file of the learner's settings; flags win over it.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+              help="Any setting of the learner by its dotted key, such as users.adamw.rate=1e-5. May be repeated.")
+@model_options
+@_patch_option
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/guard"), show_default=True,
+              metavar="FOLDER", help="Where the mask goes; a run that was stopped goes on from there.")
+@dry_run_option
+def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, pictures: int, prior: tuple[str, ...],
+          preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
+          sets: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None, out: Path,
+          dry_run: bool) -> None:
+    """Learn which tensors to freeze so that the forbidden pictures cannot be learned and the innocent ones can.
+
+    Users are simulated: each fine-tunes on half of the pictures of one thing, and the mask is judged on the other half.
+    """
+    from expunge.cli.output import tell
+    from expunge.cli.progress import progress
+    from expunge.guard import check_learning, learn_mask, random_mask, resolve, save_mask
+    from expunge.models.store import load
+
+    flags = {"ratio": ratio, "by": by, "granularity": granularity}
+    settings = given(config, sets, {})
+    settings |= {name: value for name, value in flags.items() if value is not None}
+    learner = resolve("projected" if preset == "random" else preset, settings)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    with _patched(opened, patch):
+        if preset == "random":
+            mask = random_mask(opened, learner.ratio, seed, by=learner.by, granularity=learner.granularity)
+            if not dry_run:
+                save_mask(out, mask)
+        else:
+            publisher = _publisher(opened, forbidden, innocent, caption, pictures, prior)
+            check_learning(opened, publisher, learner, seed)
+            if dry_run:
+                click.echo(_estimate(opened, publisher, preset, settings, seed))
+                return
+            with progress("learning a mask") as report:
+                mask = learn_mask(opened, publisher, preset, settings=settings, seed=seed, out=out, progress=report)
+    _print_mask(mask)
+    if not dry_run:
+        tell("mask", out / "mask.json")
+        click.echo(f"next: expunge guard apply {quote(str(out))}"
+                   + (f" --model {quote(model)}" if model != "embedded" else ""))
+
+
+@command.command("apply", epilog=APPLY)
+@click.argument("mask", type=click.Path(path_type=Path))
+@model_options
+@_patch_option
+@click.option("--lora-config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="A user's adapter_config.json: refused if it touches a frozen layer.")
+@click.option("--lora-target", "targets", multiple=True, metavar="NAME",
+              help="End of the names of layers that a LoRA goes on [default: to_q, to_k, to_v, to_out.0]. May be "
+                   "repeated.")
+@click.option("--positions", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write the published text format: 0.0 or 1.0 per tensor, in the order of unet.parameters().")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Where the terms go [default: terms.json beside the mask].")
+def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
+          lora_config: Path | None, targets: tuple[str, ...], positions: Path | None, out: Path | None) -> None:
+    """Write the terms of training for MASK: names to freeze, names for the optimizer, layers for a LoRA, savings.
+
+    A training service needs no more: it gives its optimizer the parameters in `trainable`, and peft the layers in
+    `lora_targets`. In one's own loop `expunge.guard.guarded` does it and watches. The model itself is not changed: a
+    saved pipeline has no place for a mask, and any program would ignore it.
+    """
+    from expunge.cli.output import tell
+    from expunge.files import write_json
+    from expunge.guard import check_lora, export_positions, load_mask, lora_config_targets, terms
+    from expunge.models.lora import Lora
+    from expunge.models.store import load
+
+    loaded = load_mask(mask)
+    asked = lora_config_targets(lora_config) if lora_config else targets
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    with _patched(opened, patch):
+        if lora_config is not None:
+            check_lora(opened, loaded, asked)
+        made = terms(opened, loaded, asked or Lora().targets)
+        if positions is not None:
+            export_positions(positions, loaded, opened)
+    file = out or (mask.parent if mask.suffix == ".json" else mask) / "terms.json"
+    write_json(file, made.model_dump(mode="json"))
+    _print_mask(loaded)
+    _print_savings(made.savings)
+    click.echo(f"layers for a LoRA: {len(made.lora_targets)}")
+    if positions is not None:
+        tell("positions", positions)
+    tell("terms", file)
+
+
+@command.command("verify", epilog=VERIFY)
+@click.argument("mask", type=click.Path(path_type=Path))
+@click.argument("returned", type=click.Path(path_type=Path))
+@model_options
+@_patch_option
+@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
+def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
+           as_json: bool) -> int:
+    """Compare the RETURNED model with the published one (--model) and name every tensor that moved.
+
+    RETURNED is a diffusers folder, its UNet's, or a .safetensors file of a UNet or of a LoRA. Ends with code 1 if a
+    tensor that MASK holds moved, is missing, or has a LoRA on it.
+    """
+    from expunge.guard import load_mask
+    from expunge.guard import verify as compare
+    from expunge.models.store import load
+
+    loaded = load_mask(mask)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    with _patched(opened, patch):
+        found = compare(opened, returned, loaded)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        _print_verification(found)
+    return 1 if found.broken else 0
+
+
+def _patched(model: StableDiffusion, patch: Path | None) -> Any:
+    """The patch is on inside, where there is one."""
+    from expunge.models.patch import Patch, applied
+
+    return applied(model, Patch.load(patch)) if patch else nullcontext()
+
+
+def _publisher(model: StableDiffusion, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
+               pictures: int, prior: tuple[str, ...]) -> Publisher:
+    from expunge.errors import UserError
+    from expunge.finetune import material
+    from expunge.guard import Publisher
+    from expunge.models.sample import draw
+
+    both = sorted(set(forbidden) & set(innocent))
+    if both:
+        raise UserError(f"{both[0]!r} is both forbidden and innocent", accepted="one of the two")
+    if pictures < 2:
+        raise UserError(f"{pictures} pictures of each character", accepted="2 or more")
+    sides = [tuple(_material(model, name, caption, pictures) for name in names) for names in (forbidden, innocent)]
+    kept = None
+    if prior:
+        texts = [prior[k % len(prior)] for k in range(pictures)]
+        kept = material(model, draw(model, [(text, k) for k, text in enumerate(texts)]), texts)
+    return Publisher(sides[0], sides[1], kept)
+
+
+def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
+    from expunge.errors import UserError
+    from expunge.finetune import material
+    from expunge.guard import captioned
+    from expunge.tiny.characters import CHARACTERS, character_pictures
+
+    if Path(name).is_dir():
+        return material(model, *captioned(name, caption))
+    if name in CHARACTERS and model.world == "emoji":
+        return material(model, *character_pictures(name, range(count)))
+    raise UserError(f"no pictures of {name!r}", accepted="a folder of pictures"
+                    + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
+
+
+def _estimate(model: StableDiffusion, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int) -> str:
+    """The settings as YAML, and what learning takes, by one measured step of a user."""
+    import time
+
+    from expunge.cli.progress import span
+    from expunge.finetune import FineTune, fine_tuning
+    from expunge.guard import estimate, resolve
+
+    learner = resolve(preset, settings)
+    told = estimate(model, publisher, learner)
+    with fine_tuning(model, publisher.forbidden[0], FineTune(steps=3), seed=seed) as tuner:
+        tuner.step(0)
+        began = time.monotonic()
+        tuner.step(1)
+        each = time.monotonic() - began
+    steps = told["user_steps"] + told["mask_steps"]
+    return "\n".join([as_yaml(learner.model_dump(mode="json")).rstrip(),
+                      f"# {told['user_steps']} steps of simulated users, {told['mask_steps']} mask steps",
+                      f"# estimate: {span(steps * each)} by one step of 4 pictures; "
+                      f"{told['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
+
+
+def _print_mask(mask: FreezeMask) -> None:
+    click.echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
+               f"{mask.share('numel'):.1%} of the parameters; {mask.method}, seed {mask.seed}")
+    for warning in mask.warnings:
+        click.echo(f"doubt: {warning}")
+
+
+def _print_savings(told: Savings) -> None:
+    click.echo(f"users save about {told.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
+               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing (an estimate)")
+
+
+def _print_verification(found: Verification) -> None:
+    free = [one for one in found.moved if not one.frozen]
+    if found.broken:
+        click.echo(f"broken: {len(found.broken)} of {found.frozen} frozen tensors are not as they were published")
+    else:
+        click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
+    for one in [one for one in found.moved if one.frozen][:_MOST]:
+        size = f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure"
+        click.echo(f"  {one.name}: {'has another shape or type' if one.how == 'shape' else f'{one.how}, {size}'}")
+    for name in found.missing_frozen[:_MOST]:
+        click.echo(f"  {name}: missing")
+    if len(found.broken) > _MOST:
+        click.echo("  and more; --json has them all")
+    click.echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
+               f"{len(found.added)} added")
+    if found.note:
+        click.echo(f"note: {found.note}")

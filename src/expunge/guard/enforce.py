@@ -1,0 +1,207 @@
+"""Keep frozen tensors frozen in any training loop: diffusers, accelerate, one's own.
+
+    with guarded(unet, mask, optimizers=[optimizer]) as guard:
+        for batch in loader:
+            ...
+            guard.check()          # as often as wanted; leaving the context checks once more
+
+A gradient that is switched off is not enough: AdamW's decay moves a parameter whose gradient is zero rather than
+absent. So frozen tensors are taken out of the optimizers, too, and whether they stayed is seen by their hashes.
+
+It enforces where the loop is yours. Whoever holds the weights elsewhere can do without: then only `verify` helps.
+
+Source: ours. Differs: the published scripts switch gradients off by position.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import nn
+from torch.nn import Parameter
+
+from expunge.errors import ExpungeError, ModelError, UserError
+from expunge.guard.mask import check_names, content_hash
+from expunge.records.freezing import FreezeMask
+
+_ADAPTER = re.compile(r"\.(lora_|lokr_|hada_|oft_|boft_|vera_|ia3_|modules_to_save)")
+"""What peft puts into the names of its own parameters."""
+_SHOWN = 5
+
+
+class DriftError(ExpungeError):
+    """A tensor that was to stay frozen moved, or is about to."""
+
+
+class Optimizing(Protocol):
+    """An optimizer, or what accelerate wraps around one."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+
+class Guard:
+    """A model whose frozen tensors are watched.
+
+    Attributes:
+        module: the UNet underneath all wrappers. frozen: its frozen parameters by full name.
+    """
+
+    def __init__(self, module: nn.Module, mask: FreezeMask, check_weights: bool) -> None:
+        self.module, self.mask = module, mask
+        named = base_parameters(module)
+        check_names(mask, {name: p.numel() for name, p in named.items()})
+        self.frozen = {name: named[name] for name in mask.frozen}
+        refuse_adapters(module, mask)
+        self._expected = {name: content_hash(name, p) for name, p in self.frozen.items()}
+        if check_weights:
+            odd = [name for name in self.frozen if self._expected[name] != mask.tensors[name].sha256]
+            if odd:
+                raise ModelError(f"{len(odd)} of {len(self.frozen)} frozen tensors are not as they were published "
+                                 f"({_some(odd)})", accepted=f"the weights of {mask.model}, as they were published",
+                                 remedy="load the mask's own model in float32; for weights that were cast on purpose "
+                                        "pass check_weights=False, and let `verify` see the result")
+
+    def strip(self, optimizer: Optimizing) -> int:
+        """Take the frozen parameters out of an optimizer's groups and state; how many there were."""
+        held, found = {id(p) for p in self.frozen.values()}, 0
+        for group in optimizer.param_groups:
+            kept = [p for p in group["params"] if id(p) not in held]
+            found += len(group["params"]) - len(kept)
+            group["params"][:] = kept
+        for p in self.frozen.values():
+            optimizer.state.pop(p, None)
+        return found
+
+    def drift(self) -> list[str]:
+        """Names of frozen tensors that are not what they were at the start."""
+        return [name for name, p in self.frozen.items() if content_hash(name, p) != self._expected[name]]
+
+    def check(self) -> None:
+        """Look whether everything is as it must be.
+
+        Raises:
+            DriftError: a frozen tensor moved, or has its gradient switched on again.
+            UserError: an adapter was put on a frozen module.
+        """
+        moved = self.drift()
+        if moved:
+            raise DriftError(f"{len(moved)} frozen tensors moved ({_some(moved)})",
+                             accepted="tensors as they were published", remedy="find what changes them: an optimizer "
+                             "that was made before the mask was applied, a merged LoRA, an average of the weights")
+        on = [name for name, p in self.frozen.items() if p.requires_grad]
+        if on:
+            raise DriftError(f"the gradients of {len(on)} frozen tensors were switched on again ({_some(on)})",
+                             accepted="no call of requires_grad_(True) on the whole model inside `guarded`")
+        refuse_adapters(self.module, self.mask)
+
+
+@contextmanager
+def guarded(model: Any, mask: FreezeMask, *, optimizers: Iterable[Optimizing] = (), check_weights: bool = True,
+            unwrap: Callable[[Any], Any] | None = None) -> Iterator[Guard]:
+    """Inside, the frozen tensors have no gradients and are in none of the optimizers; at the end nothing has moved.
+
+    Afterwards the gradients' switches are as before; optimizers stay without the frozen tensors, and their values are
+    whatever they are: an error says so, it does not repair.
+
+    Args:
+        model: a UNet, a pipeline with one, what expunge.load returns, or any of accelerate's and torch's wrappers
+            around a UNet.
+        optimizers: those that were made already; give later ones to `Guard.strip`.
+        check_weights: compare the frozen tensors with the mask's hashes first. Without it they are held at what they
+            are now.
+        unwrap: how to get at the UNet, such as `accelerator.unwrap_model`; None: by the wrappers' attributes.
+
+    Raises:
+        ModelError: a mask for another model. UserError: a LoRA or another adapter on a frozen module.
+        DriftError: on leaving (unless another error is on its way), a frozen tensor moved.
+    """
+    module = unwrapped(unwrap(model) if unwrap else model)
+    guard = Guard(module, mask, check_weights)
+    flags = {name: p.requires_grad for name, p in guard.frozen.items()}
+    for p in guard.frozen.values():
+        p.requires_grad_(False)
+        p.grad = None
+    for optimizer in optimizers:
+        guard.strip(optimizer)
+    try:
+        yield guard
+        guard.check()
+    finally:
+        for name, p in guard.frozen.items():
+            p.requires_grad_(flags[name])
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """The UNet in a pipeline or in a model of ours, underneath DistributedDataParallel and torch.compile.
+
+    Raises:
+        UserError: there is none.
+    """
+    inner = model
+    for _ in range(8):
+        if isinstance(inner, nn.Module):
+            below = getattr(inner, "_orig_mod", None) or (
+                inner.module if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel) else None)
+            if below is None:
+                return inner
+            inner = below
+        elif hasattr(inner, "unet"):
+            inner = inner.unet
+        else:
+            break
+    raise UserError(f"{type(model).__name__} as the model to guard",
+                    accepted="a UNet, a pipeline with one, or what expunge.load returns")
+
+
+def base_parameters(module: nn.Module) -> dict[str, Parameter]:
+    """The UNet's own parameters by full name, adapters left out and their traces taken out of the names."""
+    return {f"unet/{name.replace('.base_layer.', '.')}": p for name, p in module.named_parameters()
+            if not _ADAPTER.search(name)}
+
+
+def adapted_modules(names: Iterable[str]) -> set[str]:
+    """Modules ("unet/<path>") on which the parameters of these names put an adapter."""
+    return {f"unet/{name[:match.start()]}" for name in names if (match := _ADAPTER.search(name))}
+
+
+def refuse_adapters(module: nn.Module, mask: FreezeMask) -> None:
+    """UserError if a LoRA (or another of peft's adapters) is on a module with a frozen weight."""
+    on = sorted(adapted_modules(name for name, _ in module.named_parameters()) & frozen_modules(mask))
+    if on:
+        raise UserError(f"an adapter on {len(on)} frozen modules ({_some(on)})",
+                        accepted="adapters on modules whose weights are not frozen",
+                        remedy="choose its target modules with `lora_targets`, or `expunge guard apply`")
+
+
+def frozen_modules(mask: FreezeMask) -> set[str]:
+    """Modules with a frozen weight: no adapter may be put on them."""
+    return {name.rpartition(".")[0] for name in mask.frozen if name.endswith(".weight")}
+
+
+def lora_targets(module: nn.Module, mask: FreezeMask | None, ends: Iterable[str] = ("to_q", "to_k", "to_v", "to_out.0")
+                 ) -> list[str]:
+    """Full paths of the layers that a LoRA may be put on, for peft's `LoraConfig(target_modules=...)`.
+
+    Args:
+        mask: None: nothing is frozen.
+        ends: ends of the names of its layers, as in a LoRA's configuration.
+
+    Raises:
+        UserError: none is left, or none is there.
+    """
+    wanted = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+              and any(name == end or name.endswith(f".{end}") for end in ends)]
+    held = frozen_modules(mask) if mask else set()
+    free = [name for name in wanted if f"unet/{name}" not in held]
+    if not free:
+        raise UserError(f"no layer is left for a LoRA: {len(wanted)} match, and none of them is free",
+                        accepted="ends of names of layers that are not frozen")
+    return free
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

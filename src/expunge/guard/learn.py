@@ -1,0 +1,190 @@
+"""The verb: learn which tensors to freeze. And its dry run.
+
+Presets: `projected` (the default), `saliency` (one shot, cheap), `released` (as published).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge.config import merged
+from expunge.errors import UserError
+from expunge.files import check_writable, text_digest
+from expunge.finetune import Material, check_tuning
+from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
+from expunge.guard.mask import groups_of, hard_mask, load_mask, mask_of, save_mask
+from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected, thinned
+from expunge.guard.ratio import Groups, check_ratio
+from expunge.guard.relaxed import Trial
+from expunge.guard.released import Released, released
+from expunge.guard.saliency import Saliency, saliency
+from expunge.guard.users import user_at_mask, user_seed
+from expunge.models.sd import StableDiffusion
+from expunge.records.freezing import FreezeMask
+from expunge.train import Progress
+
+PRESETS: dict[str, Projected | Saliency | Released] = {
+    "projected": Projected(), "saliency": Saliency(), "released": Released()}
+"""Preset -> its settings."""
+CHECKPOINT = "guard.safetensors"
+
+
+def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None) -> Projected | Saliency | Released:
+    """The learner's settings: those of the preset, and over them `settings` by (dotted) name.
+
+    Raises:
+        UserError: unknown preset. ConfigError: settings that do not fit.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}", accepted=", ".join(PRESETS))
+    base = PRESETS[preset]
+    return type(base).build(merged(base.model_dump(mode="json"), settings or {}), f"guard preset {preset}")
+
+
+def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "projected", *,
+               settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,
+               progress: Progress | None = None) -> FreezeMask:
+    """Learn which tensors of the UNet to freeze, so that forbidden pictures cannot be learned and innocent ones can.
+
+    The model comes back bit for bit. What is learned is of the model as it is, with the patch that is on.
+
+    Args:
+        publisher: pictures of both sides.
+        preset: see the module; settings: overrides by (dotted) name, such as `ratio`.
+        seed: decides every random draw.
+        out: folder for `mask.json` and the checkpoint; a run that was killed goes on from there.
+        progress: told of every round (released: of every step).
+
+    Raises:
+        UserError: what `check_learning` refuses, or another mask in `out`.
+        TrainingError: simulated users learn nothing, or a loss is not finite.
+    """
+    began, learner = time.monotonic(), resolve(preset, settings)
+    groups = check_learning(model, publisher, learner, seed)
+    told = learner.model_dump(mode="json")
+    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process, model.patch_hash, publisher.digest]))
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        check_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        known = _known(folder, fingerprint)
+        if known is not None:
+            return known
+    checkpoint = folder / CHECKPOINT if folder else None
+    if isinstance(learner, Released):
+        found = released(learner, groups, model, publisher, seed=seed, folder=folder, fingerprint=fingerprint,
+                         progress=progress)
+    else:
+        found = _by_rounds(learner, groups, model, publisher, seed, checkpoint, fingerprint, progress)
+    about: dict[str, Any] = {
+        "method": preset, "granularity": learner.granularity, "seed": seed, "losses": thinned(found.trained.losses),
+        "settings": {**told, "fingerprint": fingerprint}, "steps": sum(learner.work(publisher)),
+        "seconds": round(max(found.trained.seconds, time.monotonic() - began), 1)}
+    mask = _rounded(model, found, groups, learner, about) if isinstance(learner, Released) else hard_mask(
+        model, found.scores, groups, ratio=learner.ratio, by=learner.by, **about)
+    if folder is not None:
+        save_mask(folder, mask)
+        for file in (CHECKPOINT, "stage1.safetensors", "stage2.safetensors"):
+            (folder / file).unlink(missing_ok=True)
+    return mask
+
+
+def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projected | Saliency | Released, seed: int = 0
+                   ) -> Groups:
+    """What `learn_mask` refuses before any computing; the groups that it freezes by.
+
+    Raises:
+        UserError: a ratio that whole groups do not have, weights not in float32, users that cannot be simulated, too
+            few pictures, or a seed that is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
+    groups = groups_of(model, learner.granularity)
+    check_ratio(learner.ratio, groups, learner.by)
+    for side in SIDES:
+        if not publisher.of(side):
+            raise UserError(f"no {side} pictures", accepted="pictures of one thing or more on either side")
+        for thing in publisher.of(side):
+            halves(thing)
+    shapes = {tuple(thing.latents.shape[1:]) for side in SIDES for thing in publisher.of(side)}
+    if len(shapes) > 1:
+        raise UserError(f"pictures of different sizes (latents {', '.join(map(str, sorted(shapes)))})",
+                        accepted="pictures of one size, the model's own")
+    if isinstance(learner, Released):
+        check_tuning(model, learner.first)
+        if learner.first.scope != "all" or learner.first.text_encoder:
+            raise UserError("stage 1 of another scope than all of the UNet", accepted="first.scope all")
+    else:
+        learner.users.check(model, publisher)
+    return groups
+
+
+def estimate(model: StableDiffusion, publisher: Publisher, learner: Projected | Saliency | Released) -> dict[str, int]:
+    """What learning takes: steps of simulated users, mask steps, and bytes beside the model itself.
+
+    Memory of users who train whole tensors by AdamW: gradient, two moments, and three copies of the UNet in float32:
+    the published values twice (one copy gives the model back bit for bit, one makes D with theta_ft) and theta_ft.
+    Activations are not counted.
+    """
+    size, (users, marks) = sum(p.numel() for p in model.unet.parameters()), learner.work(publisher)
+    whole = isinstance(learner, Released) or any(learner.users.tuning(kind).scope != "lora"
+                                                 for kind in learner.users.kinds)
+    return {"user_steps": users, "mask_steps": marks, "memory_bytes": 4 * size * 6 if whole else 0}
+
+
+def _by_rounds(learner: Projected | Saliency, groups: Groups, model: StableDiffusion, publisher: Publisher, seed: int,
+               checkpoint: Path | None, fingerprint: str, progress: Progress | None) -> Learned:
+    turns = learner.turns(publisher)
+    split = {subject: halves(_pictures(learner, publisher, subject)) for turn in turns for subject in turn.subjects}
+    upper = Upper({subject: Gauge(model, ours, rows=learner.rows, batch=learner.batch, seed=seed,
+                                  name="/".join(map(str, subject))) for subject, (_, ours) in split.items()},
+                  learner.upper, learner.innocent, learner.margin)
+
+    @contextmanager
+    def opened(number: int, turn: Turn) -> Iterator[Trial]:
+        shown = together([split[subject][0] for subject in turn.subjects])
+        with user_at_mask(model, learner.users, learner.users.kinds[turn.kind], shown, groups.names,
+                          seed=user_seed(seed, number), prior=publisher.prior) as trial:
+            yield trial
+
+    if isinstance(learner, Saliency):
+        return saliency(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+                        progress=progress)
+    return projected(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+                     progress=progress)
+
+
+def _pictures(learner: Rounds, publisher: Publisher, subject: Subject) -> Material:
+    side, place = subject
+    return publisher.of(side)[place] if learner.shown == "thing" else together(publisher.of(side))
+
+
+def _rounded(model: StableDiffusion, found: Learned, groups: Groups, learner: Released, about: dict[str, Any]
+             ) -> FreezeMask:
+    """frozen = round(m), as published; the ratio is what it is, and told where it is off."""
+    held = groups.spread(torch.sigmoid(found.scores / learner.temperature).round() == 1).tolist()
+    frozen = [name for name, one in zip(groups.names, held, strict=True) if one]
+    share = len(frozen) / len(groups.names)
+    doubt = [f"the released rule froze {share:.3g} of the tensors, asked for {learner.ratio:g}"
+             ] if abs(share - learner.ratio) * len(groups.names) > 1 else []
+    each = dict(zip(groups.names, groups.spread(found.scores).tolist(), strict=True))
+    return mask_of(model, frozen, ratio=learner.ratio, by=learner.by, scores=each, warnings=doubt, **about)
+
+
+def _known(folder: Path, fingerprint: str) -> FreezeMask | None:
+    """The mask that lies in the folder, if it is the one asked for. UserError if it is another."""
+    if not (folder / "mask.json").is_file():
+        return None
+    mask = load_mask(folder)
+    if mask.settings.get("fingerprint") != fingerprint:
+        raise UserError(f"{folder} holds another mask ({mask.method}, ratio {mask.ratio:g}, seed {mask.seed})",
+                        accepted="a new folder, or the same mask again",
+                        remedy="choose another output folder, or delete that one")
+    return mask

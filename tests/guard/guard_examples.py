@@ -1,0 +1,40 @@
+"""What the tests of masks share: pictures for the small pipeline, its weights, and settings that take no time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from expunge.finetune import Material, material
+from expunge.guard import Publisher
+from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
+
+QUICK = {"steps": 3, "passes": 1, "rows": 4, "batch": 2, "users": {"adamw": {"rate": 4e-3, "batch": 2, "drop": 0.0}}}
+"""Settings of the projected learner on the small pipeline."""
+ONE_SHOT = {"steps": 3, "batches": 2, "rows": 4, "batch": 2, "users": QUICK["users"]}
+RELEASED = {"first": {"steps": 2, "batch": 2, "rate": 1e-3}, "user_steps": 3, "batch": 2, "interval": 2}
+
+
+def pictures(count: int, level: float, seed: int = 7) -> Tensor:
+    return level + 0.3 * torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def publisher(model: StableDiffusion, prior: bool = False) -> Publisher:
+    """Dark churches are forbidden, bright apples are not."""
+    return Publisher((material(model, pictures(4, 0.0), ["a church"] * 4),),
+                     (material(model, pictures(4, 0.7), ["a red apple"] * 4),),
+                     Material(*_prior(model)) if prior else None)
+
+
+def _prior(model: StableDiffusion) -> tuple[Tensor, tuple[str, ...]]:
+    kept = material(model, pictures(2, 0.4), ["a dog"] * 2)
+    return kept.latents, kept.captions
+
+
+def weights(model: StableDiffusion) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in full_names("unet", model.unet).items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,108 @@
+"""What a training service is told, and what users save."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from expunge.errors import UserError
+from expunge.guard import captioned, check_lora, lora_config_targets, random_mask, savings, terms
+from expunge.guard.mask import mask_of
+from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
+
+
+def test_terms_name_every_parameter_as_diffusers_does(model: StableDiffusion) -> None:
+    mask = random_mask(model, 0.5, by="count")
+    told = terms(model, mask)
+    assert {*told.frozen, *told.trainable} == {name for name, _ in model.unet.named_parameters()}
+    assert not set(told.frozen) & set(told.trainable)
+    assert told.lora_targets
+    layers = dict(model.unet.named_modules())
+    assert all(isinstance(layers[name], nn.Linear) and f"{name}.weight" in told.trainable for name in told.lora_targets)
+
+
+@pytest.mark.parametrize("targets", [("to_q",), ["to_k", "to_v"], r".*attn2\.to_q"])
+def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusion, targets: Any, tmp_path: Path
+                                                           ) -> None:
+    from peft import LoraConfig
+
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"target_modules": targets}))
+    read = lora_config_targets(file)
+    layers = check_lora(model, mask_of(model, [], method="test", ratio=0.0), read)
+    model.unet.add_adapter(LoraConfig(r=2, target_modules=targets if isinstance(targets, str) else list(targets)))
+    on = {name.partition(".lora_A")[0] for name, _ in model.unet.named_parameters() if ".lora_A." in name}
+    model.unet.unload_lora()
+    assert set(layers) == on
+    held = mask_of(model, [f"unet/{layers[0]}.weight"], method="test", ratio=0.0)
+    with pytest.raises(UserError, match="1 frozen layers"):
+        check_lora(model, held, read)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("{", "no configuration"), ("{}", "no configuration"), ('{"target_modules": [1]}', "target_modules is"),
+    ('{"target_modules": ["nothing"]}', "no layer"), ('{"target_modules": "("}', "regular expression")])
+def test_bad_configurations_are_told(model: StableDiffusion, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=says):
+        check_lora(model, random_mask(model, 0.5), lora_config_targets(tmp_path / "a.json"))
+
+
+def test_savings_of_everything_and_nothing(model: StableDiffusion) -> None:
+    nothing, everything = savings(model, random_mask(model, 0.0)), savings(model, random_mask(model, 1.0))
+    size = sum(p.numel() for p in model.unet.parameters())
+    assert (nothing.memory_bytes, nothing.time_share, nothing.first_trainable) == (
+        0, 0, "unet/time_embedding.linear_1.weight")
+    assert everything.memory_bytes == 12 * size
+    assert everything.weight_gradients == pytest.approx(1 / 3)
+    assert everything.time_share == pytest.approx(2 / 3)
+    assert everything.first_trainable == ""
+
+
+def test_savings_are_those_of_flops_that_torch_counts(model: StableDiffusion) -> None:
+    """Forward and backward with and without gradients of the frozen weights; attention's own products excepted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    names = [name for name in full_names("unet", model.unet) if "conv" in name and name.endswith(".weight")
+             and "conv_in" not in name]
+    mask = mask_of(model, names, method="test", ratio=0.5)
+    told = savings(model, mask)
+
+    def flops(frozen: bool) -> int:
+        model.unet.requires_grad_(True)
+        for name, p in full_names("unet", model.unet).items():
+            p.requires_grad_(not (frozen and name in names))
+        with FlopCounterMode(display=False) as counter:
+            cond = model.encode(["a church"])
+            model.predict(model.initial_noise([0]), torch.tensor([5]), cond).square().mean().backward()
+        return int(counter.get_total_flops())
+
+    whole, saved = flops(False), flops(False) - flops(True)
+    model.unet.requires_grad_(False)
+    assert told.weight_gradients == pytest.approx(saved / whole, rel=0.15)
+
+
+def test_captions_are_found_where_people_keep_them(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.full((16, 16, 3), 100, dtype=np.uint8)).save(tmp_path / name)
+    with pytest.raises(UserError, match="3 of 3 pictures"):
+        captioned(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "first"}\n')
+    (tmp_path / "b.txt").write_text("second\n")
+    pictures, captions = captioned(tmp_path, "all")
+    assert captions == ["first", "second", "all"]
+    assert pictures.shape == (3, 3, 16, 16)
+    assert float(pictures.mean()) == pytest.approx(100 / 255)
+    (tmp_path / "metadata.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"metadata\.jsonl cannot be read"):
+        captioned(tmp_path)
+    with pytest.raises(UserError, match="no pictures in"):
+        captioned(tmp_path / "nowhere")
