@@ -21,6 +21,7 @@ from expunge.sequence.memory import Memory
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS
+from expunge.unlearn.presets.esd import esd
 
 
 def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> SequenceResult:
@@ -162,6 +163,24 @@ def test_other_methods_than_recipes_hold_on_to_nothing(small: dict[str, Any], tm
     result = run_sequence(SequenceSettings.build({**plain, **closed, "strategy": "naive", "requests": anchored}),
                           out=tmp_path, world=AttackedWorld())
     assert len(set(hashes(result))) == 2
+
+
+def test_projection_needs_keys_or_values(small: dict[str, Any], tmp_path: Path) -> None:
+    plain = {key: value for key, value in small.items() if key != "holding"}
+    with pytest.raises(ConfigError, match=r"request 1 \(church\): projection where no keys or values"):
+        other = merged(plain, {"strategy": "projection", "settings": {"scope": "noxattn"}})
+        run_sequence(SequenceSettings.build(other), out=tmp_path, world=AttackedWorld())
+    assert not (tmp_path / "states").exists()
+
+
+def test_joint_is_an_edit_of_the_original_alone(small: dict[str, Any], tmp_path: Path) -> None:
+    plain = {key: value for key, value in small.items() if key != "holding"} | {"evaluation": None}
+    result = run_sequence(SequenceSettings.build(merged(plain, {"strategy": "joint"})), out=tmp_path,
+                          world=AttackedWorld())
+    last = Patch.load(tmp_path / result.states[-1].folder)
+    model = load(small["model"], device="cpu")
+    alone = esd(**merged(small["settings"]))(model, last.card.request, seed=last.card.seed)
+    assert alone.hash == last.hash
 
 
 def test_one_process_at_a_time(small: dict[str, Any], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Points with frozen targets: what each request leaves behind of itself, and the original's own predictions elsewhere.
 
-A memory holds no picture of the concept as the original draws it at the end of a trajectory that nobody asked for, but
-half-way samples under prompts for it; keep it as private as the request. It can be made again from prompts and seeds.
+A memory holds half-way samples under prompts for the concept, the last of each trajectory nearly a picture of it: keep
+it as private as the request. It can be made again from prompts and seeds.
 """
 
 from __future__ import annotations

@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.continual.fisher import hutchinson
-from expunge.errors import ConfigError
 from expunge.files import text_digest
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request
 from expunge.sequence.memory import Memory, told
-from expunge.sequence.projection import Projected, kept_directions
+from expunge.sequence.projection import Projected, kept_directions, keys_and_values
 from expunge.sequence.strategy import Strategy, WeightAnchor
 from expunge.sequence.terms import anchored, recalled
 from expunge.train import step_generator
@@ -36,7 +35,7 @@ class Before:
 
     Attributes:
         strategy: what is held on to, and how.
-        original: the model as published; last: another object than the student, with its weights at the start.
+        original: the model as published; last: hash of the model that the request found.
         gone: concepts that are gone already.
         memories: what earlier requests left behind, in their order; () where nothing needs them.
         elsewhere: the original's predictions on prompts to keep, none of which names what is gone or goes now; None
@@ -46,30 +45,24 @@ class Before:
 
     strategy: Strategy
     original: StableDiffusion
-    last: StableDiffusion
+    last: str
     gone: tuple[str, ...]
     memories: tuple[Memory, ...] = ()
     elsewhere: Memory | None = None
     kept_prompts: tuple[str, ...] = ()
 
     @property
-    def teacher(self) -> StableDiffusion:
-        """The original, or the model as the last request left it."""
-        return self.original if self.strategy.teacher == "original" else self.last
+    def teacher(self) -> StableDiffusion | None:
+        """The original; None for the model that the request found."""
+        return self.original if self.strategy.teacher == "original" else None
 
     @property
     def digest(self) -> str:
         """Of strategy, models, memories."""
-        told = [self.strategy.model_dump(mode="json"), self.original.hash, self.last.hash, self.gone,
+        told = [self.strategy.model_dump(mode="json"), self.original.hash, self.last, self.gone,
                 [memory.hash for memory in self.memories], self.elsewhere.hash if self.elsewhere else "",
                 self.kept_prompts]
         return text_digest(json.dumps(told, sort_keys=True))
-
-    def check(self, params: Mapping[str, Parameter]) -> None:
-        """ConfigError where the strategy needs parameters that do not train."""
-        if self.strategy.projection is not None and not self._keys_and_values(params):
-            raise ConfigError("projection where no keys or values of text states train",
-                              accepted="a scope with xattn.kv in it", remedy="another strategy, or another scope")
 
     def terms(self, bench: Bench, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """One for each thing that is held on to and is there."""
@@ -88,15 +81,12 @@ class Before:
         if self.strategy.projection is None:
             return stepper
         directions = kept_directions(self.original, ("", *self.kept_prompts), self.strategy.projection)
-        return Projected(stepper, directions, self._keys_and_values(params))
-
-    def _keys_and_values(self, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
-        known = self.original.parameters_in("xattn.kv")
-        return {name: p for name, p in params.items() if name in known and p.ndim == 2}
+        return Projected(stepper, directions, keys_and_values(self.original, params))
 
     def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
-        model = self.original if anchor.to == "original" else self.last
-        mine = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+        if anchor.to == "last":
+            return {name: p.detach().clone() for name, p in params.items()}
+        mine = full_names("unet", self.original.unet) | full_names("text_encoder", self.original.text_encoder)
         return {name: mine[name].detach() for name in params}
 
     def _metric(self, anchor: WeightAnchor, bench: Bench, params: Mapping[str, Parameter]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from expunge.errors import ConfigError
 from expunge.models.base import Denoiser
 from expunge.sequence.strategy import Projection
 from expunge.train import Losses
@@ -32,6 +33,20 @@ def kept_directions(model: Denoiser, prompts: Sequence[str], settings: Projectio
     r = int((share < settings.energy).sum()) + 1
     U: Tensor = vectors.flip(1)[:, :r].float()
     return U
+
+
+def keys_and_values(model: Denoiser, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Those of `params` that make keys or values of text states: what projection acts on.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    known = model.parameters_in("xattn.kv")
+    layers = {name: p for name, p in params.items() if name in known and p.ndim == 2}
+    if not layers:
+        raise ConfigError("projection where no keys or values of text states train",
+                          accepted="a scope with xattn.kv in it", remedy="another strategy, or another scope")
+    return layers
 
 
 class Projected:

@@ -28,7 +28,7 @@ from expunge.runtime import Progress
 from expunge.sequence.gather import COST, gathered
 from expunge.sequence.ledger import add, asked_digest, check_file, read_ledger, withdrawn
 from expunge.sequence.measure import FOLDER, about, everything, kept_evaluation
-from expunge.sequence.memory import Memory, elsewhere, left_behind
+from expunge.sequence.memory import Memory, Targeted, elsewhere, left_behind
 from expunge.sequence.past import Before, kept_now
 from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.states import State, planned_states
@@ -115,7 +115,8 @@ class _Run:
             note("begins")
             began, busy = time.monotonic(), time.process_time()
             went_on = (state.folder / CHECKPOINT).is_file()
-            patch = stacked(before, self._edited(state, earlier, before, note), self.model, state.whole)
+            own = self._edited(state, earlier, before, note)
+            patch = stacked(None if self.settings.chosen.joint else before, own, self.model, state.whole)
             if self.settings.chosen.remembers:
                 self._remember(state, patch)
             told = self.model.device.type == "cpu" and not went_on
@@ -140,16 +141,16 @@ class _Run:
         student = self.model.edited(before)
         if not isinstance(method, Recipe):
             return method(student, state.request, seed=state.seed, checkpoint=checkpoint, progress=training)
-        past = self._before(state, earlier, before)
-        past.check(student.parameters_in(method.scope))
+        past = self._before(state, earlier, student.hash)
         return method(student, state.request, seed=state.seed, checkpoint=checkpoint, progress=training, past=past)
 
     def _remember(self, state: State, patch: Patch) -> None:
         objective = state.method.objective if isinstance(state.method, Recipe) else None
-        bench = Bench(self.model.edited(patch), self.model, state.request, state.seed)
+        student = self.model if isinstance(objective, Targeted) else self.model.edited(patch)  # else nobody asks it
+        bench = Bench(student, self.model, state.request, state.seed)
         left_behind(bench, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
 
-    def _before(self, state: State, earlier: list[State], before: Patch | None) -> Before:
+    def _before(self, state: State, earlier: list[State], last: str) -> Before:
         """What the request has to hold on to."""
         strategy = self.settings.chosen
         memories = [Memory.read(one.folder / MEMORY, self.model.device) for one in earlier if strategy.remembers]
@@ -157,7 +158,7 @@ class _Run:
         kept = (kept_now(self.model, whole, strategy.others.prompts, state.request, state.gone)
                 if whole is not None else None)
         prompts = tuple(dict.fromkeys(kept.prompts)) if kept is not None else ()
-        return Before(strategy, self.model, self.model.edited(before), state.gone, tuple(memories), kept,
+        return Before(strategy, self.model, last, state.gone, tuple(memories), kept,
                       tuple(text for text in prompts if text))
 
     def _whole_elsewhere(self, strategy: Strategy) -> Memory | None:

@@ -21,6 +21,7 @@ from expunge.files import slug, text_digest
 from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, mentions
+from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Asked, SequenceSettings
 from expunge.unlearn.erase import resolve_method
 from expunge.unlearn.method import Configured, Method
@@ -90,8 +91,9 @@ def _planned(settings: SequenceSettings, number: int, item: Asked, model: Stable
         raise UserError(f"{name!r} with strategy {settings.strategy!r}",
                         accepted="a recipe (see `expunge ls methods`): other methods hold on to nothing",
                         remedy="strategy naive or joint, or another method")
-    if isinstance(method, Configured):
-        method.check(model, whole if strategy.joint else request)
+    params = method.check(model, whole if strategy.joint else request) if isinstance(method, Configured) else {}
+    if strategy.projection is not None:
+        keys_and_values(model, params)
     resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
     seed = int(text_digest(f"{settings.seed}/{number}")[:7], 16)
     told = [key, request.model_dump(mode="json"), name, resolved, seed]

@@ -22,13 +22,14 @@ class Past(Protocol):
     """What came before an edit.
 
     Attributes:
-        teacher: the frozen model that targets and half-way samples come from; another object than the student.
+        teacher: the frozen model that targets and half-way samples come from, another object than the student; None:
+            the student as it begins.
         gone: names of the concepts that are gone already: no prompt that names one of them is kept.
         digest: hash of all in it that decides the weights.
     """
 
     @property
-    def teacher(self) -> Denoiser: ...
+    def teacher(self) -> Denoiser | None: ...
 
     @property
     def gone(self) -> Sequence[str]: ...

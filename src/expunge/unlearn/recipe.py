@@ -123,8 +123,8 @@ class Recipe(Settings):
             raise UserError(f"a pool of {places} for {len(own)} prompts to keep and the empty one",
                             accepted=f"{1 + len(own)} places at least",
                             remedy=f"raise keep.source.{_size(self.keep.source)}, or keep less")
-        knows, gone = (model, ()) if past is None else (past.teacher, past.gone)
-        made = self.retain.retained(knows, request, gone) if self.retain is not None else Retained(request)
+        knows, gone = (None, ()) if past is None else (past.teacher, past.gone)
+        made = self.retain.retained(knows or model, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
 
     def cost(self, request: Request) -> Cost:
@@ -179,7 +179,8 @@ class Recipe(Settings):
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed, past))
-        teacher = model.frozen_copy({name.partition("/")[0] for name in params}) if past is None else past.teacher
+        teacher = past.teacher if past is not None else None
+        teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
         bench = Bench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
             trained = self._train(bench, params, checkpoint, progress, began, past)
