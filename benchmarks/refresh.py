@@ -11,8 +11,8 @@ Every choice (learning rate, weights of terms, gamma of the paper's rule) is mad
 by the mean of both accuracies; what is reported comes from other seeds, 0 and up. With and without refresh a seed has
 the same network, batches and draws from memory, so differences are paired. Intervals are 95% t-intervals over seeds.
 
-Costs are processor time of learning the first two tasks, evaluation left out: the best of interleaved repetitions, as a
-ratio to the same method without refresh in the same process.
+Costs are processor time, the best of interleaved repetitions, as a ratio to the same method without refresh in the same
+process: of steps alone, and of learning two tasks with the Fisher information measured between them.
 """
 
 from __future__ import annotations
@@ -150,20 +150,21 @@ def tuned(setting: Setting, options: Iterable[Learner]) -> tuple[Learner, list[d
     return best, told
 
 
-def cost(setting: Setting, learners: Mapping[str, Learner], repetitions: int) -> dict[str, float]:
-    """Processor time of each over that of the first."""
+def cost(setting: Setting, learners: Mapping[str, Learner], repetitions: int) -> dict[str, dict[str, float]]:
+    """Processor time of each over that of the first: "steps", what more epochs add; "all", of two tasks as they are."""
     tasks = [replace(task, test=Samples(task.test.inputs[:1], task.test.labels[:1])) for task in setting.tasks[:2]]
-    best = dict.fromkeys(learners, math.inf)
-    for repetition in range(repetitions):
-        for name, learner in learners.items():
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(repetition)
-                network = setting.network()
-            began = time.process_time()
-            learn(network, tasks, learner, seed=repetition)
-            best[name] = min(best[name], time.process_time() - began)
-    first = next(iter(best.values()))
-    return {name: seconds / first for name, seconds in best.items()}
+    best = {name: {"all": math.inf, "twice": math.inf} for name in learners}
+    for repetition, (name, learner), key in itertools.product(range(repetitions), learners.items(), ("all", "twice")):
+        epochs = learner.epochs * (2 if key == "twice" else 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(repetition)
+            network = setting.network()
+        began = time.process_time()
+        learn(network, tasks, learner.model_copy(update={"epochs": epochs}), seed=repetition)
+        best[name][key] = min(best[name][key], time.process_time() - began)
+    seconds = {name: {"steps": one["twice"] - one["all"], "all": one["all"]} for name, one in best.items()}
+    plain = next(iter(seconds.values()))
+    return {name: {what: one[what] / plain[what] for what in one} for name, one in seconds.items()}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -196,7 +197,7 @@ def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: in
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: accuracies and forgetting in per cent, differences paired by seed."""
     lines = ["| data | method | refresh | class-incremental | forgetting | task-incremental | forgetting | difference, "
-             "class | difference, task | time |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+             "class | difference, task | time, steps | time, all |", f"|{' --- |' * 11}"]
     for one in measured:
         for name, scores in one["scores"].items():
             cells = [f"{100 * m:.1f} ± {100 * h:.1f}" for score in SCORES
@@ -208,7 +209,7 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
                 sign = " **+**" if mean > half else " **−**" if mean < -half else ""
                 gaps.append(f"{100 * mean:+.2f} ± {100 * half:.2f}{sign}" if name else "")
             lines.append(f"| {one['data']} | {one['method']} | {_told(one, name)} | {' | '.join(cells)} | "
-                         f"{' | '.join(gaps)} | {one['cost'][name]:.2f} |")
+                         f"{' | '.join(gaps)} | {one['cost'][name]['steps']:.2f} | {one['cost'][name]['all']:.2f} |")
     return "\n".join(lines)
 
 

@@ -31,6 +31,7 @@ from typing import Literal
 import torch
 from pydantic import model_validator
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.optim import Optimizer
 from typing_extensions import Self
 
@@ -245,7 +246,7 @@ class Refresher:
                ) -> Tensor:
         """What is added to the parameter."""
         settings, metric = self.settings, self._metric
-        d = scale * self._preconditioned(name, g, within)
+        d = self._preconditioned(name, g, within)
         if settings.norm == "tensor":
             d = d * (self.params[name].norm() / (d.norm() + 1e-20))
         noise: Tensor | float = 0.0
@@ -257,8 +258,8 @@ class Refresher:
             return step if metric is None else step / metric[name]
         if settings.noise > 0.0:
             spread = noise if metric is None else noise / metric[name].sqrt()
-            return settings.gamma * d + math.sqrt(2 * settings.gamma * settings.noise) * spread
-        return settings.gamma * d
+            return settings.gamma * scale * d + math.sqrt(2 * settings.gamma * settings.noise) * spread
+        return settings.gamma * scale * d
 
     def _capped(self, steps: Mapping[str, Tensor], before: float, loss: Closure) -> tuple[float, float | None, int]:
         """Halve the step until the loss rises no more than it may; which share of it is left, the loss, how often."""
@@ -290,4 +291,4 @@ def _check(params: Mapping[str, Tensor]) -> None:
 
 
 def _length(tensors: Mapping[str, Tensor]) -> float:
-    return float(torch.stack([tensor.detach().double().square().sum() for tensor in tensors.values()]).sum().sqrt())
+    return float(torch.stack([vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors.values()]).norm())
