@@ -167,8 +167,8 @@ def test_other_methods_than_recipes_hold_on_to_nothing(small: dict[str, Any], tm
 
 def test_projection_needs_keys_or_values(small: dict[str, Any], tmp_path: Path) -> None:
     plain = {key: value for key, value in small.items() if key != "holding"}
+    other = merged(plain, {"strategy": "projection", "settings": {"scope": "noxattn"}})
     with pytest.raises(ConfigError, match=r"request 1 \(church\): projection where no keys or values"):
-        other = merged(plain, {"strategy": "projection", "settings": {"scope": "noxattn"}})
         run_sequence(SequenceSettings.build(other), out=tmp_path, world=AttackedWorld())
     assert not (tmp_path / "states").exists()
 
