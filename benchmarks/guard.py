@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from expunge.bench.lock import held
 
 import expunge
-from expunge.bench.lock import held
 from expunge.files import write_json
 from expunge.finetune import FineTune, Material, fine_tuning, material
 from expunge.guard import Publisher, learn_mask, load_mask, random_mask
