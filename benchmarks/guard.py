@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from expunge.bench.lock import held
 
 import expunge
 from expunge.files import write_json
@@ -35,6 +34,7 @@ from expunge.finetune import FineTune, Material, fine_tuning, material
 from expunge.guard import Publisher, learn_mask, load_mask, random_mask
 from expunge.guard.domains import Gauge
 from expunge.guard.relaxed import WholeUser
+from expunge.locks import held
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import percentiles, resamples
 from expunge.models.patch import Patch
