@@ -116,8 +116,7 @@ def refreshed(plain: Learner, variant: str, gamma: float | None = None) -> Learn
     changes: dict[str, Any] = {} if gamma is None else {"gamma": gamma}
     if variant == "ascent":
         changes["noise"] = 0.0
-    return plain.model_copy(update={"refresh": preset.refresh.model_copy(update=changes), "ascend": preset.ascend,
-                                    "fisher": preset.fisher})
+    return plain.model_copy(update={**vars(preset), "refresh": preset.refresh.model_copy(update=changes)})
 
 
 def run(setting: Setting, learner: Learner, seed: int) -> Learned:
