@@ -1,7 +1,7 @@
 """Does refresh learning help continual learning? On real pictures, paired by seed, with what it costs.
 
     python benchmarks/refresh.py --out refresh.json [--data digits] [--seeds 20]
-    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--seeds 10]
+    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--seeds 10] [--choices refresh.json]
 
 digits: scikit-learn's 1797 handwritten digits of 8 x 8, five tasks of two digits, a perceptron. emoji: EmojiCanvas,
 five tasks of four things at 32 x 32, a small CNN; it learns from nine art teams' drawings and is asked about those of
@@ -10,6 +10,7 @@ four others. Both are asked class-incrementally (among all classes) and task-inc
 Every choice (learning rate, weights of terms, gamma of the paper's rule) is made on three tuning seeds, 1000 to 1002,
 by the mean of both accuracies; what is reported comes from other seeds, 0 and up. With and without refresh a seed has
 the same network, batches and draws from memory, so differences are paired. Intervals are 95% t-intervals over seeds.
+With --choices, weights of terms and gammas are those that another run chose on its own data: nothing is tuned.
 
 Costs are processor time, the best of interleaved repetitions, as a ratio to the same method without refresh in the same
 process: of steps alone, and of learning two tasks with the Fisher information measured between them.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -172,8 +174,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values), half
 
 
-def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: int) -> dict[str, Any]:
-    """One method with and without refresh."""
+def chosen_there(setting: Setting, other: Mapping[str, Any]) -> dict[str, Learner]:
+    """The learners of another run's method, on this setting."""
+    shared = setting.base.model_dump(mode="json", include={"epochs", "batch", "memory", "memory_batch"})
+    return {name: Learner.build({**learner, **shared, "learning_rate": setting.rates[0]})
+            for name, learner in other["learners"].items()}
+
+
+def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict[str, list[dict[str, Any]]]]:
+    """The best learners on the tuning seeds, with and without refresh, and all that was tried."""
     plain, tried = tuned(setting, candidates(setting, method))
     learners, searches = {"": plain}, {"": tried}
     for variant in VARIANTS:
@@ -182,6 +191,13 @@ def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: in
                 setting, [refreshed(plain, variant, gamma) for gamma in GAMMAS[variant]])
         else:
             learners[variant] = refreshed(plain, variant)
+    return learners, searches
+
+
+def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: int, other: Mapping[str, Any] | None
+            ) -> dict[str, Any]:
+    """One method with and without refresh."""
+    learners, searches = (chosen_there(setting, other), {}) if other else chosen_here(setting, method)
     results = {name: [run(setting, learner, seed) for seed in seeds] for name, learner in learners.items()}
     return {"data": setting.name, "method": method, "seeds": list(seeds),
             "learners": {name: learner.model_dump(mode="json") for name, learner in learners.items()},
@@ -220,6 +236,7 @@ def main() -> None:
     options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--repetitions", type=int, default=7)
+    options.add_argument("--choices", type=Path, help="what another run wrote, whose choices are taken over")
     options.add_argument("--out", type=Path, required=True)
     chosen = options.parse_args()
     if chosen.data == "emoji" and chosen.pictures is None:
@@ -227,15 +244,19 @@ def main() -> None:
     check_writable(chosen.out.parent)
     torch.set_num_threads(1)
     setting = digits() if chosen.data == "digits" else emoji(chosen.pictures)
+    others = {} if chosen.choices is None else {
+        one["method"]: one for one in json.loads(chosen.choices.read_text(encoding="utf-8"))["measured"]}
+    told = "tuned on seeds 1000 to 1002" if chosen.choices is None else f"choices of {chosen.choices.name}"
     began, measured = time.monotonic(), []
     for method in chosen.methods.split(","):
-        measured.append(measure(setting, method, range(chosen.seeds), chosen.repetitions))
-        write_json(chosen.out, {"data": setting.name, "tuning_seeds": TUNING, "machine": machine(torch.device("cpu")),
+        measured.append(measure(setting, method, range(chosen.seeds), chosen.repetitions, others.get(method)))
+        write_json(chosen.out, {"data": setting.name, "tuning_seeds": TUNING, "choices": told,
+                                "machine": machine(torch.device("cpu")),
                                 "torch": torch.__version__, "seconds": round(time.monotonic() - began),
                                 "measured": measured})
         print(table(measured[-1:]), flush=True)
     print(f"\n{machine(torch.device('cpu'))}; one thread; torch {torch.__version__}; seeds 0 to {chosen.seeds - 1}, "
-          f"tuned on {', '.join(map(str, TUNING))}; {time.monotonic() - began:.0f} s\n\n{table(measured)}")
+          f"{told}; {time.monotonic() - began:.0f} s\n\n{table(measured)}")
 
 
 def _told(one: Mapping[str, Any], name: str) -> str:

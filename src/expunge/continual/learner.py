@@ -23,7 +23,7 @@ from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher, FisherSettings, Kind, evaluating, of_module
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Anchor, Metric, Moment, Objective, Samples, TaskLoss
-from expunge.continual.refresh import Refresh, Refreshed, Refresher
+from expunge.continual.refresh import Ascent, Refresh, Refresher
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 from expunge.errors import ExpungeError, TrainingError
@@ -166,7 +166,7 @@ class _Run:
         self.information: dict[str, Fisher] = {}
         self.old: nn.Module | None = None
         self.old_columns = self.number = 0
-        self.told: list[Refreshed] = []
+        self.told: list[Ascent] = []
 
     def task(self, k: int) -> None:
         """Learn task `k` and keep what later ones need of it."""
