@@ -42,8 +42,9 @@ from expunge.tiny.world import HELD_OUT_VENDORS, SEEN, THINGS, VENDORS
 
 TUNING = (1000, 1001, 1002)
 METHODS = ("er", "der++", "ewc")
-VARIANTS = ("paper", "ascent", "released", "safe")
-"""paper: as stated, noise at temperature 1, gamma tuned; ascent: the same without noise, gamma tuned; the presets."""
+VARIANTS = ("paper", "noise", "ascent", "released", "safe")
+"""paper: as stated, noise at temperature 1, gamma tuned; noise: the same without the ascent, a control; ascent: the
+same without the noise, gamma tuned; the presets."""
 GAMMAS = {"paper": (1e-7, 1e-6, 1e-5, 1e-4), "ascent": (1e-4, 1e-3, 1e-2)}
 SCORES = ("class_incremental", "task_incremental")
 
@@ -121,6 +122,13 @@ def refreshed(plain: Learner, variant: str, gamma: float | None = None) -> Learn
     return plain.model_copy(update={**vars(preset), "refresh": preset.refresh.model_copy(update=changes)})
 
 
+def noise_alone(paper: Learner) -> Learner:
+    """The same noise with a millionth of the ascent: its spread is that of gamma times noise."""
+    assert paper.refresh is not None
+    changes = {"gamma": 1e-6 * paper.refresh.gamma, "noise": 1e6 * paper.refresh.noise}
+    return paper.model_copy(update={"refresh": paper.refresh.model_copy(update=changes)})
+
+
 def run(setting: Setting, learner: Learner, seed: int) -> Learned:
     """One sequence."""
     with torch.random.fork_rng(devices=[]):
@@ -177,8 +185,11 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def chosen_there(setting: Setting, other: Mapping[str, Any]) -> dict[str, Learner]:
     """The learners of another run's method, on this setting."""
     shared = setting.base.model_dump(mode="json", include={"epochs", "batch", "memory", "memory_batch"})
-    return {name: Learner.build({**learner, **shared, "learning_rate": setting.rates[0]})
-            for name, learner in other["learners"].items()}
+    learners = {}
+    for name, learner in other["learners"].items():
+        rate = learner["learning_rate"] if learner["learning_rate"] in setting.rates else setting.rates[0]
+        learners[name] = Learner.build({**learner, **shared, "learning_rate": rate})
+    return {**learners, "noise": noise_alone(learners["paper"])}
 
 
 def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict[str, list[dict[str, Any]]]]:
@@ -186,7 +197,9 @@ def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict
     plain, tried = tuned(setting, candidates(setting, method))
     learners, searches = {"": plain}, {"": tried}
     for variant in VARIANTS:
-        if variant in GAMMAS:
+        if variant == "noise":
+            learners[variant] = noise_alone(learners["paper"])
+        elif variant in GAMMAS:
             learners[variant], searches[variant] = tuned(
                 setting, [refreshed(plain, variant, gamma) for gamma in GAMMAS[variant]])
         else:
@@ -194,14 +207,16 @@ def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict
     return learners, searches
 
 
-def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: int, other: Mapping[str, Any] | None
+def measure(setting: Setting, method: str, chosen: argparse.Namespace, other: Mapping[str, Any] | None
             ) -> dict[str, Any]:
     """One method with and without refresh."""
+    seeds = range(chosen.seeds)
     learners, searches = (chosen_there(setting, other), {}) if other else chosen_here(setting, method)
+    learners = {name: learners[name] for name in ("", *chosen.variants.split(","))}
     results = {name: [run(setting, learner, seed) for seed in seeds] for name, learner in learners.items()}
     return {"data": setting.name, "method": method, "seeds": list(seeds),
             "learners": {name: learner.model_dump(mode="json") for name, learner in learners.items()},
-            "tuning": searches, "cost": cost(setting, learners, repetitions),
+            "tuning": searches, "cost": cost(setting, learners, chosen.repetitions),
             "runs": {name: [one.model_dump(mode="json", exclude={"settings"}) for one in runs]
                      for name, runs in results.items()},
             "scores": {name: {score: {what: [getattr(getattr(one, score), what) for one in runs]
@@ -236,6 +251,7 @@ def main() -> None:
     options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--repetitions", type=int, default=7)
+    options.add_argument("--variants", default=",".join(VARIANTS), help="which of these to run beside none")
     options.add_argument("--choices", type=Path, help="what another run wrote, whose choices are taken over")
     options.add_argument("--out", type=Path, required=True)
     chosen = options.parse_args()
@@ -246,10 +262,13 @@ def main() -> None:
     setting = digits() if chosen.data == "digits" else emoji(chosen.pictures)
     others = {} if chosen.choices is None else {
         one["method"]: one for one in json.loads(chosen.choices.read_text(encoding="utf-8"))["measured"]}
+    missing = [method for method in chosen.methods.split(",") if chosen.choices and method not in others]
+    if missing:
+        options.error(f"{chosen.choices} has no choices for {', '.join(missing)}")
     told = "tuned on seeds 1000 to 1002" if chosen.choices is None else f"choices of {chosen.choices.name}"
     began, measured = time.monotonic(), []
     for method in chosen.methods.split(","):
-        measured.append(measure(setting, method, range(chosen.seeds), chosen.repetitions, others.get(method)))
+        measured.append(measure(setting, method, chosen, others.get(method)))
         write_json(chosen.out, {"data": setting.name, "tuning_seeds": TUNING, "choices": told,
                                 "machine": machine(torch.device("cpu")),
                                 "torch": torch.__version__, "seconds": round(time.monotonic() - began),
