@@ -1,7 +1,7 @@
 """Does refresh learning help continual learning? On real pictures, paired by seed, with what it costs.
 
     python benchmarks/refresh.py --out refresh.json [--data digits] [--seeds 20]
-    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--seeds 10]
+    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--seeds 10] [--choices refresh.json]
 
 digits: scikit-learn's 1797 handwritten digits of 8 x 8, five tasks of two digits, a perceptron. emoji: EmojiCanvas,
 five tasks of four things at 32 x 32, a small CNN; it learns from nine art teams' drawings and is asked about those of
@@ -10,6 +10,7 @@ four others. Both are asked class-incrementally (among all classes) and task-inc
 Every choice (learning rate, weights of terms, gamma of the paper's rule) is made on three tuning seeds, 1000 to 1002,
 by the mean of both accuracies; what is reported comes from other seeds, 0 and up. With and without refresh a seed has
 the same network, batches and draws from memory, so differences are paired. Intervals are 95% t-intervals over seeds.
+With --choices, weights of terms and gammas are those that another run chose on its own data: nothing is tuned.
 
 Costs are processor time, the best of interleaved repetitions, as a ratio to the same method without refresh in the same
 process: of steps alone, and of learning two tasks with the Fisher information measured between them.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,9 +42,10 @@ from expunge.tiny.world import HELD_OUT_VENDORS, SEEN, THINGS, VENDORS
 
 TUNING = (1000, 1001, 1002)
 METHODS = ("er", "der++", "ewc")
-VARIANTS = ("paper", "ascent", "released", "safe")
-"""paper: as stated, noise at temperature 1, gamma tuned; ascent: the same without noise, gamma tuned; the presets."""
-GAMMAS = {"paper": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5), "ascent": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
+VARIANTS = ("paper", "noise", "ascent", "released", "safe")
+"""paper: as stated, noise at temperature 1, gamma tuned; noise: the same without the ascent, a control; ascent: the
+same without the noise, gamma tuned; the presets."""
+GAMMAS = {"paper": (1e-7, 1e-6, 1e-5, 1e-4), "ascent": (1e-4, 1e-3, 1e-2)}
 SCORES = ("class_incremental", "task_incremental")
 
 
@@ -71,7 +74,7 @@ def digits() -> Setting:
     y = torch.tensor(read.target, dtype=torch.int64)[order]
     train = torch.arange(len(y)) < 1200
     return Setting("digits", _tasks(x, y, train, 2, 5), _perceptron,
-                   Learner(epochs=10, batch=16, memory=100, memory_batch=16), (0.03, 0.1, 0.3))
+                   Learner(epochs=5, batch=16, memory=100, memory_batch=16), (0.03, 0.1, 0.3))
 
 
 def emoji(folder: Path) -> Setting:
@@ -90,7 +93,7 @@ def emoji(folder: Path) -> Setting:
     (x, y), (x_test, y_test) = parts
     train = torch.arange(len(y) + len(y_test)) < len(y)
     return Setting("emoji", _tasks(torch.cat([x, x_test]), torch.cat([y, y_test]), train, 4, 5), _cnn,
-                   Learner(epochs=3, batch=32, memory=200, memory_batch=32), (0.01, 0.03))
+                   Learner(epochs=3, batch=32, memory=200, memory_batch=32), (0.03,))
 
 
 def candidates(setting: Setting, method: str) -> Iterable[Learner]:
@@ -116,8 +119,14 @@ def refreshed(plain: Learner, variant: str, gamma: float | None = None) -> Learn
     changes: dict[str, Any] = {} if gamma is None else {"gamma": gamma}
     if variant == "ascent":
         changes["noise"] = 0.0
-    return plain.model_copy(update={"refresh": preset.refresh.model_copy(update=changes), "ascend": preset.ascend,
-                                    "fisher": preset.fisher})
+    return plain.model_copy(update={**vars(preset), "refresh": preset.refresh.model_copy(update=changes)})
+
+
+def noise_alone(paper: Learner) -> Learner:
+    """The same noise with a millionth of the ascent: its spread is that of gamma times noise."""
+    assert paper.refresh is not None
+    changes = {"gamma": 1e-6 * paper.refresh.gamma, "noise": 1e6 * paper.refresh.noise}
+    return paper.model_copy(update={"refresh": paper.refresh.model_copy(update=changes)})
 
 
 def run(setting: Setting, learner: Learner, seed: int) -> Learned:
@@ -173,20 +182,41 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values), half
 
 
-def measure(setting: Setting, method: str, seeds: Sequence[int], repetitions: int) -> dict[str, Any]:
-    """One method with and without refresh."""
+def chosen_there(setting: Setting, other: Mapping[str, Any]) -> dict[str, Learner]:
+    """The learners of another run's method, on this setting."""
+    shared = setting.base.model_dump(mode="json", include={"epochs", "batch", "memory", "memory_batch"})
+    learners = {}
+    for name, learner in other["learners"].items():
+        rate = learner["learning_rate"] if learner["learning_rate"] in setting.rates else setting.rates[0]
+        learners[name] = Learner.build({**learner, **shared, "learning_rate": rate})
+    return {**learners, "noise": noise_alone(learners["paper"])}
+
+
+def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict[str, list[dict[str, Any]]]]:
+    """The best learners on the tuning seeds, with and without refresh, and all that was tried."""
     plain, tried = tuned(setting, candidates(setting, method))
     learners, searches = {"": plain}, {"": tried}
     for variant in VARIANTS:
-        if variant in GAMMAS:
+        if variant == "noise":
+            learners[variant] = noise_alone(learners["paper"])
+        elif variant in GAMMAS:
             learners[variant], searches[variant] = tuned(
                 setting, [refreshed(plain, variant, gamma) for gamma in GAMMAS[variant]])
         else:
             learners[variant] = refreshed(plain, variant)
+    return learners, searches
+
+
+def measure(setting: Setting, method: str, chosen: argparse.Namespace, other: Mapping[str, Any] | None
+            ) -> dict[str, Any]:
+    """One method with and without refresh."""
+    seeds = range(chosen.seeds)
+    learners, searches = (chosen_there(setting, other), {}) if other else chosen_here(setting, method)
+    learners = {name: learners[name] for name in ("", *chosen.variants.split(","))}
     results = {name: [run(setting, learner, seed) for seed in seeds] for name, learner in learners.items()}
     return {"data": setting.name, "method": method, "seeds": list(seeds),
             "learners": {name: learner.model_dump(mode="json") for name, learner in learners.items()},
-            "tuning": searches, "cost": cost(setting, learners, repetitions),
+            "tuning": searches, "cost": cost(setting, learners, chosen.repetitions),
             "runs": {name: [one.model_dump(mode="json", exclude={"settings"}) for one in runs]
                      for name, runs in results.items()},
             "scores": {name: {score: {what: [getattr(getattr(one, score), what) for one in runs]
@@ -221,6 +251,8 @@ def main() -> None:
     options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--repetitions", type=int, default=7)
+    options.add_argument("--variants", default=",".join(VARIANTS), help="which of these to run beside none")
+    options.add_argument("--choices", type=Path, help="what another run wrote, whose choices are taken over")
     options.add_argument("--out", type=Path, required=True)
     chosen = options.parse_args()
     if chosen.data == "emoji" and chosen.pictures is None:
@@ -228,15 +260,22 @@ def main() -> None:
     check_writable(chosen.out.parent)
     torch.set_num_threads(1)
     setting = digits() if chosen.data == "digits" else emoji(chosen.pictures)
+    others = {} if chosen.choices is None else {
+        one["method"]: one for one in json.loads(chosen.choices.read_text(encoding="utf-8"))["measured"]}
+    missing = [method for method in chosen.methods.split(",") if chosen.choices and method not in others]
+    if missing:
+        options.error(f"{chosen.choices} has no choices for {', '.join(missing)}")
+    told = "tuned on seeds 1000 to 1002" if chosen.choices is None else f"choices of {chosen.choices.name}"
     began, measured = time.monotonic(), []
     for method in chosen.methods.split(","):
-        measured.append(measure(setting, method, range(chosen.seeds), chosen.repetitions))
-        write_json(chosen.out, {"data": setting.name, "tuning_seeds": TUNING, "machine": machine(torch.device("cpu")),
+        measured.append(measure(setting, method, chosen, others.get(method)))
+        write_json(chosen.out, {"data": setting.name, "tuning_seeds": TUNING, "choices": told,
+                                "machine": machine(torch.device("cpu")),
                                 "torch": torch.__version__, "seconds": round(time.monotonic() - began),
                                 "measured": measured})
         print(table(measured[-1:]), flush=True)
     print(f"\n{machine(torch.device('cpu'))}; one thread; torch {torch.__version__}; seeds 0 to {chosen.seeds - 1}, "
-          f"tuned on {', '.join(map(str, TUNING))}; {time.monotonic() - began:.0f} s\n\n{table(measured)}")
+          f"{told}; {time.monotonic() - began:.0f} s\n\n{table(measured)}")
 
 
 def _told(one: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from expunge.continual import (
     CPR,
     OBJECTIVES,
     REFRESHES,
+    FisherSettings,
     Learned,
     Learner,
     MeanField,
@@ -86,9 +87,20 @@ def test_refresh_that_is_off_is_the_method_bit_for_bit(name: str, digits: list[T
         assert same(plain, weights)
         assert record.refreshes == 0
     for preset in REFRESHES.values():
-        _, weights = told(with_objective(name, refresh=preset.refresh, ascend=preset.ascend, fisher=preset.fisher),
-                          digits[:2], network)
+        _, weights = told(with_objective(name, **vars(preset)), digits[:2], network)
         assert not same(plain, weights)
+
+
+def test_how_refresh_measures_its_metric_changes_nothing_of_the_objectives(digits: list[Task], network: Any) -> None:
+    """A refresh that hardly moves leaves EWC where it was, however its own metric is measured and forgotten."""
+    tiny = Refresh(gamma=1e-12, norm="fisher")
+    _, plain = told(with_objective("ewc"), digits, network)
+    for how in (FisherSettings(kind="weighted", decay=1e-5), FisherSettings(kind="true")):
+        _, weights = told(with_objective("ewc", refresh=tiny, refresh_fisher=how), digits, network)
+        for name, value in plain.items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
+    _, other = told(with_objective("ewc", fisher=FisherSettings(kind="weighted", decay=1e-5)), digits, network)
+    assert not all(torch.allclose(other[name], value, rtol=1e-2, atol=1e-3) for name, value in plain.items())
 
 
 def test_same_seed_same_weights_and_another_seed_others(digits: list[Task], network: Any) -> None:

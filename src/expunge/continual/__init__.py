@@ -11,13 +11,13 @@ from expunge.continual.learner import Learned, Learner, Task, accuracy, learn
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Moment, Objective, OutputTerm, Samples, Value, WeightTerm
 from expunge.continual.presets import CPR, OBJECTIVES, REFRESHES
-from expunge.continual.refresh import PAPER, RELEASED, SAFE, Refresh, Refreshed, Refresher
+from expunge.continual.refresh import PAPER, RELEASED, SAFE, Ascent, Refresh, Refresher
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 
 __all__ = [
-    "CPR", "OBJECTIVES", "PAPER", "REFRESHES", "RELEASED", "SAFE", "AccuracyMatrix", "Distance", "Fisher",
+    "CPR", "OBJECTIVES", "PAPER", "REFRESHES", "RELEASED", "SAFE", "AccuracyMatrix", "Ascent", "Distance", "Fisher",
     "FisherSettings", "Gaussians", "Learned", "Learner", "MeanField", "Memory", "Moment", "NegativeEntropy",
-    "Objective", "OutputTerm", "Quadratic", "Refresh", "Refreshed", "Refresher", "Samples", "Squared", "Task",
-    "Value", "WeightTerm", "accuracy", "by_definition", "hutchinson", "learn", "of_module",
+    "Objective", "OutputTerm", "Quadratic", "Refresh", "Refresher", "Samples", "Squared", "Task", "Value",
+    "WeightTerm", "accuracy", "by_definition", "hutchinson", "learn", "of_module",
 ]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -112,8 +112,8 @@ class Fisher:
         if meta.get("format") != FORMAT:
             raise ModelError(f"{path} holds {meta.get('format', 'tensors without a format')}", accepted=FORMAT,
                              remedy=remedy)
-        kinds = Kind.__args__  # type: ignore[attr-defined]
-        whole = json.loads(meta.get("names", "[]")) == sorted(tensors) and meta.get("samples", "").isdigit()
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        whole = meta.get("names") == json.dumps(sorted(tensors)) and meta.get("samples", "").isdigit()
         if not whole or meta.get("kind") not in kinds or not all(_is_diagonal(value) for value in tensors.values()):
             raise ModelError(f"Fisher information in {path} is damaged",
                              accepted=f"finite float32 values >= 0 of the named parameters; kinds: {', '.join(kinds)}",

@@ -23,7 +23,7 @@ from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher, FisherSettings, Kind, evaluating, of_module
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Anchor, Metric, Moment, Objective, Samples, TaskLoss
-from expunge.continual.refresh import Refresh, Refreshed, Refresher
+from expunge.continual.refresh import Ascent, Refresh, Refresher
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 from expunge.errors import ExpungeError, TrainingError
@@ -52,7 +52,8 @@ class Learner(Settings):
     refresh: Refresh | None = knob(None, "Unlearn before steps; none: the objective alone")
     ascend: Literal["full", "new"] = knob("full", "What refresh climbs: the whole objective, or the new task's loss",
                                           source="Wang et al. 2024: full; the released code: new")
-    fisher: FisherSettings = knob(FisherSettings(), "How Fisher information is measured, where a part asks for it")
+    fisher: FisherSettings = knob(FisherSettings(), "How the objective's metrics are measured, where it has some")
+    refresh_fisher: FisherSettings = knob(FisherSettings(), "How the metric of refresh is measured")
     optimizer: Literal["sgd", "adam"] = knob("sgd", "What makes steps of gradients")
     learning_rate: float = knob(0.03, "Its step size", gt=0.0)
     momentum: float = knob(0.0, "Of SGD", ge=0.0, lt=1.0)
@@ -153,17 +154,19 @@ class _Run:
             self.params.values(), lr=settings.learning_rate, momentum=settings.momentum,
             weight_decay=settings.weight_decay) if settings.optimizer == "sgd" else torch.optim.Adam(
             self.params.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self.memory = Memory(settings.memory, tasks[0].train.inputs.shape[1:], width, seed=seed) if any(
+        example = tasks[0].train.inputs
+        self.memory = Memory(settings.memory, example.shape[1:], width, dtype=example.dtype, seed=seed) if any(
             term.on == "memory" for term in settings.objective.outputs) else None
         self.refresher = Refresher(settings.refresh or Refresh(steps=0), self.params, seed=seed,
                                    buffers=dict(model.named_buffers()))
         self.anchors: dict[Anchor, dict[str, Tensor]] = {}
         if any(term.anchor == "initial" for term in settings.objective.weights):
             self.anchors["initial"] = self._weights()
-        self.information: dict[Kind, Fisher] = {}
+        self.measured = _measured(settings)
+        self.information: dict[str, Fisher] = {}
         self.old: nn.Module | None = None
         self.old_columns = self.number = 0
-        self.told: list[Refreshed] = []
+        self.told: list[Ascent] = []
 
     def task(self, k: int) -> None:
         """Learn task `k` and keep what later ones need of it."""
@@ -178,8 +181,8 @@ class _Run:
 
     def _step(self, batch: Samples) -> None:
         settings, model = self.settings, self.model
-        moment = Moment(model, batch, _Draws(self.memory, settings.memory_batch, self.seed, self.number), self.old,
-                        self.params, self.anchors, self._metrics(), self.old_columns)
+        draws = _Draws(self.memory, settings.memory_batch, self.seed, self.number, batch.inputs.device)
+        moment = Moment(model, batch, draws, self.old, self.params, self.anchors, self._metrics(), self.old_columns)
         if isinstance(model, MeanField):
             model.resample(step_generator(self.seed, self.number, "weights"))
 
@@ -207,19 +210,16 @@ class _Run:
         terms = settings.objective
         if any(term.anchor == "previous" for term in terms.weights):
             self.anchors["previous"] = self._weights()
-        kinds: set[Kind] = {"sensitivity" for term in terms.weights if term.metric == "sensitivity"}
-        if any(term.metric == "fisher" for term in terms.weights) or (settings.refresh and settings.refresh.on):
-            kinds.add(settings.fisher.kind)
-        rows = torch.randperm(len(task.train.inputs), generator=step_generator(self.seed, k, "fisher/samples"))
-        rows = rows[:settings.fisher.samples]
         if isinstance(self.model, MeanField):
             self.model.resample(None)
-        for kind in sorted(kinds):
-            new = of_module(self.model, task.train.inputs[rows], kind, labels=task.train.labels[rows],
-                            generator=step_generator(self.seed, k, f"fisher/{kind}"))
-            older = self.information.get(kind)
-            self.information[kind] = new if older is None else older.updated(new, settings.fisher.decay)
-        self.refresher.follow(self.information.get(settings.fisher.kind))
+        new: dict[tuple[Kind, int | None], Fisher] = {}
+        for use, how in self.measured.items():
+            key = (how.kind, how.samples)
+            if key not in new:
+                new[key] = self._fisher(k, how)
+            older = self.information.get(use)
+            self.information[use] = new[key] if older is None else older.updated(new[key], how.decay)
+        self.refresher.follow(self.information.get("refresh"))
         if any(term.target == "old" for term in terms.outputs):
             self.old = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.old_columns = max(self.old_columns, 1 + max(task.classes))
@@ -227,23 +227,43 @@ class _Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.params.items()}
 
+    def _fisher(self, k: int, how: FisherSettings) -> Fisher:
+        """Of task `k` alone."""
+        train = self.tasks[k].train
+        rows = torch.randperm(len(train.inputs), generator=step_generator(self.seed, k, "fisher/samples"))[:how.samples]
+        return of_module(self.model, train.inputs[rows], how.kind, labels=train.labels[rows],
+                         generator=step_generator(self.seed, k, f"fisher/{how.kind}"))
+
     def _metrics(self) -> dict[Metric, Mapping[str, Tensor]]:
-        named: tuple[tuple[Metric, Kind], ...] = (("fisher", self.settings.fisher.kind), ("sensitivity", "sensitivity"))
-        return {name: self.information[kind].values for name, kind in named if kind in self.information}
+        names: tuple[Metric, ...] = ("fisher", "sensitivity")
+        return {name: self.information[name].values for name in names if name in self.information}
 
 
 class _Draws:
-    """Draws from memory of one step, one for each term, made when first asked for."""
+    """Draws from memory of one step, one for each term, made when first asked for, where the new samples are."""
 
-    def __init__(self, memory: Memory | None, count: int, seed: int, number: int) -> None:
-        self._memory, self._count, self._seed, self._number = memory, count, seed, number
+    def __init__(self, memory: Memory | None, count: int, seed: int, number: int, device: torch.device) -> None:
+        self._memory, self._count, self._seed, self._number, self._device = memory, count, seed, number, device
         self._made: dict[int, Samples | None] = {}
 
     def __call__(self, term: int) -> Samples | None:
         if term not in self._made:
             draw = step_generator(self._seed, self._number, f"memory/{term}")
-            self._made[term] = None if self._memory is None else self._memory.draw(self._count, draw)
+            drawn = None if self._memory is None else self._memory.draw(self._count, draw)
+            self._made[term] = None if drawn is None else drawn.to(self._device)
         return self._made[term]
+
+
+def _measured(settings: Learner) -> dict[str, FisherSettings]:
+    """What is measured after each task, by what it is for: a metric of the objective, or "refresh"."""
+    measured: dict[str, FisherSettings] = {}
+    if any(term.metric == "fisher" for term in settings.objective.weights):
+        measured["fisher"] = settings.fisher
+    if any(term.metric == "sensitivity" for term in settings.objective.weights):
+        measured["sensitivity"] = settings.fisher.model_copy(update={"kind": "sensitivity"})
+    if settings.refresh is not None and settings.refresh.on:
+        measured["refresh"] = settings.refresh_fisher
+    return measured
 
 
 def _checked_width(model: nn.Module, tasks: Sequence[Task], objective: Objective) -> int:

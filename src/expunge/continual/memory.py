@@ -20,21 +20,22 @@ from expunge.errors import ExpungeError
 
 
 class Memory:
-    """A reservoir. Tensors are made at once, so that a checkpoint finds them.
+    """A reservoir, on the CPU. Tensors are made at once, so that a checkpoint finds them.
 
     Attributes:
         capacity: most samples; seed: decides who stays.
-        inputs: float32 (capacity, *shape); labels: int64 (capacity,); outputs: float32 (capacity, width).
+        inputs: (capacity, *shape); labels: int64 (capacity,); outputs: float32 (capacity, width).
         numbers: int64 (capacity,), a sample's number in the stream, -1 for a free place.
         seen: int64 (), how many samples came by.
     """
 
-    def __init__(self, capacity: int, shape: Sequence[int], width: int, *, seed: int = 0) -> None:
+    def __init__(self, capacity: int, shape: Sequence[int], width: int, *, dtype: torch.dtype = torch.float32,
+                 seed: int = 0) -> None:
         """Raises ExpungeError for a capacity below 1."""
         if capacity < 1:
             raise ExpungeError(f"a memory of {capacity} samples", accepted="1 at least, or no memory")
         self.capacity, self.seed = capacity, seed
-        self.inputs = torch.zeros(capacity, *shape)
+        self.inputs = torch.zeros(capacity, *shape, dtype=dtype)
         self.labels = torch.zeros(capacity, dtype=torch.int64)
         self.outputs = torch.zeros(capacity, width)
         self.numbers = torch.full((capacity,), -1)

@@ -53,6 +53,11 @@ class Samples:
     labels: Tensor
     outputs: Tensor | None = None
 
+    def to(self, device: torch.device) -> Samples:
+        """The same elsewhere."""
+        outputs = None if self.outputs is None else self.outputs.to(device)
+        return Samples(self.inputs.to(device), self.labels.to(device), outputs)
+
 
 class OutputTerm(Settings):
     """alpha D(z, h(x)), averaged over samples."""

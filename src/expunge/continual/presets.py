@@ -54,15 +54,15 @@ log of the number of classes less the output's entropy. Source: Cha et al. 2021.
 
 @dataclass(frozen=True)
 class RefreshPreset:
-    """Refresh learning as a learner takes it.
+    """Refresh learning as a learner takes it: `Learner(objective=ER, **vars(REFRESHES["released"]))`.
 
     Attributes:
-        refresh: the rule. ascend: which loss is climbed. fisher: how its metric is measured.
+        refresh: the rule. ascend: which loss is climbed. refresh_fisher: how its metric is measured.
     """
 
     refresh: Refresh
     ascend: Literal["full", "new"]
-    fisher: FisherSettings
+    refresh_fisher: FisherSettings
 
 
 REFRESHES = {

@@ -105,7 +105,7 @@ REFRESH_RULES = {"paper": PAPER, "released": RELEASED, "safe": SAFE}
 
 
 @dataclass(frozen=True)
-class Refreshed:
+class Ascent:
     """What an ascent did.
 
     Attributes:
@@ -173,7 +173,7 @@ class Refresher:
                                accepted="damping above 0")
         self._metric = {name: F.to(self.params[name]) + damping for name, F in used.values.items()}
 
-    def ascend(self, number: int, loss: Closure, within: Mapping[str, Tensor] | None = None) -> Refreshed | None:
+    def ascend(self, number: int, loss: Closure, within: Mapping[str, Tensor] | None = None) -> Ascent | None:
         """Climb `loss` if step `number` is due; None if it is not.
 
         Args:
@@ -185,16 +185,18 @@ class Refresher:
         if not self.settings.due(number):
             return None
         kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        told = [self._once(step_generator(self.seed, number, f"refresh/{j}"), loss, within)
-                for j in range(self.settings.steps)]
-        with torch.no_grad():
-            for name, buffer in self.buffers.items():
-                buffer.copy_(kept[name])
-        return Refreshed(math.sqrt(sum(one.relative**2 for one in told)), told[0].before, told[-1].after,
+        try:
+            told = [self._once(step_generator(self.seed, number, f"refresh/{j}"), loss, within)
+                    for j in range(self.settings.steps)]
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.buffers.items():
+                    buffer.copy_(kept[name])
+        return Ascent(math.sqrt(sum(one.relative**2 for one in told)), told[0].before, told[-1].after,
                          sum(one.halvings for one in told), self.statistics)
 
     def step(self, number: int, loss: Closure, optimizer: Optimizer, climbed: Closure | None = None
-             ) -> tuple[Tensor, Refreshed | None]:
+             ) -> tuple[Tensor, Ascent | None]:
         """Ascend `climbed` (None: the loss itself) where due, then one step of the optimizer on `loss`.
 
         Returns:
@@ -207,7 +209,7 @@ class Refresher:
         optimizer.step()
         return value.detach(), refreshed
 
-    def _once(self, generator: torch.Generator, loss: Closure, within: Mapping[str, Tensor] | None) -> Refreshed:
+    def _once(self, generator: torch.Generator, loss: Closure, within: Mapping[str, Tensor] | None) -> Ascent:
         before, g = self._gradient(loss)
         with torch.no_grad():
             scale = self._scale(g, within)
@@ -220,7 +222,7 @@ class Refresher:
             for name, w in self.params.items():
                 w.add_(g[name])
             share, after, halvings = self._capped(g, before, loss)
-        return Refreshed(share * length / max(size, 1e-30), before, after, halvings, self.statistics)
+        return Ascent(share * length / max(size, 1e-30), before, after, halvings, self.statistics)
 
     def _gradient(self, loss: Closure) -> tuple[float, dict[str, Tensor]]:
         """The loss, and its gradient by name; zeros where it does not reach."""

@@ -2,7 +2,7 @@
 
 Updates take closures, each one forward that is asked for once per backward: gradient surgery needs two
 backwards, refresh learning a third, and a loss tensor would come too late for them. Wrappers compose:
-Refresh(Masked(Plain())).
+Refreshed(update=Masked(update=Plain())).
 """
 
 from __future__ import annotations
