@@ -21,12 +21,13 @@ from pathlib import Path
 from expunge.attacks.relearning import relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import UserError
-from expunge.metrics.statistics import paired_difference, wilson
+from expunge.metrics.statistics import wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import RELEARNINGS, SEQUENCES, Relearning, SequenceResult
 from expunge.runtime import machine
 from expunge.sequence import SequenceSettings, read_sequence, run_sequence
+from expunge.sequence.gather import revival, rises
 from expunge.sequence.strategy import PRESETS
 
 HERE = Path(__file__).parent
@@ -39,7 +40,8 @@ QUICK = {"settings": {"steps": 8}, "evaluation": {"seeds": 2, "fid_draws": 20, "
 def main() -> None:
     """Run what is not there yet, then print the table."""
     options = _options()
-    out, names = Path(options.out), options.strategies or list(PRESETS)
+    out = Path(options.out or ("runs/sequences-quick" if options.quick else "runs/sequences"))
+    names = options.strategies or list(PRESETS)
     plan = [(name, order, seed) for seed in options.seeds for order in ("forward", "backward") for name in names]
     if not options.gather:
         for name, order, seed in plan:
@@ -54,6 +56,8 @@ def main() -> None:
             curve = RELEARNINGS.read(folder / "relearn") if RELEARNINGS.at(folder / "relearn") else None
             made.setdefault(name, []).append((SEQUENCES.read(folder), curve))
     print(table(made))
+    print("\nShares: Wilson's interval, pictures taken as independent (sequences share prompts and seeds). Revival: "
+          "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
     print(f"\n{machine('cpu')}; sequences: {', '.join(f'{name} {len(runs)}' for name, runs in made.items())}")
 
 
@@ -85,7 +89,8 @@ def _settings(options: argparse.Namespace, name: str, order: str, seed: int, out
 
 
 def _make(settings: SequenceSettings, words: str) -> None:
-    if SEQUENCES.at(Path(settings.out)):
+    done = SEQUENCES.read(Path(settings.out)) if SEQUENCES.at(Path(settings.out)) else None
+    if done is not None and len(done.states) == len(settings.requests) and all(state.items for state in done.states):
         return
     try:
         run_sequence(settings, progress=lambda done, total, note: print(f"{words}: {note}", end="\r", file=sys.stderr))
@@ -139,21 +144,16 @@ def _last_mean(results: Sequence[SequenceResult], name: str) -> str:
 
 
 def _revival(results: Sequence[SequenceResult]) -> str:
-    """Paired over prompts of all sequences: rises of each concept from after its own request to the end."""
-    after, before = dict[str, list[float]](), dict[str, list[float]]()
+    """Over all sequences together, with an interval over concepts."""
+    by_concept = dict[str, list[float]]()
     for result in results:
-        last = result.states[-1]
-        for state in result.states[:-1]:
-            for concept in result.settings["requests"][state.number - 1]["concept"]:
-                then, now = state.items[f"found/{concept}"], last.items[f"found/{concept}"]
-                for key in sorted(then.keys() & now.keys()):
-                    text = f"{concept}: {key.rpartition(' | ')[0]}"
-                    after.setdefault(text, []).append(now[key])
-                    before.setdefault(text, []).append(then[key])
-    made = paired_difference(after, before)
-    if made.value is None or made.low is None or made.high is None:
-        return "not measured"
-    return f"{100 * made.value:+.1f} ({100 * made.low:+.1f} to {100 * made.high:+.1f})"
+        own = {name: state for state in result.states
+               for name in result.settings["requests"][state.number - 1]["concept"]}
+        for name, values in rises(own, result.states[-1]).items():
+            by_concept.setdefault(name, []).extend(values)
+    made = revival(by_concept)
+    ends = made.note if made.low is None or made.high is None else f"{100 * made.low:+.1f} to {100 * made.high:+.1f}"
+    return f"{100 * (made.value or 0.0):+.1f} ({ends})"
 
 
 def _relearned(curve: Relearning | None) -> str:
@@ -167,7 +167,7 @@ def _relearned(curve: Relearning | None) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="runs/sequences", help="folder of all sequences")
+    parser.add_argument("--out", help="folder of all sequences [default: runs/sequences, or runs/sequences-quick]")
     parser.add_argument("--strategies", nargs="*", choices=list(PRESETS), help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--gather", action="store_true", help="run nothing; print the table of what is there")

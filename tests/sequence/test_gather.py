@@ -10,7 +10,7 @@ from colour_world import edit
 
 from expunge.models.scope import full_names
 from expunge.records import Score, StateScores
-from expunge.sequence.gather import _over_all, drift
+from expunge.sequence.gather import _over_all, drift, revival
 
 
 def state(number: int, concept: str, found: dict[str, list[int]]) -> StateScores:
@@ -34,7 +34,8 @@ def test_what_comes_back_is_counted_picture_by_picture() -> None:
     assert (scores["gone/own"].numerator, scores["gone/own"].n) == (1, 12)
     assert (scores["gone/end"].numerator, scores["gone/end"].n) == (3, 12)
     assert scores["revival"].value == pytest.approx(0.25)  # church and bomb, each one of four more
-    assert (scores["revival"].n, scores["revival"].low) == (8, 0.25)
+    assert (scores["revival"].n, scores["revival"].low) == (8, None)
+    assert scores["revival"].note == "only 2 concepts: no interval"
     assert scores["revival/most"].value == pytest.approx(0.75)  # church, after bomb
     assert scores["revival/most"].note.startswith("church after bomb")
     assert scores["revival/most"].low is None
@@ -43,6 +44,30 @@ def test_what_comes_back_is_counted_picture_by_picture() -> None:
 def test_the_last_concept_cannot_come_back() -> None:
     names = [score.name for score in _over_all(STATES[:1], {"church": ("church",)})]
     assert names == ["gone/own", "gone/end"]
+
+
+def test_the_interval_of_revival_is_over_concepts() -> None:
+    score = revival({"a": [1.0] * 10, "b": [0.0] * 10, "c": [0.0] * 10, "d": [0.0] * 10})
+    assert score.value == 0.25
+    assert (score.low, score.high) == (0.0, 0.75)  # 40 pictures, but four concepts
+    assert "every concept alike" in revival({name: [0.0, 0.0] for name in "abcd"}).note
+
+
+def test_a_state_that_was_not_measured_is_left_out_of_all_scores_alike() -> None:
+    blind = STATES[1].model_copy(update={"items": {}, "scores": ()})
+    scores = {score.name: score for score in _over_all([STATES[0], blind, STATES[2]], NAMES)}
+    assert (scores["gone/own"].n, scores["gone/end"].n) == (8, 8)
+    assert "1 of 3 states were not measured" in scores["gone/end"].note
+    unfinished = {score.name: score for score in _over_all(
+        [*STATES[:2], STATES[2].model_copy(update={"items": {}})], NAMES)}
+    assert unfinished["revival"].value == pytest.approx(0.75)  # up to the last that was measured
+
+
+def test_nothing_rose() -> None:
+    calm = [STATES[0], STATES[1].model_copy(update={"items": STATES[0].items | {"found/bomb": {"a": 0.0}},
+                                                    "scores": STATES[0].scores})]
+    most = {score.name: score for score in _over_all(calm, NAMES)}["revival/most"]
+    assert (most.value, most.note) == (0.0, "nothing rose")
 
 
 def test_drift_is_the_distance_in_parts_of_the_norm(model: object) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from expunge.errors import ConfigError, StorageError, UserError
+from expunge.errors import ConfigError, UserError
 from expunge.records import Entry, Ledger
-from expunge.sequence import ledger as module
-from expunge.sequence.ledger import LEDGER, add, asked_digest, check_file, read_ledger, withdrawn
+from expunge.sequence.ledger import LEDGER, add, asked_digest, begun, check_file, read_ledger, withdrawn
 from expunge.sequence.settings import SequenceSettings
 
 REQUESTS: list[dict[str, Any]] = [{"concept": "church", "who": "a", "when": "2026-11-01"}, {"concept": "bomb"}]
@@ -51,7 +52,8 @@ def test_what_was_written_is_read_back(written: Ledger, model: Any, tmp_path: Pa
     lambda told: told["entries"].pop(),
     lambda told: told["entries"].reverse(),
     lambda told: told.update(seal=""),
-], ids=["first", "last", "first gone", "last gone", "order", "seal"])
+    lambda told: told.update(model="another"),
+], ids=["first", "last", "first gone", "last gone", "order", "seal", "head"])
 def test_a_ledger_that_was_edited_by_hand_is_refused(written: Ledger, model: Any, tmp_path: Path, change: Any) -> None:
     file = tmp_path / LEDGER
     told = json.loads(file.read_text())
@@ -70,18 +72,46 @@ def test_a_ledger_that_is_no_ledger_or_another_models_is_refused(written: Ledger
         read_ledger(tmp_path, model)
 
 
-def test_a_full_disk_leaves_the_ledger_as_it_was(written: Ledger, model: Any, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from expunge.errors import StorageError
+from expunge.records import Entry, Ledger
+from expunge.sequence.ledger import add
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write past the limit fails as on a full disk
+folder = Path(sys.argv[1])
+ledger = Ledger.read((folder / "ledger.json").read_text())
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+try:
+    add(folder, ledger, Entry(number=3, concept=("skull",), asked="x", evidence="y" * 2_000))
+except StorageError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
+def test_a_full_disk_leaves_the_ledger_as_it_was(written: Ledger, model: Any, tmp_path: Path) -> None:
     before = (tmp_path / LEDGER).read_bytes()
-
-    def full(path: Path, value: Any) -> None:
-        raise StorageError(f"cannot write {path}: No space left on device")
-
-    monkeypatch.setattr(module, "write_json", full)
-    with pytest.raises(StorageError):
-        add(tmp_path, written, entry(1, "withdrawn"))
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "nothing was half-written" in done.stdout
     assert (tmp_path / LEDGER).read_bytes() == before
     assert read_ledger(tmp_path, model) == written
+
+
+def test_states_without_a_ledger_mean_that_it_was_lost(written: Ledger, model: Any, tmp_path: Path) -> None:
+    (tmp_path / "states" / "01-church-x").mkdir(parents=True)
+    (tmp_path / "states" / "01-church-x" / "patch.safetensors").write_bytes(b"")
+    (tmp_path / LEDGER).unlink()
+    with pytest.raises(UserError, match=r"states of a sequence in .*, and no ledger\.json"):
+        read_ledger(tmp_path, model)
+
+
+def test_a_ledger_is_there_before_anything_else(model: Any, tmp_path: Path) -> None:
+    ledger = begun(tmp_path, read_ledger(tmp_path, model))
+    assert (ledger.entries, read_ledger(tmp_path, model)) == ((), ledger)
+    assert add(tmp_path, ledger, entry(1)).entries[0].previous == ledger.seal
 
 
 def test_the_file_must_say_what_the_ledger_has(written: Ledger, tmp_path: Path) -> None:
@@ -95,8 +125,12 @@ def test_the_file_must_say_what_the_ledger_has(written: Ledger, tmp_path: Path) 
 
 
 def test_a_request_is_withdrawn_once_and_for_all(written: Ledger, model: Any, tmp_path: Path) -> None:
-    taken_back = add(tmp_path, written, entry(1, "withdrawn"))
+    line = entry(1, "withdrawn").model_copy(update={"who": "a", "when": None, "evidence": "settled"})
+    taken_back = add(tmp_path, written, line)
     assert list(withdrawn(taken_back)) == [1]
-    check_file(taken_back, settings({**REQUESTS[0], "withdrawn": {"why": "settled"}}, REQUESTS[1]), tmp_path)
+    back = {**REQUESTS[0], "withdrawn": {"who": "a", "why": "settled"}}
+    check_file(taken_back, settings(back, REQUESTS[1]), tmp_path)
+    with pytest.raises(ConfigError, match="was withdrawn otherwise"):
+        check_file(taken_back, settings({**REQUESTS[0], "withdrawn": {"who": "b"}}, REQUESTS[1]), tmp_path)
     with pytest.raises(ConfigError, match="was withdrawn and is so no more"):
         check_file(taken_back, settings(), tmp_path)

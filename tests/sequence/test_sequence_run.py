@@ -15,13 +15,16 @@ from expunge.errors import ConfigError, UserError
 from expunge.locks import held
 from expunge.models.patch import Patch, applied
 from expunge.models.store import load
-from expunge.records import Ledger, SequenceResult
+from expunge.records import Ledger, Request, SequenceResult
 from expunge.sequence.ledger import LEDGER
 from expunge.sequence.memory import Memory
+from expunge.sequence.projection import kept_directions
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
-from expunge.sequence.strategy import PRESETS
+from expunge.sequence.strategy import PRESETS, Projection
+from expunge.unlearn.bench import Bench
 from expunge.unlearn.presets.esd import esd
+from expunge.unlearn.source import FrozenTrajectory
 
 
 def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> SequenceResult:
@@ -133,23 +136,165 @@ def test_what_a_request_leaves_behind_is_what_it_trained_to(done: tuple[Sequence
     torch.testing.assert_close(memory.z, 2 * null - concept, rtol=1e-4, atol=1e-4)
 
 
+def ends(small: dict[str, Any], out: Path, *changes: dict[str, Any]) -> tuple[SequenceResult, list[Patch]]:
+    """A sequence without measuring, and the patches of its states."""
+    bare = {key: value for key, value in small.items() if key != "holding"} | {"evaluation": None}
+    result = run_sequence(SequenceSettings.build(merged(bare, *changes)), out=out, world=AttackedWorld())
+    return result, [Patch.load(out / state.folder) for state in result.states]
+
+
+LONGER = {"settings": {"steps": 12}}
+
+
 @pytest.mark.parametrize("strategy", list(PRESETS))
 def test_every_strategy_meets_requests(strategy: str, small: dict[str, Any], tmp_path: Path) -> None:
     holding = {name: value for name, value in small["holding"].items() if name in PRESETS[strategy] or name == "others"}
-    changes = merged({key: value for key, value in small.items() if key != "holding"},
-                     {"strategy": strategy, "holding": holding, "evaluation": None})
-    result = run_sequence(SequenceSettings.build(changes), out=tmp_path, world=AttackedWorld())
+    result, _ = ends(small, tmp_path, {"strategy": strategy, "holding": {} if strategy == "joint" else holding})
     assert [state.concept for state in result.states] == ["church", "dog"]
     assert len(set(hashes(result))) == 2
     assert result.scores == ()
 
 
-def test_strategies_lead_to_different_models(small: dict[str, Any], tmp_path: Path) -> None:
-    bare = {key: value for key, value in small.items() if key != "holding"} | {"evaluation": None}
-    ends = {name: hashes(run_sequence(SequenceSettings.build(merged(bare, {"strategy": name}, more)),
-                                      out=tmp_path / name, world=AttackedWorld()))[-1]
-            for name, more in (("naive", {}), ("l2-sp", {}), ("joint", {}))}
-    assert len(set(ends.values())) == 3
+def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small: dict[str, Any], tmp_path: Path
+                                                                           ) -> None:
+    model, gaps = load(small["model"], device="cpu"), dict[float, float]()
+    for weight in (1e-6, 10.0):
+        holding = {**small["holding"], "replay": {**small["holding"]["replay"], "weight": weight, "batch": 8},
+                   "retain": None}
+        out = tmp_path / str(weight)
+        result, (_, last) = ends(small, out, LONGER, {"strategy": "replay", "holding": holding})
+        memory = Memory.read(out / result.states[0].folder / MEMORY)
+        with applied(model, last), torch.no_grad():
+            told = model.encode(["a church"]).repeat(len(memory.t))
+            gaps[weight] = float((model.predict(memory.x_t, memory.t, told) - memory.z).square().mean())
+    assert gaps[10.0] < 0.8 * gaps[1e-6]
+
+
+def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, Any], tmp_path: Path) -> None:
+    model, gaps = load(small["model"], device="cpu"), dict[float, float]()
+    for weight in (1e-6, 10.0):
+        holding = {**small["holding"], "replay": None, "retain": {"weight": weight, "batch": 8}}
+        _, (_, last) = ends(small, tmp_path / str(weight), LONGER, {"strategy": "replay", "holding": holding})
+        whole = Memory.read(next((tmp_path / str(weight)).glob("elsewhere-*.safetensors")))
+        with applied(model, last), torch.no_grad():
+            told = torch.cat([model.encode([text]).states for text in whole.prompts])
+            out = model.unet(whole.x_t, whole.t, told).sample
+            gaps[weight] = float((out - whole.z).square().mean())
+    assert gaps[10.0] < 0.8 * gaps[1e-6]
+
+
+@pytest.mark.parametrize("metric", ["identity", "kept"])
+def test_weight_anchors_keep_the_model_near_the_original(metric: str, small: dict[str, Any], tmp_path: Path) -> None:
+    drifts = {}
+    for weight in (1e-6, 1e7):
+        anchor = {"metric": metric, "weight": weight, "samples": 8}
+        holding = {"anchors": [anchor], "others": small["holding"]["others"]}
+        result, _ = ends(small, tmp_path / f"{weight:g}", LONGER, {"strategy": "l2-sp", "holding": holding})
+        drifts[weight] = result.states[-1].drift
+    assert drifts[1e7] < 0.8 * drifts[1e-6]
+
+
+def test_projected_requests_leave_alone_what_prompts_to_keep_use(small: dict[str, Any], tmp_path: Path) -> None:
+    holding = {"projection": {"energy": 0.9}, "others": small["holding"]["others"]}
+    _, patches = ends(small, tmp_path, {"strategy": "projection", "holding": holding})
+    model, used = load(small["model"], device="cpu"), {name: p for name, p in patches[-1].tensors.items()
+                                                       if name.endswith(("to_k.weight", "to_v.weight"))
+                                                       and ".attn2." in name}
+    U = kept_directions(model, ["", "a photo of a knife", "a photo of a hospital"], Projection(energy=0.9))
+    assert used
+    for name, value in used.items():
+        dW = value - model.parameters_in("xattn.kv")[name].detach()
+        assert float((dW @ U).norm() / dW.norm()) < 1e-3
+
+
+def test_refresh_climbs_before_it_descends(small: dict[str, Any], tmp_path: Path) -> None:
+    others = {"replay": small["holding"]["replay"], "others": small["holding"]["others"]}
+    _, (plain, _) = ends(small, tmp_path / "off", {"strategy": "replay", "holding": others})
+    _, (on, _) = ends(small, tmp_path / "on", {"strategy": "refresh", "holding": others})
+    _, (off, _) = ends(small, tmp_path / "zero", {"strategy": "refresh", "holding": {**others, "refresh.gamma": 0.0}})
+    assert max(on.card.losses["refresh"]) > 0
+    assert on.hash != plain.hash == off.hash
+
+
+def test_a_request_after_one_that_changed_the_text_encoder_trains_on_what_the_model_is_told(
+        small: dict[str, Any], tmp_path: Path) -> None:
+    first = {**small["requests"][0], "settings": {"scope": "text"}}
+    changes = {"strategy": "replay", "holding": small["holding"], "requests": [first, small["requests"][1]]}
+    _, (text, both) = ends(small, tmp_path, changes)
+    assert text.in_encoder
+    assert any(name.startswith("unet/") for name in both.tensors)
+    model = load(small["model"], device="cpu")
+    student = model.edited(text)
+    bench = Bench(student, model, Request(concept="dog", prompts=("a dog",)), 0)
+    stream = FrozenTrajectory(grid=3, trajectories=2).open(bench, ["a dog"], 2, "erase")
+    points = stream.draw(0)
+    torch.testing.assert_close(bench.condition(points).states, student.encode(points.prompts).states)
+    assert not torch.equal(bench.condition(points).states, points.cond.states)
+
+
+def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: Path) -> None:
+    room = {**small["holding"], "others": {**small["holding"]["others"], "trajectories": 5}}
+    plain = {"strategy": "replay", "holding": room}
+    _, (_, without) = ends(small, tmp_path / "without", plain)
+    _, (_, kept) = ends(small, tmp_path / "kept", plain, {"keep": ["a spoon"], "requests": [
+        {**small["requests"][0], "keep": ["a house"]}, small["requests"][1]]})
+    assert kept.hash != without.hash
+    assert kept.card.request.keep == ("a spoon", "a house")  # the first request's wish holds for the second
+    whole = Memory.read(next((tmp_path / "kept").glob("elsewhere-*.safetensors")))
+    assert {"a spoon", "a house"} <= set(whole.prompts)
+
+
+def test_a_bound_by_dual_ascent_is_not_mixed_with_what_is_held(small: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="bounds its keep by dual ascent, with strategy 'replay'"):
+        ends(small, tmp_path, {"method": "integrity-dual", "settings": {}, "strategy": "replay",
+                               "holding": small["holding"]})
+
+
+def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tuple[SequenceResult, Path],
+                                                                      small: dict[str, Any], tmp_path: Path) -> None:
+    first = run(small, tmp_path, {"evaluation": None})
+    again = run(small, tmp_path, {"evaluation": None, "settings": {"checkpoint_every": 7.0, "frozen_batch": 3}})
+    assert hashes(again) == hashes(first) == hashes(done[0])
+    assert len(list((tmp_path / "states").iterdir())) == 2
+    for change, what in (({"settings": {"steps": 4}}, "settings"), ({"seed": 1}, "seed"),
+                         ({"holding": {"replay": {"weight": 3.0}}}, "strategy")):
+        with pytest.raises(ConfigError, match=f"the file now has another {what} for it"):
+            run(small, tmp_path, {"evaluation": None}, change)
+    assert len(Ledger.read((tmp_path / LEDGER).read_text()).entries) == 2
+
+
+def test_a_patch_that_the_ledger_does_not_know_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
+    result = run(small, tmp_path, {"evaluation": None})
+    first, second = (tmp_path / state.folder for state in result.states)
+    for name in ("patch.safetensors", "patch.json"):
+        (first / name).write_bytes((second / name).read_bytes())
+    with pytest.raises(UserError, match=r"the patch of request 1 \(church\) is .*as the ledger says"):
+        run(small, tmp_path, {"evaluation": None})
+
+
+def test_a_judge_that_does_not_know_a_concept_is_told_before_anything_is_edited(small: dict[str, Any], tmp_path: Path
+                                                                                ) -> None:
+    with pytest.raises(UserError, match="cannot answer"):
+        run(small, tmp_path, {"requests": [small["requests"][0], {"concept": "castle"}]})
+    assert not (tmp_path / "states").exists()
+
+
+def test_withdrawing_everything_leaves_the_original(small: dict[str, Any], tmp_path: Path) -> None:
+    run(small, tmp_path, {"evaluation": None})
+    back = [{**item, "withdrawn": {"who": "everybody"}} for item in small["requests"]]
+    result = run(small, tmp_path, {"requests": back, "evaluation": None})
+    assert (result.states, result.concepts, result.withdrawn) == ((), (), ("church", "dog"))
+    assert [line.kind for line in Ledger.read((tmp_path / LEDGER).read_text()).entries[2:]] == ["withdrawn"] * 2
+
+
+def test_gathering_changes_no_record(done: tuple[SequenceResult, Path], small: dict[str, Any], tmp_path: Path) -> None:
+    run(small, tmp_path, {"evaluation": None})
+    before = (tmp_path / "sequence.json").read_bytes()
+    run(small, tmp_path, {"evaluation": {"seeds": 3}}, make=False)
+    assert (tmp_path / "sequence.json").read_bytes() == before
+    cost = next(tmp_path.glob("states/01-*/cost.json"))
+    cost.unlink()
+    assert run(small, tmp_path, {"evaluation": None}, make=False).states[0].processor is None
 
 
 def test_other_methods_than_recipes_hold_on_to_nothing(small: dict[str, Any], tmp_path: Path) -> None:
@@ -189,7 +334,7 @@ def test_one_process_at_a_time(small: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_nothing_to_gather(small: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no request of this sequence was met"):
+    with pytest.raises(UserError, match="no sequence was begun"):
         run(small, tmp_path, make=False)
 
 

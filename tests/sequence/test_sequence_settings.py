@@ -26,6 +26,8 @@ def build(requests: list[dict[str, Any]], **more: Any) -> SequenceSettings:
     ({"concept": "skull", "keep": ["church"]}, r"'church' is to be unlearned and to be kept"),
     ({"concept": "skull", "anchor": "skull"}, "its own anchor"),
     ({"concept": ["skull", "car"], "anchor": ["apple"]}, "1 anchor for 2 concepts"),
+    ({"concept": "skull", "keep": ["churches"]}, r"'church' is to be unlearned and to be kept"),
+    ({"concept": " church "}, r"'church' is to be unlearned twice"),
     ({"concept": "skull", "method": "esdd"}, "unknown method 'esdd'"),
     ({"concept": "skull", "settings": {"objective.etta": 2}}, "objective.etta"),
     ({"concept": "skull", "when": "yesterday"}, "when"),
@@ -45,6 +47,21 @@ def test_a_withdrawn_request_contradicts_nothing() -> None:
     back = {**TWO[0], "withdrawn": {"who": "the rights holder", "when": "2026-11-20"}}
     settings = build([back, TWO[1], {"concept": "church"}, {"concept": "house"}])
     assert [(number, item.title) for number, item in settings.active] == [(2, "bomb"), (3, "church"), (4, "house")]
+
+
+def test_all_contradictions_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"request 3 .*unlearned twice.*request 4 .*its own anchor.*unknown strategy"):
+        build([*TWO, {"concept": "church"}, {"concept": "skull", "anchor": "skull"}], strategy="hope")
+
+
+def test_no_anchor_is_none_for_each() -> None:
+    settings = build([{"concept": ["church", "bomb"], "anchor": ""}, {"concept": "skull", "anchor": "apple"}])
+    assert [item.anchors for item in settings.requests] == [("", ""), ("apple",)]
+
+
+def test_joint_holds_on_to_nothing() -> None:
+    with pytest.raises(ConfigError, match="joint goes on from the original"):
+        build(TWO, strategy="joint", holding={"replay.weight": 2})
 
 
 def test_overrides_of_the_sequence_are_for_its_own_method() -> None:

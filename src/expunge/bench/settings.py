@@ -187,5 +187,5 @@ def _once(items: Sequence[object], got: str, accepted: str) -> None:
 
 def _wrong(error: UserError) -> PydanticCustomError:
     """A mistake that pydantic tells beside its own."""
-    text = str(error).replace("{", "{{").replace("}", "}}")
+    text = str(error)
     return PydanticCustomError("bench", text)  # type: ignore[arg-type]  # it wants a literal, and this is no template

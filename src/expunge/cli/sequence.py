@@ -67,7 +67,8 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry
         print_sequence(result)
     folder = Path(settings.out)
     tell("ledger", folder / LEDGER)
-    tell("patch", folder / result.states[-1].folder / "patch.safetensors")
+    if result.states:
+        tell("patch", folder / result.states[-1].folder / "patch.safetensors")
     tell("report", write_sequence_report(result, folder / "report"))
 
 
@@ -105,20 +106,25 @@ def _estimate(settings: SequenceSettings) -> str:
     from expunge.cli.progress import span
     from expunge.metrics.worlds import world_of
     from expunge.models.store import load
-    from expunge.sequence.ledger import check_file, read_ledger
+    from expunge.sequence.ledger import check_met
+    from expunge.sequence.run import checked_ledger
     from expunge.sequence.states import planned_states
     from expunge.unlearn.method import Configured
 
     model, folder = load(settings.model, device=settings.device), Path(settings.out)
     world = world_of(model.world, model.name, *((settings.evaluation.clip, settings.evaluation.prompts)
                                                 if settings.evaluation else ("", "")))
-    check_file(read_ledger(folder, model), settings, folder)
+    ledger = checked_ledger(settings, model, folder)
+    states = planned_states(settings, model, world, folder) if settings.active else []
+    check_met(ledger, states, folder)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip()]
-    for state in planned_states(settings, model, world, folder):
+    for state in states:
         if (state.folder / "patch.safetensors").is_file():
             took = "met"
         elif isinstance(state.method, Configured):
-            took = f"{span(state.method.estimate(model, state.request)['seconds'])}, and what holds on to earlier ones"
+            asked = state.whole if settings.chosen.joint else state.request
+            more = ", and what holds on to earlier ones" if settings.chosen.holds else ""
+            took = f"{span(state.method.estimate(model, asked)['seconds'])}{more}"
         else:
             took = "not known beforehand"
         lines.append(f"# request {state.number} ({state.asked.title}): {took}")

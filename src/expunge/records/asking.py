@@ -58,8 +58,8 @@ def check_request(request: Request) -> None:
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether `text` names it as whole words, in any case."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether `text` names it as whole words, in the singular or the plural, in any case."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _check(named: Named, keep: Sequence[str]) -> None:

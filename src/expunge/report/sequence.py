@@ -98,6 +98,8 @@ def sequence_figure(score: Score) -> Figure:
 def headline(result: SequenceResult) -> str:
     """One sentence: how many requests, how much of what was asked for is found at the end, and what came back."""
     count = len(result.states)
+    if not count:
+        return "No request stands: the model is the original"
     words = f"{count} request{'' if count == 1 else 's'} met by {result.method}, strategy {result.strategy}"
     known = {score.name: score for score in result.scores}
     end = known.get("gone/end")
@@ -114,10 +116,11 @@ def notes(result: SequenceResult) -> list[str]:
     """How to read it, and what it does not say."""
     lines = ["Without attacks: a concept that these prompts do not elicit may still be reached by attackers or by "
              "fine-tuning; attack and relearn the last state's patch.",
-             "Every state answers the same prompts; those for requests to come are shown paler."]
+             *(["Every state answers the same prompts; those for requests to come are shown paler."] if result.before
+               else [])]
     if any(state.processor is not None for state in result.states):
-        lines.append("The time of an edit is that of the processor, all threads together; what it leaves behind for "
-                     "later ones is in it.")
+        lines.append("The time of an edit is that of the processor, all threads together, where it was not "
+                     "interrupted; what it leaves behind for later ones is in it.")
     if result.withdrawn:
         lines.append(f"Withdrawn, and not in these states: {', '.join(result.withdrawn)}.")
     doubts = dict.fromkeys(line for state in result.states for line in state.warnings)
@@ -142,7 +145,7 @@ def _words(state: StateScores) -> str:
 
 
 def _took(state: StateScores) -> str:
-    return duration(state.seconds if state.processor is None else state.processor)
+    return f"{duration(state.seconds)} by the clock" if state.processor is None else duration(state.processor)
 
 
 def _score(state: StateScores, name: str) -> Score | None:

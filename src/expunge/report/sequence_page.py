@@ -52,7 +52,8 @@ def sequence_markdown(result: SequenceResult) -> str:
     lines = [headline(result), "", _line(["found after", *result.concepts]),
              _line(["---"] * (1 + len(result.concepts)))]
     for row in matrix(result):
-        cells = [f"**{cell.text}**" if cell.own else f"({cell.text})" if cell.to_come and cell.text else cell.text
+        cells = ["not measured" if not cell.text else f"**{cell.text}**" if cell.own
+                 else f"({cell.text})" if cell.to_come else cell.text
                  for cell in row.cells]
         lines.append(_line([row.words, *cells]))
     lines += ["", _line(state_heads(result)), _line(["---"] * len(state_heads(result)))]

@@ -4,7 +4,8 @@ whole comes to.
     A[k][j] = found rate of concept j after request k
     gone/own       A[j][j] over all j: each concept right after its own request
     gone/end       A[K][j] over all j
-    revival        mean of A[K][j] - A[j][j] over the concepts that others came after, picture by picture
+    revival        mean of A[K][j] - A[j][j] over the concepts that others came after, picture by picture, and its
+                   interval over concepts
     revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
 
 Source: our specification; "rebound" in UnlearnCanvas (Zhang et al. 2024). Differs: revival is paired over the same
@@ -15,9 +16,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,19 +27,21 @@ from expunge import runtime
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.base import World
-from expunge.metrics.statistics import bootstrap_words, paired_difference, wilson
+from expunge.metrics.statistics import bootstrap_over_groups, wilson
 from expunge.models.patch import Patch
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores
-from expunge.sequence.measure import everything, kept_evaluation
+from expunge.sequence.measure import kept_evaluation
 from expunge.sequence.settings import SequenceSettings
-from expunge.sequence.states import State
+from expunge.sequence.states import State, everything
 
 COST = "cost.json"
 KEPT = ("retained/near", "retained/far", "integrity/near", "integrity/far", "fid/original", "clip/keep", "found/keep")
 """Scores of each state's evaluation that go into the record, beside found/<concept>."""
 DRAWS, SEED = 2000, 0
+FEW = 4
+"""Concepts below which a bootstrap over them says nothing."""
 
 
 def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, states: Sequence[State]
@@ -47,20 +51,21 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
     Raises:
         UserError: there is none.
     """
-    if not states:
+    if settings.active and not states:
         raise UserError(f"no request of this sequence was met in {folder}", accepted="the folder of a sequence that "
                         "was begun", remedy="name it with --out, or leave out --gather to meet the requests")
-    request = everything(settings, world)
-    read = [(state, Patch.load(state.folder)) for state in states]
-    evaluations = [kept_evaluation(state, patch, request, settings) for state, patch in read]
-    made = [_state(state, patch, evaluation, request, settings, model, world, folder)
-            for (state, patch), evaluation in zip(read, evaluations, strict=True)]
-    first = next((one for one in evaluations if one is not None), None)
-    names = {state.asked.title: state.asked.concept for state, _ in read}
+    request, made, first = everything(settings, world) if settings.active else None, list[StateScores](), None
+    for state in states:  # one patch in memory at a time
+        assert request is not None
+        patch = Patch.load(state.folder)
+        evaluation = kept_evaluation(state, patch, request, settings)
+        made.append(_state(state, patch, evaluation, request, settings, model, world, folder))
+        first = first or evaluation
+    names = {state.asked.title: state.asked.concept for state in states}
     return SequenceResult(
         model=model.name, model_hash=model.hash, strategy=settings.strategy, method=settings.method, seed=settings.seed,
-        settings=settings.model_dump(mode="json"), concepts=request.concepts,
-        before=tuple(_found(first, request, "original/")) if first else (), states=tuple(made),
+        settings=settings.model_dump(mode="json"), concepts=request.concepts if request else (),
+        before=tuple(_found(first, request, "original/")) if first and request else (), states=tuple(made),
         scores=tuple(_over_all(made, names)) if first else (),
         withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept),
         versions=runtime.versions(), machine=runtime.machine(model.device),
@@ -69,9 +74,8 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
 
 def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: Request, settings: SequenceSettings,
            model: StableDiffusion, world: World, folder: Path) -> StateScores:
-    cost = json.loads((state.folder / COST).read_text(encoding="utf-8"))
     values = {"number": state.number, "concept": state.asked.title, "drift": drift(patch, model),
-              "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **cost}
+              "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **_cost(state, patch)}
     if evaluation is not None and settings.evaluation is not None:
         found = _found(evaluation, request)
         places = places_of(evaluation, planned_prompts(world, request, settings.evaluation), settings.evaluation)
@@ -81,6 +85,15 @@ def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: R
         values["scores"] = tuple(score.model_copy(update={"per_item": {}}) for score in (*found, *kept))
         values["warnings"] = evaluation.warnings
     return StateScores.model_validate(values)
+
+
+def _cost(state: State, patch: Patch) -> dict[str, Any]:
+    """What the request took; the wall time of the edit alone where its record is lost."""
+    try:
+        told = json.loads((state.folder / COST).read_text(encoding="utf-8"))
+        return {"seconds": float(told["seconds"]), "processor": told["processor"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"seconds": patch.card.seconds, "processor": None}
 
 
 def _found(evaluation: Evaluation, request: Request, prefix: str = "") -> list[Score]:
@@ -104,15 +117,18 @@ def drift(patch: Patch, model: StableDiffusion) -> float:
 
 
 def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]]) -> list[Score]:
-    """What the sequence comes to, from the states in their order."""
-    own = {concept: state for state in states for concept in names[state.concept]}
-    last, out = states[-1], list[Score]()
+    """What the sequence comes to, from the states in their order, of those that were measured."""
+    measured = [state for state in states if state.items]
+    own = {concept: state for state in measured for concept in names[state.concept]}
+    last, out = measured[-1], list[Score]()
     out.append(_rate("gone/own", "found right after its own request", [(own[c], c) for c in own]))
     out.append(_rate("gone/end", "found after the last request", [(last, c) for c in own]))
     earlier = [concept for concept, state in own.items() if state is not last]
     if earlier:
-        out += [_revival(own, last, earlier), _most(own, states, earlier)]
-    return out
+        out += [revival(rises(own, last)), _most(own, measured, earlier)]
+    missing = len(states) - len(measured)
+    note = f"{missing} of {len(states)} states were not measured and are left out" if missing else ""
+    return [score.model_copy(update={"note": "; ".join(filter(None, (score.note, note)))}) for score in out]
 
 
 def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]]) -> Score:
@@ -125,29 +141,49 @@ def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]]) -> Sc
                  higher_is_better=False, note="" if values else "nothing was measured")
 
 
-def _revival(own: dict[str, StateScores], last: StateScores, earlier: Sequence[str]) -> Score:
-    after, before = dict[str, list[float]](), dict[str, list[float]]()
-    for concept in earlier:
-        then, now = (state.items.get(f"found/{concept}", {}) for state in (own[concept], last))
-        for key in sorted(then.keys() & now.keys()):
-            text = f"{concept}: {key.rpartition(' | ')[0]}"
-            after.setdefault(text, []).append(now[key])
-            before.setdefault(text, []).append(then[key])
-    estimate = paired_difference(after, before, DRAWS, SEED)
+def rises(own: Mapping[str, StateScores], last: StateScores) -> dict[str, list[float]]:
+    """Found at the end minus found right after its own request, picture by picture (same prompt and seed), by concept.
+
+    Args:
+        own: the state after each concept's own request.
+    """
+    out = dict[str, list[float]]()
+    for concept, state in own.items():
+        then, now = (one.items.get(f"found/{concept}", {}) for one in (state, last))
+        both = sorted(then.keys() & now.keys())
+        if state is not last and both:
+            out[concept] = [now[key] - then[key] for key in both]
+    return out
+
+
+def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
+    """Their mean, with an interval over concepts: pictures of one concept come back together or not at all.
+
+    Args:
+        by_concept: `rises`, of one sequence or of several.
+    """
+    estimate = bootstrap_over_groups(by_concept, DRAWS, SEED)
+    few = len(by_concept) < FEW
+    same = estimate.low is not None and estimate.low == estimate.high
+    note = f"only {len(by_concept)} concepts: no interval" if few else \
+        "every concept alike: how rare exceptions are cannot be seen" if same else ""
+    low, high = (None, None) if few else (estimate.low, estimate.high)
     return Score(name="revival", title="found after the last request more often than after its own",
-                 subject="comparison", value=estimate.value, low=estimate.low, high=estimate.high,
-                 interval=bootstrap_words(estimate, DRAWS, SEED), n=sum(map(len, after.values())),
-                 denominator="pairs of pictures (same prompt, same seed) with an answer both times",
-                 higher_is_better=False)
+                 subject="comparison", value=estimate.value, low=low, high=high,
+                 interval="" if low is None else f"95% bootstrap over concepts, {DRAWS} draws, seed {SEED}",
+                 n=sum(map(len, by_concept.values())), note=note, higher_is_better=False,
+                 denominator="pairs of pictures (same prompt, same seed) with an answer both times")
 
 
 def _most(own: dict[str, StateScores], states: Sequence[StateScores], earlier: Sequence[str]) -> Score:
-    rises = [(rise, f"{concept} after {state.concept}") for concept in earlier for state in states
+    found = [(rise, f"{concept} after {state.concept}") for concept in earlier for state in states
              if state.number > own[concept].number and (rise := _rise(own[concept], state, concept)) is not None]
-    value, where = max(rises, default=(None, ""))
-    return Score(name="revival/most", title="largest rise of a concept on the way", value=value, n=len(rises),
+    value, where = max(found, default=(None, ""))
+    where = where if value is None or value > 0 else ""
+    return Score(name="revival/most", title="largest rise of a concept on the way", value=value, n=len(found),
                  of="pairs of states", subject="comparison", higher_is_better=False,
-                 note=f"{where}; the largest of many is too large by chance" if where else "nothing was measured")
+                 note=f"{where}; the largest of many is too large by chance" if where else
+                 "nothing rose" if value is not None else "nothing was measured")
 
 
 def _rise(then: StateScores, now: StateScores, concept: str) -> float | None:

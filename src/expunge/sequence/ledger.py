@@ -14,7 +14,8 @@ from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
 from expunge.models.base import Denoiser
 from expunge.records import Entry, Ledger
-from expunge.sequence.settings import Asked, SequenceSettings
+from expunge.sequence.settings import Demand, SequenceSettings, Withdrawal
+from expunge.sequence.states import State
 
 LEDGER = "ledger.json"
 
@@ -27,6 +28,10 @@ def read_ledger(folder: Path, model: Denoiser) -> Ledger:
     """
     file = folder / LEDGER
     if not file.exists():
+        if any((folder / "states").glob("*/patch.safetensors")):
+            raise UserError(f"states of a sequence in {folder}, and no {LEDGER}",
+                            accepted="a folder with both, or with neither",
+                            remedy="put back a copy of the ledger, or choose another output folder")
         return Ledger(model=model.name, model_hash=model.hash, process=model.process)
     try:
         ledger = Ledger.read(file.read_text(encoding="utf-8"))
@@ -41,9 +46,22 @@ def read_ledger(folder: Path, model: Denoiser) -> Ledger:
     return ledger
 
 
+def begun(folder: Path, ledger: Ledger) -> Ledger:
+    """The ledger, on disk before anything else is: so states without one mean that it was lost."""
+    if not (folder / LEDGER).exists():
+        ledger = ledger.model_copy(update={"seal": head_digest(ledger)})
+        write_json(folder / LEDGER, ledger.model_dump(mode="json"))
+    return ledger
+
+
+def head_digest(ledger: Ledger) -> str:
+    """Digest of what the ledger is about: the first line's `previous`."""
+    return text_digest(json.dumps([ledger.format, ledger.model, ledger.model_hash, ledger.process]))[:16]
+
+
 def add(folder: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """The ledger with one more line, written whole or not at all. StorageError: it cannot be written."""
-    linked = entry.model_copy(update={"previous": ledger.seal})
+    linked = entry.model_copy(update={"previous": ledger.seal or head_digest(ledger)})
     longer = ledger.model_copy(update={"entries": (*ledger.entries, linked), "seal": linked.digest})
     write_json(folder / LEDGER, longer.model_dump(mode="json"))
     return longer
@@ -57,14 +75,14 @@ def check_file(ledger: Ledger, settings: SequenceSettings, folder: Path) -> None
     """
     wrong: dict[int, str] = {}
     for entry in ledger.entries:
-        if entry.kind == "withdrawn":
-            continue
         name = ", ".join(entry.concept)
         if entry.number > len(settings.requests):
             wrong[entry.number] = f"request {entry.number} ({name}) is not in the file any more"
         elif asked_digest(settings.requests[entry.number - 1]) != entry.asked:
             now = settings.requests[entry.number - 1].title
             wrong[entry.number] = f"request {entry.number} was {name}{_on(entry)}, the file now says {now}"
+        elif entry.kind == "withdrawn" and not _same(entry, settings.requests[entry.number - 1].withdrawn):
+            wrong[entry.number] = f"request {entry.number} ({name}) was withdrawn otherwise{_on(entry)}"
     for number in withdrawn(ledger):
         if number <= len(settings.requests) and settings.requests[number - 1].withdrawn is None:
             wrong[number] = f"request {number} ({settings.requests[number - 1].title}) was withdrawn and is so no more"
@@ -74,31 +92,56 @@ def check_file(ledger: Ledger, settings: SequenceSettings, folder: Path) -> None
                           remedy="to take one back mark it `withdrawn`; to ask again add it at the end")
 
 
+def check_met(ledger: Ledger, states: Sequence[State], folder: Path) -> None:
+    """Whether requests that were met would be met in the same way now.
+
+    Raises:
+        ConfigError: another method, strategy or seed, or other settings of them.
+    """
+    last = {entry.number: entry for entry in ledger.entries if entry.kind == "erased"}
+    for state in states:
+        entry = last.get(state.number)
+        now = json.loads(json.dumps([state.method_name, state.settings, state.strategy, state.seed]))
+        if entry is not None and [entry.method, entry.settings, entry.strategy, entry.seed] != now:
+            what = next(name for name, was, is_ in zip(
+                ("method", "settings", "strategy", "seed"), (entry.method, entry.settings, entry.strategy, entry.seed),
+                now, strict=True) if was != is_)
+            raise ConfigError(f"request {state.number} ({state.asked.title}) was met by {entry.method} in {folder}; "
+                              f"the file now has another {what} for it",
+                              accepted="method, settings, strategy and seed with which the sequence was begun",
+                              remedy="another output folder, for a sequence of its own")
+
+
 def withdrawn(ledger: Ledger) -> Sequence[int]:
     """Numbers of the requests that were taken back."""
     return [entry.number for entry in ledger.entries if entry.kind == "withdrawn"]
 
 
-def asked_digest(item: Asked) -> str:
+def asked_digest(item: Demand) -> str:
     """Digest of a request as the file has it; whether it was withdrawn is no part of it."""
     told = item.model_dump(mode="json", exclude={"withdrawn"})
     return text_digest(json.dumps(told, sort_keys=True, ensure_ascii=False))[:16]
 
 
 def _check_chain(ledger: Ledger, file: Path) -> None:
-    before = ""
+    before = head_digest(ledger)
     for number, entry in enumerate(ledger.entries, 1):
         if entry.previous != before:
-            raise _changed(file, f"entry {number - 1}, before {', '.join(entry.concept)!r},")
+            raise _changed(file, f"entry {number - 1}, before {', '.join(entry.concept)!r}," if number > 1
+                           else "its head")
         before = entry.digest
     if ledger.seal != before:
-        raise _changed(file, f"entry {len(ledger.entries)} (the last one) or the seal")
+        raise _changed(file, f"entry {len(ledger.entries)} (the last one), or the seal,")
 
 
 def _changed(file: Path, what: str) -> UserError:
     return UserError(f"{file} was changed by hand: {what} does not fit its digest",
                      accepted="the ledger as `expunge sequence` wrote it",
                      remedy="put back a copy of it, or choose another output folder")
+
+
+def _same(entry: Entry, now: Withdrawal | None) -> bool:
+    return now is None or (entry.who, entry.when, entry.evidence) == (now.who, now.when, now.why)
 
 
 def _on(entry: Entry) -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expunge.errors import ExpungeError
-from expunge.metrics.base import World
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, Evaluation, Request
 from expunge.sequence.settings import SequenceSettings
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
     from expunge.sequence.states import State
 
 FOLDER = "evaluation"
-
-
-def everything(settings: SequenceSettings, world: World) -> Request:
-    """All requests that stand, as one."""
-    items = [item for _, item in settings.active]
-    names = [name for item in items for name in item.concept]
-    anchors = [name for item in items for name in (item.anchor or [""] * len(item.concept))]
-    if len(names) == 1:
-        return world.request(names[0], anchors[0], settings.keep)
-    return world.request(names, anchors, settings.keep)
 
 
 def about(patch: Patch, request: Request) -> Patch:

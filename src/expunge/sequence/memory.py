@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from expunge.errors import ModelError
-from expunge.files import write_tensors
+from expunge.errors import ModelError, UserError
+from expunge.files import text_digest, write_tensors
 from expunge.models.base import Conditioning, Denoiser
 from expunge.models.patch import tensors_hash
 from expunge.registry import WORLDS
@@ -55,8 +55,9 @@ class Memory:
 
     @property
     def hash(self) -> str:
-        """Content hash of points and targets."""
-        return tensors_hash({"x_t": self.x_t, "t": self.t, "z": self.z})
+        """Content hash of points, prompts and targets."""
+        told = json.dumps([self.prompts, self.about, tensors_hash({"x_t": self.x_t, "t": self.t, "z": self.z})])
+        return text_digest(told)
 
     def only(self, wanted: Callable[[str], bool]) -> Memory:
         """The points whose prompts are wanted."""
@@ -111,25 +112,34 @@ def left_behind(bench: Bench, objective: object, settings: Replay) -> Memory:
     return _recorded(_pool(bench, source, bench.request.all_prompts, "replay"), wanted, bench, {})
 
 
-def elsewhere(bench: Bench, settings: Others) -> Memory:
+def elsewhere(bench: Bench, settings: Others, kept: Sequence[str] = ()) -> Memory:
     """What the original predicts on prompts for other things (all of its world, if none are named), and the empty one.
+
+    Args:
+        kept: prompts that must stay by somebody's wish; all of them are in it.
 
     Raises:
         UserError: a thing that the world does not know, or none to be had.
     """
     vocabulary = WORLDS.get(bench.teacher.world)().vocabulary(settings.prompts.things)
     about = {prompt: thing for thing, prompts in vocabulary.items()
-             for prompt in spread(prompts, min(settings.prompts.each, len(prompts)))}
+             for prompt in spread(prompts, min(settings.prompts.each, len(prompts))) if prompt not in kept}
+    room = settings.trajectories - 1 - len(kept)
+    if room < 1:
+        raise UserError(f"{settings.trajectories} trajectories for {len(kept)} prompts to keep and others",
+                        accepted=f"{len(kept) + 2} at least", remedy="raise holding.others.trajectories, or keep less")
+    chosen = ("", *kept, *spread([*about], min(room, len(about))))
     source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
 
     @torch.no_grad()
     def original(points: Points) -> Tensor:
         return bench.teacher.predict(points.x_t, points.t, points.cond)
 
-    return _recorded(_pool(bench, source, ("", *about), "elsewhere"), original, bench, about)
+    return _recorded(_pool(bench, source, chosen, "elsewhere"), original, bench,
+                     {text: about[text] for text in chosen if text in about})
 
 
-def told(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:
+def encoded(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:
     """Text states of each distinct prompt, encoded alone, and their rows by prompt; no gradient."""
     each = {text: row for row, text in enumerate(dict.fromkeys(prompts))}
     with torch.no_grad():

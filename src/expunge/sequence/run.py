@@ -11,28 +11,30 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 
 from expunge import runtime
 from expunge.errors import ExpungeError, UserError
-from expunge.evaluation import evaluate
+from expunge.evaluation import evaluate, planned_prompts
 from expunge.files import check_writable, text_digest, write_json, write_text
 from expunge.locks import held
-from expunge.metrics.base import World
+from expunge.metrics.base import World, aims_of
+from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
 from expunge.models.patch import Patch, stacked
 from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
 from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.runtime import Progress
+from expunge.sequence.before import Before, kept_now
 from expunge.sequence.gather import COST, gathered
-from expunge.sequence.ledger import add, asked_digest, check_file, read_ledger, withdrawn
-from expunge.sequence.measure import FOLDER, about, everything, kept_evaluation
+from expunge.sequence.ledger import LEDGER, add, asked_digest, begun, check_file, check_met, read_ledger, withdrawn
+from expunge.sequence.measure import FOLDER, about, kept_evaluation
 from expunge.sequence.memory import Memory, Targeted, elsewhere, left_behind
-from expunge.sequence.past import Before, kept_now
 from expunge.sequence.settings import SequenceSettings, read_sequence
-from expunge.sequence.states import State, planned_states
-from expunge.sequence.strategy import Replay, Strategy
+from expunge.sequence.states import State, everything, planned_states
+from expunge.sequence.strategy import Replay
 from expunge.train import Losses
 from expunge.unlearn.bench import Bench
 from expunge.unlearn.erase import CHECKPOINT
@@ -70,18 +72,43 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     model = load(settings.model, device=settings.device)
     clip, prompts = (settings.evaluation.clip, settings.evaluation.prompts) if settings.evaluation else ("", "")
     world = world or world_of(model.world, model.name, clip, prompts)
-    ledger = read_ledger(folder, model)
-    check_file(ledger, settings, folder)
-    states = planned_states(settings, model, world, folder)
-    with held(folder) as mine:
+    if not make and not (folder / LEDGER).is_file():
+        raise UserError(f"no sequence was begun in {folder}", accepted="the folder of a sequence",
+                        remedy="name it with --out, or leave out --gather to meet the requests")
+    with held(folder) as mine:  # what is checked must not change before it is gone on from
         if not mine:
             raise UserError(f"another process works on the sequence in {folder}", accepted="one at a time",
                             remedy="wait for it, or choose another output folder")
+        ledger = checked_ledger(settings, model, folder)
+        states = planned_states(settings, model, world, folder) if settings.active else []
+        check_met(ledger, states, folder)
         if make:
+            check_judge(settings, world)
             _Run(settings, model, world, folder, ledger, tell).all(states)
-        result = gathered(settings, model, world, folder, [state for state in states if _patch(state, model)])
-        write_text(folder / SEQUENCES.name, result.model_dump_json(indent=1) + "\n")
+        result = gathered(settings, model, world, folder, [one for one in states if state_patch(one, model, ledger)])
+        if make:
+            write_text(folder / SEQUENCES.name, result.model_dump_json(indent=1) + "\n")
     return result
+
+
+def checked_ledger(settings: SequenceSettings, model: StableDiffusion, folder: Path) -> Ledger:
+    """The folder's ledger, which the file of requests agrees with.
+
+    Raises:
+        UserError: as `read_ledger`, and `check_file` (ConfigError).
+    """
+    ledger = read_ledger(folder, model)
+    check_file(ledger, settings, folder)
+    return ledger
+
+
+def check_judge(settings: SequenceSettings, world: World) -> None:
+    """Whether the judge knows all that it will be asked, before anything is edited. UserError: it does not."""
+    if settings.evaluation is not None and settings.active:
+        request = everything(settings, world)
+        judge, prompts = world.judge(request), planned_prompts(world, request, settings.evaluation)
+        for aim in aims_of(world, request):
+            check_questions(judge, aim.concept, aim.question, prompts)
 
 
 class _Run:
@@ -95,7 +122,10 @@ class _Run:
 
     def all(self, states: list[State]) -> None:
         """Withdrawals first, then every request that stands."""
+        self.ledger = begun(self.folder, self.ledger)
         self._withdraw()
+        if states:
+            self._draw_elsewhere()
         before: Patch | None = None
         for place, state in enumerate(states):
             def note(words: str, place: int = place, state: State = state) -> None:
@@ -110,13 +140,14 @@ class _Run:
 
     def _meet(self, state: State, earlier: list[State], before: Patch | None, note: Note) -> Patch:
         """The state's patch, of all requests so far, with what it took and what the request leaves behind."""
-        patch = _patch(state, self.model)
+        patch = state_patch(state, self.model, self.ledger)
         if patch is None:
             note("begins")
             began, busy = time.monotonic(), time.process_time()
             went_on = (state.folder / CHECKPOINT).is_file()
             own = self._edited(state, earlier, before, note)
             patch = stacked(None if self.settings.chosen.joint else before, own, self.model, state.whole)
+            check_patch(state, patch, self.ledger)
             if self.settings.chosen.remembers:
                 self._remember(state, patch)
             told = self.model.device.type == "cpu" and not went_on
@@ -154,31 +185,35 @@ class _Run:
         """What the request has to hold on to."""
         strategy = self.settings.chosen
         memories = [Memory.read(one.folder / MEMORY, self.model.device) for one in earlier if strategy.remembers]
-        whole = self._whole_elsewhere(strategy)
-        kept = (kept_now(self.model, whole, strategy.others.prompts, state.request, state.gone)
-                if whole is not None else None)
-        prompts = tuple(dict.fromkeys(kept.prompts)) if kept is not None else ()
-        return Before(strategy, self.model, last, state.gone, tuple(memories), kept,
-                      tuple(text for text in prompts if text))
+        others = None
+        if self._elsewhere is not None or strategy.projection is not None:
+            others = strategy.others.prompts.retained(self.model, state.request, state.gone)
+        kept = kept_now(self._elsewhere, others) if self._elsewhere is not None and others is not None else None
+        prompts = (*self._kept, *others.prompts) if others is not None and strategy.projection is not None else ()
+        return Before(strategy, self.model, last, state.gone, tuple(memories), kept, prompts)
 
-    def _whole_elsewhere(self, strategy: Strategy) -> Memory | None:
-        """The original's predictions on prompts for all things, made once for the sequence; None where not needed."""
+    def _draw_elsewhere(self) -> None:
+        """The original's predictions on prompts for other things, where they are needed; once for a sequence."""
+        strategy = self.settings.chosen
         if not strategy.knows_others:
-            return None
-        if self._elsewhere is None:
-            told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json")]
-            file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
-            if not file.is_file():
-                nobody = Request(concept="nothing", prompts=("",))
-                elsewhere(Bench(self.model, self.model, nobody, self.settings.seed), strategy.others).save(file)
-            self._elsewhere = Memory.read(file, self.model.device)
-        return self._elsewhere
+            return
+        told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), self._kept]
+        file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
+        if not file.is_file():
+            self.tell(0, 0, "drawing prompts to keep with the original model")
+            nobody = Request(concept="nothing", prompts=("",))
+            elsewhere(Bench(self.model, self.model, nobody, self.settings.seed), strategy.others, self._kept).save(file)
+        self._elsewhere = Memory.read(file, self.model.device)
+
+    @cached_property
+    def _kept(self) -> tuple[str, ...]:
+        """Prompts that must stay by somebody's wish."""
+        return everything(self.settings, self.world).keep if self.settings.kept else ()
 
     def _withdraw(self) -> None:
         """Lines for requests that the file takes back and the ledger does not."""
-        met = {entry.number for entry in self.ledger.entries if entry.kind == "erased"}
         for number, item in enumerate(self.settings.requests, 1):
-            if item.withdrawn is not None and number in met - {*withdrawn(self.ledger)}:
+            if item.withdrawn is not None and number not in withdrawn(self.ledger):
                 self.ledger = add(self.folder, self.ledger, Entry(
                     kind="withdrawn", number=number, concept=item.concept, who=item.withdrawn.who,
                     when=item.withdrawn.when, evidence=item.withdrawn.why, asked=asked_digest(item), made=_now()))
@@ -187,8 +222,8 @@ class _Run:
         item = state.asked
         self.ledger = add(self.folder, self.ledger, Entry(
             number=state.number, concept=item.concept, anchor=item.anchor, keep=item.keep, who=item.who, when=item.when,
-            evidence=item.evidence, asked=asked_digest(item), method=self.settings.method_of(item)[0],
-            settings=dict(state.settings), strategy=self.settings.chosen.model_dump(mode="json"), seed=state.seed,
+            evidence=item.evidence, asked=asked_digest(item), method=state.method_name, settings=dict(state.settings),
+            strategy=dict(state.strategy), seed=state.seed,
             state=state.key, patch_hash=patch.hash, seconds=patch.card.seconds, versions=runtime.versions(),
             machine=runtime.machine(self.model.device), made=_now()))
 
@@ -202,8 +237,12 @@ class _Run:
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))
 
 
-def _patch(state: State, model: StableDiffusion) -> Patch | None:
-    """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again)."""
+def state_patch(state: State, model: StableDiffusion, ledger: Ledger) -> Patch | None:
+    """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again).
+
+    Raises:
+        UserError: it is another one than the ledger tells of.
+    """
     if not (state.folder / "patch.safetensors").is_file():
         return None
     try:
@@ -211,7 +250,18 @@ def _patch(state: State, model: StableDiffusion) -> Patch | None:
     except ExpungeError as error:
         log.warning("request %d: %s; it is made again", state.number, error)
         return None
+    check_patch(state, patch, ledger)
     return patch if patch.card.base_hash == model.hash else None
+
+
+def check_patch(state: State, patch: Patch, ledger: Ledger) -> None:
+    """UserError: the ledger tells of another patch for this state."""
+    told = {entry.patch_hash for entry in ledger.entries if entry.kind == "erased" and entry.state == state.key}
+    if told and patch.hash not in told:
+        known = ", ".join(one[:12] for one in sorted(told))
+        raise UserError(f"the patch of request {state.number} ({state.asked.title}) is {patch.hash[:12]}",
+                        accepted=f"{known}, as the ledger says: later requests rest on it",
+                        remedy="put back a copy of the state's folder, or begin anew in another output folder")
 
 
 def _now() -> str:

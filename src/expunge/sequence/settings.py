@@ -7,8 +7,8 @@ requests among them, before a model is opened.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,15 @@ from expunge.metrics.base import PromptCounts
 from expunge.records import asked
 from expunge.sequence.strategy import Strategy, resolve_strategy
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+def _names(value: Any) -> Any:
+    """A single text as a list of one; no blanks around names."""
+    values = (value,) if isinstance(value, str) else value
+    return tuple(item.strip() if isinstance(item, str) else item for item in values) if isinstance(
+        values, list | tuple) else values
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 """Names; a file may hold a single one as plain text."""
 
 
@@ -35,7 +43,7 @@ class Withdrawal(Settings):
     why: str = knob("", "the reason, or where it is written down")
 
 
-class Asked(Settings):
+class Demand(Settings):
     """One request: what is to go, and where that comes from."""
 
     concept: Names = knob(..., "what is to go: a name, or several at once", min_length=1)
@@ -53,6 +61,11 @@ class Asked(Settings):
         """What tables and messages call it."""
         return ", ".join(self.concept)
 
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """One for each concept; "" where it has none."""
+        return self.anchor if any(self.anchor) else ("",) * len(self.concept)
+
 
 class SequenceSettings(Settings):
     """A whole sequence. Each request is an edit on top of those before it."""
@@ -66,7 +79,7 @@ class SequenceSettings(Settings):
     holding: dict[str, Any] = knob({}, "overrides of the strategy's settings, by (dotted) name")
     seed: int = knob(0, "decides every random draw", ge=0)
     keep: tuple[str, ...] = knob((), "what must stay, whatever is asked")
-    requests: tuple[Asked, ...] = knob(..., "the requests, the first one first; new ones go to the end", min_length=1)
+    requests: tuple[Demand, ...] = knob(..., "the requests, the first one first; new ones go to the end", min_length=1)
     evaluation: EvaluateSettings | None = knob(
         EvaluateSettings(counts=PromptCounts(direct=3, held_out=3, paraphrase=0, implicit=0, near=12, far=12, style=0,
                                              empty=1, never_seen=0), seeds=2, strips=0),
@@ -78,28 +91,40 @@ class SequenceSettings(Settings):
     def _can_be_met(self) -> Self:
         from expunge.unlearn.erase import resolve_method
 
-        try:
-            for number, item in enumerate(self.requests, 1):
-                if item.withdrawn is None:
-                    check_next(self, number)
-                resolve_method(*self.method_of(item))
-            resolve_strategy(self.strategy, self.holding)
-        except UserError as error:
-            text = str(error).replace("{", "{{").replace("}", "}}")
-            raise PydanticCustomError("sequence", text) from error  # type: ignore[arg-type]  # it wants a literal
+        mistakes = list[str]()
+
+        def look(check: Callable[[], object]) -> None:
+            try:
+                check()
+            except UserError as error:
+                mistakes.append(str(error))
+
+        for number, item in enumerate(self.requests, 1):
+            if item.withdrawn is None:
+                look(partial(check_next, self, number))
+            look(partial(resolve_method, *self.method_of(item)))
+        look(partial(resolve_strategy, self.strategy, self.holding))
+        if mistakes:
+            text = "; ".join(dict.fromkeys(mistakes))
+            raise PydanticCustomError("sequence", text)  # type: ignore[arg-type]  # it wants a literal
         return self
 
     @property
-    def active(self) -> tuple[tuple[int, Asked], ...]:
+    def active(self) -> tuple[tuple[int, Demand], ...]:
         """The requests that stand, with their numbers in the file, from 1."""
         return tuple((number, item) for number, item in enumerate(self.requests, 1) if item.withdrawn is None)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What must stay by anybody's wish: the sequence's and that of every request that stands."""
+        return tuple(dict.fromkeys((*self.keep, *(name for _, item in self.active for name in item.keep))))
 
     @cached_property
     def chosen(self) -> Strategy:
         """The strategy with its overrides."""
         return resolve_strategy(self.strategy, self.holding)
 
-    def method_of(self, item: Asked) -> tuple[str, dict[str, Any]]:
+    def method_of(self, item: Demand) -> tuple[str, dict[str, Any]]:
         """Name and overrides of the method that meets a request; the sequence's overrides are for its own method."""
         own = item.method in ("", self.method)
         return item.method or self.method, merged(self.settings if own else {}, item.settings)
@@ -111,15 +136,17 @@ def check_next(settings: SequenceSettings, number: int) -> None:
     Raises:
         UserError: it contradicts itself or one of them; says which.
     """
-    before = [(n, item) for n, item in settings.active if n < number]
-    item = settings.requests[number - 1]
-    keep = (*settings.keep, *item.keep)
-    asked(item.concept, item.anchor, keep)
-    for n, earlier in before:
-        both = ([*earlier.concept, *item.concept],
-                [*_anchors(earlier), *_anchors(item)], tuple(dict.fromkeys((*earlier.keep, *keep))))
+    item, keep = settings.requests[number - 1], (*settings.keep, *settings.requests[number - 1].keep)
+    try:
+        asked(item.concept, item.anchor, keep)
+    except UserError as error:
+        raise UserError(f"request {number} ({item.title}): {error.got}", error.accepted, error.remedy) from error
+    for n, earlier in settings.active:
+        if n >= number:
+            break
         try:
-            asked(*both)
+            asked((*earlier.concept, *item.concept), (*earlier.anchors, *item.anchors),
+                  tuple(dict.fromkeys((*earlier.keep, *keep))))
         except UserError as error:
             raise UserError(f"request {number} ({item.title}) against request {n} ({earlier.title}): {error.got}",
                             accepted=error.accepted or "requests that agree",
@@ -134,6 +161,3 @@ def read_sequence(file: str | Path, *changes: dict[str, Any]) -> SequenceSetting
     """
     return SequenceSettings.build(merged(read_settings_file(Path(file)), *changes), str(file))
 
-
-def _anchors(item: Asked) -> Sequence[str]:
-    return item.anchor or [""] * len(item.concept)

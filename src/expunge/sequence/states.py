@@ -11,7 +11,7 @@ whatever happened in between; a request that is taken back leads to other states
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, mentions
 from expunge.sequence.projection import keys_and_values
-from expunge.sequence.settings import Asked, SequenceSettings
-from expunge.unlearn.erase import resolve_method
+from expunge.sequence.settings import Demand, SequenceSettings
+from expunge.unlearn.dual import Dual
+from expunge.unlearn.erase import OF_NO_WEIGHT, resolve_method
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.refreshed import Refreshed
+from expunge.unlearn.saliency import Masked
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,20 @@ class State:
         number: the request's in the file; asked: the request.
         request: what is to go now, completed by the world; whole: with all requests before it.
         gone: concepts that are gone already.
-        method: what meets it. settings: its settings, resolved, JSON-able. seed: of the edit.
+        method: what meets it, registered as method_name. settings: its settings, resolved, JSON-able, without those
+            that decide no weight. strategy: that of the sequence, JSON-able. seed: of the edit.
         key, folder: see above.
     """
 
     number: int
-    asked: Asked
+    asked: Demand
     request: Request
     whole: Request
     gone: tuple[str, ...]
+    method_name: str
     method: Method
     settings: Mapping[str, Any]
+    strategy: Mapping[str, Any]
     seed: int
     key: str
     folder: Path
@@ -64,7 +70,7 @@ def planned_states(settings: SequenceSettings, model: StableDiffusion, world: Wo
     concepts, anchors = list[str](), list[str]()
     for number, item in settings.active:
         concepts += item.concept
-        anchors += item.anchor or [""] * len(item.concept)
+        anchors += item.anchors
         try:
             state = _planned(settings, number, item, model, world, gone, (concepts, anchors), key, out)
         except UserError as error:
@@ -77,36 +83,67 @@ def planned_states(settings: SequenceSettings, model: StableDiffusion, world: Wo
     return states
 
 
-def _planned(settings: SequenceSettings, number: int, item: Asked, model: StableDiffusion, world: World,
+def _planned(settings: SequenceSettings, number: int, item: Demand, model: StableDiffusion, world: World,
              gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
-    strategy, keep = settings.chosen, (*settings.keep, *item.keep)
-    request = _request(world, item.concept, item.anchor, keep, gone)
-    whole = _request(world, so_far[0], so_far[1], keep, ())
+    strategy, keep = settings.chosen, tuple(dict.fromkeys((*settings.keep, *(
+        name for n, earlier in settings.active if n <= number for name in earlier.keep))))
+    request = completed(world, item.concept, item.anchors, keep, gone)
+    whole = completed(world, so_far[0], so_far[1], keep)
     name, overrides = settings.method_of(item)
     method = resolve_method(name, overrides)
-    if strategy.refresh is not None and isinstance(method, Recipe):
-        method = method.override({"update": {"kind": "refresh", **strategy.refresh,
+    if strategy.refresh is not None and isinstance(method, Recipe) and not isinstance(method.update, Refreshed):
+        method = method.override({"update": {**strategy.refresh.model_dump(mode="json"),
                                              "update": method.update.model_dump(mode="json")}})
     if not (strategy.bare or isinstance(method, Recipe)):
         raise UserError(f"{name!r} with strategy {settings.strategy!r}",
                         accepted="a recipe (see `expunge ls methods`): other methods hold on to nothing",
                         remedy="strategy naive or joint, or another method")
+    if strategy.holds and isinstance(method, Recipe) and _bounded(method):
+        raise UserError(f"{name!r}, which bounds its keep by dual ascent, with strategy {settings.strategy!r}",
+                        accepted="a method without such a bound: the bound would be on what the strategy holds, too",
+                        remedy="strategy naive, projection or joint, or another method")
+    if strategy.replay is not None and strategy.replay.trajectories < len(item.concept):
+        raise UserError(f"replay of {strategy.replay.trajectories} trajectories for {len(item.concept)} concepts",
+                        accepted="a trajectory for each concept at least", remedy="raise holding.replay.trajectories")
     params = method.check(model, whole if strategy.joint else request) if isinstance(method, Configured) else {}
     if strategy.projection is not None:
         keys_and_values(model, params)
     resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
+    resolved = {name: value for name, value in resolved.items() if name not in OF_NO_WEIGHT}
     seed = int(text_digest(f"{settings.seed}/{number}")[:7], 16)
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
     folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
-    return State(number, item, request, whole, gone, method, resolved, seed, mine, folder)
+    return State(number, item, request, whole, gone, name, method, resolved, strategy.model_dump(mode="json"), seed,
+                 mine, folder)
 
 
-def _request(world: World, concept: Any, anchor: Any, keep: tuple[str, ...], gone: tuple[str, ...]) -> Request:
-    """As the world completes it, without prompts to keep that ask for what is gone."""
-    names, anchors = list(concept), list(anchor) or [""] * len(concept)
-    request = world.request(names[0], anchors[0], keep) if len(names) == 1 else world.request(names, anchors, keep)
+def completed(world: World, concepts: Sequence[str], anchors: Sequence[str], keep: Sequence[str] = (),
+              gone: Sequence[str] = ()) -> Request:
+    """As the world completes it, without prompts to keep that ask for what is gone.
+
+    Raises:
+        UserError: what the world does not know, or a contradiction.
+    """
+    one = len(concepts) == 1
+    request = world.request(concepts[0], anchors[0], tuple(keep)) if one else world.request(
+        list(concepts), list(anchors), tuple(keep))
     kept = tuple(text for text in request.keep if not any(mentions(text, name) for name in gone))
     request = request.model_copy(update={"keep": kept})
     check_request(request)
     return request
+
+
+def everything(settings: SequenceSettings, world: World) -> Request:
+    """All requests that stand, as one. UserError: as `completed`."""
+    items = [item for _, item in settings.active]
+    return completed(world, [name for item in items for name in item.concept],
+                     [name for item in items for name in item.anchors], settings.kept)
+
+
+def _bounded(method: Recipe) -> bool:
+    """Whether its update, at any depth, is a dual ascent."""
+    update: object = method.update
+    while isinstance(update, Refreshed | Masked):
+        update = update.update
+    return isinstance(update, Dual)

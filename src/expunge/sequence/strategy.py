@@ -20,9 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import model_validator
+from typing_extensions import Self
+
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.unlearn.method import overridden
+from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.retain import Retain
 
 
@@ -36,7 +40,7 @@ class Replay(Settings):
     """
 
     weight: float = knob(1.0, "Factor of the loss (a_e)", gt=0.0)
-    batch: int = knob(2, "Points per step, over all earlier requests alike", ge=1)
+    batch: int = knob(1, "Points per step, over all earlier requests alike", ge=1)
     trajectories: int = knob(6, "Trajectories that each request leaves behind, with every grid point", ge=1)
     grid: int = knob(20, "Sampler steps of a trajectory", unit="steps", ge=1, le=1000)
     guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
@@ -59,7 +63,7 @@ class Elsewhere(Settings):
     """
 
     weight: float = knob(1.0, "Factor of the loss (a_r)", gt=0.0)
-    batch: int = knob(2, "Points per step", ge=1)
+    batch: int = knob(1, "Points per step", ge=1)
 
 
 class WeightAnchor(Settings):
@@ -75,21 +79,22 @@ class WeightAnchor(Settings):
     to: Literal["original", "last"] = knob("original", "The original's weights, or those that the request found")
     metric: Literal["identity", "kept", "erased"] = knob("identity", "What weighs each parameter")
     weight: float = knob(25000.0, "Factor (b_p, b_e)", gt=0.0, source="CUIG L2-SP")
+    samples: int = knob(64, "Points on which a Fisher information rests", ge=4)
 
 
 class Projection(Settings):
     """Keep every step from changing what keys and values of text states make of other prompts.
 
-        dW <- dW (I - C (C^T C + r I)^-1 C^T),   C the text states (D, n) of prompts to keep, r = ridge * tr(C^T C) / n
+        dW <- dW (I - U U^T),   U the leading directions of the text states of prompts to keep
 
     It acts on "xattn.kv" alone; other parameters step as they like.
 
     Source: CUIG, gradient projection. Differs: the step is projected and not the gradient, for Adam's scaling leads a
-        projected gradient out of the null space again; all positions of the prompts, of which the directions are kept
-        that hold `energy` of their second moment.
+        projected gradient out of the null space again; all positions of the prompts, and of their directions the fewest
+        that hold `energy` of their second moment, where CUIG has all of them and a ridge.
     """
 
-    energy: float = knob(0.9, "Share of the kept prompts' second moment whose directions no step may touch", gt=0.0,
+    energy: float = knob(0.99, "Share of the kept prompts' second moment whose directions no step may touch", gt=0.0,
                          le=1.0)
 
 
@@ -103,7 +108,7 @@ class Strategy(Settings):
     others: Others = knob(Others(), "Prompts for other things, for the parts that hold on to these")
     anchors: tuple[WeightAnchor, ...] = knob((), "Hold on to weights")
     projection: Projection | None = knob(None, "Keep steps out of what other prompts use")
-    refresh: dict[str, Any] | None = knob(None, "Settings of the update `refresh`, put around the method's own")
+    refresh: Refreshed | None = knob(None, "The update `refresh`, put around the method's own")
     joint: bool = knob(False, "Meet all requests so far at once, from the original")
 
     @property
@@ -114,13 +119,23 @@ class Strategy(Settings):
     @property
     def knows_others(self) -> bool:
         """Whether it needs the original's predictions on other things."""
-        return bool(self.retain or self.projection) or any(anchor.metric == "kept" for anchor in self.anchors)
+        return self.retain is not None or any(anchor.metric == "kept" for anchor in self.anchors)
+
+    @property
+    def holds(self) -> bool:
+        """Whether losses join those of the method."""
+        return bool(self.replay or self.retain or self.anchors)
 
     @property
     def bare(self) -> bool:
         """Whether it holds on to nothing, so that any method will do."""
-        return not (self.replay or self.retain or self.anchors or self.projection or self.refresh
-                    or self.teacher == "original") or self.joint
+        return not (self.holds or self.projection or self.refresh or self.teacher == "original")
+
+    @model_validator(mode="after")
+    def _joint_alone(self) -> Self:
+        if self.joint and not self.bare:
+            raise ValueError("joint goes on from the original and has nothing to hold on to: leave the other parts out")
+        return self
 
 
 _REPLAY: dict[str, Any] = {"replay": {}, "retain": {}}
@@ -129,7 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "l2-sp": {"anchors": [{}]},
     "ewc": {"anchors": [{"metric": "kept"}, {"to": "last", "metric": "erased"}]},
     "replay": _REPLAY,
-    "refresh": {**_REPLAY, "refresh": {}},
+    "refresh": {**_REPLAY, "refresh": {"every": 4, "rise": None}},
     "projection": {"projection": {}},
     "joint": {"teacher": "last", "joint": True},
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.sequence.memory import Memory, told
+from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.strategy import WeightAnchor
 from expunge.train import step_generator
 from expunge.unlearn.bench import Bench, Points
@@ -22,7 +22,7 @@ def recalled(bench: Bench, memories: Sequence[Memory], weight: float, batch: int
         memories: one at least, none of them empty.
         name: keeps its draws apart from others'.
     """
-    rows, known = told(bench.teacher, [prompt for memory in memories for prompt in memory.prompts])
+    rows, known = encoded(bench.teacher, [prompt for memory in memories for prompt in memory.prompts])
 
     def points(number: int) -> tuple[Points, Tensor]:
         generator = step_generator(bench.seed, number, name)

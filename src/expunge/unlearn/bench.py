@@ -6,7 +6,7 @@ A source is settings; `open` turns it into a `Stream`, which gives the points of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -30,6 +30,7 @@ class Bench:
             step).
         chunk: samples per call of the frozen teacher.
         tell: told of work before the first step, with no losses.
+        own_text: the student's text states by prompt, where they are not the teacher's and do not train.
     """
 
     student: Denoiser
@@ -39,10 +40,27 @@ class Bench:
     text_trains: bool = False
     chunk: int = 16
     tell: Progress | None = None
+    own_text: dict[str, Conditioning] = field(default_factory=dict)
 
     def condition(self, points: Points) -> Conditioning:
         """What the student is told at `points`; with gradient where its text encoder trains."""
-        return self.student.encode(points.prompts) if self.text_trains else points.cond
+        return self.told(points.prompts, points.cond)
+
+    def told(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
+        """The student's text states of `prompts`, of which the teacher's are `known`.
+
+        A student that was edited before may have another text encoder than the teacher; then each prompt is encoded
+        once by its own.
+        """
+        if self.text_trains:
+            return self.student.encode(prompts)
+        if self.student.encoder_hash == self.teacher.encoder_hash:
+            return known
+        with torch.no_grad():
+            for text in {*prompts} - self.own_text.keys():
+                self.own_text[text] = self.student.encode([text])
+        each = [self.own_text[text] for text in prompts]
+        return Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
 
 
 @dataclass(frozen=True)

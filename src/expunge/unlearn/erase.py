@@ -15,7 +15,7 @@ from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
 from expunge.unlearn.method import Configured, Method
 
-_OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
+OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
 """Settings that do not decide the weights."""
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
@@ -69,7 +69,7 @@ def _check_free(folder: Path, model: Denoiser, request: Request, method: Method,
     same = (card.request, card.base_hash, card.base_process, card.seed) == (request, model.hash, model.process, seed)
     if isinstance(method, Configured) and same:
         now = method.model_dump(mode="json")
-        same = all(card.settings.get(name) == now.get(name) for name in {*card.settings, *now} - _OF_NO_WEIGHT)
+        same = all(card.settings.get(name) == now.get(name) for name in {*card.settings, *now} - OF_NO_WEIGHT)
     if not same:
         raise UserError(f"{folder} holds another edit ({card.request.title}, {card.method}, seed {card.seed})",
                         accepted="a new folder, or the same edit again",

@@ -72,8 +72,7 @@ class Integrity(Settings):
         def loss(number: int) -> Tensor:
             points = stream.draw(number)
             wanted = table[points.rows] if table is not None else target(points)
-            empty = bench.student.encode([""]) if bench.text_trains else null
-            out = self._compared(bench.student, points, bench.condition(points), empty)
+            out = self._compared(bench.student, points, bench.condition(points), bench.told([""], null))
             return self.weight * (out - wanted).square().mean()
 
         return Term(loss)

@@ -14,19 +14,18 @@ from expunge.continual.fisher import hutchinson
 from expunge.files import text_digest
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
-from expunge.records import Request
-from expunge.sequence.memory import Memory, told
+from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.projection import Projected, kept_directions, keys_and_values
 from expunge.sequence.strategy import Strategy, WeightAnchor
 from expunge.sequence.terms import anchored, recalled
 from expunge.train import step_generator
 from expunge.unlearn.bench import Bench
 from expunge.unlearn.objective import Term
-from expunge.unlearn.retain import Retain
+from expunge.unlearn.retain import Retained
 from expunge.unlearn.update import Stepper
 
-SAMPLES, ROWS = 64, 4
-"""Points on which a Fisher information rests, and how many of them share a backward."""
+ROWS = 4
+"""Points that share a backward of a Fisher information."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Before:
         memories: what earlier requests left behind, in their order; () where nothing needs them.
         elsewhere: the original's predictions on prompts to keep, none of which names what is gone or goes now; None
             where nothing needs them.
-        kept_prompts: those prompts.
+        kept_prompts: prompts to keep whose directions no step may touch; () where steps are not projected.
     """
 
     strategy: Strategy
@@ -96,23 +95,24 @@ class Before:
             return None
         memories = self.memories if anchor.metric == "erased" else (self.elsewhere,) if self.elsewhere else ()
         generator = step_generator(bench.seed, 0, f"fisher/{anchor.metric}")
-        return hutchinson(_predictions(bench, memories, generator), params, generator).normalised().values
+        outputs = _predictions(bench, memories, anchor.samples, generator)
+        return hutchinson(outputs, params, generator).normalised().values
 
 
-def kept_now(original: StableDiffusion, whole: Memory, retain: Retain, request: Request, gone: Sequence[str]) -> Memory:
-    """Of the points elsewhere, those of things that are neither gone nor about to go, and of the empty prompt."""
-    left_out = retain.retained(original, request, gone).left_out
-    return whole.only(lambda prompt: whole.about.get(prompt, "") not in left_out)
+def kept_now(whole: Memory, retained: Retained) -> Memory:
+    """Of the points elsewhere, those of things that are neither gone nor about to go; those of the empty prompt, and of
+    what is kept by somebody's wish, all."""
+    return whole.only(lambda prompt: whole.about.get(prompt, "") not in retained.left_out)
 
 
-def _predictions(bench: Bench, memories: Sequence[Memory], generator: torch.Generator
+def _predictions(bench: Bench, memories: Sequence[Memory], samples: int, generator: torch.Generator
                  ) -> Iterator[Callable[[], Tensor]]:
     """The student's outputs at points of all the memories alike, a few rows each."""
     points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]
-    for _ in range(SAMPLES // ROWS):
+    for _ in range(samples // ROWS):
         picked = [points[int(torch.randint(len(points), (), generator=generator))] for _ in range(ROWS)]
         x_t, t = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t"))
-        rows, cond = told(bench.student, [memory.prompts[i] for memory, i in picked])
+        rows, cond = encoded(bench.student, [memory.prompts[i] for memory, i in picked])
         known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked], device=cond.ids.device))
         prompts = [memory.prompts[i] for memory, i in picked]
         yield lambda x_t=x_t, t=t, known=known, prompts=prompts: bench.student.predict(  # type: ignore[misc]
