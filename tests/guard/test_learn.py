@@ -175,6 +175,8 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: StableDiffus
                            ({"userz": 1}, "unknown setting 'userz'")):
         with pytest.raises((UserError, ConfigError), match=says):
             learn_mask(model, made, settings=settings)
+    with pytest.raises(UserError, match="released rule by numel"):
+        learn_mask(model, made, "released", settings={"by": "numel"})
     with pytest.raises(UserError, match="unknown preset 'projectd'"):
         learn_mask(model, made, "projectd")
     with pytest.raises(UserError, match="seed -1"):

@@ -119,6 +119,9 @@ def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projec
                         accepted="pictures of one size, the model's own")
     if isinstance(learner, Released):
         check_tuning(model, learner.first)
+        if learner.by != "count":
+            raise UserError(f"the released rule by {learner.by}", accepted="count: its penalty counts tensors",
+                            remedy="take another preset for a ratio of the parameters")
         if learner.first.scope != "all" or learner.first.text_encoder:
             raise UserError("stage 1 of another scope than all of the UNet", accepted="first.scope all")
     else:

@@ -11,6 +11,7 @@ from expunge.records.base import Record
 from expunge.records.bench import BenchResult, Difference, Edit, EditCost, Pooled, Summary
 from expunge.records.card import PatchCard
 from expunge.records.evaluation import Evaluation, Find, Strip
+from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
@@ -19,7 +20,8 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS
 
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "Assault", "AttackRun", "Attempt",
-    "BenchResult", "Difference", "Edit", "EditCost", "Evaluation", "Find", "Judgment", "Look", "PatchCard", "Pooled",
-    "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Score", "Shot", "Spent",
-    "Strip", "Summary", "Target", "asked", "check_request", "mentions",
+    "BenchResult", "Difference", "Edit", "EditCost", "Evaluation", "Find", "FreezeMask", "Judgment", "Look",
+    "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Savings",
+    "Score", "Shot", "Spent", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "asked",
+    "check_request", "mentions",
 ]
