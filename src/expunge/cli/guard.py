@@ -108,6 +108,9 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.guard import check_learning, learn_mask, random_mask, resolve, save_mask
+    from expunge.guard.learn import check_free
+    from expunge.guard.mask import groups_of
+    from expunge.guard.ratio import check_ratio
     from expunge.models.store import load
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
@@ -115,10 +118,12 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     settings |= {name: value for name, value in flags.items() if value is not None}
     learner = resolve("projected" if preset == "random" else preset, settings)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):
         if preset == "random":
             mask = random_mask(opened, learner.ratio, seed, by=learner.by, granularity=learner.granularity)
             if not dry_run:
+                check_free(out, mask)
                 save_mask(out, mask)
         else:
             publisher = publisher_of(opened, forbidden, innocent, caption, pictures, prior)

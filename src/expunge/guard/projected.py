@@ -81,7 +81,7 @@ class Projected(Rounds):
     """Many users, mask steps in between."""
 
     kind: Literal["projected"] = "projected"
-    passes: int = knob(4, "how often each kind of user meets each thing, beside the rehearsal", ge=1)
+    passes: int = knob(3, "how often each kind of user meets each thing, beside the rehearsal", ge=1)
     interval: int = knob(2, "steps of a user per gradient by the mask", ge=1)
     settle: float = knob(0.5, "share of a user's steps before the first of them", ge=0.0, lt=1.0)
     temperature: float = knob(0.2, "of the relaxed mask", gt=0.0, source="FreezeAsGuard")
