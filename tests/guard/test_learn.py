@@ -172,6 +172,7 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: StableDiffus
     for settings, says in (({"ratio": 1.5}, "ratio"), ({"ratio": -0.1}, "ratio"),
                            ({"users": {"kinds": ["dreambooth"]}}, "prior pictures"),
                            ({"users": {"adamw": {"text_encoder": True}}}, "text encoder"),
+                           ({"steps": 1}, "none is followed by a mask step"),
                            ({"userz": 1}, "unknown setting 'userz'")):
         with pytest.raises((UserError, ConfigError), match=says):
             learn_mask(model, made, settings=settings)

@@ -126,6 +126,9 @@ def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projec
             raise UserError("stage 1 of another scope than all of the UNet", accepted="first.scope all")
     else:
         learner.users.check(model, publisher)
+    if isinstance(learner, Projected) and not learner.marks():
+        raise UserError(f"users of {learner.steps} steps, of which none is followed by a mask step",
+                        accepted=f"more steps than {learner.interval} (interval) and a smaller `settle`")
     return groups
 
 
