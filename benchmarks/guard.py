@@ -8,8 +8,9 @@ learned by `projected` (at every ratio) and by `saliency` (at the middle one); t
 by UCE, without a mask and with the learned one.
 
 How far a user came is measured twice: found, the share of pictures drawn for the character in which a detector finds
-it; gain, how much the loss on drawings held out fell. Both are paired by user (seed, character) with the same training
-without a mask. Everything is kept in --out: a stopped run goes on, and a second process shares the work.
+it; gain, how much the loss on drawings held out fell below the published model's. Both are paired by user (seed,
+character) with the same training without a mask. Everything is kept in --out: a stopped run goes on, and a second
+process shares the work.
 """
 
 from __future__ import annotations
@@ -163,13 +164,13 @@ class Bench:
         prompts = [prompt.text for prompt in character_prompts(cell.character)]
         items = [(prompts[k % len(prompts)], k // len(prompts)) for k in range(plan.asked)]
         learned = self.drawings(cell.character, THEIRS, plan.pictures)
-        with self.as_published(cell.arm, cell.seed) as model:
-            gauge = Gauge(model, self.drawings(cell.character, HELD_OUT, 32), rows=plan.rows, batch=4, seed=0,
-                          name=cell.character)
-            with fine_tuning(model, learned, FineTune(steps=plan.steps), seed=cell.seed, frozen=frozen) as tuner:
-                list(tuner.train())
-                answers = judge(draw(model, items))
-                gain = gauge.gain()
+        gauge = Gauge(self.model, self.drawings(cell.character, HELD_OUT, 32), rows=plan.rows, batch=4, seed=0,
+                      name=cell.character)  # before anything is erased: every arm's gain is from the same loss
+        with self.as_published(cell.arm, cell.seed) as model, fine_tuning(
+                model, learned, FineTune(steps=plan.steps), seed=cell.seed, frozen=frozen) as tuner:
+            list(tuner.train())
+            answers = judge(draw(model, items))
+            gain = gauge.gain()
         found = [float(answer.labels.get("object") == cell.character) for answer in answers]
         return {**asdict(cell), "found": found, "gain": gain, "frozen": len(frozen), "judge": judge.name,
                 "detector": judge.score.value}
@@ -263,7 +264,7 @@ def _mean(values: np.ndarray) -> str:
 
 def _relative(values: np.ndarray, base: np.ndarray) -> str:
     """1 - sum of values / sum of base, both over the same users: what was lost, as a share of the base's adaptation."""
-    if len(values) != len(base):
+    if len(values) != len(base) or base.sum() <= 0:
         return "–"
     return _interval(lambda rows: 1 - values[rows].sum(-1) / base[rows].sum(-1), len(values), "{:.0%}")
 
@@ -273,12 +274,13 @@ def _difference(sides: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray])
     def lost(side: str, seed: int) -> tuple[float, np.ndarray]:
         rows = resamples(len(sides[side]), DRAWS, seed)
         share = lambda at: 1 - sides[side][at].sum(-1) / free[side][at].sum(-1)
-        return float(share(np.arange(len(sides[side])))), share(rows)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(share(np.arange(len(sides[side])))), share(rows)
 
-    if any(not len(sides[side]) or len(sides[side]) != len(free[side]) for side in sides):
+    if any(len(sides[side]) != len(free[side]) or free[side].sum() <= 0 for side in sides):
         return "–"
     (a, many_a), (b, many_b) = lost("forbidden", 1), lost("innocent", 2)
-    ends = percentiles(many_a - many_b)
+    ends = percentiles(many_a - many_b) if min(map(len, sides.values())) > 1 else None
     return f"{a - b:.0%}" + (f" [{ends[0]:.0%}, {ends[1]:.0%}]" if ends else "")
 
 

@@ -96,8 +96,10 @@ def test_dry_run_shows_settings_and_leaves_nothing(preset: str, folders: tuple[s
 
 
 def test_random_mask_is_the_baseline(folders: tuple[str, str], pipeline_folder: Path, tmp_path: Path) -> None:
-    assert run(["guard", "learn", "--forbidden", folders[0], "--innocent", folders[1], "--preset", "random", "--by",
-                "count", "--seed", "2", "--model", str(pipeline_folder), "--out", str(tmp_path / "guard")]) == 0
+    asked = ["guard", "learn", "--forbidden", folders[0], "--innocent", folders[1], "--preset", "random", "--by",
+             "count", "--model", str(pipeline_folder), "--out", str(tmp_path / "guard"), "--seed"]
+    assert run([*asked, "2"]) == 0
+    assert run([*asked, "3"]) == 2, "another mask was overwritten"
     mask = load_mask(tmp_path / "guard")
     assert (mask.method, mask.seed, mask.by) == ("random", 2, "count")
 

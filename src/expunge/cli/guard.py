@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from expunge.cli.options import as_yaml, dry_run_option, given, model_options
+from expunge.cli.freezing import learning_estimate, print_mask, print_savings, print_verification, publisher_of
+from expunge.cli.options import dry_run_option, given, model_options
 
 if TYPE_CHECKING:
-    from expunge.finetune import Material
-    from expunge.guard import Publisher
     from expunge.models.sd import StableDiffusion
-    from expunge.records.freezing import FreezeMask, Savings, Verification
 
 EXAMPLES = """\b
 Examples:
@@ -56,8 +54,6 @@ Examples:
   $ expunge guard verify runs/guard somebodys-lora.safetensors
   broken: [...]
 """
-_MOST = 10
-"""Tensors that are named one by one; --json has them all."""
 
 
 @click.group("guard", epilog=EXAMPLES)
@@ -112,6 +108,9 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.guard import check_learning, learn_mask, random_mask, resolve, save_mask
+    from expunge.guard.learn import check_free
+    from expunge.guard.mask import groups_of
+    from expunge.guard.ratio import check_ratio
     from expunge.models.store import load
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
@@ -119,20 +118,22 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     settings |= {name: value for name, value in flags.items() if value is not None}
     learner = resolve("projected" if preset == "random" else preset, settings)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):
         if preset == "random":
             mask = random_mask(opened, learner.ratio, seed, by=learner.by, granularity=learner.granularity)
             if not dry_run:
+                check_free(out, mask)
                 save_mask(out, mask)
         else:
-            publisher = _publisher(opened, forbidden, innocent, caption, pictures, prior)
+            publisher = publisher_of(opened, forbidden, innocent, caption, pictures, prior)
             check_learning(opened, publisher, learner, seed)
             if dry_run:
-                click.echo(_estimate(opened, publisher, preset, settings, seed))
+                click.echo(learning_estimate(opened, publisher, preset, settings, seed))
                 return
             with progress("learning a mask") as report:
                 mask = learn_mask(opened, publisher, preset, settings=settings, seed=seed, out=out, progress=report)
-    _print_mask(mask)
+    print_mask(mask)
     if not dry_run:
         tell("mask", out / "mask.json")
         click.echo(f"next: expunge guard apply {quote(str(out))}"
@@ -177,8 +178,8 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
             export_positions(positions, loaded, opened)
     file = out or (mask.parent if mask.suffix == ".json" else mask) / "terms.json"
     write_json(file, made.model_dump(mode="json"))
-    _print_mask(loaded)
-    _print_savings(made.savings)
+    print_mask(loaded)
+    print_savings(made.savings)
     click.echo(f"layers for a LoRA: {len(made.lora_targets)}")
     if positions is not None:
         tell("positions", positions)
@@ -209,7 +210,7 @@ def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, allo
     if as_json:
         click.echo(found.model_dump_json(indent=2))
     else:
-        _print_verification(found)
+        print_verification(found)
     return 1 if found.broken else 0
 
 
@@ -218,90 +219,3 @@ def _patched(model: StableDiffusion, patch: Path | None) -> Any:
     from expunge.models.patch import Patch, applied
 
     return applied(model, Patch.load(patch)) if patch else nullcontext()
-
-
-def _publisher(model: StableDiffusion, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
-               pictures: int, prior: tuple[str, ...]) -> Publisher:
-    from expunge.errors import UserError
-    from expunge.finetune import material
-    from expunge.guard import Publisher
-    from expunge.models.sample import draw
-
-    both = sorted(set(forbidden) & set(innocent))
-    if both:
-        raise UserError(f"{both[0]!r} is both forbidden and innocent", accepted="one of the two")
-    if pictures < 2:
-        raise UserError(f"{pictures} pictures of each character", accepted="2 or more")
-    sides = [tuple(_material(model, name, caption, pictures) for name in names) for names in (forbidden, innocent)]
-    kept = None
-    if prior:
-        texts = [prior[k % len(prior)] for k in range(pictures)]
-        kept = material(model, draw(model, [(text, k) for k, text in enumerate(texts)]), texts)
-    return Publisher(sides[0], sides[1], kept)
-
-
-def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
-    from expunge.errors import UserError
-    from expunge.finetune import material
-    from expunge.guard import captioned
-    from expunge.tiny.characters import CHARACTERS, character_pictures
-
-    if Path(name).is_dir():
-        return material(model, *captioned(name, caption))
-    if name in CHARACTERS and model.world == "emoji":
-        return material(model, *character_pictures(name, range(count)))
-    raise UserError(f"no pictures of {name!r}", accepted="a folder of pictures"
-                    + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
-
-
-def _estimate(model: StableDiffusion, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int) -> str:
-    """The settings as YAML, and what learning takes, by one measured step of a user."""
-    import time
-
-    from expunge.cli.progress import span
-    from expunge.finetune import FineTune, fine_tuning
-    from expunge.guard import estimate, resolve
-
-    learner = resolve(preset, settings)
-    told = estimate(model, publisher, learner)
-    with fine_tuning(model, publisher.forbidden[0], FineTune(steps=3), seed=seed) as tuner:
-        tuner.step(0)
-        began = time.monotonic()
-        tuner.step(1)
-        each = time.monotonic() - began
-    steps = told["user_steps"] + told["mask_steps"]
-    return "\n".join([as_yaml(learner.model_dump(mode="json")).rstrip(),
-                      f"# {told['user_steps']} steps of simulated users, {told['mask_steps']} mask steps",
-                      f"# estimate: {span(steps * each)} by one step of 4 pictures; "
-                      f"{told['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
-
-
-def _print_mask(mask: FreezeMask) -> None:
-    click.echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
-               f"{mask.share('numel'):.1%} of the parameters; {mask.method}, seed {mask.seed}")
-    for warning in mask.warnings:
-        click.echo(f"doubt: {warning}")
-
-
-def _print_savings(told: Savings) -> None:
-    click.echo(f"users save about {told.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
-               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing (an estimate)")
-
-
-def _print_verification(found: Verification) -> None:
-    free = [one for one in found.moved if not one.frozen]
-    if found.broken:
-        click.echo(f"broken: {len(found.broken)} of {found.frozen} frozen tensors are not as they were published")
-    else:
-        click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
-    for one in [one for one in found.moved if one.frozen][:_MOST]:
-        size = f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure"
-        click.echo(f"  {one.name}: {'has another shape or type' if one.how == 'shape' else f'{one.how}, {size}'}")
-    for name in found.missing_frozen[:_MOST]:
-        click.echo(f"  {name}: missing")
-    if len(found.broken) > _MOST:
-        click.echo("  and more; --json has them all")
-    click.echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
-               f"{len(found.added)} added")
-    if found.note:
-        click.echo(f"note: {found.note}")

@@ -19,7 +19,7 @@ from expunge.errors import UserError
 from expunge.files import check_writable, text_digest
 from expunge.finetune import Material, check_tuning
 from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
-from expunge.guard.mask import groups_of, hard_mask, load_mask, mask_of, save_mask
+from expunge.guard.mask import MASK, groups_of, hard_mask, load_mask, mask_of, save_mask
 from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected, thinned
 from expunge.guard.ratio import Groups, check_ratio
 from expunge.guard.relaxed import Trial
@@ -119,10 +119,16 @@ def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projec
                         accepted="pictures of one size, the model's own")
     if isinstance(learner, Released):
         check_tuning(model, learner.first)
+        if learner.by != "count":
+            raise UserError(f"the released rule by {learner.by}", accepted="count: its penalty counts tensors",
+                            remedy="take another preset for a ratio of the parameters")
         if learner.first.scope != "all" or learner.first.text_encoder:
             raise UserError("stage 1 of another scope than all of the UNet", accepted="first.scope all")
     else:
         learner.users.check(model, publisher)
+    if isinstance(learner, Projected) and not learner.marks():
+        raise UserError(f"users of {learner.steps} steps, of which none is followed by a mask step",
+                        accepted=f"more steps than {learner.interval} (interval) and a smaller `settle`")
     return groups
 
 
@@ -178,13 +184,25 @@ def _rounded(model: StableDiffusion, found: Learned, groups: Groups, learner: Re
     return mask_of(model, frozen, ratio=learner.ratio, by=learner.by, scores=each, warnings=doubt, **about)
 
 
+def check_free(folder: Path, mask: FreezeMask) -> None:
+    """UserError if another mask lies in the folder."""
+    if (folder / MASK).is_file():
+        known = load_mask(folder)
+        if (known.tensors, known.model_hash, known.seed) != (mask.tensors, mask.model_hash, mask.seed):
+            raise _another(folder, known)
+
+
 def _known(folder: Path, fingerprint: str) -> FreezeMask | None:
     """The mask that lies in the folder, if it is the one asked for. UserError if it is another."""
-    if not (folder / "mask.json").is_file():
+    if not (folder / MASK).is_file():
         return None
     mask = load_mask(folder)
     if mask.settings.get("fingerprint") != fingerprint:
-        raise UserError(f"{folder} holds another mask ({mask.method}, ratio {mask.ratio:g}, seed {mask.seed})",
-                        accepted="a new folder, or the same mask again",
-                        remedy="choose another output folder, or delete that one")
+        raise _another(folder, mask)
     return mask
+
+
+def _another(folder: Path, mask: FreezeMask) -> UserError:
+    return UserError(f"{folder} holds another mask ({mask.method}, ratio {mask.ratio:g}, seed {mask.seed})",
+                     accepted="a new folder, or the same mask again",
+                     remedy="choose another output folder, or delete that one")

@@ -1,10 +1,13 @@
 """The default learner: simulated users, each from the published weights on, and a mask that is projected on its ratio.
 
     round:     a user of some kind starts at theta_pre and trains on the users' half of one thing's pictures
-               every `interval` steps after `settle` of them:  x <- projected step against d L_upper / d m
+               every `interval` steps after `settle` of them:  g += d L_upper / d m
+    every two: x <- projected step against g, once a forbidden and an innocent thing have been met
 
-The first rounds are rehearsals without a mask: what users gain there is what gains are relative to. A round starts
-anew, so all that is kept between rounds is x: checkpoints are small, and no mask is learned of a single trajectory.
+A mask that moved during a round would fit that user's own accidents; one that moved after each would swing between
+freezing what all users need and what none does. The first rounds are rehearsals without a mask: what users gain there
+is what gains are relative to. A round starts anew, so all that is kept between rounds is x and g: checkpoints are
+small, and no mask is learned of a single trajectory.
 
 Source: bilevel problem as in Huang et al. 2024 (FreezeAsGuard, 2405.17472), eq. 1-3. Differs: equal start, normalised
 scores, exact ratio (`rules`, `ratio`), bounded relative loss (`domains`), users by AdamW, LoRA or DreamBooth
@@ -32,7 +35,7 @@ from expunge.records.freezing import Granularity, Measure
 from expunge.train import Losses, Progress, Trained, run_loop
 
 _SHARP = 2 / 3
-"""Share of the mask steps after which the mask is as sharp as it gets."""
+"""Share of the steps of x after which the mask is as sharp as it gets."""
 
 
 class Learner(Settings):
@@ -78,12 +81,11 @@ class Projected(Rounds):
     """Many users, mask steps in between."""
 
     kind: Literal["projected"] = "projected"
-    passes: int = knob(4, "how often each kind of user meets each thing, beside the rehearsal", ge=1)
-    interval: int = knob(2, "steps of a user per mask step", ge=1)
-    settle: float = knob(0.5, "share of a user's steps before the first mask step", ge=0.0, lt=1.0)
+    passes: int = knob(3, "how often each kind of user meets each thing, beside the rehearsal", ge=1)
+    interval: int = knob(2, "steps of a user per gradient by the mask", ge=1)
+    settle: float = knob(0.5, "share of a user's steps before the first of them", ge=0.0, lt=1.0)
     temperature: float = knob(0.2, "of the relaxed mask", gt=0.0, source="FreezeAsGuard")
-    sharpness: float = knob(2.0, "spread of the mask's ranks at the end, in units of x; at 0 all tensors stay half "
-                                 "frozen", ge=0.0)
+    sharpness: float = knob(2.0, "spread of the relaxed mask's ranks at the end; at 0 all stay half frozen", ge=0.0)
 
     def work(self, publisher: Publisher) -> tuple[int, int]:
         """Steps of users, and mask steps."""
@@ -119,32 +121,37 @@ def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened
     Raises:
         TrainingError: a user learns nothing where nothing is frozen. As `run_loop` for the checkpoint.
     """
-    marks = settings.marks()
-    sharp = max(1, round(len(turns) * settings.passes * marks * _SHARP))
+    marks, pair = settings.marks(), 1 if len(turns[0].subjects) > 1 else len(SIDES)
+    sharp = max(1, round(len(turns) * settings.passes / pair * _SHARP))
     rule = ProjectedRule.fresh(groups.weights(settings.by), settings.ratio, settings.temperature, settings.sharpness,
                                sharp, density=settings.by == "numel")
     unheld = torch.zeros(len(turns), len(SIDES), dtype=torch.float64)
+    pending = torch.zeros(len(groups.labels), dtype=torch.float64)
 
     def one(number: int) -> Losses:
         place = number % len(turns)
         with opened(number, turns[place]) as trial:
             if number < len(turns):
                 return rehearse(settings, trial, upper, turns[place], groups, unheld[place])
-            return learn(trial, (number // len(turns) - 1) * marks, turns[place], unheld[place].tolist())
+            told = learn(trial, (number // len(turns) - 1) * marks, turns[place], unheld[place].tolist())
+        if (place + 1) % pair == 0:
+            rule.step(pending)
+            pending.zero_()
+        return told
 
     def learn(trial: Trial, mark: int, turn: Turn, free: list[float]) -> Losses:
         trial.set(groups.spread(rule.m))
         for step in range(settings.steps):
             trial.step(step)
             if settings.marked(step):
-                rule.step(sum_of_gradients(trial, upper, turn, mark, free, groups))
-                trial.set(groups.spread(rule.m))
+                pending.add_(sum_of_gradients(trial, upper, turn, mark, free, groups))
                 mark += 1
         return {f"gain {subject[0]}": upper.domains[subject].gain() / gain
                 for subject, gain in zip(turn.subjects, free, strict=False)}
 
-    trained = run_loop(one, len(turns) * (1 + settings.passes), {"x": rule.x, "done": rule.done, "unheld": unheld}, {},
-                       checkpoint=checkpoint, fingerprint=fingerprint, progress=progress)
+    trained = run_loop(one, len(turns) * (1 + settings.passes), {"x": rule.x, "done": rule.done,
+                       "unheld": unheld, "pending": pending}, {}, checkpoint=checkpoint, fingerprint=fingerprint,
+                       progress=progress)
     return Learned(rule.x, trained)
 
 

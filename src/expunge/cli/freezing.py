@@ -1,0 +1,111 @@
+"""What `expunge guard` reads and prints: pictures by name or folder, estimates, masks, what became of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.cli.options import as_yaml
+
+if TYPE_CHECKING:
+    from expunge.finetune import Material
+    from expunge.guard import Publisher
+    from expunge.models.sd import StableDiffusion
+    from expunge.records.freezing import FreezeMask, Savings, Verification
+
+_MOST = 10
+"""Tensors that are named one by one; --json has them all."""
+
+
+def publisher_of(model: StableDiffusion, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
+               pictures: int, prior: tuple[str, ...]) -> Publisher:
+    """The pictures that a command names, encoded. UserError: there are none, or a name is on both sides."""
+    from expunge.errors import UserError
+    from expunge.finetune import material
+    from expunge.guard import Publisher
+    from expunge.models.sample import draw
+
+    both = sorted(set(forbidden) & set(innocent))
+    if both:
+        raise UserError(f"{both[0]!r} is both forbidden and innocent", accepted="one of the two")
+    if pictures < 2:
+        raise UserError(f"{pictures} pictures of each character", accepted="2 or more")
+    sides = [tuple(_material(model, name, caption, pictures) for name in names) for names in (forbidden, innocent)]
+    kept = None
+    if prior:
+        texts = [prior[k % len(prior)] for k in range(pictures)]
+        kept = material(model, draw(model, [(text, k) for k, text in enumerate(texts)]), texts)
+    return Publisher(sides[0], sides[1], kept)
+
+
+def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
+    from expunge.errors import UserError
+    from expunge.finetune import material
+    from expunge.guard import captioned
+    from expunge.tiny.characters import CHARACTERS, character_pictures
+
+    if Path(name).is_dir():
+        return material(model, *captioned(name, caption))
+    if name in CHARACTERS and model.world == "emoji":
+        return material(model, *character_pictures(name, range(count)))
+    raise UserError(f"no pictures of {name!r}", accepted="a folder of pictures"
+                    + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
+
+
+def learning_estimate(model: StableDiffusion, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int
+                      ) -> str:
+    """The settings as YAML, and what learning takes, by one measured step of a user."""
+    import time
+
+    from expunge.cli.progress import span
+    from expunge.finetune import FineTune, fine_tuning
+    from expunge.guard import estimate, resolve
+
+    learner = resolve(preset, settings)
+    told = estimate(model, publisher, learner)
+    with fine_tuning(model, publisher.forbidden[0], FineTune(steps=3), seed=seed) as tuner:
+        tuner.step(0)
+        began = time.monotonic()
+        tuner.step(1)
+        each = time.monotonic() - began
+    steps = told["user_steps"] + told["mask_steps"]
+    return "\n".join([as_yaml(learner.model_dump(mode="json")).rstrip(),
+                      f"# {told['user_steps']} steps of simulated users, {told['mask_steps']} mask steps",
+                      f"# estimate: {span(steps * each)} by one step of 4 pictures; "
+                      f"{told['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
+
+
+def print_mask(mask: FreezeMask) -> None:
+    """How much is frozen, and what is doubtful about it."""
+    click.echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
+               f"{mask.share('numel'):.1%} of the parameters; {mask.method}, seed {mask.seed}")
+    for warning in mask.warnings:
+        click.echo(f"doubt: {warning}")
+
+
+def print_savings(told: Savings) -> None:
+    """What users save, in a line."""
+    click.echo(f"users save about {told.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
+               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing (an estimate)")
+
+
+def print_verification(found: Verification) -> None:
+    """Whether the policy was kept, and what broke it."""
+    free = [one for one in found.moved if not one.frozen]
+    if found.broken:
+        click.echo(f"broken: {len(found.broken)} of {found.frozen} frozen tensors are not as they were published")
+    else:
+        click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
+    for one in [one for one in found.moved if one.frozen][:_MOST]:
+        size = f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure"
+        click.echo(f"  {one.name}: {'has another shape or type' if one.how == 'shape' else f'{one.how}, {size}'}")
+    for name in found.missing_frozen[:_MOST]:
+        click.echo(f"  {name}: missing")
+    if len(found.broken) > _MOST:
+        click.echo("  and more; --json has them all")
+    click.echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
+               f"{len(found.added)} added")
+    if found.note:
+        click.echo(f"note: {found.note}")
