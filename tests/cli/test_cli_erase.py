@@ -97,10 +97,9 @@ def test_all_mistakes_of_a_file_are_shown_at_once(tmp_path: Path, capsys: pytest
     assert all(word in message for word in ("sede", "stpes", "batch", "eta"))
 
 
-def test_failure_that_is_not_the_users_ends_with_code_one(pipeline_folder: Path, tmp_path: Path,
-                                                          capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    out = str(tmp_path / "file" / "below")
+def test_failure_that_is_not_the_users_ends_with_code_one(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]
+                                                          ) -> None:
+    out = "/proc/new"  # a folder in which nobody can make anything, root included
     assert run(["erase", "church", "--model", str(pipeline_folder), "--out", out, *QUICK]) == 1
     assert "cannot write" in capsys.readouterr().err
 
