@@ -61,9 +61,12 @@ def main() -> None:
     print("| claim | here |\n| --- | --- |")
     for claim, verdict in (*advunlearn(methods, steering), *doco(methods), *integrity(methods), *closed(methods)):
         print(f"| {claim} | {verdict} |")
-    seeds = ", ".join(map(str, methods.result.settings["seeds"]))
-    print(f"\n{len(methods.result.edits)} edits of {len(methods.result.methods)} methods on "
-          f"{', '.join(methods.result.concepts)}, seeds {seeds}; {methods.result.missing} missing")
+    print()
+    for name, bench in (("methods", methods), ("steering", steering)):
+        seeds = ", ".join(map(str, sorted({edit.seed for edit in bench.result.edits})))
+        missing = f"; {bench.result.missing} missing" if bench.result.missing else ""
+        print(f"{name}.yaml: {len(bench.result.edits)} edits, {len(bench.result.methods)} rows on "
+              f"{', '.join(bench.result.concepts)}, seeds {seeds}{missing}")
 
 
 def advunlearn(methods: Bench, steering: Bench) -> Iterator[tuple[str, str]]:
