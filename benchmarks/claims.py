@@ -2,14 +2,16 @@
 
     python benchmarks/claims.py [--methods runs/bench-methods] [--steering runs/bench-steering]
 
-reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` and prints a
-Markdown table. A claim holds ("yes") where the difference that it speaks of has a 95% interval beyond zero on the
-claimed side, does not ("no") where it lies beyond zero on the other side, and else "cannot be told".
+reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` (by default
+those in benchmarks/records, from which the README's verdicts come) and prints a Markdown table. A claim holds ("yes")
+where the difference that it speaks of has a 95% interval beyond zero on the claimed side, does not ("no") where it lies
+beyond zero on the other side, and else "cannot be told".
 """
 
 from __future__ import annotations
 
 import argparse
+import lzma
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +22,7 @@ from expunge.errors import UserError
 from expunge.records import BenchResult, Difference
 from expunge.report.words import number
 
+RECORDS = Path(__file__).parent / "records"
 RATES = ("attack", "found", "retained", "gap")
 ERASURE, INTEGRITY = "attack/worst", "integrity/near"
 ERASURES = (ERASURE, "found/all")
@@ -29,13 +32,14 @@ ERASURES = (ERASURE, "found/all")
 class Bench:
     """A bench's record, and differences between any two of its rows."""
 
-    def __init__(self, folder: Path) -> None:
-        """UserError: there is none."""
-        file = folder / "bench.json"
+    def __init__(self, place: Path) -> None:
+        """From a bench's folder, or its record, compressed. UserError: there is none."""
+        file = place / "bench.json" if place.is_dir() else place
         if not file.is_file():
-            raise UserError(f"no bench in {folder}", accepted="a folder with bench.json",
+            raise UserError(f"no bench at {place}", accepted="a folder with bench.json, or such a file with .xz",
                             remedy="run `expunge bench` with the file in benchmarks/ first")
-        self.result = BenchResult.read(file.read_text(encoding="utf-8"))
+        with lzma.open(file, "rt", encoding="utf-8") if file.suffix == ".xz" else file.open(encoding="utf-8") as text:
+            self.result = BenchResult.read(text.read())
         self._kinds = {kind.name: kind for kind in kinds(self.result.edits)}
 
     def less(self, score: str, method: str, other: str) -> Difference:
@@ -56,8 +60,8 @@ class Bench:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", type=Path, default=Path("runs/bench-methods"))
-    parser.add_argument("--steering", type=Path, default=Path("runs/bench-steering"))
+    parser.add_argument("--methods", type=Path, default=RECORDS / "methods.json.xz")
+    parser.add_argument("--steering", type=Path, default=RECORDS / "steering.json.xz")
     options = parser.parse_args()
     methods, steering = Bench(options.methods), Bench(options.steering)
     print("| claim | here |\n| --- | --- |")
