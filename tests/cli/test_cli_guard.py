@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from expunge.cli import run
 from expunge.cli.guard import command
@@ -95,13 +97,41 @@ def test_dry_run_shows_settings_and_leaves_nothing(preset: str, folders: tuple[s
     assert yaml.safe_load(capsys.readouterr().out) == settings
 
 
-def test_random_mask_is_the_baseline(folders: tuple[str, str], pipeline_folder: Path, tmp_path: Path) -> None:
-    asked = ["guard", "learn", "--forbidden", folders[0], "--innocent", folders[1], "--preset", "random", "--by",
-             "count", "--model", str(pipeline_folder), "--out", str(tmp_path / "guard"), "--seed"]
+def test_random_mask_is_the_baseline(pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["guard", "learn", "--preset", "random", "--by", "count", "--model", str(pipeline_folder), "--out",
+             str(tmp_path / "guard"), "--seed"]
+    assert run([*asked, "-1"]) == 2
+    assert "seed -1" in capsys.readouterr().err
+    for name, more in (("--forbidden", ["--forbidden", "nobody"]), ("--prior", ["--prior", "a dog"]),
+                       ("steps", ["--set", "steps=9"])):
+        assert run([*asked, "2", *more]) == 2
+        assert f"no use for {name}" in capsys.readouterr().err
     assert run([*asked, "2"]) == 0
     assert run([*asked, "3"]) == 2, "another mask was overwritten"
     mask = load_mask(tmp_path / "guard")
     assert (mask.method, mask.seed, mask.by) == ("random", 2, "count")
+
+
+def test_one_way_to_tell_a_lora_s_layers(mask: Path, pipeline_folder: Path, tmp_path: Path,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"target_modules": ["to_q"]}))
+    asked = ["guard", "apply", str(mask), "--model", str(pipeline_folder), "--lora-target"]
+    assert run([*asked, "to_q", "--lora-config", str(tmp_path / "adapter_config.json")]) == 2
+    assert "give one of the two" in capsys.readouterr().err
+    assert run([*asked, "nothing"]) == 2
+    assert "no layer of the UNet fits" in capsys.readouterr().err
+    assert not (mask / "terms.json").exists()
+
+
+def test_added_tensors_end_with_code_one_and_are_named(mask: Path, pipeline_folder: Path, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    returned = load(pipeline_folder, device="cpu").unet
+    save_file({**returned.state_dict(), "extra.weight": torch.zeros(1)}, tmp_path / "unet.safetensors")
+    assert run(["guard", "verify", str(mask), str(tmp_path / "unet.safetensors"), "--model", str(pipeline_folder)]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("broken: 0 of")
+    assert "1 tensors are added" in told
+    assert "unet/extra.weight: added" in told
 
 
 def test_a_lora_s_configuration_on_frozen_layers_is_refused(mask: Path, pipeline_folder: Path, tmp_path: Path,
@@ -116,6 +146,7 @@ def test_a_lora_s_configuration_on_frozen_layers_is_refused(mask: Path, pipeline
 @pytest.mark.parametrize(("arguments", "says"), [
     (["learn", "--innocent", "{1}"], "--forbidden"),
     (["learn", "--forbidden", "{0}", "--innocent", "{0}"], "both forbidden and innocent"),
+    (["learn", "--forbidden", "{0}", "--innocent", "{0}/../dark/"], "both forbidden and innocent"),
     (["learn", "--forbidden", "nobody", "--innocent", "{1}"], "no pictures of 'nobody'"),
     (["learn", "--forbidden", "blorp", "--innocent", "{1}"], "no pictures of 'blorp'"),
     (["learn", "--forbidden", "{0}", "--innocent", "{1}", "--ratio", "1.5"], "ratio"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from expunge.errors import ModelError, UserError
 from expunge.finetune import FineTune, fine_tuning
 from expunge.guard import DriftError, guarded, lora_targets, random_mask
 from expunge.guard.enforce import unwrapped
+from expunge.guard.mask import mask_of
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records.freezing import FreezeMask
@@ -197,6 +199,95 @@ def test_a_lora_on_a_frozen_module_is_refused(model: StableDiffusion, mask: Free
         pass
 
 
+@pytest.mark.parametrize("kind", ["FourierFTConfig", "HRAConfig", "LNTuningConfig"])
+def test_any_adapter_on_a_frozen_module_is_refused(model: StableDiffusion, mask: FreezeMask, kind: str) -> None:
+    """No list of names would have them all."""
+    import peft
+
+    layer = next(name for name in mask.frozen if name.endswith(("to_q.weight", "to_k.weight", "to_v.weight")))
+    sizes = {"FourierFTConfig": {"n_frequency": 10}, "HRAConfig": {"r": 2}}.get(kind, {})
+    targets = [layer.removeprefix("unet/").removesuffix(".weight")]
+    if kind == "LNTuningConfig":
+        targets = [next(name for name in mask.frozen if ".norm1.weight" in name or ".norm2.weight" in name
+                        ).removeprefix("unet/").removesuffix(".weight")]
+    with pytest.raises(UserError, match="an adapter on 1 frozen modules"), guarded(model, mask):
+        peft.inject_adapter_in_model(getattr(peft, kind)(target_modules=targets, **sizes), model.unet)
+
+
+def test_an_adapter_on_a_frozen_bias_is_refused(model: StableDiffusion) -> None:
+    import peft
+
+    bias = next(name for name in random_mask(model, 1.0).frozen if name.endswith("to_out.0.bias"))
+    held, layer = mask_of(model, [bias], method="test", ratio=0.0), bias.removeprefix("unet/").removesuffix(".bias")
+    for on in (False, True):
+        with guarded(model, held) as guard:
+            config = peft.LoraConfig(r=2, target_modules=[layer], lora_bias=on)
+            model.unet.add_adapter(config)
+            if on:
+                with pytest.raises(UserError, match="an adapter on 1 frozen modules"):
+                    guard.check()
+            else:
+                guard.check()
+            model.unet.unload_lora()
+
+
+def test_parameters_that_are_exchanged_are_drift(model: StableDiffusion, mask: FreezeMask) -> None:
+    """Whether by assignment, by load_state_dict or by a parametrization; the old ones are as they were."""
+    name = next(name for name in mask.frozen if name.endswith("conv1.weight"))
+    path, _, leaf = name.removeprefix("unet/").rpartition(".")
+    module = model.unet.get_submodule(path)
+
+    def exchange() -> None:
+        setattr(module, leaf, nn.Parameter(getattr(module, leaf) + 1))
+
+    def reload() -> None:
+        state = {key: value + 1 for key, value in model.unet.state_dict().items()}
+        model.unet.load_state_dict(state, assign=True)
+
+    def normalise() -> None:
+        torch.nn.utils.parametrizations.weight_norm(module)
+
+    def add() -> None:
+        model.unet.register_parameter("x", nn.Parameter(torch.ones(1)))
+
+    def inside(change: Any) -> None:
+        with guarded(model, mask, check_weights=False) as guard:
+            change()
+            assert guard.drift()
+
+    for change, says in ((exchange, "1 frozen tensors were replaced"), (reload, "frozen tensors were replaced"),
+                         (add, "1 parameters are not the model's"), (normalise, "1 frozen tensors are missing")):
+        with pytest.raises(DriftError, match=says):
+            inside(change)
+        if change is add:
+            del model.unet._parameters["x"]
+
+
+def test_mistakes_leave_the_model_as_it_was(model: StableDiffusion, mask: FreezeMask) -> None:
+    unet = model.unet.requires_grad_(True)
+    for odd in (3, [None], None, [unet]):
+        with pytest.raises(UserError, match="as an optimizer"), guarded(unet, mask, optimizers=odd):  # type: ignore
+            pass
+        assert all(p.requires_grad for p in unet.parameters())
+
+    class Broken:
+        """Fails while it is stripped."""
+
+        param_groups, state = ({},), {}
+
+    with pytest.raises(KeyError), guarded(unet, mask, optimizers=Broken()):  # type: ignore[arg-type]
+        pass
+    assert all(p.requires_grad for p in unet.parameters())
+
+
+def test_one_optimizer_needs_no_list(model: StableDiffusion, mask: FreezeMask) -> None:
+    before, unet = weights(model), model.unet.requires_grad_(True)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3, weight_decay=0.1)
+    with guarded(unet, mask, optimizers=optimizer):
+        train(unet, optimizer)
+    assert moved(model, before) == set(mask.trainable)
+
+
 def test_a_lora_on_the_others_trains_beside_the_frozen(model: StableDiffusion, mask: FreezeMask, adapted: Any) -> None:
     free = lora_targets(model.unet, mask)
     assert free
@@ -219,14 +310,15 @@ def test_no_layer_left_for_a_lora_is_told(model: StableDiffusion) -> None:
 
 
 def test_it_works_in_a_loop_of_accelerate(model: StableDiffusion, mask: FreezeMask) -> None:
-    """As in diffusers' examples: prepare, accumulate, clip, step, unwrap."""
+    """As in diffusers' examples: prepare, accumulate, clip, step."""
     from accelerate import Accelerator
 
     before, unet = weights(model), model.unet.requires_grad_(True).train()
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     optimizer: Any = torch.optim.AdamW(unet.parameters(), lr=1e-3, weight_decay=0.1)
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    with guarded(unet, mask, optimizers=[optimizer], unwrap=accelerator.unwrap_model) as guard:
+    with guarded(unet, mask) as guard:
+        unet, optimizer = accelerator.prepare(unet, optimizer)
+        assert guard.strip(optimizer) == len(mask.frozen)
         for number in range(4):
             with accelerator.accumulate(unet):
                 accelerator.backward(loss(unet, number))
@@ -235,6 +327,24 @@ def test_it_works_in_a_loop_of_accelerate(model: StableDiffusion, mask: FreezeMa
                 optimizer.step()
                 optimizer.zero_grad()
             guard.check()
+    assert moved(model, before) == set(mask.trainable)
+
+
+def test_it_works_under_distributed_data_parallel(model: StableDiffusion, mask: FreezeMask, tmp_path: Path) -> None:
+    """Frozen first, wrapped then: wrapped first, it would wait for the frozen tensors' gradients."""
+    import torch.distributed as dist
+
+    before, unet = weights(model), model.unet.requires_grad_(True)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3, weight_decay=0.1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        with guarded(unet, mask) as guard:
+            wrapped = nn.parallel.DistributedDataParallel(unet)
+            guard.strip(optimizer)
+            train(wrapped, optimizer)
+            guard.check()
+    finally:
+        dist.destroy_process_group()
     assert moved(model, before) == set(mask.trainable)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from expunge.errors import UserError
-from expunge.guard import captioned, check_lora, lora_config_targets, random_mask, savings, terms
+from expunge.guard import captioned, check_lora, random_mask, read_lora_config, savings, terms
 from expunge.guard.mask import mask_of
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
@@ -29,14 +29,15 @@ def test_terms_name_every_parameter_as_diffusers_does(model: StableDiffusion) ->
     assert all(isinstance(layers[name], nn.Linear) and f"{name}.weight" in told.trainable for name in told.lora_targets)
 
 
-@pytest.mark.parametrize("targets", [("to_q",), ["to_k", "to_v"], r".*attn2\.to_q"])
+@pytest.mark.parametrize("targets", [("to_q",), ["to_k", "to_v"], r".*attn2\.to_q", "all-linear",
+                                     r"(down|up)_blocks\.\d+\..*attn\d\.(to_q|to_k|to_out\.0)"])
 def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusion, targets: Any, tmp_path: Path
                                                            ) -> None:
     from peft import LoraConfig
 
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({"target_modules": targets}))
-    read = lora_config_targets(file)
+    read = read_lora_config(file)
     layers = check_lora(model, mask_of(model, [], method="test", ratio=0.0), read)
     model.unet.add_adapter(LoraConfig(r=2, target_modules=targets if isinstance(targets, str) else list(targets)))
     on = {name.partition(".lora_A")[0] for name, _ in model.unet.named_parameters() if ".lora_A." in name}
@@ -49,11 +50,48 @@ def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusio
 
 @pytest.mark.parametrize(("text", "says"), [
     ("{", "no configuration"), ("{}", "no configuration"), ('{"target_modules": [1]}', "target_modules is"),
-    ('{"target_modules": ["nothing"]}', "no layer"), ('{"target_modules": "("}', "regular expression")])
+    ('{"target_modules": ["nothing"]}', "no layer"), ('{"target_modules": "("}', "regular expression"),
+    ("[]", "mapping"),
+    ('{"target_modules": ["to_q"], "peft_type": "LOHA"}', "peft_type is 'LOHA'"),
+    ('{"target_modules": ["to_q"], "bias": "some"}', "bias is 'some'"), ("[" * 100_000, "no configuration"),
+    ('{"target_modules": ["to_q"], "modules_to_save": "conv_in"}', "modules_to_save is"),
+    ('{"target_modules": ["to_q"], "exclude_modules": ["to_q"]}', "no layer")])
 def test_bad_configurations_are_told(model: StableDiffusion, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=says):
-        check_lora(model, random_mask(model, 0.5), lora_config_targets(tmp_path / "a.json"))
+        check_lora(model, random_mask(model, 0.5), read_lora_config(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    ({}, ""), ({"modules_to_save": ["conv_in"]}, "modules_to_save trains 1 frozen"), ({"lora_bias": True}, "lora_bias"),
+    ({"bias": "all"}, "bias 'all' trains 2 frozen"), ({"bias": "lora_only"}, "bias 'lora_only' trains 1 frozen"),
+    ({"target_parameters": ["conv_in.weight"]}, "target_parameters trains 1 frozen"),
+    ({"target_modules": "all-linear"}, "1 frozen layers"), ({"peft_type": "LORA", "modules_to_save": None}, ""),
+    ({"target_modules": ["to_out.0", "to_q"], "exclude_modules": r".*attn1\.to_q"}, "")])
+def test_all_that_a_lora_trains_is_judged(model: StableDiffusion, tmp_path: Path, more: dict[str, Any], says: str
+                                          ) -> None:
+    names = list(full_names("unet", model.unet))
+    held = [next(name for name in names if name.endswith(end)) for end in ("to_out.0.bias", "attn1.to_q.weight")]
+    mask = mask_of(model, [*held, "unet/conv_in.weight", "unet/conv_in.bias"][: 4 if "all" in more.values() else 3],
+                   method="test", ratio=0.0)
+    (tmp_path / "a.json").write_text(json.dumps({"target_modules": ["to_out.0"], **more}))
+    if not says:
+        assert check_lora(model, mask, read_lora_config(tmp_path / "a.json"))
+        return
+    with pytest.raises(UserError, match=says):
+        check_lora(model, mask, read_lora_config(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("pattern", [r"([\w.]|[\w.])*!", "(a*)*!", "((a+)b)+", ".*.*.*.*.*!", ".?" * 30 + "!",
+                                     "(d|d)(o|o)" * 20, "(a)" * 150 + "((", r"(.)\1", "a{1,99}", "(?=.*a)b"])
+def test_expressions_that_could_take_for_ever_are_refused(model: StableDiffusion, pattern: str) -> None:
+    with pytest.raises(UserError, match=r"take for ever|unterminated"):
+        check_lora(model, random_mask(model, 0.0), pattern)
+
+
+def test_terms_for_targets_that_fit_no_layer_are_refused(model: StableDiffusion) -> None:
+    with pytest.raises(UserError, match="no layer of the UNet fits"):
+        terms(model, random_mask(model, 0.5), ["nothing"])
 
 
 def test_savings_of_everything_and_nothing(model: StableDiffusion) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from expunge.finetune import Material
     from expunge.guard import Publisher
     from expunge.models.sd import StableDiffusion
-    from expunge.records.freezing import FreezeMask, Savings, Verification
+    from expunge.records.freezing import FreezeMask, Moved, Savings, Verification
 
 _MOST = 10
 """Tensors that are named one by one; --json has them all."""
@@ -27,7 +27,8 @@ def publisher_of(model: StableDiffusion, forbidden: tuple[str, ...], innocent: t
     from expunge.guard import Publisher
     from expunge.models.sample import draw
 
-    both = sorted(set(forbidden) & set(innocent))
+    places = {_place(name) for name in innocent}
+    both = sorted(name for name in set(forbidden) if _place(name) in places)
     if both:
         raise UserError(f"{both[0]!r} is both forbidden and innocent", accepted="one of the two")
     if pictures < 2:
@@ -38,6 +39,11 @@ def publisher_of(model: StableDiffusion, forbidden: tuple[str, ...], innocent: t
         texts = [prior[k % len(prior)] for k in range(pictures)]
         kept = material(model, draw(model, [(text, k) for k, text in enumerate(texts)]), texts)
     return Publisher(sides[0], sides[1], kept)
+
+
+def _place(name: str) -> str:
+    """A folder by its one path, however it is spelt; anything else is a name."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
@@ -93,19 +99,30 @@ def print_savings(told: Savings) -> None:
 
 def print_verification(found: Verification) -> None:
     """Whether the policy was kept, and what broke it."""
-    free = [one for one in found.moved if not one.frozen]
+    free = {one.name for one in found.moved if not one.frozen}
     if found.broken:
-        click.echo(f"broken: {len(found.broken)} of {found.frozen} frozen tensors are not as they were published")
+        more = [f"{len(found.added)} tensors are added"] * bool(found.added)
+        more += ["its architecture is another"] * bool(found.differs)
+        click.echo("; ".join([f"broken: {found.frozen - found.kept} of {found.frozen} frozen tensors are not as they "
+                              "were published", *more]))
     else:
         click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
-    for one in [one for one in found.moved if one.frozen][:_MOST]:
-        size = f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure"
-        click.echo(f"  {one.name}: {'has another shape or type' if one.how == 'shape' else f'{one.how}, {size}'}")
-    for name in found.missing_frozen[:_MOST]:
-        click.echo(f"  {name}: missing")
-    if len(found.broken) > _MOST:
+    said = [f"{one.name}: {_what_became(one)}" for one in found.moved if one.frozen or one.how == "type"]
+    said += [f"{name}: missing" for name in found.missing_frozen]
+    said += [f"{name}: added" for name in found.added]
+    for line in (*said[:_MOST], *found.differs):
+        click.echo(f"  {line}")
+    if len(said) > _MOST:
         click.echo("  and more; --json has them all")
     click.echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
                f"{len(found.added)} added")
     if found.note:
         click.echo(f"note: {found.note}")
+
+
+def _what_became(one: Moved) -> str:
+    if one.how in ("shape", "type"):
+        return "has another shape" if one.how == "shape" else "has a number type that is not accepted"
+    if one.how == "lora" and one.relative is None:
+        return "has an adapter on it"
+    return f"{one.how}, " + (f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure")

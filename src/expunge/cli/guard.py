@@ -71,17 +71,18 @@ def _patch_option(function: Any) -> Any:
 
 
 @command.command("learn", epilog=LEARN)
-@click.option("--forbidden", multiple=True, required=True, metavar="NAME|FOLDER",
+@click.option("--forbidden", multiple=True, metavar="NAME|FOLDER",
               help="What must not be learned: an invented character (embedded model), or a folder of pictures with "
                    "captions. May be repeated.")
-@click.option("--innocent", multiple=True, required=True, metavar="NAME|FOLDER",
+@click.option("--innocent", multiple=True, metavar="NAME|FOLDER",
               help="What users may go on to learn, in the same form. May be repeated.")
 @click.option("--caption", default="", metavar="TEXT", help="Caption of pictures that have none of their own.")
 @click.option("--pictures", default=16, show_default=True, metavar="INTEGER", help="Drawings of each character.")
 @click.option("--prior", multiple=True, metavar="PROMPT", help="Prompt whose pictures users of DreamBooth hold on to "
               "(drawn by the model, as many as --pictures). May be repeated.")
 @click.option("--preset", default="projected", show_default=True, metavar="NAME",
-              help="projected, saliency (one shot, cheap), released (as published), or random (the baseline).")
+              help="projected, saliency (one shot, cheap), released (as published), or "
+                   "random (the baseline, which takes no pictures).")
 @click.option("--ratio", type=float, metavar="NUMBER", help="Share that is frozen [default: the preset's].")
 @click.option("--by", type=click.Choice(["numel", "count"]),
               help="What it is a share of: parameters, or tensors [default: the preset's].")
@@ -115,6 +116,15 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
     settings = given(config, sets, {})
+    asked = {"--forbidden": forbidden, "--innocent": innocent, "--caption": caption, "--prior": prior}
+    if preset == "random":
+        passed_over = [name for name, value in asked.items() if value] + sorted(settings.keys() - flags.keys())
+        if passed_over:
+            raise click.UsageError(f"a random mask is not learned: it has no use for {', '.join(passed_over)}")
+    else:
+        for name in ("--forbidden", "--innocent"):
+            if not asked[name]:
+                raise click.UsageError(f"Missing option '{name}'.")
     settings |= {name: value for name, value in flags.items() if value is not None}
     learner = resolve("projected" if preset == "random" else preset, settings)
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
@@ -145,7 +155,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
 @model_options
 @_patch_option
 @click.option("--lora-config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="A user's adapter_config.json: refused if it touches a frozen layer.")
+              help="A user's adapter_config.json: refused if it would change a frozen tensor.")
 @click.option("--lora-target", "targets", multiple=True, metavar="NAME",
               help="End of the names of layers that a LoRA goes on [default: to_q, to_k, to_v, to_out.0]. May be "
                    "repeated.")
@@ -163,17 +173,18 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
     """
     from expunge.cli.output import tell
     from expunge.files import write_json
-    from expunge.guard import check_lora, export_positions, load_mask, lora_config_targets, terms
+    from expunge.guard import check_lora, export_positions, load_mask, read_lora_config, terms
     from expunge.models.lora import Lora
     from expunge.models.store import load
 
+    if lora_config is not None and targets:
+        raise click.UsageError("--lora-target and --lora-config: give one of the two")
+    asked = read_lora_config(lora_config) if lora_config is not None else None
     loaded = load_mask(mask)
-    asked = lora_config_targets(lora_config) if lora_config else targets
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     with _patched(opened, patch):
-        if lora_config is not None:
-            check_lora(opened, loaded, asked)
-        made = terms(opened, loaded, asked or Lora().targets)
+        layers = check_lora(opened, loaded, asked) if asked is not None else targets
+        made = terms(opened, loaded, layers or Lora().targets)
         if positions is not None:
             export_positions(positions, loaded, opened)
     file = out or (mask.parent if mask.suffix == ".json" else mask) / "terms.json"
@@ -197,7 +208,8 @@ def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, allo
     """Compare the RETURNED model with the published one (--model) and name every tensor that moved.
 
     RETURNED is a diffusers folder, its UNet's, or a .safetensors file of a UNet or of a LoRA. Ends with code 1 if a
-    tensor that MASK holds moved, is missing, or has a LoRA on it.
+    tensor that MASK holds moved, is missing, or has an adapter on it; if tensors were added, or the architecture is
+    another. More than one set of weights in a folder is refused.
     """
     from expunge.guard import load_mask
     from expunge.guard import verify as compare

@@ -9,6 +9,7 @@ Source: Huang et al. 2024 (FreezeAsGuard, 2405.17472). Differs: see `projected`,
 from expunge.guard.domains import Publisher
 from expunge.guard.enforce import DriftError, Guard, guarded, lora_targets
 from expunge.guard.learn import PRESETS, check_learning, estimate, learn_mask, resolve
+from expunge.guard.lora_config import LoraConfig, check_lora, read_lora_config
 from expunge.guard.mask import (
     check_mask,
     export_positions,
@@ -19,9 +20,9 @@ from expunge.guard.mask import (
 )
 from expunge.guard.pictures import captioned
 from expunge.guard.savings import savings
-from expunge.guard.terms import check_lora, lora_config_targets, terms
+from expunge.guard.terms import terms
 from expunge.guard.verify import verify
 
-__all__ = ["PRESETS", "DriftError", "Guard", "Publisher", "captioned", "check_learning", "check_lora", "check_mask",
-           "estimate", "export_positions", "guarded", "import_positions", "learn_mask", "load_mask",
-           "lora_config_targets", "lora_targets", "random_mask", "resolve", "save_mask", "savings", "terms", "verify"]
+__all__ = ["PRESETS", "DriftError", "Guard", "LoraConfig", "Publisher", "captioned", "check_learning", "check_lora",
+           "check_mask", "estimate", "export_positions", "guarded", "import_positions", "learn_mask", "load_mask",
+           "lora_targets", "random_mask", "read_lora_config", "resolve", "save_mask", "savings", "terms", "verify"]

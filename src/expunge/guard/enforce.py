@@ -15,7 +15,6 @@ Source: ours. Differs: the published scripts switch gradients off by position.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -25,11 +24,8 @@ from torch.nn import Parameter
 
 from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.guard.mask import check_names, content_hash
+from expunge.guard.naming import Named, named, some
 from expunge.records.freezing import FreezeMask
-
-_ADAPTER = re.compile(r"\.(lora_|lokr_|hada_|oft_|boft_|vera_|ia3_|modules_to_save)")
-"""What peft puts into the names of its own parameters."""
-_SHOWN = 5
 
 
 class DriftError(ExpungeError):
@@ -47,21 +43,21 @@ class Guard:
     """A model whose frozen tensors are watched.
 
     Attributes:
-        module: the UNet underneath all wrappers. frozen: its frozen parameters by full name.
+        module: the UNet underneath all wrappers. frozen: its frozen parameters by full name, as they were at the start.
     """
 
     def __init__(self, module: nn.Module, mask: FreezeMask, check_weights: bool) -> None:
         self.module, self.mask = module, mask
-        named = base_parameters(module)
-        check_names(mask, {name: p.numel() for name, p in named.items()})
-        self.frozen = {name: named[name] for name in mask.frozen}
-        refuse_adapters(module, mask)
+        now, found = self._now()
+        check_names(mask, {**{name: p.numel() for name, p in now.items()}, **dict.fromkeys(found.strays, 0)})
+        self.frozen = {name: now[name] for name in mask.frozen}
+        refuse_adapters(found, mask)
         self._expected = {name: content_hash(name, p) for name, p in self.frozen.items()}
         if check_weights:
             odd = [name for name in self.frozen if self._expected[name] != mask.tensors[name].sha256]
             if odd:
                 raise ModelError(f"{len(odd)} of {len(self.frozen)} frozen tensors are not as they were published "
-                                 f"({_some(odd)})", accepted=f"the weights of {mask.model}, as they were published",
+                                 f"({some(odd)})", accepted=f"the weights of {mask.model}, as they were published",
                                  remedy="load the mask's own model in float32; for weights that were cast on purpose "
                                         "pass check_weights=False, and let `verify` see the result")
 
@@ -77,31 +73,51 @@ class Guard:
         return found
 
     def drift(self) -> list[str]:
-        """Names of frozen tensors that are not what they were at the start."""
-        return [name for name, p in self.frozen.items() if content_hash(name, p) != self._expected[name]]
+        """Names of frozen tensors that moved, are missing or were replaced, and of parameters that nobody knows."""
+        return [name for names in self._drift().values() for name in names]
 
     def check(self) -> None:
         """Look whether everything is as it must be.
 
         Raises:
-            DriftError: a frozen tensor moved, or has its gradient switched on again.
+            DriftError: a frozen tensor moved, is missing, is another parameter than before, or has its gradient
+                switched on again; or there are parameters that are neither the UNet's nor an adapter's.
             UserError: an adapter was put on a frozen module.
         """
-        moved = self.drift()
-        if moved:
-            raise DriftError(f"{len(moved)} frozen tensors moved ({_some(moved)})",
+        found = self._drift()
+        if found:
+            raise DriftError("; ".join(f"{len(names)} {what} ({some(names)})" for what, names in found.items()),
                              accepted="tensors as they were published", remedy="find what changes them: an optimizer "
-                             "that was made before the mask was applied, a merged LoRA, an average of the weights")
+                             "that was made before the mask was applied, a merged LoRA, an average of the weights, "
+                             "modules that were exchanged")
         on = [name for name, p in self.frozen.items() if p.requires_grad]
         if on:
-            raise DriftError(f"the gradients of {len(on)} frozen tensors were switched on again ({_some(on)})",
+            raise DriftError(f"the gradients of {len(on)} frozen tensors were switched on again ({some(on)})",
                              accepted="no call of requires_grad_(True) on the whole model inside `guarded`")
-        refuse_adapters(self.module, self.mask)
+        refuse_adapters(self._now()[1], self.mask)
+
+    def _now(self) -> tuple[dict[str, Parameter], Named]:
+        """The UNet's own parameters by full name as the module holds them now, and all names sorted out."""
+        params = dict(self.module.named_parameters())
+        found = named(params, self.mask.tensors)
+        return {full: params[name] for full, name in found.own.items()}, found
+
+    def _drift(self) -> dict[str, list[str]]:
+        """What happened -> names; without what did not happen."""
+        now, found = self._now()
+        there = [name for name in self.frozen if name in now]
+        told = {
+            "frozen tensors moved": [name for name in there if now[name] is self.frozen[name]
+                                     and content_hash(name, now[name]) != self._expected[name]],
+            "frozen tensors were replaced": [name for name in there if now[name] is not self.frozen[name]],
+            "frozen tensors are missing": [name for name in self.frozen if name not in now],
+            "parameters are not the model's": list(found.strays)}
+        return {what: names for what, names in told.items() if names}
 
 
 @contextmanager
-def guarded(model: Any, mask: FreezeMask, *, optimizers: Iterable[Optimizing] = (), check_weights: bool = True,
-            unwrap: Callable[[Any], Any] | None = None) -> Iterator[Guard]:
+def guarded(model: Any, mask: FreezeMask, *, optimizers: Optimizing | Iterable[Optimizing] = (),
+            check_weights: bool = True, unwrap: Callable[[Any], Any] | None = None) -> Iterator[Guard]:
     """Inside, the frozen tensors have no gradients and are in none of the optimizers; at the end nothing has moved.
 
     Afterwards the gradients' switches are as before; optimizers stay without the frozen tensors, and their values are
@@ -110,24 +126,26 @@ def guarded(model: Any, mask: FreezeMask, *, optimizers: Iterable[Optimizing] = 
     Args:
         model: a UNet, a pipeline with one, what expunge.load returns, or any of accelerate's and torch's wrappers
             around a UNet.
-        optimizers: those that were made already; give later ones to `Guard.strip`.
+        optimizers: one, or those, that were made already; give later ones to `Guard.strip`.
         check_weights: compare the frozen tensors with the mask's hashes first. Without it they are held at what they
             are now.
         unwrap: how to get at the UNet, such as `accelerator.unwrap_model`; None: by the wrappers' attributes.
 
     Raises:
-        ModelError: a mask for another model. UserError: a LoRA or another adapter on a frozen module.
+        ModelError: a mask for another model. UserError: a LoRA or another adapter on a frozen module, or
+            optimizers that are none.
         DriftError: on leaving (unless another error is on its way), a frozen tensor moved.
     """
     module = unwrapped(unwrap(model) if unwrap else model)
+    made = _listed(optimizers)
     guard = Guard(module, mask, check_weights)
     flags = {name: p.requires_grad for name, p in guard.frozen.items()}
-    for p in guard.frozen.values():
-        p.requires_grad_(False)
-        p.grad = None
-    for optimizer in optimizers:
-        guard.strip(optimizer)
     try:
+        for p in guard.frozen.values():
+            p.requires_grad_(False)
+            p.grad = None
+        for optimizer in made:
+            guard.strip(optimizer)
         yield guard
         guard.check()
     finally:
@@ -157,28 +175,17 @@ def unwrapped(model: Any) -> nn.Module:
                     accepted="a UNet, a pipeline with one, or what expunge.load returns")
 
 
-def base_parameters(module: nn.Module) -> dict[str, Parameter]:
-    """The UNet's own parameters by full name, adapters left out and their traces taken out of the names."""
-    return {f"unet/{name.replace('.base_layer.', '.')}": p for name, p in module.named_parameters()
-            if not _ADAPTER.search(name)}
-
-
-def adapted_modules(names: Iterable[str]) -> set[str]:
-    """Modules ("unet/<path>") on which the parameters of these names put an adapter."""
-    return {f"unet/{name[:match.start()]}" for name in names if (match := _ADAPTER.search(name))}
-
-
-def refuse_adapters(module: nn.Module, mask: FreezeMask) -> None:
-    """UserError if a LoRA (or another of peft's adapters) is on a module with a frozen weight."""
-    on = sorted(adapted_modules(name for name, _ in module.named_parameters()) & frozen_modules(mask))
+def refuse_adapters(found: Named, mask: FreezeMask) -> None:
+    """UserError if a LoRA (or another adapter) changes a frozen tensor."""
+    on = sorted({name.rpartition(".")[0] for name in found.adapted & set(mask.frozen)})
     if on:
-        raise UserError(f"an adapter on {len(on)} frozen modules ({_some(on)})",
-                        accepted="adapters on modules whose weights are not frozen",
+        raise UserError(f"an adapter on {len(on)} frozen modules ({some(on)})",
+                        accepted="adapters on modules whose weights are not frozen, and that leave frozen biases alone",
                         remedy="choose its target modules with `lora_targets`, or `expunge guard apply`")
 
 
 def frozen_modules(mask: FreezeMask) -> set[str]:
-    """Modules with a frozen weight: no adapter may be put on them."""
+    """Modules with a frozen weight: no LoRA may be put on them."""
     return {name.rpartition(".")[0] for name in mask.frozen if name.endswith(".weight")}
 
 
@@ -203,5 +210,11 @@ def lora_targets(module: nn.Module, mask: FreezeMask | None, ends: Iterable[str]
     return free
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def _listed(optimizers: Optimizing | Iterable[Optimizing]) -> list[Optimizing]:
+    """UserError unless all of them are optimizers."""
+    one = hasattr(optimizers, "param_groups")
+    made: list[Any] = [optimizers] if one else list(optimizers) if isinstance(optimizers, Iterable) else [optimizers]
+    odd = [each for each in made if not (hasattr(each, "param_groups") and hasattr(each, "state"))]
+    if odd:
+        raise UserError(f"{type(odd[0]).__name__} as an optimizer", accepted="an optimizer of torch, or a list of them")
+    return made

@@ -77,8 +77,10 @@ def random_mask(model: StableDiffusion, ratio: float, seed: int = 0, *, by: Meas
     """The baseline: groups in random order, until the ratio is reached.
 
     Raises:
-        UserError: a ratio that cannot be met.
+        UserError: a ratio that cannot be met, or a seed that is none.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     groups = groups_of(model, granularity)
     check_ratio(ratio, groups, by)
     order = torch.rand(len(groups.labels), generator=step_generator(seed, 0, "random mask"), dtype=torch.float64)

@@ -107,14 +107,15 @@ class Moved(Record):
         name: its full name; frozen: whether the mask holds it.
         largest: largest absolute difference of an entry; relative: norm of the difference over that of the published
             value. None where they are not finite, or the published value is zero.
-        how: "values", "shape" (or another number type that no rounding explains), "lora" (a low-rank update on it).
+        how: "values", "shape", "type" (a number type that is not accepted), "lora" (a low-rank update or another
+            adapter on it).
     """
 
     name: str
     frozen: bool
     largest: float | None = None
     relative: float | None = None
-    how: Literal["values", "shape", "lora"] = "values"
+    how: Literal["values", "shape", "type", "lora"] = "values"
 
 
 class Verification(Record):
@@ -124,7 +125,9 @@ class Verification(Record):
         mask: digest of the mask; returned: what was looked at.
         kept: frozen tensors that are as they were published; frozen: how many the mask holds.
         moved: every tensor that moved, frozen ones first, then by how far.
-        missing: tensors of the published model that are not there; added: those that it does not have.
+        missing: tensors of the published model that are not there; missing_frozen: those that the mask holds.
+        added: tensors that the published model does not have, and that are no adapter on one of its modules.
+        differs: what the configuration says of the architecture that the published one does not.
         note: what the comparison allowed for (a smaller number type).
     """
 
@@ -136,12 +139,18 @@ class Verification(Record):
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     missing_frozen: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Frozen tensors that moved or are missing: empty where the policy was kept."""
-        return (*(one.name for one in self.moved if one.frozen), *self.missing_frozen)
+        """All that breaks the policy, each once; empty where it was kept.
+
+        Frozen tensors that moved or are missing, tensors in a number type that is not accepted, added tensors (through
+        which a model can learn what the frozen ones would not), and another architecture.
+        """
+        moved = [one.name for one in self.moved if one.frozen or one.how == "type"]
+        return tuple(dict.fromkeys((*moved, *self.missing_frozen, *self.added, *self.differs)))
 
 
 class Savings(Record):
