@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -35,6 +37,8 @@ from expunge.models.prediction import output_for
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
+
+_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 class FineTune(Settings):
@@ -77,6 +81,25 @@ def material(model: StableDiffusion, pictures: Tensor, captions: Sequence[str], 
     for text in dict.fromkeys(captions):
         model.encode([text])
     return Material(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
+
+
+def read_pictures(folder: str | Path) -> tuple[list[Path], Tensor]:
+    """A user's folder: its picture files in the order of their names, and float32 (N, 3, H, W) in [0, 1].
+
+    Raises:
+        UserError: no picture there, one that cannot be read, or pictures of different sizes.
+    """
+    files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _ENDINGS)
+    if not files:
+        raise UserError(f"no pictures in {folder}", accepted="a folder with .png, .jpg or .webp files")
+    try:
+        arrays = [np.array(Image.open(file).convert("RGB")) for file in files]
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"a picture in {folder} cannot be read: {error}", accepted="whole .png, .jpg or .webp files"
+                        ) from error
+    if len({array.shape for array in arrays}) > 1:
+        raise UserError(f"pictures of different sizes in {folder}", accepted="pictures of one size, the model's own")
+    return files, torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
 
 
 def check_pictures(model: StableDiffusion, pictures: Tensor) -> None:

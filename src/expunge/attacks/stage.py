@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
+from expunge.finetune import read_pictures
 from expunge.metrics.base import PromptCounts, World
 from expunge.metrics.judging import check_questions
 from expunge.models.patch import Patch
@@ -108,19 +105,7 @@ def pictures_in(folder: str) -> Tensor | None:
     Raises:
         UserError: no picture there, one that cannot be read, or pictures of different sizes.
     """
-    if not folder:
-        return None
-    files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
-    if not files:
-        raise UserError(f"no pictures in {folder}", accepted="a folder with .png, .jpg or .webp files")
-    try:
-        arrays = [np.array(Image.open(file).convert("RGB")) for file in files]
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"a picture in {folder} cannot be read: {error}", accepted="whole .png, .jpg or .webp files"
-                        ) from error
-    if len({array.shape for array in arrays}) > 1:
-        raise UserError(f"pictures of different sizes in {folder}", accepted="pictures of one size, the model's own")
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    return read_pictures(folder)[1] if folder else None
 
 
 def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:

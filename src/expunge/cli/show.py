@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from expunge.cli.output import MEASURED
+
+if TYPE_CHECKING:
+    from expunge.records.stored import Stored
 
 EXAMPLES = f"""\b
 Examples:
@@ -29,44 +35,28 @@ def command(path: Path, as_json: bool) -> None:
     """Show what is in a patch, an evaluation, a suite of attacks or a sequence (a folder, or a file in it)."""
     from expunge.cli.options import as_yaml
     from expunge.cli.output import card_lines, print_assault, print_evaluation, print_relearning
-    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
-
-    if ASSAULTS.at(path) is not None:
-        assault = ASSAULTS.read(path)
-        if as_json:
-            click.echo(assault.model_dump_json(indent=2))
-        else:
-            print_assault(assault)
-            if RELEARNINGS.at(path) is not None:
-                click.echo()
-                print_relearning(RELEARNINGS.read(path))
-        return
-    if RELEARNINGS.at(path) is not None:
-        made = RELEARNINGS.read(path)
-        if as_json:
-            click.echo(made.model_dump_json(indent=2))
-        else:
-            print_relearning(made)
-        return
-    if EVALUATIONS.at(path) is not None:
-        evaluation = EVALUATIONS.read(path)
-        if as_json:
-            click.echo(evaluation.model_dump_json(indent=2))
-        else:
-            print_evaluation(evaluation, every=True)
-        return
-    if SEQUENCES.at(path) is not None:
-        from expunge.cli.sequence import print_sequence
-
-        sequence = SEQUENCES.read(path)
-        if as_json:
-            click.echo(sequence.model_dump_json(indent=2))
-        else:
-            print_sequence(sequence)
-        return
+    from expunge.cli.sequence import print_sequence
     from expunge.errors import UserError
     from expunge.models.patch import Patch
+    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record
 
+    def attacked(assault: Assault) -> None:
+        print_assault(assault)
+        if RELEARNINGS.at(path) is not None:
+            click.echo()
+            print_relearning(RELEARNINGS.read(path))
+
+    kinds: tuple[tuple[Stored[Any], Callable[[Any], None]], ...] = (
+        (ASSAULTS, attacked), (RELEARNINGS, print_relearning),
+        (EVALUATIONS, partial(print_evaluation, every=True)), (SEQUENCES, print_sequence))
+    for stored, show in kinds:
+        if stored.at(path) is not None:
+            record: Record = stored.read(path)
+            if as_json:
+                click.echo(record.model_dump_json(indent=2))
+            else:
+                show(record)
+            return
     if not path.exists():
         raise UserError(f"nothing at {path}",
                         accepted="a patch, an evaluation, a suite of attacks or a sequence: a folder, or a file in it")

@@ -9,14 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from expunge.errors import UserError
-
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+from expunge.finetune import read_pictures
 
 
 def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]:
@@ -29,23 +25,14 @@ def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]
         UserError: no pictures, one that cannot be read, pictures of different sizes, or one without a caption.
     """
     place = Path(folder)
-    files = sorted(file for file in place.glob("*") if file.suffix.lower() in _ENDINGS)
-    if not files:
-        raise UserError(f"no pictures in {folder}", accepted="a folder with .png, .jpg or .webp files")
+    files, pictures = read_pictures(place)
     told = _listed(place)
     captions = [told.get(file.name) or _beside(file) or caption for file in files]
     without = [file.name for file, text in zip(files, captions, strict=True) if not text]
     if without:
         raise UserError(f"{len(without)} of {len(files)} pictures in {folder} have no caption ({without[0]} first)",
                         accepted="metadata.jsonl, a .txt file beside each picture, or one caption for all")
-    try:
-        arrays = [np.array(Image.open(file).convert("RGB")) for file in files]
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"a picture in {folder} cannot be read: {error}", accepted="whole .png, .jpg or .webp files"
-                        ) from error
-    if len({array.shape for array in arrays}) > 1:
-        raise UserError(f"pictures of different sizes in {folder}", accepted="pictures of one size, the model's own")
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255, captions
+    return pictures, captions
 
 
 def _listed(folder: Path) -> dict[str, str]:

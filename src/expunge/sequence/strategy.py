@@ -11,8 +11,8 @@ which is the unified objective of continual learning (output terms and weight te
 request k" as the new task. Refresh ascends before it descends, and gradient projection keeps a step from changing what
 keys and values make of other prompts.
 
-Source: Wang et al. 2024 (2403.13249), the unified objective; Lee et al. 2025 (2511.07970, CUIG), regularisers for
-sequences of requests. Differs: the terms over earlier erasures and the original are ours; see each part.
+Source: Wang et al. 2024 (2403.13249), the unified objective; CUIG (2511.07970), regularisers for sequences of
+requests. Differs: the terms over earlier erasures and the original are ours; see each part.
 """
 
 from __future__ import annotations
