@@ -244,6 +244,23 @@ def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: 
     assert {"a spoon", "a house"} <= set(whole.prompts)
 
 
+def test_what_a_later_request_wants_kept_changes_no_earlier_state(small: dict[str, Any], tmp_path: Path) -> None:
+    room = {**small["holding"], "others": {**small["holding"]["others"], "trajectories": 5}}
+    plain = {"strategy": "replay", "holding": room}
+    before, _ = ends(small, tmp_path / "before", plain, LONGER)
+    after, _ = ends(small, tmp_path / "after", plain, LONGER, {"requests": [
+        small["requests"][0], {**small["requests"][1], "keep": ["a house"]}]})
+    assert hashes(before)[0] == hashes(after)[0]
+    assert hashes(before)[1] != hashes(after)[1]
+
+
+def test_what_was_withdrawn_and_asked_again_is_not_told_as_withdrawn(small: dict[str, Any], tmp_path: Path) -> None:
+    back = {**small["requests"][0], "withdrawn": {"who": "a"}}
+    result, _ = ends(small, tmp_path, {"strategy": "naive", "requests": [
+        back, small["requests"][1], {"concept": "church"}]})
+    assert (result.withdrawn, result.concepts) == ((), ("dog", "church"))
+
+
 def test_a_bound_by_dual_ascent_is_not_mixed_with_what_is_held(small: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="bounds its keep by dual ascent, with strategy 'replay'"):
         ends(small, tmp_path, {"method": "integrity-dual", "settings": {}, "strategy": "replay",

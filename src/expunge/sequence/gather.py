@@ -67,7 +67,8 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
         settings=settings.model_dump(mode="json"), concepts=request.concepts if request else (),
         before=tuple(_found(first, request, "original/")) if first and request else (), states=tuple(made),
         scores=tuple(_over_all(made, names)) if first else (),
-        withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept),
+        withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept
+                        if request is None or name not in request.concepts),  # not what was asked again
         versions=runtime.versions(), machine=runtime.machine(model.device),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 

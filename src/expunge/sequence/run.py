@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 
 from expunge import runtime
@@ -118,14 +117,12 @@ class _Run:
                  tell: Progress) -> None:
         self.settings, self.model, self.world, self.folder = settings, model, world, folder
         self.ledger, self.tell = ledger, tell
-        self._elsewhere: Memory | None = None
+        self._drawn: dict[tuple[str, ...], Memory] = {}
 
     def all(self, states: list[State]) -> None:
         """Withdrawals first, then every request that stands."""
         self.ledger = begun(self.folder, self.ledger)
         self._withdraw()
-        if states:
-            self._draw_elsewhere()
         before: Patch | None = None
         for place, state in enumerate(states):
             def note(words: str, place: int = place, state: State = state) -> None:
@@ -143,6 +140,7 @@ class _Run:
         patch = state_patch(state, self.model, self.ledger)
         if patch is None:
             note("begins")
+            self._elsewhere(state)  # drawn once for a whole sequence, so it is not in the time of a request
             began, busy = time.monotonic(), time.process_time()
             went_on = (state.folder / CHECKPOINT).is_file()
             own = self._edited(state, earlier, before, note)
@@ -185,30 +183,31 @@ class _Run:
         """What the request has to hold on to."""
         strategy = self.settings.chosen
         memories = [Memory.read(one.folder / MEMORY, self.model.device) for one in earlier if strategy.remembers]
-        others = None
-        if self._elsewhere is not None or strategy.projection is not None:
+        whole, others = self._elsewhere(state), None
+        if whole is not None or strategy.projection is not None:
             others = strategy.others.prompts.retained(self.model, state.request, state.gone)
-        kept = kept_now(self._elsewhere, others) if self._elsewhere is not None and others is not None else None
-        prompts = (*self._kept, *others.prompts) if others is not None and strategy.projection is not None else ()
+        kept = kept_now(whole, others) if whole is not None and others is not None else None
+        prompts = (*state.kept, *others.prompts) if others is not None and strategy.projection is not None else ()
         return Before(strategy, self.model, last, state.gone, tuple(memories), kept, prompts)
 
-    def _draw_elsewhere(self) -> None:
-        """The original's predictions on prompts for other things, where they are needed; once for a sequence."""
-        strategy = self.settings.chosen
-        if not strategy.knows_others:
-            return
-        told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), self._kept]
-        file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
-        if not file.is_file():
-            self.tell(0, 0, "drawing prompts to keep with the original model")
-            nobody = Request(concept="nothing", prompts=("",))
-            elsewhere(Bench(self.model, self.model, nobody, self.settings.seed), strategy.others, self._kept).save(file)
-        self._elsewhere = Memory.read(file, self.model.device)
+    def _elsewhere(self, state: State) -> Memory | None:
+        """The original's predictions on prompts for other things and on those that must stay; None where not needed.
 
-    @cached_property
-    def _kept(self) -> tuple[str, ...]:
-        """Prompts that must stay by somebody's wish."""
-        return everything(self.settings, self.world).keep if self.settings.kept else ()
+        Drawn anew only where a request brings wishes of its own: what it rests on is in no later request's hands.
+        """
+        strategy, kept = self.settings.chosen, state.kept
+        if not strategy.knows_others:
+            return None
+        if kept not in self._drawn:
+            told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), kept]
+            file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
+            if not file.is_file():
+                self.tell(0, 0, "drawing prompts to keep with the original model")
+                nobody = Request(concept="nothing", prompts=("",))
+                bench = Bench(self.model, self.model, nobody, self.settings.seed)
+                elsewhere(bench, strategy.others, kept).save(file)
+            self._drawn[kept] = Memory.read(file, self.model.device)
+        return self._drawn[kept]
 
     def _withdraw(self) -> None:
         """Lines for requests that the file takes back and the ledger does not."""

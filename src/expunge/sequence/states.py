@@ -38,7 +38,7 @@ class State:
     Attributes:
         number: the request's in the file; asked: the request.
         request: what is to go now, completed by the world; whole: with all requests before it.
-        gone: concepts that are gone already.
+        gone: concepts that are gone already. kept: prompts that must stay by a wish of this request or an earlier one.
         method: what meets it, registered as method_name. settings: its settings, resolved, JSON-able, without those
             that decide no weight. strategy: that of the sequence, JSON-able. seed: of the edit.
         key, folder: see above.
@@ -49,6 +49,7 @@ class State:
     request: Request
     whole: Request
     gone: tuple[str, ...]
+    kept: tuple[str, ...]
     method_name: str
     method: Method
     settings: Mapping[str, Any]
@@ -114,8 +115,8 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
     folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
-    return State(number, item, request, whole, gone, name, method, resolved, strategy.model_dump(mode="json"), seed,
-                 mine, folder)
+    return State(number, item, request, whole, gone, request.keep if keep else (), name, method, resolved,
+                 strategy.model_dump(mode="json"), seed, mine, folder)
 
 
 def completed(world: World, concepts: Sequence[str], anchors: Sequence[str], keep: Sequence[str] = (),
