@@ -109,8 +109,8 @@ class Bench:
 
     def publisher(self, seed: int) -> Publisher:
         sides = self.sides(seed)
-        return Publisher(*(tuple(self.drawings(name, 0, self.plan.pictures) for name in sides[side])
-                           for side in ("forbidden", "innocent")))
+        drawn = {side: tuple(self.drawings(name, 0, self.plan.pictures) for name in sides[side]) for side in sides}
+        return Publisher(drawn["forbidden"], drawn["innocent"])
 
     def frozen(self, arm: str, ratio: float, seed: int) -> tuple[str, ...] | None:
         """Names of the frozen tensors; None while another process learns them."""
@@ -255,7 +255,7 @@ def _values(by: Mapping[Any, Any], records: Sequence[Mapping[str, Any]], arm: st
     """float64 (users,) of an arm, of those users that `like` has, in one order."""
     users = [(r["seed"], r["character"]) for r in records if (r["arm"], r["ratio"]) == (like or (arm, ratio))
              and r["side"] == side and (arm, ratio, r["seed"], r["character"]) in by]
-    return np.array([np.mean(by[(arm, ratio, *user)][measure]) for user in users])
+    return np.array([np.mean(by[(arm, ratio, seed, name)][measure]) for seed, name in users])
 
 
 def _mean(values: np.ndarray) -> str:

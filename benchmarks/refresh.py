@@ -1,7 +1,7 @@
 """Does refresh learning help continual learning? On real pictures, paired by seed, with what it costs.
 
-    python benchmarks/refresh.py --out refresh.json [--data digits] [--seeds 20]
-    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--seeds 10] [--choices refresh.json]
+    python benchmarks/refresh.py --out refresh.json [--data digits] [--epochs 10] [--rates 0.1]
+    python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--choices refresh.json]
 
 digits: scikit-learn's 1797 handwritten digits of 8 x 8, five tasks of two digits, a perceptron. emoji: EmojiCanvas,
 five tasks of four things at 32 x 32, a small CNN; it learns from nine art teams' drawings and is asked about those of
@@ -42,9 +42,9 @@ from expunge.tiny.world import HELD_OUT_VENDORS, SEEN, THINGS, VENDORS
 
 TUNING = (1000, 1001, 1002)
 METHODS = ("er", "der++", "ewc")
-VARIANTS = ("paper", "noise", "ascent", "released", "safe")
+VARIANTS = ("paper", "noise", "ascent", "released", "safe", "large")
 """paper: as stated, noise at temperature 1, gamma tuned; noise: the same without the ascent, a control; ascent: the
-same without the noise, gamma tuned; the presets."""
+same without the noise, gamma tuned; released, safe: the presets; large: safe with a hundred times its gamma."""
 GAMMAS = {"paper": (1e-7, 1e-6, 1e-5, 1e-4), "ascent": (1e-4, 1e-3, 1e-2)}
 SCORES = ("class_incremental", "task_incremental")
 
@@ -115,10 +115,12 @@ def candidates(setting: Setting, method: str) -> Iterable[Learner]:
 
 def refreshed(plain: Learner, variant: str, gamma: float | None = None) -> Learner:
     """The same with refresh."""
-    preset = REFRESHES["paper" if variant == "ascent" else variant]
+    preset = REFRESHES[{"ascent": "paper", "large": "safe"}.get(variant, variant)]
     changes: dict[str, Any] = {} if gamma is None else {"gamma": gamma}
     if variant == "ascent":
         changes["noise"] = 0.0
+    if variant == "large":
+        changes["gamma"] = 100 * preset.refresh.gamma
     return plain.model_copy(update={**vars(preset), "refresh": preset.refresh.model_copy(update=changes)})
 
 
@@ -189,7 +191,7 @@ def chosen_there(setting: Setting, other: Mapping[str, Any]) -> dict[str, Learne
     for name, learner in other["learners"].items():
         rate = learner["learning_rate"] if learner["learning_rate"] in setting.rates else setting.rates[0]
         learners[name] = Learner.build({**learner, **shared, "learning_rate": rate})
-    return {**learners, "noise": noise_alone(learners["paper"])}
+    return {**learners, "noise": noise_alone(learners["paper"]), "large": refreshed(learners[""], "large")}
 
 
 def chosen_here(setting: Setting, method: str) -> tuple[dict[str, Learner], dict[str, list[dict[str, Any]]]]:
@@ -251,6 +253,8 @@ def main() -> None:
     options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--repetitions", type=int, default=7)
+    options.add_argument("--epochs", type=int, help="passes over each task [default: 5 digits, 3 emoji]")
+    options.add_argument("--rates", type=float, nargs="+", help="learning rates to choose among")
     options.add_argument("--variants", default=",".join(VARIANTS), help="which of these to run beside none")
     options.add_argument("--choices", type=Path, help="what another run wrote, whose choices are taken over")
     options.add_argument("--out", type=Path, required=True)
@@ -260,6 +264,8 @@ def main() -> None:
     check_writable(chosen.out.parent)
     torch.set_num_threads(1)
     setting = digits() if chosen.data == "digits" else emoji(chosen.pictures)
+    setting = replace(setting, rates=tuple(chosen.rates or setting.rates), base=setting.base.model_copy(
+        update={"epochs": chosen.epochs or setting.base.epochs}))
     others = {} if chosen.choices is None else {
         one["method"]: one for one in json.loads(chosen.choices.read_text(encoding="utf-8"))["measured"]}
     missing = [method for method in chosen.methods.split(",") if chosen.choices and method not in others]

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from expunge.attacks.relearning import relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import UserError
@@ -58,7 +60,8 @@ def main() -> None:
     print(table(made))
     print("\nShares: Wilson's interval, pictures taken as independent (sequences share prompts and seeds). Revival: "
           "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
-    print(f"\n{machine('cpu')}; sequences: {', '.join(f'{name} {len(runs)}' for name, runs in made.items())}")
+    counts = ", ".join(f"{name} {len(runs)}" for name, runs in made.items())
+    print(f"\n{machine(torch.device('cpu'))}; sequences: {counts}")
 
 
 def table(made: dict[str, list[tuple[SequenceResult, Relearning | None]]]) -> str:

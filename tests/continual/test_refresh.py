@@ -209,12 +209,45 @@ def test_only_due_steps_are_refreshed_and_the_count_of_losses_says_so() -> None:
             asked.append(1)
             return bowl(w)()
 
-        refresher = Refresher(settings, {"w": w})
-        told = [refresher.ascend(number, counted) for number in range(7)]
+        refresher, optimizer = Refresher(settings, {"w": w}), torch.optim.SGD([w], lr=0.01)
+        told = [refresher.step(number, counted, optimizer)[1] for number in range(7)]
         assert [one is not None for one in told] == [settings.due(number) for number in range(7)]
         assert sum(one.halvings for one in told if one is not None) == 0
-        assert len(asked) == settings.losses(7)
+        assert len(asked) == 7 + settings.losses(7)  # what the cap looks at is the step's own forward
     assert [Refresh(every=3).due(number) for number in range(5)] == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("gamma", [1e-4, 0.3, 100.0])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_step_with_the_cap_is_as_if_the_loss_were_asked_anew(gamma: float, steps: int) -> None:
+    settings = NEWTON.model_copy(update={"gamma": gamma, "rise": 0.3, "steps": steps, "halvings": 2})
+    w, v = at_start(), at_start()
+    refresher, again = (Refresher(settings, {"w": p}, fisher=EXACT) for p in (w, v))
+    one, other = (torch.optim.SGD([p], lr=0.1) for p in (w, v))
+    for number in range(4):
+        _, told = refresher.step(number, bowl(w), one)
+        assert again.ascend(number, bowl(v)) == told
+        other.zero_grad()
+        bowl(v)().backward()
+        other.step()
+        assert (told is None or told.current) == (gamma < 100.0)
+    torch.testing.assert_close(w, v, rtol=0, atol=0)
+
+
+def test_running_statistics_see_the_steps_own_forward_once() -> None:
+    def trained(settings: Refresh) -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+        refresher = Refresher(settings, dict(model.named_parameters()), buffers=dict(model.named_buffers()))
+        for number in range(4):
+            refresher.step(number, lambda: (model(x) ** 2).sum(), torch.optim.SGD(model.parameters(), lr=0.0))
+        return model
+
+    capped, free = trained(SAFE), trained(SAFE.model_copy(update={"rise": None}))
+    assert capped[1].num_batches_tracked == 4
+    for a, b in zip(capped.state_dict().values(), free.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_rise_beyond_the_cap_is_halved_until_it_is_not() -> None:

@@ -343,6 +343,14 @@ def test_it_works_under_distributed_data_parallel(model: StableDiffusion, mask: 
             guard.strip(optimizer)
             train(wrapped, optimizer)
             guard.check()
+            with guarded(wrapped, mask):  # nothing that is frozen trains any more: nothing is waited for
+                pass
+        late = nn.parallel.DistributedDataParallel(unet.requires_grad_(True))
+        with pytest.raises(UserError, match="guarded first and wrapped then"), guarded(late, mask, check_weights=False):
+            pass
+        waits = nn.parallel.DistributedDataParallel(unet, find_unused_parameters=True)
+        with guarded(waits, mask, check_weights=False):
+            pass
     finally:
         dist.destroy_process_group()
     assert moved(model, before) == set(mask.trainable)

@@ -46,6 +46,15 @@ def test_by_numel_the_share_is_met_to_a_thousandth(ratio: float) -> None:
     assert float(weights[frozen].sum() / weights.sum()) == pytest.approx(ratio, abs=1.1e-3)
 
 
+def test_by_numel_what_lacks_is_less_than_the_smallest_that_stayed_free() -> None:
+    """Where no small tensors are left to fill the gap, as docs/guard.md says."""
+    weights = torch.tensor([400.0, 300.0, 300.0]).double()
+    frozen = hardened(torch.tensor([3.0, 2.0, 1.0]).double(), 0.6, weights)
+    assert frozen.tolist() == [True, False, False]
+    lacks = 600.0 - float(weights[frozen].sum())
+    assert 0 < lacks < float(weights[~frozen].min())
+
+
 def test_a_small_gap_is_not_filled_with_the_worst() -> None:
     weights = torch.tensor([5000.0, 5000.0, 1.0]).double()
     assert hardened(torch.tensor([2.0, 1.0, -9.0]).double(), 0.5, weights).tolist() == [True, False, False]

@@ -160,7 +160,7 @@ def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small
     model, gaps = load(small["model"], device="cpu"), dict[float, float]()
     for weight in (1e-6, 10.0):
         holding = {**small["holding"], "replay": {**small["holding"]["replay"], "weight": weight, "batch": 8},
-                   "retain": None}
+                   "retain": None, "every": 1}
         out = tmp_path / str(weight)
         result, (_, last) = ends(small, out, LONGER, {"strategy": "replay", "holding": holding})
         memory = Memory.read(out / result.states[0].folder / MEMORY)
@@ -173,7 +173,7 @@ def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small
 def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, Any], tmp_path: Path) -> None:
     model, gaps = load(small["model"], device="cpu"), dict[float, float]()
     for weight in (1e-6, 10.0):
-        holding = {**small["holding"], "replay": None, "retain": {"weight": weight, "batch": 8}}
+        holding = {**small["holding"], "replay": None, "retain": {"weight": weight, "batch": 8}, "every": 1}
         _, (_, last) = ends(small, tmp_path / str(weight), LONGER, {"strategy": "replay", "holding": holding})
         whole = Memory.read(next((tmp_path / str(weight)).glob("elsewhere-*.safetensors")))
         with applied(model, last), torch.no_grad():

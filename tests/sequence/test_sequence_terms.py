@@ -13,7 +13,7 @@ from expunge.records import Request
 from expunge.sequence.memory import Memory
 from expunge.sequence.projection import Projected, kept_directions
 from expunge.sequence.strategy import Projection, WeightAnchor
-from expunge.sequence.terms import anchored, recalled
+from expunge.sequence.terms import Recall, anchored, recalled
 from expunge.unlearn.bench import Bench, Points
 from expunge.unlearn.update import Plain
 
@@ -33,8 +33,19 @@ def bench(model: Any) -> Bench:
 def test_replay_is_the_squared_gap_to_frozen_numbers(bench: Bench) -> None:
     mine = memory(0, ("a church",))
     out = bench.student.predict(mine.x_t, mine.t, bench.student.encode(["a church"]))
-    loss = recalled(bench, [mine], weight=3.0, batch=2, name="replay").loss(0)
-    torch.testing.assert_close(loss, 3 * (out - mine.z).square().mean())
+    term = recalled(bench, [Recall([mine], weight=3.0, batch=2, name="replay")])
+    torch.testing.assert_close(term.loss(0), 3 * (out - mine.z).square().mean())
+
+
+@torch.no_grad()
+def test_one_look_has_the_points_of_all_parts_and_counts_for_the_steps_without(bench: Bench) -> None:
+    parts = [Recall([memory(0, ("a church", "a hill"))], 3.0, 2, "replay"),
+             Recall([memory(1, ("a dog",))], 0.5, 3, "elsewhere")]
+    alone = [recalled(bench, [part]) for part in parts]
+    both = recalled(bench, parts, every=4)
+    assert (both.every, alone[0].every) == (4, 1)
+    for number in (0, 4):
+        torch.testing.assert_close(both.loss(number), 4 * (alone[0].loss(number) + alone[1].loss(number)))
 
 
 @torch.no_grad()
@@ -48,7 +59,7 @@ def test_replay_asks_all_earlier_requests_alike_however_much_they_left(bench: Be
         return condition(self, points)
 
     monkeypatch.setattr(Bench, "condition", noted)
-    term = recalled(bench, [memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")
+    term = recalled(bench, [Recall([memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")])
     for number in range(40):
         term.loss(number)
     share = sum(prompts == ("a house",) for prompts in seen) / len(seen)
@@ -56,7 +67,7 @@ def test_replay_asks_all_earlier_requests_alike_however_much_they_left(bench: Be
 
 
 def test_the_same_step_draws_the_same(bench: Bench) -> None:
-    term = recalled(bench, [memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")
+    term = recalled(bench, [Recall([memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")])
     assert float(term.loss(5)) == float(term.loss(5))
     assert len({float(term.loss(number)) for number in range(6)}) > 1
 

@@ -23,7 +23,7 @@ from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher, FisherSettings, Kind, evaluating, of_module
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Anchor, Metric, Moment, Objective, Samples, TaskLoss
-from expunge.continual.refresh import Ascent, Refresh, Refresher
+from expunge.continual.refresh import Ascent, Refresh, Refresher, Remembered
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 from expunge.errors import ExpungeError, TrainingError
@@ -186,16 +186,19 @@ class _Run:
         if isinstance(model, MeanField):
             model.resample(step_generator(self.seed, self.number, "weights"))
 
+        everything = Remembered(lambda: settings.objective(moment, self.loss))
+
         def climbed() -> Tensor:
             if settings.ascend == "new":
                 return self.loss(model(batch.inputs), batch.labels)
-            return settings.objective(moment, self.loss).total
+            return everything.look().total
 
-        refreshed = self.refresher.ascend(self.number, climbed)
+        refreshed = self.refresher.ascend(self.number, climbed, shared=settings.ascend == "full")
+        everything.settle(refreshed)
         if refreshed is not None:
             self.told.append(refreshed)
         self.optimizer.zero_grad(set_to_none=True)
-        value = settings.objective(moment, self.loss)
+        value = everything()
         value.total.backward()
         self.optimizer.step()
         if not math.isfinite(sum(value.parts.values())):

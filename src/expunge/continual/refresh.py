@@ -26,12 +26,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
-from torch.linalg import vector_norm
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from typing_extensions import Self
 
@@ -40,6 +40,7 @@ from expunge.continual.fisher import Fisher
 from expunge.errors import ExpungeError, TrainingError, UserError
 from expunge.train import step_generator
 
+T = TypeVar("T")
 Closure = Callable[[], Tensor]
 """One forward; a scalar loss with gradient, the same one however often it is asked for in a step."""
 
@@ -60,8 +61,8 @@ class Refresh(Settings):
     normalise: bool = knob(True, "Divide the Fisher information by its mean first")
     noise: float = knob(0.0, "Temperature of the noise (langevin), or its size within the step (released)", ge=0.0,
                         source="Wang et al. 2024: 1; the released code: 1e-3")
-    rise: float | None = knob(None, "Largest rise of the loss, as a share of it: steps that rise more are halved; none "
-                              "costs no forward to look", gt=0.0)
+    rise: float | None = knob(None, "Largest rise of the loss, as a share of it; steps that rise more are halved",
+                              gt=0.0)
     halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
 
     @model_validator(mode="after")
@@ -80,9 +81,11 @@ class Refresh(Settings):
         return self.on and number % self.every == 0
 
     def losses(self, steps: int) -> int:
-        """How often the climbed loss is asked for in a run of `steps` steps; halvings ask once more each, uncounted."""
-        refreshed = math.ceil(steps / self.every) if self.on else 0
-        return refreshed * (self.steps + (self.steps if self.rise is not None else 0))
+        """How often more the climbed loss is asked for in a run of `steps` steps whose own loss it is.
+
+        Halvings ask once more each, uncounted.
+        """
+        return math.ceil(steps / self.every) * self.steps if self.on else 0
 
 
 PAPER = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="none", damping=0.1, normalise=True, noise=1.0)
@@ -113,6 +116,7 @@ class Ascent:
         before: the climbed loss at the first ascent; after: behind the last one, None where nobody asked for it.
         halvings: how often a step was halved.
         fisher: statistics of the Fisher information as it was used; empty without one.
+        current: the loss was last asked for at the weights as they are now, so that it need not be asked for again.
     """
 
     relative: float
@@ -120,6 +124,31 @@ class Ascent:
     after: float | None
     halvings: int
     fisher: Mapping[str, float]
+    current: bool
+
+
+class Remembered(Generic[T]):
+    """A forward that gives its last value once more in the place of another forward, until told that it is stale.
+
+    So a look at the loss behind an ascent, which the cap on its rise needs, is also the forward of the step.
+    """
+
+    def __init__(self, forward: Callable[[], T]) -> None:
+        self._forward, self._last = forward, list[T]()
+
+    def look(self) -> T:
+        """A forward, remembered."""
+        self._last = [self._forward()]
+        return self._last[0]
+
+    def settle(self, ascent: Ascent | None) -> None:
+        """Forget what was seen, unless it is of the weights that `ascent` left."""
+        if ascent is None or not ascent.current:
+            self._last.clear()
+
+    def __call__(self) -> T:
+        """The remembered value, once; else a forward."""
+        return self._last.pop() if self._last else self._forward()
 
 
 class Refresher:
@@ -173,11 +202,14 @@ class Refresher:
                                accepted="damping above 0")
         self._metric = {name: F.to(self.params[name]) + damping for name, F in used.values.items()}
 
-    def ascend(self, number: int, loss: Closure, within: Mapping[str, Tensor] | None = None) -> Ascent | None:
+    def ascend(self, number: int, loss: Closure, within: Mapping[str, Tensor] | None = None, *, shared: bool = False
+               ) -> Ascent | None:
         """Climb `loss` if step `number` is due; None if it is not.
 
         Args:
             within: bool masks by name; weights outside stay bit for bit.
+            shared: the caller takes a last look at the loss for its own forward (`Remembered`), where there was one;
+                buffers stay as that left them.
 
         Raises:
             TrainingError: a gradient is not finite; nothing has moved in that ascent.
@@ -185,15 +217,27 @@ class Refresher:
         if not self.settings.due(number):
             return None
         kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        try:
-            told = [self._once(step_generator(self.seed, number, f"refresh/{j}"), loss, within)
-                    for j in range(self.settings.steps)]
-        finally:
+
+        def as_it_was() -> None:
             with torch.no_grad():
                 for name, buffer in self.buffers.items():
                     buffer.copy_(kept[name])
+
+        def asked() -> Tensor:
+            as_it_was()
+            with torch.enable_grad():
+                return loss()
+
+        told, value = list[Ascent](), None
+        try:
+            for j in range(self.settings.steps):
+                one, value = self._once(step_generator(self.seed, number, f"refresh/{j}"), asked, within, value)
+                told.append(one)
+        finally:
+            if value is None or not shared:
+                as_it_was()
         return Ascent(math.sqrt(sum(one.relative**2 for one in told)), told[0].before, told[-1].after,
-                         sum(one.halvings for one in told), self.statistics)
+                      sum(one.halvings for one in told), self.statistics, value is not None)
 
     def step(self, number: int, loss: Closure, optimizer: Optimizer, climbed: Closure | None = None
              ) -> tuple[Tensor, Ascent | None]:
@@ -202,15 +246,19 @@ class Refresher:
         Returns:
             The loss that the step saw, without gradient, and what the ascent did.
         """
-        refreshed = self.ascend(number, loss if climbed is None else climbed)
+        own = Remembered(loss)
+        refreshed = self.ascend(number, own.look if climbed is None else climbed, shared=climbed is None)
+        own.settle(refreshed)
         optimizer.zero_grad(set_to_none=True)
-        value = loss()
+        value = own()
         value.backward()
         optimizer.step()
         return value.detach(), refreshed
 
-    def _once(self, generator: torch.Generator, loss: Closure, within: Mapping[str, Tensor] | None) -> Ascent:
-        before, g = self._gradient(loss)
+    def _once(self, generator: torch.Generator, loss: Closure, within: Mapping[str, Tensor] | None, value: Tensor | None
+              ) -> tuple[Ascent, Tensor | None]:
+        """One ascent from where the loss is `value`, and the loss behind it, both with their graphs; None: unknown."""
+        before, g = self._gradient(loss() if value is None else value)
         with torch.no_grad():
             scale = self._scale(g, within)
             for name in g:  # one at a time in the place of its gradient: no second copy of the model
@@ -222,11 +270,12 @@ class Refresher:
             for name, w in self.params.items():
                 w.add_(g[name])
             share, after, halvings = self._capped(g, before, loss)
-        return Ascent(share * length / max(size, 1e-30), before, after, halvings, self.statistics)
+        told = before if share == 0.0 else None if after is None else float(after.detach())
+        return Ascent(share * length / max(size, 1e-30), before, told, halvings, self.statistics,
+                      after is not None), after
 
-    def _gradient(self, loss: Closure) -> tuple[float, dict[str, Tensor]]:
+    def _gradient(self, value: Tensor) -> tuple[float, dict[str, Tensor]]:
         """The loss, and its gradient by name; zeros where it does not reach."""
-        value = loss()
         grads = torch.autograd.grad(value, list(self.params.values()), allow_unused=True)
         named = zip(self.params.items(), grads, strict=True)
         return float(value.detach()), {name: torch.zeros_like(w) if g is None else g for (name, w), g in named}
@@ -263,21 +312,25 @@ class Refresher:
             return settings.gamma * scale * d + math.sqrt(2 * settings.gamma * settings.noise) * spread
         return settings.gamma * scale * d
 
-    def _capped(self, steps: Mapping[str, Tensor], before: float, loss: Closure) -> tuple[float, float | None, int]:
-        """Halve the step until the loss rises no more than it may; which share of it is left, the loss, how often."""
+    def _capped(self, steps: Mapping[str, Tensor], before: float, loss: Closure) -> tuple[float, Tensor | None, int]:
+        """Halve the step until the loss rises no more than it may.
+
+        Returns:
+            Which share of it is left; the loss there, None where nobody looked or nothing is left; how often halved.
+        """
         settings = self.settings
         if settings.rise is None:
-            return 1.0, float(loss()) if self.measured else None, 0
+            return 1.0, loss() if self.measured else None, 0
         most, share, halvings = before + settings.rise * abs(before), 1.0, 0
-        after = float(loss())
-        while not after <= most:  # so that a loss that is not a number counts as too high
+        after = loss()
+        while not float(after.detach()) <= most:  # so that a loss that is not a number counts as too high
             halvings += 1
             left = 0.0 if halvings > settings.halvings else share / 2
             for name, w in self.params.items():
                 w.sub_((share - left) * steps[name])
             if left == 0.0:
-                return 0.0, before, halvings - 1
-            share, after = left, float(loss())
+                return 0.0, None, halvings - 1
+            share, after = left, loss()
         return share, after, halvings
 
 
@@ -293,4 +346,4 @@ def _check(params: Mapping[str, Tensor]) -> None:
 
 
 def _length(tensors: Mapping[str, Tensor]) -> float:
-    return float(torch.stack([vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors.values()]).norm())
+    return float(get_total_norm([tensor.detach() for tensor in tensors.values()]))

@@ -132,13 +132,14 @@ def guarded(model: Any, mask: FreezeMask, *, optimizers: Optimizing | Iterable[O
         unwrap: how to get at the UNet, such as `accelerator.unwrap_model`; None: by the wrappers' attributes.
 
     Raises:
-        ModelError: a mask for another model. UserError: a LoRA or another adapter on a frozen module, or
-            optimizers that are none.
+        ModelError: a mask for another model. UserError: a LoRA or another adapter on a frozen module,
+            optimizers that are none, or a DistributedDataParallel that was made while frozen tensors trained.
         DriftError: on leaving (unless another error is on its way), a frozen tensor moved.
     """
     module = unwrapped(unwrap(model) if unwrap else model)
     made = _listed(optimizers)
     guard = Guard(module, mask, check_weights)
+    _refuse_waiting(model, guard)
     flags = {name: p.requires_grad for name, p in guard.frozen.items()}
     try:
         for p in guard.frozen.values():
@@ -159,20 +160,33 @@ def unwrapped(model: Any) -> nn.Module:
     Raises:
         UserError: there is none.
     """
+    layers = list(_layers(model))
+    if not isinstance(layers[-1], nn.Module):
+        raise UserError(f"{type(model).__name__} as the model to guard",
+                        accepted="a UNet, a pipeline with one, or what expunge.load returns")
+    return layers[-1]
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """The model, what it wraps, what that wraps, and so on."""
     inner = model
-    for _ in range(8):
+    while inner is not None:
+        yield inner
         if isinstance(inner, nn.Module):
-            below = getattr(inner, "_orig_mod", None) or (
+            inner = getattr(inner, "_orig_mod", None) or (
                 inner.module if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel) else None)
-            if below is None:
-                return inner
-            inner = below
-        elif hasattr(inner, "unet"):
-            inner = inner.unet
         else:
-            break
-    raise UserError(f"{type(model).__name__} as the model to guard",
-                    accepted="a UNet, a pipeline with one, or what expunge.load returns")
+            inner = getattr(inner, "unet", None)
+
+
+def _refuse_waiting(model: Any, guard: Guard) -> None:
+    """UserError where a DistributedDataParallel would wait for gradients of frozen tensors that never come."""
+    training = [name for name, p in guard.frozen.items() if p.requires_grad]
+    for layer in _layers(model):
+        if isinstance(layer, nn.parallel.DistributedDataParallel) and not layer.find_unused_parameters and training:
+            raise UserError(f"a DistributedDataParallel around {len(training)} frozen tensors that train "
+                            f"({some(training)})", accepted="a model that is guarded first and wrapped then",
+                            remedy="enter `guarded` before accelerator.prepare, or pass find_unused_parameters=True")
 
 
 def refuse_adapters(found: Named, mask: FreezeMask) -> None:

@@ -17,7 +17,7 @@ from expunge.models.sd import StableDiffusion
 from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.projection import Projected, kept_directions, keys_and_values
 from expunge.sequence.strategy import Strategy, WeightAnchor
-from expunge.sequence.terms import anchored, recalled
+from expunge.sequence.terms import Recall, anchored, recalled
 from expunge.train import step_generator
 from expunge.unlearn.bench import Bench
 from expunge.unlearn.objective import Term
@@ -64,12 +64,13 @@ class Before:
         return text_digest(json.dumps(told, sort_keys=True))
 
     def terms(self, bench: Bench, params: Mapping[str, Parameter]) -> Sequence[Term]:
-        """One for each thing that is held on to and is there."""
-        strategy, out = self.strategy, list[Term]()
+        """One of what is remembered, and one for each anchor in weights; what is not there is left out."""
+        strategy, parts = self.strategy, list[Recall]()
         if strategy.replay is not None and self.memories:
-            out.append(recalled(bench, self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
+            parts.append(Recall(self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
         if strategy.retain is not None and self.elsewhere is not None:
-            out.append(recalled(bench, [self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
+            parts.append(Recall([self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
+        out = [recalled(bench, parts, strategy.every)] if parts else []
         for anchor in strategy.anchors:
             if anchor.metric != "erased" or self.memories:
                 out.append(anchored(params, self._values(anchor, params), anchor, self._metric(anchor, bench, params)))

@@ -40,7 +40,7 @@ class Replay(Settings):
     """
 
     weight: float = knob(1.0, "Factor of the loss (a_e)", gt=0.0)
-    batch: int = knob(1, "Points per step, over all earlier requests alike", ge=1)
+    batch: int = knob(2, "Points of a look, over all earlier requests alike", ge=1)
     trajectories: int = knob(6, "Trajectories that each request leaves behind, with every grid point", ge=1)
     grid: int = knob(20, "Sampler steps of a trajectory", unit="steps", ge=1, le=1000)
     guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
@@ -63,7 +63,7 @@ class Elsewhere(Settings):
     """
 
     weight: float = knob(1.0, "Factor of the loss (a_r)", gt=0.0)
-    batch: int = knob(1, "Points per step", ge=1)
+    batch: int = knob(2, "Points of a look", ge=1)
 
 
 class WeightAnchor(Settings):
@@ -105,6 +105,8 @@ class Strategy(Settings):
         "original", "Whom targets come from: the original, or the model that the request found")
     replay: Replay | None = knob(None, "Hold on to earlier erasures")
     retain: Elsewhere | None = knob(None, "Hold on to the original elsewhere")
+    every: int = knob(4, "Steps from one look at points of earlier erasures and of other things to the next; the loss "
+                      "of a look counts as many times", unit="steps", ge=1)
     others: Others = knob(Others(), "Prompts for other things, for the parts that hold on to these")
     anchors: tuple[WeightAnchor, ...] = knob((), "Hold on to weights")
     projection: Projection | None = knob(None, "Keep steps out of what other prompts use")
@@ -144,7 +146,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "l2-sp": {"anchors": [{}]},
     "ewc": {"anchors": [{"metric": "kept"}, {"to": "last", "metric": "erased"}]},
     "replay": _REPLAY,
-    "refresh": {**_REPLAY, "refresh": {"every": 4, "rise": None}},
+    "refresh": {**_REPLAY, "refresh": {"every": 8}},
     "projection": {"projection": {}},
     "joint": {"teacher": "last", "joint": True},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,20 +16,42 @@ from expunge.unlearn.bench import Bench, Points
 from expunge.unlearn.objective import Term
 
 
-def recalled(bench: Bench, memories: Sequence[Memory], weight: float, batch: int, name: str) -> Term:
-    """weight * mean |eps_theta(x_t, t, p) - z|^2 over `batch` points, each of a memory drawn uniformly.
+@dataclass(frozen=True)
+class Recall:
+    """What a step looks at of the past.
+
+    Attributes:
+        memories: one at least, none of them empty; each of the points is of one that is drawn uniformly.
+        weight: factor of the loss; batch: points of a look; name: keeps its draws apart from others'.
+    """
+
+    memories: Sequence[Memory]
+    weight: float
+    batch: int
+    name: str
+
+    def drawn(self, seed: int, number: int) -> list[tuple[Memory, int]]:
+        """Points of a step, as memories and places in them."""
+        generator = step_generator(seed, number, self.name)
+        chosen = [self.memories[int(torch.randint(len(self.memories), (), generator=generator))]
+                  for _ in range(self.batch)]
+        return [(memory, int(torch.randint(len(memory.prompts), (), generator=generator))) for memory in chosen]
+
+
+def recalled(bench: Bench, parts: Sequence[Recall], every: int = 1) -> Term:
+    """every * sum over parts of weight * mean |eps_theta(x_t, t, p) - z|^2, in every `every`-th step.
+
+    One forward has the points of all parts: small batches cost nearly as much as larger ones.
 
     Args:
-        memories: one at least, none of them empty.
-        name: keeps its draws apart from others'.
+        parts: one at least, each with a name of its own.
     """
-    rows, known = encoded(bench.teacher, [prompt for memory in memories for prompt in memory.prompts])
+    rows, known = encoded(bench.teacher, [text for part in parts for memory in part.memories
+                                          for text in memory.prompts])
+    weights = torch.cat([torch.full((part.batch,), every * part.weight / part.batch) for part in parts])
 
     def points(number: int) -> tuple[Points, Tensor]:
-        generator = step_generator(bench.seed, number, name)
-        chosen = [memories[int(torch.randint(len(memories), (), generator=generator))] for _ in range(batch)]
-        at = [int(torch.randint(len(memory.prompts), (), generator=generator)) for memory in chosen]
-        picked = list(zip(chosen, at, strict=True))
+        picked = [point for part in parts for point in part.drawn(bench.seed, number)]
         prompts = tuple(memory.prompts[i] for memory, i in picked)
         x_t, t, z = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t", "z"))
         places = torch.tensor([rows[prompt] for prompt in prompts], device=known.ids.device)
@@ -37,9 +60,9 @@ def recalled(bench: Bench, memories: Sequence[Memory], weight: float, batch: int
     def loss(number: int) -> Tensor:
         here, z = points(number)
         out = bench.student.predict(here.x_t, here.t, bench.condition(here))
-        return weight * (out - z).square().mean()
+        return (weights.to(out) * (out - z).square().flatten(1).mean(1)).sum()
 
-    return Term(loss)
+    return Term(loss, every=every)
 
 
 def anchored(params: Mapping[str, Parameter], anchor: Mapping[str, Tensor], settings: WeightAnchor,

@@ -41,12 +41,14 @@ class Term:
         state: tensors that it changes itself, by name; optimizers: its own, by name.
         saliency: the loss whose gradient tells which weights matter for the concept, which changes nothing however
             often it is asked for; None: that is `loss`.
+        every: of a loss that joins others: steps from one in which it is asked for to the next, the first one included.
     """
 
     loss: Callable[[int], Tensor]
     state: Mapping[str, Tensor] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     saliency: Callable[[int], Tensor] | None = None
+    every: int = 1
 
 
 class Objective(Protocol):

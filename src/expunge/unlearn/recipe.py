@@ -232,13 +232,14 @@ class Recipe(Settings):
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
               erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
-        same = [term.loss for term in (*([keep] if keep is not None and not between else []), *held)]
+        same = [*([keep] if keep is not None and not between else []), *held]
 
-        def kept(number: int) -> Tensor:
-            return torch.stack([loss(number) for loss in same]).sum() if len(same) > 1 else same[0](number)
+        def kept(terms: Sequence[Term], number: int) -> Tensor:
+            return torch.stack([term.loss(number) for term in terms]).sum()
 
         def step(number: int) -> Losses:
-            beside = partial(kept, number) if same else None
+            due = [term for term in same if number % term.every == 0]
+            beside = partial(kept, due, number) if due else None
             losses = stepper.step(partial(erase.loss, number), beside, params, optimizer)
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):

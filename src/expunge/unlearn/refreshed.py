@@ -25,7 +25,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from expunge.config import ByKind, Settings, knob
-from expunge.continual.refresh import Refresh, Refresher
+from expunge.continual.refresh import Refresh, Refresher, Remembered
 from expunge.train import Losses
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.dual import Dual, DualStepper
@@ -57,8 +57,8 @@ class Refreshed(Settings):
         "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
     noise: float = knob(0.0, "Temperature of the noise", ge=0.0, source="Wang et al. 2024: 1")
     seed: int = knob(0, "With a step's number it decides the noise")
-    rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; none costs no forward to look",
-                              gt=0.0)
+    rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; steps that rise more are "
+                              "halved", gt=0.0)
     halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
     update: AnyRefreshable = knob(Plain(), "How gradients become a step")
 
@@ -116,12 +116,17 @@ class RefreshedStepper:
         Returns:
             Its losses; "refresh": the relative length of the ascent, 0 where none was made.
         """
-        def all_of_it() -> Tensor:
-            return erase() if keep is None else erase() + keep()
+        forget, rest = Remembered(erase), None if keep is None else Remembered(keep)
 
-        climbed = erase if self.settings.target == "forget" else all_of_it
-        told = self.refresher.ascend(int(self.done), climbed, _masks(self.within))
-        losses = self.within.step(erase, keep, params, optimizer)
+        def all_of_it() -> Tensor:
+            return forget.look() if rest is None else forget.look() + rest.look()
+
+        climbed = forget.look if self.settings.target == "forget" else all_of_it
+        told = self.refresher.ascend(int(self.done), climbed, _masks(self.within), shared=True)
+        for loss in (forget, rest):
+            if loss is not None:
+                loss.settle(told)
+        losses = self.within.step(forget, rest, params, optimizer)
         self.done.add_(1)
         return {**losses, "refresh": 0.0 if told is None else told.relative}
 
