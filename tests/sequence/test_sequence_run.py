@@ -22,9 +22,9 @@ from expunge.sequence.projection import kept_directions
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS, Projection
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.presets.esd import esd
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 
 def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> SequenceResult:
@@ -225,7 +225,7 @@ def test_a_request_after_one_that_changed_the_text_encoder_trains_on_what_the_mo
     assert any(name.startswith("unet/") for name in both.tensors)
     model = load(small["model"], device="cpu")
     student = model.edited(text)
-    bench = Bench(student, model, Request(concept="dog", prompts=("a dog",)), 0)
+    bench = Workbench(student, model, Request(concept="dog", prompts=("a dog",)), 0)
     stream = FrozenTrajectory(grid=3, trajectories=2).open(bench, ["a dog"], 2, "erase")
     points = stream.draw(0)
     torch.testing.assert_close(bench.condition(points).states, student.encode(points.prompts).states)

@@ -10,11 +10,11 @@ import torch
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request, Target
 from expunge.unlearn.ablation import Ablate
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.ablation import ablation, ablation_fast
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house",
                   keep=("a picture of a dog",),
@@ -29,9 +29,9 @@ def either(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue("model" if request.param == "epsilon" else "v_model")
 
 
-def moved(model: Any) -> Bench:
+def moved(model: Any) -> Workbench:
     """A bench whose student is no longer the teacher."""
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
@@ -94,7 +94,7 @@ def test_noise_form_and_denoising_keep_regress_to_what_the_network_is_trained_fo
 def test_training_takes_every_concept_towards_its_anchor(model: Any) -> None:
     recipe = ablation_fast(steps=24, batch=4, learning_rate=5e-3, warmup=0, source={"pictures": 3, "grid": 2})
     patch = recipe(model, REQUEST)
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     term = Ablate().prepare(bench, PICTURES.open(bench, REQUEST.all_prompts, 16, "new"), None)
     with torch.no_grad():
         before = float(term.loss(0))

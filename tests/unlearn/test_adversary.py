@@ -18,7 +18,7 @@ from expunge.records import Request, Target
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.soft_prompt import SoftAttacker, layouts, span
-from expunge.unlearn.source import Bench, EditedTrajectory, FrozenTrajectory, NoisedPictures
+from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory, NoisedPictures, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 TWO = REQUEST.model_copy(update={"also": (Target(concept="dog", prompts=("a picture of a dog",)),)})
@@ -47,7 +47,7 @@ def model(loaded: Any) -> Iterator[Any]:
 def attacker(model: Any, request: Request = REQUEST, source: Any = POOL, batch: int = 3, move: float = 0.3,
              **settings: Any) -> tuple[SoftAttacker, Any]:
     """An adversary on a student whose text encoder has already moved away from the teacher's, and its stream."""
-    bench = Bench(model, model.frozen_copy(), request, 0, text_trains=True)
+    bench = Workbench(model, model.frozen_copy(), request, 0, text_trains=True)
     draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for p in model.parameters_in("text").values():

@@ -18,7 +18,7 @@ from expunge.unlearn.divergence import SQUARED, AnyDivergence, ChiSquare, Hellin
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import esd
 from expunge.unlearn.relabel import Relabel
-from expunge.unlearn.source import Bench, FrozenTrajectory
+from expunge.unlearn.source import FrozenTrajectory, Workbench
 
 KINDS = [Squared(), Hellinger(), Hellinger(sigma=0.3), ChiSquare(), ChiSquare(sigma=2.0)]
 M = torch.tensor([0.0, 1e-6, 0.01, 0.3, 2.0], dtype=torch.float64)
@@ -77,7 +77,7 @@ REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), 
 
 @pytest.mark.parametrize("objective", [Steer, Ablate, Relabel])
 def test_every_regression_objective_takes_any_of_them(model: Any, objective: Any) -> None:
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     stream = FrozenTrajectory(grid=3, trajectories=2).open(bench, REQUEST.prompts, 3, "erase")
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():

@@ -12,12 +12,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request, Target
-from expunge.unlearn.bench import Bench, Points
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.domain import AlignDomains, Game, damping
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.doco import doco, doco_fast, doco_v_a, doco_v_b
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Points, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house",
                   keep=("a picture of a dog",),
@@ -35,7 +35,7 @@ def either(request: pytest.FixtureRequest) -> Any:
 
 
 def game(model: Any, batch: int = 4, source: Any = PICTURES, **settings: Any) -> Game:
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     settings = {"discriminator": TINY, "warm_up": 0, **settings}
     return Game(AlignDomains(**settings), bench, source.open(bench, REQUEST.all_prompts, batch, "erase"))
 
@@ -50,7 +50,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 def points_of(model: Any) -> Points:
     with torch.no_grad():
-        return PICTURES.open(Bench(model, model.frozen_copy(), REQUEST, 0), REQUEST.all_prompts, 4, "e").draw(0)
+        return PICTURES.open(Workbench(model, model.frozen_copy(), REQUEST, 0), REQUEST.all_prompts, 4, "e").draw(0)
 
 
 def test_discriminator_has_the_published_shape_at_the_published_size() -> None:

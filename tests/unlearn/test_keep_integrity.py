@@ -11,14 +11,14 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.unlearn.integrity import Integrity
 from expunge.unlearn.recipe import Recipe
-from expunge.unlearn.source import Bench, FrozenTrajectory
+from expunge.unlearn.source import FrozenTrajectory, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SOURCE = FrozenTrajectory(grid=4, guidance=3.0, trajectories=4)
 
 
-def moved(model: Any) -> Bench:
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+def moved(model: Any) -> Workbench:
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
@@ -45,13 +45,13 @@ def test_loss_is_the_distance_of_the_guided_prediction_or_of_both_branches(model
 
 
 def test_loss_is_zero_at_the_start(model: Any) -> None:
-    term = Integrity(batch=3, source=SOURCE).prepare(Bench(model, model.frozen_copy(), REQUEST, 0))
+    term = Integrity(batch=3, source=SOURCE).prepare(Workbench(model, model.frozen_copy(), REQUEST, 0))
     assert float(term.loss(0).detach()) < 1e-8
 
 
 def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
     """A point of the pool is where DDIM stands on its way from the same noise to the kept prompt's picture."""
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     pool = SOURCE.open(bench, REQUEST.keep, 3, "keep").pool
     assert pool is not None
     cond, null = model.encode(REQUEST.keep), model.encode([""])
@@ -61,7 +61,7 @@ def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
 
 
 def test_a_training_text_encoder_is_asked_anew_for_both_branches(model: Any) -> None:
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0, text_trains=True)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0, text_trains=True)
     term = Integrity(batch=2, source=SOURCE).prepare(bench)
     params = model.parameters_in("text")
     for parameter in params.values():

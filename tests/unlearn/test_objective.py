@@ -12,7 +12,7 @@ from expunge.models.base import Conditioning
 from expunge.records import Request
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.objective import Steer
-from expunge.unlearn.source import Bench, FrozenTrajectory, Points
+from expunge.unlearn.source import FrozenTrajectory, Points, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 ANCHORED = REQUEST.model_copy(update={"anchor": "house"})
@@ -50,7 +50,7 @@ class AsV:
 @torch.no_grad()
 def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: float, request_: Request) -> None:
     points = points_of(model)
-    got = Steer(eta=eta).target(Bench(model, model.frozen_copy(), request_, 0), points)
+    got = Steer(eta=eta).target(Workbench(model, model.frozen_copy(), request_, 0), points)
     for i, prompt in enumerate(points.prompts):  # one at a time, by hand
         x, t = points.x_t[i:i + 1], points.t[i:i + 1]
         null, concept = (model.unet(x, t, model.encode([text]).states).sample for text in ("", prompt))
@@ -62,8 +62,8 @@ def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: 
 
 @torch.no_grad()
 def test_the_empty_base_leaves_the_anchor_out(model: Any) -> None:
-    points, bench = points_of(model), Bench(model, model.frozen_copy(), ANCHORED, 0)
-    bare = Bench(model, model.frozen_copy(), REQUEST, 0)
+    points, bench = points_of(model), Workbench(model, model.frozen_copy(), ANCHORED, 0)
+    bare = Workbench(model, model.frozen_copy(), REQUEST, 0)
     assert torch.equal(Steer(base="empty").target(bench, points), Steer().target(bare, points))
     assert not torch.equal(Steer().target(bench, points), Steer().target(bare, points))
     assert (Steer(base="empty").teacher_calls(ANCHORED), Steer().teacher_calls(ANCHORED)) == (2, 3)
@@ -72,8 +72,8 @@ def test_the_empty_base_leaves_the_anchor_out(model: Any) -> None:
 @torch.no_grad()
 def test_target_means_the_same_picture_in_eps_and_in_v(model: Any) -> None:
     points, as_v = points_of(model), AsV(model)
-    eps = Steer(eta=2.0).target(Bench(model, model, REQUEST, 0), points)
-    v = Steer(eta=2.0).target(Bench(as_v, as_v, REQUEST, 0), points)  # type: ignore[arg-type]
+    eps = Steer(eta=2.0).target(Workbench(model, model, REQUEST, 0), points)
+    v = Steer(eta=2.0).target(Workbench(as_v, as_v, REQUEST, 0), points)  # type: ignore[arg-type]
     signal, sigma = as_v.levels(points.x_t, points.t)
     from_eps = (points.x_t - sigma * eps) / signal
     torch.testing.assert_close(as_v.picture(v, points.x_t, points.t), from_eps, rtol=1e-3, atol=1e-3)
@@ -85,7 +85,7 @@ def test_loss_is_the_students_distance_to_the_target_with_and_without_a_pool(mod
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
     for fresh in (False, True):
-        bench, steer = Bench(model, teacher, REQUEST, 0), Steer()
+        bench, steer = Workbench(model, teacher, REQUEST, 0), Steer()
         stream = FrozenTrajectory(grid=4, trajectories=2, fresh=fresh).open(bench, REQUEST.prompts, 3, "erase")
         term = steer.prepare(bench, stream, None)
         points = stream.draw(5)
@@ -105,7 +105,7 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
             with torch.no_grad():
                 return model.encode([f"a dog {number}"] * len(points.t))
 
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     stream = FrozenTrajectory(grid=4, trajectories=2).open(bench, REQUEST.prompts, 3, "erase")
     plain, attacked = (Steer().prepare(bench, stream, attacker) for attacker in (None, Attacker()))
     with torch.no_grad():

@@ -18,7 +18,7 @@ from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import esd, esd_fast
 from expunge.unlearn.recipe import SERIES, Recipe, thinned
-from expunge.unlearn.source import Bench, EditedTrajectory, FrozenTrajectory, Stream
+from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory, Stream, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2, learning_rate=1e-3)
@@ -108,7 +108,7 @@ def test_seconds_of_a_resumed_run_are_those_of_all_sessions(model: Any, tmp_path
 
 def test_parts_that_keep_things_under_one_name_are_refused(model: Any) -> None:
     class Clash(SoftAdversary):
-        def prepare(self, bench: Bench, stream: Stream, batch: int) -> Any:
+        def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Any:
             attacker = super().prepare(bench, stream, batch)
             attacker.optimizers = {"adam": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)}
             return attacker
@@ -161,7 +161,7 @@ def test_keep_holds_the_kept_prompt_closer_to_the_teacher(model: Any) -> None:
 
 
 def test_keep_loss_is_the_distance_to_the_teacher_on_kept_and_empty_prompts(model: Any) -> None:
-    bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     keep = MatchTeacher(weight=3.0, batch=6, source=FrozenTrajectory(grid=4, trajectories=4))
     term, points = keep.prepare(bench), keep.source.open(bench, ("", *REQUEST.keep), 6, "keep").draw(2)
     assert set(points.prompts) == {"", *REQUEST.keep}

@@ -17,7 +17,7 @@ from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Noise, Relabel, WrongPrompts
 from expunge.unlearn.retain import Retain
-from expunge.unlearn.source import Bench, FrozenTrajectory
+from expunge.unlearn.source import FrozenTrajectory, Workbench
 
 KEEP = ("a picture of a dog", "the knife of a chef", "an apple")
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=KEEP)
@@ -25,9 +25,9 @@ ANCHORED = REQUEST.model_copy(update={"anchor": "house"})
 TRAJECTORIES = FrozenTrajectory(grid=3, trajectories=2)
 
 
-def bench_of(model: Any, request: Request = REQUEST, moved: bool = True, **more: Any) -> Bench:
+def bench_of(model: Any, request: Request = REQUEST, moved: bool = True, **more: Any) -> Workbench:
     """A student that has moved away from its teacher."""
-    bench = Bench(model, model.frozen_copy(), request, 0, **more)
+    bench = Workbench(model, model.frozen_copy(), request, 0, **more)
     if moved:
         with torch.no_grad():
             for parameter in model.parameters_in("xattn").values():

@@ -105,11 +105,11 @@ def test_a_vocabulary_of_which_nothing_is_left_is_told_before_anything_is_comput
 
 
 def test_rounds_take_every_prompt_once(model: Any) -> None:
-    from expunge.unlearn.source import Bench
+    from expunge.unlearn.source import Workbench
 
     prompts = ("a dog", "a castle", "a knife", "a church", "a house")
     for fresh in (False, True):
-        bench = Bench(model, model.frozen_copy(), REQUEST, 0)
+        bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
         source = FrozenTrajectory(grid=2, trajectories=5, guidance=1.0, fresh=fresh, rounds=True)
         stream = source.open(bench, prompts, 3, "keep")
         drawn = [prompt for number in range(5) for prompt in stream.draw(number).prompts]

@@ -24,7 +24,7 @@ from expunge.unlearn.objective import Steer, Term
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Relabel
 from expunge.unlearn.saliency import Masked, summed_gradients, top_entries
-from expunge.unlearn.source import Bench, FrozenTrajectory
+from expunge.unlearn.source import FrozenTrajectory, Workbench
 from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
 from expunge.unlearn.weights import training
@@ -45,7 +45,7 @@ def quadratic(params: dict[str, Parameter]) -> Term:
 
 
 def test_looking_for_the_mask_neither_attacks_nor_teaches(model: Any) -> None:
-    bench = Bench(model, model.frozen_copy(), REQUEST.model_copy(update={"anchor": "house"}), 0, text_trains=True)
+    bench = Workbench(model, model.frozen_copy(), REQUEST.model_copy(update={"anchor": "house"}), 0, text_trains=True)
     params = model.parameters_in("text")
     with training(params):
         stream = FrozenTrajectory(grid=3, trajectories=3).open(bench, REQUEST.prompts, 2, "erase")
@@ -161,7 +161,7 @@ def test_a_mask_of_everything_is_the_wrapped_update_itself(model: Any) -> None:
 
 def test_relabel_chooses_by_the_denoising_loss_under_guidance(model: Any) -> None:
     """The published mask: gradient of |(1 + g) out(c) - g out("") - what the network was trained for|^2."""
-    bench, relabel = Bench(model, model.frozen_copy(), REQUEST, 0), Relabel(guidance=2.5)
+    bench, relabel = Workbench(model, model.frozen_copy(), REQUEST, 0), Relabel(guidance=2.5)
     stream = NoisedPictures(pictures=2, grid=2).open(bench, REQUEST.prompts, 2, "erase")
     points = stream.draw(1)
     term = relabel.prepare(bench, stream, None)

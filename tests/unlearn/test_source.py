@@ -11,17 +11,17 @@ import torch
 from expunge.errors import UserError
 from expunge.records import Request, Target
 from expunge.train import step_generator
-from expunge.unlearn.bench import Bench, spread
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws
+from expunge.unlearn.workbench import Workbench, spread
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 GRID = 5
 
 
-def bench(model: Any, seed: int = 0, chunk: int = 4) -> Bench:
-    return Bench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
+def bench(model: Any, seed: int = 0, chunk: int = 4) -> Workbench:
+    return Workbench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
 
 
 def half_way(model: Any, prompt: str, noise_seed: int, k: int, guidance: float = 3.0) -> torch.Tensor:

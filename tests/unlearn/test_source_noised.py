@@ -12,19 +12,19 @@ from expunge.models.prediction import clean, noise_in, output_for
 from expunge.records import Request, Target
 from expunge.train import step_generator
 from expunge.unlearn.anchor import AnchorStates
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house",
                   also=(Target(concept="dog", prompts=("a picture of a dog",), anchor="apple"),))
 SMALL = NoisedPictures(pictures=4, grid=3)
 
 
-def bench(model: Any, seed: int = 0, chunk: int = 16) -> Bench:
-    return Bench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
+def bench(model: Any, seed: int = 0, chunk: int = 16) -> Workbench:
+    return Workbench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
 
 
 @pytest.fixture(params=["epsilon", "v"])
@@ -90,7 +90,7 @@ def test_chunk_and_count_of_calls(model: Any, monkeypatch: pytest.MonkeyPatch) -
 
 def test_as_a_keep_the_pictures_show_the_prompts_to_keep(model: Any) -> None:
     request = REQUEST.model_copy(update={"keep": ("a house by the sea",)})
-    at = Bench(model, model.frozen_copy(), request, 0)
+    at = Workbench(model, model.frozen_copy(), request, 0)
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)

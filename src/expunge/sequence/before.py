@@ -19,10 +19,10 @@ from expunge.sequence.projection import Projected, kept_directions, keys_and_val
 from expunge.sequence.strategy import Strategy, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
 from expunge.train import step_generator
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.objective import Term
 from expunge.unlearn.retain import Retained
 from expunge.unlearn.update import Stepper
+from expunge.unlearn.workbench import Workbench
 
 ROWS = 4
 """Points that share a backward of a Fisher information."""
@@ -63,7 +63,7 @@ class Before:
                 self.kept_prompts]
         return text_digest(json.dumps(told, sort_keys=True))
 
-    def terms(self, bench: Bench, params: Mapping[str, Parameter]) -> Sequence[Term]:
+    def terms(self, bench: Workbench, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """One of what is remembered, and one for each anchor in weights; what is not there is left out."""
         strategy, parts = self.strategy, list[Recall]()
         if strategy.replay is not None and self.memories:
@@ -89,7 +89,7 @@ class Before:
         mine = full_names("unet", self.original.unet) | full_names("text_encoder", self.original.text_encoder)
         return {name: mine[name].detach() for name in params}
 
-    def _metric(self, anchor: WeightAnchor, bench: Bench, params: Mapping[str, Parameter]
+    def _metric(self, anchor: WeightAnchor, bench: Workbench, params: Mapping[str, Parameter]
                 ) -> Mapping[str, Tensor] | None:
         """Fisher information of the student's predictions as it begins, mean 1; None for the identity."""
         if anchor.metric == "identity":
@@ -106,7 +106,7 @@ def kept_now(whole: Memory, retained: Retained) -> Memory:
     return whole.only(lambda prompt: whole.about.get(prompt, "") not in retained.left_out)
 
 
-def _predictions(bench: Bench, memories: Sequence[Memory], samples: int, generator: torch.Generator
+def _predictions(bench: Workbench, memories: Sequence[Memory], samples: int, generator: torch.Generator
                  ) -> Iterator[Callable[[], Tensor]]:
     """The student's outputs at points of all the memories alike, a few rows each."""
     points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]

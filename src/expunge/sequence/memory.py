@@ -22,9 +22,9 @@ from expunge.models.base import Conditioning, Denoiser
 from expunge.models.patch import tensors_hash
 from expunge.registry import WORLDS
 from expunge.sequence.strategy import Others, Replay
-from expunge.unlearn.bench import Bench, Points, Pool, spread
 from expunge.unlearn.objective import tabulated
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Points, Pool, Workbench, spread
 
 FORMAT = "expunge-memory/1"
 
@@ -33,7 +33,7 @@ FORMAT = "expunge-memory/1"
 class Targeted(Protocol):
     """An objective that trains towards a target at each point."""
 
-    def target(self, bench: Bench, points: Points) -> Tensor:
+    def target(self, bench: Workbench, points: Points) -> Tensor:
         """(B, c, h, w), native output, no gradient."""
         ...
 
@@ -93,7 +93,7 @@ class Memory:
         return replace(memory, x_t=x_t.to(device), t=t.to(device), z=z.to(device))
 
 
-def left_behind(bench: Bench, objective: object, settings: Replay) -> Memory:
+def left_behind(bench: Workbench, objective: object, settings: Replay) -> Memory:
     """What a request leaves behind: half-way samples of the teacher under its prompts, and what it trained to there.
 
     Where the objective names no target, what the student predicts now that it is trained.
@@ -112,7 +112,7 @@ def left_behind(bench: Bench, objective: object, settings: Replay) -> Memory:
     return _recorded(_pool(bench, source, bench.request.all_prompts, "replay"), wanted, bench, {})
 
 
-def elsewhere(bench: Bench, settings: Others, kept: Sequence[str] = ()) -> Memory:
+def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> Memory:
     """What the original predicts on prompts for other things (all of its world, if none are named), and the empty one.
 
     Args:
@@ -147,12 +147,12 @@ def encoded(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Co
     return each, Conditioning(torch.cat([one.states for one in known]), torch.cat([one.ids for one in known]))
 
 
-def _pool(bench: Bench, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
+def _pool(bench: Workbench, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
     pool = source.open(bench, prompts, 1, name).pool
     assert pool is not None  # trajectories of the frozen model are pooled
     return pool
 
 
-def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], bench: Bench, about: dict[str, str]) -> Memory:
+def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], bench: Workbench, about: dict[str, str]) -> Memory:
     z, everything = tabulated(bench, pool, wanted), pool.take(torch.arange(len(pool)))
     return Memory(everything.x_t, everything.t, everything.prompts, z, about)

@@ -35,9 +35,9 @@ from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.states import State, everything, planned_states
 from expunge.sequence.strategy import Replay
 from expunge.train import Losses
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.erase import CHECKPOINT
 from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class _Run:
     def _remember(self, state: State, patch: Patch) -> None:
         objective = state.method.objective if isinstance(state.method, Recipe) else None
         student = self.model if isinstance(objective, Targeted) else self.model.edited(patch)  # else nobody asks it
-        bench = Bench(student, self.model, state.request, state.seed)
+        bench = Workbench(student, self.model, state.request, state.seed)
         left_behind(bench, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
 
     def _before(self, state: State, earlier: list[State], last: str) -> Before:
@@ -204,7 +204,7 @@ class _Run:
             if not file.is_file():
                 self.tell(0, 0, "drawing prompts to keep with the original model")
                 nobody = Request(concept="nothing", prompts=("",))
-                bench = Bench(self.model, self.model, nobody, self.settings.seed)
+                bench = Workbench(self.model, self.model, nobody, self.settings.seed)
                 elsewhere(bench, strategy.others, kept).save(file)
             self._drawn[kept] = Memory.read(file, self.model.device)
         return self._drawn[kept]

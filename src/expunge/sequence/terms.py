@@ -12,8 +12,8 @@ from torch.nn import Parameter
 from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.strategy import WeightAnchor
 from expunge.train import step_generator
-from expunge.unlearn.bench import Bench, Points
 from expunge.unlearn.objective import Term
+from expunge.unlearn.workbench import Points, Workbench
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Recall:
         return [(memory, int(torch.randint(len(memory.prompts), (), generator=generator))) for memory in chosen]
 
 
-def recalled(bench: Bench, parts: Sequence[Recall], every: int = 1) -> Term:
+def recalled(bench: Workbench, parts: Sequence[Recall], every: int = 1) -> Term:
     """every * sum over parts of weight * mean |eps_theta(x_t, t, p) - z|^2, in every `every`-th step.
 
     One forward has the points of all parts: small batches cost nearly as much as larger ones.

@@ -19,10 +19,10 @@ from expunge.models.prediction import output_for
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
-from expunge.unlearn.bench import Bench, Points, Stream
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked, regression
+from expunge.unlearn.workbench import Points, Stream, Workbench
 
 
 class Ablate(Settings):
@@ -52,7 +52,7 @@ class Ablate(Settings):
         """The anchor's prediction, if there is one."""
         return 0 if self.towards == "noise" else 1
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to the anchor's prediction, or to the noise."""
         if self.towards == "noise":
             return regression(bench, stream, lambda points: noise_target(bench, points), attacker, self.loss)
@@ -67,7 +67,7 @@ class Ablate(Settings):
         return attacked(bench, stream, loss, attacker)
 
 
-def noise_target(bench: Bench, points: Points) -> Tensor:
+def noise_target(bench: Workbench, points: Points) -> Tensor:
     """What a network in training is asked for at noised pictures: eps or v, (B, c, h, w).
 
     Raises:

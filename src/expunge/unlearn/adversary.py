@@ -28,7 +28,7 @@ from expunge.errors import UserError
 from expunge.models.base import Conditioning, Denoiser
 from expunge.records import Request
 from expunge.train import Losses
-from expunge.unlearn.bench import Bench, Points, Stream
+from expunge.unlearn.workbench import Points, Stream, Workbench
 
 Place = Literal["prefix", "suffix", "insert", "replace", "add"]
 """Where the vectors go, counted in tokens: before the prompt, behind it, at equal distances within it, in the place of
@@ -84,7 +84,7 @@ class Adversary(Protocol):
         """What a run of `steps` steps of `batch` points takes."""
         ...
 
-    def prepare(self, bench: Bench, stream: Stream, batch: int) -> Attacker:
+    def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
         """An attacker on `stream`'s points, `batch` of them in every step."""
         ...
 
@@ -162,7 +162,7 @@ class SoftAdversary(Settings):
         return Counts(drawn=looks if new else 0, targets=looks if new else attacks * batch,
                       looked=attacks * batch if self.answer == "best" else 0, trained=looks)
 
-    def prepare(self, bench: Bench, stream: Stream, batch: int) -> Attacker:
+    def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
         """Over a pool, the teacher's predictions are tabulated here."""
         from expunge.unlearn.soft_prompt import SoftAttacker
 

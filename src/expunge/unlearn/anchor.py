@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expunge.models.base import Conditioning, Denoiser
 from expunge.records import Request, Target
-from expunge.unlearn.bench import Bench, Points
+from expunge.unlearn.workbench import Points, Workbench
 
 AnchorModel = Literal["frozen", "student"]
 """Who predicts for the anchor: the frozen teacher, or the student itself without gradient."""
@@ -67,7 +67,7 @@ class AnchorStates:
         return self.cond.at(torch.tensor([self.rows[prompt] for prompt in prompts], device=self.cond.ids.device))
 
 
-def anchor_predictor(bench: Bench, who: AnchorModel) -> Callable[[Points], Tensor]:
+def anchor_predictor(bench: Workbench, who: AnchorModel) -> Callable[[Points], Tensor]:
     """What is predicted for the anchor in place of the points' prompts: (B, c, h, w), native output, no gradient."""
     model = bench.teacher if who == "frozen" else bench.student
     known = AnchorStates.encoded(bench.teacher, bench.request)

@@ -19,10 +19,10 @@ from torch.nn.functional import mse_loss
 from expunge.config import Settings, knob
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.needs import Need
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Term
+from expunge.unlearn.workbench import Workbench
 
 
 class Denoise(Settings):
@@ -55,7 +55,7 @@ class Denoise(Settings):
         """One."""
         return 1
 
-    def prepare(self, bench: Bench) -> Term:
+    def prepare(self, bench: Workbench) -> Term:
         """The denoising loss, times `weight`."""
         request = bench.request
         prompts = (tuple(dict.fromkeys(anchor_prompts(request.all_prompts, request))) if self.on == "anchor" else

@@ -29,10 +29,10 @@ from expunge.models.prediction import clean, levels, noise_in
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
-from expunge.unlearn.bench import Bench, Points, Stream
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, tabulated
+from expunge.unlearn.workbench import Points, Stream, Workbench
 
 Form = Literal["native", "eps", "x0"]
 
@@ -75,7 +75,7 @@ class AlignDomains(Settings):
         """Samples without gradient in the warm-up: the concept's, and the anchor's unless these are tabulated."""
         return self.warm_up * batch * (1 if pooled and self.anchor_model == "frozen" else 2)
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The student's loss; the discriminator learns by the way, once per step."""
         game = Game(self, bench, stream, attacker)
         return Term(game.loss, state=game.state, optimizers={"discriminator": game.optimizer}, saliency=game.saliency)
@@ -92,7 +92,8 @@ class Game:
         warmed, learned: int64 (), rounds of warm-up done, and number of the last step that it learned in.
     """
 
-    def __init__(self, settings: AlignDomains, bench: Bench, stream: Stream, attacker: Attacker | None = None) -> None:
+    def __init__(self, settings: AlignDomains, bench: Workbench, stream: Stream, attacker: Attacker | None = None
+                 ) -> None:
         device = bench.student.initial_noise([0]).device
         self.discriminator = settings.discriminator.new(bench.student.latent_shape, bench.seed, device)
         self.optimizer = settings.discriminator.optimizer(self.discriminator)
@@ -184,7 +185,7 @@ def damping(model: Denoiser, form: Form, points: Points) -> Tensor:
     return (signal / noise).clamp(max=1.0) if (model.prediction, form) == ("epsilon", "x0") else torch.ones_like(signal)
 
 
-def _anchor_predictor(settings: AlignDomains, bench: Bench, stream: Stream) -> Callable[[Points], Tensor]:
+def _anchor_predictor(settings: AlignDomains, bench: Workbench, stream: Stream) -> Callable[[Points], Tensor]:
     """What is predicted for the anchor, tabulated where it can be."""
     predicted = anchor_predictor(bench, settings.anchor_model)
     if settings.anchor_model == "student" or stream.pool is None:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.models.base import Conditioning, Denoiser
-from expunge.unlearn.bench import Bench, Points
 from expunge.unlearn.objective import Term, tabulated
 from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Points, Workbench
 
 
 class Integrity(Settings):
@@ -56,7 +56,7 @@ class Integrity(Settings):
         """Both branches."""
         return 2
 
-    def prepare(self, bench: Bench) -> Term:
+    def prepare(self, bench: Workbench) -> Term:
         """Regression to the teacher, times `weight`."""
         prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
         stream = self.source.open(bench, prompts, self.batch, "keep")

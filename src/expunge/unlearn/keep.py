@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.unlearn.objective import Term, regression
-from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory, Points
+from expunge.unlearn.source import AnySource, FrozenTrajectory, Points, Workbench
 
 
 class Keep(Protocol):
@@ -37,7 +37,7 @@ class Keep(Protocol):
         """Samples through the student's UNet per point."""
         ...
 
-    def prepare(self, bench: Bench) -> Term:
+    def prepare(self, bench: Workbench) -> Term:
         """The loss, weighted."""
         ...
 
@@ -73,7 +73,7 @@ class MatchTeacher(Settings):
         """One."""
         return 1
 
-    def prepare(self, bench: Bench) -> Term:
+    def prepare(self, bench: Workbench) -> Term:
         """Regression to the teacher, times `weight`."""
         prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
         stream = self.source.open(bench, prompts, self.batch, "keep")

@@ -21,8 +21,8 @@ from expunge.config import Settings, knob
 from expunge.models.base import Conditioning
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.bench import Bench, Points, noise_seed, spread
 from expunge.unlearn.needs import Need, check_anchors
+from expunge.unlearn.workbench import Points, Workbench, noise_seed, spread
 
 
 class NoisedPictures(Settings):
@@ -48,7 +48,7 @@ class NoisedPictures(Settings):
         """An anchor, where the pictures show one."""
         return ("anchor",) if self.of == "anchor" else ()
 
-    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
+    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
         """Draws the pictures.
 
         Raises:
@@ -77,7 +77,7 @@ class NoisedPictures(Settings):
         """A picture has one prompt."""
         return self.pictures
 
-    def _pictures(self, bench: Bench, cond: Conditioning, name: str) -> Tensor:
+    def _pictures(self, bench: Workbench, cond: Conditioning, name: str) -> Tensor:
         teacher = bench.teacher
         noise = teacher.initial_noise([noise_seed(bench.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)])
         null = None if self.guidance == 1.0 else teacher.encode([""])
@@ -103,7 +103,7 @@ class NoisedDraws:
         cond: (N, T, D), the frozen teacher's states of `told`.
     """
 
-    bench: Bench
+    bench: Workbench
     batch: int
     name: str
     latents: Tensor

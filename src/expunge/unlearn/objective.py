@@ -28,7 +28,7 @@ from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
-from expunge.unlearn.source import Bench, Points, Pool, Stream
+from expunge.unlearn.source import Points, Pool, Stream, Workbench
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Objective(Protocol):
         """Samples through the frozen teacher's UNet per point."""
         ...
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
         ...
 
@@ -99,12 +99,12 @@ class Steer(Settings):
         """The concept, the empty prompt and the anchor, if there is one."""
         return 3 if self.base == "anchor" and any(target.anchor for target in request.targets) else 2
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
         return regression(bench, stream, lambda points: self.target(bench, points), attacker, self.loss)
 
     @torch.no_grad()
-    def target(self, bench: Bench, points: Points) -> Tensor:
+    def target(self, bench: Workbench, points: Points) -> Tensor:
         """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
         teacher, x_t, t = bench.teacher, points.x_t, points.t
         of_null = teacher.predict(x_t, t, teacher.encode([""]).repeat(len(t)))
@@ -115,7 +115,7 @@ class Steer(Settings):
         return base - self.eta * (of_concept - of_null)
 
 
-def regression(bench: Bench, stream: Stream, target: Callable[[Points], Tensor],
+def regression(bench: Workbench, stream: Stream, target: Callable[[Points], Tensor],
                attacker: Attacker | None = None, kind: Divergence = SQUARED) -> Term:
     """Divergence (mean squared gap by default) of the student's native output from `target`, which may depend on
     frozen parts only.
@@ -131,7 +131,7 @@ def regression(bench: Bench, stream: Stream, target: Callable[[Points], Tensor],
     return attacked(bench, stream, at, attacker)
 
 
-def attacked(bench: Bench, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
+def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
              attacker: Attacker | None) -> Term:
     """`loss` of a step's number, its points, and what the student is told: their prompts, or what the attacker finds.
 
@@ -150,7 +150,7 @@ def attacked(bench: Bench, stream: Stream, loss: Callable[[int, Points, Conditio
     return Term(plain) if attacker is None else Term(under_attack, saliency=plain)
 
 
-def tabulated(bench: Bench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+def tabulated(bench: Workbench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
     parts = torch.arange(len(pool)).split(bench.chunk)
     rows = []

@@ -13,9 +13,9 @@ from typing import Protocol
 from torch.nn import Parameter
 
 from expunge.models.base import Denoiser
-from expunge.unlearn.bench import Bench
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Stepper
+from expunge.unlearn.workbench import Workbench
 
 
 class Past(Protocol):
@@ -37,7 +37,7 @@ class Past(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def terms(self, bench: Bench, params: Mapping[str, Parameter]) -> Sequence[Term]:
+    def terms(self, bench: Workbench, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """Losses, weighted, that hold on to it; added to the recipe's own keep in every step."""
         ...
 

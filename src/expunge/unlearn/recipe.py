@@ -35,7 +35,7 @@ from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
 from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
-from expunge.unlearn.source import AnySource, Bench, FrozenTrajectory, NoisedPictures
+from expunge.unlearn.source import AnySource, FrozenTrajectory, NoisedPictures, Workbench
 from expunge.unlearn.update import Plain, Stepper
 from expunge.unlearn.weights import checked_weights, text_trains, training
 
@@ -181,7 +181,7 @@ class Recipe(Settings):
             check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed, past))
         teacher = past.teacher if past is not None else None
         teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
-        bench = Bench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
+        bench = Workbench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
         with training(params) as original:
             trained = self._train(bench, params, checkpoint, progress, began, past)
             changed = {name: p.detach().clone() for name, p in params.items()
@@ -201,7 +201,7 @@ class Recipe(Settings):
                 *([past.digest] if past is not None else ())]
         return text_digest(json.dumps(told, sort_keys=True))
 
-    def _train(self, bench: Bench, params: Mapping[str, Parameter], checkpoint: Path | None,
+    def _train(self, bench: Workbench, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float, past: Past | None) -> Trained:
         stream = self.source.open(bench, bench.request.all_prompts, self.batch, "erase")
         attacker = self.adversary.prepare(bench, stream, self.batch) if self.adversary is not None else None

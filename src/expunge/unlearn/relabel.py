@@ -23,7 +23,7 @@ from expunge.unlearn.anchor import anchored
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked
-from expunge.unlearn.source import Bench, Points, Stream
+from expunge.unlearn.source import Points, Stream, Workbench
 
 
 class Relabel(Settings):
@@ -60,7 +60,7 @@ class Relabel(Settings):
         """The wrong prompt, for every point that is drawn."""
         return 1
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to what a wrong prompt brings."""
         wrong = WrongPrompts(bench)
 
@@ -75,7 +75,7 @@ class Relabel(Settings):
 
         return replace(attacked(bench, stream, loss, attacker), saliency=saliency)
 
-    def _denoising(self, bench: Bench, points: Points) -> Tensor:
+    def _denoising(self, bench: Workbench, points: Points) -> Tensor:
         student, x_t, t = bench.student, points.x_t, points.t
         null = (student if bench.text_trains else bench.teacher).encode([""]).repeat(len(t))
         of_concept, of_null = (student.predict(x_t, t, cond) for cond in (bench.condition(points), null))
@@ -86,7 +86,7 @@ class Relabel(Settings):
 class WrongPrompts:
     """What the concept's prompts are to be taken for. Their text states are encoded once."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Workbench) -> None:
         self._bench, request = bench, bench.request
         anchors = [anchored(prompt, request.target_of(prompt)) for prompt in request.all_prompts]
         self._texts = tuple(dict.fromkeys((*anchors, *request.keep)))
@@ -134,7 +134,7 @@ class Noise(Settings):
         """None."""
         return 0
 
-    def prepare(self, bench: Bench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to noise."""
         draw = torch.rand if self.noise == "uniform" else torch.randn
 

@@ -30,7 +30,7 @@ from expunge.errors import UserError
 from expunge.models.base import Denoiser
 from expunge.records import Request
 from expunge.registry import WORLDS
-from expunge.unlearn.bench import spread
+from expunge.unlearn.workbench import spread
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from expunge.models.text import encode_embedded, framed, plain_tokens, table, to
 from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Place, SoftAdversary
-from expunge.unlearn.bench import Bench, Points, Stream
 from expunge.unlearn.objective import tabulated
+from expunge.unlearn.workbench import Points, Stream, Workbench
 
 _SLOTS: Mapping[Place, Slot] = {"prefix": "prefix", "suffix": "suffix", "insert": "spread"}
 
@@ -83,7 +83,7 @@ class _Rows:
 class SoftAttacker:
     """`Attacker` with free vectors. Its state is the vectors, what they started from, and when they were found."""
 
-    def __init__(self, settings: SoftAdversary, bench: Bench, stream: Stream, batch: int) -> None:
+    def __init__(self, settings: SoftAdversary, bench: Workbench, stream: Stream, batch: int) -> None:
         """Tabulate the teacher's predictions, if the stream has a pool."""
         self.settings, self._bench, self._stream = settings, bench, stream
         self._layouts = layouts(settings, bench.student, bench.request)

@@ -9,7 +9,7 @@ k, k uniform:
 Source: Gandikota et al. 2023 (Erasing Concepts from Diffusion Models), section 4; erasing
 esd_sd.py@25613d2:127-141.
 
-The other source, pictures with fresh noise on them, is in noised.py; what all of them give is in bench.py.
+The other source, pictures with fresh noise on them, is in noised.py; what all of them give is in workbench.py.
 """
 
 from __future__ import annotations
@@ -24,11 +24,20 @@ from torch import Tensor
 from expunge.config import ByKind, Settings, knob
 from expunge.models.base import Conditioning, Denoiser
 from expunge.train import in_turn, step_generator
-from expunge.unlearn.bench import Bench, Points, Pool, Source, Stream, noise_seed, spread
 from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.workbench import Points, Pool, Source, Stream, Workbench, noise_seed, spread
 
-__all__ = ["AnySource", "Bench", "EditedTrajectory", "FrozenTrajectory", "NoisedPictures", "Points", "Pool", "Source",
-           "Stream"]
+__all__ = [
+    "AnySource",
+    "EditedTrajectory",
+    "FrozenTrajectory",
+    "NoisedPictures",
+    "Points",
+    "Pool",
+    "Source",
+    "Stream",
+    "Workbench",
+]
 
 
 class FrozenTrajectory(Settings):
@@ -51,7 +60,7 @@ class FrozenTrajectory(Settings):
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
 
-    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the pool (or, if fresh, nothing yet)."""
         if self.fresh:
             return FreshDraws(bench, bench.teacher, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
@@ -74,7 +83,7 @@ class FrozenTrajectory(Settings):
         """A trajectory has one prompt."""
         return None if self.fresh else self.trajectories
 
-    def _pool(self, bench: Bench, prompts: Sequence[str], name: str) -> Pool:
+    def _pool(self, bench: Workbench, prompts: Sequence[str], name: str) -> Pool:
         teacher, S = bench.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
         cond = _frozen(teacher.encode(chosen))  # (N, T, D)
@@ -114,7 +123,7 @@ class EditedTrajectory(Settings):
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
 
-    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Costs nothing; every draw costs a trajectory."""
         return FreshDraws(bench, bench.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
 
@@ -165,7 +174,7 @@ class PoolDraws:
 class FreshDraws:
     """A trajectory of `model`, as it is now, for every item of every draw."""
 
-    bench: Bench
+    bench: Workbench
     model: Denoiser
     prompts: tuple[str, ...]
     batch: int

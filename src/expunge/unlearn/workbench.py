@@ -19,7 +19,7 @@ from expunge.train import Progress, step_generator
 
 
 @dataclass(frozen=True)
-class Bench:
+class Workbench:
     """What every part of a recipe works with.
 
     Attributes:
@@ -145,7 +145,7 @@ class Stream(Protocol):
 class Source(Protocol):
     """Settings from which a stream can be opened."""
 
-    def open(self, bench: Bench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
         ...
 
