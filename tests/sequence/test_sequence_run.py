@@ -261,10 +261,14 @@ def test_what_was_withdrawn_and_asked_again_is_not_told_as_withdrawn(small: dict
     assert (result.withdrawn, result.concepts) == ((), ("dog", "church"))
 
 
-def test_a_bound_by_dual_ascent_is_not_mixed_with_what_is_held(small: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="bounds its keep by dual ascent, with strategy 'replay'"):
-        ends(small, tmp_path, {"method": "integrity-dual", "settings": {}, "strategy": "replay",
-                               "holding": small["holding"]})
+def test_a_bound_by_dual_ascent_is_on_the_keep_alone(small: dict[str, Any], tmp_path: Path) -> None:
+    few = {**small["settings"], "keep": {"batch": 2, "source": {"trajectories": 3, "grid": 3}},
+           "retain": small["holding"]["others"]["prompts"]}
+    result, patches = ends(small, tmp_path, {"method": "integrity-dual", "settings": few, "strategy": "replay",
+                                             "holding": small["holding"]})
+    assert len(result.states) == 2
+    for patch in patches:  # what is held is told by itself
+        assert patch.card.losses.keys() >= {"erase", "keep", "hold", "multiplier"}
 
 
 def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tuple[SequenceResult, Path],

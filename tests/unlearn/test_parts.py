@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 from expunge.config import Settings
 from expunge.errors import ConfigError
+from expunge.unlearn.objective import Term
 from expunge.unlearn.parts import AnyKeep, AnyObjective, AnyUpdate
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import AnySource
@@ -57,3 +61,23 @@ def test_parts_within_parts_are_named_by_kind_too() -> None:
     assert recipe.model_dump(mode="json")["update"]["update"]["update"]["kind"] == "surgery"
     with pytest.raises(ConfigError, match=r"'update\.update\.shar' \(did you mean 'update\.update\.share'"):
         recipe.override({"update.update.shar": 0.1})
+
+
+@pytest.mark.parametrize("member", [member for slot, member in MEMBERS if slot == "update"], ids=lambda m: m.__name__)
+def test_what_is_held_on_to_is_added_as_it_is_whatever_the_update(member: type[Any]) -> None:
+    """Outside surgery, bounds and bargains: the step moves by the hold's own gradient more."""
+    pull = torch.tensor([0.5, -2.0])
+
+    def stepped(held: bool) -> tuple[Tensor, dict[str, float]]:
+        w = Parameter(torch.tensor([3.0, -4.0]))
+        params, optimizer = {"w": w}, torch.optim.SGD([w], lr=0.1)
+        erase, keep = lambda: w.square().sum() / 2, lambda: (w * torch.tensor([-1.0, -3.0])).sum()
+        settings = member(share=1.0, draws=1) if member.__name__ == "Masked" else member()
+        stepper = settings.prepare(params, Term(lambda number: erase()))
+        hold = (lambda: (pull * w).sum()) if held else None
+        return w, stepper.step(erase, keep, params, optimizer, hold)
+
+    (without, before), (with_it, after) = stepped(False), stepped(True)
+    torch.testing.assert_close(with_it.detach(), without.detach() - 0.1 * pull)
+    assert "hold" in after
+    assert {name: value for name, value in after.items() if name != "hold"} == before

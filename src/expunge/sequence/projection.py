@@ -61,11 +61,11 @@ class Projected:
         """The inner one's."""
         return self._inner.state
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """The inner step, projected afterwards."""
         before = {name: W.detach().clone() for name, W in self._layers.items()}
-        losses = self._inner.step(erase, keep, params, optimizer)
+        losses = self._inner.step(erase, keep, params, optimizer, hold)
         with torch.no_grad():
             for name, W in self._layers.items():
                 dW = W - before[name]

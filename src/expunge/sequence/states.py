@@ -23,12 +23,10 @@ from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, mentions
 from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Demand, SequenceSettings
-from expunge.unlearn.dual import Dual
 from expunge.unlearn.erase import OF_NO_WEIGHT, resolve_method
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
-from expunge.unlearn.saliency import Masked
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,6 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
         raise UserError(f"{name!r} with strategy {settings.strategy!r}",
                         accepted="a recipe (see `expunge ls methods`): other methods hold on to nothing",
                         remedy="strategy naive or joint, or another method")
-    if strategy.holds and isinstance(method, Recipe) and _bounded(method):
-        raise UserError(f"{name!r}, which bounds its keep by dual ascent, with strategy {settings.strategy!r}",
-                        accepted="a method without such a bound: the bound would be on what the strategy holds, too",
-                        remedy="strategy naive, projection or joint, or another method")
     if strategy.replay is not None and strategy.replay.trajectories < len(item.concept):
         raise UserError(f"replay of {strategy.replay.trajectories} trajectories for {len(item.concept)} concepts",
                         accepted="a trajectory for each concept at least", remedy="raise holding.replay.trajectories")
@@ -140,11 +134,3 @@ def everything(settings: SequenceSettings, world: World) -> Request:
     items = [item for _, item in settings.active]
     return completed(world, [name for item in items for name in item.concept],
                      [name for item in items for name in item.anchors], settings.kept)
-
-
-def _bounded(method: Recipe) -> bool:
-    """Whether its update, at any depth, is a dual ascent."""
-    update: object = method.update
-    while isinstance(update, Refreshed | Masked):
-        update = update.update
-    return isinstance(update, Dual)

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.update import LossFn, Stateless, gradients
+from expunge.unlearn.update import LossFn, Stateless, add_gradient, gradients
 
 
 class Bilevel(Stateless):
@@ -57,8 +57,8 @@ class Bilevel(Stateless):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """Returns both losses and lambda."""
         assert keep is not None, "a recipe without a keep was not refused"
         of_erase, q = gradients(erase, params)
@@ -66,10 +66,11 @@ class Bilevel(Stateless):
         factor = self.factor(kept, q)
         for p, mine, other in zip(params.values(), kept, q, strict=True):
             p.grad = mine + factor * other
+        held = add_gradient(hold)
         if self.clip is not None:
             clip_grad_norm_(params.values(), self.clip)
         optimizer.step()
-        return {"erase": of_erase, "keep": of_keep, "lambda": factor}
+        return {"erase": of_erase, "keep": of_keep, **held, "lambda": factor}
 
     def factor(self, kept: Sequence[Tensor], q: Sequence[Tensor]) -> float:
         """Lambda, for the gradients of both losses by tensor."""

@@ -89,8 +89,8 @@ class DualStepper:
         """The multiplier and what the wrapped update keeps."""
         return {"dual/multiplier": self.multiplier, **self.within.state}
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """A step along the Lagrangian, then one of the multiplier.
 
         Returns:
@@ -106,7 +106,7 @@ class DualStepper:
             return max(weight, _LEAST) * value
 
         of_erase, of_keep = (erase, weighted) if bounded == "keep" else (weighted, keep)
-        losses = self.within.step(of_erase, of_keep, params, optimizer)
+        losses = self.within.step(of_erase, of_keep, params, optimizer, hold)
         excess = seen[0] - self.settings.bound
         self.multiplier.add_(self.settings.rate * excess).clamp_(0.0, self.settings.highest)
         return {**losses, bounded: seen[0], "multiplier": weight}

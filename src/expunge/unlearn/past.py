@@ -38,7 +38,7 @@ class Past(Protocol):
     def digest(self) -> str: ...
 
     def terms(self, bench: Workbench, params: Mapping[str, Parameter]) -> Sequence[Term]:
-        """Losses, weighted, that hold on to it; added to the recipe's own keep in every step."""
+        """Losses, weighted, that hold on to it; beside the recipe's own erase and keep, in the steps they ask for."""
         ...
 
     def around(self, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:

@@ -232,15 +232,15 @@ class Recipe(Settings):
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
               erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
-        same = [*([keep] if keep is not None and not between else []), *held]
 
-        def kept(terms: Sequence[Term], number: int) -> Tensor:
+        def past(terms: Sequence[Term], number: int) -> Tensor:
             return torch.stack([term.loss(number) for term in terms]).sum()
 
         def step(number: int) -> Losses:
-            due = [term for term in same if number % term.every == 0]
-            beside = partial(kept, due, number) if due else None
-            losses = stepper.step(partial(erase.loss, number), beside, params, optimizer)
+            beside = partial(keep.loss, number) if keep is not None and not between else None
+            due = [term for term in held if number % term.every == 0]
+            losses = stepper.step(partial(erase.loss, number), beside, params, optimizer,
+                                  partial(past, due, number) if due else None)
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):
                     alone = stepper.step(partial(keep.loss, turn), None, params, optimizer)

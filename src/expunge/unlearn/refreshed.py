@@ -47,8 +47,8 @@ class Refreshed(Settings):
 
     kind: Literal["refresh"] = "refresh"
     target: Literal["forget", "full"] = knob(
-        "forget", "What is climbed: the loss to forget, so that the concept comes back; or that and the keep's, as the "
-        "paper climbs all of its loss", source="Wang et al. 2024: full")
+        "forget", "What is climbed: the loss to forget, so that the concept comes back; or all losses, as the paper "
+        "does", source="Wang et al. 2024: full")
     steps: int = knob(1, "Ascents before a step (J); 0 switches refresh off", ge=0, source="Wang et al. 2024")
     every: int = knob(2, "Steps from one refresh to the next; the first step has one", ge=1, source="Wang et al. 2024")
     gamma: float = knob(1e-4, "Size of an ascent, relative to the weights' norm unless norm is none; 0 switches "
@@ -109,24 +109,21 @@ class RefreshedStepper:
         """The count of steps and what the wrapped update keeps."""
         return {"refresh/done": self.done, **self.within.state}
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """An ascent where one is due, then the wrapped update's step.
 
         Returns:
             Its losses; "refresh": the relative length of the ascent, 0 where none was made.
         """
-        forget, rest = Remembered(erase), None if keep is None else Remembered(keep)
-
-        def all_of_it() -> Tensor:
-            return forget.look() if rest is None else forget.look() + rest.look()
-
-        climbed = forget.look if self.settings.target == "forget" else all_of_it
-        told = self.refresher.ascend(int(self.done), climbed, _masks(self.within), shared=True)
-        for loss in (forget, rest):
-            if loss is not None:
-                loss.settle(told)
-        losses = self.within.step(forget, rest, params, optimizer)
+        forget, rest, past = Remembered(erase), *(None if loss is None else Remembered(loss) for loss in (keep, hold))
+        known = [loss for loss in (forget, rest, past) if loss is not None]
+        climbed = known if self.settings.target == "full" else [forget]
+        told = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
+                                     _masks(self.within), shared=True)
+        for loss in known:
+            loss.settle(told)
+        losses = self.within.step(forget, rest, params, optimizer, past)
         self.done.add_(1)
         return {**losses, "refresh": 0.0 if told is None else told.relative}
 

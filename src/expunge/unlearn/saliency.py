@@ -83,11 +83,11 @@ class MaskedStepper:
         """The wrapped update's."""
         return self.within.state
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """The wrapped update's step, confined to the mask."""
         with self._masking(params):
-            losses = self.within.step(erase, keep, params, optimizer)
+            losses = self.within.step(erase, keep, params, optimizer, hold)
         with torch.no_grad():
             for name, p in params.items():
                 p.copy_(torch.where(self.masks[name], p, self.before[name]))

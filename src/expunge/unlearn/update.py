@@ -31,9 +31,16 @@ class Stepper(Protocol):
     @property
     def state(self) -> Mapping[str, Tensor]: ...
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
-        """One optimisation step; returns its losses, {"erase": ...} and, with keep, {"keep": ...}."""
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
+        """One optimisation step.
+
+        Args:
+            hold: what holds on to earlier edits: added as it is, in no bargain between the two others.
+
+        Returns:
+            Its losses: "erase" and, where there are any, "keep" and "hold".
+        """
         ...
 
 
@@ -80,13 +87,14 @@ class Plain(Stateless):
     kind: Literal["plain"] = "plain"
     clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer
-             ) -> Losses:
+    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
+             hold: LossFn | None = None) -> Losses:
         """One backward per loss, then the optimizer's step."""
         optimizer.zero_grad(set_to_none=True)
         losses = {"erase": backward(erase)}
         if keep is not None:
             losses["keep"] = backward(keep)
+        losses.update(add_gradient(hold))
         if self.clip is not None:
             clip_grad_norm_(params.values(), self.clip)
         optimizer.step()
@@ -98,6 +106,11 @@ def backward(loss: LossFn) -> float:
     value = loss()
     value.backward()
     return float(value.detach())
+
+
+def add_gradient(loss: LossFn | None) -> Losses:
+    """Add a hold's gradient to the parameters'; {"hold": ...}, empty where there is none."""
+    return {} if loss is None else {"hold": backward(loss)}
 
 
 def gradients(loss: LossFn, params: Mapping[str, Parameter]) -> tuple[float, list[Tensor]]:
