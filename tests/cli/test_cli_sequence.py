@@ -33,7 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_leaves_ledger_patches_record_and_report(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = SequenceResult.read((made / "run" / "sequence.json").read_text())
     assert [state.concept for state in result.states] == ["church", "bomb"]
-    assert (made / "run" / "report" / "sequence.html").is_file()
+    page = made / "run" / "report" / "sequence.html"
+    assert page.is_file()
+    capsys.readouterr()
+    assert run(["report", str(made / "run"), "--out", str(made / "again")]) == 0
+    assert str(made / "again" / "sequence.html") in capsys.readouterr().out.replace("\n", "")
+    assert (made / "again" / "sequence.html").read_bytes() == page.read_bytes()
     assert run(["sequence", str(made / "requests.yaml"), "--gather"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("2 requests met by esd-fast, strategy naive: at the end")
