@@ -39,7 +39,7 @@ class Replay(Settings):
     Source: DER (Buzzega et al. 2020) of erasures; ours.
     """
 
-    weight: float = knob(1.0, "Factor of the loss (a_e)", gt=0.0)
+    weight: float = knob(4.0, "Factor of the loss (a_e)", gt=0.0)
     batch: int = knob(2, "Points of a look, over all earlier requests alike", ge=1)
     trajectories: int = knob(6, "Trajectories that each request leaves behind, with every grid point", ge=1)
     grid: int = knob(20, "Sampler steps of a trajectory", unit="steps", ge=1, le=1000)
@@ -62,7 +62,7 @@ class Elsewhere(Settings):
     Source: LwF (Li and Hoiem 2017) towards the original; ours.
     """
 
-    weight: float = knob(1.0, "Factor of the loss (a_r)", gt=0.0)
+    weight: float = knob(4.0, "Factor of the loss (a_r)", gt=0.0)
     batch: int = knob(2, "Points of a look", ge=1)
 
 
