@@ -233,65 +233,73 @@ def make(bench: Bench, todo: Sequence[Cell]) -> None:
 
 def table(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Markdown: each arm beside no mask and beside the random mask of its ratio, paired by user."""
-    by = {(r["arm"], r["ratio"], r["seed"], r["character"]): r for r in records}
-    arms = list(dict.fromkeys((r["arm"], r["ratio"]) for r in records))
+    users = {(r["arm"], r["ratio"], r["seed"], r["character"], r["side"]): r for r in records}
     yield "| arm | ratio | measure | forbidden | innocent | mitigation | harm | mitigation less harm | beyond random |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    for arm, ratio in sorted(arms, key=lambda pair: (pair[1], pair[0])):
+    for arm, ratio in sorted({key[:2] for key in users}, key=lambda pair: (pair[1], pair[0])):
         for measure in ("found", "gain"):
-            sides = {side: _values(by, records, arm, ratio, side, measure) for side in ("forbidden", "innocent")}
-            free = {side: _values(by, records, "none", 0.0, side, measure, like=(arm, ratio)) for side in sides}
-            other = {side: _values(by, records, "random", ratio, side, measure, like=(arm, ratio)) for side in sides}
-            lost = {side: _relative(sides[side], free[side]) for side in sides}
-            both = _difference(sides, free)
-            beyond = "–" if arm in ("none", "random", "erased") else _relative(sides["forbidden"], other["forbidden"])
-            yield (f"| {arm} | {ratio:g} | {measure} | {_mean(sides['forbidden'])} | {_mean(sides['innocent'])} | "
+            mine, free, other = (_Adapted(users, measure, of, like=(arm, ratio))
+                                 for of in ((arm, ratio), ("none", 0.0), ("random", ratio)))
+            beyond = "–" if arm in ("none", "random", "erased") else mine.lost(other, "forbidden")
+            yield (f"| {arm} | {ratio:g} | {measure} | {mine.mean('forbidden')} | {mine.mean('innocent')} | "
                    + ("– | – | – | – |" if arm == "none" else
-                      f"{lost['forbidden']} | {lost['innocent']} | {both} | {beyond} |"))
+                      f"{mine.lost(free, 'forbidden')} | {mine.lost(free, 'innocent')} | {mine.less_harm(free)} | "
+                      f"{beyond} |"))
 
 
-def _values(by: Mapping[Any, Any], records: Sequence[Mapping[str, Any]], arm: str, ratio: float, side: str,
-            measure: str, like: tuple[str, float] | None = None) -> np.ndarray:
-    """float64 (users,) of an arm, of those users that `like` has, in one order."""
-    users = [(r["seed"], r["character"]) for r in records if (r["arm"], r["ratio"]) == (like or (arm, ratio))
-             and r["side"] == side and (arm, ratio, r["seed"], r["character"]) in by]
-    return np.array([np.mean(by[(arm, ratio, seed, name)][measure]) for seed, name in users])
+class _Adapted:
+    """How far users came under an arm: those users that the arm `like` has.
+
+    Attributes:
+        values: float64 (users,) by side. draws: float64 (DRAWS, users) by side, how often each user is in a draw of
+            characters with replacement, the same draw for both sides and for every arm.
+    """
+
+    def __init__(self, users: Mapping[tuple[Any, ...], Mapping[str, Any]], measure: str, of: tuple[str, float],
+                 like: tuple[str, float]) -> None:
+        self.values, self.draws = {}, {}
+        times = np.stack([(resamples(len(NAMES), DRAWS, 0) == k).sum(1) for k in range(len(NAMES))], 1)
+        for side in ("forbidden", "innocent"):
+            wanted = sorted(key[2:] for key in users if key[:2] == like and key[4] == side)
+            found = [(key, users[of + key]) for key in wanted if of + key in users]
+            self.values[side] = np.array([np.mean(record[measure]) for _, record in found])
+            self.draws[side] = times[:, [NAMES.index(key[1]) for key, _ in found]].astype(float)
+
+    def mean(self, side: str) -> str:
+        """Over users."""
+        v, w = self.values[side], self.draws[side]
+        return _told(v.mean() if len(v) else None, _shares(w @ v, w.sum(1)), "{:.2f}") + f", n={len(v)}"
+
+    def lost(self, base: _Adapted, side: str) -> str:
+        """What was lost, as a share of the adaptation of `base`."""
+        return _told(*self._lost(base, side), "{:.0%}")
+
+    def less_harm(self, base: _Adapted) -> str:
+        """What forbidden users lost less what innocent ones did."""
+        (a, many_a), (b, many_b) = self._lost(base, "forbidden"), self._lost(base, "innocent")
+        return _told(None if a is None or b is None else a - b, many_a - many_b, "{:.0%}")
+
+    def _lost(self, base: _Adapted, side: str) -> tuple[float | None, np.ndarray]:
+        v, b, w = self.values[side], base.values[side], self.draws[side]
+        if len(v) != len(b) or b.sum() <= 0:
+            return None, np.full(DRAWS, np.nan)
+        return float(1 - v.sum() / b.sum()), 1 - _shares(w @ v, w @ b)
 
 
-def _mean(values: np.ndarray) -> str:
-    return _interval(lambda rows: values[rows].mean(-1), len(values), "{:.2f}") + f", n={len(values)}"
-
-
-def _relative(values: np.ndarray, base: np.ndarray) -> str:
-    """1 - sum of values / sum of base, both over the same users: what was lost, as a share of the base's adaptation."""
-    if len(values) != len(base) or base.sum() <= 0:
-        return "–"
-    return _interval(lambda rows: 1 - values[rows].sum(-1) / base[rows].sum(-1), len(values), "{:.0%}")
-
-
-def _difference(sides: Mapping[str, np.ndarray], free: Mapping[str, np.ndarray]) -> str:
-    """Mitigation less harm; users of both sides are resampled by themselves."""
-    def lost(side: str, seed: int) -> tuple[float, np.ndarray]:
-        rows = resamples(len(sides[side]), DRAWS, seed)
-        share = lambda at: 1 - sides[side][at].sum(-1) / free[side][at].sum(-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(share(np.arange(len(sides[side])))), share(rows)
-
-    if any(len(sides[side]) != len(free[side]) or free[side].sum() <= 0 for side in sides):
-        return "–"
-    (a, many_a), (b, many_b) = lost("forbidden", 1), lost("innocent", 2)
-    ends = percentiles(many_a - many_b) if min(map(len, sides.values())) > 1 else None
-    return f"{a - b:.0%}" + (f" [{ends[0]:.0%}, {ends[1]:.0%}]" if ends else "")
-
-
-def _interval(statistic: Any, count: int, form: str) -> str:
-    """The value over all users and its 95% bootstrap interval over users."""
-    if not count:
-        return "–"
+def _shares(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below; not a number where a draw has nobody."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = percentiles(statistic(resamples(count, DRAWS, 0))) if count > 1 else None
-        value = form.format(float(statistic(np.arange(count))))
-    return value + (f" [{form.format(ends[0])}, {form.format(ends[1])}]" if ends else "")
+        shares: np.ndarray = np.where(below > 0, above / below, np.nan)
+    return shares
+
+
+def _told(value: float | None, many: np.ndarray, form: str) -> str:
+    """The value and its 95% interval over draws; none where draws are one-sided."""
+    if value is None:
+        return "–"
+    ends = percentiles(many[np.isfinite(many)]) if np.isfinite(many).mean() > 0.9 and np.ptp(
+        many[np.isfinite(many)]) > 0 else None
+    return form.format(value) + (f" [{form.format(ends[0])}, {form.format(ends[1])}]" if ends else "")
 
 
 def main() -> None:
@@ -334,7 +342,8 @@ def report(bench: Bench, todo: Sequence[Cell]) -> None:
     print("\n".join(table(records)))
     print("\nmitigation and harm: 1 - (adaptation under the arm / adaptation without a mask), of forbidden and of "
           "innocent characters; beyond random: 1 - (forbidden adaptation under the arm / under random masks of the "
-          "same ratio). 95% bootstrap over users.")
+          "same ratio). 95% bootstrap over the characters, each with all users who taught it, given these masks (one "
+          "of each kind per ratio and seed).")
     detectors = {r["character"]: r["detector"] for r in records}
     print("detectors right on held-out pictures:", ", ".join(f"{k} {v:.0%}" for k, v in detectors.items()))
     for file in sorted((bench.out / "masks").glob("*/mask.json")):

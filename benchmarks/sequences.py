@@ -55,6 +55,7 @@ def main() -> None:
     for name, order, seed in plan:
         folder = out / name / order / str(seed)
         if SEQUENCES.at(folder):
+            _same(SEQUENCES.read(folder), _settings(options, name, order, seed, out))
             curve = RELEARNINGS.read(folder / "relearn") if RELEARNINGS.at(folder / "relearn") else None
             made.setdefault(name, []).append((SEQUENCES.read(folder), curve))
     print(table(made))
@@ -92,15 +93,20 @@ def _settings(options: argparse.Namespace, name: str, order: str, seed: int, out
 
 
 def _make(settings: SequenceSettings, words: str) -> None:
-    done = SEQUENCES.read(Path(settings.out)) if SEQUENCES.at(Path(settings.out)) else None
-    if done is not None and len(done.states) == len(settings.requests) and all(state.items for state in done.states):
-        return
-    try:
+    try:  # what is there already is found again, if it was made under the same settings
         run_sequence(settings, progress=lambda done, total, note: print(f"{words}: {note}", end="\r", file=sys.stderr))
     except UserError as error:
         if "another process" not in str(error):
             raise
         print(f"{words}: {error.got}", file=sys.stderr)
+
+
+def _same(result: SequenceResult, settings: SequenceSettings) -> None:
+    """SystemExit where a record is of other settings than are asked for now."""
+    asked = settings.model_dump(mode="json")
+    odd = [name for name, value in asked.items() if name not in ("out", "cache") and result.settings.get(name) != value]
+    if odd:
+        raise SystemExit(f"{settings.out} was made with another {odd[0]}: choose another --out")
 
 
 def _relearn(settings: SequenceSettings, words: str) -> None:
@@ -160,12 +166,17 @@ def _revival(results: Sequence[SequenceResult]) -> str:
 
 
 def _relearned(curve: Relearning | None) -> str:
-    """"church 40": the first look at which half of the pictures show it again."""
+    """"church 40 (5 of 8)": the first look at which half of the pictures show it again, and what it saw."""
     if curve is None:
         return "not measured"
     mine = next(one for one in curve.curves if one.of == "edited")
-    steps = next((look.steps for look in mine.looks if (look.found.value or 0.0) >= 0.5), None)
-    return f"{mine.subject} {f'more than {mine.looks[-1].steps}' if steps is None else steps}"
+    looks = [look for look in mine.looks if look.found.value is not None]
+    if not looks:
+        return f"{mine.subject}: not measured"
+    enough = next((look for look in looks if (look.found.value or 0.0) >= curve.enough), None)
+    last = enough or looks[-1]
+    return (f"{mine.subject} {'' if enough else 'more than '}{last.steps} "
+            f"({last.found.numerator} of {last.found.n})")
 
 
 def _options() -> argparse.Namespace:

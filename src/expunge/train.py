@@ -13,7 +13,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ StepFn = Callable[[int], Losses]
 """One whole step (forward, backward, update) given its number; returns the losses to log."""
 Progress = Callable[[int, int, Losses], None]
 """Called after every step with (steps done, steps in all, losses)."""
+SERIES = 200
+"""Most points of a loss that a card keeps."""
 
 
 @dataclass(frozen=True)
@@ -224,3 +226,11 @@ def restored(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
                 p.copy_(values[name])
                 p.requires_grad_(flags[name])
                 p.grad = None
+
+
+def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[float]]:
+    """Each loss's series, first and last kept, evenly thinned to `most` points."""
+    n = len(history)
+    kept = range(n) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
+    names = dict.fromkeys(name for losses in history for name in losses)
+    return {name: [history[i][name] for i in kept if name in history[i]] for name in names}

@@ -343,13 +343,18 @@ def test_it_works_under_distributed_data_parallel(model: StableDiffusion, mask: 
             guard.strip(optimizer)
             train(wrapped, optimizer)
             guard.check()
-            with guarded(wrapped, mask):  # nothing that is frozen trains any more: nothing is waited for
-                pass
+        with guarded(wrapped, mask) as guard:  # again, as in an epoch of its own
+            guard.strip(optimizer)
+            train(wrapped, optimizer)
         late = nn.parallel.DistributedDataParallel(unet.requires_grad_(True))
-        with pytest.raises(UserError, match="guarded first and wrapped then"), guarded(late, mask, check_weights=False):
+        with pytest.raises(UserError, match="guarded first and wrapped then"), guarded(late, mask):
+            pass
+        for p in guard.frozen.values():
+            p.requires_grad_(False)  # too late: it waits for them all the same
+        with pytest.raises(UserError, match="guarded first and wrapped then"), guarded(late, mask):
             pass
         waits = nn.parallel.DistributedDataParallel(unet, find_unused_parameters=True)
-        with guarded(waits, mask, check_weights=False):
+        with guarded(waits, mask):
             pass
     finally:
         dist.destroy_process_group()

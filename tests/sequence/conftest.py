@@ -19,7 +19,7 @@ def small(pipeline_folder: Path) -> dict[str, Any]:
     """The file of a sequence as a mapping: two requests, replay, few pictures."""
     return {
         "model": str(pipeline_folder), "device": "cpu", "method": "esd", "settings": STEPS, "strategy": "replay",
-        "holding": {"replay": {"trajectories": 2, "grid": 3, "batch": 2},
+        "holding": {"every": 1, "replay": {"trajectories": 2, "grid": 3, "batch": 2},
                     "others": {"trajectories": 3, "grid": 3,
                                "prompts": {"things": ["knife", "hospital"], "similar": 1.0}}},
         "requests": [{"concept": "church", "who": "a rights holder", "when": "2026-11-01", "evidence": "ticket 17"},

@@ -148,7 +148,8 @@ LONGER = {"settings": {"steps": 12}}
 
 @pytest.mark.parametrize("strategy", list(PRESETS))
 def test_every_strategy_meets_requests(strategy: str, small: dict[str, Any], tmp_path: Path) -> None:
-    holding = {name: value for name, value in small["holding"].items() if name in PRESETS[strategy] or name == "others"}
+    mine = {*PRESETS[strategy], "others", "every"}
+    holding = {name: value for name, value in small["holding"].items() if name in mine}
     result, _ = ends(small, tmp_path, {"strategy": strategy, "holding": {} if strategy == "joint" else holding})
     assert [state.concept for state in result.states] == ["church", "dog"]
     assert len(set(hashes(result))) == 2
@@ -261,7 +262,7 @@ def test_what_was_withdrawn_and_asked_again_is_not_told_as_withdrawn(small: dict
     assert (result.withdrawn, result.concepts) == ((), ("dog", "church"))
 
 
-def test_a_bound_by_dual_ascent_is_on_the_keep_alone(small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_bound_by_dual_ascent_goes_with_what_is_held(small: dict[str, Any], tmp_path: Path) -> None:
     few = {**small["settings"], "keep": {"batch": 2, "source": {"trajectories": 3, "grid": 3}},
            "retain": small["holding"]["others"]["prompts"]}
     result, patches = ends(small, tmp_path, {"method": "integrity-dual", "settings": few, "strategy": "replay",
@@ -269,6 +270,21 @@ def test_a_bound_by_dual_ascent_is_on_the_keep_alone(small: dict[str, Any], tmp_
     assert len(result.states) == 2
     for patch in patches:  # what is held is told by itself
         assert patch.card.losses.keys() >= {"erase", "keep", "hold", "multiplier"}
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"strategy": "replay", "holding": {"teacher": "last"}}, "those of the last model go with it"),
+    ({"strategy": "projection", "settings": {"update": "masked"}, "holding": {}}, "trains within a mask"),
+    ({"strategy": "refresh", "settings": {"update": "refresh"}, "holding": {}}, "two settings of what is refreshed"),
+    ({"strategy": "refresh", "holding": {"refresh": {"update": {"kind": "plain", "clip": 0.1}}}}, "two settings"),
+    ({"holding": {"others": {"trajectories": 3}}, "requests": [
+        {"concept": "church"}, {"concept": "dog", "keep": ["hospital", "knife"]}]}, "3 trajectories for 2 prompts"),
+])
+def test_what_cannot_go_together_is_told_before_anything_is_begun(changes: dict[str, Any], told: str,
+                                                                  small: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        run({**small, **changes, "settings": {**small["settings"], **changes.get("settings", {})}}, tmp_path)
+    assert not (tmp_path / LEDGER).exists()
 
 
 def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tuple[SequenceResult, Path],

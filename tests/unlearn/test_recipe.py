@@ -13,11 +13,12 @@ from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
 from expunge.records import Request
+from expunge.train import SERIES, thinned
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import esd, esd_fast
-from expunge.unlearn.recipe import SERIES, Recipe, thinned
+from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory, Stream, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UserError
+from expunge.models.patch import Patch
 from expunge.records import Request, Target
 from expunge.train import step_generator
+from expunge.unlearn.anchor import anchor_predictor
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
@@ -126,3 +128,24 @@ def test_a_concept_that_nothing_else_can_stand_for_is_refused_before_anything_is
     recipe.check(model, REQUEST)
     made = recipe.model_copy(update={"keep": MatchTeacher(), "retain": Retain(things=("dog",), each=1)})
     made.check(model, Request(concept="church", prompts=("a church",)))  # made prompts will do
+
+
+def test_a_student_with_a_text_encoder_of_its_own_is_asked_in_its_own_words(model: Any) -> None:
+    """As in a sequence, where an earlier request edited the text encoder and the teacher is the original."""
+    moved = {name: 1.5 * p.detach() for name, p in model.parameters_in("text").items() if "k_proj.weight" in name}
+    student = model.edited(Patch.of(moved, model=model, request=REQUEST, method="none", settings={}, seed=0))
+    bench = Workbench(student, model, ANCHORED, 0)
+    points = TRAJECTORIES.open(bench, ANCHORED.prompts, 3, "erase").draw(5)
+    wrong = WrongPrompts(bench)
+    texts = wrong.of(points.prompts, 5)
+
+    def predicted(who: Any, words: Any) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([who.predict(points.x_t[i:i + 1], points.t[i:i + 1], words.encode([text]))
+                              for i, text in enumerate(texts)])
+
+    for who, own in (("student", student), ("teacher", model)):
+        torch.testing.assert_close(wrong.predict(who, points, 5), predicted(own, own))  # type: ignore[arg-type]
+    torch.testing.assert_close(anchor_predictor(bench, "student")(points), predicted(student, student))
+    torch.testing.assert_close(anchor_predictor(bench, "frozen")(points), predicted(model, model))
+    assert not torch.allclose(predicted(student, student), predicted(student, model))

@@ -10,8 +10,8 @@ from expunge.continual.fisher import Fisher, FisherSettings, hutchinson, of_modu
 from expunge.continual.learner import Learned, Learner, Task, accuracy, learn
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Moment, Objective, OutputTerm, Samples, Value, WeightTerm
-from expunge.continual.presets import CPR, OBJECTIVES, REFRESHES
-from expunge.continual.refresh import PAPER, RELEASED, SAFE, Ascent, Refresh, Refresher
+from expunge.continual.presets import CPR, OBJECTIVES, PAPER, REFRESHES, RELEASED, SAFE
+from expunge.continual.refresh import Ascent, Refresh, Refresher
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 

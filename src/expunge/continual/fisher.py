@@ -1,10 +1,10 @@
 """The diagonal of the Fisher information: which weights decide what a model gives.
 
-    true          F = E_x E_{y ~ p(.|x)} (d log p(y|x) / d theta)^2      the label is drawn from the model itself
-    empirical     F = E_{x,y} (d log p(y|x) / d theta)^2                 the label is the data's
-    weighted      F = E_{x,y} p(y|x) (d log p(y|x) / d theta)^2          the released refresh code's (after mammoth's
-    EWC) hutchinson    F = E_x E_xi (d (xi . h(x)) / d theta)^2, xi ~ N(0, I) the true one of N(h, I): diag(J^T J)
-    sensitivity   E_x |d |h(x)|^2 / d theta|                             no Fisher: MAS's importance, by the same means
+    true          E_x E_{y ~ p(.|x)} (d log p(y|x) / d theta)^2   the label is drawn from the model itself
+    empirical     E_{x,y} (d log p(y|x) / d theta)^2              the label is the data's
+    weighted      E_{x,y} p(y|x) (d log p(y|x) / d theta)^2       the released refresh code's, after mammoth's EWC
+    hutchinson    E_x E_xi (d (xi . h(x)) / d theta)^2            xi ~ N(0, I): the true one of N(h, I), diag(J^T J)
+    sensitivity   E_x |d |h(x)|^2 / d theta|                      no Fisher: MAS's importance, by the same means
 
 All squares are of single samples' gradients: the square of a batch's mean gradient is something else. Values are
 float32, by name of parameter, and know what they rest on.

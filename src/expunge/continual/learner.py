@@ -23,7 +23,8 @@ from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher, FisherSettings, Kind, evaluating, of_module
 from expunge.continual.memory import Memory
 from expunge.continual.objective import Anchor, Metric, Moment, Objective, Samples, TaskLoss
-from expunge.continual.refresh import Ascent, Refresh, Refresher, Remembered
+from expunge.continual.refresh import Ascent, Refresh, Refresher
+from expunge.continual.remembered import Remembered
 from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 from expunge.errors import ExpungeError, TrainingError
@@ -194,7 +195,7 @@ class _Run:
             return everything.look().total
 
         refreshed = self.refresher.ascend(self.number, climbed, shared=settings.ascend == "full")
-        everything.settle(refreshed)
+        everything.settle(refreshed is not None and refreshed.current)
         if refreshed is not None:
             self.told.append(refreshed)
         self.optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from typing import Literal
 from expunge.continual.bregman import Distance, Gaussians, NegativeEntropy, Squared
 from expunge.continual.fisher import FisherSettings
 from expunge.continual.objective import Objective, OutputTerm, WeightTerm
-from expunge.continual.refresh import PAPER, RELEASED, SAFE, Refresh
+from expunge.continual.refresh import Refresh
 
 _REPLAY = OutputTerm(name="replay", weight=1.0, target="label")
 _LOGITS = OutputTerm(name="logits", weight=0.2, divergence=Squared(average=True), target="stored")
@@ -41,7 +41,8 @@ L2_SP = Objective(weights=(WeightTerm(name="l2-sp", weight=0.01, anchor="initial
 """Towards where the whole sequence began. Source: Li et al. 2018."""
 VCL = Objective(weights=(WeightTerm(name="vcl", weight=1e-3, divergence=Gaussians()),))
 """Variational continual learning: KL(q || q_old) of normals over weights (`MeanField`). The weight is 1 / samples of a
-task where the loss is a mean. Source: Nguyen et al. 2018, without coresets."""
+task where the loss is a mean. Source: Nguyen et al. 2018. Differs: no coresets, and in the first task no KL to a
+prior."""
 
 OBJECTIVES = {"naive": NAIVE, "er": ER, "der": DER, "der++": DER_PP, "lwf": LWF, "fdr": FDR, "ewc": EWC, "mas": MAS,
               "l2-sp": L2_SP, "vcl": VCL}
@@ -50,6 +51,22 @@ OBJECTIVES = {"naive": NAIVE, "er": ER, "der": DER, "der++": DER_PP, "lwf": LWF,
 CPR = OutputTerm(name="cpr", weight=0.1, divergence=NegativeEntropy(first="output"), on="current", target="uniform")
 """Classifier-projection regularisation, a term for any of them (`ER.with_term(CPR)`): KL(output || uniform), which is
 log of the number of classes less the output's entropy. Source: Cha et al. 2021."""
+
+
+PAPER = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="none", damping=0.1, normalise=True, noise=1.0)
+"""As the paper states it. Its gamma is not public for other tasks than its own and must be tuned. Noise at temperature
+1 belongs to a loss that is a sum over a data set; with a mean over a batch it is that many times too hot (noise 1 /
+samples restores it)."""
+RELEASED = Refresh(steps=1, every=1, gamma=1e-5, rule="released", norm="tensor", damping=1e-3, normalise=False,
+                   noise=1e-3)
+"""As the released code does it, literally: each tensor moves by 1e-5 of its norm in every step, weighted by
+1 / (1 + 1e-3 F), with isotropic noise of 1e-3 inside. Its closure is the cross-entropy of the new batch alone, whatever
+the method's objective; its F is weighted by p(y|x) and forgets all but the last task (`presets.REFRESHES`).
+Source: clrefresh/models/derpp.py. Differs: in place, where the code takes the gradient on a copy by a step of SGD whose
+length then cancels (its weight decay of 1e-4, where it has one, does not; here there is none)."""
+SAFE = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="fisher", damping=1.0, normalise=True, noise=0.0,
+               rise=0.5)
+"""Deterministic and bounded twice: by a length in the Fisher metric, and by the rise of the loss. Ours."""
 
 
 @dataclass(frozen=True)

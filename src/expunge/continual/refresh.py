@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 import torch
 from pydantic import model_validator
@@ -37,10 +37,10 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher
+from expunge.continual.remembered import Remembered
 from expunge.errors import ExpungeError, TrainingError, UserError
 from expunge.train import step_generator
 
-T = TypeVar("T")
 Closure = Callable[[], Tensor]
 """One forward; a scalar loss with gradient, the same one however often it is asked for in a step."""
 
@@ -88,32 +88,14 @@ class Refresh(Settings):
         return math.ceil(steps / self.every) * self.steps if self.on else 0
 
 
-PAPER = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="none", damping=0.1, normalise=True, noise=1.0)
-"""As the paper states it. Its gamma is not public for other tasks than its own and must be tuned. Noise at temperature
-1 belongs to a loss that is a sum over a data set; with a mean over a batch it is that many times too hot (noise 1 /
-samples restores it)."""
-RELEASED = Refresh(steps=1, every=1, gamma=1e-5, rule="released", norm="tensor", damping=1e-3, normalise=False,
-                   noise=1e-3)
-"""As the released code does it, literally: each tensor moves by 1e-5 of its norm in every step, weighted by
-1 / (1 + 1e-3 F), with isotropic noise of 1e-3 inside. Its closure is the cross-entropy of the new batch alone, whatever
-the method's objective; its F is weighted by p(y|x) and forgets all but the last task (`presets.REFRESHES`).
-Source: clrefresh/models/derpp.py. Differs: in place, where the code takes the gradient on a copy by a step of SGD whose
-length then cancels (its weight decay of 1e-4, where it has one, does not; here there is none)."""
-SAFE = Refresh(steps=1, every=2, gamma=1e-4, rule="langevin", norm="fisher", damping=1.0, normalise=True, noise=0.0,
-               rise=0.5)
-"""Deterministic and bounded twice: by a length in the Fisher metric, and by the rise of the loss. Ours."""
-
-REFRESH_RULES = {"paper": PAPER, "released": RELEASED, "safe": SAFE}
-"""By name."""
-
-
 @dataclass(frozen=True)
 class Ascent:
     """What an ascent did.
 
     Attributes:
-        relative: length of the whole step over the norm of all weights, noise included; 0 if it was taken back.
-        before: the climbed loss at the first ascent; after: behind the last one, None where nobody asked for it.
+        relative: lengths of the ascents, noise included, each over the norm of all weights, added up. What is taken
+            back counts 0, and leaves rounding behind.
+        before: the climbed loss at the first ascent; after: behind the last one, None where no cap asked for it.
         halvings: how often a step was halved.
         fisher: statistics of the Fisher information as it was used; empty without one.
         current: the loss was last asked for at the weights as they are now, so that it need not be asked for again.
@@ -127,40 +109,15 @@ class Ascent:
     current: bool
 
 
-class Remembered(Generic[T]):
-    """A forward that gives its last value once more in the place of another forward, until told that it is stale.
-
-    So a look at the loss behind an ascent, which the cap on its rise needs, is also the forward of the step.
-    """
-
-    def __init__(self, forward: Callable[[], T]) -> None:
-        self._forward, self._last = forward, list[T]()
-
-    def look(self) -> T:
-        """A forward, remembered."""
-        self._last = [self._forward()]
-        return self._last[0]
-
-    def settle(self, ascent: Ascent | None) -> None:
-        """Forget what was seen, unless it is of the weights that `ascent` left."""
-        if ascent is None or not ascent.current:
-            self._last.clear()
-
-    def __call__(self) -> T:
-        """The remembered value, once; else a forward."""
-        return self._last.pop() if self._last else self._forward()
-
-
 class Refresher:
     """Refresh around any optimiser: `ascend` before its step, or `step` for both.
 
     Attributes:
         settings, params: float32 or float64, changed in place; seed: with a step's number it decides the noise.
-        measured: ask for the loss behind each ascent even where no cap needs it.
     """
 
     def __init__(self, settings: Refresh, params: Mapping[str, Tensor], *, seed: int = 0, fisher: Fisher | None = None,
-                 buffers: Mapping[str, Tensor] | None = None, measured: bool = False) -> None:
+                 buffers: Mapping[str, Tensor] | None = None) -> None:
         """Look whether the parameters can take such small steps.
 
         Args:
@@ -173,7 +130,7 @@ class Refresher:
         """
         if settings.on:
             _check(params)
-        self.settings, self.params, self.seed, self.measured = settings, params, seed, measured
+        self.settings, self.params, self.seed = settings, params, seed
         self.buffers = dict(buffers or {})
         self.follow(fisher)
 
@@ -236,7 +193,7 @@ class Refresher:
         finally:
             if value is None or not shared:
                 as_it_was()
-        return Ascent(math.sqrt(sum(one.relative**2 for one in told)), told[0].before, told[-1].after,
+        return Ascent(sum(one.relative for one in told), told[0].before, told[-1].after,
                       sum(one.halvings for one in told), self.statistics, value is not None)
 
     def step(self, number: int, loss: Closure, optimizer: Optimizer, climbed: Closure | None = None
@@ -248,7 +205,7 @@ class Refresher:
         """
         own = Remembered(loss)
         refreshed = self.ascend(number, own.look if climbed is None else climbed, shared=climbed is None)
-        own.settle(refreshed)
+        own.settle(refreshed is not None and refreshed.current)
         optimizer.zero_grad(set_to_none=True)
         value = own()
         value.backward()
@@ -320,10 +277,11 @@ class Refresher:
         """
         settings = self.settings
         if settings.rise is None:
-            return 1.0, loss() if self.measured else None, 0
+            return 1.0, None, 0
         most, share, halvings = before + settings.rise * abs(before), 1.0, 0
-        after = loss()
-        while not float(after.detach()) <= most:  # so that a loss that is not a number counts as too high
+        after: Tensor | None = loss()
+        while after is None or not float(after.detach()) <= most:  # a loss that is not a number counts as too high
+            after = None  # before the next look: one graph at a time
             halvings += 1
             left = 0.0 if halvings > settings.halvings else share / 2
             for name, w in self.params.items():

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from typing_extensions import Self
 
 from expunge.continual.bregman import LOG_STD, MEAN
+from expunge.errors import ExpungeError
 
 
 class MeanField(nn.Module):
@@ -27,14 +29,27 @@ class MeanField(nn.Module):
     """
 
     def __init__(self, module: nn.Module, std: float = 0.02) -> None:
-        """Means start at the module's weights, standard deviations at `std`."""
+        """Means start at the module's weights, standard deviations at `std`.
+
+        Raises:
+            ExpungeError: a module with buffers (running statistics), of which there is one set for all draws.
+        """
         super().__init__()
+        if buffers := [name for name, _ in module.named_buffers()]:
+            raise ExpungeError(f"a module with buffers ({buffers[0]!r}) as one with normals for weights",
+                               accepted="a module without running statistics")
         self._names = {name: name.replace(".", "-") for name, _ in module.named_parameters()}
         for name, p in module.named_parameters():
             self.register_parameter(self._names[name] + MEAN, nn.Parameter(p.detach().clone()))
             self.register_parameter(self._names[name] + LOG_STD, nn.Parameter(torch.full_like(p, math.log(std))))
         self._module = [module.requires_grad_(False)]  # in a list: its own weights are no parameters of this one
         self.noise: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, the module's own included: it is no submodule of this one."""
+        super().train(mode)
+        self._module[0].train(mode)
+        return self
 
     def resample(self, generator: torch.Generator | None) -> None:
         """Draw xi anew; with None, go back to the means."""

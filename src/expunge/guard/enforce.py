@@ -181,11 +181,15 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _refuse_waiting(model: Any, guard: Guard) -> None:
     """UserError where a DistributedDataParallel would wait for gradients of frozen tensors that never come."""
-    training = [name for name, p in guard.frozen.items() if p.requires_grad]
+    held = {id(p) for p in guard.frozen.values()}
     for layer in _layers(model):
-        if isinstance(layer, nn.parallel.DistributedDataParallel) and not layer.find_unused_parameters and training:
-            raise UserError(f"a DistributedDataParallel around {len(training)} frozen tensors that train "
-                            f"({some(training)})", accepted="a model that is guarded first and wrapped then",
+        if not isinstance(layer, nn.parallel.DistributedDataParallel) or layer.find_unused_parameters:
+            continue
+        waits = layer._get_ddp_logging_data()["num_parameter_tensors"]  # of when it was made; told nowhere else
+        train = sum(p.requires_grad and id(p) not in held for p in layer.parameters())
+        if waits > train:
+            raise UserError(f"a DistributedDataParallel that waits for the gradients of {waits} tensors, of which "
+                            f"{train} train under the mask", accepted="a model that is guarded first and wrapped then",
                             remedy="enter `guarded` before accelerator.prepare, or pass find_unused_parameters=True")
 
 

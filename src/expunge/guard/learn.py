@@ -20,7 +20,7 @@ from expunge.files import check_writable, text_digest
 from expunge.finetune import Material, check_tuning
 from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
 from expunge.guard.mask import MASK, groups_of, hard_mask, load_mask, mask_of, save_mask
-from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected, thinned
+from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected
 from expunge.guard.ratio import Groups, check_ratio
 from expunge.guard.relaxed import Trial
 from expunge.guard.released import Released, released
@@ -28,7 +28,7 @@ from expunge.guard.saliency import Saliency, saliency
 from expunge.guard.users import user_at_mask, user_seed
 from expunge.models.sd import StableDiffusion
 from expunge.records.freezing import FreezeMask
-from expunge.train import Progress
+from expunge.train import Progress, thinned
 
 PRESETS: dict[str, Projected | Saliency | Released] = {
     "projected": Projected(), "saliency": Saliency(), "released": Released()}

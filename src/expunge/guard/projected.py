@@ -16,7 +16,7 @@ scores, exact ratio (`rules`, `ratio`), bounded relative loss (`domains`), users
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,16 +170,3 @@ def rehearse(settings: Rounds, trial: Trial, upper: Upper, turn: Turn, groups: G
     for place, subject in enumerate(turn.subjects):
         unheld[place] = upper.unheld(subject, settings.users.kinds[turn.kind], settings.steps)
     return {f"unheld {subject[0]}": float(unheld[place]) for place, subject in enumerate(turn.subjects)}
-
-
-def thinned(losses: list[Losses], most: int = 50) -> dict[str, list[float]]:
-    """By name, at most `most` values of each, evenly taken."""
-    def values(name: str) -> Iterator[float]:
-        return (each[name] for each in losses if name in each)
-
-    out = {}
-    for name in dict.fromkeys(name for each in losses for name in each):
-        series = list(values(name))
-        step = max(1, -(-len(series) // most))
-        out[name] = series[::step]
-    return out

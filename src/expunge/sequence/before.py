@@ -76,11 +76,11 @@ class Before:
                 out.append(anchored(params, self._values(anchor, params), anchor, self._metric(anchor, bench, params)))
         return out
 
-    def around(self, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
-        """With projected steps, where the strategy asks for them."""
+    def around(self, bench: Workbench, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
+        """With projected steps, where the strategy asks for them: along what the student's own text encoder gives."""
         if self.strategy.projection is None:
             return stepper
-        directions = kept_directions(self.original, ("", *self.kept_prompts), self.strategy.projection)
+        directions = kept_directions(bench.student, ("", *self.kept_prompts), self.strategy.projection)
         return Projected(stepper, directions, keys_and_values(self.original, params))
 
     def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
@@ -110,8 +110,9 @@ def _predictions(bench: Workbench, memories: Sequence[Memory], samples: int, gen
                  ) -> Iterator[Callable[[], Tensor]]:
     """The student's outputs at points of all the memories alike, a few rows each."""
     points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]
-    for _ in range(samples // ROWS):
-        picked = [points[int(torch.randint(len(points), (), generator=generator))] for _ in range(ROWS)]
+    for first in range(0, samples, ROWS):
+        picked = [points[int(torch.randint(len(points), (), generator=generator))]
+                  for _ in range(min(ROWS, samples - first))]
         x_t, t = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t"))
         rows, cond = encoded(bench.student, [memory.prompts[i] for memory, i in picked])
         known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked], device=cond.ids.device))

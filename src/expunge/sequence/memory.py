@@ -27,6 +27,7 @@ from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Points, Pool, Workbench, spread
 
 FORMAT = "expunge-memory/1"
+_AGAIN = "delete the file, then it is made again"
 
 
 @runtime_checkable
@@ -85,11 +86,9 @@ class Memory:
                 x_t, t, z = (file.get_tensor(name) for name in ("x_t", "t", "z"))
             memory = cls(x_t, t, tuple(json.loads(meta["prompts"])), z, json.loads(meta["about"]))
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise ModelError(f"the memory of a request in {path} cannot be read: {error}",
-                             remedy="delete the state's folder, then it is made again") from error
+            raise ModelError(f"the points in {path} cannot be read: {error}", remedy=_AGAIN) from error
         if meta.get("format") != FORMAT or meta.get("hash") != memory.hash:
-            raise ModelError(f"the memory of a request in {path} is damaged",
-                             remedy="delete the state's folder, then it is made again")
+            raise ModelError(f"the points in {path} are damaged", remedy=_AGAIN)
         return replace(memory, x_t=x_t.to(device), t=t.to(device), z=z.to(device))
 
 
@@ -124,10 +123,7 @@ def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> M
     vocabulary = WORLDS.get(bench.teacher.world)().vocabulary(settings.prompts.things)
     about = {prompt: thing for thing, prompts in vocabulary.items()
              for prompt in spread(prompts, min(settings.prompts.each, len(prompts))) if prompt not in kept}
-    room = settings.trajectories - 1 - len(kept)
-    if room < 1:
-        raise UserError(f"{settings.trajectories} trajectories for {len(kept)} prompts to keep and others",
-                        accepted=f"{len(kept) + 2} at least", remedy="raise holding.others.trajectories, or keep less")
+    room = check_room(settings, kept)
     chosen = ("", *kept, *spread([*about], min(room, len(about))))
     source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
 
@@ -137,6 +133,19 @@ def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> M
 
     return _recorded(_pool(bench, source, chosen, "elsewhere"), original, bench,
                      {text: about[text] for text in chosen if text in about})
+
+
+def check_room(settings: Others, kept: Sequence[str]) -> int:
+    """How many trajectories are left for prompts that nobody named, beside the empty one and those `kept`.
+
+    Raises:
+        UserError: none.
+    """
+    room = settings.trajectories - 1 - len(kept)
+    if room < 1:
+        raise UserError(f"{settings.trajectories} trajectories for {len(kept)} prompts to keep and others",
+                        accepted=f"{len(kept) + 2} at least", remedy="raise holding.others.trajectories, or keep less")
+    return room
 
 
 def encoded(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:

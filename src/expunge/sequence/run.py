@@ -144,12 +144,13 @@ class _Run:
             began, busy = time.monotonic(), time.process_time()
             went_on = (state.folder / CHECKPOINT).is_file()
             own = self._edited(state, earlier, before, note)
+            earlier_runs = max(0.0, own.card.seconds - (time.monotonic() - began)) if went_on else 0.0
             patch = stacked(None if self.settings.chosen.joint else before, own, self.model, state.whole)
             check_patch(state, patch, self.ledger)
             if self.settings.chosen.remembers:
                 self._remember(state, patch)
             told = self.model.device.type == "cpu" and not went_on
-            write_json(state.folder / COST, {"seconds": round(time.monotonic() - began, 2),
+            write_json(state.folder / COST, {"seconds": round(earlier_runs + time.monotonic() - began, 2),
                                              "processor": round(time.process_time() - busy, 2) if told else None})
             patch.save(state.folder)
             (state.folder / CHECKPOINT).unlink(missing_ok=True)

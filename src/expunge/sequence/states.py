@@ -21,12 +21,16 @@ from expunge.files import slug, text_digest
 from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, mentions
+from expunge.sequence.memory import check_room
 from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Demand, SequenceSettings
+from expunge.unlearn.dual import Dual
 from expunge.unlearn.erase import OF_NO_WEIGHT, resolve_method
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
+from expunge.unlearn.saliency import Masked
+from expunge.unlearn.update import Plain
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,12 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
     whole = completed(world, so_far[0], so_far[1], keep)
     name, overrides = settings.method_of(item)
     method = resolve_method(name, overrides)
-    if strategy.refresh is not None and isinstance(method, Recipe) and not isinstance(method.update, Refreshed):
+    if strategy.refresh is not None and isinstance(method, Recipe):
+        if isinstance(method.update, Refreshed) or strategy.refresh.update != Plain():
+            raise UserError(f"{name!r} with strategy {settings.strategy!r} and two settings of what is refreshed",
+                            accepted="a method without refresh: a strategy's goes around the method's own update",
+                            remedy="set the strategy's refresh none, or leave out update refresh and "
+                                   "holding.refresh.update")
         method = method.override({"update": {**strategy.refresh.model_dump(mode="json"),
                                              "update": method.update.model_dump(mode="json")}})
     if not (strategy.bare or isinstance(method, Recipe)):
@@ -103,13 +112,20 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
     params = method.check(model, whole if strategy.joint else request) if isinstance(method, Configured) else {}
     if strategy.projection is not None:
         keys_and_values(model, params)
+        if isinstance(method, Recipe) and _masked(method):
+            raise UserError(f"{name!r}, which trains within a mask, with strategy {settings.strategy!r}",
+                            accepted="a method without a mask: a projected step leaves it",
+                            remedy="another strategy, or another method")
+    kept = request.keep if keep else ()
+    if strategy.knows_others:
+        check_room(strategy.others, kept)
     resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
     resolved = {name: value for name, value in resolved.items() if name not in OF_NO_WEIGHT}
     seed = int(text_digest(f"{settings.seed}/{number}")[:7], 16)
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
     folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
-    return State(number, item, request, whole, gone, request.keep if keep else (), name, method, resolved,
+    return State(number, item, request, whole, gone, kept, name, method, resolved,
                  strategy.model_dump(mode="json"), seed, mine, folder)
 
 
@@ -134,3 +150,11 @@ def everything(settings: SequenceSettings, world: World) -> Request:
     items = [item for _, item in settings.active]
     return completed(world, [name for item in items for name in item.concept],
                      [name for item in items for name in item.anchors], settings.kept)
+
+
+def _masked(method: Recipe) -> bool:
+    """Whether its update, at any depth, trains within a mask."""
+    update: object = method.update
+    while isinstance(update, Refreshed | Dual):
+        update = update.update
+    return isinstance(update, Masked)

@@ -99,7 +99,11 @@ class Projection(Settings):
 
 
 class Strategy(Settings):
-    """What an edit holds on to, beside what its method does by itself."""
+    """What an edit holds on to, beside what its method does by itself.
+
+    The losses' weights go with `every`: an optimizer that scales its steps (Adam) or a clipped gradient makes one look
+    in four at four times the loss weaker than a look in every step.
+    """
 
     teacher: Literal["original", "last"] = knob(
         "original", "Whom targets come from: the original, or the model that the request found")
@@ -137,6 +141,12 @@ class Strategy(Settings):
     def _joint_alone(self) -> Self:
         if self.joint and not self.bare:
             raise ValueError("joint goes on from the original and has nothing to hold on to: leave the other parts out")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_last(self) -> Self:
+        if self.replay is not None and self.teacher == "last":
+            raise ValueError("replay holds on to targets; those of the last model go with it (set teacher original)")
         return self
 
 

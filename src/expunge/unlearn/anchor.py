@@ -69,13 +69,14 @@ class AnchorStates:
 
 def anchor_predictor(bench: Workbench, who: AnchorModel) -> Callable[[Points], Tensor]:
     """What is predicted for the anchor in place of the points' prompts: (B, c, h, w), native output, no gradient."""
-    model = bench.teacher if who == "frozen" else bench.student
     known = AnchorStates.encoded(bench.teacher, bench.request)
 
     @torch.no_grad()
     def predicted(points: Points) -> Tensor:
-        moving = who == "student" and bench.text_trains
-        cond = model.encode(anchor_prompts(points.prompts, bench.request)) if moving else known.of(points.prompts)
-        return model.predict(points.x_t, points.t, cond)
+        cond = known.of(points.prompts)
+        if who == "frozen":
+            return bench.teacher.predict(points.x_t, points.t, cond)
+        told = bench.told(anchor_prompts(points.prompts, bench.request), cond)
+        return bench.student.predict(points.x_t, points.t, told)
 
     return predicted

@@ -41,6 +41,6 @@ class Past(Protocol):
         """Losses, weighted, that hold on to it; beside the recipe's own erase and keep, in the steps they ask for."""
         ...
 
-    def around(self, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
+    def around(self, bench: Workbench, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
         """The recipe's stepper, or another one around it."""
         ...

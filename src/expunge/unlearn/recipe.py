@@ -25,7 +25,7 @@ from expunge.files import text_digest
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
-from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop
+from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import Attacker, Counts
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.estimate import seconds_per_sample, training_memory
@@ -39,8 +39,6 @@ from expunge.unlearn.source import AnySource, FrozenTrajectory, NoisedPictures, 
 from expunge.unlearn.update import Plain, Stepper
 from expunge.unlearn.weights import checked_weights, text_trains, training
 
-SERIES = 200
-"""Most points of a loss that a card keeps."""
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
 
@@ -209,7 +207,7 @@ class Recipe(Settings):
         keep = self.keep.prepare(bench) if self.keep is not None else None
         held = past.terms(bench, params) if past is not None else ()
         stepper: Stepper = self.update.prepare(params, erase)
-        stepper = past.around(stepper, params) if past is not None else stepper
+        stepper = past.around(bench, stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
         learners = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}
@@ -233,14 +231,14 @@ class Recipe(Settings):
               erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
 
-        def past(terms: Sequence[Term], number: int) -> Tensor:
+        def holding(terms: Sequence[Term], number: int) -> Tensor:
             return torch.stack([term.loss(number) for term in terms]).sum()
 
         def step(number: int) -> Losses:
             beside = partial(keep.loss, number) if keep is not None and not between else None
             due = [term for term in held if number % term.every == 0]
             losses = stepper.step(partial(erase.loss, number), beside, params, optimizer,
-                                  partial(past, due, number) if due else None)
+                                  partial(holding, due, number) if due else None)
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):
                     alone = stepper.step(partial(keep.loss, turn), None, params, optimizer)
@@ -253,11 +251,3 @@ class Recipe(Settings):
 def _size(source: AnySource) -> str:
     """The setting that says how many prompts a source has places for."""
     return "pictures" if isinstance(source, NoisedPictures) else "trajectories"
-
-
-def thinned(history: Sequence[Losses], most: int = SERIES) -> dict[str, list[float]]:
-    """Each loss's series, first and last kept, evenly thinned to `most` points."""
-    n = len(history)
-    kept = range(n) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
-    names = dict.fromkeys(name for losses in history for name in losses)
-    return {name: [history[i][name] for i in kept if name in history[i]] for name in names}

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from typing_extensions import Self
 
 from expunge.config import ByKind, Settings, knob
-from expunge.continual.refresh import Refresh, Refresher, Remembered
+from expunge.continual.refresh import Refresh, Refresher
+from expunge.continual.remembered import Remembered
 from expunge.train import Losses
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.dual import Dual, DualStepper
@@ -42,7 +45,8 @@ AnyRefreshable = Annotated[Plain | Surgery | Bilevel | Masked | Dual, ByKind("up
 class Refreshed(Settings):
     """Another update, with an ascent before every r-th step. Within a mask, only the mask's weights climb.
 
-    An attack that is due in a step is made before the ascent, on the weights as the last step left them.
+    An attack that is due in a step is made before the ascent, on the weights as the last step left them. With a cap,
+    what was looked at is kept until the step: with `target` full the graphs of all losses are in memory at once.
     """
 
     kind: Literal["refresh"] = "refresh"
@@ -61,6 +65,13 @@ class Refreshed(Settings):
                               "halved", gt=0.0)
     halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
     update: AnyRefreshable = knob(Plain(), "How gradients become a step")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.target == "full" and isinstance(self.update, Dual):
+            raise ValueError("a bound weighs the losses anew in every step, so their plain sum is not what it descends "
+                             "(set target forget)")
+        return self
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -116,14 +127,14 @@ class RefreshedStepper:
         Returns:
             Its losses; "refresh": the relative length of the ascent, 0 where none was made.
         """
-        forget, rest, past = Remembered(erase), *(None if loss is None else Remembered(loss) for loss in (keep, hold))
-        known = [loss for loss in (forget, rest, past) if loss is not None]
-        climbed = known if self.settings.target == "full" else [forget]
+        forget, others = Remembered(erase), [None if loss is None else Remembered(loss) for loss in (keep, hold)]
+        known = [forget, *(loss for loss in others if loss is not None)]
+        climbed = known if self.settings.target == "full" else known[:1]
         told = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
                                      _masks(self.within), shared=True)
         for loss in known:
-            loss.settle(told)
-        losses = self.within.step(forget, rest, params, optimizer, past)
+            loss.settle(told is not None and told.current)
+        losses = self.within.step(forget, others[0], params, optimizer, others[1])
         self.done.add_(1)
         return {**losses, "refresh": 0.0 if told is None else told.relative}
 

@@ -77,7 +77,7 @@ class Relabel(Settings):
 
     def _denoising(self, bench: Workbench, points: Points) -> Tensor:
         student, x_t, t = bench.student, points.x_t, points.t
-        null = (student if bench.text_trains else bench.teacher).encode([""]).repeat(len(t))
+        null = bench.told([""], bench.teacher.encode([""])).repeat(len(t))
         of_concept, of_null = (student.predict(x_t, t, cond) for cond in (bench.condition(points), null))
         guided = (1.0 + self.guidance) * of_concept - self.guidance * of_null
         return (guided - noise_target(bench, points)).square().mean()
@@ -106,13 +106,11 @@ class WrongPrompts:
     def predict(self, by: Literal["student", "teacher"], points: Points, number: int) -> Tensor:
         """(B, c, h, w), no gradient: the prediction for the wrong prompts at `points`."""
         bench, texts = self._bench, self.of(points.prompts, number)
-        model = bench.student if by == "student" else bench.teacher
-        return model.predict(points.x_t, points.t, self._states(texts, anew=by == "student" and bench.text_trains))
-
-    def _states(self, texts: tuple[str, ...], anew: bool) -> Conditioning:
-        if anew:
-            return self._bench.student.encode(texts)
-        return self._known.at(torch.tensor([self._texts.index(text) for text in texts], device=self._known.ids.device))
+        rows = torch.tensor([self._texts.index(text) for text in texts], device=self._known.ids.device)
+        known = self._known.at(rows)
+        if by == "teacher":
+            return bench.teacher.predict(points.x_t, points.t, known)
+        return bench.student.predict(points.x_t, points.t, bench.told(texts, known))
 
 
 class Noise(Settings):

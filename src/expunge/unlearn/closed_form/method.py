@@ -22,7 +22,7 @@ from expunge.errors import UserError
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
-from expunge.train import Losses, Progress
+from expunge.train import Losses, Progress, thinned
 from expunge.unlearn.closed_form.reading import (
     KeepTokens,
     Plan,
@@ -38,7 +38,6 @@ from expunge.unlearn.closed_form.rounds import Rounds, Solution
 from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
 from expunge.unlearn.estimate import memory, seconds
 from expunge.unlearn.method import overridden
-from expunge.unlearn.recipe import thinned
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.weights import checked_weights
 
