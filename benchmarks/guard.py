@@ -1,6 +1,7 @@
 """Does a learned freeze mask keep users from learning forbidden characters, and leave innocent ones to be learned?
 
     python benchmarks/guard.py [--out runs/guard-bench] [--ratios 0.2 0.5 0.7] [--seeds 3] [--quick] [--gather]
+    python benchmarks/guard.py --records benchmarks/records/guard.json.xz      the table of what was published
 
 Invented characters on the embedded model, half of them forbidden, by another split for each seed. Users fine-tune all
 of the UNet (AdamW) on drawings of one character that the publisher never saw. Arms: no mask; random masks; masks
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -312,7 +314,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="of each user")
     parser.add_argument("--quick", action="store_true", help="a minute: one seed, one ratio, one character a side")
     parser.add_argument("--gather", action="store_true", help="make nothing, print what is there")
+    parser.add_argument("--records", type=Path, help="print what an earlier run made: its guard.json, or that with .xz")
     told = parser.parse_args()
+    if told.records:
+        with lzma.open(told.records, "rt") if told.records.suffix == ".xz" else told.records.open() as text:
+            report(json.load(text))
+        return
     plan = QUICK if told.quick else Plan()
     plan = replace(plan, steps=told.steps) if told.steps else plan
     ratios, seeds = ([0.5], [0]) if told.quick else (told.ratios, list(range(told.seeds)))
@@ -322,7 +329,7 @@ def main() -> None:
     if not told.gather:
         bench.cost()
         make(bench, todo)
-    report(bench, todo)
+    report(gathered(bench, todo))
 
 
 def _settle(file: Path, plan: Mapping[str, Any]) -> None:
@@ -332,26 +339,39 @@ def _settle(file: Path, plan: Mapping[str, Any]) -> None:
     write_json(file, plan)
 
 
-def report(bench: Bench, todo: Sequence[Cell]) -> None:
-    """Print the table and what goes with it."""
+def gathered(bench: Bench, todo: Sequence[Cell]) -> dict[str, Any]:
+    """All that is there, as one record, which goes to guard.json."""
     files = [bench.out / "cells" / f"{cell.name}.json" for cell in todo]
-    records = [json.loads(file.read_text()) for file in files if file.is_file()]
-    print(f"\nmachine: {machine(bench.model.device)}; {', '.join(f'{k} {v}' for k, v in versions().items())}")
-    print(f"model: {bench.model.hash[:16]}; users: {bench.plan.steps} steps of AdamW, {bench.plan.pictures} drawings; "
-          f"{len(records)} of {len(files)} cells\n")
-    print("\n".join(table(records)))
+    masks = {file.parent.name: load_mask(file) for file in sorted((bench.out / "masks").glob("*/mask.json"))}
+    cost = bench.out / "cost.json"
+    record = {
+        "machine": machine(bench.model.device), "versions": versions(), "model": bench.model.hash,
+        "plan": asdict(bench.plan), "asked": len(files),
+        "cells": [json.loads(file.read_text()) for file in files if file.is_file()],
+        "masks": {name: {"numel": mask.share("numel"), "count": mask.share("count"), "seconds": mask.seconds,
+                         "steps": mask.steps} for name, mask in masks.items()},
+        "cost": json.loads(cost.read_text()) if cost.is_file() else None}
+    write_json(bench.out / "guard.json", record)
+    return record
+
+
+def report(record: Mapping[str, Any]) -> None:
+    """Print the table and what goes with it."""
+    cells, plan, cost = record["cells"], record["plan"], record["cost"]
+    print(f"\nmachine: {record['machine']}; {', '.join(f'{k} {v}' for k, v in record['versions'].items())}")
+    print(f"model: {record['model'][:16]}; users: {plan['steps']} steps of AdamW, {plan['pictures']} drawings; "
+          f"{len(cells)} of {record['asked']} cells\n")
+    print("\n".join(table(cells)))
     print("\nmitigation and harm: 1 - (adaptation under the arm / adaptation without a mask), of forbidden and of "
           "innocent characters; beyond random: 1 - (forbidden adaptation under the arm / under random masks of the "
           "same ratio). 95% bootstrap over the characters, each with all users who taught it, given these masks (one "
           "of each kind per ratio and seed).")
-    detectors = {r["character"]: r["detector"] for r in records}
+    detectors = {cell["character"]: cell["detector"] for cell in cells}
     print("detectors right on held-out pictures:", ", ".join(f"{k} {v:.0%}" for k, v in detectors.items()))
-    for file in sorted((bench.out / "masks").glob("*/mask.json")):
-        mask = load_mask(file)
-        print(f"{file.parent.name}: {mask.share('numel'):.1%} of the parameters, {mask.share('count'):.1%} of the "
-              f"tensors, learned in {mask.seconds:.0f} s ({mask.steps} steps)")
-    if (bench.out / "cost.json").is_file():
-        cost = bench.cost()
+    for name, mask in record["masks"].items():
+        print(f"{name}: {mask['numel']:.1%} of the parameters, {mask['count']:.1%} of the tensors, learned in "
+              f"{mask['seconds']:.0f} s ({mask['steps']} steps)")
+    if cost is not None:
         print(f"a training step {cost['training']:.3f} s, a mask step {cost['mask']:.3f} s: "
               f"{cost['mask/training']:.2f} times (medians of {cost['n']}, {cost['batch']} rows, in one run)")
 

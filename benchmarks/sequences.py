@@ -4,6 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/sequences.py
     python benchmarks/sequences.py --gather                      the table of what is there
     python benchmarks/sequences.py --quick                       three requests, few steps: does it run?
+    python benchmarks/sequences.py --records benchmarks/records/sequences.json.xz    the table of what was published
 
 Every strategy meets the eight requests of sequence.yaml in two orders with every seed; sequences go on where they were
 stopped. Afterwards the first concept of each order is taught to the last model again (relearning curves). The table
@@ -13,6 +14,8 @@ goes to standard output as Markdown, the records lie in the folder of each seque
 from __future__ import annotations
 
 import argparse
+import json
+import lzma
 import statistics
 import sys
 from collections.abc import Sequence
@@ -23,6 +26,7 @@ import torch
 from expunge.attacks.relearning import relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import UserError
+from expunge.files import write_json
 from expunge.metrics.statistics import wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
@@ -42,6 +46,12 @@ QUICK = {"settings": {"steps": 8}, "evaluation": {"seeds": 2, "fid_draws": 20, "
 def main() -> None:
     """Run what is not there yet, then print the table."""
     options = _options()
+    if options.records:
+        with lzma.open(options.records, "rt") if options.records.suffix == ".xz" else options.records.open() as text:
+            told = json.load(text)
+        report({name: [(SequenceResult.model_validate(result), curve and Relearning.model_validate(curve))
+                       for result, curve in runs] for name, runs in told["made"].items()}, told["machine"])
+        return
     out = Path(options.out or ("runs/sequences-quick" if options.quick else "runs/sequences"))
     names = options.strategies or list(PRESETS)
     plan = [(name, order, seed) for seed in options.seeds for order in ("forward", "backward") for name in names]
@@ -55,14 +65,23 @@ def main() -> None:
     for name, order, seed in plan:
         folder = out / name / order / str(seed)
         if SEQUENCES.at(folder):
-            _same(SEQUENCES.read(folder), _settings(options, name, order, seed, out))
+            result = SEQUENCES.read(folder)
+            _same(result, _settings(options, name, order, seed, out))
             curve = RELEARNINGS.read(folder / "relearn") if RELEARNINGS.at(folder / "relearn") else None
-            made.setdefault(name, []).append((SEQUENCES.read(folder), curve))
+            made.setdefault(name, []).append((result, curve))
+    told = {name: [[part and part.model_dump(mode="json") for part in run] for run in runs]
+            for name, runs in made.items()}
+    write_json(out / "sequences.json", {"machine": machine(torch.device("cpu")), "made": told})
+    report(made, machine(torch.device("cpu")))
+
+
+def report(made: dict[str, list[tuple[SequenceResult, Relearning | None]]], where: str) -> None:
+    """Print the table and what goes with it."""
     print(table(made))
     print("\nShares: Wilson's interval, pictures taken as independent (sequences share prompts and seeds). Revival: "
           "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
     counts = ", ".join(f"{name} {len(runs)}" for name, runs in made.items())
-    print(f"\n{machine(torch.device('cpu'))}; sequences: {counts}")
+    print(f"\n{where}; sequences: {counts}")
 
 
 def table(made: dict[str, list[tuple[SequenceResult, Relearning | None]]]) -> str:
@@ -184,6 +203,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", help="folder of all sequences [default: runs/sequences, or runs/sequences-quick]")
     parser.add_argument("--strategies", nargs="*", choices=list(PRESETS), help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--records", type=Path, help="print what an earlier run made: sequences.json, or that with .xz")
     parser.add_argument("--gather", action="store_true", help="run nothing; print the table of what is there")
     parser.add_argument("--no-relearning", action="store_true", help="leave the relearning curves out")
     parser.add_argument("--quick", action="store_true", help="three requests and few steps")

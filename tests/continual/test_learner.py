@@ -24,6 +24,7 @@ from expunge.continual import (
     accuracy,
     learn,
 )
+from expunge.continual.fisher import evaluating
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 
 BASE = Learner(epochs=4, batch=20, memory=60, memory_batch=20, learning_rate=0.1)
@@ -156,6 +157,16 @@ def test_mean_field_without_a_draw_is_the_module_and_with_one_is_not(network: An
     wrapped.resample(None)
     torch.testing.assert_close(wrapped(x).detach(), expected, rtol=0, atol=0)
     assert all(name.endswith(("/mean", "/log_std")) for name, _ in wrapped.named_parameters())
+
+
+def test_mean_field_has_the_modules_mode_and_no_buffers() -> None:
+    with pytest.raises(ExpungeError, match="a module with buffers"):
+        MeanField(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    drops = MeanField(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)))
+    x = torch.ones(3, 4)
+    with evaluating(drops):
+        torch.testing.assert_close(drops(x), drops(x), rtol=0, atol=0)
+    assert not torch.equal(drops(x), drops(x))  # in training mode again
 
 
 def test_mistakes_are_told_before_anything_is_learned(digits: list[Task], network: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def test_the_same_again_makes_nothing_and_finds_the_same(done: tuple[SequenceRes
 def test_killed_in_the_middle_of_a_request_it_goes_on_there(done: tuple[SequenceResult, Path], small: dict[str, Any],
                                                             tmp_path: Path) -> None:
     def stop(done: int, total: int, words: str) -> None:
+        if words.startswith("2, dog: erasing 1/"):
+            time.sleep(2.0)
         if words.startswith("2, dog: erasing 2/"):
             raise KeyboardInterrupt
 
@@ -107,6 +110,8 @@ def test_killed_in_the_middle_of_a_request_it_goes_on_there(done: tuple[Sequence
     assert steps[0] != "2, dog: erasing 1/3"  # not from the beginning
     assert not any(words.startswith("1, church: erasing") for words in said)
     assert hashes(result) == hashes(done[0])
+    assert result.states[1].processor is None
+    assert result.states[1].seconds >= 2.0  # what it took before it was killed is in it
 
 
 def test_a_request_that_is_taken_back_is_as_if_it_had_never_come(done: tuple[SequenceResult, Path],
