@@ -196,6 +196,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(modes[model])  # a model may pass its mode on to what is no part of it
         for part, mode in modes.items():
             part.training = mode
 
