@@ -2,6 +2,7 @@
 
     python benchmarks/refresh.py --out refresh.json [--data digits] [--epochs 10] [--rates 0.1]
     python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--choices refresh.json]
+    python benchmarks/refresh.py --cost --choices refresh.json
 
 digits: scikit-learn's 1797 handwritten digits of 8 x 8, five tasks of two digits, a perceptron. emoji: EmojiCanvas,
 five tasks of four things at 32 x 32, a small CNN; it learns from nine art teams' drawings and is asked about those of
@@ -238,6 +239,18 @@ def measure(setting: Setting, method: str, chosen: argparse.Namespace, other: Ma
                        for name, runs in results.items()}}
 
 
+def costs(setting: Setting, others: Mapping[str, Any], chosen: argparse.Namespace) -> None:
+    """Print what refresh costs each method, on a machine that has nothing else to do."""
+    print(f"{machine(torch.device('cpu'))}; one thread; torch {torch.__version__}; processor time beside the method "
+          f"alone, best of {chosen.repetitions} in turn\n")
+    print("| data | method | refresh | time, steps | time, all |\n| --- | --- | --- | --- | --- |")
+    for method in chosen.methods.split(","):
+        learners = chosen_there(setting, others[method])
+        for name, each in cost(setting, learners, chosen.repetitions).items():
+            print(f"| {setting.name} | {method} | {name or 'none'} | {each['steps']:.2f} | {each['all']:.2f} |",
+                  flush=True)
+
+
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: accuracies and forgetting in per cent, differences paired by seed."""
     lines = ["| data | method | refresh | class-incremental | forgetting | task-incremental | forgetting | difference, "
@@ -269,11 +282,15 @@ def main() -> None:
     options.add_argument("--rates", type=float, nargs="+", help="learning rates to choose among")
     options.add_argument("--variants", default=",".join(VARIANTS), help="which of these to run beside none")
     options.add_argument("--choices", type=Path, help="what another run wrote, whose choices are taken over")
-    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--cost", action="store_true", help="measure costs alone, of the learners in --choices")
+    options.add_argument("--out", type=Path, help="where the record goes")
     chosen = options.parse_args()
+    if chosen.cost and chosen.choices is None:
+        options.error("--cost needs --choices")
+    if not chosen.cost and chosen.out is None:
+        options.error("--out is missing")
     if chosen.data == "emoji" and chosen.pictures is None:
         options.error("emoji needs --pictures FOLDER")
-    check_writable(chosen.out.parent)
     torch.set_num_threads(1)
     setting = digits() if chosen.data == "digits" else emoji(chosen.pictures)
     setting = replace(setting, rates=tuple(chosen.rates or setting.rates), base=setting.base.model_copy(
@@ -283,6 +300,10 @@ def main() -> None:
     missing = [method for method in chosen.methods.split(",") if chosen.choices and method not in others]
     if missing:
         options.error(f"{chosen.choices} has no choices for {', '.join(missing)}")
+    if chosen.cost:
+        costs(setting, others, chosen)
+        return
+    check_writable(chosen.out.parent)
     told = "tuned on seeds 1000 to 1002" if chosen.choices is None else f"choices of {chosen.choices.name}"
     began, measured = time.monotonic(), []
     for method in chosen.methods.split(","):
