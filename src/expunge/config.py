@@ -47,7 +47,8 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(f"{origin}: " + "; ".join(_mistake(item, cls) for item in error.errors())) from error
+            told = "; ".join(_mistake(item, cls) for item in _own(error.errors()))
+            raise ConfigError(f"{origin}: {told}") from error
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,13 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _own(mistakes: Sequence[Any]) -> list[Any]:
+    """Without those that follow from others: a list is too short where what it holds is mistaken."""
+    places = [item["loc"] for item in mistakes]
+    return [item for item in mistakes if item["type"] != "too_short" or not any(
+        len(place) > len(item["loc"]) and place[:len(item["loc"])] == item["loc"] for place in places)]
+
+
 def _mistake(item: Any, cls: type[BaseModel]) -> str:
     keys, known = _place(item["loc"], cls)
     if item["type"] == "extra_forbidden":
@@ -138,9 +146,11 @@ def _mistake(item: Any, cls: type[BaseModel]) -> str:
         return f"unknown setting '{'.'.join(keys)}' ({hint})"
     if item["type"] == "missing":  # its input is everything that was given instead
         return f"{'.'.join(keys)}: not given, but needed"
-    if not keys:  # a mistake between settings, which says itself what was got
-        return f"{item['msg'][:1].lower()}{item['msg'][1:]}"
-    wanted = _WANTED.get(item["type"]) or f"{item['msg'][:1].lower()}{item['msg'][1:]}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = f"{message[:1].lower()}{message[1:]}"
+    if item["type"] == "value_error" or not keys:  # a mistake between settings, which says itself what was got
+        return f"{'.'.join(keys)}: {message}" if keys else message
+    wanted = _WANTED.get(item["type"]) or message
     return f"{'.'.join(keys)}: got {_shortened(repr(item.get('input')))}, {wanted}"
 
 

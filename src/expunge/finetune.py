@@ -103,13 +103,20 @@ def read_pictures(folder: str | Path) -> tuple[list[Path], Tensor]:
 
 
 def check_pictures(model: StableDiffusion, pictures: Tensor) -> None:
-    """UserError unless these are pictures (N, 3, H, W) that the model's autoencoder can take."""
+    """UserError unless these are pictures (N, 3, H, W) in [0, 1] that the model's autoencoder can take."""
+    accepted = "a tensor (N, 3, height, width) of floating point numbers in [0, 1]"
+    if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
+        what = f"of {pictures.dtype}" if isinstance(pictures, Tensor) else f"as {type(pictures).__name__}"
+        raise UserError(f"pictures {what}", accepted=accepted, remedy="divide bytes by 255")
     shape = tuple(pictures.shape)
     if len(shape) != 4 or shape[1] != 3 or not shape[0]:
         raise UserError(f"pictures of shape {shape}", accepted="(N, 3, height, width) with N at least 1")
     if shape[2] % model.factor or shape[3] % model.factor:
         raise UserError(f"pictures of {shape[3]} x {shape[2]} pixels", accepted=f"sides in multiples of {model.factor}",
                         remedy="resize or crop them")
+    low, high = (float(value) for value in pictures.aminmax())
+    if not (low >= 0.0 and high <= 1.0):  # numbers that are none are refused, too
+        raise UserError(f"pictures with values from {low:g} to {high:g}", accepted=accepted)
 
 
 def check_tuning(model: StableDiffusion, settings: FineTune) -> None:

@@ -96,7 +96,8 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                 bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
                 if bad:
                     raise TrainingError(f"loss is not finite at step {number + 1} of {steps}: {bad}",
-                                        accepted="finite losses", remedy="lower the learning rate"
+                                        accepted="finite losses",
+                                        remedy="lower the learning rate (with refresh: update.gamma)"
                                         + (f"; the checkpoint holds step {kept}" if kept else ""))
                 history.append(losses)
                 if progress is not None:

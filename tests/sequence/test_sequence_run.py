@@ -388,3 +388,49 @@ def test_a_damaged_state_is_made_again(done: tuple[SequenceResult, Path], small:
     again = run(small, tmp_path, {"evaluation": None})
     assert hashes(again) == hashes(first) == hashes(done[0])
     assert json.loads((folder / "patch.json").read_text())["tensors_hash"] == again.states[1].patch_hash
+
+
+def test_seeds_go_by_place_so_that_a_request_taken_back_leaves_no_trace(small: dict[str, Any], tmp_path: Path) -> None:
+    first, second = small["requests"]
+    third, bare = {"concept": "hospital"}, {"evaluation": None, "strategy": "naive", "holding": {}}
+    run({**small, **bare, "requests": [first, second, third]}, tmp_path / "a")
+    back = run({**small, **bare, "requests": [first, {**second, "withdrawn": {}}, third]}, tmp_path / "a")
+    never = run({**small, **bare, "requests": [first, third]}, tmp_path / "b")
+    assert hashes(back) == hashes(never)
+
+
+def test_a_wish_of_the_file_belongs_to_the_folder(small: dict[str, Any], tmp_path: Path) -> None:
+    bare = {**small, "evaluation": None}
+    run(bare, tmp_path)
+    lines = (tmp_path / LEDGER).read_bytes()
+    with pytest.raises(ConfigError, match="the file now has another wish of what must stay"):
+        run({**bare, "keep": "hospital"}, tmp_path)
+    assert (tmp_path / LEDGER).read_bytes() == lines
+    later = {"concept": "knife", "keep": ["hospital"]}  # a later request's own wish is no other past
+    assert len(run({**bare, "requests": [*small["requests"], later]}, tmp_path).states) == 3
+
+
+def test_points_that_were_exchanged_are_refused(small: dict[str, Any], tmp_path: Path) -> None:
+    bare = {**small, "evaluation": None}
+    result = run(bare, tmp_path)
+    one, two = (tmp_path / state.folder / MEMORY for state in result.states)
+    good, points = Memory.read(one).hash, two.read_bytes()
+    one.write_bytes(points)
+    longer = {**bare, "requests": [*small["requests"], {"concept": "knife"}]}
+    with pytest.raises(UserError, match=r"points that request 1 \(church\) left behind are other ones") as caught:
+        run(longer, tmp_path)
+    assert str(one) in str(caught.value)
+    one.unlink()
+    assert len(run(longer, tmp_path).states) == 3
+    assert Memory.read(one).hash == good
+
+
+def test_a_short_list_is_no_mistake_of_its_own_where_what_it_holds_is_mistaken() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SequenceSettings.build({"requests": [{"concept": "church", "when": "yesterday"}]})
+    assert "at least 1 item" not in str(caught.value)
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        SequenceSettings.build({"requests": []})
+    with pytest.raises(ConfigError) as caught:
+        SequenceSettings.build({"requests": [{"concept": "church"}], "holding": {"teacher": "last"}})
+    assert "value error" not in str(caught.value).lower()

@@ -108,14 +108,20 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     """
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
-    from expunge.guard import check_learning, learn_mask, random_mask, resolve, save_mask
+    from expunge.config import merged
+    from expunge.errors import UserError
+    from expunge.guard import PRESETS, check_learning, learn_mask, random_mask, resolve, save_mask
     from expunge.guard.learn import check_free
     from expunge.guard.mask import groups_of
     from expunge.guard.ratio import check_ratio
+    from expunge.guard.released import Released
     from expunge.models.store import load
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
-    settings = given(config, sets, {})
+    chosen = {name: value for name, value in flags.items() if value is not None}
+    settings = merged(given(config, (), {}), chosen, given(None, sets, {}))
+    if preset not in (*PRESETS, "random"):
+        raise UserError(f"unknown preset {preset!r}", accepted=", ".join((*PRESETS, "random")))
     asked = {"--forbidden": forbidden, "--innocent": innocent, "--caption": caption, "--prior": prior}
     if preset == "random":
         passed_over = [name for name, value in asked.items() if value] + sorted(settings.keys() - flags.keys())
@@ -125,8 +131,11 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
         for name in ("--forbidden", "--innocent"):
             if not asked[name]:
                 raise click.UsageError(f"Missing option '{name}'.")
-    settings |= {name: value for name, value in flags.items() if value is not None}
+        if caption and not any(Path(name).is_dir() for name in (*forbidden, *innocent)):
+            raise click.UsageError("--caption: characters by name have captions of their own")
     learner = resolve("projected" if preset == "random" else preset, settings)
+    if prior and (isinstance(learner, Released) or "dreambooth" not in learner.users.kinds):
+        raise click.UsageError("--prior: no simulated user holds on to pictures (users.kinds dreambooth does)")
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):

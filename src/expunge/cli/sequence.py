@@ -117,7 +117,10 @@ def _estimate(settings: SequenceSettings) -> str:
     ledger = checked_ledger(settings, model, folder)
     states = planned_states(settings, model, world, folder) if settings.active else []
     check_met(ledger, states, folder)
-    lines = [as_yaml(settings.model_dump(mode="json")).rstrip()]
+    lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# strategy {settings.strategy} in full:"]
+    lines += [f"#   {line}" for line in as_yaml(settings.chosen.model_dump(mode="json")).splitlines()]
+    lines += [f"# request {number} ({item.title}): withdrawn" for number, item in enumerate(settings.requests, 1)
+              if item.withdrawn is not None]
     for state in states:
         if (state.folder / "patch.safetensors").is_file():
             took = "met"

@@ -32,13 +32,14 @@ Examples:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def command(path: Path, as_json: bool) -> None:
-    """Show what is in a patch, an evaluation, a suite of attacks or a sequence (a folder, or a file in it)."""
+    """Show what is in a patch, an evaluation, a suite of attacks or a sequence (its folder, or the record in it)."""
     from expunge.cli.options import as_yaml
     from expunge.cli.output import card_lines, print_assault, print_evaluation, print_relearning
     from expunge.cli.sequence import print_sequence
     from expunge.errors import UserError
     from expunge.models.patch import Patch
     from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record
+    from expunge.sequence.ledger import LEDGER
 
     def attacked(assault: Assault) -> None:
         print_assault(assault)
@@ -57,6 +58,12 @@ def command(path: Path, as_json: bool) -> None:
             else:
                 show(record)
             return
+    unfinished = path if path.name == LEDGER else path / LEDGER
+    if unfinished.is_file():
+        raise UserError(f"a sequence was begun in {unfinished.parent}, and has no record yet",
+                        accepted="a sequence that has ended, or was gathered",
+                        remedy="`expunge sequence FILE --gather` with the file of its requests; its ledger is "
+                               f"{unfinished}")
     if not path.exists():
         raise UserError(f"nothing at {path}",
                         accepted="a patch, an evaluation, a suite of attacks or a sequence: a folder, or a file in it")

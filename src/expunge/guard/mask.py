@@ -115,8 +115,11 @@ def check_mask(mask: FreezeMask, model: StableDiffusion) -> None:
     """Whether the mask is of this model; compares hashes that are known already, and reads no weights.
 
     Raises:
-        ModelError: other weights, another process, another edit on, or tensors of other names or sizes.
+        UserError: no mask at all. ModelError: other weights, another process, another edit on, or tensors of other
+            names or sizes.
     """
+    if not isinstance(mask, FreezeMask):
+        raise UserError(f"{type(mask).__name__} as a mask", accepted="what load_mask or learn_mask returns")
     remedy = "load the mask's own model"
     if (mask.model_hash, mask.process) != (model.hash, model.process):
         raise ModelError(f"a mask for {mask.model} ({mask.model_hash[:12]}, {mask.process})", remedy=remedy,

@@ -55,7 +55,8 @@ def source_at(path: Path) -> Source:
         raise ModelError(f"nothing at {path}", accepted="a diffusers folder, or a .safetensors file")
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ModelError(f"{path.name} is no safetensors file: {_UNSAFE}",
+            why = f": {_UNSAFE}" if path.name.lower().endswith(_PICKLED) else ""
+            raise ModelError(f"{path.name} is no safetensors file{why}",
                              accepted="a .safetensors file, or a diffusers folder", remedy="ask for safetensors")
         return Source((path,), {})
     folder = path / "unet" if (path / "unet").is_dir() else path

@@ -75,7 +75,8 @@ class Patch:
         broken = [name for name, value in values.items() if not bool(value.isfinite().all())]
         if broken:
             raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
-                                "first", accepted="finite weights", remedy="lower the learning rate")
+                                "first", accepted="finite weights",
+                                remedy="lower the learning rate (with refresh: update.gamma)")
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
                          base_encoder=model.encoder_hash, method=method, settings=dict(settings),
                          tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values), kept=tuple(kept),

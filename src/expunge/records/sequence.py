@@ -18,9 +18,11 @@ class Entry(Record):
         number: the request's number in the file, from 1.
         concept, anchor, keep, who, when, evidence: as in the file; of a withdrawal who, when and (as evidence) why.
         asked: digest of the request as the file has it.
-        method, settings, strategy: what met it, resolved; seed: of the edit.
+        method, settings, strategy: what met it, resolved; seed: of the edit. kept: names of all that had to stay then,
+            by the sequence's wish or by that of a request so far.
         state: key of the state that came out: of the model, of every request so far and of how each was met.
-        patch_hash: of the state's patch, which holds all requests so far.
+        patch_hash: of the state's patch, which holds all requests so far; memory_hash: of the points that it left
+            behind, "" where none are.
         seconds, versions, machine: of the edit.
         made: when the entry was written.
         previous: digest of the entry before; "" for the first.
@@ -39,8 +41,10 @@ class Entry(Record):
     settings: dict[str, Any] = {}
     strategy: dict[str, Any] = {}
     seed: int = 0
+    kept: tuple[str, ...] = ()
     state: str = ""
     patch_hash: str = ""
+    memory_hash: str = ""
     seconds: float = 0.0
     versions: dict[str, str] = {}
     machine: str = ""

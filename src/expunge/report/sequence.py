@@ -100,7 +100,9 @@ def headline(result: SequenceResult) -> str:
     count = len(result.states)
     if not count:
         return "No request stands: the model is the original"
-    words = f"{count} request{'' if count == 1 else 's'} met by {result.method}, strategy {result.strategy}"
+    items = [result.settings["requests"][state.number - 1] for state in result.states]
+    methods = ", ".join(dict.fromkeys(item.get("method") or result.method for item in items))
+    words = f"{count} request{'' if count == 1 else 's'} met by {methods}, strategy {result.strategy}"
     known = {score.name: score for score in result.scores}
     end = known.get("gone/end")
     if end is None or end.value is None:
@@ -115,9 +117,10 @@ def headline(result: SequenceResult) -> str:
 def notes(result: SequenceResult) -> list[str]:
     """How to read it, and what it does not say."""
     lines = ["Without attacks: a concept that these prompts do not elicit may still be reached by attackers or by "
-             "fine-tuning; attack and relearn the last state's patch.",
-             *(["Every state answers the same prompts; those for requests to come are shown paler."] if result.before
-               else [])]
+             "fine-tuning; attack and relearn the last state's patch."] if result.states else []
+    if result.before:
+        lines.append("Every state answers the same prompts. A request's own concept is set apart (a frame, bold, or "
+                     "square brackets), and so are those to come (grey, or round brackets).")
     if any(state.processor is not None for state in result.states):
         lines.append("The time of an edit is that of the processor, all threads together, where it was not "
                      "interrupted; what it leaves behind for later ones is in it.")

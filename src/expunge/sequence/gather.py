@@ -166,7 +166,7 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
     estimate = bootstrap_over_groups(by_concept, DRAWS, SEED)
     few = len(by_concept) < FEW
     same = estimate.low is not None and estimate.low == estimate.high
-    note = f"only {len(by_concept)} concepts: no interval" if few else \
+    note = f"only {len(by_concept)} concept{'s' if len(by_concept) > 1 else ''}: no interval" if few else \
         "every concept alike: how rare exceptions are cannot be seen" if same else ""
     low, high = (None, None) if few else (estimate.low, estimate.high)
     return Score(name="revival", title="found after the last request more often than after its own",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
@@ -96,20 +97,30 @@ def check_met(ledger: Ledger, states: Sequence[State], folder: Path) -> None:
     """Whether requests that were met would be met in the same way now.
 
     Raises:
-        ConfigError: another method, strategy or seed, or other settings of them.
+        ConfigError: another method, strategy or seed, other settings of them, or something else that must stay.
     """
-    last = {entry.number: entry for entry in ledger.entries if entry.kind == "erased"}
-    for state in states:
-        entry = last.get(state.number)
-        now = json.loads(json.dumps([state.method_name, state.settings, state.strategy, state.seed]))
-        if entry is not None and [entry.method, entry.settings, entry.strategy, entry.seed] != now:
-            what = next(name for name, was, is_ in zip(
-                ("method", "settings", "strategy", "seed"), (entry.method, entry.settings, entry.strategy, entry.seed),
-                now, strict=True) if was != is_)
-            raise ConfigError(f"request {state.number} ({state.asked.title}) was met by {entry.method} in {folder}; "
-                              f"the file now has another {what} for it",
-                              accepted="method, settings, strategy and seed with which the sequence was begun",
-                              remedy="another output folder, for a sequence of its own")
+    standing, taken_back = {state.number: state for state in states}, set[int]()
+    last: dict[int, tuple[Entry, set[int]]] = {}
+    for entry in ledger.entries:
+        if entry.kind == "withdrawn":
+            taken_back.add(entry.number)
+        else:
+            last[entry.number] = entry, {number for number in taken_back if number < entry.number}
+    for number, state in standing.items():
+        if number not in last:
+            continue
+        entry, gaps = last[number]
+        now: dict[str, Any] = {"method": state.method_name, "settings": state.settings, "strategy": state.strategy}
+        if gaps == {earlier for earlier in range(1, number) if earlier not in standing}:  # else it is met anew
+            now |= {"seed": state.seed, "kept": state.wishes}
+        was = entry.model_dump(mode="json")
+        odd = [name for name, value in json.loads(json.dumps(now)).items() if was[name] != value]
+        if odd:
+            raise ConfigError(f"request {number} ({state.asked.title}) was met by {entry.method} in {folder}; the file "
+                              f"now has another {'wish of what must stay' if odd[0] == 'kept' else odd[0]} for it",
+                              accepted="method, settings, strategy, seed and wishes with which the sequence was begun",
+                              remedy="another output folder, for a sequence of its own; what a later request wants "
+                                     "kept goes into that request")
 
 
 def withdrawn(ledger: Ledger) -> Sequence[int]:

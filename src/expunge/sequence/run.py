@@ -158,6 +158,17 @@ class _Run:
             self._remember(state, patch)
         return patch
 
+    def _memory(self, state: State) -> Memory:
+        """What the request left behind. UserError: it is not what the ledger tells of."""
+        memory = Memory.read(state.folder / MEMORY, self.model.device)
+        told = {entry.memory_hash for entry in self.ledger.entries if entry.state == state.key}
+        if told and memory.hash not in told:
+            raise UserError(f"the points that request {state.number} ({state.asked.title}) left behind are other ones "
+                            "than the ledger tells of",
+                            accepted="the file as it was written: later requests rest on it",
+                            remedy=f"put back a copy of {state.folder / MEMORY}, or delete it: then it is made again")
+        return memory
+
     def _edited(self, state: State, earlier: list[State], before: Patch | None, note: Note) -> Patch:
         """The edit that meets the request, as the method makes it."""
         checkpoint, method = state.folder / CHECKPOINT, state.method
@@ -183,7 +194,7 @@ class _Run:
     def _before(self, state: State, earlier: list[State], last: str) -> Before:
         """What the request has to hold on to."""
         strategy = self.settings.chosen
-        memories = [Memory.read(one.folder / MEMORY, self.model.device) for one in earlier if strategy.remembers]
+        memories = [self._memory(one) for one in earlier if strategy.remembers]
         whole, others = self._elsewhere(state), None
         if whole is not None or strategy.projection is not None:
             others = strategy.others.prompts.retained(self.model, state.request, state.gone)
@@ -203,7 +214,7 @@ class _Run:
             told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), kept]
             file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
             if not file.is_file():
-                self.tell(0, 0, "drawing prompts to keep with the original model")
+                self.tell(0, len(self.settings.active), "drawing prompts to keep with the original model")
                 nobody = Request(concept="nothing", prompts=("",))
                 bench = Workbench(self.model, self.model, nobody, self.settings.seed)
                 elsewhere(bench, strategy.others, kept).save(file)
@@ -223,8 +234,9 @@ class _Run:
         self.ledger = add(self.folder, self.ledger, Entry(
             number=state.number, concept=item.concept, anchor=item.anchor, keep=item.keep, who=item.who, when=item.when,
             evidence=item.evidence, asked=asked_digest(item), method=state.method_name, settings=dict(state.settings),
-            strategy=dict(state.strategy), seed=state.seed,
-            state=state.key, patch_hash=patch.hash, seconds=patch.card.seconds, versions=runtime.versions(),
+            strategy=dict(state.strategy), seed=state.seed, kept=state.wishes, state=state.key, patch_hash=patch.hash,
+            memory_hash=Memory.read(state.folder / MEMORY).hash if self.settings.chosen.remembers else "",
+            seconds=patch.card.seconds, versions=runtime.versions(),
             machine=runtime.machine(self.model.device), made=_now()))
 
     def _evaluate(self, state: State, patch: Patch, note: Note) -> None:

@@ -48,7 +48,7 @@ class Demand(Settings):
 
     concept: Names = knob(..., "what is to go: a name, or several at once", min_length=1)
     anchor: Names = knob((), "what takes its place, one for each; nothing in particular if empty")
-    keep: tuple[str, ...] = knob((), "what must stay, of this request's neighbourhood")
+    keep: Names = knob((), "what must stay, of this request's neighbourhood")
     who: str = knob("", "who asked")
     when: datetime.date | None = knob(None, "the day on which it was asked")
     evidence: str = knob("", "what the request rests on, or where that is written down")
@@ -78,7 +78,7 @@ class SequenceSettings(Settings):
                                    "projection or joint")
     holding: dict[str, Any] = knob({}, "overrides of the strategy's settings, by (dotted) name")
     seed: int = knob(0, "decides every random draw", ge=0)
-    keep: tuple[str, ...] = knob((), "what must stay, whatever is asked")
+    keep: Names = knob((), "what must stay, whatever is asked")
     requests: tuple[Demand, ...] = knob(..., "the requests, the first one first; new ones go to the end", min_length=1)
     evaluation: EvaluateSettings | None = knob(
         EvaluateSettings(counts=PromptCounts(direct=3, held_out=3, paraphrase=0, implicit=0, near=12, far=12, style=0,

@@ -40,7 +40,8 @@ class State:
     Attributes:
         number: the request's in the file; asked: the request.
         request: what is to go now, completed by the world; whole: with all requests before it.
-        gone: concepts that are gone already. kept: prompts that must stay by a wish of this request or an earlier one.
+        gone: concepts that are gone already. wishes: what must stay, by the sequence's wish or one of a request so far;
+            kept: prompts for it.
         method: what meets it, registered as method_name. settings: its settings, resolved, JSON-able, without those
             that decide no weight. strategy: that of the sequence, JSON-able. seed: of the edit.
         key, folder: see above.
@@ -51,6 +52,7 @@ class State:
     request: Request
     whole: Request
     gone: tuple[str, ...]
+    wishes: tuple[str, ...]
     kept: tuple[str, ...]
     method_name: str
     method: Method
@@ -71,11 +73,11 @@ def planned_states(settings: SequenceSettings, model: StableDiffusion, world: Wo
     key = text_digest(json.dumps([model.hash, model.process, settings.chosen.model_dump(mode="json")]))
     gone: tuple[str, ...] = ()
     concepts, anchors = list[str](), list[str]()
-    for number, item in settings.active:
+    for place, (number, item) in enumerate(settings.active, 1):
         concepts += item.concept
         anchors += item.anchors
         try:
-            state = _planned(settings, number, item, model, world, gone, (concepts, anchors), key, out)
+            state = _planned(settings, number, place, item, model, world, gone, (concepts, anchors), key, out)
         except UserError as error:
             mistakes.append(f"request {number} ({item.title}): {error}")
             continue
@@ -86,7 +88,7 @@ def planned_states(settings: SequenceSettings, model: StableDiffusion, world: Wo
     return states
 
 
-def _planned(settings: SequenceSettings, number: int, item: Demand, model: StableDiffusion, world: World,
+def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, model: StableDiffusion, world: World,
              gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
     strategy, keep = settings.chosen, tuple(dict.fromkeys((*settings.keep, *(
         name for n, earlier in settings.active if n <= number for name in earlier.keep))))
@@ -104,7 +106,7 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
                                              "update": method.update.model_dump(mode="json")}})
     if not (strategy.bare or isinstance(method, Recipe)):
         raise UserError(f"{name!r} with strategy {settings.strategy!r}",
-                        accepted="a recipe (see `expunge ls methods`): other methods hold on to nothing",
+                        accepted="a method that trains step by step: others (closed forms) hold on to nothing",
                         remedy="strategy naive or joint, or another method")
     if strategy.replay is not None and strategy.replay.trajectories < len(item.concept):
         raise UserError(f"replay of {strategy.replay.trajectories} trajectories for {len(item.concept)} concepts",
@@ -121,11 +123,11 @@ def _planned(settings: SequenceSettings, number: int, item: Demand, model: Stabl
         check_room(strategy.others, kept)
     resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
     resolved = {name: value for name, value in resolved.items() if name not in OF_NO_WEIGHT}
-    seed = int(text_digest(f"{settings.seed}/{number}")[:7], 16)
+    seed = int(text_digest(f"{settings.seed}/{place}")[:7], 16)  # a request that was taken back leaves no gap
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
     folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
-    return State(number, item, request, whole, gone, kept, name, method, resolved,
+    return State(number, item, request, whole, gone, keep, kept, name, method, resolved,
                  strategy.model_dump(mode="json"), seed, mine, folder)
 
 
