@@ -81,3 +81,14 @@ def test_a_sequence_that_was_not_measured_has_no_matrix() -> None:
         state.model_copy(update={"scores": ()}) for state in sequence().states))
     assert "Nothing was measured" in sequence_html(result)
     assert all(cell.text == "" for row in matrix(result) for cell in row.cells)
+
+
+def test_doubts_that_differ_in_the_concept_alone_are_one() -> None:
+    few = lambda name, n: f"Only {n} pictures that ask for “{name}” could be judged."
+    result = sequence()
+    first, second, third = result.states
+    states = (first.model_copy(update={"warnings": (few("church", 8), few("bomb", 8), few("cat", 7))}),
+              second.model_copy(update={"warnings": (few("church", 8), "Something else.")}), third)
+    doubts = [line for line in notes(result.model_copy(update={"states": states})) if line.startswith("Doubt")]
+    assert doubts == ["Doubt: church, bomb: Only 8 pictures that ask for one of them could be judged.",
+                      f"Doubt: {few('cat', 7)}", "Doubt: Something else."]

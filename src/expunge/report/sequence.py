@@ -126,8 +126,18 @@ def notes(result: SequenceResult) -> list[str]:
                      "interrupted; what it leaves behind for later ones is in it.")
     if result.withdrawn:
         lines.append(f"Withdrawn, and not in these states: {', '.join(result.withdrawn)}.")
-    doubts = dict.fromkeys(line for state in result.states for line in state.warnings)
-    return [*lines, *(f"Doubt: {line}" for line in doubts)]
+    return [*lines, *(f"Doubt: {line}" for line in _doubts(result))]
+
+
+def _doubts(result: SequenceResult) -> list[str]:
+    """Each once; those that differ in the concept alone are one, with all of the concepts before it."""
+    about: dict[str, list[str]] = {}
+    for line in dict.fromkeys(line for state in result.states for line in state.warnings):
+        named = [name for name in result.concepts if f"“{name}”" in line]
+        form = line.replace(f"“{named[0]}”", "one of them") if len(named) == 1 else line
+        about.setdefault(form, []).append(named[0] if len(named) == 1 else "")
+    return [form if names == [""] else form.replace("one of them", f"“{names[0]}”") if len(names) == 1
+            else f"{', '.join(names)}: {form}" for form, names in about.items()]
 
 
 def settings_of(result: SequenceResult) -> dict[str, str]:
