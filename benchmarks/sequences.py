@@ -88,7 +88,7 @@ def table(made: dict[str, list[tuple[SequenceResult, Relearning | None]]]) -> st
     """A row per strategy, pooled over its sequences."""
     heads = ("strategy", "found right after its own request", "found at the end", "revival, points", "near kept",
              "far kept", "integrity near", "integrity far", "drift", "processor time of a request: first, last",
-             "over a naive one", "steps to relearn half")
+             "time over a naive request", "steps to relearn half")
     naive = statistics.fmean(_times(made["naive"])) if "naive" in made else None
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---'] * len(heads))} |"]
     for name, runs in made.items():
