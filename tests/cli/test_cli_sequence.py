@@ -93,3 +93,13 @@ def test_an_edited_ledger_is_refused(made: Path, capsys: pytest.CaptureFixture[s
         assert "changed by hand" in capsys.readouterr().err
     finally:
         ledger.write_text(before)
+
+
+def test_a_ledger_and_a_sequence_that_has_not_ended_are_told_as_what_they_are(
+        made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("show", "report"):
+        assert run([verb, str(made / "run" / "ledger.json")]) == 2
+        assert "is the ledger of a sequence" in capsys.readouterr().err
+        (tmp_path / "ledger.json").write_bytes((made / "run" / "ledger.json").read_bytes())
+        assert run([verb, str(tmp_path)]) == 2
+        assert "was begun in" in capsys.readouterr().err

@@ -373,3 +373,8 @@ def test_wrappers_are_looked_through(model: StableDiffusion) -> None:
     unet = model.unet
     assert unwrapped(unet) is unwrapped(model) is unwrapped(nn.DataParallel(unet)) is unet
     assert unwrapped(nn.DataParallel(Compiled(unet))) is unet
+    itself = type("Itself", (), {})()
+    itself.unet = itself
+    for odd in (None, "unet", itself):
+        with pytest.raises(UserError, match="as the model to guard"):
+            unwrapped(odd)

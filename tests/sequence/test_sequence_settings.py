@@ -85,3 +85,14 @@ def test_strategies_are_presets_of_one_objective() -> None:
 def test_mistakes_are_told_together() -> None:
     with pytest.raises(ConfigError, match=r"seed.*metod|metod.*seed"):
         SequenceSettings.build(merged({"requests": TWO}, {"seed": -1, "metod": "esd"}))
+
+
+def test_a_short_list_is_no_mistake_of_its_own_where_what_it_holds_is_mistaken() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SequenceSettings.build({"requests": [{"concept": "church", "when": "yesterday"}]})
+    assert "at least 1 item" not in str(caught.value)
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        SequenceSettings.build({"requests": []})
+    with pytest.raises(ConfigError) as caught:
+        SequenceSettings.build({"requests": [{"concept": "church"}], "holding": {"teacher": "last"}})
+    assert "value error" not in str(caught.value).lower()

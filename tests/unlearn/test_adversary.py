@@ -16,9 +16,11 @@ from expunge.models.store import load
 from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
 from expunge.records import Request, Target
 from expunge.unlearn.adversary import SoftAdversary
+from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.soft_prompt import SoftAttacker, layouts, span
-from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory, NoisedPictures, Workbench
+from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 TWO = REQUEST.model_copy(update={"also": (Target(concept="dog", prompts=("a picture of a dog",)),)})

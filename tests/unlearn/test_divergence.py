@@ -18,7 +18,8 @@ from expunge.unlearn.divergence import SQUARED, AnyDivergence, ChiSquare, Hellin
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import esd
 from expunge.unlearn.relabel import Relabel
-from expunge.unlearn.source import FrozenTrajectory, Workbench
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 KINDS = [Squared(), Hellinger(), Hellinger(sigma=0.3), ChiSquare(), ChiSquare(sigma=2.0)]
 M = torch.tensor([0.0, 1e-6, 0.01, 0.3, 2.0], dtype=torch.float64)

@@ -11,7 +11,8 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.unlearn.integrity import Integrity
 from expunge.unlearn.recipe import Recipe
-from expunge.unlearn.source import FrozenTrajectory, Workbench
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SOURCE = FrozenTrajectory(grid=4, guidance=3.0, trajectories=4)

@@ -12,7 +12,8 @@ from expunge.models.base import Conditioning
 from expunge.records import Request
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.objective import Steer
-from expunge.unlearn.source import FrozenTrajectory, Points, Workbench
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Points, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 ANCHORED = REQUEST.model_copy(update={"anchor": "house"})

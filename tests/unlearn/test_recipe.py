@@ -19,7 +19,8 @@ from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import esd, esd_fast
 from expunge.unlearn.recipe import Recipe
-from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory, Stream, Workbench
+from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
+from expunge.unlearn.workbench import Stream, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2, learning_rate=1e-3)

@@ -19,7 +19,8 @@ from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Noise, Relabel, WrongPrompts
 from expunge.unlearn.retain import Retain
-from expunge.unlearn.source import FrozenTrajectory, Workbench
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import Workbench
 
 KEEP = ("a picture of a dog", "the knife of a chef", "an apple")
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=KEEP)

@@ -105,7 +105,7 @@ def test_a_vocabulary_of_which_nothing_is_left_is_told_before_anything_is_comput
 
 
 def test_rounds_take_every_prompt_once(model: Any) -> None:
-    from expunge.unlearn.source import Workbench
+    from expunge.unlearn.workbench import Workbench
 
     prompts = ("a dog", "a castle", "a knife", "a church", "a house")
     for fresh in (False, True):

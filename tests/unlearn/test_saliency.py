@@ -24,10 +24,11 @@ from expunge.unlearn.objective import Steer, Term
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Relabel
 from expunge.unlearn.saliency import Masked, summed_gradients, top_entries
-from expunge.unlearn.source import FrozenTrajectory, Workbench
+from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
 from expunge.unlearn.weights import training
+from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a picture of a dog",))
 SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=4, batch=2, learning_rate=1e-2, weight_decay=0.1,

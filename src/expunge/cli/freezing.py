@@ -20,7 +20,7 @@ _MOST = 10
 
 
 def publisher_of(model: StableDiffusion, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
-               pictures: int, prior: tuple[str, ...]) -> Publisher:
+                 pictures: int, prior: tuple[str, ...]) -> Publisher:
     """The pictures that a command names, encoded. UserError: there are none, or a name is on both sides."""
     from expunge.errors import UserError
     from expunge.finetune import material
@@ -101,10 +101,11 @@ def print_verification(found: Verification) -> None:
     """Whether the policy was kept, and what broke it."""
     free = {one.name for one in found.moved if not one.frozen}
     if found.broken:
-        more = [f"{len(found.added)} tensors are added"] * bool(found.added)
-        more += ["its architecture is another"] * bool(found.differs)
-        click.echo("; ".join([f"broken: {found.frozen - found.kept} of {found.frozen} frozen tensors are not as they "
-                              "were published", *more]))
+        what = {f"{found.frozen - found.kept} of {found.frozen} frozen tensors are not as they were published":
+                found.kept < found.frozen,
+                "the number type is not accepted": any(one.how == "type" for one in found.moved),
+                f"tensors were added ({len(found.added)})": found.added, "its architecture is another": found.differs}
+        click.echo(f"broken: {'; '.join(words for words, so in what.items() if so)}")
     else:
         click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
     said = [f"{one.name}: {_what_became(one)}" for one in found.moved if one.frozen or one.how == "type"]

@@ -29,6 +29,7 @@ def command(evaluation: Path, out: Path | None) -> None:
     Needs no model and draws no picture. The plots need matplotlib: pip install 'expunge[report]'.
     """
     from expunge.cli.output import tell
+    from expunge.cli.sequence import refuse_unfinished
     from expunge.records import EVALUATIONS, SEQUENCES
     from expunge.report import write_report
     from expunge.report.sequence_page import write_sequence_report
@@ -37,6 +38,7 @@ def command(evaluation: Path, out: Path | None) -> None:
     if whole is not None:
         tell("report", write_sequence_report(SEQUENCES.read(evaluation), out or whole.parent / "report"))
         return
+    refuse_unfinished(evaluation)
     record, file = EVALUATIONS.read(evaluation), EVALUATIONS.at(evaluation)
     assert file is not None
     tell("report", write_report(record, file.parent, out or file.parent / "report"))

@@ -72,6 +72,21 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry
     tell("report", write_sequence_report(result, folder / "report"))
 
 
+def refuse_unfinished(path: Path) -> None:
+    """UserError for the ledger of a sequence, or the folder of one that has not ended."""
+    from expunge.errors import UserError
+    from expunge.records import SEQUENCES
+    from expunge.sequence.ledger import LEDGER
+
+    file = path if path.name == LEDGER else path / LEDGER
+    if file.is_file() and SEQUENCES.at(file.parent) is not None:
+        raise UserError(f"{file} is the ledger of a sequence", accepted=f"the sequence itself, {file.parent}")
+    if file.is_file():
+        raise UserError(f"a sequence was begun in {file.parent}, and has not ended",
+                        accepted="a sequence that has ended",
+                        remedy="`expunge sequence FILE` goes on with it, and with --gather shows what is there")
+
+
 def print_sequence(result: SequenceResult) -> None:
     """The headline, the matrix, the model after each request, and how to read it."""
     from rich.console import Console

@@ -35,11 +35,10 @@ def command(path: Path, as_json: bool) -> None:
     """Show what is in a patch, an evaluation, a suite of attacks or a sequence (its folder, or the record in it)."""
     from expunge.cli.options import as_yaml
     from expunge.cli.output import card_lines, print_assault, print_evaluation, print_relearning
-    from expunge.cli.sequence import print_sequence
+    from expunge.cli.sequence import print_sequence, refuse_unfinished
     from expunge.errors import UserError
     from expunge.models.patch import Patch
     from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record
-    from expunge.sequence.ledger import LEDGER
 
     def attacked(assault: Assault) -> None:
         print_assault(assault)
@@ -58,12 +57,7 @@ def command(path: Path, as_json: bool) -> None:
             else:
                 show(record)
             return
-    unfinished = path if path.name == LEDGER else path / LEDGER
-    if unfinished.is_file():
-        raise UserError(f"a sequence was begun in {unfinished.parent}, and has no record yet",
-                        accepted="a sequence that has ended, or was gathered",
-                        remedy="`expunge sequence FILE --gather` with the file of its requests; its ledger is "
-                               f"{unfinished}")
+    refuse_unfinished(path)
     if not path.exists():
         raise UserError(f"nothing at {path}",
                         accepted="a patch, an evaluation, a suite of attacks or a sequence: a folder, or a file in it")

@@ -27,6 +27,9 @@ from expunge.guard.mask import check_names, content_hash
 from expunge.guard.naming import Named, named, some
 from expunge.records.freezing import FreezeMask
 
+_DEEPEST = 8
+"""Wrappers around a UNet that are looked through."""
+
 
 class DriftError(ExpungeError):
     """A tensor that was to stay frozen moved, or is about to."""
@@ -170,13 +173,15 @@ def unwrapped(model: Any) -> nn.Module:
 def _layers(model: Any) -> Iterator[Any]:
     """The model, what it wraps, what that wraps, and so on."""
     inner = model
-    while inner is not None:
+    for _ in range(_DEEPEST):
         yield inner
         if isinstance(inner, nn.Module):
             inner = getattr(inner, "_orig_mod", None) or (
                 inner.module if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel) else None)
         else:
             inner = getattr(inner, "unet", None)
+        if inner is None:
+            return
 
 
 def _refuse_waiting(model: Any, guard: Guard) -> None:

@@ -131,13 +131,13 @@ def notes(result: SequenceResult) -> list[str]:
 
 def _doubts(result: SequenceResult) -> list[str]:
     """Each once; those that differ in the concept alone are one, with all of the concepts before it."""
-    about: dict[str, list[str]] = {}
+    alike: dict[str, dict[str, str]] = {}  # the line without its concept -> lines by concept
     for line in dict.fromkeys(line for state in result.states for line in state.warnings):
         named = [name for name in result.concepts if f"“{name}”" in line]
-        form = line.replace(f"“{named[0]}”", "one of them") if len(named) == 1 else line
-        about.setdefault(form, []).append(named[0] if len(named) == 1 else "")
-    return [form if names == [""] else form.replace("one of them", f"“{names[0]}”") if len(names) == 1
-            else f"{', '.join(names)}: {form}" for form, names in about.items()]
+        name = named[0] if len(named) == 1 else ""
+        alike.setdefault(line.replace(f"“{name}”", "one of them"), {})[name] = line
+    return [f"{', '.join(lines)}: {form}" if len(lines) > 1 else next(iter(lines.values()))
+            for form, lines in alike.items()]
 
 
 def settings_of(result: SequenceResult) -> dict[str, str]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.unlearn.objective import Term, regression
-from expunge.unlearn.source import AnySource, FrozenTrajectory, Points, Workbench
+from expunge.unlearn.source import AnySource, FrozenTrajectory
+from expunge.unlearn.workbench import Points, Workbench
 
 
 class Keep(Protocol):

@@ -28,7 +28,7 @@ from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
-from expunge.unlearn.source import Points, Pool, Stream, Workbench
+from expunge.unlearn.workbench import Points, Pool, Stream, Workbench
 
 
 @dataclass(frozen=True)

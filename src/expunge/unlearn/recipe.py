@@ -31,13 +31,15 @@ from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.estimate import seconds_per_sample, training_memory
 from expunge.unlearn.method import overridden
 from expunge.unlearn.needs import check_needs
+from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
 from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
-from expunge.unlearn.source import AnySource, FrozenTrajectory, NoisedPictures, Workbench
+from expunge.unlearn.source import AnySource, FrozenTrajectory
 from expunge.unlearn.update import Plain, Stepper
 from expunge.unlearn.weights import checked_weights, text_trains, training
+from expunge.unlearn.workbench import Workbench
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""

@@ -23,7 +23,7 @@ from expunge.unlearn.anchor import anchored
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked
-from expunge.unlearn.source import Points, Stream, Workbench
+from expunge.unlearn.workbench import Points, Stream, Workbench
 
 
 class Relabel(Settings):

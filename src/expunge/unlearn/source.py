@@ -25,19 +25,7 @@ from expunge.config import ByKind, Settings, knob
 from expunge.models.base import Conditioning, Denoiser
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.noised import NoisedPictures
-from expunge.unlearn.workbench import Points, Pool, Source, Stream, Workbench, noise_seed, spread
-
-__all__ = [
-    "AnySource",
-    "EditedTrajectory",
-    "FrozenTrajectory",
-    "NoisedPictures",
-    "Points",
-    "Pool",
-    "Source",
-    "Stream",
-    "Workbench",
-]
+from expunge.unlearn.workbench import Points, Pool, Stream, Workbench, noise_seed, spread
 
 
 class FrozenTrajectory(Settings):
