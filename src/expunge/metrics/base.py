@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from expunge.config import Settings, knob
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 from expunge.records import Prompt, Request, Score
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
@@ -38,6 +38,22 @@ class Answer:
     labels: Mapping[str, str]
     confidence: Mapping[str, float]
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A way of asking, which is measured by itself.
+
+    Attributes:
+        name: as scores spell it ("short"); words: what a person reads.
+        plain: whether it says no more than what should be there, as most people do.
+        asked: whether an evaluation asks it unless it is told otherwise.
+    """
+
+    name: str
+    words: str
+    plain: bool = False
+    asked: bool = True
 
 
 class Judge(Protocol):
@@ -143,17 +159,18 @@ class Stranger:
 
 
 class PromptCounts(Settings):
-    """How many prompts of each role are asked; 0 leaves the role out. Each of several concepts gets its own ones."""
+    """How many prompts of each role are asked, over all strata; 0 leaves the role out. Each of several concepts gets
+    its own ones."""
 
-    direct: int = knob(8, "prompts like those of training, for each concept", ge=0)
-    held_out: int = knob(8, "prompts from templates that training does not use, for each concept", ge=0)
+    direct: int = knob(32, "prompts that name the concept, for each concept", ge=0)
+    held_out: int = knob(12, "prompts that name it and spell everything else out, for each concept", ge=0)
     paraphrase: int = knob(8, "prompts with a synonym of the concept, for each concept", ge=0)
     implicit: int = knob(8, "prompts that elicit the concept without its name, for each concept", ge=0)
-    near: int = knob(12, "prompts for near neighbours", ge=0)
-    far: int = knob(12, "prompts for far things", ge=0)
+    near: int = knob(40, "prompts for near neighbours", ge=0)
+    far: int = knob(40, "prompts for far things", ge=0)
     style: int = knob(0, "prompts for other styles", ge=0)
     empty: int = knob(1, "empty prompts (0 or 1)", ge=0, le=1)
-    never_seen: int = knob(4, "prompts for things that the model never saw (null control)", ge=0)
+    never_seen: int = knob(8, "prompts for things that the model never saw (null control)", ge=0)
 
 
 class World(Protocol):
@@ -161,6 +178,11 @@ class World(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def strata(self) -> Mapping[str, Stratum]:
+        """The ways of asking that this world tells apart, by name."""
+        ...
 
     def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
                 ) -> Request:
@@ -182,8 +204,11 @@ class World(Protocol):
         """
         ...
 
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """The evaluation's prompts, a fixed order, no two alike.
+    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+        """The evaluation's prompts, a fixed order, no two alike; those of each role take the strata in turn.
+
+        Args:
+            strata: which ways of asking; () means those that are asked unless told otherwise.
 
         With several concepts each prompt of the forget side asks for one, and carries its name as the label of its
         question; prompts of the keep side ask for none.
@@ -246,3 +271,17 @@ def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
             return aim
     raise ExpungeError(f"nothing says for which of several concepts {prompt.text!r} asks",
                        accepted="a label with the name of one of them")
+
+
+def asked_strata(world: World, strata: Sequence[str]) -> tuple[str, ...]:
+    """The names of the strata to ask, in the world's order: those named, "all", or by default those that are `asked`.
+
+    Raises:
+        UserError: an unknown stratum.
+    """
+    unknown = [name for name in strata if name not in world.strata and name != "all"]
+    if unknown:
+        raise UserError(f"unknown stratum {', '.join(map(repr, unknown))}", accepted=", ".join((*world.strata, "all")))
+    if "all" in strata:
+        return tuple(world.strata)
+    return tuple(name for name, stratum in world.strata.items() if (name in strata if strata else stratum.asked))

@@ -27,11 +27,15 @@ class Prompt(Record):
         role: why it is asked.
         labels: what the judge should see, by question ("object": "church", "style": "flat", "background": "blue");
             questions that the prompt leaves open are missing.
+        stratum: how it asks, by the world's name for it ("short", "full"); "" where the world tells no strata apart.
+        beside: a second thing that it asks for in the same picture; "" for none.
     """
 
     text: str
     role: Role
     labels: dict[str, str] = {}
+    stratum: str = ""
+    beside: str = ""
 
 
 class Sampler(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,31 +12,27 @@ from safetensors import safe_open
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
-from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger
+from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, asked_strata
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.judge import EmojiJudge
 from expunge.records import Prompt, Request, Role, Target, asked
 from expunge.tiny.characters import CHARACTERS
 from expunge.tiny.newcomer import character
+from expunge.tiny.prompting import forget_prompts, keep_prompts, scenes_of
+from expunge.tiny.strata import METHOD_TEMPLATES, STRATA
 from expunge.tiny.world import (
-    BACKGROUNDS,
-    HELD_OUT_TEMPLATES,
     NEVER_SEEN,
     SEEN,
     STYLES,
     THINGS,
-    TRAIN_TEMPLATES,
     Scene,
-    cells,
+    closest,
     far,
     fill,
     near,
 )
 
 WEIGHTS = Path(__file__).parent / "weights"
-_STYLED_TEMPLATES = tuple(t for t in TRAIN_TEMPLATES if "style}" in t and "{background}" not in t)
-_Draw = Callable[[random.Random], tuple[Scene, str, str]]
-"""A drawing of scenes: the scene, the word for its object and the word for its style."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ class EmojiWorld:
     """
 
     name = "emoji"
+    strata = STRATA
 
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self._folder = folder
@@ -97,7 +94,7 @@ class EmojiWorld:
                     raise _unknown(what, name)
         first, *also = (Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead)
                         for name, instead in named)
-        kept = tuple(_plain(name) for name in (keep or _near(gone)))
+        kept = tuple(_plain(name) for name in (keep or _closest(gone)))
         return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=kept, also=tuple(also))
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
@@ -111,8 +108,8 @@ class EmojiWorld:
                 raise _unknown("thing", name)
         return {name: tuple(_training(name, ())) for name in things or SEEN}
 
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """The evaluation's prompts for `request`, role by role, no text twice.
+    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+        """The evaluation's prompts for `request`, role by role, no text twice; strata as in `World.prompts`.
 
         A thing that was never seen has no neighbours that an edit could hurt, so its list has none. A style has no
         words but its names, so nothing elicits it without them; its neighbours are the other styles. Prompts to keep
@@ -122,22 +119,13 @@ class EmojiWorld:
         for name in gone:
             if name not in THINGS and name not in STYLES:
                 raise _unknown("concept", name)
-        asks: tuple[tuple[Role, int, str, Sequence[str]], ...] = (
-            ("direct", counts.direct, "name", _STYLED_TEMPLATES),
-            ("held_out", counts.held_out, "name", HELD_OUT_TEMPLATES),
-            ("paraphrase", counts.paraphrase, "synonym", _STYLED_TEMPLATES),
-            ("implicit", counts.implicit, "hint", _STYLED_TEMPLATES))
-        sources = [(0 if words == "hint" and name in STYLES else count,
-                    _ask(name, role, _forget(name, words, gone), templates))
-                   for role, count, words, templates in asks for name in gone]
+        ways = asked_strata(self, strata)
+        roles: tuple[Role, ...] = ("direct", "held_out", "paraphrase", "implicit")
+        sources = [(getattr(counts, role), forget_prompts(name, role, gone, ways)) for role in roles for name in gone]
         styles = () if any(name in STYLES for name in gone) else tuple(STYLES)
-        keeps: tuple[tuple[Role, int, Sequence[str], Sequence[str]], ...] = (
-            ("near", counts.near, _near(gone), HELD_OUT_TEMPLATES), ("far", counts.far, _far(gone), HELD_OUT_TEMPLATES),
-            ("style", counts.style, styles, HELD_OUT_TEMPLATES),
-            ("never_seen", counts.never_seen, NEVER_SEEN, _STYLED_TEMPLATES))
-        for role, count, names, templates in keeps:
-            draw = _keep(gone, names)
-            sources.append((count, _ask("+".join(gone), role, draw, templates) if draw else iter(())))
+        keeps: tuple[tuple[Role, Sequence[str]], ...] = (("near", _near(gone)), ("far", _far(gone)),
+                                                         ("style", styles), ("never_seen", NEVER_SEEN))
+        sources += [(getattr(counts, role), keep_prompts(role, names, gone, ways)) for role, names in keeps]
         out: list[Prompt] = []
         texts: set[str] = set()
         for count, stream in sources:
@@ -206,6 +194,11 @@ class EmojiWorld:
         return Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
 
 
+def _closest(gone: Sequence[str]) -> tuple[str, ...]:
+    """What looks most like any of the concepts, without those that go themselves."""
+    return tuple(dict.fromkeys(other for name in gone for other in closest(name) if other not in gone))
+
+
 def _near(gone: Sequence[str]) -> tuple[str, ...]:
     """The neighbours of any of the concepts, without those that go themselves."""
     return tuple(dict.fromkeys(other for name in gone for other in near(name) if other not in gone))
@@ -218,10 +211,10 @@ def _far(gone: Sequence[str]) -> tuple[str, ...]:
 
 
 def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
-    """Prompts that ask for the concept by its name, in training templates: what an edit may train on."""
+    """Prompts that ask for the concept by its name, in wordings of the methods' own: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
-    templates = [t for t in TRAIN_TEMPLATES if concept not in STYLES or "style}" in t]
-    texts = (fill(template, scene) for scene, template in _pairs(_scenes(concept, gone), templates, rng, 24))
+    templates = [t for t in METHOD_TEMPLATES if concept not in STYLES or "style}" in t]
+    texts = (fill(template, scene) for scene, template in _pairs(scenes_of(concept, gone), templates, rng, 24))
     yield from dict.fromkeys(texts)
 
 
@@ -234,62 +227,10 @@ def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random
         yield rng.choice(scenes), order[index % len(order)]
 
 
-def _scenes(concept: str, gone: Sequence[str]) -> list[Scene]:
-    """Scenes that show the concept and none of the others that go."""
-    wanted = [pair for pair in cells() if concept in pair] or [(concept, style) for style in STYLES]
-    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS if not {o, s} & {*gone} - {concept}]
-    if not scenes:
-        raise UserError(f"nothing is left in which to show {concept!r}: every style goes, or every thing",
-                        accepted="concepts that leave one", remedy="take fewer at once")
-    return scenes
-
-
-def _forget(concept: str, names: str, gone: Sequence[str]) -> _Draw:
-    """Scenes that show the concept, called by its "name", a "synonym" or a "hint" (a style has none)."""
-    scenes, style = _scenes(concept, gone), concept in STYLES
-    words = {"name": (concept,), "synonym": STYLES[concept][1:] if style else THINGS[concept].synonyms,
-             "hint": () if style else THINGS[concept].hints}[names]
-
-    def draw(rng: random.Random) -> tuple[Scene, str, str]:
-        scene = rng.choice(scenes)
-        word = rng.choice(words)
-        return (scene, scene.object, word) if style else (scene, word, scene.style)
-
-    return draw
-
-
-def _keep(gone: Sequence[str], names: Sequence[str]) -> _Draw | None:
-    """Scenes of the named things (or styles), drawn evenly by name, that show none of the concepts; None without any.
-    """
-    pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN))
-             if not {o, s} & {*gone} and (o in names or (s in names and o in SEEN))]
-    grounds, kept = list(BACKGROUNDS), [name for name in names if any(name in pair for pair in pairs)]
-    if not kept:
-        return None
-
-    def draw(rng: random.Random) -> tuple[Scene, str, str]:
-        name = rng.choice(kept)
-        object_, style = rng.choice([pair for pair in pairs if name in pair])
-        return Scene(object_, style, rng.choice(grounds)), object_, style
-
-    return draw
-
-
-def _ask(about: str, role: Role, draw: _Draw, templates: Sequence[str]) -> Iterator[Prompt]:
-    """Seeded prompts of one role; stops after many draws without end in sight (the stream is finite in texts)."""
-    rng = random.Random(f"{role}/{about}")
-    for index in range(2000):
-        scene, word, style_word = draw(rng)
-        template = templates[index % len(templates)]
-        labels = {"object": scene.object, "style": scene.style,
-                  "background": scene.background if "background}" in template else "white"}
-        yield Prompt(text=fill(template, scene, word, style_word), role=role, labels=labels)
-
-
 def _plain(name: str) -> str:
     if name in STYLES:
         return f"an emoji in {name} style"
-    return fill("an emoji of {a_object}", Scene(name, "flat"))  # the template names no style
+    return fill("an icon of {a_object}", Scene(name, "flat"))  # the template names no style
 
 
 def _unknown(what: str, name: str) -> UserError:

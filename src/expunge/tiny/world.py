@@ -237,11 +237,29 @@ class Caption:
     names: str = "name"
 
 
-def fill(template: str, scene: Scene, word: str | None = None, style_word: str | None = None) -> str:
-    """The prompt for `scene`: `template` with its object called `word` and its style called `style_word`."""
+def fill(template: str, scene: Scene, word: str | None = None, style_word: str | None = None, other: str = "") -> str:
+    """The prompt for `scene`: `template` with its object called `word` and its style called `style_word`.
+
+    {objects} is the plural, {slip} the name with a slip of the keyboard, {OBJECT} in capitals, {other} a second thing.
+    """
     thing, style = word or scene.object, style_word or scene.style
     return template.format(object=thing, a_object=_with_article(thing), style=style, a_style=_with_article(style),
-                           background=scene.background, a_background=_with_article(scene.background))
+                           background=scene.background, a_background=_with_article(scene.background),
+                           OBJECT=thing.upper(), A_OBJECT=_with_article(thing).upper(), objects=plural(thing),
+                           slip=slip(thing), a_other=_with_article(other) if other else "")
+
+
+def plural(name: str) -> str:
+    """The plural of a thing's name, by the last word: "knife" -> "knives", "rose" -> "roses"."""
+    head, _, last = name.rpartition(" ")
+    irregular = {"knife": "knives", "fish": "fish", "strawberry": "strawberries", "bus": "buses"}
+    many = irregular.get(last) or (f"{last}es" if last.endswith(("s", "x", "ch", "sh")) else f"{last}s")
+    return f"{head} {many}".strip()
+
+
+def slip(name: str) -> str:
+    """The name with its last two letters exchanged ("church" -> "churhc"); of two equal ones, one is missing."""
+    return f"{name[:-2]}{name[-1]}{name[-2]}" if name[-1] != name[-2] else name[:-1]
 
 
 def cells(objects: Sequence[str] = SEEN) -> list[tuple[str, str]]:
@@ -249,20 +267,26 @@ def cells(objects: Sequence[str] = SEEN) -> list[tuple[str, str]]:
     return [(name, style) for name in objects for style in STYLES if (name, style) not in NOT_DRAWN]
 
 
+def closest(concept: str) -> tuple[str, ...]:
+    """What looks most like the concept; or the other styles."""
+    return THINGS[concept].near if concept in THINGS else near(concept)
+
+
 def near(concept: str) -> tuple[str, ...]:
-    """The concept's close neighbours: other objects of its look or family, or the other styles."""
+    """The concept's neighbours: what looks most like it first, then the others of its kind; or the other styles."""
     if concept in STYLES:
         return tuple(style for style in STYLES if style != concept)
-    return THINGS[concept].near
+    thing = THINGS[concept]
+    kin = (other for other in SEEN if THINGS[other].kind == thing.kind and other != concept)
+    return tuple(dict.fromkeys((*thing.near, *kin)))
 
 
 def far(concept: str) -> tuple[str, ...]:
-    """Objects of another kind than `concept` that are not among its neighbours, in the world's order."""
+    """Every other object that is not among its neighbours, in the world's order."""
     if concept in STYLES:
         return ()
-    thing = THINGS[concept]
-    return tuple(other for other in SEEN
-                 if THINGS[other].kind != thing.kind and other not in thing.near and other != concept)
+    beside = near(concept)
+    return tuple(other for other in SEEN if other not in beside and other != concept)
 
 
 def captions(scene: Scene, seed: int) -> Iterator[Caption]:
