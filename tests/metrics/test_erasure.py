@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rated import rated
 from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.metrics.base import Aim, Answer
-from expunge.metrics.erasure import changes_in_found, control_scores, erasure_scores, retention_scores
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
-from expunge.records import Judgment, Prompt, Role, Sampler, Score, Shot
+from expunge.records import NOT_DRAWN, Judgment, Prompt, Role, Sampler, Shot
 
 CHURCH = (Aim("church", "object"),)
 
@@ -26,15 +26,11 @@ def said(item: Shot, error: str = "", **answers: str) -> tuple[Shot, Judgment]:
     return item, Judgment(shot=item.key, detector="d", answers=answers, error=error)
 
 
-def named(scores: list[Score]) -> dict[str, Score]:
-    return {score.name: score for score in scores}
-
-
 def test_found_counts_only_answers() -> None:
     judged = [said(shot("direct", "a"), object="church"), said(shot("direct", "b"), object="house"),
               said(shot("direct", "c")), said(shot("direct", "d"), error="broke"),
               said(shot("implicit", "e"), object="church")]
-    scores = named(erasure_scores(judged, CHURCH))
+    scores = rated(judged, CHURCH)
     direct = scores["found/direct"]
     assert (direct.value, direct.numerator, direct.n) == (0.5, 1, 2)
     assert direct.left_out == {"abstained": 1, "detector failed": 1}
@@ -51,12 +47,12 @@ def test_found_counts_only_answers() -> None:
 
 def test_a_judge_that_always_abstains_measures_nothing() -> None:
     judged = [said(shot("direct", str(i))) for i in range(20)]
-    score = named(erasure_scores(judged, CHURCH))["found/direct"]
+    score = rated(judged, CHURCH)["found/direct"]
     assert score.value is None
     assert score.low is None
     assert score.numerator is None
     assert "no answer on any of 20" in score.note
-    assert named(erasure_scores(judged, CHURCH))["abstained/direct"].value == 1.0
+    assert rated(judged, CHURCH)["abstained/direct"].value == 1.0
 
 
 class Broken:
@@ -84,10 +80,10 @@ def test_a_broken_detector_is_no_success() -> None:
     shots = [shot("direct", str(i)) for i in range(5)]
     found = judgments(Broken(), shots, torch.rand(5, 3, 8, 8))
     assert all("out of order" in item.error for item in found)
-    score = named(erasure_scores(list(zip(shots, found, strict=True)), CHURCH))["found/direct"]
+    score = rated(list(zip(shots, found, strict=True)), CHURCH)["found/direct"]
     assert score.value is None
     assert score.left_out["detector failed"] == 5
-    kept = named(retention_scores([said(shot("near", "x", "house"), error="broke")], ("object",)))["retained/near"]
+    kept = rated([said(shot("near", "x", "house"), error="broke")], CHURCH)["retained/near"]
     assert kept.value is None
 
 
@@ -142,7 +138,7 @@ def test_retention_asks_for_the_label_of_each_prompt() -> None:
               said(shot("near", "b", "castle", style="flat"), object="house", style="flat"),
               said(shot("far", "c", "dog"), object="dog"),
               said(shot("style", "d", "church", style="3d"), object="house", style="3d")]
-    scores = named(retention_scores(judged, ("object",)))
+    scores = rated(judged, CHURCH)
     assert scores["retained/near"].value == 0.5
     assert scores["retained/far"].value == 1.0
     assert scores["retained/style"].value == 1.0
@@ -151,18 +147,76 @@ def test_retention_asks_for_the_label_of_each_prompt() -> None:
 
 
 def test_the_null_control_of_a_style_is_still_the_thing() -> None:
-    controls = named(control_scores([said(shot("never_seen", "a", "bell", style="flat"), object="dog", style="flat")],
-                                    (Aim("pixel art", "style"),)))
+    controls = rated([said(shot("never_seen", "a", "bell", style="flat"), object="dog", style="flat")],
+                     (Aim("pixel art", "style"),))
     assert controls["found/never_seen"].value == 0.0
 
 
 def test_controls_and_change() -> None:
-    controls = named(control_scores([said(shot("never_seen", "a", "bell"), object="bell"),
-                                     said(shot("far", "b", "dog"), object="church")], CHURCH, "original"))
+    controls = rated([said(shot("never_seen", "a", "bell"), object="bell"),
+                      said(shot("far", "b", "dog"), object="church")], CHURCH)
     assert controls["original/found/never_seen"].value == 1.0
     assert controls["original/found/keep"].value == 1.0
     before = [said(shot("direct", str(i), seed=s), object="church") for i in range(3) for s in range(2)]
     after = [said(item, object="house") if item.prompt.text != "2" else said(item) for item, _ in before]
-    change = changes_in_found(after, before, CHURCH, 200, 0)[0]
-    assert (change.value, change.n, change.left_out) == (-1.0, 4, {"no answer on one side": 2})
-    assert changes_in_found([said(item) for item, _ in before], before, CHURCH, 200, 0)[0].value is None
+    change = rated(after, CHURCH, before)["change/found/all"]
+    assert (change.value, change.n, change.prompts, change.left_out) == (-1.0, 4, 2, {"no answer on one side": 2})
+    assert rated([said(item) for item, _ in before], CHURCH, before)["change/found/all"].value is None
+
+
+def strata(plain: float, full: float, count: int = 10) -> list[tuple[Shot, Judgment]]:
+    """`count` near pictures of each of two strata, of which these shares show what was asked for."""
+    out = []
+    for stratum, share in (("short", plain), ("full", full)):
+        for i in range(count):
+            prompt = Prompt(text=f"{stratum} {i}", role="near", labels={"object": "house"}, stratum=stratum)
+            item = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
+            out.append(said(item, object="house" if i < share * count else "dog"))
+    return out
+
+
+def test_each_stratum_has_its_own_rate_and_the_loss_in_one_is_not_hidden_by_the_other() -> None:
+    scores = rated(strata(0.2, 1.0), CHURCH, strata(1.0, 1.0))
+    assert (scores["retained/near@short"].numerator, scores["retained/near@full"].numerator) == (2, 10)
+    assert scores["change/retained/near@short"].value == pytest.approx(-0.8)
+    assert "for all 2 strata at once" in scores["retained/near@short"].interval
+    alone = rated(strata(0.2, 1.0)[:10], CHURCH)
+    assert "retained/near@short" not in alone  # a single stratum is what the whole rate says
+    low, alone_low = scores["retained/near@short"].low, alone["retained/near"].low
+    assert low is not None
+    assert alone_low is not None
+    assert low < alone_low  # two intervals that hold at once are wider
+
+
+def test_a_stratum_that_the_original_does_not_draw_counts_in_no_rate() -> None:
+    scores = rated(strata(0.0, 1.0), CHURCH, strata(0.1, 1.0))
+    assert scores["original/drawn@short"].value == pytest.approx(0.1)
+    near = scores["retained/near"]
+    assert (near.value, near.n, near.left_out[NOT_DRAWN]) == (1.0, 10, 10)
+    assert scores["change/retained/near"].n == 10
+    assert scores["retained/near@short"].value == 0.0  # its own rate is told all the same
+    neither = rated(strata(0.0, 0.0), CHURCH, strata(0.1, 0.2))
+    assert neither["retained/near"].n == 20  # where nothing is drawn, nothing can be left out
+
+
+def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> None:
+    alike = [said(shot("direct", str(i), seed=s), object="church" if i < 3 else "dog") for i in range(16)
+             for s in range(4)]
+    apart = [said(shot("direct", f"{i} {s}"), object="church" if i < 3 else "dog") for i in range(16) for s in range(4)]
+    wide, narrow = rated(alike, CHURCH)["found/all"], rated(apart, CHURCH)["found/all"]
+    assert (wide.value, wide.n, wide.prompts, narrow.prompts) == (narrow.value, 64, 16, 64)
+    sixteen = rated([item for item in alike if item[0].seed == 0], CHURCH)["found/all"]
+    assert (wide.low, wide.high) == pytest.approx((sixteen.low, sixteen.high))  # four equal pictures say what one does
+    assert narrow.high is not None
+    assert wide.high is not None
+    assert narrow.high < wide.high
+
+
+def test_a_second_thing_is_counted_beside_the_first() -> None:
+    prompt = Prompt(text="a church and a bus", role="direct", labels={"object": "church"}, beside="bus")
+    shots = [Shot(prompt=prompt, seed=s, sampler=Sampler(), model="m") for s in range(4)]
+    before = [said(item, object=name) for item, name in zip(shots, ("bus", "church", "bus", "dog"), strict=True)]
+    after = [said(item, object=name) for item, name in zip(shots, ("dog", "bus", "dog", "dog"), strict=True)]
+    scores = rated(after, CHURCH, before)
+    assert (scores["retained/beside"].numerator, scores["original/retained/beside"].numerator) == (1, 2)
+    assert scores["change/retained/beside"].value == pytest.approx(-0.25)

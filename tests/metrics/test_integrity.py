@@ -39,7 +39,7 @@ def drawn(prompts: int, seeds: int, noise: int, role: Role = "far", model: str =
 def test_equal_pictures_have_integrity_one() -> None:
     a = drawn(8, 3, 0)
     bounds = Bounds(0.0, 4, seed_distances(a, Plain()))
-    raw, top, j = integrity_scores(a, a, Plain(), bounds, "far")
+    raw, top, j, _ = integrity_scores(a, a, Plain(), bounds, "far")
     assert (raw.value, j.value, j.low, j.high) == (0.0, 1.0, 1.0, 1.0)
     assert top.value == pytest.approx(1 / 6, rel=0.05)  # two uniform variables
     assert (raw.n, top.n, j.n) == (24, 24, 24)
@@ -48,7 +48,7 @@ def test_equal_pictures_have_integrity_one() -> None:
 
 def test_pictures_as_different_as_a_new_seed_have_integrity_nought() -> None:
     a, b = drawn(12, 3, 0), drawn(12, 3, 1, patch="x")
-    _, _, j = integrity_scores(b, a, Plain(), Bounds(0.0, 0, seed_distances(a, Plain())), "near")
+    _, _, j, _ = integrity_scores(b, a, Plain(), Bounds(0.0, 0, seed_distances(a, Plain())), "near")
     assert j.value == pytest.approx(0, abs=0.05)
     assert j.low is not None
     assert j.high is not None
@@ -60,7 +60,7 @@ def test_the_formula_with_a_floor() -> None:
     a, b = drawn(4, 2, 0), drawn(4, 2, 1)
     mixed = Drawn(a.shots, 0.9 * a.pictures + 0.1 * b.pictures)
     ceiling = seed_distances(a, Plain())
-    raw, top, j = integrity_scores(mixed, a, Plain(), Bounds(0.001, 4, ceiling), "far")
+    raw, top, j, _ = integrity_scores(mixed, a, Plain(), Bounds(0.001, 4, ceiling), "far")
     assert raw.value is not None
     assert top.value is not None
     assert j.value == pytest.approx(1 - (raw.value - 0.001) / (top.value - 0.001))
@@ -84,7 +84,7 @@ def test_the_ceiling_never_leaves_a_prompt() -> None:
 
 def test_without_a_ceiling_there_is_no_integrity() -> None:
     a = drawn(3, 1, 0)
-    raw, top, j = integrity_scores(a, a, Plain(), Bounds(0.0, 0, {}), "far")
+    raw, top, j, _ = integrity_scores(a, a, Plain(), Bounds(0.0, 0, {}), "far")
     assert (raw.value, top.value, j.value) == (0.0, None, None)
     assert "two seeds" in j.note
     b = drawn(3, 2, 0)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rated import rated
 
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
 from expunge.metrics.doubts import doubts, missing_roles
-from expunge.metrics.erasure import changes_in_found, control_scores, erasure_scores, retention_scores
 from expunge.metrics.open_world import OpenWorld, read_prompts
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Score, Shot, mentions
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
 
@@ -144,10 +144,6 @@ def said(role: Role, text: str, asked: dict[str, str], seed: int = 0, **answers:
     return shot, Judgment(shot=shot.key, detector="d", answers=answers)
 
 
-def named(scores: list[Score]) -> dict[str, Score]:
-    return {score.name: score for score in scores}
-
-
 CHURCH, FLAT = {"object": "church", "style": "3d"}, {"object": "dog", "style": "flat"}
 JUDGED = [said("direct", "a", CHURCH, object="church", style="3d"),
           said("direct", "b", CHURCH, object="dog", style="flat"),
@@ -156,9 +152,9 @@ JUDGED = [said("direct", "a", CHURCH, object="church", style="3d"),
 
 
 def test_found_is_counted_over_all_and_over_each() -> None:
-    scores = named(erasure_scores(JUDGED, AIMS))
+    scores = rated(JUDGED, AIMS)
     counts = {name: (score.numerator, score.n, score.left_out["abstained"]) for name, score in scores.items()
-              if name.startswith("found")}
+              if name.startswith("found/")}
     assert counts == {
         "found/direct": (3, 5, 0), "found/held_out": (None, 0, 1), "found/all": (3, 5, 1),
         "found/direct/church": (1, 2, 0), "found/held_out/church": (None, 0, 1), "found/all/church": (1, 2, 1),
@@ -166,8 +162,8 @@ def test_found_is_counted_over_all_and_over_each() -> None:
     assert scores["found/all"].denominator == "pictures of prompts for church, flat on which the judge gave an answer"
     assert scores["found/all/flat"].denominator == "pictures of prompts for flat on which the judge gave an answer"
     assert (scores["abstained/all/church"].numerator, scores["abstained/all/church"].n) == (1, 3)
-    assert "original/found/all/flat" in named(erasure_scores(JUDGED, AIMS, "original"))
-    alone = named(erasure_scores([item for item in JUDGED if item[0].prompt.labels == CHURCH], AIMS[:1]))
+    assert "original/found/all/flat" in rated(JUDGED, AIMS)
+    alone = rated([item for item in JUDGED if item[0].prompt.labels == CHURCH], AIMS[:1])
     assert alone["found/all"].numerator == 1
     assert "found/all/church" not in alone
 
@@ -178,28 +174,28 @@ def test_what_stays_must_be_right_under_every_question_at_stake() -> None:
             said("near", "b", asked, object="house", style="flat"),
             said("near", "c", asked, object="dog"), said("near", "d", asked, object="house"),
             said("far", "e", asked, object="house", style="3d", background="blue")]
-    scores = named(retention_scores(kept, ("object", "style")))
+    scores = rated(kept, AIMS)
     near_ = scores["retained/near"]  # c is wrong whatever its style is; of d nobody knows
     assert (near_.numerator, near_.n, near_.left_out["abstained"]) == (1, 3, 1)
     assert near_.denominator == "pictures on which the judge gave an answer that decides about object and style"
     assert "retained/keep:style" not in scores
     assert scores["retained/keep:background"].n == 1
-    assert named(retention_scores(kept, ("object",)))["retained/near"].numerator == 3
+    assert rated(kept, AIMS[:1])["retained/near"].numerator == 3
 
 
 def test_the_null_control_hears_any_of_the_concepts() -> None:
     asked = {"object": "house", "style": "3d"}
     keep = [said("far", "a", asked, object="church", style="3d"), said("far", "b", asked, object="house", style="flat"),
             said("far", "c", asked, object="house", style="3d"), said("far", "d", asked, object="house")]
-    score = named(control_scores(keep, AIMS))["found/keep"]
+    score = rated(keep, AIMS)["found/keep"]
     assert (score.numerator, score.n, score.left_out["abstained"]) == (2, 3, 1)
     assert "church or flat" in score.title
 
 
 def test_change_is_measured_for_all_and_for_each() -> None:
     before = [said("direct", item.prompt.text, item.prompt.labels, **item.prompt.labels) for item, _ in JUDGED]
-    change = named(changes_in_found(JUDGED, before, AIMS, 100, 0))
-    assert {name: score.n for name, score in change.items()} == {
+    change = rated(JUDGED, AIMS, before)
+    assert {name: score.n for name, score in change.items() if name.startswith("change/")} == {
         "change/found/all": 5, "change/found/all/church": 2, "change/found/all/flat": 3}
     assert change["change/found/all"].value == pytest.approx(-2 / 5)
     assert change["change/found/all/church"].value == pytest.approx(-1 / 2)

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from expunge.records import Assault, Evaluation, PatchCard, Relearning
 
 HEADLINES = (
-    "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "abstained/all",
-    "retained/near", "retained/far", "retained/style", "integrity/near", "integrity/far", "integrity/forget",
-    "fid/original", "kid/original", "clip/forget", "clip/keep", "found/never_seen",
+    "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "second/found/all",
+    "something_else/all", "instead/surrogate", "instead/another", "instead/ordinary", "instead/shape",
+    "instead/nothing", "abstained/all", "retained/near", "second/retained/near", "retained/far", "second/retained/far",
+    "retained/style", "retained/beside", "damaged/keep", "integrity/near", "integrity_median/near", "integrity/far",
+    "integrity_median/far", "integrity/forget", "sharpness/near", "fid/original", "kid/original",
+    "clip/forget", "clip/keep", "found/never_seen",
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
 MEASURED = """\
@@ -38,6 +41,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     from rich.table import Table
 
     from expunge.report.verdict import verdict
+    from expunge.report.ways import ways
     from expunge.report.words import count_text, find, interval_text, left_out_text, value_text
 
     said = verdict(evaluation)
@@ -45,8 +49,17 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     width = None if sys.stdout.isatty() else 118
     console = Console(width=width, highlight=False)
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
-    told = [said.sentence, *([said.asked] if said.asked else []), said.cost]
+    told = [said.sentence, *([said.asked] if said.asked else []), *([said.instead] if said.instead else []), said.cost]
     console.print("\n".join(told) + "\n", markup=False)
+    heads, rows = ways(evaluation)
+    if rows:
+        by_way = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("asked by", *heads):
+            by_way.add_column(head, min_width=10)
+        for way in rows:
+            by_way.add_row(way.words, *way.cells)
+        console.print(by_way, markup=False)
+        console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     names = [score.name for score in evaluation.scores if score.subject != "original"]
     concepts = evaluation.card.request.concepts

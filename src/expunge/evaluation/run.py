@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from expunge import runtime
 from expunge.assault import assault_folder, beside, check_same, untried
 from expunge.errors import UserError
-from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_prompts
+from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
 from expunge.metrics.base import World, aims_of
@@ -58,6 +58,7 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
     attacks, relearning = beside(assault)
     request = patch.card.request
+    world = world or _world(model, settings)
     prompts, tools = rehearsed(model, patch, settings, world, assault)
     if out is not None:
         check_writable(Path(out))
@@ -68,10 +69,15 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     if processes.main:  # the others wait in gather for what it found
         folder = Path(out) if out is not None else None
         evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell)
+        asked = {prompt.stratum for prompt in prompts}
+        strata = {name: stratum for name, stratum in world.strata.items() if name in asked}
         shown = finds(found, assault_folder(assault), pictures.root, folder)
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         evaluation = evaluation.model_copy(update={"assault": attacks, "relearning": relearning, "finds": shown,
-                                                   "not_tested": told, "seconds": round(time.monotonic() - began, 1)})
+                                                   "not_tested": told,
+                                                   "strata": {name: stratum.words for name, stratum in strata.items()},
+                                                   "plain": tuple(name for name in strata if strata[name].plain),
+                                                   "seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
             write_json(folder / EVALUATIONS.name, evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
@@ -97,7 +103,7 @@ def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
         if made is not None:
             check_same(made, model.hash, patch.hash, request.concepts)
     prompts = planned_prompts(world, request, settings)
-    return prompts, _instruments(world, request, prompts, settings)
+    return prompts, instruments(world, request, prompts, settings)
 
 
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
@@ -106,22 +112,24 @@ def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
     return world_of(model.world, model.name, settings.clip, settings.prompts)
 
 
-def _instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
+def instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
     """Load all instruments and try them, so that nothing is missing after hours of drawing."""
-    import torch
-
+    from expunge.metrics.extras import outside_features, tolerant_distance
     from expunge.metrics.judging import check_questions
     from expunge.metrics.measure import Instruments
 
-    tools = Instruments(world.judge(request), aims_of(world, request), world.features(),
-                        world.distance(settings.distance), world.clip(), world.real())
-    for aim in tools.aims:
+    aims, second = aims_of(world, request), world.second(request)
+    outside, tolerant = outside_features(), tolerant_distance()
+    missing = [part for part in (outside, tolerant) if isinstance(part, str)]
+    if second is None:
+        missing.append("no second judge: this world has none, so that every rate rests on one")
+    tools = Instruments(
+        world.judge(request), aims, world.features(), world.distance(settings.distance), world.clip(), world.real(),
+        second, None if isinstance(outside, str) else outside, None if isinstance(tolerant, str) else tolerant,
+        {target.concept: target.anchor for target in request.targets}, tuple(missing))
+    for aim in aims:
         check_questions(tools.judge, aim.concept, aim.question, prompts)
-    grey = torch.full((2, 3, 64, 64), 0.5)
-    tools.distance(grey, grey)
-    tools.features(grey)
-    if tools.clip is not None:
-        tools.clip(grey, ["a", "b"])
+    tools.try_out()
     return tools
 
 
@@ -132,9 +140,7 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
     from expunge.models.cache import Pictures
     from expunge.models.patch import applied
 
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    items = [(prompt, seed) for prompt in prompts for seed in seeds]
-    sampler = settings.sampler(model)
+    items, sampler = planned_items(prompts, settings), settings.sampler(model)
 
     def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
@@ -161,15 +167,24 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     from expunge.metrics.measure import measured
 
     original, edited, again = drawn
-    before, after = judged([original, edited], tools.judge, folder / "judgments.jsonl" if folder else None,
-                           lambda done, total: tell(done, total, "judging"))
+    judges = [(tools.judge, "judgments.jsonl"), *([(tools.second, "judgments-second.jsonl")] if tools.second else [])]
+    said = []
+    for judge, file in judges:
+        before, after = judged([original, edited], judge, folder / file if folder else None,
+                               lambda done, total: tell(done, total, "judging"))
+        said.append((before, after))
     request, chosen = patch.card.request, shown_prompts(prompts, tools.aims, settings.strips)
     sampler = settings.sampler(model)
-    scores = measured(original, edited, again, before, after, tools, draws=settings.draws,
+    scores = measured(original, edited, again, said, tools, draws=settings.draws,
                       fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
     return Evaluation(
         card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, detectors=tools.names(),
         scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
-        not_tested=tuple(not_tested(prompts, tools.aims, sampler)), warnings=tuple(doubts(scores, request.concepts)),
+        not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
+        warnings=tuple(doubts(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

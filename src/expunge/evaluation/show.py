@@ -31,7 +31,14 @@ def shown_prompts(prompts: Sequence[Prompt], aims: Sequence[Aim], count: int) ->
         own.setdefault((prompt.role, aim), []).append(prompt)
     each = min(count, max(1, count // len(aims)))
     return [prompt for role in get_args(Role) for (its, aim), pool in own.items() if its == role
-            for prompt in pool[:count if aim is None else each]]
+            for prompt in _each_stratum_first(pool)[:count if aim is None else each]]
+
+
+def _each_stratum_first(pool: Sequence[Prompt]) -> list[Prompt]:
+    """The first prompt of each stratum, then the others: the plainest are always among those shown."""
+    first = {prompt.stratum: prompt for prompt in reversed(pool)}
+    return [*(prompt for prompt in pool if first[prompt.stratum] is prompt),
+            *(prompt for prompt in pool if first[prompt.stratum] is not prompt)]
 
 
 def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,

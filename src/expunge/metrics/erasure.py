@@ -8,27 +8,33 @@ With several concepts found(role) counts over the pictures of all their prompts,
 prompt asks for, and found(role, concept) over those of one; retained(role) asks every question that decides about one
 of them, and a picture counts as soon as the answers that were given decide.
 
+"found@short" and "retained/near@short" are over the prompts of one stratum (a way of asking). Their intervals hold for
+all strata of the rate at once. A stratum counts where the original draws what it asks for in `DRAWN` or more; others
+say nothing about an edit and are left out of the rates over all strata (unless none counts).
+
 A picture that the judge abstained from, or failed on, counts neither as found nor as erased: it is left out of the
 rate, counted in `left_out`, and the note says what the rate would be if all abstentions hid the concept.
-Intervals are Wilson's and take pictures as independent.
+Intervals are Wilson's with the prompt as the unit (`statistics.rate_interval`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of
-from expunge.metrics.statistics import NOTHING, bootstrap_words, paired_difference, wilson
-from expunge.records import FORGET_ROLES, Judgment, Prompt, Role, Score, Shot
+from expunge.metrics.statistics import at_once, rate_interval
+from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
 Subject = Literal["edited", "original"]
-Item = tuple[str, int]
-"""A prompt's text and a seed."""
 Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
-_INTERVAL = "95% Wilson, pictures taken as independent"
+NAMED: tuple[Role, ...] = ("direct", "held_out")
+"""Roles whose prompts name the concept: those that strata are told apart in."""
+KEPT: tuple[Role, ...] = ("near", "far")
+DRAWN = 0.80
+"""Share of a stratum's pictures in which the original must show what was asked for, for the stratum to count."""
 _ROLE_WORDS: dict[str, str] = {
     "direct": "direct prompts", "held_out": "held-out templates", "paraphrase": "paraphrases",
     "implicit": "implicit prompts", "all": "all prompts that ask for it", "near": "near neighbours",
@@ -36,13 +42,15 @@ _ROLE_WORDS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """A rate's name, words and verdict on one picture.
 
     Attributes:
         wanted: for a prompt, the answers wanted by question; none: the prompt does not count ("not asked").
         every: whether all of them must be given; else one is enough.
         pictures, answer: in words, what is counted over, and what the judge must have given.
+        stratum: the only stratum that is counted; "" for all. at_once: how many strata the interval holds for.
+        tells_unasked: whether pictures that it does not ask about are told among those left out.
     """
 
     name: str
@@ -53,6 +61,9 @@ class _Rule:
     every: bool = True
     pictures: str = "pictures"
     answer: str = "an answer"
+    stratum: str = ""
+    at_once: int = 1
+    tells_unasked: bool = False
 
     def verdict(self, prompt: Prompt, answers: Mapping[str, str]) -> bool | None:
         """Whether the picture counts; None where the answers that were given do not decide."""
@@ -62,120 +73,221 @@ class _Rule:
             return not self.every
         return self.every if len(told) == len(wanted) else None
 
+    def over(self, stratum: str, at_once: int, name: str) -> Rule:
+        """The same rate under another name, over one of `at_once` strata."""
+        return replace(self, name=name, title=f"{self.title.rpartition(', ')[0]}, stratum “{stratum}”",
+                       stratum=stratum, at_once=at_once)
 
-def erasure_scores(judged: Judged, aims: Sequence[Aim], subject: Subject = "edited") -> list[Score]:
-    """found/<role>, found/all and abstained/<role> for the forget side; roles without pictures are left out.
 
-    With several aims these are over the prompts of all, and found/<role>/<concept> and abstained/<role>/<concept> over
-    those of each.
+@dataclass(frozen=True)
+class Rated:
+    """A rate with the pictures that it is over: what scores and their changes are made from.
 
-    Args:
-        judged: pictures and what the judge said of them, all roles.
-        aims: what must not be found.
-        subject: whose pictures these are; names get the prefix "original/" for the original model.
+    Attributes:
+        rule: what is counted; roles: over which pictures.
     """
-    better = False if subject == "edited" else None
-    scores = []
-    for concepts, ending, forget in _parts(judged, aims):
+
+    rule: Rule
+    roles: tuple[Role | str, ...]
+
+
+def forget_rates(prompts: Iterable[Prompt], aims: Sequence[Aim], subject: Subject = "edited") -> list[Rated]:
+    """found/<role> and found/all for the roles that were asked, and found@<stratum> for strata of prompts that name it.
+
+    With several aims each also for every single one, as found/<role>/<concept>.
+    """
+    prompts = [prompt for prompt in prompts if prompt.role in FORGET_ROLES]
+    out = []
+    for concepts, ending, own in _parts(prompts, aims):
+        title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
+        only = [aim for aim in aims if ending in ("", f"/{aim.concept}")]
         pictures = f"pictures of prompts for {concepts}" if len(aims) > 1 else "pictures"
-        for role in (*FORGET_ROLES, "all"):
-            pairs = forget if role == "all" else _of(forget, (role,))
-            if not pairs:
-                continue
-            title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
-            rule = _Rule(f"found/{role}{ending}", f"{title}, {_ROLE_WORDS[role]}", _concept(aims), better,
-                         "hid the concept", pictures=pictures)
-            scores += [_rate(pairs, rule, subject), _abstained(pairs, rule, f"{role}{ending}", subject)]
-    return scores
+        rules = {role: Rule(f"found/{role}{ending}", f"{title}, {_ROLE_WORDS[role]}", _concept(aims, only),
+                            False if subject == "edited" else None, "hid the concept", pictures=pictures)
+                 for role in (*FORGET_ROLES, "all") if role == "all" or any(prompt.role == role for prompt in own)}
+        out += [Rated(rule, FORGET_ROLES if role == "all" else (role,)) for role, rule in rules.items() if own]
+        strata = _strata(prompt for prompt in own if prompt.role in NAMED)
+        out += [Rated(rules["all"].over(stratum, len(strata), f"found@{stratum}{ending}"), NAMED)
+                for stratum in strata]
+    return out
 
 
-def retention_scores(judged: Judged, questions: Sequence[str], subject: Subject = "edited") -> list[Score]:
-    """retained/<role> for near, far and style, and retained/keep:<other question> over all of them.
+def keep_rates(prompts: Iterable[Prompt], questions: Sequence[str]) -> list[Rated]:
+    """retained/<role> for near, far and style, retained/near@<stratum>, retained/far@<stratum>, retained/beside for the
+    second thing of a prompt, and retained/keep:<other question> over near and far.
 
-    The questions that decide for a prompt are the concepts' own; prompts of role "style" are asked about style.
-    Prompts that carry no label for them are left out of the count ("not asked").
+    The questions that decide for a prompt are the concepts' own, and for one that leaves these open the thing that it
+    shows. Prompts of role "style" are asked about style.
     """
-    scores = []
+    prompts, out = list(prompts), []
     for role in ("near", "far", "style"):
-        pairs = _of(judged, (role,))
-        if pairs:
+        own = [prompt for prompt in prompts if prompt.role == role]
+        if own:
             asked = ("style",) if role == "style" else tuple(questions)
             answer = f"an answer that decides about {' and '.join(asked)}" if len(asked) > 1 else "an answer"
-            rule = _Rule(f"retained/{role}", f"what was asked for is there, {_ROLE_WORDS[role]}", _labels(*asked),
-                         True, "lost what was asked for", answer=answer)
-            scores += [_rate(pairs, rule, subject), _abstained(pairs, rule, role, subject)]
-    pairs = _of(judged, ("near", "far"))
-    others = sorted({q for shot, _ in pairs for q in shot.prompt.labels} - {*questions})
-    for other in others:
-        rule = _Rule(f"retained/keep:{other}", f"the {other} asked for is there, near and far prompts",
-                     _labels(other), True, "lost what was asked for")
-        scores.append(_rate(pairs, rule, subject))
-    return scores
+            rule = Rule(f"retained/{role}", f"what was asked for is there, {_ROLE_WORDS[role]}", _labels(*asked), True,
+                        "lost what was asked for", answer=answer, tells_unasked=True)
+            strata = _strata(own)
+            out += [Rated(rule, (role,)), *(
+                Rated(rule.over(stratum, len(strata), f"retained/{role}@{stratum}"), (role,))
+                for stratum in strata)]
+    if any(prompt.beside for prompt in prompts):
+        out.append(Rated(Rule("retained/beside", "the second thing of a prompt that also asks for what goes is there",
+                              lambda prompt: {"object": (prompt.beside,)} if prompt.beside else {}, True,
+                              "lost what was asked for"), FORGET_ROLES))
+    others = sorted({q for prompt in prompts if prompt.role in KEPT for q in prompt.labels} - {*questions})
+    return out + [Rated(Rule(f"retained/keep:{other}", f"the {other} asked for is there, near and far prompts",
+                             _only(other), True, "lost what was asked for", tells_unasked=True), KEPT)
+                  for other in others]
 
 
-def control_scores(judged: Judged, aims: Sequence[Aim], subject: Subject = "edited") -> list[Score]:
+def control_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]:
     """Null controls of the judge.
 
     found/never_seen: a thing that the model never knew is "seen" all the same. found/keep: one of the concepts is seen
     where something else was asked for.
     """
-    scores, aimed = [], _answers(aims)
-    never = _of(judged, ("never_seen",))
-    if never:
-        rule = _Rule("found/never_seen", "null control: things the model never saw, recognised all the same",
-                     _thing(aims[0].question), False, "hid the concept")
-        scores.append(_rate(never, rule, subject))
-    keep = _of(judged, ("near", "far"))
-    if keep:
+    out, aimed, roles = [], _answers(aims), {prompt.role for prompt in prompts}
+    if "never_seen" in roles:
+        out.append(Rated(Rule("found/never_seen", "null control: things the model never saw, recognised all the same",
+                              _thing(aims[0].question), False, "hid the concept"), ("never_seen",)))
+    if roles & {*KEPT}:
         concepts = " or ".join(aim.concept for aim in aims)
-        rule = _Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
-                     lambda prompt: aimed, False, "hid the concept", every=False)
-        scores.append(_rate(keep, rule, subject))
-    return scores
+        out.append(Rated(Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
+                              lambda prompt: aimed, False, "hid the concept", every=False), KEPT))
+    return out
 
 
-def changes_in_found(edited: Judged, original: Judged, aims: Sequence[Aim], draws: int, seed: int) -> list[Score]:
-    """change/found/all: found rate of the edited model minus the original's, on pictures that both got an answer for.
+def drawn_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]:
+    """drawn@<stratum>: what was asked for is there, on either side. The original's rate decides what counts."""
+    forget, keep = _concept(aims, aims), _labels(*dict.fromkeys(aim.question for aim in aims))
+    strata = _strata(prompt for prompt in prompts if prompt.role in (*NAMED, *KEPT))
+    return [Rated(Rule(f"drawn@{stratum}", f"what was asked for is there, stratum “{stratum}”",
+                       lambda prompt: (forget if prompt.role in FORGET_ROLES else keep)(prompt), None,
+                       "lost what was asked for", stratum=stratum), (*NAMED, *KEPT)) for stratum in strata]
 
-    Pairs are by (prompt, seed), and the interval resamples prompts. With several aims change/found/all/<concept> too.
+
+def not_drawn(original: Iterable[Score]) -> set[str]:
+    """The strata that do not count, by the original's scores drawn@<stratum>.
+
+    Where it draws none of them, all count: then the original's own rates say what the edited model's are worth.
     """
-    after, before = _hits(_of(edited, FORGET_ROLES), aims), _hits(_of(original, FORGET_ROLES), aims)
-    return [_change([(shot.prompt.text, shot.seed) for shot, _ in forget], after, before, concepts, ending, draws, seed)
-            for concepts, ending, forget in _parts(edited, aims)]
+    drawn = {score.stratum: score.value is not None and score.value >= DRAWN for score in original}
+    return {stratum for stratum, counts in drawn.items() if not counts} if any(drawn.values()) else set()
 
 
-def _change(items: Sequence[Item], after: Mapping[Item, float], before: Mapping[Item, float], concepts: str,
-            ending: str, draws: int, seed: int) -> Score:
-    both = sorted(after.keys() & before.keys() & {*items})
-    groups: dict[str, tuple[list[float], list[float]]] = {}
-    for text, number in both:
-        pair = groups.setdefault(text, ([], []))
-        pair[0].append(after[text, number])
-        pair[1].append(before[text, number])
-    estimate = paired_difference({k: v[0] for k, v in groups.items()}, {k: v[1] for k, v in groups.items()},
-                                 draws, seed) if groups else NOTHING
-    missed = len({*items}) - len(both)
-    return Score(name=f"change/found/all{ending}", title=f"change in how often {concepts} is found",
-                 value=estimate.value, low=estimate.low, high=estimate.high, n=len(both), subject="comparison",
-                 higher_is_better=False, interval=bootstrap_words(estimate, draws, seed),
-                 denominator="pairs of pictures (same prompt, same seed) with an answer on both sides",
-                 left_out={"no answer on one side": missed}, seeds=tuple(sorted({number for _, number in both})),
-                 note="" if groups else "no pair of pictures has an answer on both sides")
+def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
+         apart: Collection[str] = (), prefix: str = "") -> Score:
+    """The rate with which the judge gives the answer that the rule wants.
+
+    Args:
+        judged: all pictures of one model.
+        apart: strata that a rate over all strata leaves out.
+        prefix: before the score's name, for another judge's ("second/").
+    """
+    rule, left_out = rated.rule, {"abstained": 0, "detector failed": 0}
+    per_item: dict[str, float] = {}
+    groups: dict[str, list[float]] = {}
+    seeds: set[int] = set()
+    for shot, item in _over(judged, rated):
+        seeds.add(shot.seed)
+        counts = rule.verdict(shot.prompt, item.answers)
+        if not rule.wanted(shot.prompt):
+            if rule.tells_unasked:
+                left_out["not asked"] = left_out.get("not asked", 0) + 1
+        elif set_apart(rated, shot.prompt, apart):
+            left_out[NOT_DRAWN] = left_out.get(NOT_DRAWN, 0) + 1
+        elif item.error:
+            left_out["detector failed"] += 1
+        elif counts is None:
+            left_out["abstained"] += 1
+        else:
+            per_item[shot.key] = float(counts)
+            groups.setdefault(shot.prompt.text, []).append(float(counts))
+    n, hits = len(per_item), int(sum(per_item.values()))
+    low, high = rate_interval(groups, at_once(rule.at_once))
+    return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}{rule.name}", title=rule.title,
+                 value=hits / n if n else None, low=low, high=high, interval=_interval(rule) if n else "", n=n,
+                 prompts=len(groups), stratum=rule.stratum, numerator=hits if n else None,
+                 denominator=f"{rule.pictures} on which the judge gave {rule.answer}", left_out=left_out,
+                 higher_is_better=rule.higher_is_better, subject=subject, per_item=per_item,
+                 note=_bounds(hits, n, left_out, rule), seeds=tuple(sorted(seeds)))
 
 
-def _parts(judged: Judged, aims: Sequence[Aim]) -> list[tuple[str, str, Judged]]:
-    """The forget side of all aims, then, if there are several, of each: concepts, ending of names, pictures."""
-    forget = _of(judged, FORGET_ROLES)
-    own: dict[Aim, list[tuple[Shot, Judgment]]] = {aim: [] for aim in aims}
-    for shot, item in forget:
-        own[aim_of(shot.prompt, aims)].append((shot, item))
-    each = [(aim.concept, f"/{aim.concept}", pairs) for aim, pairs in own.items()] if len(aims) > 1 else []
-    return [(", ".join(aim.concept for aim in aims), "", forget), *each]
+def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix: str = "") -> Score:
+    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>."""
+    rule = rated.rule
+    over = [(shot, item) for shot, item in _over(judged, rated) if rule.wanted(shot.prompt)]
+    per_item = {shot.key: float(rule.verdict(shot.prompt, item.answers) is None) for shot, item in over
+                if not item.error}
+    groups: dict[str, list[float]] = {}
+    for shot, _ in over:
+        if shot.key in per_item:
+            groups.setdefault(shot.prompt.text, []).append(per_item[shot.key])
+    _, _, role = rule.name.partition("/")
+    asked, _, concept = role.partition("/")
+    low, high = rate_interval(groups)
+    n, hits = len(per_item), int(sum(per_item.values()))
+    return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}abstained/{role}",
+                 title=f"the judge would not say, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else ""),
+                 value=hits / n if n else None, low=low, high=high, interval=_interval(rule) if n else "", n=n,
+                 prompts=len(groups), numerator=hits if n else None,
+                 denominator=f"{rule.pictures} on which the judge worked",
+                 left_out={"detector failed": sum(bool(item.error) for _, item in over)}, subject=subject,
+                 per_item=per_item, note="" if per_item else "the judge worked on no picture",
+                 seeds=tuple(sorted({shot.seed for shot, _ in over})))
 
 
-def _concept(aims: Sequence[Aim]) -> Wanted:
-    """The concept that a prompt of the forget side asks for."""
-    return lambda prompt: _answers([aim_of(prompt, aims)])
+def set_apart(rated: Rated, prompt: Prompt, apart: Collection[str]) -> bool:
+    """Whether a rate over all strata leaves the prompt out, because the original does not draw its stratum."""
+    return not rated.rule.stratum and prompt.stratum in apart and prompt.role in (*NAMED, *KEPT)
+
+
+def decided(judged: Judged, rated: Rated, apart: Collection[str] = ()) -> dict[tuple[str, int], float]:
+    """1 or 0 by (prompt text, seed) for every picture that the rate counts."""
+    out = {}
+    for shot, item in _over(judged, rated):
+        counts = rated.rule.verdict(shot.prompt, item.answers)
+        if counts is not None and not item.error and rated.rule.wanted(shot.prompt) and \
+                not set_apart(rated, shot.prompt, apart):
+            out[shot.prompt.text, shot.seed] = float(counts)
+    return out
+
+
+def asked(judged: Judged, rated: Rated) -> list[Shot]:
+    """Every picture that the rate asks about."""
+    return [shot for shot, _ in _over(judged, rated) if rated.rule.wanted(shot.prompt)]
+
+
+def _over(judged: Judged, rated: Rated) -> Judged:
+    roles, stratum = {*rated.roles}, rated.rule.stratum
+    return [(shot, item) for shot, item in judged
+            if shot.prompt.role in roles and (not stratum or shot.prompt.stratum == stratum)]
+
+
+def _strata(prompts: Iterable[Prompt]) -> tuple[str, ...]:
+    """The strata of these prompts, in their order; none where they have only one, which is then all there is to say."""
+    found = tuple(dict.fromkeys(prompt.stratum for prompt in prompts if prompt.stratum))
+    return found if len(found) > 1 else ()
+
+
+def _parts(prompts: Sequence[Prompt], aims: Sequence[Aim]) -> list[tuple[str, str, list[Prompt]]]:
+    """The prompts of all aims, then, if there are several, of each: concepts, ending of names, prompts."""
+    own: dict[Aim, list[Prompt]] = {aim: [] for aim in aims}
+    for prompt in prompts:
+        own[aim_of(prompt, aims)].append(prompt)
+    each = [(aim.concept, f"/{aim.concept}", mine) for aim, mine in own.items()] if len(aims) > 1 else []
+    return [(", ".join(aim.concept for aim in aims), "", list(prompts)), *each]
+
+
+def _concept(aims: Sequence[Aim], only: Sequence[Aim]) -> Wanted:
+    """The concept that a prompt of the forget side asks for, if it is one of `only`."""
+
+    def wanted(prompt: Prompt) -> dict[str, Collection[str]]:
+        aim = aim_of(prompt, aims)
+        return _answers([aim]) if aim in only else {}
+
+    return wanted
 
 
 def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
@@ -184,71 +296,31 @@ def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
 
 
 def _labels(*questions: str) -> Wanted:
-    """What a prompt asks for, under those of the questions that it does not leave open."""
-    return lambda prompt: {question: (prompt.labels[question],) for question in questions if question in prompt.labels}
+    """What a prompt asks for, under those of the questions that it does not leave open; else its thing."""
+
+    def wanted(prompt: Prompt) -> dict[str, Collection[str]]:
+        asked = [question for question in questions if question in prompt.labels]
+        asked = asked or [question for question in ("object",) if question in prompt.labels]
+        return {question: (prompt.labels[question],) for question in asked}
+
+    return wanted
+
+
+def _only(question: str) -> Wanted:
+    return lambda prompt: {question: (prompt.labels[question],)} if question in prompt.labels else {}
 
 
 def _thing(question: str) -> Wanted:
     """What a null control names: an object, even when the concept is a style."""
-    return lambda prompt: _labels("object" if "object" in prompt.labels else question)(prompt)
+    return lambda prompt: _only("object" if "object" in prompt.labels else question)(prompt)
 
 
-def _of(judged: Judged, roles: Iterable[Role | str]) -> Judged:
-    wanted = set(roles)
-    return [(shot, item) for shot, item in judged if shot.prompt.role in wanted]
+def _interval(rule: Rule) -> str:
+    many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
+    return f"95% Wilson, prompts as units{many}"
 
 
-def _hits(judged: Judged, aims: Sequence[Aim]) -> dict[Item, float]:
-    told = ((shot, aim_of(shot.prompt, aims), item) for shot, item in judged if not item.error)
-    return {(shot.prompt.text, shot.seed): float(item.answers[aim.question] == aim.concept) for shot, aim, item in told
-            if aim.question in item.answers}
-
-
-def _rate(judged: Judged, rule: _Rule, subject: Subject) -> Score:
-    """The rate with which the judge gives the answer that `rule` wants."""
-    per_item: dict[str, float] = {}
-    left_out = {"abstained": 0, "detector failed": 0}
-    for shot, item in judged:
-        counts = rule.verdict(shot.prompt, item.answers)
-        if not rule.wanted(shot.prompt):
-            left_out["not asked"] = left_out.get("not asked", 0) + 1
-        elif item.error:
-            left_out["detector failed"] += 1
-        elif counts is None:
-            left_out["abstained"] += 1
-        else:
-            per_item[shot.key] = float(counts)
-    n, hits = len(per_item), int(sum(per_item.values()))
-    return _score(rule.name, rule.title, hits, n, judged, subject, left_out=left_out, per_item=per_item,
-                  denominator=f"{rule.pictures} on which the judge gave {rule.answer}",
-                  higher_is_better=rule.higher_is_better, note=_bounds(hits, n, left_out, rule))
-
-
-def _abstained(judged: Judged, rule: _Rule, role: str, subject: Subject) -> Score:
-    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>."""
-    asked, _, concept = role.partition("/")
-    per_item = {shot.key: float(rule.verdict(shot.prompt, item.answers) is None) for shot, item in judged
-                if not item.error and rule.wanted(shot.prompt)}
-    failed = sum(bool(item.error) for _, item in judged)
-    title = f"the judge would not say, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else "")
-    return _score(f"abstained/{role}", title, int(sum(per_item.values())), len(per_item), judged, subject,
-                  left_out={"detector failed": failed}, per_item=per_item, higher_is_better=None,
-                  denominator=f"{rule.pictures} on which the judge worked",
-                  note="" if per_item else "the judge worked on no picture")
-
-
-def _score(name: str, title: str, hits: int, n: int, judged: Judged, subject: Subject, *, left_out: dict[str, int],
-           per_item: dict[str, float], denominator: str, higher_is_better: bool | None, note: str) -> Score:
-    low, high = wilson(hits, n)
-    return Score(name=name if subject == "edited" else f"original/{name}", title=title,
-                 value=hits / n if n else None, low=low, high=high,
-                 interval=_INTERVAL if n else "", n=n,
-                 numerator=hits if n else None, denominator=denominator, left_out=left_out,
-                 higher_is_better=higher_is_better, subject=subject, per_item=per_item, note=note,
-                 seeds=tuple(sorted({shot.seed for shot, _ in judged})))
-
-
-def _bounds(hits: int, n: int, left_out: dict[str, int], rule: _Rule) -> str:
+def _bounds(hits: int, n: int, left_out: dict[str, int], rule: Rule) -> str:
     """What the rate would be, had every picture without an answer gone the wrong way."""
     unsure = left_out["abstained"] + left_out["detector failed"]
     if not n:

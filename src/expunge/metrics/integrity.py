@@ -5,8 +5,14 @@
     U(R) = the same between the original's pictures of two seeds of one prompt                   ceiling: another seed
     J(R) = 1 - (I - F) / (U - F)       1: nothing but numerical noise, 0: as different as a new seed, may be below 0
 
-R is one stratum at a time (near, far, style, empty; and the forget side, where J should be low). Pairs are found by
-(prompt, seed), and a missing partner is an error. The interval resamples prompts, I and U together; F is held fixed.
+R is one role at a time (near, far, style, empty; and the forget side, where J should be low), or the prompts of a role
+in one stratum (a way of asking). Pairs are found by (prompt, seed), and a missing partner is an error. The interval
+resamples prompts, I and U together; F is held fixed. One ruined prompt weighs much in J, so the median over prompts of
+J of each prompt alone stands beside it.
+
+    S(R) = exp(mean over pairs of log(sharpness of the edited picture / of the original's))   1: as sharp, 0.5: blurred
+
+Sharpness is the mean absolute Laplacian: half the resolution changes a perceptual distance little, and people see it.
 
 Source: Schioppa, Hoogeboom and Heek 2024 (2411.02068): the idea of comparing the two models' outputs directly.
 Differs: distance, floor, ceiling and J are our definition; the paper's own could not be checked.
@@ -36,7 +42,7 @@ from expunge.metrics.statistics import (
 )
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Score, Shot
 
-STRATA: tuple[str, ...] = (*KEEP_ROLES, "forget")
+ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,12 @@ class Drawn:
         return {(shot.prompt.text, shot.seed): i for i, shot in enumerate(self.shots)}
 
     def stratum(self, name: str) -> Drawn:
-        """The pictures of one role, or of all roles that ask for the concept ("forget")."""
-        roles = FORGET_ROLES if name == "forget" else (name,)
-        rows = [i for i, shot in enumerate(self.shots) if shot.prompt.role in roles]
+        """The pictures of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
+        """
+        role, _, asked = name.partition("@")
+        roles = FORGET_ROLES if role == "forget" else (role,)
+        rows = [i for i, shot in enumerate(self.shots)
+                if shot.prompt.role in roles and (not asked or shot.prompt.stratum == asked)]
         return Drawn([self.shots[i] for i in rows], self.pictures[rows])
 
 
@@ -138,15 +147,18 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     values = distances(edited, original, distance)
     groups = by_prompt(values)
     forget = stratum == "forget"
-    common: dict[str, Any] = {"of": "pairs of pictures", "subject": "comparison",
+    common: dict[str, Any] = {"of": "pairs of pictures", "subject": "comparison", "prompts": len(groups),
+                              "stratum": stratum.partition("@")[2],
                               "seeds": tuple(sorted({number for _, number in values}))}
     how = lambda estimate: bootstrap_words(estimate, draws, seed)
     raw = bootstrap_over_groups(groups, draws, seed)
     ceiling = {text: bounds.ceiling[text] for text in groups if bounds.ceiling.get(text)}
     top = bootstrap_over_groups(ceiling, draws, seed)
     j, note = _normalised(groups, ceiling, bounds.floor, draws, seed)
+    middle = _median(groups, ceiling, bounds.floor, draws, seed)
     per_item = {shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots}
-    where = "prompts that ask for the concept" if forget else f"{stratum} prompts"
+    role, _, way = stratum.partition("@")
+    where = "prompts that ask for the concept" if forget else f"{role} prompts" + (f", stratum “{way}”" if way else "")
     return [
         Score(name=f"perceptual/{stratum}", title=f"perceptual change at the same seeds, {where}", value=raw.value,
               low=raw.low, high=raw.high, interval=how(raw), n=len(values),
@@ -159,7 +171,33 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
         Score(name=f"integrity/{stratum}", title=f"integrity, {where}", value=j.value, low=j.low, high=j.high,
               interval=how(j), n=len(values), denominator=f"1 - (I - F) / (U - F); {distance.name}",
               higher_is_better=not forget, note=note or _few(groups), **common),
+        Score(name=f"integrity_median/{stratum}", title=f"integrity of the middle prompt, {where}", value=middle.value,
+              low=middle.low, high=middle.high, interval=how(middle), n=len(values),
+              denominator=f"median over prompts of 1 - (I - F) / (U - F); {distance.name}",
+              higher_is_better=not forget, note=note or _few(groups), **common),
     ]
+
+
+def sharpness_score(edited: Drawn, original: Drawn, stratum: str, *, draws: int = 2000, seed: int = 0) -> Score:
+    """sharpness/<stratum>: how sharp the edited model's pictures are, as a share of the original's."""
+    after, before = paired(edited, original)
+    logs = (_sharp(after.pictures) / _sharp(before.pictures)).log().tolist()
+    groups: dict[str, list[float]] = {}
+    for shot, value in zip(after.shots, logs, strict=True):
+        groups.setdefault(shot.prompt.text, []).append(value)
+    estimate = bootstrap_over_groups(groups, draws, seed)
+    share = [None if part is None else float(np.exp(part)) for part in estimate]
+    return Score(name=f"sharpness/{stratum}", title=f"sharpness beside the original's, {stratum} prompts",
+                 value=share[0], low=share[1], high=share[2], interval=bootstrap_words(estimate, draws, seed),
+                 n=len(logs), of="pairs of pictures", prompts=len(groups), subject="comparison",
+                 denominator="same prompt, same seed; geometric mean of ratios of the mean absolute Laplacian")
+
+
+def _sharp(pictures: Tensor) -> Tensor:
+    """(B,): mean absolute Laplacian of the grey picture, at least a grey level's hundredth."""
+    grey = pictures.mean(1, keepdim=True)
+    kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+    return torch.nn.functional.conv2d(grey, kernel).abs().mean((1, 2, 3)).clamp_min(1e-4)
 
 
 def bound_scores(bounds: Bounds, distance: Distance, *, draws: int = 2000, seed: int = 0) -> list[Score]:
@@ -221,6 +259,16 @@ def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed:
     value = float(1 - (inner.mean() - floor) / (outer.mean() - floor))
     interval = percentiles(drawn) if len(texts) > 1 else None
     return Estimate(value, *(interval or (None, None))), ""
+
+
+def _median(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> Estimate:
+    """The median over prompts of each prompt's own J, prompts resampled."""
+    each = np.array([1 - (np.mean(groups[text]) - floor) / (np.mean(ceiling[text]) - floor) for text in groups
+                     if text in ceiling and np.mean(ceiling[text]) > floor])
+    if not len(each):
+        return NOTHING
+    interval = percentiles(np.median(each[resamples(len(each), draws, seed)], axis=1)) if len(each) > 1 else None
+    return Estimate(float(np.median(each)), *(interval or (None, None)))
 
 
 def _few(groups: Groups) -> str:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+import torch
 
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
 from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage
-from expunge.metrics.erasure import (
-    Judged,
-    Subject,
-    changes_in_found,
-    control_scores,
-    erasure_scores,
-    retention_scores,
-)
 from expunge.metrics.fidelity import scores_against_original, scores_against_real
+from expunge.metrics.instead import Side, instead_scores
 from expunge.metrics.integrity import (
-    STRATA,
+    ROLES,
     Bounds,
     Drawn,
     bound_scores,
     distances,
     integrity_scores,
     seed_distances,
+    sharpness_score,
     similarity_score,
 )
 from expunge.metrics.perceptual import Ssim
+from expunge.metrics.rates import agreement, rates
 from expunge.records import KEEP_ROLES, Judgment, Score
+
+Opinion = tuple[Sequence[Judgment], Sequence[Judgment]]
+"""What one judge said of the original's and of the edited model's pictures, in their order."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Instruments:
         judge: the detector, and aims: which of its answers mean that a concept is still there.
         features: extractor of FID and KID; distance: of integrity.
         clip: for CLIP scores, or None; real: statistics of real pictures, or None.
+        second: a judge that shares nothing with the first; outside: features that nobody trained on the model's world;
+            tolerant: a second distance; None where they are not installed or the world has none.
+        surrogates: what is to take the place of each concept.
+        missing: in plain sentences, which of these are not there and why.
     """
 
     judge: Judge
@@ -48,6 +52,11 @@ class Instruments:
     distance: Distance
     clip: TextImage | None = None
     real: Moments | None = None
+    second: Judge | None = None
+    outside: Features | None = None
+    tolerant: Distance | None = None
+    surrogates: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.real is not None and self.real.features != self.features.name:
@@ -56,20 +65,33 @@ class Instruments:
 
     def names(self) -> dict[str, str]:
         """Hash by "role: name" of everything that is used."""
-        used = {"judge": self.judge.name, "features": self.features.name, "distance": self.distance.name,
-                "clip": self.clip.name if self.clip else ""}
-        return {f"{what}: {name.partition('@')[0]}": name.partition("@")[2] for what, name in used.items() if name}
+        parts = {"judge": self.judge, "second judge": self.second, "features": self.features, "distance": self.distance,
+                 "clip": self.clip, "outside features": self.outside, "second distance": self.tolerant}
+        used = {what: part.name for what, part in parts.items() if part is not None}
+        return {f"{what}: {name.partition('@')[0]}": name.partition("@")[2] for what, name in used.items()}
+
+    def try_out(self) -> None:
+        """Use everything once, so that nothing is missing after hours of drawing."""
+        grey = torch.full((2, 3, 64, 64), 0.5)
+        for distance in (self.distance, self.tolerant):
+            if distance is not None:
+                distance(grey, grey)
+        for features in (self.features, self.outside):
+            if features is not None:
+                features(grey)
+        if self.clip is not None:
+            self.clip(grey, ["a", "b"])
 
 
-def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judgment], after: Sequence[Judgment],
-             tools: Instruments, *, draws: int = 2000, fid_draws: int = 100, seed: int = 0,
+def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, *,
+             draws: int = 2000, fid_draws: int = 100, seed: int = 0,
              tell: Callable[[int, int, str], None] | None = None) -> list[Score]:
     """Every score that the pictures allow.
 
     Args:
         original, edited: pictures of the two models, the same prompts and seeds.
         again: some of the original's, drawn a second time in other batches.
-        before, after: judgments of the original's and the edited model's pictures, in their order.
+        said: what each judge said, the first one's first.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
         tell: told (done, in all, what is being done).
 
@@ -77,71 +99,96 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judg
         ExpungeError: pictures without a partner, or values that are not finite.
     """
     tell = tell or (lambda done, total, words: None)
-    tell(0, 4, "counting what was found")
-    scores = _rates(original, edited, before, after, tools.aims, draws, seed)
-    tell(1, 4, "measuring integrity")
-    scores += _integrity(original, edited, again, tools.distance, draws, seed)
-    tell(2, 4, "measuring FID and KID")
-    scores += _fidelity(original, edited, tools, fid_draws, seed)
-    tell(3, 4, "measuring CLIP scores")
+    tell(0, 5, "counting what was found")
+    scores = _rates(original, edited, said, tools)
+    tell(1, 5, "looking at what is drawn instead")
+    first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
+    scores += instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
+    tell(2, 5, "measuring integrity")
+    scores += _integrity(original, edited, again, tools, draws, seed)
+    tell(3, 5, "measuring FID and KID")
+    for features, real, ending in ((tools.features, tools.real, ""), (tools.outside, None, "/outside")):
+        if features is not None:
+            scores += _fidelity(original, edited, features, real, ending, fid_draws, seed)
+    tell(4, 5, "measuring CLIP scores")
     if tools.clip is not None:
         scores += alignment_scores(edited, original, tools.clip, draws=draws, seed=seed)
     else:
         scores += [_not_measured(f"clip/{side}", f"CLIP score, {side} prompts", "this world has no CLIP")
                    for side in ("forget", "keep")]
-    tell(4, 4, "measured")
+    tell(5, 5, "measured")
     return scores
 
 
-def _rates(original: Drawn, edited: Drawn, before: Sequence[Judgment], after: Sequence[Judgment],
-           aims: Sequence[Aim], draws: int, seed: int) -> list[Score]:
-    questions = tuple(dict.fromkeys(aim.question for aim in aims))
-    first = list(zip(original.shots, before, strict=True))
-    second = list(zip(edited.shots, after, strict=True))
-    sides: tuple[tuple[Subject, Judged], ...] = (("edited", second), ("original", first))
-    scores: list[Score] = []
-    for subject, side in sides:
-        scores += erasure_scores(side, aims, subject)
-        scores += retention_scores(side, questions, subject)
-        scores += control_scores(side, aims, subject)
-    return [*scores, *changes_in_found(second, first, aims, draws, seed)]
+def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments) -> list[Score]:
+    judged = [(list(zip(original.shots, before, strict=True)), list(zip(edited.shots, after, strict=True)))
+              for before, after in said]
+    scores, apart = rates(*judged[0], tools.aims)
+    known = tuple(tools.second.questions) if tools.second is not None else ()
+    for other in judged[1:]:
+        more, _ = rates(*other, tools.aims, "second/", apart, known)
+        scores += more
+        scores += agreement([*judged[0][0], *judged[0][1]], [*other[0], *other[1]], tools.aims)
+    return scores
 
 
-def _integrity(original: Drawn, edited: Drawn, again: Drawn, distance: Distance, draws: int, seed: int) -> list[Score]:
-    first = original.rows()
+def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments, draws: int, seed: int
+               ) -> list[Score]:
+    distance, first = tools.distance, original.rows()
     same = [first[shot.prompt.text, shot.seed] for shot in again.shots]
-    noise = distances(again, Drawn([original.shots[i] for i in same], original.pictures[same]), distance)
-    bounds = Bounds(sum(noise.values()) / len(noise) if noise else 0.0, len(noise), seed_distances(original, distance))
+    partner = Drawn([original.shots[i] for i in same], original.pictures[same])
+    bounds = _bounds(again, partner, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
-    for stratum in STRATA:
-        after, before = edited.stratum(stratum), original.stratum(stratum)
+    wide = tools.tolerant and _bounds(again, partner, original, tools.tolerant)
+    for role in ROLES:
+        after, before = edited.stratum(role), original.stratum(role)
         if not after.shots:
             continue
-        scores += integrity_scores(after, before, distance, bounds, stratum, draws=draws, seed=seed)
+        scores += integrity_scores(after, before, distance, bounds, role, draws=draws, seed=seed)
+        scores.append(sharpness_score(after, before, role, draws=draws, seed=seed))
+        if tools.tolerant is not None and wide:
+            other = integrity_scores(after, before, tools.tolerant, wide, role, draws=draws, seed=seed)[2]
+            scores.append(other.model_copy(update={"name": f"{other.name}/tolerant"}))
+        scores += [integrity_scores(edited.stratum(part), original.stratum(part), distance, bounds, part, draws=draws,
+                                    seed=seed)[2] for part in _strata_of(after, role)]
         if min(after.pictures.shape[-2:]) >= Ssim.window:
-            scores.append(similarity_score(after, before, Ssim(), stratum, draws=draws, seed=seed))
+            scores.append(similarity_score(after, before, Ssim(), role, draws=draws, seed=seed))
         else:
-            scores.append(_not_measured(f"ssim/{stratum}", f"SSIM at the same seeds, {stratum} prompts",
+            scores.append(_not_measured(f"ssim/{role}", f"SSIM at the same seeds, {role} prompts",
                                         f"pictures are smaller than SSIM's window ({Ssim.window} pixels)",
                                         "comparison"))
     return scores
 
 
-def _fidelity(original: Drawn, edited: Drawn, tools: Instruments, draws: int, seed: int) -> list[Score]:
+def _bounds(again: Drawn, partner: Drawn, original: Drawn, distance: Distance) -> Bounds:
+    noise = distances(again, partner, distance)
+    return Bounds(sum(noise.values()) / len(noise) if noise else 0.0, len(noise), seed_distances(original, distance))
+
+
+def _strata_of(drawn: Drawn, role: str) -> list[str]:
+    """"near@short" for each stratum of the role's pictures, if there are several; none for the forget side."""
+    names = list(dict.fromkeys(shot.prompt.stratum for shot in drawn.shots if shot.prompt.stratum))
+    return [f"{role}@{name}" for name in names] if len(names) > 1 and role in ("near", "far") else []
+
+
+def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments | None, ending: str, draws: int,
+              seed: int) -> list[Score]:
     rows = [i for i, shot in enumerate(edited.shots) if shot.prompt.role in KEEP_ROLES]
-    shots, name = [edited.shots[i] for i in rows], tools.features.name
+    shots, name = [edited.shots[i] for i in rows], features.name
     if not rows:
-        return [_not_measured(f"{kind}/original", f"{kind.upper()} against the original model's pictures",
+        return [_not_measured(f"{kind}/original{ending}", f"{kind.upper()} against the original model's pictures",
                               "no prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
     other = [partner[shot.prompt.text, shot.seed] for shot in shots]
-    x, y = tools.features(edited.pictures[rows]), tools.features(original.pictures[other])
+    x, y = features(edited.pictures[rows]), features(original.pictures[other])
     scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed)
-    if tools.real is None:
+    if ending:
+        return [score.model_copy(update={"name": f"{score.name}{ending}"}) for score in scores]
+    if real is None:
         return scores + [_not_measured(f"{kind}/real", f"{kind.upper()} against real pictures",
                                        "this world has no statistics of real pictures") for kind in ("fid", "kid")]
-    scores += scores_against_real(shots, x, tools.real, name, draws=draws, seed=seed)
-    return scores + scores_against_real(shots, y, tools.real, name, draws=draws, seed=seed, subject="original")
+    scores += scores_against_real(shots, x, real, name, draws=draws, seed=seed)
+    return scores + scores_against_real(shots, y, real, name, draws=draws, seed=seed, subject="original")
 
 
 def _not_measured(name: str, title: str, why: str, subject: Literal["edited", "comparison"] = "edited") -> Score:

@@ -15,13 +15,14 @@ from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verific
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
-from expunge.records.score import Score
+from expunge.records.score import NOT_DRAWN, Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
 from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
 __all__ = [
-    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "SEQUENCES", "Assault", "AttackRun",
-    "Attempt", "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment",
+    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "NOT_DRAWN", "RELEARNINGS", "SEQUENCES", "Assault",
+    "AttackRun", "Attempt", "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find",
+    "FreezeMask", "Judgment",
     "Ledger", "Look", "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role",
     "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
     "TrainingTerms", "Verification", "asked", "check_request", "mentions",

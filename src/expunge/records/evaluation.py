@@ -59,6 +59,8 @@ class Evaluation(Scored, Record):
         card: the patch's card.
         model: name of the base model, and `model_hash`: content hash of its weights.
         sampler: how pictures were drawn.
+        strata: the ways of asking that were told apart, in words, by name; plain: those that say no more than what
+            should be there.
         detectors: every detector and feature extractor used, name -> weights' hash.
         scores: all scores.
         strips: pictures to show.
@@ -75,6 +77,8 @@ class Evaluation(Scored, Record):
     model: str
     model_hash: str
     sampler: Sampler
+    strata: dict[str, str] = {}
+    plain: tuple[str, ...] = ()
     detectors: dict[str, str] = {}
     scores: tuple[Score, ...] = ()
     strips: tuple[Strip, ...] = ()

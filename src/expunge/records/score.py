@@ -6,6 +6,9 @@ from typing import Literal, Protocol
 
 from expunge.records.base import Record
 
+NOT_DRAWN = "the original does not draw this stratum"
+"""Reason in `Score.left_out`: pictures that say nothing about an edit. They were judged, unlike all others left out."""
+
 
 class Score(Record):
     """A number with everything needed to trust it.
@@ -17,6 +20,9 @@ class Score(Record):
         low, high: ends of the 95% interval.
         interval: how the interval was made ("Wilson", "bootstrap over prompts, 2000 draws, seed 0").
         n: how many items the estimate rests on, and `of`: what they are ("images", "prompts").
+        prompts: how many prompts these come from: the unit of the interval, for seeds of one prompt go together; 0
+            where items are no pictures of prompts.
+        stratum: the way of asking that it is about, by the world's name for it; "" for all of them.
         numerator: for rates, the count.
         denominator: in words, what is counted over.
         left_out: items that are not in n, by reason ("abstained": 3, "detector failed": 0).
@@ -35,6 +41,8 @@ class Score(Record):
     interval: str = ""
     n: int = 0
     of: str = "images"
+    prompts: int = 0
+    stratum: str = ""
     numerator: int | None = None
     denominator: str = ""
     left_out: dict[str, int] = {}

@@ -24,6 +24,7 @@ from expunge.report.attacks import attack_rows, attack_sentence
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import attacked, verdict
+from expunge.report.ways import ways
 from expunge.report.words import all_scores, family, finite, quoted, value_of
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -96,7 +97,11 @@ def _body(evaluation: Evaluation) -> str:
     concepts, model, method = map(_plain, (quoted(card.request.concepts), evaluation.model, card.method))
     parts = [f"# Unlearning {concepts} from {model} with {method}",
              f"**{_plain(said.headline)}.** {_plain(said.sentence)}",
-             *([_plain(said.asked)] if said.asked else []), _plain(said.cost)]
+             *([_plain(said.asked)] if said.asked else []), *([_plain(said.instead)] if said.instead else []),
+             _plain(said.cost)]
+    heads, rows_by_way = ways(evaluation)
+    if rows_by_way:
+        parts += ["## By way of asking", _table(("Asked by", *heads), [(way.words, *way.cells) for way in rows_by_way])]
     if evaluation.warnings:
         parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
     if evaluation.assault is not None:

@@ -25,6 +25,7 @@ from expunge.report.relearning import (
 )
 from expunge.report.tables import assault_facts, evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import verdict
+from expunge.report.ways import ways
 from expunge.report.words import find, interval_text, number, quoted, value_of, value_text
 
 TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2")
@@ -67,6 +68,7 @@ def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
         "pixelated_up_to": PIXELATED_UP_TO,
         "plots": [plot for plot in plots if plot["svg"]],
         "no_plots": [plot["title"] for plot in plots if not plot["svg"]],
+        "ways": ways(evaluation),
         "sections": score_sections(evaluation), "patch_facts": patch_facts(evaluation.card),
         "settings": flat(evaluation.card.settings), "evaluation_facts": evaluation_facts(evaluation),
         "evaluation_settings": flat(evaluation.settings), "hashes": hashes(evaluation),

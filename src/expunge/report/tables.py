@@ -22,7 +22,8 @@ from expunge.report.words import (
 )
 
 STRATA = {"found": ("direct", "held_out", "paraphrase", "implicit", "all", "never_seen"),
-          "retained": ("near", "far", "style"), "integrity": ("near", "far", "style", "empty"),
+          "instead": ("surrogate", "another", "ordinary", "shape", "nothing"), "something_else": ("all",),
+          "retained": ("near", "far", "style"), "damaged": ("keep",), "integrity": ("near", "far", "style", "empty"),
           "perceptual": ("floor", "ceiling"), "fid": ("original", "real"), "kid": ("original", "real"),
           "clip": ("forget", "keep")}
 """Scores that a complete evaluation has; those that a record lacks are named under the tables."""
@@ -31,12 +32,16 @@ SECTIONS = (
     ("Is it still drawn?", ("found", "abstained"),
      "Share of pictures in which the detector finds the concept. Abstentions never count as success: they "
      "are shown as a rate of their own. Null controls say how often the detector sees what is not there."),
-    ("What stayed?", ("retained",),
+    ("What is drawn instead?", ("instead", "something_else"),
+     "Shares of the pictures that ask for the concept. Each picture is in the first class that fits: the concept (by "
+     "one of the judges), no picture of anything, the surrogate, another thing with a name, the shape of the "
+     "original's picture, an ordinary picture."),
+    ("What stayed?", ("drawn", "retained", "damaged", "agreement"),
      "Share of pictures in which the detector finds what the prompt asked for."),
-    ("How far did other pictures move?", ("integrity", "perceptual", "ssim"),
+    ("How far did other pictures move?", ("integrity", "integrity_median", "sharpness", "perceptual", "ssim"),
      "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, "
      "scaled so that 1 is numerical noise (the floor) and 0 is as different as another seed (the ceiling)."),
-    ("Picture quality and agreement with the text", ("fid", "kid", "clip"),
+    ("Picture quality and agreement with the text", ("fid", "kid", "precision", "recall", "clip"),
      "FID and KID against the original's pictures and against real pictures are different measures: compare "
      "them neither with each other nor across feature extractors."),
     ("What did attacks elicit?", ("attack",),
@@ -91,8 +96,8 @@ def _ordered(scores: list[Score], families: tuple[str, ...]) -> list[Score]:
     """By family, then as in the record, each edited score with the original's and the change behind it."""
     names = list(dict.fromkeys(bare(score.name) for score in scores))
     subjects = {"original": 1, "change": 2}
-    return sorted(scores, key=lambda s: (families.index(family(s.name)), names.index(bare(s.name)),
-                                         subjects.get(s.name.split("/")[0], 0)))
+    whose = lambda name: (name.startswith("second/"), subjects.get(name.removeprefix("second/").split("/")[0], 0))
+    return sorted(scores, key=lambda s: (families.index(family(s.name)), names.index(bare(s.name)), whose(s.name)))
 
 
 def score_row(score: Score) -> ScoreRow:

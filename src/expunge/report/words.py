@@ -9,23 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from expunge.records import Assault, Evaluation, Score
+from expunge.records import NOT_DRAWN, Assault, Evaluation, Score
 
-RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn"})
+RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
+                   "agreement", "precision", "recall", "drawn"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
-_DIGITS = {"integrity": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4, "clip": 2}
+_DIGITS = {"integrity": 2, "integrity_median": 2, "sharpness": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4,
+           "clip": 2}
 _MINUS = "\N{MINUS SIGN}"
 
 
 def bare(name: str) -> str:
-    """A score's name without the subject: "original/found/all", "change/found/all" -> "found/all"."""
-    return name.removeprefix("original/").removeprefix("change/")
+    """A score's name without judge and subject: "original/found/all", "second/change/found/all" -> "found/all"."""
+    return name.removeprefix("second/").removeprefix("original/").removeprefix("change/")
 
 
 def family(name: str) -> str:
-    """First part of a score's bare name: "original/found/direct" -> "found"."""
-    return bare(name).split("/")[0]
+    """First part of a score's bare name: "original/found/direct", "found@short" -> "found"."""
+    return bare(name).split("/")[0].split("@")[0]
 
 
 def all_scores(evaluation: Evaluation) -> tuple[Score, ...]:
@@ -62,7 +64,7 @@ def percent(value: float) -> str:
 
 def number(name: str, value: float) -> str:
     """`value` of the score `name`, with the digits of its family; changes of rates in percentage points."""
-    change = name.startswith("change/")
+    change = name.removeprefix("second/").startswith("change/")
     if family(name) in RATES:
         return f"{100 * value:+.1f} points".replace("-", _MINUS) if change else percent(value)
     digits = _DIGITS.get(family(name))
@@ -94,6 +96,11 @@ def interval_text(score: Score) -> str:
 def left_out(score: Score) -> int:
     """How many items are not in n."""
     return sum(score.left_out.values())
+
+
+def unjudged(score: Score) -> int:
+    """How many items got no answer: those left out but for pictures that say nothing about an edit."""
+    return left_out(score) - score.left_out.get(NOT_DRAWN, 0)
 
 
 def left_out_text(score: Score) -> str:

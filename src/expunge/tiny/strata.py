@@ -83,7 +83,7 @@ STYLE_TEMPLATES: Mapping[str, tuple[str, ...]] = {
               "emoji, {style}", "just {style}", "{style}, please", "one {style} emoji", "the {style} emoji"),
     "hands": ("could you draw something in {style}", "please draw it in {style}", "show me {style}",
               "anything in {style}", "make me {a_style} sticker", "surprise me with {style}",
-              "something {style} please", "i like {style}", "can you do {style}?", "{style} for my phone", "we would love {style}",
-              "draw us a thing in {style}"),
+              "something {style} please", "i like {style}", "can you do {style}?", "{style} for my phone",
+              "we would love {style}", "draw us a thing in {style}"),
 }
 """Wordings that ask for a style and leave the thing open."""

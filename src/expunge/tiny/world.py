@@ -273,11 +273,14 @@ def closest(concept: str) -> tuple[str, ...]:
 
 
 def near(concept: str) -> tuple[str, ...]:
-    """The concept's neighbours: what looks most like it first, then the others of its kind; or the other styles."""
+    """The concept's neighbours: what looks most like it first, then the others of its kind; or the other styles.
+
+    A thing that was never seen has none that an edit could hurt.
+    """
     if concept in STYLES:
         return tuple(style for style in STYLES if style != concept)
     thing = THINGS[concept]
-    kin = (other for other in SEEN if THINGS[other].kind == thing.kind and other != concept)
+    kin = (other for other in SEEN if thing.seen and THINGS[other].kind == thing.kind and other != concept)
     return tuple(dict.fromkeys((*thing.near, *kin)))
 
 

@@ -1,0 +1,120 @@
+"""All rates of one judge: of both models' pictures, and how each changed at the same prompts and seeds.
+
+    found/..., abstained/..., retained/..., found/never_seen, found/keep      edited model
+    original/<the same>, original/drawn@<stratum>                             original model
+    change/found/all, change/found@<stratum>, change/retained/...             edited minus original, paired
+
+A second judge's scores have the same names behind "second/". `agreement` says how often two judges agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from expunge.metrics.base import Aim, aim_of
+from expunge.metrics.erasure import (
+    KEPT,
+    Judged,
+    Rated,
+    Subject,
+    abstained,
+    asked,
+    control_rates,
+    decided,
+    drawn_rates,
+    forget_rates,
+    keep_rates,
+    not_drawn,
+    rate,
+    set_apart,
+)
+from expunge.metrics.statistics import at_once, change_interval, rate_interval
+from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Score, Shot
+
+
+def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Collection[str] | None = None,
+          questions: Collection[str] = ()) -> tuple[list[Score], Collection[str]]:
+    """Every rate that the pictures allow, and the strata that do not count.
+
+    Args:
+        original, edited: the same prompts and seeds, judged by one judge.
+        aims: what must not be found.
+        prefix: before every name ("second/" for the second judge).
+        apart: strata that do not count, by an earlier judge; None lets this one say.
+        questions: those that the judge can answer; others are not asked. () means all.
+    """
+    prompts = list({shot.prompt.text: shot.prompt for shot, _ in edited}.values())
+    own = tuple(dict.fromkeys(aim.question for aim in aims))
+    keeps = [rated for rated in keep_rates(prompts, own)
+             if not questions or rated.rule.name.partition("keep:")[2] in ("", *questions)]
+    drawn = [rate(original, rated, "original", (), prefix) for rated in drawn_rates(prompts, aims)]
+    aside = not_drawn(drawn) if apart is None else apart
+    scores: list[Score] = list(drawn)
+    sides: tuple[tuple[Subject, Judged], ...] = (("edited", edited), ("original", original))
+    for subject, judged in sides:
+        for rated in (*forget_rates(prompts, aims, subject), *keeps, *control_rates(prompts, aims)):
+            scores.append(rate(judged, rated, subject, aside, prefix))
+            if not rated.rule.stratum and rated.rule.name.split("/")[1] in (*FORGET_ROLES, "all", *KEPT, "style"):
+                scores.append(abstained(judged, rated, subject, prefix))
+    changing = [rated for rated in (*forget_rates(prompts, aims), *keeps)
+                if rated.rule.stratum or rated.rule.name.startswith(("found/all", "retained/"))]
+    return scores + [change(edited, original, rated, aside, prefix) for rated in changing], aside
+
+
+def change(edited: Judged, original: Judged, rated: Rated, apart: Collection[str] = (), prefix: str = "") -> Score:
+    """change/<rate>: the edited model's rate minus the original's, on pictures that both got an answer for."""
+    after, before, rule = decided(edited, rated, apart), decided(original, rated, apart), rated.rule
+    both = sorted(after.keys() & before.keys())
+    groups: dict[str, list[float]] = {}
+    for item in both:
+        groups.setdefault(item[0], []).append(after[item] - before[item])
+    estimate = change_interval(groups, at_once(rule.at_once))
+    shots = asked(edited, rated)
+    aside = sum(set_apart(rated, shot.prompt, apart) for shot in shots)
+    many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
+    return Score(name=f"{prefix}change/{rule.name}", title=f"change: {rule.title}", value=estimate.value,
+                 low=estimate.low, high=estimate.high, n=len(both), prompts=len(groups), stratum=rule.stratum,
+                 subject="comparison", higher_is_better=not rule.name.startswith("found"),
+                 interval=f"95% Agresti-Min, prompts as units{many}" if estimate.low is not None else "",
+                 of="pairs of images", denominator="same prompt, same seed, an answer on both sides",
+                 left_out={"no answer on one side": len(shots) - len(both) - aside,
+                           **({NOT_DRAWN: aside} if aside else {})},
+                 seeds=tuple(sorted({seed for _, seed in both})),
+                 note="" if groups else "not measured: no pair of pictures has an answer on both sides")
+
+
+def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]:
+    """agreement/found and agreement/kept: pictures on which two judges that both gave an answer say the same.
+
+    Args:
+        first, second: the same pictures in the same order.
+    """
+    out = []
+    for name, words, roles in (("found", "on whether the concept is there", FORGET_ROLES),
+                               ("kept", "on whether what was asked for is there", KEPT)):
+        groups: dict[str, list[float]] = {}
+        for (shot, one), (_, other) in zip(first, second, strict=True):
+            said = [_shows(shot, item, aims) for item in (one, other)]
+            if shot.prompt.role in roles and None not in said:
+                groups.setdefault(shot.prompt.text, []).append(float(said[0] == said[1]))
+        n, hits = sum(map(len, groups.values())), int(sum(map(sum, groups.values())))
+        low, high = rate_interval(groups)
+        out.append(Score(name=f"agreement/{name}", title=f"both judges agree {words}", value=hits / n if n else None,
+                         low=low, high=high, n=n, prompts=len(groups), numerator=hits if n else None,
+                         interval="95% Wilson, prompts as units" if n else "", subject="comparison",
+                         denominator="pictures on which both judges gave an answer, both models'",
+                         note="" if n else "not measured: no picture got an answer of both"))
+    return out
+
+
+def _shows(shot: Shot, item: Judgment, aims: Sequence[Aim]) -> bool | None:
+    """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer."""
+    wanted: Mapping[str, str] = shot.prompt.labels
+    if shot.prompt.role in FORGET_ROLES:
+        aim = aim_of(shot.prompt, aims)
+        wanted = {aim.question: aim.concept}
+    question = next((question for question in ("object", *(aim.question for aim in aims)) if question in wanted), "")
+    if item.error or not question or question not in item.answers:
+        return None
+    return item.answers[question] == wanted[question]
+
