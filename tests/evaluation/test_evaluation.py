@@ -84,6 +84,27 @@ def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Pa
     assert again.model_copy(update=plain) == first.model_copy(update=plain)
 
 
+@pytest.mark.parametrize("at", ["drawing with the original model", "drawing some again",
+                                "drawing with the edited model"])
+def test_an_evaluation_that_was_killed_ends_as_one_that_was_not(
+        done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path, at: str) -> None:
+    first, patch, out = done
+
+    def kill(count: int, total: int, words: str) -> None:
+        if words == at and count == 2:
+            raise KeyboardInterrupt
+
+    places: dict[str, Any] = {"out": tmp_path / "killed", "cache": tmp_path / "drawn"}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, patch, settings=SMALL, world=ColourWorld(), progress=kill, **places)
+    found = evaluate(model, patch, settings=SMALL, world=ColourWorld(), **places)
+    assert found.scores == first.scores
+    assert (tmp_path / "killed" / "judgments.jsonl").read_bytes() == (out / "judgments.jsonl").read_bytes()
+    drawn = {root: {file.relative_to(root): file.read_bytes() for file in root.rglob("*.png")}
+             for root in (tmp_path / "drawn", Pictures().root)}
+    assert drawn[tmp_path / "drawn"] == drawn[Pictures().root]
+
+
 def test_without_a_folder_nothing_is_written_but_the_scores_are_the_same(
         done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path) -> None:
     first, patch, _ = done

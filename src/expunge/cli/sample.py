@@ -37,7 +37,7 @@ RECORD, SHEET = "shots.json", "sheet.png"
 @click.option("--height", type=int, help="Pixels [default: the model's own].")
 @click.option("--width", type=int, help="Pixels [default: the model's own].")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True,
-              help="Pictures drawn together; changes speed and memory only.")
+              help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the pictures go.")
 def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
