@@ -251,3 +251,23 @@ def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: An
     with pytest.raises(UserError, match="no attacks at"):
         evaluate(model, patch, settings=SMALL, world=ColourWorld(), assault=tmp_path / "nothing")
     assert not list(Pictures().root.rglob("*.png"))
+
+
+def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(model: Any, tmp_path: Path) -> None:
+    """Joined, "other guidance was not tried" would have been said of an evaluation whose attacks tried it."""
+    patch, world = edit(model, 0.1), AttackedWorld()
+    some = {"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}}, "count": 2, "control_items": 0,
+            "fresh": 0}
+    same = {name: getattr(SMALL, name) for name in ("steps", "guidance")}
+    for name, changed in (("otherwise", {"steps": SMALL.steps + 2}), ("alike", {})):
+        attack(model, patch, settings=AttackSettings(**{**some, **same, **changed}), out=tmp_path / name, world=world)
+    with pytest.raises(UserError, match=rf"drawn at steps {SMALL.steps + 2}, the evaluation at steps {SMALL.steps}"):
+        evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "otherwise")
+    found = evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "alike")
+    assert found.assault is not None
+    assert found.assault.drawn == found.drawn != {}
+    assert not any("pictures as input" in line and "not tried" in line for line in found.not_tested)
+    older = found.model_copy(update={"assault": found.assault.model_copy(update={
+        "sampler": found.sampler.model_copy(update={"guidance": 12.0})})})
+    with pytest.raises(UserError, match="drawn at guidance 12"):
+        expunge.write_report(older, tmp_path, tmp_path / "report")

@@ -36,6 +36,7 @@ from expunge.metrics.base import World
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
+from expunge.models.base import drawn_by
 from expunge.models.patch import Patch, applied, tensors_hash
 from expunge.models.sd import StableDiffusion
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
@@ -78,7 +79,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
                      progress or (lambda done, total, note: None))
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
-        patch_hash=patch.hash if patch else "", sampler=victim.sampler, curves=tuple(curves),
+        patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))

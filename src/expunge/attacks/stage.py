@@ -7,7 +7,7 @@ show either can tell nothing about an edit. Prompts name the concept; other word
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -34,7 +34,9 @@ class Stage:
         items: what is attacked, out of `asked` pictures of the original; left_out: the rest, by reason.
         confirm: the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
-            None and empty where there is none.
+            None and empty where nothing is known that the model never knew.
+        control_count: items of each null control; 0: none is to be run.
+        elsewhere: items that do not ask for the concept, for null controls where there is no such thing.
     """
 
     request: Request
@@ -47,6 +49,8 @@ class Stage:
     control_goal: Goal | None
     control_items: list[Item]
     control_variants: Mapping[str, tuple[str, ...]]
+    control_count: int = 0
+    elsewhere: list[Item] = field(default_factory=list)
 
 
 def sought(world: World, patch: Patch | None, concept: str) -> Request:
@@ -96,7 +100,16 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     nulls = [] if control is None else named_items(world, control, settings, control_count)[:control_count]
     return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
-                  variants(world, control) if control else {})
+                  variants(world, control) if control else {}, control_count,
+                  elsewhere(world, request, settings, control_count) if control is None else [])
+
+
+def elsewhere(world: World, request: Request, settings: AttackSettings, count: int) -> list[Item]:
+    """`count` items of other things, far ones first, each prompt at the next of the settings' seeds; fewer where there
+    are few prompts."""
+    found = prompts_of(world, request, far=count, near=count) if count else []
+    prompts = [prompt for role in ("far", "near") for prompt in found if prompt.role == role][:count]
+    return [(prompt, settings.first_seed + k % settings.seeds) for k, prompt in enumerate(prompts)]
 
 
 def pictures_in(folder: str) -> Tensor | None:

@@ -22,6 +22,11 @@ Examples:
   bench: runs/bench-smoke/bench.json
   report: runs/bench-smoke/report/bench.html
 \b
+  $ expunge bench benchmarks/smoke.yaml --check 1
+  [...]
+  Of 2 cells 1 was made again: [...]
+  [...]
+\b
   $ expunge bench benchmarks/methods.yaml --only esdd
   error: no method called 'esdd' in this bench
   [...]
@@ -36,11 +41,14 @@ Examples:
 @click.option("--only", multiple=True, metavar="METHOD",
               help="Make only the cells of this method, by label or name. May be repeated.")
 @click.option("--gather", is_flag=True, help="Make nothing; gather the cells that are there into table and report.")
+@click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",
+              help="Make so many of the cells again, chosen by a seed, and compare: does this version still give the "
+                   "bench's numbers? Nothing else is made.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
 @dry_run_option
-def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, markdown: bool, publish: bool,
-            dry_run: bool, **flags: Any) -> None:
+def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
+            markdown: bool, publish: bool, dry_run: bool, **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 
     Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
@@ -56,7 +64,8 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         click.echo(_estimate(settings, only))
         return
     with progress("bench") as report:
-        result = run_bench(settings, only=only, make_cells=not gather, progress=report)
+        result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0,
+                           progress=report)
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 

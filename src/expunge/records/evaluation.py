@@ -58,7 +58,10 @@ class Evaluation(Scored, Record):
         format: version of this format.
         card: the patch's card.
         model: name of the base model, and `model_hash`: content hash of its weights.
-        sampler: how pictures were drawn.
+        sampler: how pictures were drawn; drawn: what else decided them (`models.base.drawn_by`; empty in records of
+            older versions).
+        prompts_hash: digest of the prompts that were asked, with their roles and labels ("" in older records).
+        given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         detectors: every detector and feature extractor used, name -> weights' hash.
         scores: all scores.
         strips: pictures to show.
@@ -75,6 +78,9 @@ class Evaluation(Scored, Record):
     model: str
     model_hash: str
     sampler: Sampler
+    drawn: dict[str, str] = {}
+    prompts_hash: str = ""
+    given: tuple[str, ...] = ()
     detectors: dict[str, str] = {}
     scores: tuple[Score, ...] = ()
     strips: tuple[Strip, ...] = ()

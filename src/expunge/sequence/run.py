@@ -243,7 +243,7 @@ class _Run:
         """On all requests that stand, those to come included: the same prompts after each."""
         assert self.settings.evaluation is not None
         request = everything(self.settings, self.world)
-        if kept_evaluation(state, patch, request, self.settings) is None:
+        if kept_evaluation(state, patch, request, self.settings, self.world) is None:
             evaluate(self.model, about(patch, request), settings=self.settings.evaluation,
                      out=state.folder / FOLDER, cache=self.settings.cache or None, world=self.world,
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))
