@@ -108,7 +108,7 @@ def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings)
 
     world = world_of(model.world, model.name)
     staged(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
-           settings.count or TIERS[settings.tier].prompts, 0)
+           TIERS[settings.tier].prompts, 0)
 
 
 _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}

@@ -24,9 +24,10 @@ from expunge import runtime
 from expunge.attacks.base import Attack, Item, Victim
 from expunge.attacks.controls import null_control
 from expunge.attacks.doubts import assault_doubts
+from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
-from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, variants
+from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, told_of_own, variants
 from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
@@ -83,15 +84,17 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     tier = TIERS[settings.tier]
-    stage = staged(world, request, victim, settings, settings.count or tier.prompts,
+    stage = staged(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
     with _on(victim):
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
+        others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
+        given = told_of_own(world, request, settings, stage.asked // settings.seeds, others)
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
@@ -99,25 +102,26 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model),
         judge=stage.goal.judge.name, second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out,
-        before=tuple(before), runs=tuple(runs), each=settings.each, forced=settings.force, scores=tuple(scores),
-        warnings=tuple(warnings), settings=settings.model_dump(mode="json"), versions=runtime.versions(),
-        machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),
+        given=tuple(given), before=tuple(before), runs=tuple(runs), each=settings.each, forced=settings.force,
+        scores=tuple(scores), warnings=tuple(warnings), settings=settings.model_dump(mode="json"),
+        versions=runtime.versions(), machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     write_json(folder / ASSAULTS.name, assault.model_dump(mode="json"))
     return assault
 
 
-def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> list[Attack]:
-    """The attacks that `attack` would make, and nothing drawn.
+def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings
+              ) -> tuple[list[Attack], int]:
+    """The attacks that `attack` would make and how many items it would look at; nothing is drawn.
 
     Raises:
         UserError: what `attack` refuses before it draws anything.
     """
-    world = world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
-    items = named_items(world, request, settings, settings.count or TIERS[settings.tier].prompts)
+    items = named_items(world, request, settings, TIERS[settings.tier].prompts)
     with _on(victim):
-        return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0]
+        return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
 def _prepared(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings, world: World

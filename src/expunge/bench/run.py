@@ -63,7 +63,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
     model = load(settings.model, device=settings.device)
-    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
+                              settings.evaluation.add_templates)
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)

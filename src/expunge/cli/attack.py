@@ -84,12 +84,11 @@ def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, setting
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
     import time
 
-    from expunge.attacks.suite import TIERS, rehearsed
+    from expunge.attacks.suite import rehearsed
     from expunge.cli.progress import span
     from expunge.models.sample import draw
 
-    attacks = rehearsed(model, patch, concept, settings)
-    items = (settings.count or TIERS[settings.tier].prompts) * settings.seeds
+    attacks, items = rehearsed(model, patch, concept, settings)
     sampler, began = settings.sampler(model), time.monotonic()
     draw(model, [("", seed) for seed in range(8)], sampler)
     per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)

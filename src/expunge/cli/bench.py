@@ -132,7 +132,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.models.store import load
 
     model = load(settings.model, device=settings.device)
-    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
+                              settings.evaluation.add_templates)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)

@@ -59,8 +59,9 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     loaded = Patch.load(patch) if patch else None
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
-        rehearsed(opened, loaded, concept, settings)
-        click.echo(_estimate(opened, settings, curves=2 if loaded is None else 3))
+        prompts = rehearsed(opened, loaded, concept, settings)[-1]
+        count = len(prompts) if settings.count is None else settings.count
+        click.echo(_estimate(opened, settings, count, curves=2 if loaded is None else 3))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("teaching") as report:
@@ -72,7 +73,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
         click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
 
 
-def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) -> str:
+def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
     import time
 
@@ -80,7 +81,7 @@ def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) ->
     from expunge.cli.progress import span
     from expunge.models.sample import draw
 
-    attack, pictures = training_attack(settings), settings.count * settings.seeds
+    attack, pictures = training_attack(settings), count * settings.seeds
     sampler, began = settings.sampler(model), time.monotonic()
     draw(model, [("", seed) for seed in range(8)], sampler)
     per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)

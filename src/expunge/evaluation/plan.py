@@ -27,7 +27,8 @@ class EvaluateSettings(SamplingSettings):
                           "concepts", ge=0)
     strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless counts are set")
+    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
 
 
 def planned_prompts(world: World, request: Request, settings: EvaluateSettings) -> list[Prompt]:

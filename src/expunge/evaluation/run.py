@@ -15,6 +15,7 @@ from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_prompt
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
 from expunge.metrics.base import World, aims_of
+from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request
 from expunge.runtime import Progress
 
@@ -72,9 +73,10 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         doubts = (*evaluation.warnings, *(line for made in (attacks, relearning) if made is not None
                                           for line in apart(made, evaluation.versions, evaluation.machine)))
-        evaluation = evaluation.model_copy(update={"warnings": doubts, "assault": attacks, "finds": shown,
-                                                   "relearning": relearning, "not_tested": told,
-                                                   "seconds": round(time.monotonic() - began, 1)})
+        said = given_prompts(world or _world(model, settings), request, settings.counts)
+        evaluation = evaluation.model_copy(update={
+            "given": tuple(said), "warnings": doubts, "assault": attacks, "finds": shown, "relearning": relearning,
+            "not_tested": told, "seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
             write_json(folder / EVALUATIONS.name, evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
@@ -112,7 +114,7 @@ def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
     from expunge.metrics.worlds import world_of
 
-    return world_of(model.world, model.name, settings.clip, settings.prompts)
+    return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
 
 
 def _instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:

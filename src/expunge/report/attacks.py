@@ -111,8 +111,7 @@ def attack_rows(assault: Assault) -> list[AttackRow]:
             run.attack, run.access, _count(own) if run.attempts else "no item was left", _interval(own),
             _count(find(assault, f"{name}/fresh")) or "none drawn",
             _count(find(assault, f"{name}/second")) or ("none shown" if assault.second else "no second detector"),
-            f"uncontrolled: {run.uncontrolled}" if run.uncontrolled else _count(control) or run.control_of or "none run",
-            budget_text(run.budget),
+            _controlled(run, control), budget_text(run.budget),
             run.control_of if control and not run.uncontrolled else "",
             tuple((d.kind, anchor) for anchor, d in told.items() if any(map(named.search, d.sentences)))))
     worst, fresh = find(assault, "attack/worst"), find(assault, "attack/worst/fresh")
@@ -187,6 +186,11 @@ def _stricter(assault: Assault) -> str:
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
             out += f" {words}: {score.numerator} of {score.n} ({share})."
     return out
+
+
+def _controlled(run: AttackRun, control: Score | None) -> str:
+    """"0 of 4", or why there is no number."""
+    return f"uncontrolled: {run.uncontrolled}" if run.uncontrolled else _count(control) or run.control_of or "none run"
 
 
 def _uncontrolled(assault: Assault) -> str:
