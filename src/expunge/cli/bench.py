@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.bench.settings import BenchSettings
+from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ Examples:
   bench: runs/bench-smoke/bench.json
   report: runs/bench-smoke/report/bench.html
 \b
-  $ expunge bench benchmarks/smoke.yaml --check 1
-  [...]
-  Of 2 cells 1 was made again: [...]
-  [...]
-\b
   $ expunge bench benchmarks/methods.yaml --only esdd
   error: no method called 'esdd' in this bench
   [...]
@@ -38,7 +34,7 @@ Examples:
 @settings_options(BenchSettings, files=False)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
               help="Any setting by its dotted key, such as seeds=[0,1]. May be repeated.")
-@click.option("--only", multiple=True, metavar="METHOD",
+@click.option("--only", multiple=True, type=Name(), metavar="METHOD",
               help="Make only the cells of this method, by label or name. May be repeated.")
 @click.option("--gather", is_flag=True, help="Make nothing; gather the cells that are there into table and report.")
 @click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",

@@ -10,6 +10,7 @@ import click
 
 from expunge.attacks.settings import RelearnSettings
 from expunge.cli.attack import attack_folder
+from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     settings = RelearnSettings.build(given(config, sets, flags), str(config) if config else "expunge relearn")
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
+    one_concept(concept, loaded.card.request.concepts if loaded else ())
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
