@@ -256,8 +256,8 @@ def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: An
 def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(model: Any, tmp_path: Path) -> None:
     """Joined, "other guidance was not tried" would have been said of an evaluation whose attacks tried it."""
     patch, world = edit(model, 0.1), AttackedWorld()
-    some = {"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}}, "count": 2, "control_items": 0,
-            "fresh": 0}
+    some = {"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}}, "count": 4, "seeds": 4,
+            "control_items": 0, "fresh": 0}
     same = {name: getattr(SMALL, name) for name in ("steps", "guidance")}
     for name, changed in (("otherwise", {"steps": SMALL.steps + 2}), ("alike", {})):
         attack(model, patch, settings=AttackSettings(**{**some, **same, **changed}), out=tmp_path / name, world=world)
