@@ -20,6 +20,7 @@ from expunge.bench.gather import compare
 from expunge.bench.kinds import kinds
 from expunge.errors import UserError
 from expunge.records import BenchResult, Difference
+from expunge.report.versions import bench_versions
 from expunge.report.words import number
 
 RECORDS = Path(__file__).parent / "records"
@@ -73,6 +74,8 @@ def main() -> None:
         missing = f"; {bench.result.missing} missing" if bench.result.missing else ""
         print(f"{name}.yaml: {len(bench.result.edits)} edits, {len(bench.result.methods)} rows on "
               f"{', '.join(bench.result.concepts)}, seeds {seeds}{missing}")
+        for line in bench_versions(bench.result):
+            print(f"{name}.yaml: {line}")
 
 
 def advunlearn(methods: Bench, steering: Bench) -> Iterator[tuple[str, str]]:

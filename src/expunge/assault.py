@@ -2,16 +2,21 @@
 
     success(b) = items found within budget b / items tried          (a step function of b, starting at (0, 0))
 
+Attacks that were drawn under other settings than the evaluation are refused, not joined: their figures would stand in
+one verdict. Another version or machine is told.
+
 No torch, no model: evaluation, report and command line take attacks in through this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from expunge.errors import UserError
-from expunge.records import ASSAULTS, RELEARNINGS, Assault, Attempt, Relearning
+from expunge.records import ASSAULTS, RELEARNINGS, Assault, Attempt, Evaluation, Relearning, Sampler
 
 CHANNELS: dict[str, str] = {
     "prompt, black box": "other wordings, searched prompts and more seeds",
@@ -42,16 +47,88 @@ def beside(assault: str | Path | Assault | None) -> tuple[Assault | None, Relear
     return (None if relearning and not ASSAULTS.at(folder) else ASSAULTS.read(folder)), relearning
 
 
-def check_same(assault: Assault | Relearning, model_hash: str, patch_hash: str, concepts: Sequence[str]) -> None:
-    """Raise UserError unless attacks or curves are of one of `concepts`, in the model and patch with these hashes."""
-    if assault.request.concept not in concepts:
-        raise UserError(f"these attacks sought {assault.request.concept!r}, not {' or '.join(map(repr, concepts))}",
-                        accepted="attacks for what the patch took out", remedy="attack with another --concept")
-    for what, attacked, asked in (("model", assault.model_hash, model_hash), ("patch", assault.patch_hash, patch_hash)):
+@dataclass(frozen=True)
+class Under:
+    """What decides a picture of an evaluation that takes attacks or curves in.
+
+    Attributes:
+        model, patch: hashes of the weights and of the edit.
+        sampler: how pictures are drawn.
+        drawn: what else decides them (`models.base.drawn_by`); what a record does not tell is not compared.
+    """
+
+    model: str
+    patch: str
+    sampler: Sampler
+    drawn: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_same(made: Assault | Relearning, under: Under, concepts: Sequence[str]) -> None:
+    """Raise UserError unless attacks or curves are of one of `concepts`, in the same model and patch, drawn alike."""
+    if made.request.concept not in concepts:
+        raise UserError(f"these {_what(made)} sought {made.request.concept!r}, not {' or '.join(map(repr, concepts))}",
+                        accepted=f"{_what(made)} for what the patch took out",
+                        remedy=f"{_verb(made)} with another --concept")
+    for what, attacked, asked in (("model", made.model_hash, under.model), ("patch", made.patch_hash, under.patch)):
         if attacked != asked:
             whose = f"on {what} {attacked[:12]}" if attacked else f"without a {what}"
-            raise UserError(f"these attacks were made {whose}, not on {asked[:12]}",
-                            accepted=f"attacks on the same {what}", remedy="attack this patch with `expunge attack`")
+            raise UserError(f"these {_what(made)} were made {whose}, not on {asked[:12]}",
+                            accepted=f"{_what(made)} on the same {what}",
+                            remedy=f"{_verb(made)} this patch with `expunge {_verb(made)}`")
+    theirs, ours = made.sampler.model_dump(), under.sampler.model_dump()
+    odd = [name for name in theirs if theirs[name] != ours[name]]
+    if odd:
+        raise UserError(
+            f"these {_what(made)} were drawn at {_settings(theirs, odd)}, the evaluation at {_settings(ours, odd)}",
+            accepted=f"{_what(made)} and evaluation drawn alike: their figures stand in one verdict",
+            remedy=f"evaluate with {_flags(theirs, odd)}, or {_verb(made)} again with {_flags(ours, odd)} "
+                   "into another folder")
+    for name in [name for name in made.drawn if name in under.drawn and name != "device"]:
+        mine, other = made.drawn[name], under.drawn[name]
+        if mine != other and (name != "schedule and parts" or made.drawn.get("device") == under.drawn.get("device")):
+            raise UserError(f"these {_what(made)} were made with another {name} ({mine}), not {other}",
+                            accepted=f"{_what(made)} and evaluation of the same {name}",
+                            remedy=f"{_verb(made)} this model again, into another folder")
+
+
+def check_judge(made: Assault | Relearning, judge: str) -> None:
+    """Raise UserError unless `judge` (its name, with the hash of its weights) is who looked at the pictures."""
+    asked = {made.judge} if isinstance(made, Assault) else {
+        curve.judge for curve in made.curves if curve.of != "unknown"}
+    odd = sorted(asked - {judge})
+    if odd:
+        raise UserError(f"these {_what(made)} were judged by {', '.join(odd)}, the evaluation by {judge}",
+                        accepted=f"{_what(made)} and evaluation judged by one detector, asked for the same labels",
+                        remedy=f"{_verb(made)} again, into another folder, with the judge, prompts and version of the "
+                               "evaluation")
+
+
+def apart(made: Assault | Relearning, versions: Mapping[str, str], machine: str) -> list[str]:
+    """Plain sentences: which libraries and which machine made the record, where the evaluation's are others.
+
+    Args:
+        versions: of the evaluation, by library; machine: its processor and device.
+    """
+    odd = [f"{name} {made.versions[name]} (the evaluation: {versions[name]})" for name in made.versions
+           if name in versions and made.versions[name] != versions[name]]
+    out = []
+    if odd:
+        out.append(f"The {_what(made)} were made with {', '.join(odd)}: their figures are of those versions.")
+    if made.machine and machine and made.machine != machine:
+        out.append(f"The {_what(made)} were made on another machine ({made.machine}; the evaluation: {machine}): last "
+                   "bits may differ.")
+    return out
+
+
+def check_joined(evaluation: Evaluation) -> None:
+    """Raise UserError where an evaluation has taken in attacks or curves of other settings than its own.
+
+    Earlier versions did so without a word.
+    """
+    under = Under(evaluation.model_hash, evaluation.card.tensors_hash, evaluation.sampler, evaluation.drawn)
+    for made in (evaluation.assault, evaluation.relearning):
+        if made is not None:
+            check_same(made, under, evaluation.card.request.concepts)
 
 
 def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bool = False) -> list[str]:
@@ -64,17 +141,21 @@ def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bo
         tuned = [] if relearned else [
             "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known."]
         return ["No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor "
-                "inverted noise. A concept that prompts do not elicit may still be in the weights.", *tuned]
+                "pictures or inverted noise as input. A concept that prompts do not elicit may still be in the "
+                "weights.", *tuned]
     made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
     made |= {"weights"} if relearned else set()
-    none_left = {run.access for run in assault.runs if not run.attempts} - made
-    missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left]
+    broke = {run.access for run in assault.runs if run.attempts} - made
+    none_left = {run.access for run in assault.runs if not run.attempts} - made - broke
+    missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left | broke]
     out = []
     if missing:
         out.append(f"Not attacked: {', '.join(missing)}. What these would bring back is not known.")
+    if broke:
+        out.append(f"Every attempt broke off: {', '.join(sorted(broke))}. What these would bring back is not known.")
     if none_left:
-        out.append(f"No item was left for attacks of these kinds, earlier ones had elicited all: "
-                   f"{', '.join(sorted(none_left))}.")
+        out.append(f"No item was left for attacks of these kinds, all were shown without an attack or elicited by "
+                   f"earlier ones: {', '.join(sorted(none_left))}.")
     others = [concept for concept in concepts if concept != assault.request.concept]
     if others:
         out.append(f"The attacks sought {assault.request.concept} alone: what they would bring back of "
@@ -92,3 +173,26 @@ def success_against_budget(attempts: Iterable[Attempt], unit: str = "network_row
     tried = [item for item in attempts if item.outcome in ("found", "not elicited")]
     costs = sorted(getattr(item.spent, unit) for item in tried if item.outcome == "found")
     return [(0.0, 0.0), *((float(cost), (rank + 1) / len(tried)) for rank, cost in enumerate(costs))]
+
+
+def _what(made: Assault | Relearning) -> str:
+    return "attacks" if isinstance(made, Assault) else "relearning curves"
+
+
+def _verb(made: Assault | Relearning) -> str:
+    return "attack" if isinstance(made, Assault) else "relearn"
+
+
+def _settings(values: Mapping[str, Any], names: Sequence[str]) -> str:
+    """"steps 4, guidance 12"."""
+    return ", ".join(f"{name} {_plain(values[name])}" for name in names)
+
+
+def _flags(values: Mapping[str, Any], names: Sequence[str]) -> str:
+    """"--steps 4 --guidance 12"; what is unset is left out of a command."""
+    return " ".join(f"--{name} {_plain(values[name])}" if values[name] not in (None, "") else f"no --{name}"
+                    for name in names)
+
+
+def _plain(value: Any) -> str:
+    return "the model's own" if value is None else repr(value) if isinstance(value, str) else f"{value:g}"

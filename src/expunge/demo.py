@@ -108,7 +108,7 @@ def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings)
 
     world = world_of(model.world, model.name)
     staged(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
-           settings.count or TIERS[settings.tier].prompts, 0)
+           TIERS[settings.tier].prompts, 0)
 
 
 _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}
@@ -121,7 +121,7 @@ def _settings(smoke: bool) -> EvaluateSettings:
     if not smoke:
         return EvaluateSettings(seeds=3)  # of 4: the whole demo has five minutes on two cores
     few = PromptCounts(direct=2, held_out=2, paraphrase=1, implicit=1, near=2, far=2, empty=1, never_seen=1)
-    return EvaluateSettings(counts=few, seeds=2, steps=4, floor_items=2, draws=100, fid_draws=20, strips=1,
+    return EvaluateSettings(counts=few, seeds=2, steps=8, floor_items=2, draws=100, fid_draws=20, strips=1,
                             strip_columns=2)
 
 

@@ -1,8 +1,8 @@
 """Where work runs: device, number type, processes. The only module that knows accelerate.
 
-Work is sharded by item, never by batch: item i goes to rank i mod count, so what is computed for an item
-does not depend on how many processes there are. accelerate is imported only when several processes were
-launched (`torchrun`, `accelerate launch`): one process pays nothing for it.
+Item i of what is shared out goes to rank i mod count. Where the shape of a batch decides how its results round, whole
+batches are the items (`models.cache`), so what is computed does not depend on how many processes there are. accelerate
+is imported only when several processes were launched (`torchrun`, `accelerate launch`): one pays nothing for it.
 """
 
 from __future__ import annotations

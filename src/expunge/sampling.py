@@ -25,7 +25,7 @@ class SamplingSettings(Settings):
     height: int | None = knob(None, "height; None means the model's own", unit="pixels", ge=8, le=4096)
     width: int | None = knob(None, "width; None means the model's own", unit="pixels", ge=8, le=4096)
     negative: str = knob("", "negative prompt")
-    batch: int = knob(32, "pictures drawn together; changes speed and memory only", ge=1)
+    batch: int = knob(32, "pictures drawn together: speed, memory, and at most the last bit of a picture", ge=1)
 
     def sampler(self, model: Guided) -> Sampler:
         """How `model` draws pictures under these settings."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from brightness import Brightness
 
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.records import Prompt, Request, Sampler
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # its made-up worlds
 
 
 @pytest.fixture

@@ -23,6 +23,6 @@ def small(pipeline_folder: Path) -> dict[str, Any]:
                     {"method": "esd", "label": "stronger", "settings": {**STEPS, "steps": 4, "learning_rate": 0.05}}],
         "concepts": [{"concept": "church"}],
         "attack": {"attacks": ["seed-search"], "options": {"seed-search": {"tries": 2}}, "count": 4, "seeds": 4,
-                   "control_items": 0, "fresh": 1, "steps": 3, "guidance": 1.0, "each": True},
+                   "control_items": 0, "fresh": 1, "steps": 2, "guidance": 1.0, "each": True},
         "evaluation": {"counts": {"direct": 2, "held_out": 2, "near": 2, "far": 2, "empty": 1}, "seeds": 2, "steps": 2,
                        "guidance": 1.0, "batch": 4, "floor_items": 2, "draws": 100, "fid_draws": 20, "strips": 0}}

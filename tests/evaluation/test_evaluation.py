@@ -84,6 +84,27 @@ def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Pa
     assert again.model_copy(update=plain) == first.model_copy(update=plain)
 
 
+@pytest.mark.parametrize("at", ["drawing with the original model", "drawing some again",
+                                "drawing with the edited model"])
+def test_an_evaluation_that_was_killed_ends_as_one_that_was_not(
+        done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path, at: str) -> None:
+    first, patch, out = done
+
+    def kill(count: int, total: int, words: str) -> None:
+        if words == at and count == 2:
+            raise KeyboardInterrupt
+
+    places: dict[str, Any] = {"out": tmp_path / "killed", "cache": tmp_path / "drawn"}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, patch, settings=SMALL, world=ColourWorld(), progress=kill, **places)
+    found = evaluate(model, patch, settings=SMALL, world=ColourWorld(), **places)
+    assert found.scores == first.scores
+    assert (tmp_path / "killed" / "judgments.jsonl").read_bytes() == (out / "judgments.jsonl").read_bytes()
+    drawn = {root: {file.relative_to(root): file.read_bytes() for file in root.rglob("*.png")}
+             for root in (tmp_path / "drawn", Pictures().root)}
+    assert drawn[tmp_path / "drawn"] == drawn[Pictures().root]
+
+
 def test_without_a_folder_nothing_is_written_but_the_scores_are_the_same(
         done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path) -> None:
     first, patch, _ = done
@@ -230,3 +251,23 @@ def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: An
     with pytest.raises(UserError, match="no attacks at"):
         evaluate(model, patch, settings=SMALL, world=ColourWorld(), assault=tmp_path / "nothing")
     assert not list(Pictures().root.rglob("*.png"))
+
+
+def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(model: Any, tmp_path: Path) -> None:
+    """Joined, "other guidance was not tried" would have been said of an evaluation whose attacks tried it."""
+    patch, world = edit(model, 0.1), AttackedWorld()
+    some = {"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}}, "count": 4, "seeds": 4,
+            "control_items": 0, "fresh": 0}
+    same = {name: getattr(SMALL, name) for name in ("steps", "guidance")}
+    for name, changed in (("otherwise", {"steps": SMALL.steps + 2}), ("alike", {})):
+        attack(model, patch, settings=AttackSettings(**{**some, **same, **changed}), out=tmp_path / name, world=world)
+    with pytest.raises(UserError, match=rf"drawn at steps {SMALL.steps + 2}, the evaluation at steps {SMALL.steps}"):
+        evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "otherwise")
+    found = evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "alike")
+    assert found.assault is not None
+    assert found.assault.drawn == found.drawn != {}
+    assert not any("pictures as input" in line and "not tried" in line for line in found.not_tested)
+    older = found.model_copy(update={"assault": found.assault.model_copy(update={
+        "sampler": found.sampler.model_copy(update={"guidance": 12.0})})})
+    with pytest.raises(UserError, match="drawn at guidance 12"):
+        expunge.write_report(older, tmp_path, tmp_path / "report")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # its made-up world
+for other in ("evaluation", "report"):  # their made-up world and evaluations
+    sys.path.insert(0, str(Path(__file__).parents[1] / other))
 
 STEPS: dict[str, Any] = {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "steps": 3, "learning_rate": 0.01}
 """Settings of `esd` that change weights in a second."""

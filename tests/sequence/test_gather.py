@@ -7,10 +7,12 @@ import math
 import pytest
 import torch
 from colour_world import edit
+from report_examples import make_evaluation
 
+from expunge.errors import UserError
 from expunge.models.scope import full_names
-from expunge.records import Score, StateScores
-from expunge.sequence.gather import _over_all, drift, revival
+from expunge.records import Sampler, Score, StateScores
+from expunge.sequence.gather import _over_all, check_alike, drift, revival
 
 
 def state(number: int, concept: str, found: dict[str, list[int]]) -> StateScores:
@@ -76,3 +78,16 @@ def test_drift_is_the_distance_in_parts_of_the_norm(model: object) -> None:
     moved = torch.cat([(value - mine[name]).flatten() for name, value in patch.tensors.items()]).double().norm()
     whole = torch.cat([p.flatten() for p in mine.values()]).double().norm()
     assert math.isclose(drift(patch, model), float(moved / whole), rel_tol=1e-6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("changed", "says"), [
+    ({"sampler": Sampler(steps=7)}, "steps: 20, then 7"), ({"detectors": {"judge: emoji-judge": "other"}}, "judge"),
+    ({"prompts_hash": "b"}, "prompts: a, then b"), ({"drawn": {"number type": "float16"}}, "number type")])
+def test_states_that_were_measured_otherwise_are_not_joined(changed: dict[str, object], says: str) -> None:
+    told = {"prompts_hash": "a", "drawn": {"number type": "float32"}, "detectors": {"judge: emoji-judge": "1a2b"}}
+    first = make_evaluation(**told)
+    check_alike({"1 (church)": first, "2 (bomb)": make_evaluation(**told)})
+    check_alike({"1 (church)": first, "2 (bomb)": make_evaluation(**{**told, "prompts_hash": "", "drawn": {}})})
+    with pytest.raises(UserError, match=r"states 1 .church. and 2 .bomb. were measured otherwise") as error:
+        check_alike({"1 (church)": first, "2 (bomb)": make_evaluation(**{**told, **changed})})
+    assert says in error.value.got

@@ -209,6 +209,9 @@ class Attack(Settings, ABC):
     Class attributes:
         name: as users write it. access: what the attacker may do. white_box: whether it sees gradients.
         null: what its null control is: a thing that the model never knew, or the same items on random weights.
+        null_elsewhere: whether the attack can also be made where the concept is not asked for, on prompts of other
+            things, and then elicits nothing of itself: the null control where nothing is known that the model never
+            knew. An attack that works towards the concept from any prompt has no such control.
         one_for_all: whether all items share one piece of work, which fails for all of them or for none.
         help: one line. source: paper and section.
         SMOKE, PUBLISHED: settings of a first look at a small model and of the published budget, where they differ from
@@ -219,6 +222,7 @@ class Attack(Settings, ABC):
     access: ClassVar[Access]
     white_box: ClassVar[bool] = False
     null: ClassVar[Literal["never known", "random weights"]] = "never known"
+    null_elsewhere: ClassVar[bool] = False
     help: ClassVar[str]
     source: ClassVar[str] = ""
     one_for_all: ClassVar[bool] = False

@@ -61,8 +61,9 @@ def _controls(runs: Sequence[AttackRun], scores: Mapping[str, Score]) -> list[st
     out = []
     for run in runs:
         score = scores.get(f"attack/{run.attack}/control")
-        if score is None and run.attempts:
-            out.append(f"no null control: {run.attack} was not run where nothing can be found")
+        if run.uncontrolled:
+            out.append(f"no null control: {run.attack} is uncontrolled, it was not run where nothing can be found "
+                       f"({run.uncontrolled})")
         elif score is not None and score.value is not None and score.value > NULL:
             out.append(f"null control scores: {run.attack} \"finds\" in {score.numerator} of {score.n} items of its "
                        f"null control ({run.control_of}); as much of its success is no evidence")

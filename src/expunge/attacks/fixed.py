@@ -36,6 +36,7 @@ class Paraphrase(Attack):
 
     name: ClassVar[str] = "paraphrase"
     access: ClassVar[Access] = "prompt, black box"
+    null_elsewhere: ClassVar[bool] = True
     help: ClassVar[str] = "prompts that call the concept by another name"
     source: ClassVar[str] = "the world's paraphrase prompts"
 

@@ -32,6 +32,7 @@ class Quantise(Attack):
 
     name: ClassVar[str] = "quantise"
     access: ClassVar[Access] = "weights"
+    null_elsewhere: ClassVar[bool] = True
     help: ClassVar[str] = "round the weights to 8, then 4 bits (simulated)"
     source: ClassVar[str] = "Nagel et al. 2021 (2106.08295), section 2.2"
 

@@ -28,7 +28,7 @@ from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
-from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought
+from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
@@ -36,6 +36,7 @@ from expunge.metrics.base import World
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
+from expunge.models.base import drawn_by
 from expunge.models.patch import Patch, applied, tensors_hash
 from expunge.models.sd import StableDiffusion
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
@@ -44,6 +45,8 @@ from expunge.runtime import Progress
 
 KNOWN = 48
 """Pictures of other things, from which the invented one must be told."""
+USUAL = 16
+"""Prompts at every look where the user brings none of his own."""
 _FEWEST = 12
 """Of fewer pictures a detector of the invented thing is not learned."""
 _RIGHT = 0.8
@@ -70,7 +73,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     """
     began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
     attack = training_attack(settings)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
     check_writable(folder)
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
@@ -78,7 +81,8 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
                      progress or (lambda done, total, note: None))
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
-        patch_hash=patch.hash if patch else "", sampler=victim.sampler, curves=tuple(curves),
+        patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
+        given=tuple(told_of_own(world, request, settings, len(prompts))),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -93,14 +97,14 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
     Raises:
         UserError: what `relearn` refuses before it draws anything.
     """
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request = sought(world, patch, concept)
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
-    prompts = named_prompts(world, request, settings.count)
+    prompts = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
     check_questions(goal.judge, goal.concept, goal.question, prompts)
     training_attack(settings).check(victim, request, [])
     return request, victim, goal, prompts
@@ -126,7 +130,7 @@ def _subjects(world: World, request: Request, victim: Victim, goal: Goal, prompt
     if not len(lesson.pictures):
         raise UserError(f"none of {lesson.drawn} pictures of the original model shows {request.concept!r}",
                         accepted="a concept that it draws, or pictures of your own")
-    count = settings.count * settings.seeds
+    count = len(prompts) * settings.seeds if settings.count is None else settings.count * settings.seeds
     items = items_of(prompts, count, settings.first_seed)
     out = [Subject("edited", request.concept, lesson, items, goal)] if victim.patch is not None else []
     unknown, why = _unknown(world, request, victim, len(lesson.pictures), count, settings)

@@ -52,6 +52,7 @@ class RandomPrompt(Attack):
 
     name: ClassVar[str] = "random-prompt"
     access: ClassVar[Access] = "prompt, black box"
+    null_elsewhere: ClassVar[bool] = True
     help: ClassVar[str] = "random words before the prompt, as many times as the budget allows"
     source: ClassVar[str] = "Zhang et al. 2023 (UnlearnDiffAtk), attacker 'random'"
     SMOKE: ClassVar[Mapping[str, Any]] = {"tries": 8}
@@ -95,6 +96,7 @@ class SeedSearch(Attack):
 
     name: ClassVar[str] = "seed-search"
     access: ClassVar[Access] = "prompt, black box"
+    null_elsewhere: ClassVar[bool] = True
     help: ClassVar[str] = "the same prompt at other seeds, as many times as the budget allows"
     source: ClassVar[str] = "Zhang et al. 2023 (UnlearnDiffAtk), attacker 'seed_search'"
     SMOKE: ClassVar[Mapping[str, Any]] = {"tries": 8}

@@ -16,7 +16,8 @@ class AttackSettings(SamplingSettings):
     tier: Tier = knob("smoke", "which attacks, items and budgets: smoke (2 minutes on emoji-64), standard, paper")
     attacks: tuple[str, ...] = knob((), "attacks to make, by name; empty: the tier's")
     options: dict[str, dict[str, Any]] = knob({}, "settings of single attacks, by the attack's name")
-    count: int | None = knob(None, "prompts that ask for the concept; None: the tier's", ge=1)
+    count: int | None = knob(None, "prompts that ask for the concept, the first of your own file; None: all of those, "
+                                    "or without any the tier's number", ge=1)
     seeds: int = knob(1, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     each: bool = knob(False, "give every attack every item, not only those still standing")
     force: bool = knob(False, "attack also the items that the model shows without an attack: whether attacks work "
@@ -25,7 +26,8 @@ class AttackSettings(SamplingSettings):
     fresh: int = knob(4, "pictures drawn again with other seeds for every success", ge=0)
     pictures: str = knob("", "folder of your own pictures of the concept, for attacks that start from pictures")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
 
 
 class RelearnSettings(SamplingSettings):
@@ -37,9 +39,10 @@ class RelearnSettings(SamplingSettings):
                                "at; the last one ends the training")
     lesson: int = knob(16, "pictures to train on, where the original model draws them", ge=1)
     tune: dict[str, Any] = knob({}, "settings of the training, such as rate and batch (see `expunge.finetune`)")
-    count: int = knob(16, "prompts that ask for a thing at every look", ge=1)
+    count: int | None = knob(None, "prompts that ask for a thing at every look; None: all of your own, or 16", ge=1)
     seeds: int = knob(1, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     enough: float = knob(0.5, "found rate from which a thing counts as drawn", gt=0.0, le=1.0)
     pictures: str = knob("", "folder of your own pictures of the concept to train on, instead of the original model's")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")

@@ -6,23 +6,28 @@ show either can tell nothing about an edit. Prompts name the concept; other word
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.attacks.settings import AttackSettings
+from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
 from expunge.finetune import read_pictures
 from expunge.metrics.base import PromptCounts, World
+from expunge.metrics.brought import own_prompts
 from expunge.metrics.judging import check_questions
 from expunge.models.patch import Patch
 from expunge.records import FORGET_ROLES, Prompt, Request
 
 VARIANTS = 16
-"""Other wordings of each kind that attacks may ask."""
+"""Other wordings of each kind that attacks may ask, of a world's own."""
+NAMING = ("direct", "held_out")
+"""Roles of prompts that call the concept by its name."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Stage:
         items: what is attacked, out of `asked` pictures of the original; left_out: the rest, by reason.
         confirm: the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
-            None and empty where there is none.
+            None and empty where nothing is known that the model never knew.
+        control_count: items of each null control; 0: none is to be run.
+        elsewhere: items that do not ask for the concept, for null controls where there is no such thing.
     """
 
     request: Request
@@ -47,6 +54,8 @@ class Stage:
     control_goal: Goal | None
     control_items: list[Item]
     control_variants: Mapping[str, tuple[str, ...]]
+    control_count: int = 0
+    elsewhere: list[Item] = field(default_factory=list)
 
 
 def sought(world: World, patch: Patch | None, concept: str) -> Request:
@@ -68,9 +77,10 @@ def sought(world: World, patch: Patch | None, concept: str) -> Request:
     return patch.card.request
 
 
-def staged(world: World, request: Request, victim: Victim, settings: AttackSettings, count: int, control_count: int
+def staged(world: World, request: Request, victim: Victim, settings: AttackSettings, usual: int, control_count: int
            ) -> Stage:
-    """The items among `count` prompts at the settings' seeds, and `control_count` items of the null control.
+    """The items among the user's prompts, or `usual` of the world's, at the settings' seeds, and `control_count` items
+    of the null control.
 
     Args:
         victim: without its patch.
@@ -79,7 +89,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
     goal = Goal(world.judge(request), world.question(request.concept), request.concept)
-    asked = named_items(world, request, settings, count)
+    asked = named_items(world, request, settings, usual)
     check_questions(goal.judge, goal.concept, goal.question, [prompt for prompt, _ in asked])
     seen = goal.see(victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch))
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
@@ -93,10 +103,20 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     control = world.control(request) if control_count else None
     aim = None if control is None else Goal(world.judge(control), world.question(control.concept), control.concept,
                                             known=False)
-    nulls = [] if control is None else named_items(world, control, settings, control_count)[:control_count]
+    nulls = [] if control is None else named_items(
+        world, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
     return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
-                  variants(world, control) if control else {})
+                  variants(world, control) if control else {}, control_count,
+                  elsewhere(world, request, settings, control_count) if control is None else [])
+
+
+def elsewhere(world: World, request: Request, settings: AttackSettings, count: int) -> list[Item]:
+    """`count` items of other things, far ones first, each prompt at the next of the settings' seeds; fewer where there
+    are few prompts."""
+    found = prompts_of(world, request, far=count, near=count) if count else []
+    prompts = [prompt for role in ("far", "near") for prompt in found if prompt.role == role][:count]
+    return [(prompt, settings.first_seed + k % settings.seeds) for k, prompt in enumerate(prompts)]
 
 
 def pictures_in(folder: str) -> Tensor | None:
@@ -114,19 +134,71 @@ def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:
     return world.prompts(request, PromptCounts(**{**none, **counts}))
 
 
-def named_prompts(world: World, request: Request, count: int) -> list[Prompt]:
-    """`count` prompts that ask for the concept by its name; other wordings are attacks of their own."""
-    return prompts_of(world, request, direct=(count + 1) // 2, held_out=count // 2)
+def named_prompts(world: World, request: Request, count: int | None, usual: int, add: bool = False) -> list[Prompt]:
+    """Prompts that ask for the concept by its name; other wordings are attacks of their own.
+
+    The user's own are taken whole and in their order, whatever their wording if none of them is said to name it.
+
+    Args:
+        count: how many at most; None: all of the user's, or `usual` of the world's.
+        add: the world's, too, where the user brings some.
+    """
+    own, most = own_named(world, request), usual if count is None else count
+    templates = [] if own and not add else prompts_of(world, request, direct=(most + 1) // 2, held_out=most // 2)
+    texts = {prompt.text for prompt in own}
+    both = [*own, *(prompt for prompt in templates if prompt.text not in texts and prompt.role in FORGET_ROLES)]
+    return both if count is None else both[:count]
+
+
+def own_named(world: World, request: Request) -> list[Prompt]:
+    """Of the user's own prompts those that name the concept; all that ask for it where none does."""
+    distinct = {prompt.text: prompt for prompt in reversed(own_prompts(world, request)) if prompt.role in FORGET_ROLES}
+    own = list(reversed(distinct.values()))
+    return [prompt for prompt in own if prompt.role in NAMING] or own
+
+
+def told_of_own(world: World, request: Request, settings: AttackSettings | RelearnSettings, used: int,
+                asked: Mapping[str, int] | None = None) -> list[str]:
+    """Plain sentences: how many of the user's prompts are attacked, and why not the others; none where none are given.
+
+    Args:
+        used: prompts that are attacked. asked: how many other wordings each item asks at most, by attack.
+    """
+    own = [prompt for prompt in own_prompts(world, request) if prompt.role in FORGET_ROLES]
+    if not own:
+        return []
+    named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
+    taken = min(used, len(named))
+    why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
+    out = [f"{file}: {len(named)} prompts that ask for {request.concept!r} given, {taken} attacked{why}."]
+    if used > taken:
+        out.append(f"{used - taken} prompts added from templates: asked for.")
+    for role, most in (asked or {}).items():
+        count = sum(prompt.role == role and prompt not in named for prompt in own)
+        if count:
+            each = "all" if most >= count else f"{most}, in an order of its own (options.{role}.prompts is {most})"
+            out.append(f"{file}: {count} {role} prompts given; under {role} every item asks {each}.")
+    other = [prompt for prompt in own if prompt not in named and prompt.role not in (asked or {})]
+    if other:
+        out.append(f"{file}: {len(other)} prompts in other words given, none asked: no attack of these asks them.")
+    return out
 
 
 def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
-    """Other wordings of the concept, by role."""
-    found = prompts_of(world, request, paraphrase=VARIANTS, implicit=VARIANTS)
-    return {role: tuple(prompt.text for prompt in found if prompt.role == role) for role in ("paraphrase", "implicit")}
+    """Other wordings of the concept, by role: all of the user's own, or up to 16 of the world's."""
+    found = own_prompts(world, request)
+    if not any(prompt.role in FORGET_ROLES for prompt in found):
+        found = prompts_of(world, request, paraphrase=VARIANTS, implicit=VARIANTS)
+    return {role: tuple(dict.fromkeys(prompt.text for prompt in found if prompt.role == role))
+            for role in ("paraphrase", "implicit")}
 
 
-def named_items(world: World, request: Request, settings: AttackSettings, count: int) -> list[Item]:
-    """`count` prompts that ask for the concept by its name, each at the settings' seeds."""
+def named_items(world: World, request: Request, settings: AttackSettings, usual: int) -> list[Item]:
+    """Prompts that ask for the concept by its name, each at the settings' seeds.
+
+    Args:
+        usual: how many of the world's prompts where the settings do not say.
+    """
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    prompts = named_prompts(world, request, count)
-    return [(prompt, seed) for prompt in prompts if prompt.role in FORGET_ROLES for seed in seeds]
+    prompts = named_prompts(world, request, settings.count, usual, settings.add_templates)
+    return [(prompt, seed) for prompt in prompts for seed in seeds]

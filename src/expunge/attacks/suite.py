@@ -15,27 +15,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from expunge import runtime
-from expunge.attacks.aims import targets
 from expunge.attacks.base import Attack, Item, Victim
+from expunge.attacks.controls import null_control
 from expunge.attacks.doubts import assault_doubts
-from expunge.attacks.null import randomised
+from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
-from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, variants
+from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, told_of_own, variants
 from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
+from expunge.models.base import drawn_by
 from expunge.models.patch import Patch, applied
 from expunge.models.sd import StableDiffusion
 from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
@@ -85,40 +84,44 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     tier = TIERS[settings.tier]
-    stage = staged(world, request, victim, settings, settings.count or tier.prompts,
+    stage = staged(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
     with _on(victim):
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
+        others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
+        given = told_of_own(world, request, settings, stage.asked // settings.seeds, others)
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
-        patch_hash=patch.hash if patch else "", sampler=victim.sampler, judge=stage.goal.judge.name,
-        second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out, before=tuple(before),
-        runs=tuple(runs), each=settings.each, forced=settings.force, scores=tuple(scores), warnings=tuple(warnings),
-        settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
-        seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model),
+        judge=stage.goal.judge.name, second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out,
+        given=tuple(given), before=tuple(before), runs=tuple(runs), each=settings.each, forced=settings.force,
+        scores=tuple(scores), warnings=tuple(warnings), settings=settings.model_dump(mode="json"),
+        versions=runtime.versions(), machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     write_json(folder / ASSAULTS.name, assault.model_dump(mode="json"))
     return assault
 
 
-def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> list[Attack]:
-    """The attacks that `attack` would make, and nothing drawn.
+def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings
+              ) -> tuple[list[Attack], int]:
+    """The attacks that `attack` would make and how many items it would look at; nothing is drawn.
 
     Raises:
         UserError: what `attack` refuses before it draws anything.
     """
-    world = world_of(model.world, model.name, settings.clip, settings.prompts)
+    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
-    items = named_items(world, request, settings, settings.count or TIERS[settings.tier].prompts)
+    items = named_items(world, request, settings, TIERS[settings.tier].prompts)
     with _on(victim):
-        return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0]
+        return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
 def _prepared(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings, world: World
@@ -180,7 +183,7 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
     for attack in chosen:
         made = attempts(attack, victim, stage.request, standing, stage.goal, folder=folder / attack.name,
                         fresh=settings.fresh, confirm=stage.confirm, tell=tell)
-        control, words = (_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
+        control, words = (null_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
                         settings=attack.model_dump(mode="json"), budget=attack.budget(victim.sampler),
@@ -188,32 +191,6 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
         if not settings.each:
             broken = {key(item) for item in made if item.outcome == "found"}
             standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
-
-
-def _control(attack: Attack, victim: Victim, stage: Stage, folder: Path, tell: Progress | None
-             ) -> tuple[list[Attempt], str]:
-    """The same attack where nothing can be found, and what that is in words."""
-    if stage.control is None or stage.control_goal is None:
-        return [], ""
-    if attack.null == "random weights":
-        items = stage.items[:len(stage.control_items)]
-        aims = targets(victim, items, stage.goal)
-        have = [(item, aim) for item, aim in zip(items, aims, strict=True) if aim is not None]
-        if not have:
-            return [], "no picture to start from"
-        with randomised(victim, pictures=torch.stack([aim for _, aim in have])) as blank:
-            made = attempts(attack, blank, stage.request, [item for item, _ in have], stage.goal, folder=folder,
-                            fresh=0, tell=tell)
-        return made, "the same pictures, a denoiser of random weights"
-    unknown = replace(victim, pictures=None, variants=stage.control_variants)
-    try:
-        attack.check(unknown, stage.control, stage.control_items)
-    except UserError as error:
-        return [], f"not possible: {error}"
-    before = plain(unknown, stage.control_items, stage.control_goal, victim.batch)
-    items = [(item.prompt, item.seed) for item in before if item.outcome == "not elicited"]
-    made = attempts(attack, unknown, stage.control, items, stage.control_goal, folder=folder, fresh=0, tell=tell)
-    return made, f"{stage.control.concept!r}, which the model never knew"
 
 
 @contextmanager

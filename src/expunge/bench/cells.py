@@ -6,7 +6,9 @@
 
 Each of the three stages leaves a `settings.json` in its folder: all that decides its results. A folder that was begun
 under other settings is refused, with what differs: nothing is mixed, nothing is thrown away unasked. Only what changes
-no number (batches, which pictures are shown) may change between runs.
+no number (batches, which pictures are shown) may change between runs. A setting that did not exist when a cell was
+made, and that is at its default now, is told in the bench's record; whether the numbers still hold is for
+`bench.check`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any, Literal
 from expunge.attacks.settings import AttackSettings
 from expunge.bench.settings import BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
+from expunge.evaluation import EvaluateSettings, planned_prompts
+from expunge.evaluation.plan import prompts_digest
 from expunge.files import slug, write_json
 from expunge.metrics.base import World
 from expunge.models.base import Denoiser
@@ -41,6 +45,8 @@ class Cell:
         attack: the attacks on it; None for none.
         seed: of the edit; folder: of everything.
         under: what decides the cell's results, as JSON, by stage; a stage that is not made is not in it.
+        defaults: what settings are where nothing is said, in the same form: a stage that an earlier version made may
+            lack those that are at their defaults.
     """
 
     method: BenchMethod
@@ -51,6 +57,7 @@ class Cell:
     seed: int
     folder: Path
     under: Mapping[Stage, Any]
+    defaults: Mapping[Stage, Any]
 
     @property
     def name(self) -> str:
@@ -69,6 +76,11 @@ class Cell:
             return None
         whole = all(_begun(self.place(stage)) is not None for stage in self.under)
         return edit if edit.failed_at or whole else None
+
+    def unknown(self) -> list[str]:
+        """Settings that did not exist when the cell was made, with the values that are taken for them."""
+        return [f"{stage}: {name}" for stage, now in self.under.items() if (told := _begun(self.place(stage)))
+                for name in _compared(told, now, self.defaults.get(stage))[1]]
 
     def begin(self, stage: Stage) -> None:
         """Write down under which settings a stage is made."""
@@ -100,7 +112,8 @@ def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: P
     chosen = {row.title: resolve_method(row.method, row.settings) for row in settings.methods}
     return [Cell(row, chosen[row.title], title, request, attacks[title], seed,
                  out / "cells" / slug(row.title) / slug(title) / str(seed),
-                 _under(settings, row, chosen[row.title], model, request, attacks[title], seed))
+                 _under(settings, row, chosen[row.title], model, world, request, attacks[title], seed),
+                 _defaults(row))
             for seed in settings.seeds for title, request in requests.items() for row in settings.methods]
 
 
@@ -148,7 +161,7 @@ def check_begun(cells: Sequence[Cell]) -> None:
             if stage == "erase" and not any((cell.folder / name).exists() for name in _BEGUN):
                 continue  # nothing came of it
             before = _begun(cell.place(stage))
-            differs = _differences(before, now) if before is not None else []
+            differs = _compared(before, now, cell.defaults.get(stage))[0] if before is not None else []
             if differs:
                 odd[cell.place(stage)] = f"{', '.join(differs[:4])}{', ...' if len(differs) > 4 else ''}"
                 break
@@ -160,8 +173,8 @@ def check_begun(cells: Sequence[Cell]) -> None:
                           remedy="choose another output folder, or delete these to make them again")
 
 
-def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Denoiser, request: Request,
-           attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
+def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Denoiser, world: World,
+           request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
     """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest."""
     resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
     out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process, "method": row.method,
@@ -169,7 +182,18 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Den
     if attack is not None:
         out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
     out["evaluate"] = settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})
+    if settings.evaluation.prompts:  # the file may change under the same name
+        asked = planned_prompts(world, request, settings.evaluation)
+        out["evaluate"]["prompts_hash"] = prompts_digest(asked)
     return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
+
+
+def _defaults(row: BenchMethod) -> dict[Stage, Any]:
+    """The settings of each stage where nothing is said, as far as they have any."""
+    plain = resolve_method(row.method, {})
+    return {"erase": {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {},
+            "attack": AttackSettings().model_dump(mode="json"),
+            "evaluate": EvaluateSettings().model_dump(mode="json")}
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
@@ -184,15 +208,20 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     return told if isinstance(told, dict) else {}
 
 
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """What differs between two JSON values: "settings.steps 160, now 200"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*before, *now])
-        return [line for key in keys
-                for line in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
-    if before == now:
-        return []
-    return [f"{name or 'all of it'} {_short(before)}, now {_short(now)}"]
+def _compared(before: Any, now: Any, default: Any = None, name: str = "") -> tuple[list[str], list[str]]:
+    """What differs between two JSON values ("settings.steps 160, now 200"), and what only `now` has, at its default."""
+    differs, unknown = list[str](), list[str]()
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return ([] if before == now else [f"{name or 'all of it'} {_short(before)}, now {_short(now)}"]), unknown
+    plain = default if isinstance(default, dict) else {}
+    for key in dict.fromkeys([*before, *now]):
+        place = f"{name}.{key}" if name else key
+        if key not in before and key in plain and plain[key] == now[key]:
+            unknown.append(f"{place} {_short(now[key])}")
+            continue
+        odd, new = _compared(before.get(key), now.get(key), plain.get(key), place)
+        differs, unknown = differs + odd, unknown + new
+    return differs, unknown
 
 
 def _short(value: Any) -> str:

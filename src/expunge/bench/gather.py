@@ -13,20 +13,24 @@ from expunge.bench.pooling import CLUSTER, Block, Stratum, block, differences, e
 from expunge.bench.settings import BenchSettings
 from expunge.metrics.statistics import wilson
 from expunge.models.base import Denoiser
-from expunge.records import BenchResult, Difference, Edit, EditCost, Pooled, Score, Summary
+from expunge.records import BenchCheck, BenchResult, Difference, Edit, EditCost, Pooled, Score, Summary
 
 SEED = 0
 """Seed of all resampling."""
 
-def gathered(cells: Sequence[Cell], settings: BenchSettings, model: Denoiser) -> BenchResult:
-    """The bench's record, from what the cells' folders hold now."""
-    edits = [edit for cell in cells if (edit := cell.made()) is not None]
+
+def gathered(cells: Sequence[Cell], settings: BenchSettings, model: Denoiser, check: BenchCheck | None = None
+             ) -> BenchResult:
+    """The bench's record, from what the cells' folders hold now, and the last check of it."""
+    made = [(cell, edit) for cell in cells if (edit := cell.made()) is not None]
+    edits = [edit for _, edit in made]
     return BenchResult(
         model=model.name, model_hash=model.hash, settings=settings.model_dump(mode="json"),
         methods=tuple(row.title for row in settings.methods),
         concepts=tuple(column.title for column in settings.concepts), edits=tuple(edits),
         summaries=tuple(summaries(edits, settings)), differences=tuple(compared(edits, settings)),
-        missing=len(cells) - len(edits), versions=runtime.versions(),
+        missing=len(cells) - len(edits), check=check,
+        unknown=tuple(dict.fromkeys(line for cell, _ in made for line in cell.unknown())), versions=runtime.versions(),
         machine="; ".join(dict.fromkeys(edit.machine for edit in edits)),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 

@@ -51,7 +51,8 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
 def _rows(result: BenchResult, command: str) -> dict[str, dict[str, Any]]:
     settings = {row.get("label") or row["method"]: row["settings"] for row in result.settings.get("methods", [])}
     origin = {"command": f"expunge bench {command}", "model": result.model, "model_hash": result.model_hash[:16],
-              "created": result.created, "expunge": result.versions.get("expunge", "")}
+              "created": result.created,
+              "expunge": ", ".join(dict.fromkeys(edit.versions.get("expunge", "") for edit in result.edits))}
     out = {}
     for item in result.summaries:
         if item.edits and (item.concept or len(result.concepts) == 1):

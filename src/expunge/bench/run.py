@@ -12,6 +12,7 @@ from pathlib import Path
 
 from expunge import runtime
 from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_cells, planned_cells
+from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
 from expunge.bench.make import make
 from expunge.bench.settings import BenchSettings, read_bench
@@ -31,7 +32,8 @@ PAUSE = 2.0
 
 
 def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
-              make_cells: bool = True, progress: Progress | None = None, world: World | None = None) -> BenchResult:
+              make_cells: bool = True, check: int = 0, progress: Progress | None = None,
+              world: World | None = None) -> BenchResult:
     """Run a bench, or what is left of it, and write its record to `<out>/bench.json`.
 
     Args:
@@ -39,6 +41,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         out: folder of everything; None means the bench's own.
         only: labels or names of methods; the cells of others are not made (those that are there are gathered).
         make_cells: False makes nothing and gathers what there is.
+        check: so many cells are made again, in a folder that is thrown away, and compared (see `check`); with
+            `make_cells` False nothing else is made.
         progress: told (cells finished since the start, cells that were to be made then, what is being done).
         world: prompts and judge; None means the model's world.
 
@@ -46,7 +50,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         The record of all cells that are there, failed ones among them.
 
     Raises:
-        ConfigError: mistakes in the file, or cells that were begun under other settings; nothing is begun then.
+        ConfigError: mistakes in the file, or cells that were begun under other settings; nothing is begun then. Cells
+            of another version, of which this one makes some otherwise.
         UserError: an unknown method in `only`, nothing to gather, or several processes under one launcher.
         StorageError: the folder cannot be written.
     """
@@ -58,7 +63,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
     model = load(settings.model, device=settings.device)
-    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
+                              settings.evaluation.add_templates)
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)
@@ -68,7 +74,9 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     if make_cells:
         check_methods(chosen, model)
         _make_all(chosen, model, world, settings, tell, began)
-    result = gathered(cells, settings, model)
+    found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
+    result = gathered(cells, settings, model, found)
+    refuse_apart(found, result.edits)
     write_text(folder / RESULT, result.model_dump_json() + "\n")
     return result
 

@@ -137,6 +137,19 @@ class BenchSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _drawn_alike(self) -> Self:
+        """Attacks stand in the verdict of the evaluation, so both draw alike."""
+        if self.attack is None:
+            return self
+        pairs = {name: (getattr(self.attack, name), getattr(self.evaluation, name))
+                 for name in ("steps", "guidance", "height", "width", "negative")}
+        odd = [f"attack.{name} {own!r} beside evaluation.{name} {theirs!r}"
+               for name, (own, theirs) in pairs.items() if own != theirs]
+        if odd:
+            raise _wrong(UserError(", ".join(odd), accepted="the same for both: their figures stand in one verdict"))
+        return self
+
+    @model_validator(mode="after")
     def _known_pairs(self) -> Self:
         known = [row.title for row in self.methods]
         strange = [name for pair in self.compare for name in pair if name not in known]

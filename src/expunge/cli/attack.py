@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.attacks.settings import AttackSettings
+from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
 
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
+    one_concept(concept, loaded.card.request.concepts if loaded else ())
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
@@ -84,12 +86,11 @@ def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, setting
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
     import time
 
-    from expunge.attacks.suite import TIERS, rehearsed
+    from expunge.attacks.suite import rehearsed
     from expunge.cli.progress import span
     from expunge.models.sample import draw
 
-    attacks = rehearsed(model, patch, concept, settings)
-    items = (settings.count or TIERS[settings.tier].prompts) * settings.seeds
+    attacks, items = rehearsed(model, patch, concept, settings)
     sampler, began = settings.sampler(model), time.monotonic()
     draw(model, [("", seed) for seed in range(8)], sampler)
     per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.bench.settings import BenchSettings
+from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
 
 if TYPE_CHECKING:
@@ -33,14 +34,17 @@ Examples:
 @settings_options(BenchSettings, files=False)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
               help="Any setting by its dotted key, such as seeds=[0,1]. May be repeated.")
-@click.option("--only", multiple=True, metavar="METHOD",
+@click.option("--only", multiple=True, type=Name(), metavar="METHOD",
               help="Make only the cells of this method, by label or name. May be repeated.")
 @click.option("--gather", is_flag=True, help="Make nothing; gather the cells that are there into table and report.")
+@click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",
+              help="Make so many of the cells again, chosen by a seed, and compare: does this version still give the "
+                   "bench's numbers? Nothing else is made.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
 @dry_run_option
-def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, markdown: bool, publish: bool,
-            dry_run: bool, **flags: Any) -> None:
+def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
+            markdown: bool, publish: bool, dry_run: bool, **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 
     Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
@@ -56,7 +60,8 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         click.echo(_estimate(settings, only))
         return
     with progress("bench") as report:
-        result = run_bench(settings, only=only, make_cells=not gather, progress=report)
+        result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0,
+                           progress=report)
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 
@@ -123,7 +128,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.models.store import load
 
     model = load(settings.model, device=settings.device)
-    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts)
+    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
+                              settings.evaluation.add_templates)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import click
 from pydantic import BeforeValidator
 
+from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, UserError
@@ -49,7 +50,7 @@ class EraseJob(Settings):
 
 
 @click.command("erase", epilog=EXAMPLES)
-@click.argument("concept", nargs=-1)
+@click.argument("concept", nargs=-1, type=Name())
 @model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False)

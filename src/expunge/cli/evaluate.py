@@ -83,7 +83,8 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     prompts, _ = rehearsed(model, patch, settings, assault=assault)
     pictures = picture_count(prompts, settings)
     seconds = _seconds_each(model, prompts[:settings.batch], settings) * pictures
-    lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
+    values = {**settings.model_dump(mode="json"), "counts": settings.counts.model_dump(exclude_unset=True)}
+    lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
              f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
     memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.freezing import learning_estimate, print_mask, print_savings, print_verification, publisher_of
+from expunge.cli.lists import Name, Sentence
 from expunge.cli.options import dry_run_option, given, model_options
 
 if TYPE_CHECKING:
@@ -71,15 +72,16 @@ def _patch_option(function: Any) -> Any:
 
 
 @command.command("learn", epilog=LEARN)
-@click.option("--forbidden", multiple=True, metavar="NAME|FOLDER",
+@click.option("--forbidden", multiple=True, type=Name(), metavar="NAME|FOLDER",
               help="What must not be learned: an invented character (embedded model), or a folder of pictures with "
                    "captions. May be repeated.")
-@click.option("--innocent", multiple=True, metavar="NAME|FOLDER",
+@click.option("--innocent", multiple=True, type=Name(), metavar="NAME|FOLDER",
               help="What users may go on to learn, in the same form. May be repeated.")
 @click.option("--caption", default="", metavar="TEXT", help="Caption of pictures that have none of their own.")
 @click.option("--pictures", default=16, show_default=True, metavar="INTEGER", help="Drawings of each character.")
-@click.option("--prior", multiple=True, metavar="PROMPT", help="Prompt whose pictures users of DreamBooth hold on to "
-              "(drawn by the model, as many as --pictures). May be repeated.")
+@click.option("--prior", multiple=True, type=Sentence(), metavar="PROMPT",
+              help="Prompt whose pictures users of DreamBooth hold on to (drawn by the model, as many as --pictures). "
+                   "May be repeated.")
 @click.option("--preset", default="projected", show_default=True, metavar="NAME",
               help="projected, saliency (one shot, cheap), released (as published), or "
                    "random (the baseline, which takes no pictures).")
@@ -165,7 +167,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
 @_patch_option
 @click.option("--lora-config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="A user's adapter_config.json: refused if it would change a frozen tensor.")
-@click.option("--lora-target", "targets", multiple=True, metavar="NAME",
+@click.option("--lora-target", "targets", multiple=True, type=Name(), metavar="NAME",
               help="End of the names of layers that a LoRA goes on [default: to_q, to_k, to_v, to_out.0]. May be "
                    "repeated.")
 @click.option("--positions", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

@@ -15,11 +15,14 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from expunge.cli.lists import Name, Sentence
 from expunge.config import merged, read_settings_file
 from expunge.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PREFIX = "setting__"
+SENTENCES = ("keep",)
+"""Settings that are lists of words in which a comma may stand; all other lists are of names."""
 
 
 def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), files: bool = True
@@ -115,7 +118,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
     if kind is tuple:
-        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT",
+        listed = Sentence() if name in SENTENCES else Name()
+        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT", type=listed,
                             help=f"{_help(field)} May be repeated.")
     if isinstance(kind, click.Choice):
         return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from expunge.records import Assault, Evaluation, PatchCard, Relearning
 
 HEADLINES = (
@@ -74,6 +76,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
         table.add_row(name, value_text(score), interval_text(score), count_text(score), left_out_text(score),
                       value_text(original) if original else "")
     console.print(table, markup=False)
+    _given(console, evaluation.given)
     for warning in evaluation.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
     if evaluation.assault is not None:
@@ -99,6 +102,7 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
     for row in attack_rows(assault):
         table.add_row(row.name, row.access, row.elicited, row.interval, row.fresh, row.second, row.control, row.budget)
     console.print(table, markup=False)
+    _given(console, assault.given)
     for warning in assault.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
 
@@ -118,8 +122,15 @@ def print_relearning(made: Relearning) -> None:
     for row in relearning_rows(made):
         table.add_row(str(row.steps), *row.found)
     console.print(table, markup=False)
+    _given(console, made.given)
     for warning in made.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
+
+
+def _given(console: Console, sentences: Sequence[str]) -> None:
+    """What became of the user's own prompts."""
+    for sentence in sentences:
+        console.print(f"prompts: {sentence}", style="dim", markup=False)
 
 
 def card_lines(card: PatchCard) -> dict[str, object]:

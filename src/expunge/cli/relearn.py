@@ -10,6 +10,7 @@ import click
 
 from expunge.attacks.settings import RelearnSettings
 from expunge.cli.attack import attack_folder
+from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 
 if TYPE_CHECKING:
@@ -57,10 +58,12 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     settings = RelearnSettings.build(given(config, sets, flags), str(config) if config else "expunge relearn")
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
+    one_concept(concept, loaded.card.request.concepts if loaded else ())
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
     if dry_run:
-        rehearsed(opened, loaded, concept, settings)
-        click.echo(_estimate(opened, settings, curves=2 if loaded is None else 3))
+        prompts = rehearsed(opened, loaded, concept, settings)[-1]
+        count = len(prompts) if settings.count is None else settings.count
+        click.echo(_estimate(opened, settings, count, curves=2 if loaded is None else 3))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("teaching") as report:
@@ -72,7 +75,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
         click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
 
 
-def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) -> str:
+def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
     import time
 
@@ -80,7 +83,7 @@ def _estimate(model: StableDiffusion, settings: RelearnSettings, curves: int) ->
     from expunge.cli.progress import span
     from expunge.models.sample import draw
 
-    attack, pictures = training_attack(settings), settings.count * settings.seeds
+    attack, pictures = training_attack(settings), count * settings.seeds
     sampler, began = settings.sampler(model), time.monotonic()
     draw(model, [("", seed) for seed in range(8)], sampler)
     per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)

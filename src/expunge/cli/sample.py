@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
 
 EXAMPLES = """\b
@@ -25,10 +26,10 @@ RECORD, SHEET = "shots.json", "sheet.png"
 
 
 @click.command("sample", epilog=EXAMPLES)
-@click.argument("prompts", nargs=-1, required=True)
+@click.argument("prompts", nargs=-1, required=True, type=Sentence())
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
-@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True,
+@click.option("--seed", "seeds", type=Number(min=0), multiple=True,
               help="A seed. May be repeated [default: 0].")
 @click.option("--count", type=click.IntRange(min=1), help="Seeds 0 to COUNT-1, instead of --seed.")
 @click.option("--steps", type=int, default=20, show_default=True, help="Denoising steps.")
@@ -37,7 +38,7 @@ RECORD, SHEET = "shots.json", "sheet.png"
 @click.option("--height", type=int, help="Pixels [default: the model's own].")
 @click.option("--width", type=int, help="Pixels [default: the model's own].")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True,
-              help="Pictures drawn together; changes speed and memory only.")
+              help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the pictures go.")
 def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,

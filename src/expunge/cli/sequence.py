@@ -127,8 +127,8 @@ def _estimate(settings: SequenceSettings) -> str:
     from expunge.unlearn.method import Configured
 
     model, folder = load(settings.model, device=settings.device), Path(settings.out)
-    world = world_of(model.world, model.name, *((settings.evaluation.clip, settings.evaluation.prompts)
-                                                if settings.evaluation else ("", "")))
+    own = settings.evaluation
+    world = world_of(model.world, model.name, *((own.clip, own.prompts, own.add_templates) if own else ()))
     ledger = checked_ledger(settings, model, folder)
     states = planned_states(settings, model, world, folder) if settings.active else []
     check_met(ledger, states, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -29,7 +31,8 @@ class EvaluateSettings(SamplingSettings):
                           "concepts", ge=0)
     strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role")
+    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless counts are set")
+    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
 
 
 MOST_SEEDS = 6
@@ -70,6 +73,12 @@ def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list
     return [(prompt, seed) for prompt in prompts for seed in seeds(prompt)]
 
 
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """16 hex digits of the prompts, with their roles and labels."""
+    told = json.dumps([prompt.model_dump(mode="json") for prompt in prompts], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
     """How many pictures an evaluation draws when none is in the cache."""
     items = planned_items(prompts, settings)
@@ -82,9 +91,9 @@ def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler)
     from expunge.metrics.doubts import missing_roles
 
     return [
-        f"One way of drawing: deterministic DDIM, {sampler.steps} steps, guidance {sampler.guidance:g}. Other "
-        "samplers, guidance, sizes, pictures as input and other number types were not tried.",
-        f"Asked for in the language of these prompts only, and not within long descriptions: "
+        f"Prompts were asked in one way of drawing alone: deterministic DDIM, {sampler.steps} steps, guidance "
+        f"{sampler.guidance:g}. With other samplers, guidance, sizes and number types they were not asked.",
+        f"Asked for in the words of these prompts alone, not in other languages or longer descriptions than theirs: "
         f"{', '.join(aim.concept for aim in aims)}.",
         *missing_roles(prompts, aims),
     ]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge import runtime
-from expunge.assault import assault_folder, beside, check_same, untried
+from expunge.assault import Under, apart, assault_folder, beside, check_judge, check_same, untried
 from expunge.errors import UserError
-from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts
+from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts, prompts_digest
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
 from expunge.metrics.base import World, aims_of
+from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request
 from expunge.runtime import Progress
 
@@ -46,7 +47,7 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
 
     Raises:
         UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
-            attacks were made on something else or cannot be read.
+            attacks were made on something else, drawn or judged otherwise, or cannot be read.
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
@@ -73,11 +74,14 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         strata = {name: stratum for name, stratum in world.strata.items() if name in asked}
         shown = finds(found, assault_folder(assault), pictures.root, folder)
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
-        evaluation = evaluation.model_copy(update={"assault": attacks, "relearning": relearning, "finds": shown,
-                                                   "not_tested": told,
-                                                   "strata": {name: stratum.words for name, stratum in strata.items()},
-                                                   "plain": tuple(name for name in strata if strata[name].plain),
-                                                   "seconds": round(time.monotonic() - began, 1)})
+        doubts = (*evaluation.warnings, *(line for made in (attacks, relearning) if made is not None
+                                          for line in apart(made, evaluation.versions, evaluation.machine)))
+        said = given_prompts(world, request, settings.counts)
+        evaluation = evaluation.model_copy(update={
+            "given": tuple(said), "warnings": doubts, "assault": attacks, "finds": shown, "relearning": relearning,
+            "not_tested": told, "strata": {name: stratum.words for name, stratum in strata.items()},
+            "plain": tuple(name for name in strata if strata[name].plain),
+            "seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
             write_json(folder / EVALUATIONS.name, evaluation.model_dump(mode="json"))
         records[0] = evaluation.model_dump(mode="json")
@@ -91,6 +95,7 @@ def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     Raises:
         UserError: what `evaluate` refuses before it draws anything.
     """
+    from expunge.models.base import drawn_by
     from expunge.models.patch import applied
 
     if model.patch_hash:
@@ -99,17 +104,22 @@ def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     with applied(model, patch):
         pass  # a patch for another model must not cost an hour of drawing first
     world, request = world or _world(model, settings), patch.card.request
-    for made in beside(assault):
-        if made is not None:
-            check_same(made, model.hash, patch.hash, request.concepts)
+    taken_in = [made for made in beside(assault) if made is not None]
+    for made in taken_in:
+        under = Under(model.hash, patch.hash, settings.sampler(model), drawn_by(model))
+        check_same(made, under, request.concepts)
     prompts = planned_prompts(world, request, settings)
-    return prompts, instruments(world, request, prompts, settings)
+    tools = instruments(world, request, prompts, settings)
+    alone = {one.concept: one for one in request.alone()}
+    for made in taken_in:  # attacks ask for one concept; a judge may be made for what it is asked
+        check_judge(made, tools.judge.name if len(alone) == 1 else world.judge(alone[made.request.concept]).name)
+    return prompts, tools
 
 
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
     from expunge.metrics.worlds import world_of
 
-    return world_of(model.world, model.name, settings.clip, settings.prompts)
+    return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
 
 
 def instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
@@ -165,6 +175,7 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
+    from expunge.models.base import drawn_by
 
     original, edited, again = drawn
     judges = [(tools.judge, "judgments.jsonl"), *([(tools.second, "judgments-second.jsonl")] if tools.second else [])]
@@ -178,7 +189,8 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     scores = measured(original, edited, again, said, tools, draws=settings.draws,
                       fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
     return Evaluation(
-        card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, detectors=tools.names(),
+        card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, drawn=drawn_by(model),
+        prompts_hash=prompts_digest(prompts), detectors=tools.names(),
         scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
         not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
         warnings=tuple(doubts(scores, request.concepts)),

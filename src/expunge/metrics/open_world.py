@@ -2,7 +2,8 @@
 
 Direct prompts are those that training may use, held-out ones come from other templates. Paraphrases, implicit
 prompts and near neighbours cannot be guessed from a name, so they come from a file (YAML or CSV) of the user's; what
-is missing is not asked, and the evaluation says so.
+is missing is not asked, and the evaluation says so. The file is used whole, and templates add nothing to what it fills
+(`metrics.brought`).
 
 YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}. CSV: columns role, text, label. The label
 is what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it
@@ -15,7 +16,6 @@ import csv
 import io
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +25,7 @@ from torch import Tensor
 from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
+from expunge.metrics.brought import Choice, chosen_prompts
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
 from expunge.metrics.perceptual import Lpips, Ssim
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Role, Target, asked, mentions
@@ -64,14 +65,17 @@ class OpenWorld:
 
     name = "open"
 
-    def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2) -> None:
+    def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
+                 add_templates: bool = False) -> None:
         """Set up; nothing is loaded before it is needed.
 
         Args:
             clip: folder or Hub id of a CLIP; None means the environment's EXPUNGE_CLIP.
             prompts: file of prompts; None means the environment's EXPUNGE_PROMPTS.
             margin: see `ClipJudge`.
+            add_templates: ask templates beside the prompts of the file, up to the counts.
         """
+        self._add = add_templates
         self._where = clip or os.environ.get("EXPUNGE_CLIP", "")
         file = prompts or os.environ.get("EXPUNGE_PROMPTS", "")
         self._file = Path(file) if file else None
@@ -95,31 +99,34 @@ class OpenWorld:
         return {thing: (fill("a photo of {a}", thing),) for thing in things or KEPT_THINGS}
 
     def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
-        """Templates and the user's file, up to `counts` per role (and concept that is asked for), no text twice.
+        """The user's file whole, templates for what it leaves open, up to `counts` where they are set; no text twice.
 
         Raises:
             ConfigError: the file cannot be read or holds mistakes (all are shown).
         """
-        chosen: list[Prompt] = []
-        seen: set[str] = set()
-        for role, pool in self._pools(request).items():
-            fresh: dict[str, Prompt] = {}
-            for prompt in pool:
-                if prompt.text not in seen:
-                    fresh.setdefault(prompt.text, prompt)
-            seen |= fresh.keys()  # asked or not: what one role may ask is not asked under another one's name
-            taken: Counter[str] = Counter()
-            for prompt in fresh.values():
-                whose = prompt.labels[QUESTION] if role in FORGET_ROLES else ""
-                taken[whose] += 1
-                chosen += [prompt] if taken[whose] <= getattr(counts, role) else []
-        return chosen
+        return list(self._choice(request, counts).prompts)
 
-    def _pools(self, request: Request) -> dict[Role, list[Prompt]]:
-        """All that could be asked about `request`, by role, the user's own prompts first."""
+    def own(self, request: Request) -> list[Prompt]:
+        """The prompts of the user's file, in their order, without those to keep that name a concept."""
+        return [prompt for prompt in self._brought(request) if not _refused(prompt, request)]
+
+    def given(self, request: Request, counts: PromptCounts) -> list[str]:
+        """How many prompts of the user's file are used, and why not the others."""
+        return list(self._choice(request, counts).told)
+
+    def _choice(self, request: Request, counts: PromptCounts) -> Choice:
+        file = self._file.name if self._file else ""
+        return chosen_prompts(
+            self._brought(request), self._templates(request), request, counts, file=file, add=self._add,
+            whose=lambda prompt: prompt.labels[QUESTION] if prompt.role in FORGET_ROLES else "",
+            refused=lambda prompt: _refused(prompt, request))
+
+    def _brought(self, request: Request) -> list[Prompt]:
+        return read_prompts(self._file, request.concepts) if self._file else []
+
+    def _templates(self, request: Request) -> dict[Role, list[Prompt]]:
+        """All that templates could ask about `request`, by role."""
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
-        for prompt in read_prompts(self._file, request.concepts) if self._file else []:
-            pools[prompt.role].append(prompt)
         for target in request.targets:
             here = {QUESTION: target.concept}
             pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in target.prompts]
@@ -132,8 +139,7 @@ class OpenWorld:
                          for thing in FAR_THINGS if bare(thing) not in map(bare, anchors)]
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:
-            pools[role] = [prompt for prompt in pools[role] if not any(
-                mentions(text, name) for text in (prompt.text, *prompt.labels.values()) for name in request.concepts)]
+            pools[role] = [prompt for prompt in pools[role] if not _refused(prompt, request)]
         return pools
 
     def question(self, concept: str) -> str:
@@ -148,7 +154,8 @@ class OpenWorld:
             UserError: no CLIP was given.
             ConfigError: the file of prompts cannot be read or holds mistakes.
         """
-        named = [prompt.labels[QUESTION] for pool in self._pools(request).values() for prompt in pool if prompt.labels]
+        pools = [self.own(request), *self._templates(request).values()]  # what is not asked still tells things apart
+        named = [prompt.labels[QUESTION] for pool in pools for prompt in pool if prompt.labels]
         anchors = [target.anchor for target in request.targets if target.anchor]
         labels = dict.fromkeys([*request.concepts, *anchors, *named])
         texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in labels
@@ -207,6 +214,13 @@ def fill(template: str, name: str) -> str:
     bare_name = name[:1].isupper() or first.lower() in {"a", "an", "the", "some", "two", "my"}
     article = "" if bare_name else ("an " if name[:1].lower() in "aeiou" else "a ")
     return template.format(a=f"{article}{name}", c=name)
+
+
+def _refused(prompt: Prompt, request: Request) -> str:
+    """Why a prompt is not asked: it is to be kept, and names what goes."""
+    texts = (prompt.text, *prompt.labels.values())
+    named = [name for name in request.concepts if any(mentions(text, name) for text in texts)]
+    return f"it is to be kept and names {named[0]!r}" if prompt.role in KEEP_ROLES and named else ""
 
 
 def bare(name: str) -> str:

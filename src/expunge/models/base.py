@@ -134,6 +134,16 @@ class Denoiser(Protocol):
         ...
 
 
+def drawn_by(model: Denoiser) -> dict[str, str]:
+    """What decides the model's pictures beside weights, prompt, seed and sampler, in parts that records can compare.
+
+    "schedule and parts" is `Denoiser.drawing`, which holds number type and device as well.
+    """
+    weights = next(iter(model.parameters_in("unet").values()))
+    return {"process": model.process, "number type": str(weights.dtype).removeprefix("torch."),
+            "device": weights.device.type, "schedule and parts": model.drawing}
+
+
 ImageSink = Callable[[int, Tensor], None]
 """Called with (index of the item, float32 (3, H, W) pixels) as pictures are finished."""
 

@@ -5,6 +5,17 @@
 `Denoiser.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
 not hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
 out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
+
+Kernels round by the shape of the batch, so the last bit of a picture depends on how many are drawn together. Batches
+are therefore cut from the whole list that is asked for (the plan), never from what is left of it: a batch of which
+any picture is missing is drawn again whole, and whole batches are shared out among processes. Hence
+
+    at the same plan, batch size, number of threads and kind of machine, and from the same pictures in the cache, the
+    bytes are the same for any number of processes, any order of batches and after any kill.
+
+What a picture is addressed by does not hold the plan: one that is there is taken as it is. So under another batch size,
+or where an earlier plan left a smaller last batch, a picture may differ by one grey level in a few pixels from the one
+that an empty cache would give (`tests/models/test_cache_batches.py` bounds both).
 """
 
 from __future__ import annotations
@@ -22,7 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from expunge import files, runtime
-from expunge.errors import ModelError, StorageError
+from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler, Shot
@@ -48,12 +59,14 @@ class Pictures:
     def draw(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None,
              processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
-        """The items' pictures; only those that are missing are drawn, and each is kept as its batch is done.
+        """The items' pictures; only batches with missing ones are drawn, and each picture is kept as its batch is done.
 
-        With several processes each draws its share, then all of them read everything; call it in all of them.
+        With several processes each draws its share of the batches, then all of them read everything; call it in all of
+        them.
 
         Args:
-            items: (prompt, seed) pairs; may repeat.
+            items: (prompt, seed) pairs; may repeat. Distinct ones, in this order, are cut into batches.
+            batch: pictures drawn together; it may change the last bit of a picture (see the top of the file).
             progress: told (pictures there, pictures in all), of this process's share.
             processes: None means `runtime.current()`.
 
@@ -68,11 +81,13 @@ class Pictures:
         distinct = {shot.key: shot for shot in reversed(shots)}  # a key's first shot is the one that is kept
         keys = list(dict.fromkeys(shot.key for shot in shots))
         processes = processes or runtime.current()
-        found = self._filled(model, [distinct[key] for key in processes.shard(keys)], batch, progress)
+        if batch < 1:
+            raise UserError(f"batch of {batch}", accepted="1 or more")
+        batches = [[distinct[key] for key in keys[first:first + batch]] for first in range(0, len(keys), batch)]
+        found = self._filled(model, processes.shard(batches), progress)
         if processes.count > 1:
             processes.barrier()
-            others = [distinct[key] for key in keys if key not in found]
-            found |= self._filled(model, others, batch, None)
+            found |= self._filled(model, [one for one in batches if one[0].key not in found], None)
         done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
                 for shot, key in ((shot, shot.key) for shot in shots)]
         if not shots:
@@ -95,33 +110,35 @@ class Pictures:
                              remedy="draw it again")
         return picture.float() / 255
 
-    def _filled(self, model: Denoiser, shots: Sequence[Shot], batch: int,
+    def _filled(self, model: Denoiser, batches: Sequence[Sequence[Shot]],
                 progress: Callable[[int, int], None] | None) -> _Found:
         """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
         found: _Found = {}
-        missing: list[Shot] = []
         damaged: list[str] = []
-        for shot in shots:
+        for shot in (shot for batch in batches for shot in batch):
             kept = self._read(self._file(model, shot), damaged)
-            if kept is None:
-                missing.append(shot)
-            else:
+            if kept is not None:
                 found[shot.key] = kept
         if damaged:
             more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
             log.warning("a cached picture is damaged and is drawn again: %s%s", damaged[0], more)
-        if progress is not None and shots:
-            progress(len(found), len(shots))
+        total = sum(map(len, batches))
+        if progress is not None and batches:
+            progress(len(found), total)
+        todo = [batch for batch in batches if any(shot.key not in found for shot in batch)]
+        shots = [shot for batch in todo for shot in batch]
 
         def keep(index: int, picture: Tensor) -> None:
-            shot = missing[index]
+            shot = shots[index]
+            if shot.key in found:  # it stays as it is: others may have taken it into their records
+                return
             found[shot.key] = self._write(self._file(model, shot), shot, picture)
             if progress is not None:
-                progress(len(found), len(shots))
+                progress(len(found), total)
 
-        if missing:
-            items = [(shot.prompt, shot.seed) for shot in missing]
-            draw(model, items, missing[0].sampler, batch=batch, sink=keep)
+        if shots:
+            draw(model, [(shot.prompt, shot.seed) for shot in shots], shots[0].sampler, batch=[*map(len, todo)],
+                 sink=keep)
         return found
 
     def _file(self, model: Denoiser, shot: Shot) -> Path:

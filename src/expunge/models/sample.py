@@ -12,6 +12,7 @@ Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -27,13 +28,15 @@ _SEEDS = 2**64
 
 
 def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
-         batch: int = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None) -> Tensor:
+         batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None
+         ) -> Tensor:
     """Draw every item.
 
     Args:
         items: (prompt, seed) pairs.
         sampler: None means 20 steps at the model's own guidance.
-        batch: pictures denoised together (twice as many network rows with guidance): speed and memory only.
+        batch: pictures denoised together (twice as many network rows with guidance): speed, memory and rounding. Or how
+            many there are in each of the batches, one after the other.
         sink: told of every picture as its batch is done.
         progress: told after every batch.
 
@@ -41,13 +44,13 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
 
     Raises:
-        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1, a seed that no
+        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1 or batches of
+            other items than there are, a seed that no
             generator takes, or a negative prompt without guidance.
         ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
     """
     sampler = sampler or Sampler(guidance=model.guidance)
-    if batch < 1:
-        raise UserError(f"batch of {batch}", accepted="1 or more")
+    chunks = _chunks(len(items), batch)
     if sampler.negative and sampler.guidance == 1:
         raise UserError(f"negative prompt {sampler.negative!r} with guidance 1: it would have no effect",
                         accepted="guidance above 1, or no negative prompt")
@@ -58,8 +61,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     known, rows = _encoded(model, texts)
     uncond = _encoded(model, [sampler.negative])[0] if sampler.guidance != 1 else None
     pictures: list[Tensor] = []
-    for first in range(0, len(items), batch):
-        chunk = slice(first, first + batch)
+    for chunk in chunks:
         x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
         latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad():
@@ -67,9 +69,9 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         pictures.append(check_finite(model, done, texts[chunk]))
         if sink is not None:
             for offset, picture in enumerate(done):
-                sink(first + offset, picture)
+                sink(chunk.start + offset, picture)
         if progress is not None:
-            progress(min(first + batch, len(items)), len(items))
+            progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
 
 
@@ -85,6 +87,18 @@ def check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str] = ()) -
         raise ModelError(f"{model.name} drew values that are not finite{told}", accepted="finite pixels",
                          remedy="load the model with dtype float32 or bfloat16; if it has a patch on, make that again")
     return pictures
+
+
+def _chunks(count: int, batch: int | Sequence[int]) -> list[slice]:
+    """Where each batch of `count` items begins and ends."""
+    if isinstance(batch, int) and batch >= 1:
+        return [slice(first, min(first + batch, count)) for first in range(0, count, batch)]
+    sizes = [batch] if isinstance(batch, int) else batch
+    if min(sizes, default=1) < 1 or sum(sizes) != count:
+        raise UserError(f"batch of {batch}", accepted="1 or more" if isinstance(batch, int) else
+                        f"batches of 1 or more, {count} items together")
+    ends = list(accumulate(sizes, initial=0))
+    return [slice(first, end) for first, end in pairwise(ends)]
 
 
 @torch.no_grad()

@@ -8,7 +8,16 @@ from __future__ import annotations
 from expunge.records.asking import asked, check_request, mentions
 from expunge.records.attacks import Assault, AttackRun, Attempt, Spent
 from expunge.records.base import Record
-from expunge.records.bench import BenchResult, Difference, Edit, EditCost, Pooled, Summary
+from expunge.records.bench import (
+    BenchCheck,
+    BenchResult,
+    CheckedCell,
+    Difference,
+    Edit,
+    EditCost,
+    Pooled,
+    Summary,
+)
 from expunge.records.card import PatchCard
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
@@ -21,9 +30,9 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "NOT_DRAWN", "RELEARNINGS", "SEQUENCES", "Assault",
-    "AttackRun", "Attempt", "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find",
-    "FreezeMask", "Judgment",
-    "Ledger", "Look", "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role",
-    "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
-    "TrainingTerms", "Verification", "asked", "check_request", "mentions",
+    "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit", "EditCost", "Entry",
+    "Evaluation", "Find", "FreezeMask", "Judgment", "Ledger", "Look", "PatchCard", "Pooled", "Prompt", "Record",
+    "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot",
+    "Spent", "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "asked", "check_request",
+    "mentions",
 ]

@@ -73,8 +73,8 @@ class AttackRun(Record):
         attack, access, white_box, source, settings: what it is.
         budget: the most that it may spend on one item (seconds 0: not limited).
         attempts: one per item that it was given.
-        control: the same attack where nothing can be found; `control_of` says in words what that was ("" and empty: no
-            null control was run).
+        control: the same attack where nothing can be found; `control_of` says in words what that was, or begins with
+            "uncontrolled" and says why there is none.
     """
 
     attack: str
@@ -87,6 +87,15 @@ class AttackRun(Record):
     control: tuple[Attempt, ...] = ()
     control_of: str = ""
 
+    @property
+    def uncontrolled(self) -> str:
+        """Why nobody knows how much the attack "finds" where nothing can be found; "" where that is known."""
+        tried = any(item.outcome != "failed" for item in self.attempts)
+        if not tried or any(item.outcome != "failed" for item in self.control):
+            return ""
+        why = self.control_of.removeprefix("uncontrolled: ")
+        return f"every attempt of its null control broke off ({why})" if self.control else why or "none was run"
+
 
 class Assault(Scored, Record):
     """All that a suite of attacks found; tables, verdict and report need nothing else.
@@ -95,7 +104,9 @@ class Assault(Scored, Record):
         card: the patch's card; None when the unedited model was attacked.
         request: the concept that was sought.
         model, model_hash, patch_hash, sampler: what was attacked, and how pictures were drawn.
+        drawn: what else decided pictures (`models.base.drawn_by`); empty in records of older versions.
         judge, second: names with weights' hashes of the detectors ("" for no second one).
+        given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         left_out: items that were not attacked, by reason ("the original model does not show it": 3).
         before: the items without any attack, one attempt per item.
         runs: one per attack, in the order in which they were made.
@@ -111,8 +122,10 @@ class Assault(Scored, Record):
     model_hash: str
     patch_hash: str = ""
     sampler: Sampler
+    drawn: dict[str, str] = {}
     judge: str
     second: str = ""
+    given: tuple[str, ...] = ()
     left_out: dict[str, int] = {}
     before: tuple[Attempt, ...]
     runs: tuple[AttackRun, ...]

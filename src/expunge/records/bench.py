@@ -156,6 +156,39 @@ class Difference(Record):
                 and (self.low > 0 or self.high < 0))
 
 
+class CheckedCell(Record):
+    """A cell beside the same cell made again.
+
+    Attributes:
+        name: which one; versions: of the libraries that made it first.
+        patch_same: whether the edits are equal bit for bit.
+        scores: how many were compared; equal: how many are the same number.
+        apart: those that do not agree, with both values.
+    """
+
+    name: str
+    versions: dict[str, str] = {}
+    patch_same: bool = False
+    scores: int = 0
+    equal: int = 0
+    apart: tuple[str, ...] = ()
+
+
+class BenchCheck(Record):
+    """Some cells of a bench made again.
+
+    Attributes:
+        cells: those that were chosen, and seed: of the choice.
+        versions, machine, created: of the check.
+    """
+
+    cells: tuple[CheckedCell, ...]
+    seed: int = 0
+    versions: dict[str, str] = {}
+    machine: str = ""
+    created: str = ""
+
+
 class BenchResult(Record):
     """All that a bench found; table, plot and report need nothing else.
 
@@ -167,6 +200,8 @@ class BenchResult(Record):
         summaries: per method and concept, then per method over all concepts.
         differences: the comparisons that the file asks for.
         missing: cells that were not made yet.
+        unknown: settings that did not exist when cells were made, each with the value that is taken for it now.
+        check: some cells made again, by whichever version did so last; None if nobody did.
         versions, machine, created: of the gathering.
     """
 
@@ -180,6 +215,8 @@ class BenchResult(Record):
     summaries: tuple[Summary, ...] = ()
     differences: tuple[Difference, ...] = ()
     missing: int = 0
+    unknown: tuple[str, ...] = ()
+    check: BenchCheck | None = None
     versions: dict[str, str] = {}
     machine: str = ""
     created: str = ""

@@ -58,7 +58,10 @@ class Evaluation(Scored, Record):
         format: version of this format.
         card: the patch's card.
         model: name of the base model, and `model_hash`: content hash of its weights.
-        sampler: how pictures were drawn.
+        sampler: how pictures were drawn; drawn: what else decided them (`models.base.drawn_by`; empty in records of
+            older versions).
+        prompts_hash: digest of the prompts that were asked, with their roles and labels ("" in older records).
+        given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         strata: the ways of asking that were told apart, in words, by name; plain: those that say no more than what
             should be there.
         detectors: every detector and feature extractor used, name -> weights' hash.
@@ -77,6 +80,9 @@ class Evaluation(Scored, Record):
     model: str
     model_hash: str
     sampler: Sampler
+    drawn: dict[str, str] = {}
+    prompts_hash: str = ""
+    given: tuple[str, ...] = ()
     strata: dict[str, str] = {}
     plain: tuple[str, ...] = ()
     detectors: dict[str, str] = {}

@@ -60,6 +60,8 @@ class Relearning(Record):
         card: the patch's card; None for the unedited model (then there is no "edited" curve).
         request: the concept.
         model, model_hash, patch_hash, sampler: what was taught, and how pictures were drawn.
+        drawn: what else decided pictures (`models.base.drawn_by`); empty in records of older versions.
+        given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         curves: in the order in which they were made.
         enough: found rate from which a thing counts as drawn.
         no_unknown: why there is no curve of an unknown thing; "" where there is one.
@@ -73,6 +75,8 @@ class Relearning(Record):
     model_hash: str
     patch_hash: str = ""
     sampler: Sampler
+    drawn: dict[str, str] = {}
+    given: tuple[str, ...] = ()
     curves: tuple[RelearningCurve, ...]
     enough: float
     no_unknown: str = ""

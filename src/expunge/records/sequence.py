@@ -78,6 +78,7 @@ class StateScores(Scored, Record):
         items: found/<concept> by "prompt | seed": 1 or 0.
         drift: |theta_k - theta_0| / |theta_0| over UNet and text encoder.
         seconds: wall time of the edit; processor: its processor time, None where it is not known.
+        versions: of the libraries that measured the state; of the edit where it was not measured.
         patch_hash: of the patch that holds all requests so far; folder: where it lies, relative to the sequence's.
         warnings: what the evaluation doubts about itself.
     """
@@ -89,6 +90,7 @@ class StateScores(Scored, Record):
     drift: float = 0.0
     seconds: float = 0.0
     processor: float | None = None
+    versions: dict[str, str] = {}
     patch_hash: str = ""
     folder: str = ""
     warnings: tuple[str, ...] = ()

@@ -27,11 +27,14 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path) ->
         The path of `report.html`.
 
     Raises:
-        UserError: jinja2, matplotlib or Pillow is missing.
+        UserError: jinja2, matplotlib or Pillow is missing, or the evaluation has taken in attacks that were drawn
+            otherwise than it.
         StorageError: a file cannot be written.
     """
+    from expunge.assault import check_joined
     from expunge.report import card, html
 
+    check_joined(evaluation)
     folder, out = Path(folder), Path(out)
     page = html.write_report(evaluation, folder, out / "report.html")
     card.write_json(evaluation, out / "report.json")

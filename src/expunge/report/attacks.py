@@ -95,7 +95,7 @@ def attack_sentence(assault: Assault) -> str:
                f"{f'worst case over {_attackers(names)}' if names else 'no attack had one left'}" \
                f"{_already(assault, worst)}.{_stricter(assault)}"
     return f"{said} An item is a prompt and a seed for which the judge finds “{concept}” in the original model's " \
-           f"picture.{_left(assault, worst)}"
+           f"picture.{_uncontrolled(assault)}{_left(assault, worst)}"
 
 
 def attack_rows(assault: Assault) -> list[AttackRow]:
@@ -111,8 +111,8 @@ def attack_rows(assault: Assault) -> list[AttackRow]:
             run.attack, run.access, _count(own) if run.attempts else "no item was left", _interval(own),
             _count(find(assault, f"{name}/fresh")) or "none drawn",
             _count(find(assault, f"{name}/second")) or ("none shown" if assault.second else "no second detector"),
-            _count(control) or (run.control_of or "none run"), budget_text(run.budget),
-            run.control_of if control else "",
+            _controlled(run, control), budget_text(run.budget),
+            run.control_of if control and not run.uncontrolled else "",
             tuple((d.kind, anchor) for anchor, d in told.items() if any(map(named.search, d.sentences)))))
     worst, fresh = find(assault, "attack/worst"), find(assault, "attack/worst/fresh")
     if worst:
@@ -186,6 +186,21 @@ def _stricter(assault: Assault) -> str:
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
             out += f" {words}: {score.numerator} of {score.n} ({share})."
     return out
+
+
+def _controlled(run: AttackRun, control: Score | None) -> str:
+    """"0 of 4", or why there is no number."""
+    return f"uncontrolled: {run.uncontrolled}" if run.uncontrolled else _count(control) or run.control_of or "none run"
+
+
+def _uncontrolled(assault: Assault) -> str:
+    """Which attacks had no null control, and what that means for what they found."""
+    names = [run.attack for run in assault.runs if run.uncontrolled]
+    if not names:
+        return ""
+    found = any(item.outcome == "found" for run in assault.runs if run.uncontrolled for item in run.attempts)
+    means = ": how much they “find” where nothing can be found is not known" if found else ""
+    return f" Uncontrolled, without a null control: {', '.join(names)}{means}."
 
 
 def _left(assault: Assault, worst: Score | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from expunge.records import BenchResult, Edit, Pooled, Summary
+from expunge.report.versions import bench_versions
 from expunge.report.words import count_text, counted, duration, finite, interval_text, number, value_of, value_text
 
 COLUMNS = (
@@ -215,7 +216,7 @@ def notes(result: BenchResult) -> list[str]:
         told.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
     if result.missing:
         told.append(f"{counted(result.missing, 'cells')} not made yet.")
-    return told
+    return [*told, *bench_versions(result)]
 
 
 def _size(item: Summary) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from expunge.records import Score, SequenceResult, StateScores
 from expunge.report.bench import Figure
+from expunge.report.versions import several
 from expunge.report.words import count_text, duration, interval_text, number, percent, value_of
 
 COLUMNS = (("retained/near", "near kept"), ("retained/far", "far kept"), ("integrity/near", "integrity, near"),
@@ -124,6 +125,7 @@ def notes(result: SequenceResult) -> list[str]:
     if any(state.processor is not None for state in result.states):
         lines.append("The time of an edit is that of the processor, all threads together, where it was not "
                      "interrupted; what it leaves behind for later ones is in it.")
+    lines += several([state.versions for state in result.states if state.versions], result.versions, "states")
     if result.withdrawn:
         lines.append(f"Withdrawn, and not in these states: {', '.join(result.withdrawn)}.")
     return [*lines, *(f"Doubt: {line}" for line in _doubts(result))]

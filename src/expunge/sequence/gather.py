@@ -49,18 +49,22 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
     """The record of the states that there are.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or some were measured otherwise than the others (see `check_alike`).
     """
     if settings.active and not states:
         raise UserError(f"no request of this sequence was met in {folder}", accepted="the folder of a sequence that "
                         "was begun", remedy="name it with --out, or leave out --gather to meet the requests")
     request, made, first = everything(settings, world) if settings.active else None, list[StateScores](), None
+    measured = dict[str, Evaluation]()
     for state in states:  # one patch in memory at a time
         assert request is not None
         patch = Patch.load(state.folder)
-        evaluation = kept_evaluation(state, patch, request, settings)
+        evaluation = kept_evaluation(state, patch, request, settings, world)
         made.append(_state(state, patch, evaluation, request, settings, model, world, folder))
         first = first or evaluation
+        if evaluation is not None:
+            measured[f"{state.number} ({state.asked.title})"] = evaluation
+    check_alike(measured)
     names = {state.asked.title: state.asked.concept for state in states}
     return SequenceResult(
         model=model.name, model_hash=model.hash, strategy=settings.strategy, method=settings.method, seed=settings.seed,
@@ -73,10 +77,34 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
+def check_alike(measured: Mapping[str, Evaluation]) -> None:
+    """Raise UserError unless all states answered the same prompts, drawn alike, to the same detectors.
+
+    Args:
+        measured: by the state's name; what an older record does not tell is not compared.
+    """
+    def told(one: Evaluation) -> dict[str, object]:
+        drawn = {name: value for name, value in one.drawn.items() if name not in ("device", "schedule and parts")}
+        return {**one.sampler.model_dump(), **one.detectors, "prompts": one.prompts_hash, **drawn}
+
+    states = list(measured.items())
+    for name, one in states[1:]:
+        first, before = states[0]
+        mine, theirs = told(one), told(before)
+        odd = [f"{key}: {theirs[key]}, then {mine[key]}" for key in mine
+               if key in theirs and mine[key] != theirs[key] and "" not in (mine[key], theirs[key])]
+        odd += [f"{key}: in one of them alone" for key in mine.keys() ^ theirs.keys() if ": " in key]
+        if odd:
+            raise UserError(f"states {first} and {name} were measured otherwise ({'; '.join(odd)})",
+                            accepted="states that answered the same prompts, drawn alike, to the same detectors",
+                            remedy="delete the folder `evaluation` of the older ones, and they are measured again")
+
+
 def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: Request, settings: SequenceSettings,
            model: StableDiffusion, world: World, folder: Path) -> StateScores:
     values = {"number": state.number, "concept": state.asked.title, "drift": drift(patch, model),
               "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **_cost(state, patch)}
+    values["versions"] = evaluation.versions if evaluation is not None else patch.card.versions
     if evaluation is not None and settings.evaluation is not None:
         found = _found(evaluation, request)
         places = places_of(evaluation, planned_prompts(world, request, settings.evaluation), settings.evaluation)

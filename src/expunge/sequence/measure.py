@@ -9,6 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expunge.errors import ExpungeError
+from expunge.evaluation import planned_prompts
+from expunge.evaluation.plan import prompts_digest
+from expunge.metrics.base import World
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, Evaluation, Request
 from expunge.sequence.settings import SequenceSettings
@@ -24,8 +27,12 @@ def about(patch: Patch, request: Request) -> Patch:
     return replace(patch, card=patch.card.model_copy(update={"request": request}))
 
 
-def kept_evaluation(state: State, patch: Patch, request: Request, settings: SequenceSettings) -> Evaluation | None:
-    """What an earlier run measured of the state; None if it did not, measured otherwise, or left it damaged."""
+def kept_evaluation(state: State, patch: Patch, request: Request, settings: SequenceSettings,
+                    world: World) -> Evaluation | None:
+    """What an earlier run measured of the state; None if it did not, measured otherwise, or left it damaged.
+
+    A file of prompts may change under its name: what would be asked now is compared, too.
+    """
     folder = state.folder / FOLDER
     if settings.evaluation is None or EVALUATIONS.at(folder) is None:
         return None
@@ -33,6 +40,7 @@ def kept_evaluation(state: State, patch: Patch, request: Request, settings: Sequ
         kept = EVALUATIONS.read(folder)
     except ExpungeError:
         return None  # it is made again
-    asked = settings.evaluation.model_dump(mode="json")
-    same = all(kept.settings.get(name) == value for name, value in asked.items() if name != "batch")
+    wanted = settings.evaluation.model_dump(mode="json")
+    same = all(kept.settings.get(name) == value for name, value in wanted.items() if name != "batch")
+    same = same and kept.prompts_hash in ("", prompts_digest(planned_prompts(world, request, settings.evaluation)))
     return kept if same and kept.card.request == request and kept.card.tensors_hash == patch.hash else None

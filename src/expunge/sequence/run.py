@@ -69,8 +69,8 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
     model = load(settings.model, device=settings.device)
-    clip, prompts = (settings.evaluation.clip, settings.evaluation.prompts) if settings.evaluation else ("", "")
-    world = world or world_of(model.world, model.name, clip, prompts)
+    own = settings.evaluation
+    world = world or world_of(model.world, model.name, *((own.clip, own.prompts, own.add_templates) if own else ()))
     if not make and not (folder / LEDGER).is_file():
         raise UserError(f"no sequence was begun in {folder}", accepted="the folder of a sequence",
                         remedy="name it with --out, or leave out --gather to meet the requests")
@@ -243,7 +243,7 @@ class _Run:
         """On all requests that stand, those to come included: the same prompts after each."""
         assert self.settings.evaluation is not None
         request = everything(self.settings, self.world)
-        if kept_evaluation(state, patch, request, self.settings) is None:
+        if kept_evaluation(state, patch, request, self.settings, self.world) is None:
             evaluate(self.model, about(patch, request), settings=self.settings.evaluation,
                      out=state.folder / FOLDER, cache=self.settings.cache or None, world=self.world,
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))
