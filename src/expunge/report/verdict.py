@@ -306,5 +306,5 @@ def _blurred(evaluation: Evaluation) -> str:
 
 
 def _points(fall: Fall) -> str:
-    interval = f"95% interval {100 * fall.low:.0f} to {100 * fall.high:.0f}"
-    return f"{100 * fall.value:.0f} points ({interval})".replace("-", "\N{MINUS SIGN}")
+    value, low, high = (round(100 * part) for part in (fall.value, fall.low, fall.high))  # no "-0"
+    return f"{value} points (95% interval {low} to {high})".replace("-", "\N{MINUS SIGN}")
