@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.bench.settings import BenchSettings
-from expunge.cli.lists import Name
+from expunge.cli.lists import Sentence
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Examples:
 @settings_options(BenchSettings, files=False)
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
               help="Any setting by its dotted key, such as seeds=[0,1]. May be repeated.")
-@click.option("--only", multiple=True, type=Name(), metavar="METHOD",
+@click.option("--only", multiple=True, type=Sentence(), metavar="METHOD",
               help="Make only the cells of this method, by label or name. May be repeated.")
 @click.option("--gather", is_flag=True, help="Make nothing; gather the cells that are there into table and report.")
 @click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",

@@ -2,7 +2,7 @@
 
 An option that takes several values is given once for each, an argument as words of its own. So a comma belongs to the
 value it stands in, and a value that was plainly meant as several is refused with the command that says so: a name with
-any comma in it, a prompt or a sentence with one that no blank follows, a number with one at all. A name that has a
+any comma in it, a prompt or a label with one that no blank follows, a number with one at all. A name that has a
 comma can still be asked for: in a `--config` file, or where a patch or a folder is called so.
 """
 
@@ -33,7 +33,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # generic in newer relea
 
 
 class Sentence(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
-    """A prompt, or something to keep in words."""
+    """A prompt, a label of a bench, or something to keep in words."""
 
     name = "text"
 
