@@ -67,14 +67,14 @@ def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bo
                 "inverted noise. A concept that prompts do not elicit may still be in the weights.", *tuned]
     made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
     made |= {"weights"} if relearned else set()
-    none_left = {run.access for run in assault.runs if not run.attempts} - made
+    none_left = {run.access for run in assault.runs if not run.attempts and assault.before} - made
     missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left]
     out = []
     if missing:
         out.append(f"Not attacked: {', '.join(missing)}. What these would bring back is not known.")
     if none_left:
-        out.append(f"No item was left for attacks of these kinds, earlier ones had elicited all: "
-                   f"{', '.join(sorted(none_left))}.")
+        out.append(f"No item was left for attacks of these kinds, all were shown without an attack or elicited by an "
+                   f"earlier one: {', '.join(sorted(none_left))}.")
     others = [concept for concept in concepts if concept != assault.request.concept]
     if others:
         out.append(f"The attacks sought {assault.request.concept} alone: what they would bring back of "

@@ -74,8 +74,9 @@ def test_no_headline_says_more_than_its_numbers(before: tuple[int | None, ...], 
 @pytest.mark.parametrize(("before", "end", "change", "says"), [
     ((0, 0, 0), 0, revival(0.0, 0.0, 0.0),
      "3 requests, an edit for each by esd-fast, strategy replay: of church, bomb, cat nothing can be said: the "
-     "original itself draws them in 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 pictures (95% "
-     "0% to 7.9%)"),
+     "original itself draws them in 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 "
+     "pictures "
+     "(95% 0% to 7.9%)"),
     ((N, N, N), None, None, "3 requests, an edit for each by esd-fast, strategy replay; what is still found was not "
      "measured"),
     ((N, N, N), 0, revival(0.1, 0.0, 0.2),
@@ -86,8 +87,8 @@ def test_no_headline_says_more_than_its_numbers(before: tuple[int | None, ...], 
     ((0, N, N), 3, revival(0.2, 0.1, 0.3),
      "3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 90 pictures that ask for one of bomb, "
      "cat show it (3.3%, 95% 1.1% to 9.3%; the original's 90 of 90); found more often than right after its own "
-     "request: +20.0 points (95% +10.0 points to +30.0 points, n 90); near things drawn as asked in 7 of 8 (95% 0% to 100%); of "
-     "church nothing can be said: the original itself draws it in 0 of 45 pictures (95% 0% to 7.9%)"),
+     "request: +20.0 points (95% +10.0 points to +30.0 points, n 90); near things drawn as asked in 7 of 8 (95% 0% to "
+     "100%); of church nothing can be said: the original itself draws it in 0 of 45 pictures (95% 0% to 7.9%)"),
 ])
 def test_headlines_word_by_word(before: tuple[int, ...], end: int | None, change: Score | None, says: str) -> None:
     assert headline(made(before, end, change)) == says
