@@ -120,15 +120,22 @@ def _shown(name: str) -> dict[str, str]:
     lines = []
     for row in rows:
         label = "" if row["label"] == name else f"{row['label']}, "
-        parts = []
-        for key, words in (("attack/worst", "elicited in the worst case"), ("found/all", "found without attacks"),
+        parts, attacks = [], row.get("attacks", [])
+        over = f" over {', '.join(attacks)}" if attacks else ""
+        for key, words in (("attack/worst", f"elicited in the worst case{over}"), ("found/all", "found without "
+                                                                                                "attacks"),
                            ("retained/near", "near kept"), ("integrity/near", "integrity near")):
             score = row["scores"].get(key)
             if score and score["value"] is not None:
-                ends = "" if score["low"] is None else f", {number(key, score['low'])} to {number(key, score['high'])}"
+                ends = ", no interval" if score["low"] is None or score["high"] is None else \
+                    f", 95% {number(key, score['low'])} to {number(key, score['high'])}"
                 count = f"{score['numerator']} of {score['n']}" if score["numerator"] is not None else f"n {score['n']}"
                 parts.append(f"{words} {number(key, score['value'])} ({count}{ends})")
-        lines.append(f"{label}{row['concept']}: {'; '.join(parts)}; {row['edits']} edits")
+            else:
+                parts.append(f"{words.partition(' over ')[0]}: not measured")
+        edits = f"{row['edits']} edit{'' if row['edits'] == 1 else 's'}"
+        lines.append(f"{label}{row['concept']}: {'; '.join(parts)}; {edits}")
     origin = rows[0]
+    lines.append("as counted there; other attacks and budgets may elicit more, other concepts differ")
     lines.append(f"by `{origin['command']}` on {origin['model']} {origin['model_hash']}, {origin['created'][:10]}")
     return {"shown": "\n           ".join(lines)}
