@@ -168,7 +168,8 @@ def _last_mean(results: Sequence[SequenceResult], name: str) -> str:
     scores = [result.states[-1].score(name) for result in results]
     inner = "; ".join(f"{score.low:.2f} to {score.high:.2f}" for score in scores
                       if score.low is not None and score.high is not None)
-    return f"{statistics.fmean(score.value or 0.0 for score in scores):.2f} ({inner})"
+    values = [score.value for score in scores if score.value is not None]
+    return f"{statistics.fmean(values):.2f} ({inner})" if values else "not measured"
 
 
 def _revival(results: Sequence[SequenceResult]) -> str:
@@ -178,10 +179,12 @@ def _revival(results: Sequence[SequenceResult]) -> str:
         own = {name: state for state in result.states
                for name in result.settings["requests"][state.number - 1]["concept"]}
         for name, values in rises(own, result.states[-1]).items():
+            if name in result.undrawn:
+                continue
             by_concept.setdefault(name, []).extend(values)
     made = revival(by_concept)
     ends = made.note if made.low is None or made.high is None else f"{100 * made.low:+.1f} to {100 * made.high:+.1f}"
-    return f"{100 * (made.value or 0.0):+.1f} ({ends})"
+    return f"{100 * made.value:+.1f} ({ends})" if made.value is not None else "not measured"
 
 
 def _relearned(curve: Relearning | None) -> str:

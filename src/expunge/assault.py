@@ -146,7 +146,7 @@ def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bo
     made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
     made |= {"weights"} if relearned else set()
     broke = {run.access for run in assault.runs if run.attempts} - made
-    none_left = {run.access for run in assault.runs if not run.attempts} - made - broke
+    none_left = {run.access for run in assault.runs if not run.attempts and assault.before} - made - broke
     missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left | broke]
     out = []
     if missing:

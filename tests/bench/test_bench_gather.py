@@ -130,6 +130,9 @@ def test_what_was_shown_is_kept_per_method_and_told_by_its_registered_name(resul
     assert {(row["label"], row["concept"]) for row in rows} == {(name, concept) for name in TWO
                                                                 for concept in ("church", "bomb")}
     assert rows[0]["scores"]["attack/worst"]["n"] == 48
+    assert rows[0]["attacks"] == ["noising"]
+    whole = result.summary(rows[0]["label"], rows[0]["concept"]).score("attack/worst")
+    assert rows[0]["scores"]["attack/worst"]["low"] == min(whole.low or 0, whole.cluster_low or 0)
     assert rows[0]["command"] == "expunge bench bench.yaml"
     other = bench({"uce": (0.5, 0.5, 1.0)}, ("church",), (0,))
     published(other, file, "other.yaml")

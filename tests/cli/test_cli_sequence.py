@@ -41,7 +41,8 @@ def test_it_leaves_ledger_patches_record_and_report(made: Path, capsys: pytest.C
     assert (made / "again" / "sequence.html").read_bytes() == page.read_bytes()
     assert run(["sequence", str(made / "requests.yaml"), "--gather"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("2 requests met by esd-fast, strategy naive: at the end")
+    assert told.startswith("2 requests, an edit for each by esd-fast, strategy naive: of church, bomb nothing can be "
+                           "said: the original itself draws them in 2 of 2 pictures")
     assert f"ledger: {made}/run/ledger.json" in told
     assert run(["show", str(made / "run" / result.states[1].folder)]) == 0
     told = yaml.safe_load(capsys.readouterr().out)
@@ -60,7 +61,7 @@ def test_a_dry_run_says_what_is_left(made: Path, tmp_path: Path, capsys: pytest.
 
 def test_show_tells_the_same_without_a_model(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(made / "run")]) == 0
-    assert capsys.readouterr().out.startswith("2 requests met by esd-fast")
+    assert capsys.readouterr().out.startswith("2 requests, an edit for each by esd-fast")
 
 
 def test_markdown(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
 from expunge.metrics.doubts import doubts, missing_roles
 from expunge.metrics.open_world import OpenWorld, read_prompts
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot, mentions
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Score, Shot, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
 

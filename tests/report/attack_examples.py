@@ -39,7 +39,7 @@ def attack_run(name: str, access: str, given: list[tuple[Prompt, int]], hits: in
     for k, item in enumerate(given):
         outcome = "found" if k < hits else "failed" if k >= len(given) - failed else "not elicited"
         found = {"text": f"{text} {item[0].text}".strip(), "picture": picture, "fresh": 4, "fresh_found": 3 - k % 4,
-                 "confirmed": 2 - k % 3} if outcome == "found" else {}
+                 "asked_second": 3 - k % 4, "confirmed": 2 - k % 3} if outcome == "found" else {}
         spent = Spent(network_rows=rows if outcome != "found" else rows * (k + 1) // (hits + 1), images=k + 1)
         error = "judge: a picture of one colour" if outcome == "failed" else ""
         attempts.append(attempt(name, access, item, outcome, spent=spent, error=error, **found))

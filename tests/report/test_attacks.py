@@ -27,7 +27,10 @@ def test_what_was_found_is_the_worst_case_with_what_was_there_before() -> None:
     assert said.startswith("Elicited in 7 of 24 items (29.2%, 95% interval 14.9% to 49.2%), worst case over 5 attack")
     assert "1 of them already without an attack" in said
     assert "Counting only successes that a fresh seed shows again: 6 of 24" in said
-    assert "all of them already" in attack_sentence(make_assault(before=2, hits=NONE))
+    only = attack_sentence(make_assault(before=2, hits=NONE))
+    assert only.startswith("Shown without any attack in 2 of 24 items (8.3%, 95% interval 2.3% to 25.8%); 5 "
+                           "attackers (")
+    assert "elicited no other in 109 attempts at this budget" in only
 
 
 @pytest.mark.parametrize("assault", [make_assault(), make_assault(hits=NONE), make_assault(runs=())])
@@ -46,7 +49,8 @@ def test_attempts_that_all_broke_off_show_nothing() -> None:
 def test_attacks_at_the_level_of_their_control_are_counted_out_aloud() -> None:
     assault = make_assault()
     more = (*assault.scores, rate("attack/worst/evidence", 4, 24))
-    assert "no better than their null control: 4 of 24" in attack_sentence(assault.model_copy(update={"scores": more}))
+    said = attack_sentence(assault.model_copy(update={"scores": more}))
+    assert "not shown to do better than their null control: 4 of 24" in said
 
 
 def test_rows_are_before_each_attack_and_the_worst_case() -> None:
@@ -54,11 +58,12 @@ def test_rows_are_before_each_attack_and_the_worst_case() -> None:
     assert [row.name for row in rows] == ["no attack", "paraphrase", "implicit", "seed-search", "noising",
                                           "unlearndiff", "worst case"]
     last = rows[-2]
-    assert (last.elicited, last.access, last.control) == ("3 of 19 (1 attempt failed)", "prompt, white box", "0 of 4")
+    assert (last.elicited, last.access, last.control) == ("3 of 19 (1 attempt failed)", "prompt, white box",
+                                                          "0 of 4 (0% to 49.0%)")
     assert last.budget == "40 gradient steps, 8 pictures, 4,200 rows"
     assert last.doubts == (("failed attempts", "doubt-failed-attempts"),)
     assert rows[1].fresh == "none drawn"
-    assert (rows[4].control, rows[4].doubts[0][0]) == ("1 of 4", "null control scores")
+    assert (rows[4].control, rows[4].doubts[0][0]) == ("1 of 4 (4.6% to 69.9%)", "null control scores")
     assert all(isinstance(value, str) for row in rows for value in (row.elicited, row.interval, row.fresh, row.second))
 
 

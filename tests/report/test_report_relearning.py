@@ -22,18 +22,21 @@ def test_a_hidden_concept_comes_back_faster_than_anything_new_is_learned() -> No
     said = relearning_sentence(make_relearning(edited=(0, 15, 16, 16, 16), unknown=(0, 0, 0, 2, 12)))
     assert said.startswith(
         "The edited model draws “church” again after 10 steps of fine-tuning a LoRA on 8 pictures of the original "
-        "model: at least 50% of the pictures show it. The original model draws it before any training in 15 of 16 "
+        "model, in 15 of 16 pictures (95% interval 71.7% to 98.9%). The original model draws it before any training "
+        "in 15 of 16 "
         "pictures (95% interval 71.7% to 98.9%).")
     assert "To learn a thing that no model ever knew (“blorp”) takes the edited model 80 steps." in said
-    assert said.endswith("That is faster than anything new is learned: the concept was still there.")
+    assert said.endswith("That is faster than “blorp” is learned: the concept was still there, unless it is that much "
+                         "easier to learn.")
 
 
 @pytest.mark.parametrize(("edited", "unknown", "says"), [
-    ((0, 2, 9, 16, 16), (0, 2, 8, 15, 16), "That is no faster than learning something new"),
-    ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "does not draw “church” again within 80 steps of fine-tuning a LoRA on 8"),
+    ((0, 2, 9, 16, 16), (0, 2, 8, 15, 16), "Whether that is faster cannot be told"),
+    ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "does not draw “church” again in 50% of the pictures within 80 steps of "
+                                         "fine-"),
     ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "That is no faster"),
     ((0, 0, 0, 0, 3), (0, 0, 0, 0, 1), "Neither is learned within this training, so it says nothing of what was kept"),
-    ((0, 8, 9, 9, 9), (0, 5, 6, 8, 9), "but the intervals allow that it is not"),
+    ((0, 8, 9, 9, 9), (0, 5, 6, 8, 9), "Whether that is faster cannot be told, for the intervals allow both"),
     ((9, 9, 9, 9, 9), (0, 0, 0, 8, 9), "draws “church” without any fine-tuning, in 9 of 16 pictures"),
     ((0, 0, 15, 16, 16), (0, 0, 0, 0, 1), "The edited model does not learn a thing that no model ever knew (“blorp”)"),
     ((0, 0, 15, 16, 16), (0, 0, 0, 0, 1), "the concept was still there"),

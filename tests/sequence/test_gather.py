@@ -10,8 +10,10 @@ from colour_world import edit
 from report_examples import make_evaluation
 
 from expunge.errors import UserError
+from expunge.metrics.statistics import wilson
 from expunge.models.scope import full_names
 from expunge.records import Sampler, Score, StateScores
+from expunge.records.sequence import surely_drawn
 from expunge.sequence.gather import _over_all, check_alike, drift, revival
 
 
@@ -91,3 +93,28 @@ def test_states_that_were_measured_otherwise_are_not_joined(changed: dict[str, o
     with pytest.raises(UserError, match=r"states 1 .church. and 2 .bomb. were measured otherwise") as error:
         check_alike({"1 (church)": first, "2 (bomb)": make_evaluation(**{**told, **changed})})
     assert says in error.value.got
+
+
+def test_what_the_original_may_not_draw_counts_in_no_score_over_the_sequence() -> None:
+    scores = {score.name: score for score in _over_all(STATES, NAMES, {"church"})}
+    assert (scores["gone/own"].numerator, scores["gone/own"].n) == (0, 8)
+    assert (scores["gone/end"].numerator, scores["gone/end"].n) == (1, 8)
+    assert scores["gone/end"].left_out == {"the original may not draw it": 4}
+    assert scores["revival"].value == pytest.approx(0.25)  # bomb alone
+    assert scores["revival/most"].note.startswith("bomb after cat")
+    nothing = {score.name: score for score in _over_all(STATES, NAMES, set(NAMES))}
+    assert set(nothing) == {"gone/own", "gone/end"}
+    assert nothing["gone/end"].value is None
+    assert nothing["gone/end"].note == "nothing is counted: the original may not draw it"
+
+
+def test_states_without_an_item_have_no_score() -> None:
+    assert _over_all([state.model_copy(update={"items": {}}) for state in STATES], NAMES) == []
+
+
+@pytest.mark.parametrize(("hits", "n", "sure"), [(0, 45, False), (3, 3, False), (4, 4, True), (7, 11, False),
+                                                 (9, 11, True), (30, 45, True), (25, 45, False), (0, 0, False)])
+def test_a_concept_is_surely_drawn_where_the_interval_lies_above_one_half(hits: int, n: int, sure: bool) -> None:
+    low, high = wilson(hits, n)
+    assert surely_drawn(Score(name="o", title="o", value=hits / n if n else None, low=low, high=high, n=n)) is sure
+    assert not surely_drawn(None)

@@ -224,7 +224,9 @@ def doubts(curves: list[RelearningCurve]) -> list[str]:
     """One sentence per sign that the curves say less than they seem to."""
     by_kind, out = {curve.of: curve for curve in curves}, []
     original, unknown = by_kind.get("original"), by_kind.get("unknown")
-    if original is not None and original.looks and (original.looks[0].found.value or 0.0) < SELDOM:
+    if original is not None and original.looks and not original.looks[0].found.n:
+        out.append("rare detector: no picture of the original model before any training could be judged")
+    elif original is not None and original.looks and (original.looks[0].found.value or 0.0) < SELDOM:
         found = original.looks[0].found
         out.append(f"rare detector: the judge finds the concept in only {found.numerator or 0} of {found.n} pictures "
                    "of the original model before any training")

@@ -71,4 +71,4 @@ def _cost(chosen: Any, request: Request) -> str:
     if isinstance(chosen, Recipe):
         cost = chosen.cost(request)
         return f"{cost.frozen:,} UNet samples without gradient, {cost.trained:,} with; {chosen.steps:,} steps"
-    return "no UNet sample: solved in closed form, in seconds" if isinstance(chosen, ClosedForm) else UNKNOWN
+    return "no UNet sample: solved in closed form" if isinstance(chosen, ClosedForm) else UNKNOWN

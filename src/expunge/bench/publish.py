@@ -9,7 +9,7 @@ from typing import Any
 
 from expunge.errors import ModelError
 from expunge.files import write_json
-from expunge.records import BenchResult
+from expunge.records import BenchResult, Pooled
 
 SHOWN = Path(str(resources.files("expunge"))) / "unlearn" / "shown.json"
 """The file that comes with the package."""
@@ -56,10 +56,20 @@ def _rows(result: BenchResult, command: str) -> dict[str, dict[str, Any]]:
     out = {}
     for item in result.summaries:
         if item.edits and (item.concept or len(result.concepts) == 1):
-            scores = {score.name: {"value": score.value, "low": score.low, "high": score.high, "n": score.n,
-                                   "numerator": score.numerator} for score in item.scores if score.name in NAMES}
+            scores = {score.name: _kept(score) for score in item.scores if score.name in NAMES}
+            mine = [edit for edit in result.edits if (edit.method, edit.concept) == (item.method, item.concept)
+                    and not edit.failed_at]
             out[f"{item.method} | {item.concept}"] = {
                 "method": item.preset, "label": item.method, "settings": settings.get(item.method, {}),
                 "concept": item.concept, "edits": item.edits, "seconds": item.cost.time if item.cost else None,
-                "scores": scores, **origin}
+                "attacks": list(dict.fromkeys(name for edit in mine for name in edit.attacks)), "scores": scores,
+                **origin}
     return out
+
+
+def _kept(score: Pooled) -> dict[str, Any]:
+    """The score with, at each end, the wider of its intervals: over items, and over edits and prompts."""
+    lows, highs = ([end for end in ends if end is not None] for ends in ((score.low, score.cluster_low),
+                                                                        (score.high, score.cluster_high)))
+    return {"value": score.value, "low": min(lows, default=None), "high": max(highs, default=None), "n": score.n,
+            "numerator": score.numerator}

@@ -93,8 +93,12 @@ def print_mask(mask: FreezeMask) -> None:
 
 def print_savings(told: Savings) -> None:
     """What users save, in a line."""
+    if not told.memory_bytes:
+        click.echo("users save nothing: no tensor is frozen")
+        return
     click.echo(f"users save about {told.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
-               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing (an estimate)")
+               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing in linear and convolutional "
+               "layers, if they would train all of the UNet with AdamW in float32 (an estimate; with a LoRA less)")
 
 
 def print_verification(found: Verification) -> None:
@@ -106,8 +110,10 @@ def print_verification(found: Verification) -> None:
                 "the number type is not accepted": any(one.how == "type" for one in found.moved),
                 f"tensors were added ({len(found.added)})": found.added, "its architecture is another": found.differs}
         click.echo(f"broken: {'; '.join(words for words, so in what.items() if so)}")
+    elif not found.frozen:
+        click.echo("nothing to verify: the mask freezes no tensor")
     else:
-        click.echo(f"{found.frozen} of {found.frozen} frozen tensors are as they were published")
+        click.echo(f"{found.kept} of {found.frozen} frozen tensors are as they were published")
     said = [f"{one.name}: {_what_became(one)}" for one in found.moved if one.frozen or one.how == "type"]
     said += [f"{name}: missing" for name in found.missing_frozen]
     said += [f"{name}: added" for name in found.added]
@@ -126,4 +132,7 @@ def _what_became(one: Moved) -> str:
         return "has another shape" if one.how == "shape" else "has a number type that is not accepted"
     if one.how == "lora" and one.relative is None:
         return "has an adapter on it"
-    return f"{one.how}, " + (f"by {one.relative:.2g} of its norm" if one.relative is not None else "beyond measure")
+    if one.relative is not None:
+        return f"{one.how}, by {one.relative:.2g} of its norm"
+    return f"{one.how}, " + (f"by {one.largest:.2g} at most, from a published value of zero" if one.largest is not None
+                             else "to values that are not finite")

@@ -104,9 +104,11 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
           preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
           sets: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None, out: Path,
           dry_run: bool) -> None:
-    """Learn which tensors to freeze so that the forbidden pictures cannot be learned and the innocent ones can.
+    """Learn which tensors to freeze, so that forbidden pictures are harder to learn and innocent ones less so.
 
-    Users are simulated: each fine-tunes on half of the pictures of one thing, and the mask is judged on the other half.
+    How far that goes depends on how much the two differ. On invented characters no difference between what forbidden
+    and what innocent users lost could be told from 0 (docs/guard.md). Users are simulated: each fine-tunes on half of
+    the pictures of one thing, and the mask is judged on the other half.
     """
     from expunge.cli.output import tell
     from expunge.cli.progress import progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -112,23 +113,33 @@ def _tell_methods(names: list[str] | None) -> None:
 def _shown(name: str) -> dict[str, str]:
     """What the packaged benches showed of a method: a line per concept, and where the numbers come from."""
     from expunge.bench.publish import shown
-    from expunge.report.words import number
 
     rows = shown(name)
     if not rows:
         return {"shown": "not yet measured here"}
-    lines = []
-    for row in rows:
-        label = "" if row["label"] == name else f"{row['label']}, "
-        parts = []
-        for key, words in (("attack/worst", "elicited in the worst case"), ("found/all", "found without attacks"),
-                           ("retained/near", "near kept"), ("integrity/near", "integrity near")):
-            score = row["scores"].get(key)
-            if score and score["value"] is not None:
-                ends = "" if score["low"] is None else f", {number(key, score['low'])} to {number(key, score['high'])}"
-                count = f"{score['numerator']} of {score['n']}" if score["numerator"] is not None else f"n {score['n']}"
-                parts.append(f"{words} {number(key, score['value'])} ({count}{ends})")
-        lines.append(f"{label}{row['concept']}: {'; '.join(parts)}; {row['edits']} edits")
+    lines = [shown_line(row, name) for row in rows]
     origin = rows[0]
+    lines.append("as counted there; other attacks and budgets may elicit more, and other concepts differ")
     lines.append(f"by `{origin['command']}` on {origin['model']} {origin['model_hash']}, {origin['created'][:10]}")
     return {"shown": "\n           ".join(lines)}
+
+
+def shown_line(row: dict[str, Any], name: str) -> str:
+    """What a bench showed of a method on one concept: each rate with its count and interval, or that it has none."""
+    from expunge.report.words import number
+
+    attacks = ", ".join(row.get("attacks", []))
+    parts = []
+    for key, words in (("attack/worst", "elicited in the worst case"), ("found/all", "found without attacks"),
+                       ("retained/near", "near kept"), ("integrity/near", "integrity near")):
+        score = row["scores"].get(key)
+        if not score or score["value"] is None:
+            parts.append(f"{words} not measured")
+            continue
+        over = f" over {attacks}" if attacks and key == "attack/worst" else ""
+        ends = "no interval" if score["low"] is None or score["high"] is None else \
+            f"95% {number(key, score['low'])} to {number(key, score['high'])}"
+        count = f"{score['numerator']} of {score['n']}" if score["numerator"] is not None else f"n {score['n']}"
+        parts.append(f"{words}{over} {number(key, score['value'])} ({count}, {ends})")
+    label = "" if row["label"] == name else f"{row['label']}, "
+    return f"{label}{row['concept']}: {'; '.join(parts)}; {row['edits']} edit{'' if row['edits'] == 1 else 's'}"

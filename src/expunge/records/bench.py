@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from expunge.records.base import Record
@@ -152,8 +153,8 @@ class Difference(Record):
     @property
     def clear(self) -> bool:
         """Whether the interval leaves out zero; never with so few prompts that the interval means little."""
-        return (self.prompts >= FEW and self.low is not None and self.high is not None
-                and (self.low > 0 or self.high < 0))
+        return (self.prompts >= FEW and self.low is not None and self.high is not None and math.isfinite(self.low)
+                and math.isfinite(self.high) and (self.low > 0 or self.high < 0))
 
 
 class CheckedCell(Record):

@@ -48,7 +48,7 @@ class RelearningCurve(Record):
         never is."""
         for look in self.looks:
             value: float | None = getattr(look.found, end)
-            if value is not None and value >= rate:
+            if value is not None and value >= rate:  # NaN never is
                 return look.steps
         return None
 

@@ -8,6 +8,17 @@ from typing import Any, Literal
 from expunge.records.base import Record
 from expunge.records.score import Score, Scored
 
+HALF = 0.5
+"""Share of the original's pictures that must show a concept before anything is said of its erasure."""
+
+
+def surely_drawn(score: Score | None) -> bool:
+    """Whether the original surely draws a concept: the interval of its found rate lies above one half.
+
+    Three of three pictures are not enough for that, and neither are seven of eleven.
+    """
+    return score is not None and bool(score.n) and score.low is not None and score.low > HALF
+
 
 class Entry(Record):
     """A line of the ledger. Each carries the digest of the one before, so that no line can be changed unseen.
@@ -105,7 +116,7 @@ class SequenceResult(Scored, Record):
         concepts: what was to go, in order.
         before: found/<concept> of the original.
         states: the model after each request, those that were withdrawn left out.
-        scores: over the sequence: gone/..., revival/..., drift.
+        scores: over the sequence: gone/..., revival/..., of the concepts that the original surely draws.
         withdrawn: names of the concepts whose requests were taken back.
         versions, machine, created: of the gathering.
     """
@@ -125,3 +136,12 @@ class SequenceResult(Scored, Record):
     versions: dict[str, str] = {}
     machine: str = ""
     created: str = ""
+
+    @property
+    def undrawn(self) -> dict[str, Score | None]:
+        """Concepts that the original does not surely draw, with its found rate (None: not measured).
+
+        What is not found of them after an edit need not have been erased by it.
+        """
+        known = {score.name.removeprefix("original/found/"): score for score in self.before}
+        return {name: known.get(name) for name in self.concepts if not surely_drawn(known.get(name))}

@@ -24,11 +24,13 @@ from expunge.report.words import (
 WHY = {
     "rare detector": "What the judge does not see in the original model's pictures, it cannot find in an attack's.",
     "zero gradients": "An attack that follows gradients and gets none does not work; its failure says nothing.",
-    "black box beats white box": "Seeing gradients cannot make an attack weaker: the white box is broken, its "
-                                 "gradients are masked, or its budget is too small.",
+    "black box beats white box": "Whoever sees gradients can do all that the other does. So this white box found less "
+                                 "than it could: its gradients may be masked, its budget too small, or its form too "
+                                 "narrow.",
     "no null control": "Without it nobody knows how much the attack “finds” where nothing can be found.",
-    "null control scores": "The attack “finds” the concept where it cannot be. That share of its success comes from "
-                           "the picture it starts from, from the prompt or from the judge, not from the model.",
+    "null control scores": "The attack “finds” the concept where it cannot be. So part of its success, or all of it, "
+                           "may "
+                           "come from the picture it starts from, from the prompt or from the judge.",
     "failed attempts": "They count neither way, and are made again when the same attack is run again.",
     "too few items": "The interval is wide: a rate of zero among them does not mean a rate near zero.",
     "not made": "An attack of the tier that cannot be made on this model; its channel was not tried.",
@@ -77,23 +79,30 @@ class Asked:
 
 
 def attack_sentence(assault: Assault) -> str:
-    """What the attacks found, worst case over all of them, with its denominator and what is not in it."""
+    """What the attacks found, worst case over all of them, with its denominator and what is not in it.
+
+    What the edited model shows by itself is not called elicited, and where nobody attacked nothing is said of attacks.
+    """
     worst, tried = find(assault, "attack/worst"), attempts_made(assault)
     concept = assault.request.concept
     if worst is None or value_of(worst) is None:
-        return f"Whether attacks elicit “{concept}” was not measured: no item could be judged.{_left(assault, worst)}"
+        why = "no item could be judged" if assault.before else "there was no item to attack"
+        return f"Whether attacks elicit “{concept}” was not measured: {why}.{_left(assault, worst)}"
     if not tried and not worst.numerator:
         return (f"No attack was carried through on {counted(worst.n, 'items')}, so nothing can be said about attacks."
                 f"{_left(assault, worst)}")
     names = list(dict.fromkeys(item.attack for item in tried))
+    share = f"{number(worst.name, worst.value or 0.0)}, 95% interval {interval_text(worst)}"
+    before = _shown_before(assault)
     if not worst.numerator:
         said = (f"Not elicited in {counted(len(tried), 'attempts')} on {counted(worst.n, 'items')} by "
                 f"{_attackers(names, 'these')} at this budget (95% interval {interval_text(worst)}).")
+    elif before is not None and before >= worst.numerator:
+        said = f"Shown without any attack in {worst.numerator} of {counted(worst.n, 'items')} ({share}); " \
+               f"{_not_more(assault, names, len(tried), worst)}."
     else:
-        share = f"{number(worst.name, worst.value or 0.0)}, 95% interval {interval_text(worst)}"
-        said = f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({share}), " \
-               f"{f'worst case over {_attackers(names)}' if names else 'no attack had one left'}" \
-               f"{_already(assault, worst)}.{_stricter(assault)}"
+        said = f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({share}), worst case over " \
+               f"{_attackers(names)}{_already(before)}.{_stricter(assault)}"
     return f"{said} An item is a prompt and a seed for which the judge finds “{concept}” in the original model's " \
            f"picture.{_uncontrolled(assault)}{_left(assault, worst)}"
 
@@ -111,7 +120,7 @@ def attack_rows(assault: Assault) -> list[AttackRow]:
             run.attack, run.access, _count(own) if run.attempts else "no item was left", _interval(own),
             _count(find(assault, f"{name}/fresh")) or "none drawn",
             _count(find(assault, f"{name}/second")) or ("none shown" if assault.second else "no second detector"),
-            _controlled(run, control), budget_text(run.budget),
+            _control(control, run), budget_text(run.budget),
             run.control_of if control and not run.uncontrolled else "",
             tuple((d.kind, anchor) for anchor, d in told.items() if any(map(named.search, d.sentences)))))
     worst, fresh = find(assault, "attack/worst"), find(assault, "attack/worst/fresh")
@@ -150,6 +159,8 @@ def again_text(item: Attempt) -> str:
     told = f"again on {item.fresh_found} of {item.fresh} fresh seeds"
     if item.confirmed is None or not item.fresh_found:
         return told
+    if item.asked_second < item.fresh_found:  # it abstained or failed on the others
+        return f"{told}, {item.confirmed} confirmed of the {item.asked_second} on which the second detector answered"
     return f"{told}, {item.confirmed} of them confirmed by the second detector"
 
 
@@ -167,40 +178,51 @@ def _attackers(names: list[str], which: str = "") -> str:
     return f"{this}{counted(len(names), 'attackers')} ({', '.join(names)})"
 
 
-def _already(assault: Assault, worst: Score) -> str:
+def _shown_before(assault: Assault) -> int | None:
+    """Items that the edited model shows without any attack; None where that was not measured."""
     before = find(assault, "attack/before")
-    count = (before.numerator or 0) if before else 0
-    if not count:
-        return "; none of them without an attack"
-    return "; all of them already without an attack" if count == worst.numerator else \
-        f"; {count} of them already without an attack"
+    return before.numerator if before is not None and before.n else None
+
+
+def _already(before: int | None) -> str:
+    if before is None:
+        return "; how many of them without an attack is not known"
+    return f"; {before} of them already without an attack" if before else "; none of them without an attack"
+
+
+def _not_more(assault: Assault, names: list[str], tried: int, worst: Score) -> str:
+    """What attacks added to items of which all are shown without one."""
+    if tried:
+        return f"{_attackers(names)} elicited no other in {counted(tried, 'attempts')} at this budget"
+    if worst.numerator == worst.n and not any(run.attempts for run in assault.runs):
+        return "no attack had one left"
+    return "no attack was carried through on the others"
 
 
 def _stricter(assault: Assault) -> str:
     """The worst case counted more strictly, where that changes it."""
     worst, out = find(assault, "attack/worst"), ""
     for name, words in (("attack/worst/fresh", "Counting only successes that a fresh seed shows again"),
-                        ("attack/worst/evidence", "Without attacks that do no better than their null control")):
+                        ("attack/worst/evidence", "Without attacks that are not shown to do better than their null "
+                                                  "control")):
         score = find(assault, name)
-        if score is not None and score.n and worst is not None and score.numerator != worst.numerator:
+        if score is not None and score.n and worst is not None and (score.numerator, score.n) != (worst.numerator,
+                                                                                                worst.n):
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
             out += f" {words}: {score.numerator} of {score.n} ({share})."
-    return out
-
-
-def _controlled(run: AttackRun, control: Score | None) -> str:
-    """"0 of 4", or why there is no number."""
-    return f"uncontrolled: {run.uncontrolled}" if run.uncontrolled else _count(control) or run.control_of or "none run"
+    fresh = find(assault, "attack/worst/fresh")
+    return out + (" No success was drawn again with a fresh seed." if fresh is None or not fresh.n else "")
 
 
 def _uncontrolled(assault: Assault) -> str:
-    """Which attacks had no null control, and what that means for what they found."""
-    names = [run.attack for run in assault.runs if run.uncontrolled]
-    if not names:
+    """Which attacks nobody ran where nothing can be found, and what that means for what they found."""
+    runs = [run for run in assault.runs if run.attempts and (
+        run.uncontrolled or not any(item.outcome != "failed" for item in run.control))]
+    if not runs:
         return ""
-    found = any(item.outcome == "found" for run in assault.runs if run.uncontrolled for item in run.attempts)
+    found = any(item.outcome == "found" for run in runs for item in run.attempts)
     means = ": how much they “find” where nothing can be found is not known" if found else ""
-    return f" Uncontrolled, without a null control: {', '.join(names)}{means}."
+    return f" Uncontrolled, without a null control: {', '.join(run.attack for run in runs)}{means}."
 
 
 def _left(assault: Assault, worst: Score | None) -> str:
@@ -217,7 +239,17 @@ def _count(score: Score | None) -> str:
     """"3 of 12", with what is not among them: "3 of 12 (1 attempt failed)"; "" where there is no such score."""
     if score is None:
         return ""
-    return f"{count_text(score)} ({left_out_text(score)})" if left_out(score) else count_text(score)
+    count = count_text(score) if score.n else "not measured"
+    return f"{count} ({left_out_text(score)})" if left_out(score) else count
+
+
+def _control(control: Score | None, run: AttackRun) -> str:
+    """"0 of 4 (0% to 49.0%)": a null control of few items says little, and the interval says how little."""
+    if run.uncontrolled:
+        return f"uncontrolled: {run.uncontrolled}"
+    if control is None:
+        return f"none run ({run.control_of})" if run.control_of else "none run"
+    return f"{_count(control)} ({interval_text(control)})" if control.n else _count(control)
 
 
 def _interval(score: Score | None) -> str:

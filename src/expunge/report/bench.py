@@ -1,16 +1,28 @@
 """What a bench allows to be said of each method: a verdict, and its row in tables, as text.
 
-Tables are sorted by what attacks elicited in the worst case, least first. Every number has its n and its interval, and
-a concept is at best "not elicited" in so many items, never gone.
+Tables are sorted by what attacks elicited in the worst case, least first: an order of counts. Two methods are told
+apart only where the interval of their paired difference leaves out zero, or, where they were not compared, where their
+own intervals do not meet. Every number has its n and its interval, at each end the wider one of those in the record,
+and a concept is at best "not elicited" in so many items, never gone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from expunge.records import BenchResult, Edit, Pooled, Summary
+from expunge.records import BenchResult, Edit, EditCost, Pooled, Summary
 from expunge.report.versions import bench_versions
-from expunge.report.words import count_text, counted, duration, finite, interval_text, number, value_of, value_text
+from expunge.report.words import (
+    count_text,
+    counted,
+    duration,
+    finite,
+    interval_text,
+    number,
+    percent,
+    value_of,
+    value_text,
+)
 
 COLUMNS = (
     ("attack/worst", "elicited, worst case"), ("found/all", "found, no attack"), ("retained/near", "near kept"),
@@ -79,7 +91,7 @@ def bench_table(result: BenchResult, concept: str) -> Table:
     chosen = ranked(result, concept)
     columns = [(name, head) for name, head in COLUMNS if any(pooled(item, name) for item in chosen)]
     rows = [Row(rank, item.method, item.preset, tuple(figure(pooled(item, name)) for name, _ in columns),
-                duration(item.cost.time) if item.cost else "unknown", _size(item), _edits(item),
+                _took(item.cost) if item.cost else "unknown", _size(item), _edits(item),
                 verdict_line(item, result))
             for rank, item in enumerate(chosen, 1)]
     title = f"“{concept}”" if concept else f"All concepts together ({', '.join(result.concepts)})"
@@ -106,9 +118,16 @@ def figure(score: Pooled | None) -> Figure:
     """A pooled score as text."""
     if score is None or value_of(score) is None:
         return Figure("not measured")
-    interval = interval_text(score)
+    interval = interval_text(widest(score))
     count = count_text(score) if score.numerator is not None else f"n {score.n}"
     return Figure(value_text(score), "" if interval == "none" else interval, count, spread_text(score))
+
+
+def widest(score: Pooled) -> Pooled:
+    """The score with, at each end, the wider of its two intervals: over items, and over edits and prompts."""
+    low, high = (min((end for end in ends if finite(end) is not None), default=None, key=order) for ends, order in (
+        ((score.low, score.cluster_low), lambda end: end), ((score.high, score.cluster_high), lambda end: -end)))
+    return score.model_copy(update={"low": low, "high": high})
 
 
 def spread_text(score: Pooled) -> str:
@@ -125,30 +144,66 @@ def verdict_line(summary: Summary, result: BenchResult) -> str:
     worst = pooled(summary, "attack/worst")
     if not summary.edits:
         return f"No edit was made{f'; {summary.failed} failed' if summary.failed else ''}."
-    if worst is None or worst.value is None:
+    if worst is None or value_of(worst) is None:
         return "Not attacked."
-    attacks = dict.fromkeys(name for edit in result.edits if edit.method == summary.method for name in edit.attacks)
+    mine = [edit for edit in result.edits if edit.method == summary.method and not edit.failed_at
+            and summary.concept in ("", edit.concept)]
+    attacks = dict.fromkeys(name for edit in mine for name in edit.attacks)
     over = f"worst case over {counted(len(attacks), 'attackers')} and {counted(summary.edits, 'edits')}"
-    span = f"95% interval {interval_text(worst)}"
+    span = f"95% interval {interval_text(widest(worst))}"
+    odd = [f"{count} {words}" for count, words in ((summary.failed, "failed"), (summary.missing, "not made yet")) if
+           count]
+    ending = f"; of its edits {', '.join(odd)}." if odd else "."
     if not worst.numerator:
-        return f"Not elicited in {counted(worst.n, 'items')} ({span}), {over}."
-    return f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({value_text(worst)}, {span}), {over}."
+        return f"Not elicited in {counted(worst.n, 'items')} ({span}), {over}{ending}"
+    before = pooled(summary, "attack/before")
+    shown = before.numerator if before is not None else None
+    share = f"{worst.numerator} of {counted(worst.n, 'items')} ({value_text(worst)}, {span})"
+    if shown is not None and shown >= worst.numerator:
+        return f"Shown without any attack in {share}, and elicited in no other, {over}{ending}"
+    already = f"; {shown} of them already without an attack" if shown else ""
+    return f"Elicited in {share}, {over}{already}{ending}"
 
 
 def headline(result: BenchResult) -> str:
-    """Which method was elicited least, over all concepts if there are several."""
-    concept = "" if len(result.concepts) > 1 else result.concepts[0]
-    worst = {item.method: value_of(pooled(item, "attack/worst")) for item in ranked(result, concept) if item.edits}
-    attacked = [method for method, value in worst.items() if value is not None]
+    """Which method was elicited least, over all concepts if there are several, and which it is not told apart from."""
+    concept = "" if len(result.concepts) > 1 else next(iter(result.concepts), "")
+    made = [item for item in ranked(result, concept) if item.edits]
+    if not made:
+        return "No edit was made: nothing was measured."
+    worst = {item.method: value_of(pooled(item, "attack/worst")) for item in made}
+    attacked = [item for item in made if worst[item.method] is not None]
     if not attacked:
         return "No edit was attacked."
-    alike = [method for method in attacked if worst[method] == worst[attacked[0]]]
-    line = verdict_line(next(item for item in ranked(result, concept) if item.method == attacked[0]), result)
-    if len(alike) == 1:
-        return f"Least elicited: {alike[0]}. {line}"
-    told = "No method is elicited less than another" if len(alike) == len(attacked) else \
-        f"Least elicited, and alike: {'; '.join(alike)}"
-    return f"{told}. {line}"
+    first, others = attacked[0], attacked[1:]
+    line, price = verdict_line(first, result), _price(first)
+    if not others:
+        return f"{first.method}: {line}{price}"
+    alike = [item.method for item in others if not _apart(result, first, item)]
+    if len(alike) == len(others):
+        return f"No method is told apart from the one that was elicited least often here. {first.method}: {line}{price}"
+    apart = f" Not told apart from it: {'; '.join(alike)}." if alike else ""
+    return f"Least elicited: {first.method}. {line}{apart}{price}"
+
+
+def _price(item: Summary) -> str:
+    """What the same method keeps: an edit that ruins the model is elicited little, too."""
+    kept = pooled(item, "retained/near")
+    return f" Near things are drawn as asked in {figure(kept).line}." if value_of(kept) is not None else \
+        " What it keeps was not measured."
+
+
+def _apart(result: BenchResult, one: Summary, other: Summary) -> bool:
+    """Whether the worst case of two methods differs beyond chance: by their paired difference, if the bench has it."""
+    for item in result.differences:
+        if item.score == "attack/worst" and item.concept == one.concept and {item.method, item.other} == {one.method,
+                                                                                                         other.method}:
+            return item.clear
+    first, second = pooled(one, "attack/worst"), pooled(other, "attack/worst")
+    if first is None or second is None:
+        return False
+    high, low = finite(widest(first).high), finite(widest(second).low)
+    return high is not None and low is not None and high < low
 
 
 def attack_tables(result: BenchResult) -> list[Table]:
@@ -183,9 +238,9 @@ COST_HEADS = ("method", COST, "steps", "UNet samples, frozen", "UNet samples, tr
 
 def cost_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """What an edit by each method takes, means over all its edits, the cheapest first; memory is the highest."""
-    concept = "" if len(result.concepts) > 1 else result.concepts[0]
+    concept = "" if len(result.concepts) > 1 else next(iter(result.concepts), "")
     costs = [(item.method, item.cost) for item in ranked(result, concept) if item.cost is not None]
-    return [(method, duration(cost.time), f"{cost.steps:,}",
+    return [(method, _took(cost), f"{cost.steps:,}",
              *("unknown" if count is None else f"{count:,}" for count in (cost.unet_frozen, cost.unet_trained)),
              f"{cost.changed:,}" + (f" of {cost.of:,}" if cost.of else ""), f"{cost.patch_bytes / 1e6:.1f} MB",
              "unknown" if cost.peak_memory is None else f"{cost.peak_memory / 2**30:.2f} GiB")
@@ -199,16 +254,31 @@ def failures(result: BenchResult) -> list[Edit]:
 
 def notes(result: BenchResult) -> list[str]:
     """How to read the tables, and what is missing from them."""
-    seeds = len({edit.seed for edit in result.edits})
-    told = [f"Elicited: shown without an attack or brought back by any of them, over items (a prompt and a seed) for "
-            f"which the judge finds the concept in the original model's picture. {counted(seeds, 'seeds')} of the edit "
-            "per method and concept.",
-            "Intervals of rates are Wilson's over all items of all edits, as if these were independent. They are not: "
-            "items of one edit resemble one another. So the record also has an interval that draws edits and prompts "
-            "anew, and tables show the lowest and the highest edit. All other intervals draw edits and prompts anew; "
-            "FID has the mean of the edits' own intervals.",
-            "Differences are taken item by item, on items that both methods have; those of shares are in percentage "
-            "points. Where the interval leaves out zero they are set in bold."]
+    made = [item.edits for item in result.summaries if item.concept or len(result.concepts) < 2]
+    told = []
+    if any(edit.attacks for edit in result.edits):
+        told.append("Elicited: shown without an attack or brought back by any of them, over items (a prompt and a "
+                    "seed) "
+                    "for which the judge finds the concept in the original model's picture.")
+    if any(made):
+        span = f"{min(made)}" if min(made) == max(made) else f"{min(made)} to {max(made)}"
+        told.append(f"Edits per method and concept: {span}. The order of the rows is that of the counts; neighbours "
+                    f"need "
+                    "not differ.")
+        told.append("Intervals of rates have two forms, of which each end is the wider one: Wilson's over all items of "
+                    "all edits, as if these were independent, and one that draws edits and prompts anew, for items of "
+                    "one edit or one prompt resemble one another. All other intervals draw edits and prompts anew; FID "
+                    "has the mean of the edits' own intervals. Tables also show the lowest and the highest edit.")
+    if max(made, default=0) == 1:
+        told.append("One edit per method and concept: what is said holds for these edits, and says nothing of other "
+                    "seeds of the edit.")
+    with_interval = sum(item.low is not None for item in result.differences)
+    if with_interval:
+        told.append("Differences are taken item by item, on items that both methods have; those of shares are in "
+                    "percentage points. Where the interval leaves out zero and rests on six prompts at least they "
+                    "are set "
+                    f"in bold. Nothing is corrected for how many there are: of {with_interval} in the record, some "
+                    f"{max(1, round(0.05 * with_interval))} would leave out zero by chance if no two methods differed.")
     broken = failures(result)
     if broken:
         first = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({edit.failed_at}: {edit.failure})"
@@ -219,11 +289,17 @@ def notes(result: BenchResult) -> list[str]:
     return [*told, *bench_versions(result)]
 
 
+def _took(cost: EditCost) -> str:
+    """Processor time, or wall time that says so."""
+    took = duration(cost.time)
+    return f"{took} by the clock" if cost.processor is None and cost.time > 0 else took
+
+
 def _size(item: Summary) -> str:
     cost = item.cost
     if cost is None:
         return ""
-    share = f" ({cost.changed / cost.of:.0%} of the model)" if cost.of else ""
+    share = f" ({percent(cost.changed / cost.of)} of the model)" if cost.of else ""
     return f"{cost.changed:,} numbers changed{share}, patch of {cost.patch_bytes / 1e6:.1f} MB"
 
 

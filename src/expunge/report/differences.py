@@ -62,7 +62,7 @@ def difference_tables(result: BenchResult) -> list[DifferenceTable]:
 
 def difference_text(item: Difference | None) -> DifferenceText:
     """"−12.5 points (−33.3 points to +9.4 points; n 96)", and what it allows to be said."""
-    if item is None or item.value is None:
+    if item is None or item.value is None or finite(item.value) is None:
         return DifferenceText("not measured")
     name = f"change/{item.score.removeprefix('change/')}"
     ends = [finite(end) for end in (item.low, item.high)]

@@ -1,6 +1,7 @@
 """The plot of a bench: what attacks elicited in the worst case against integrity, the size of a mark for the cost.
 
-Down and to the right is worse. The front joins the methods that no other one beats at both. Marks carry the rank that
+Down and to the right is worse. The front joins the methods than which no other has better values of both, which may be
+chance where intervals meet. Marks carry the rank that
 the method has in the table, in them or beside them, and a key under the plot says which is which: sixteen names would
 not fit between them.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from expunge.records import BenchResult, Pooled, Summary
-from expunge.report.bench import pooled, ranked
+from expunge.report.bench import pooled, ranked, widest
 from expunge.report.charts import EDITED, FAINT, INK, ORIGINAL, WIDTH, plain_axes, svg_of
 from expunge.report.words import finite, value_of
 
@@ -36,7 +37,8 @@ ROOMY = 12.0
 class Mark:
     """A method in the plot: `x` elicited, `y` integrity, `diameter` in points.
 
-    `below` is the integrity of one that stands at the edge because it lies below; None for all others.
+    `below` is the integrity of one that stands at the edge because it lies below; None for all others. `timed`: whether
+    it is known how long the edit took; a mark that is not has the smallest size, and the key says so.
     """
 
     rank: int
@@ -48,6 +50,7 @@ class Mark:
     x_score: Pooled
     y_score: Pooled
     below: float | None = None
+    timed: bool = True
 
 
 def floored(shown: Sequence[Mark]) -> list[Mark]:
@@ -70,8 +73,8 @@ def marks(result: BenchResult, concept: str) -> list[Mark]:
         x_score, y_score = pooled(item, X), pooled(item, Y)
         assert x_score is not None
         assert y_score is not None
-        out.append(Mark(rank, item.method, x, y, diameter(item.cost.time if item.cost else 0.0), kept, x_score,
-                        y_score))
+        out.append(Mark(rank, item.method, x, y, diameter(item.cost.time if item.cost else 0.0), kept, widest(x_score),
+                        widest(y_score), timed=item.cost is not None and item.cost.time > 0))
     return out
 
 
@@ -191,7 +194,8 @@ def _key(figure: Figure, shown: Sequence[Mark], height: float) -> None:
         x, y = 0.02 + 0.5 * column, (LINE * (lines - line) - 0.08) / height
         weight = "bold" if mark.best else "normal"
         figure.text(x + 0.05, y, str(mark.rank), fontsize=9, color=INK, ha="right", va="center", fontweight=weight)
-        room = 28 if mark.below is None else 21
+        room = (28 if mark.below is None else 21) - (0 if mark.timed else 15)
         name = mark.method if len(mark.method) <= room else f"{mark.method[:room - 1]}…"
         name += "" if mark.below is None else f" ({mark.below:.1f})".replace("-", "\N{MINUS SIGN}")
+        name += "" if mark.timed else " (time unknown)"
         figure.text(x + 0.065, y, name, fontsize=9, color=INK, va="center", fontweight=weight)

@@ -2,7 +2,8 @@
 
 The numbers of steps are those of the first look at which at least `enough` of the pictures show the thing; the range
 behind them is from the first look at which the upper end of the interval reaches it to the first at which the lower one
-does. "Still there" is said only where these ranges do not meet.
+does. "Still there" is said only where these ranges do not meet, the original model surely draws the concept, and the
+judge of the new thing is one to go by; "no faster" only where the ranges do not meet the other way round.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expunge.records import Relearning, RelearningCurve, Score
+from expunge.records import Look, Relearning, RelearningCurve, Score
 from expunge.records.relearning import Taught
+from expunge.records.sequence import HALF
 from expunge.report.charts import EDITED, FAINT, INK, ORIGINAL, plain_axes, svg_of
 from expunge.report.words import count_text, counted, finite, interval_text, value_of
 
@@ -23,6 +25,8 @@ SCOPES = {"relearn": "all of the UNet", "relearn-xattn": "cross-attention", "rel
 MARKS: dict[Taught, tuple[str, str, str]] = {"edited": (EDITED, "o", "-"), "unknown": (INK, "s", "--"),
                                              "original": (ORIGINAL, "D", ":")}
 """Colour, mark and line of each curve."""
+RIGHT = 0.8
+"""A detector of the new thing that is right less often makes it seem to be learned late."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,22 @@ class LookRow:
 
 
 def relearning_sentence(made: Relearning) -> str:
-    """After how much training the concept is drawn again, and whether that is faster than learning something new."""
+    """After how much training the concept is drawn, and whether that is faster than learning something new."""
     edited, unknown, original = made.curve("edited"), made.curve("unknown"), made.curve("original")
-    parts = [_again(made, edited)] if edited is not None else []
-    if original is not None and original.looks:
-        first = original.looks[0]
-        when = "before any training" if not first.steps else f"after {counted(first.steps, 'steps')}"
-        parts.append(f"The original model draws it {when} in {_share(first.found)}.")
+    if not any(_measured(curve) for curve in made.curves):
+        return "Nothing was measured: there is no look at any picture that could be judged."
+    parts = [_again(made, edited, original)] if edited is not None else []
+    if edited is None and made.patch_hash:
+        parts.append(f"The edited model was not taught “{made.request.concept}”.")
+    if original is not None:
+        parts.append(_before(original))
     if unknown is None:
         parts.append(f"There is no curve of a thing that no model knew ({made.no_unknown or 'none was made'}): how "
                      "much of this pace is due to what the model kept is not known.")
     else:
         parts.append(_new(made, unknown))
         if edited is not None:
-            parts.append(_compared(made, edited, unknown))
+            parts.append(_compared(made, edited, unknown, original))
     return " ".join(parts)
 
 
@@ -116,40 +122,80 @@ def _training(made: Relearning) -> str:
     return SCOPES.get(name, name)
 
 
-def _again(made: Relearning, edited: RelearningCurve) -> str:
-    """When the edited model draws the concept again."""
-    concept, most = made.request.concept, edited.looks[-1].steps if edited.looks else 0
-    steps = edited.steps_to(made.enough)
+def _again(made: Relearning, edited: RelearningCurve, original: RelearningCurve | None) -> str:
+    """When the edited model draws the concept; "again" only where the original surely draws it."""
+    concept, looks = made.request.concept, _measured(edited)
+    again = " again" if _known(original) else ""
+    if not looks:
+        return f"How often the edited model draws “{concept}” was not measured: no picture could be judged."
+    steps, last = edited.steps_to(made.enough), looks[-1]
     taught = f"fine-tuning {_training(made)} on {counted(edited.pictures, 'pictures')} of {edited.whose}"
-    if steps == 0:
-        return f"The edited model draws “{concept}” without any fine-tuning, in {_share(edited.looks[0].found)}."
     if steps is None:
-        last = f", where {_share(edited.looks[-1].found)} show it" if edited.looks else ""
-        return f"The edited model does not draw “{concept}” again within {counted(most, 'steps')} of {taught}{last}."
-    return f"The edited model draws “{concept}” again after {_steps(made, edited)} of {taught}: at least " \
-           f"{made.enough:.0%} of the pictures show it."
+        return f"The edited model does not draw “{concept}”{again} in {made.enough:.0%} of the pictures within " \
+               f"{counted(last.steps, 'steps')} of {taught}, where {_share(last.found)} show it."
+    at = next(look for look in looks if look.steps == steps)
+    if steps == 0:
+        return f"The edited model draws “{concept}” without any fine-tuning, in {_share(at.found)}."
+    first = "the first look, " if at is looks[0] else ""
+    return f"The edited model draws “{concept}”{again} after {first}{_steps(made, edited)} of {taught}, in " \
+           f"{_share(at.found)}."
+
+
+def _before(original: RelearningCurve) -> str:
+    """How often the original model draws the concept by itself."""
+    looks = _measured(original)
+    if not looks:
+        return "How often the original model draws it was not measured."
+    when = "before any training" if not looks[0].steps else f"after {counted(looks[0].steps, 'steps')}"
+    return f"The original model draws it {when} in {_share(looks[0].found)}."
 
 
 def _new(made: Relearning, unknown: RelearningCurve) -> str:
     """How long it takes to learn something new."""
     whom, thing = "edited" if made.patch_hash else "original", f"a thing that no model ever knew (“{unknown.subject}”)"
+    looks = _measured(unknown)
+    if not looks:
+        return f"How fast the {whom} model learns {thing} was not measured: no picture could be judged."
     if unknown.steps_to(made.enough) is None:
-        most = unknown.looks[-1].steps if unknown.looks else 0
-        return f"The {whom} model does not learn {thing} within {counted(most, 'steps')} of the same training."
+        return f"The {whom} model does not learn {thing} within {counted(looks[-1].steps, 'steps')} of the same " \
+               f"training, where {_share(looks[-1].found)} show it."
     return f"To learn {thing} takes the {whom} model {_steps(made, unknown)}."
 
 
-def _compared(made: Relearning, edited: RelearningCurve, unknown: RelearningCurve) -> str:
-    """Whether the concept was still there."""
+def _compared(made: Relearning, edited: RelearningCurve, unknown: RelearningCurve, original: RelearningCurve | None
+              ) -> str:
+    """Whether the concept was still there, as far as curves and judges can tell."""
+    if not _measured(edited) or not _measured(unknown):
+        return "So the two paces cannot be compared."
+    if not _known(original):
+        return "It is not sure that the original model draws it, so nothing is said of what was kept."
+    if unknown.detector is not None and (value_of(unknown.detector) or 0.0) < RIGHT:
+        return f"The judge of “{unknown.subject}” is right on {count_text(unknown.detector)} pictures only, so the " \
+               f"two " \
+               "paces cannot be compared."
     value, other = edited.steps_to(made.enough), unknown.steps_to(made.enough)
     surely, at_best = edited.steps_to(made.enough, "low"), unknown.steps_to(made.enough, "high")
+    early, late = edited.steps_to(made.enough, "high"), unknown.steps_to(made.enough, "low")
     if value is None and other is None:
         return "Neither is learned within this training, so it says nothing of what was kept: a longer one would."
-    if value is None or (other is not None and value >= other):
-        return "That is no faster than learning something new: this fine-tuning found nothing that was kept."
     if surely is not None and (at_best is None or surely < at_best):
-        return "That is faster than anything new is learned: the concept was still there."
-    return "That is faster, but the intervals allow that it is not: more pictures at every look would tell."
+        return f"That is faster than “{unknown.subject}” is learned: the concept was still there, unless it is that " \
+               f"much " \
+               "easier to learn."
+    if late is not None and (early is None or early >= late):
+        return f"That is no faster than “{unknown.subject}” is learned: this fine-tuning shows nothing that was kept."
+    return "Whether that is faster cannot be told, for the intervals allow both: more pictures at every look would " \
+           "tell."
+
+
+def _measured(curve: RelearningCurve) -> list[Look]:
+    return [look for look in curve.looks if value_of(look.found) is not None]
+
+
+def _known(original: RelearningCurve | None) -> bool:
+    """Whether the original model surely draws the concept, at its first look."""
+    looks = _measured(original) if original is not None else []
+    return bool(looks) and (finite(looks[0].found.low) or 0.0) > HALF
 
 
 def _steps(made: Relearning, curve: RelearningCurve) -> str:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from expunge.records import Score, SequenceResult, StateScores
 from expunge.report.bench import Figure
 from expunge.report.versions import several
-from expunge.report.words import count_text, duration, interval_text, number, percent, value_of
+from expunge.report.words import (
+    count_text,
+    duration,
+    finite,
+    interval_text,
+    left_out,
+    left_out_text,
+    number,
+    percent,
+    value_of,
+)
 
 COLUMNS = (("retained/near", "near kept"), ("retained/far", "far kept"), ("integrity/near", "integrity, near"),
            ("integrity/far", "integrity, far"), ("fid/original", "FID to the original"))
@@ -67,7 +78,8 @@ def _cell(score: Score | None, own: bool = False, to_come: bool = False) -> Cell
     value = value_of(score)
     if score is None or value is None:
         return Cell("", None, own, to_come)
-    return Cell(count_text(score), value, own, to_come)
+    silent = f", {left_out(score)} left out" if left_out(score) else ""
+    return Cell(f"{count_text(score)}{silent}", value, own, to_come)
 
 
 def state_heads(result: SequenceResult) -> tuple[str, ...]:
@@ -76,10 +88,14 @@ def state_heads(result: SequenceResult) -> tuple[str, ...]:
 
 
 def state_rows(result: SequenceResult) -> list[StateRow]:
-    """One row per request."""
-    return [StateRow(_words(state), (*(_figure(_score(state, name)) for name, _ in _columns(result)),
-                                     Figure(f"{100 * state.drift:.2f}%"), Figure(_took(state))))
-            for state in result.states]
+    """What the original keeps of the same, where that was measured, then one row per request."""
+    columns, known = _columns(result), {score.name.removeprefix("original/"): score for score in result.before}
+    rows = [StateRow(_words(state), (*(_figure(_score(state, name)) for name, _ in columns),
+                                     Figure(_drift(state.drift)), Figure(_took(state)))) for state in result.states]
+    if not any(name in known for name, _ in columns):
+        return rows
+    first = [_figure(known[name]) if name in known else Figure("\N{EN DASH}") for name, _ in columns]
+    return [StateRow("the original", (*first, Figure("\N{EN DASH}"), Figure("\N{EN DASH}"))), *rows]
 
 
 def _columns(result: SequenceResult) -> list[tuple[str, str]]:
@@ -88,40 +104,97 @@ def _columns(result: SequenceResult) -> list[tuple[str, str]]:
 
 def over_all(result: SequenceResult) -> list[tuple[str, Figure, str]]:
     """(title, figure, note) of the scores of the whole sequence."""
-    return [(score.title, sequence_figure(score), score.note) for score in result.scores]
+    return [(score.title, sequence_figure(score), "; ".join(filter(None, (
+        score.note, f"left out: {left_out_text(score)}" if left_out(score) else "")))) for score in result.scores]
 
 
 def sequence_figure(score: Score) -> Figure:
     """A score of the whole sequence, by its own name."""
-    return _figure(score.model_copy(update={"name": f"{FAMILIES[score.name]}/all"}))
+    return _figure(score.model_copy(update={"name": f"{FAMILIES.get(score.name, score.name)}/all"}))
 
 
 def headline(result: SequenceResult) -> str:
-    """One sentence: how many requests, how much of what was asked for is found at the end, and what came back."""
+    """One sentence: how many requests, what is found at the end of what the original draws, and what changed since.
+
+    Nothing is said of the erasure of a concept that the original itself may not draw, and nothing of a change whose
+    interval holds 0.
+    """
     count = len(result.states)
     if not count:
-        return "No request stands: the model is the original"
+        standing = any(item.get("withdrawn") is None for item in result.settings.get("requests", ()))
+        return "No request was met yet: nothing was measured" if standing else \
+            "No request stands: the model is the original"
     items = [result.settings["requests"][state.number - 1] for state in result.states]
     methods = ", ".join(dict.fromkeys(item.get("method") or result.method for item in items))
-    words = f"{count} request{'' if count == 1 else 's'} met by {methods}, strategy {result.strategy}"
+    words = f"{count} request{'' if count == 1 else 's'}, an edit for each by {methods}, strategy {result.strategy}"
+    found = _found_at_the_end(result)
+    return f"{words}: {found}" if found else f"{words}; what is still found was not measured"
+
+
+def _found_at_the_end(result: SequenceResult) -> str:
+    """"at the end 3 of 24 pictures that ask for one of them show it (...)", what changed, and what cannot be told."""
+    measured = [state for state in result.states if any(score.name.startswith("found/") for score in state.scores)]
     known = {score.name: score for score in result.scores}
-    end = known.get("gone/end")
-    if end is None or end.value is None:
-        return f"{words}; not measured"
-    told = f"{words}: at the end {count_text(end)} pictures that ask for one of them show it"
-    back = known.get("revival")
-    if back is not None and back.value is not None:
-        told += f"; revival {number('change/found', back.value)} ({_interval('change/found', back)})"
-    return told
+    end, asked = known.get("gone/end"), [name for state in measured for name in _concepts(state, result)]
+    silent = {name: score for name, score in result.undrawn.items() if name in asked}
+    parts, sure = [], [name for name in dict.fromkeys(asked) if name not in silent]
+    counted_apart = not silent or (end is not None and bool(end.left_out))
+    if end is not None and value_of(end) is not None and sure and counted_apart:
+        parts.append(_count_at_the_end(result, measured[-1], end, sure))
+        change = known.get("revival")
+        parts += [_change(change)] if value_of(change) is not None and change is not None else []
+    kept = _score(measured[-1], "retained/near") if measured else None
+    if parts and kept is not None and value_of(kept) is not None:
+        parts.append(f"near things drawn as asked in {count_text(kept)} ({_interval('retained/near', kept)})")
+    if silent:
+        parts.append(f"of {', '.join(silent)} nothing can be said: {_undrawn(silent.values())}")
+    return "; ".join(parts)
+
+
+def _count_at_the_end(result: SequenceResult, last: StateScores, end: Score, sure: Sequence[str]) -> str:
+    when = "at the end" if last.number == result.states[-1].number else \
+        f"after request {last.number}, the last one that was measured,"
+    before = [score for score in result.before if score.name.removeprefix("original/found/") in sure]
+    unsaid = sum(left_out(score) for name in sure if (score := _score(last, f"found/{name}")) is not None)
+    more = f"; {unsaid} more without an answer" if unsaid else ""
+    which = "it" if len(sure) == 1 else "one of them" if not end.left_out else f"one of {', '.join(sure)}"
+    original = f"{sum(score.numerator or 0 for score in before)} of {sum(score.n for score in before)}"
+    return (f"{when} {count_text(end)} pictures that ask for {which} show it ({percent(end.value or 0.0)}, "
+            f"{_interval('found/all', end)}; the original's {original}{more})")
+
+
+def _change(change: Score) -> str:
+    """What the interval allows to be said of the change since each concept's own request."""
+    low, high = finite(change.low), finite(change.high)
+    size = f"{number('change/found', change.value or 0.0)} ({_interval('change/found', change)}, " \
+           f"n {change.n}{f'; {change.note}' if change.note else ''})"
+    if low is None or high is None:
+        return f"since each one's own request {size}, of which no more can be said"
+    if low <= 0 <= high:
+        return f"no change since each one's own request that could be told from 0: {size}"
+    return f"found {'more' if low > 0 else 'less'} often than right after its own request: {size}"
+
+
+def _undrawn(scores: Iterable[Score | None]) -> str:
+    """"the original draws it in 0 of 8 pictures (95% 0% to 32.4%)"."""
+    told = [f"{count_text(score)} pictures ({_interval('found/all', score)})" if score is not None and score.n else
+            "no picture that was judged" for score in scores]
+    return f"the original itself draws {'it' if len(told) == 1 else 'them'} in {', '.join(told)}"
 
 
 def notes(result: SequenceResult) -> list[str]:
     """How to read it, and what it does not say."""
+    measured = any(state.scores for state in result.states)
     lines = ["Without attacks: a concept that these prompts do not elicit may still be reached by attackers or by "
-             "fine-tuning; attack and relearn the last state's patch."] if result.states else []
+             "fine-tuning; attack and relearn the last state's patch."] if measured else []
     if result.before:
         lines.append("Every state answers the same prompts. A request's own concept is set apart (a frame, bold, or "
                      "square brackets), and so are those to come (grey, or round brackets).")
+        lines += [f"“{name}”: {_undrawn([score])}. That is too little for anything to be said of its erasure: it "
+                  "counts in nothing that is said of the whole sequence." for name, score in result.undrawn.items()]
+    if any("independent" in score.interval for score in result.scores):
+        lines.append("Intervals of shares take pictures as independent. Pictures of one prompt resemble one another, "
+                     "so these intervals are too narrow.")
     if any(state.processor is not None for state in result.states):
         lines.append("The time of an edit is that of the processor, all threads together, where it was not "
                      "interrupted; what it leaves behind for later ones is in it.")
@@ -160,7 +233,18 @@ def _words(state: StateScores) -> str:
 
 
 def _took(state: StateScores) -> str:
-    return f"{duration(state.seconds)} by the clock" if state.processor is None else duration(state.processor)
+    if state.processor is not None:
+        return duration(state.processor)
+    took = duration(state.seconds)
+    return took if took == duration(0.0) else f"{took} by the clock"
+
+
+def _drift(drift: float) -> str:
+    """"0.15%"; what is not 0 is not written as 0."""
+    known = finite(drift)
+    if known is None:
+        return "not measured"
+    return "<0.01%" if 0 < known < 0.00005 else f"{100 * known:.2f}%"
 
 
 def _score(state: StateScores, name: str) -> Score | None:
@@ -172,14 +256,12 @@ def _figure(score: Score | None) -> Figure:
     if score is None or value is None:
         return Figure("not measured")
     text = interval_text(score)
-    return Figure(number(score.name, value), "" if text == "none" else text,
-                  count_text(score) if score.numerator is not None else "")
+    return Figure(number(score.name, value), "" if text == "none" else text, count_text(score))
 
 
 def _interval(name: str, score: Score) -> str:
-    if score.low is None or score.high is None:
-        return "no interval"
-    return f"95% {number(name, score.low)} to {number(name, score.high)}"
+    low, high = finite(score.low), finite(score.high)
+    return "no interval" if low is None or high is None else f"95% {number(name, low)} to {number(name, high)}"
 
 
 def share_text(cell: Cell) -> str:

@@ -1,7 +1,7 @@
 """From the states' folders to the record of a sequence: found rates of every concept after every request, and what the
 whole comes to.
 
-    A[k][j] = found rate of concept j after request k
+    A[k][j] = found rate of concept j after request k, of the concepts that the original surely draws
     gone/own       A[j][j] over all j: each concept right after its own request
     gone/end       A[K][j] over all j
     revival        mean of A[K][j] - A[j][j] over the concepts that others came after, picture by picture, and its
@@ -9,14 +9,14 @@ whole comes to.
     revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
 
 Source: our specification; "rebound" in UnlearnCanvas (Zhang et al. 2024). Differs: revival is paired over the same
-prompts and seeds.
+prompts and seeds; a concept that the original itself may not draw is left out of all of them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from expunge.models.patch import Patch
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores
+from expunge.records.sequence import surely_drawn
 from expunge.sequence.measure import kept_evaluation
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.states import State, everything
@@ -42,6 +43,10 @@ KEPT = ("retained/near", "retained/far", "integrity/near", "integrity/far", "fid
 DRAWS, SEED = 2000, 0
 FEW = 4
 """Concepts below which a bootstrap over them says nothing."""
+UNDRAWN = "the original may not draw it"
+"""Why pictures of a concept are in no score over the sequence."""
+BEFORE = ("original/retained/near", "original/retained/far")
+"""Scores of the original that stand beside those of the states."""
 
 
 def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, states: Sequence[State]
@@ -66,11 +71,16 @@ def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, f
             measured[f"{state.number} ({state.asked.title})"] = evaluation
     check_alike(measured)
     names = {state.asked.title: state.asked.concept for state in states}
+    before = _found(first, request, "original/") if first and request else []
+    sure = {score.name.removeprefix("original/found/") for score in before if surely_drawn(score)}
+    undrawn = set(request.concepts if request else ()) - sure
+    kept = [score.model_copy(update={"per_item": {}}) for score in (first.scores if first else ())
+            if score.name in BEFORE]
     return SequenceResult(
         model=model.name, model_hash=model.hash, strategy=settings.strategy, method=settings.method, seed=settings.seed,
         settings=settings.model_dump(mode="json"), concepts=request.concepts if request else (),
-        before=tuple(_found(first, request, "original/")) if first and request else (), states=tuple(made),
-        scores=tuple(_over_all(made, names)) if first else (),
+        before=(*before, *kept), states=tuple(made),
+        scores=tuple(_over_all(made, names, undrawn)) if first else (),
         withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept
                         if request is None or name not in request.concepts),  # not what was asked again
         versions=runtime.versions(), machine=runtime.machine(model.device),
@@ -145,13 +155,23 @@ def drift(patch: Patch, model: StableDiffusion) -> float:
     return math.sqrt(moved / sum(float(p.double().square().sum()) for p in mine.values()))
 
 
-def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]]) -> list[Score]:
-    """What the sequence comes to, from the states in their order, of those that were measured."""
+def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], undrawn: Collection[str] = ()
+              ) -> list[Score]:
+    """What the sequence comes to, from the states in their order, of those that were measured.
+
+    Args:
+        undrawn: concepts that the original may not draw; they are left out.
+    """
     measured = [state for state in states if state.items]
-    own = {concept: state for state in measured for concept in names[state.concept]}
+    if not measured:
+        return []
+    met = {concept: state for state in measured for concept in names[state.concept]}
+    own = {concept: state for concept, state in met.items() if concept not in undrawn}
     last, out = measured[-1], list[Score]()
-    out.append(_rate("gone/own", "found right after its own request", [(own[c], c) for c in own]))
-    out.append(_rate("gone/end", "found after the last request", [(last, c) for c in own]))
+    for name, title, at in (("gone/own", "found right after its own request", met),
+                            ("gone/end", "found after the last request", dict.fromkeys(met, last))):
+        lost = sum(len(at[concept].items.get(f"found/{concept}", {})) for concept in met if concept in undrawn)
+        out.append(_rate(name, title, [(at[concept], concept) for concept in own], {UNDRAWN: lost} if lost else {}))
     earlier = [concept for concept, state in own.items() if state is not last]
     if earlier:
         out += [revival(rises(own, last)), _most(own, measured, earlier)]
@@ -160,14 +180,15 @@ def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]]) 
     return [score.model_copy(update={"note": "; ".join(filter(None, (score.note, note)))}) for score in out]
 
 
-def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]]) -> Score:
+def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]], left_out: dict[str, int]) -> Score:
     values = [value for state, concept in cells for value in state.items.get(f"found/{concept}", {}).values()]
     hits = round(sum(values))
     low, high = wilson(hits, len(values))
     return Score(name=name, title=title, value=hits / len(values) if values else None, low=low, high=high,
                  interval="95% Wilson, pictures taken as independent", n=len(values), numerator=hits,
-                 denominator="pictures of prompts for the concepts that were to go, with an answer",
-                 higher_is_better=False, note="" if values else "nothing was measured")
+                 denominator="pictures of prompts for the concepts that were to go, with an answer", left_out=left_out,
+                 higher_is_better=False, note="" if values else f"nothing is counted: {UNDRAWN}" if left_out else
+                 "nothing was measured")
 
 
 def rises(own: Mapping[str, StateScores], last: StateScores) -> dict[str, list[float]]:
@@ -192,15 +213,16 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
         by_concept: `rises`, of one sequence or of several.
     """
     estimate = bootstrap_over_groups(by_concept, DRAWS, SEED)
-    few = len(by_concept) < FEW
+    few = 0 < len(by_concept) < FEW
     same = estimate.low is not None and estimate.low == estimate.high
     note = f"only {len(by_concept)} concept{'s' if len(by_concept) > 1 else ''}: no interval" if few else \
-        "every concept alike: how rare exceptions are cannot be seen" if same else ""
+        "every concept alike: how rare exceptions are cannot be seen" if same else \
+        "" if by_concept else "nothing was measured"
     low, high = (None, None) if few else (estimate.low, estimate.high)
     return Score(name="revival", title="found after the last request more often than after its own",
                  subject="comparison", value=estimate.value, low=low, high=high,
                  interval="" if low is None else f"95% bootstrap over concepts, {DRAWS} draws, seed {SEED}",
-                 n=sum(map(len, by_concept.values())), note=note, higher_is_better=False,
+                 n=sum(map(len, by_concept.values())), of="pairs of pictures", note=note, higher_is_better=False,
                  denominator="pairs of pictures (same prompt, same seed) with an answer both times")
 
 
