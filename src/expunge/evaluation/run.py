@@ -116,7 +116,8 @@ def _instruments(world: World, request: Request, prompts: Sequence[Prompt], sett
     tools = Instruments(world.judge(request), aims_of(world, request), world.features(),
                         world.distance(settings.distance), world.clip(), world.real())
     for aim in tools.aims:
-        check_questions(tools.judge, aim.concept, aim.question, prompts)
+        for question, label in aim.wanted.items():
+            check_questions(tools.judge, label, question, prompts)
     grey = torch.full((2, 3, 64, 64), 0.5)
     tools.distance(grey, grey)
     tools.features(grey)

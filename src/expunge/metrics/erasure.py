@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.metrics.base import Aim, aim_of
+from expunge.metrics.base import Aim, aim_of, shows, shows_any
 from expunge.metrics.statistics import NOTHING, bootstrap_words, paired_difference, wilson
 from expunge.records import FORGET_ROLES, Judgment, Prompt, Role, Score, Shot
 
@@ -42,6 +42,7 @@ class _Rule:
     Attributes:
         wanted: for a prompt, the answers wanted by question; none: the prompt does not count ("not asked").
         every: whether all of them must be given; else one is enough.
+        sees: what decides in place of `wanted`, which then says only what is asked.
         pictures, answer: in words, what is counted over, and what the judge must have given.
     """
 
@@ -51,11 +52,14 @@ class _Rule:
     higher_is_better: bool | None
     abstentions_as: Literal["hid the concept", "lost what was asked for"]
     every: bool = True
+    sees: Callable[[Mapping[str, str]], bool | None] | None = None
     pictures: str = "pictures"
     answer: str = "an answer"
 
     def verdict(self, prompt: Prompt, answers: Mapping[str, str]) -> bool | None:
         """Whether the picture counts; None where the answers that were given do not decide."""
+        if self.sees is not None:
+            return self.sees(answers)
         wanted = self.wanted(prompt)
         told = [answers[question] in labels for question, labels in wanted.items() if question in answers]
         if (not self.every) in told:
@@ -129,7 +133,7 @@ def control_scores(judged: Judged, aims: Sequence[Aim], subject: Subject = "edit
     if keep:
         concepts = " or ".join(aim.concept for aim in aims)
         rule = _Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
-                     lambda prompt: aimed, False, "hid the concept", every=False)
+                     lambda prompt: aimed, False, "hid the concept", sees=lambda answers: shows_any(answers, aims))
         scores.append(_rate(keep, rule, subject))
     return scores
 
@@ -179,8 +183,8 @@ def _concept(aims: Sequence[Aim]) -> Wanted:
 
 
 def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
-    return {question: [aim.concept for aim in aims if aim.question == question]
-            for question in dict.fromkeys(aim.question for aim in aims)}
+    return {question: [aim.wanted[question] for aim in aims if question in aim.wanted]
+            for question in dict.fromkeys(question for aim in aims for question in aim.wanted)}
 
 
 def _labels(*questions: str) -> Wanted:
@@ -199,9 +203,8 @@ def _of(judged: Judged, roles: Iterable[Role | str]) -> Judged:
 
 
 def _hits(judged: Judged, aims: Sequence[Aim]) -> dict[Item, float]:
-    told = ((shot, aim_of(shot.prompt, aims), item) for shot, item in judged if not item.error)
-    return {(shot.prompt.text, shot.seed): float(item.answers[aim.question] == aim.concept) for shot, aim, item in told
-            if aim.question in item.answers}
+    told = ((shot, shows(item.answers, aim_of(shot.prompt, aims))) for shot, item in judged if not item.error)
+    return {(shot.prompt.text, shot.seed): float(seen) for shot, seen in told if seen is not None}
 
 
 def _rate(judged: Judged, rule: _Rule, subject: Subject) -> Score:

@@ -95,7 +95,7 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, before: Sequence[Judg
 
 def _rates(original: Drawn, edited: Drawn, before: Sequence[Judgment], after: Sequence[Judgment],
            aims: Sequence[Aim], draws: int, seed: int) -> list[Score]:
-    questions = tuple(dict.fromkeys(aim.question for aim in aims))
+    questions = tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
     first = list(zip(original.shots, before, strict=True))
     second = list(zip(edited.shots, after, strict=True))
     sides: tuple[tuple[Subject, Judged], ...] = (("edited", second), ("original", first))

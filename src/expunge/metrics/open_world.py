@@ -6,7 +6,11 @@ is missing is not asked, and the evaluation says so.
 
 YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}. CSV: columns role, text, label. The label
 is what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it
-says which one. Prompts to keep that name a concept are left out, so that one file serves many requests.
+says which one. A prompt to keep that names the concept is refused, unless its label says that it is about something
+else ("a nurse shark over a reef", label shark); such a prompt, and one with a longer name in it, is asked and marked.
+
+How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes only with another, by both
+(`open_joint`).
 """
 
 from __future__ import annotations
@@ -26,19 +30,29 @@ from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
+from expunge.metrics.open_joint import OBJECT, Together, together, understood
+from expunge.metrics.open_kinds import WORDINGS, filled
 from expunge.metrics.perceptual import Lpips, Ssim
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Role, Target, asked, mentions
+from expunge.records import (
+    FORGET_ROLES,
+    KEEP_ROLES,
+    KINDS,
+    Prompt,
+    Request,
+    Role,
+    Target,
+    asked,
+    check_request,
+    guess_kind,
+    longer_name,
+    names_any,
+    names_target,
+    with_article,
+)
 
-TEMPLATES: tuple[str, ...] = (
-    "a photo of {a}", "{c}", "a picture of {a}", "an image of {a}", "a photograph of {a}", "a close-up of {a}",
-    "a drawing of {a}", "a painting of {a}", "a beautiful picture of {a}", "a realistic photo of {a}",
-    "a poster of {a}", "a bright photo of {a}")
-HELD_OUT: tuple[str, ...] = (
-    "a snapshot showing {a} in the afternoon", "here you can see {a}", "{a} seen from a distance",
-    "an old postcard with {a} on it", "my holiday album: {a}", "{a}, studio light", "a wide shot with {a} in it",
-    "{a} in the middle of the frame", "a magazine cover that shows {a}", "{a} on a rainy day", "concept art: {a}",
-    "a black and white print of {a}")
-"""Templates that no training prompt uses."""
+TEMPLATES, HELD_OUT = WORDINGS["object"].training, WORDINGS["object"].held_out
+"""Templates of training for an object, and those that no training prompt uses."""
+
 FAR_THINGS: tuple[str, ...] = (
     "a dog", "a bicycle", "a cup of coffee", "a mountain lake", "a red car", "a bowl of fruit", "a wooden chair",
     "an airplane", "a sunflower", "a piano", "a sailing boat", "a teapot", "an elephant", "a bridge", "a clock",
@@ -55,8 +69,7 @@ KEPT_THINGS: tuple[str, ...] = (
     "computer mouse", "remote control", "keyboard", "telephone", "microwave", "oven", "toaster", "sink", "refrigerator",
     "book", "vase", "pair of scissors", "teddy bear", "hair drier", "toothbrush")
 """Everyday objects that training may keep: COCO's categories (Lin et al. 2014) but those that `FAR_THINGS` asks for."""
-QUESTION = "object"
-_JUDGE_TEXTS = ("a photo of {a}", "a picture of {a}", "an image of {a}", "{a}")
+QUESTION = OBJECT
 
 
 class OpenWorld:
@@ -78,17 +91,28 @@ class OpenWorld:
         self._margin = margin
         self._loaded: LocalClip | None = None
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
-                ) -> Request:
-        """Each concept in all training templates.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
+                kind: str = "", only_with: str = "") -> Request:
+        """Each concept in all training templates of its kind; what goes only together stays each without the other.
+
+        Args:
+            kind: of all concepts (`records.KINDS`); "" guesses each from its name, and reads "X in Y style" as X
+                together with Y. only_with: what every concept goes together with.
 
         Raises:
-            UserError: an empty concept, or a contradiction (`records.asked`).
+            UserError: an empty concept, an unknown kind, or a contradiction (`records.asked`).
         """
-        first, *also = (Target(concept=name, prompts=tuple(fill(template, name) for template in TEMPLATES),
-                               anchor=instead) for name, instead in asked(concept, anchor, keep))
-        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
-                       also=tuple(also))
+        if kind not in ("", *KINDS):
+            raise UserError(f"kind {kind!r}", accepted=", ".join(KINDS))
+        named = [(name, instead, together(name, only_with) if only_with else understood(name) if not kind else None)
+                 for name, instead in asked(concept, anchor)]
+        targets = tuple(_together(both, instead) if both else _target(name, instead, kind)
+                        for name, instead, both in named)
+        kept = [text for _, _, both in named if both for text in both.kept]
+        request = Request.of(targets, tuple(keep))
+        check_request(request)
+        free = tuple(text for text in dict.fromkeys(kept) if text not in keep and not names_any(text, request))
+        return request.model_copy(update={"keep": (*request.keep, *free)})
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         """A photo of each thing, by default of those in `KEPT_THINGS`."""
@@ -118,13 +142,12 @@ class OpenWorld:
     def _pools(self, request: Request) -> dict[Role, list[Prompt]]:
         """All that could be asked about `request`, by role, the user's own prompts first."""
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
-        for prompt in read_prompts(self._file, request.concepts) if self._file else []:
-            pools[prompt.role].append(prompt)
         for target in request.targets:
-            here = {QUESTION: target.concept}
-            pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in target.prompts]
-            pools["held_out"] += [Prompt(text=fill(template, target.concept), role="held_out", labels=here)
-                                  for template in HELD_OUT]
+            here = target.joint or {QUESTION: target.concept}
+            direct, held_out = _asking(target)
+            pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in direct]
+            pools["held_out"] += [Prompt(text=text, role="held_out", labels=here) for text in held_out]
+            pools["near"] += _beside(target)
         anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
         pools["near"] += [Prompt(text=fill(template, anchor), role="near", labels={QUESTION: anchor})
                           for template in HELD_OUT for anchor in anchors]
@@ -132,28 +155,57 @@ class OpenWorld:
                          for thing in FAR_THINGS if bare(thing) not in map(bare, anchors)]
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:
-            pools[role] = [prompt for prompt in pools[role] if not any(
-                mentions(text, name) for text in (prompt.text, *prompt.labels.values()) for name in request.concepts)]
-        return pools
+            pools[role] = [_marked(prompt, request) for prompt in pools[role] if not _names(prompt, request)]
+        own = self._own(request)
+        return {role: [*(prompt for prompt in own if prompt.role == role), *pool] for role, pool in pools.items()}
+
+    def left_out(self, request: Request) -> list[str]:
+        """In sentences, what of the world's own lists is not asked because it names a concept."""
+        gone = [thing for thing in FAR_THINGS if names_any(thing, request)]
+        return [f"Not asked as far things, because they name what is to go: {', '.join(gone)}."] if gone else []
+
+    def _own(self, request: Request) -> list[Prompt]:
+        """The prompts of the user's file, all of them.
+
+        Raises:
+            UserError: a prompt to keep names a concept, and no label says that it is about something else.
+        """
+        own = [_labelled(prompt, request) for prompt in
+               (read_prompts(self._file, request.concepts) if self._file else [])]
+        both = [prompt for prompt in own if prompt.role in KEEP_ROLES and _names(prompt, request)]
+        if both:
+            raise UserError(f"{request.title!r} is to be unlearned and to be kept ({self._file}: "
+                            f"{', '.join(repr(prompt.text) for prompt in both)})", accepted="one of the two",
+                            remedy="take it out of the file, or give it a label that says what else it is about")
+        return [_marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in own]
 
     def question(self, concept: str) -> str:
-        """Always "object": one question, whose labels are all the things that the prompts name."""
+        """Always "object": one question, whose labels are all the things that the prompts name. Only of a thing that
+        goes together with another there is a second question."""
         return QUESTION
 
     def judge(self, request: Request) -> Judge:
         """CLIP zero-shot among the concepts, the anchors and everything that prompts of any count could name, or
-        something else.
+        something else; beside some kinds of concepts stands what may take their place (a clothed person for nudity).
 
         Raises:
             UserError: no CLIP was given.
             ConfigError: the file of prompts cannot be read or holds mistakes.
         """
-        named = [prompt.labels[QUESTION] for pool in self._pools(request).values() for prompt in pool if prompt.labels]
+        labels = [prompt.labels for pool in self._pools(request).values() for prompt in pool]
         anchors = [target.anchor for target in request.targets if target.anchor]
-        labels = dict.fromkeys([*request.concepts, *anchors, *named])
-        texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in labels
+        things = dict.fromkeys([*(_thing(target) for target in request.targets), *anchors,
+                                *(own[QUESTION] for own in labels if QUESTION in own)])
+        texts = {label: [fill(template, label) for template in WORDINGS["object"].judge] for label in things
                  if label != SOMETHING_ELSE}
-        return ClipJudge(self._clip(), {QUESTION: texts}, self._margin)
+        questions = {QUESTION: texts}
+        for target in request.targets:
+            wording = WORDINGS[target.kind]
+            texts[_thing(target)] = [fill(template, _thing(target)) for template in wording.judge]
+            texts.update({label: [*said] for label, said in wording.instead.items()})
+            if both := _both(target):
+                questions.setdefault(both.question, {}).update({label: [*said] for label, said in both.texts.items()})
+        return ClipJudge(self._clip(), questions, self._margin)
 
     def second(self, request: Request) -> Judge | None:
         """None: the judge is already the only CLIP that was given."""
@@ -202,11 +254,83 @@ class OpenWorld:
 
 
 def fill(template: str, name: str) -> str:
-    """The template with the name in it, "a" or "an" before it unless it is a proper name or has an article."""
-    first = name.split()[0]
-    bare_name = name[:1].isupper() or first.lower() in {"a", "an", "the", "some", "two", "my"}
-    article = "" if bare_name else ("an " if name[:1].lower() in "aeiou" else "a ")
-    return template.format(a=f"{article}{name}", c=name)
+    """The template with the name in it, with its article where it takes one (`records.with_article`)."""
+    return template.format(a=with_article(name), c=name)
+
+
+def _target(name: str, anchor: str, kind: str) -> Target:
+    own = guess_kind(name) if kind == "" else KINDS[KINDS.index(kind)]  # type: ignore[arg-type]  # one of them
+    prompts = _unlike(filled(WORDINGS[own].training, name, with_article(name)))
+    return Target(concept=name, prompts=prompts, anchor=anchor, kind=own)
+
+
+def _together(both: Together, anchor: str) -> Target:
+    return Target(concept=both.name, prompts=both.training, anchor=anchor, joint=both.labels)
+
+
+def _both(target: Target) -> Together | None:
+    if not target.joint:
+        return None
+    (_, thing), (question, partner) = target.joint.items()
+    return Together(target.concept, thing, partner, question == "style")
+
+
+def _thing(target: Target) -> str:
+    """What the judge's question "object" is answered with."""
+    return target.joint.get(QUESTION, target.concept)
+
+
+def _asking(target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Direct and held-out prompts. Direct ones are those of training, unless these are the user's own."""
+    if both := _both(target):
+        return (both.training if target.own else target.prompts), both.held_out
+    words, name = WORDINGS[target.kind], target.concept
+    made = _unlike(filled(words.training, name, with_article(name)))
+    return (made if target.own else target.prompts), _unlike(filled(words.held_out, name, with_article(name), 5))
+
+
+def _beside(target: Target) -> list[Prompt]:
+    """Prompts for what may be seen in the place of a concept of its kind, or without its partner."""
+    if both := _both(target):
+        return both.near(FAR_THINGS)
+    texts = [(text, label) for text, label in WORDINGS[target.kind].things]
+    return [Prompt(text=filled((text,), target.concept, "", number)[0], role="near", labels={QUESTION: label})
+            for number in range(4) for text, label in texts if number == 0 or "{s}" in text]
+
+
+def _unlike(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Each text once; a name that ends in "style" says it once."""
+    return tuple(dict.fromkeys(re.sub(r"\bstyle style\b", "style", text) for text in texts))
+
+
+def _labelled(prompt: Prompt, request: Request) -> Prompt:
+    """A prompt of the forget side with all labels of what it asks for."""
+    joint = next((target.joint for target in request.targets if target.joint
+                  and prompt.labels.get(QUESTION) == target.concept), None)
+    asks = prompt.role in FORGET_ROLES and joint
+    return prompt.model_copy(update={"labels": {**prompt.labels, **joint}}) if asks and joint else prompt
+
+
+def _names(prompt: Prompt, request: Request) -> bool:
+    """Whether a prompt to keep names a concept. A label decides, for it says what the prompt is about."""
+    label = " ".join(prompt.labels.values())
+    if any(target.joint and {*prompt.labels.items()} >= {*target.joint.items()} for target in request.targets):
+        return True
+    single = [target for target in request.targets if not target.joint]
+    if label and single:
+        return any(names_target(label, target) for target in single)
+    return names_any(prompt.text, request)
+
+
+def _marked(prompt: Prompt, request: Request) -> Prompt:
+    """A prompt to keep with the longer name, or what it is about, where its words hold a concept's name."""
+    for target in request.targets:
+        if not target.joint:
+            longer = longer_name(prompt.text, target.concept)
+            other = longer or (prompt.labels.get(QUESTION, "") if names_target(prompt.text, target) else "")
+            if other:
+                return prompt.model_copy(update={"homonym": other})
+    return prompt
 
 
 def bare(name: str) -> str:

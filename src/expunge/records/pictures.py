@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from expunge.records.base import Record
 
@@ -27,11 +27,20 @@ class Prompt(Record):
         role: why it is asked.
         labels: what the judge should see, by question ("object": "church", "style": "flat", "background": "blue");
             questions that the prompt leaves open are missing.
+        homonym: of a prompt to keep whose words hold the concept's name: what it is about all the same ("nurse shark"
+            when "nurse" goes). These are the test of precision, and stand apart in the tables.
     """
 
     text: str
     role: Role
     labels: dict[str, str] = {}
+    homonym: str = ""
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an empty homonym: what was recorded before there were any stays the same."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items() if value or key != "homonym"}
 
 
 class Sampler(Record):

@@ -15,8 +15,9 @@ from expunge.errors import ModelError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.judge import EmojiJudge
-from expunge.records import Prompt, Request, Role, Target, asked
+from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request
 from expunge.tiny.characters import CHARACTERS
+from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
 from expunge.tiny.newcomer import character
 from expunge.tiny.world import (
     BACKGROUNDS,
@@ -30,7 +31,6 @@ from expunge.tiny.world import (
     cells,
     far,
     fill,
-    near,
 )
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -82,23 +82,32 @@ class EmojiWorld:
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self._folder = folder
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
-                ) -> Request:
-        """A full request for things or styles of the world. Prompts for one of several name none of the others.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
+                kind: str = "", only_with: str = "") -> Request:
+        """A full request for things, styles, or things in a style. Prompts for one of several name none of the others.
+
+        Args:
+            kind: what the world calls it anyhow. only_with: a style, or the thing of one: "church" with "pixel art" is
+                "church in pixel art".
 
         Raises:
             UserError: unknown concept, anchor or keep; a contradiction (`records.asked`); a thing with all styles.
         """
-        named = asked(concept, anchor, keep)
-        gone = tuple(name for name, _ in named)
+        if only_with:
+            concept = [f"{name} in {only_with}" for name in ([concept] if isinstance(concept, str) else concept)]
+        gone = tuple(name for name, _ in asked(concept, anchor))
+        kinds = tuple("style" if name in STYLES else "object" for name in gone)
+        named = asked(concept, anchor, keep, kinds=kinds)
         for what, names in (("concept", gone), ("anchor", [name for _, name in named if name]), ("keep", keep)):
             for name in names:
-                if name not in THINGS and name not in STYLES:
+                if not parts(name):
                     raise _unknown(what, name)
-        first, *also = (Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead)
-                        for name, instead in named)
-        kept = tuple(_plain(name) for name in (keep or _near(gone)))
-        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=kept, also=tuple(also))
+        _check_parts(named, kinds, kind)
+        targets = tuple(Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead, kind=own,
+                               joint=joint(name)) for (name, instead), own in zip(named, kinds, strict=True))
+        request = Request.of(targets, tuple(map(_plain, keep)) if keep else _to_keep(gone))
+        check_request(request)
+        return request
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         """Training prompts for things or styles; without any named, for all things that the model has seen.
@@ -120,7 +129,7 @@ class EmojiWorld:
         """
         gone = request.concepts
         for name in gone:
-            if name not in THINGS and name not in STYLES:
+            if not parts(name):
                 raise _unknown("concept", name)
         asks: tuple[tuple[Role, int, str, Sequence[str]], ...] = (
             ("direct", counts.direct, "name", _STYLED_TEMPLATES),
@@ -136,7 +145,7 @@ class EmojiWorld:
             ("style", counts.style, styles, HELD_OUT_TEMPLATES),
             ("never_seen", counts.never_seen, NEVER_SEEN, _STYLED_TEMPLATES))
         for role, count, names, templates in keeps:
-            draw = _keep(gone, names)
+            draw = _keep(gone, names, role)
             sources.append((count, _ask("+".join(gone), role, draw, templates) if draw else iter(())))
         out: list[Prompt] = []
         texts: set[str] = set()
@@ -152,7 +161,7 @@ class EmojiWorld:
         return out
 
     def question(self, concept: str) -> str:
-        """"style" for a style, "object" for anything else."""
+        """"style" for a style, "object" for anything else; of a thing in a style its first."""
         return "style" if concept in STYLES else "object"
 
     @cached_property
@@ -165,8 +174,10 @@ class EmojiWorld:
 
     def second(self, request: Request) -> Judge | None:
         """CLIP zero-shot among the labels of the concept's question: another network, trained on captions."""
-        labels = (*THINGS,) if self.question(request.concept) == "object" else (*STYLES,)
-        return ClipJudge(self.clip(), {self.question(request.concept): {label: [_plain(label)] for label in labels}})
+        asked = [*request.joint] or [self.question(request.concept)]
+        labels = {"object": (*THINGS,), "style": (*STYLES,)}
+        return ClipJudge(self.clip(), {question: {label: [_plain(label)] for label in labels[question]}
+                                       for question in asked})
 
     def control(self, request: Request) -> Request | None:
         """The first thing that the model never saw."""
@@ -208,19 +219,28 @@ class EmojiWorld:
 
 def _near(gone: Sequence[str]) -> tuple[str, ...]:
     """The neighbours of any of the concepts, without those that go themselves."""
-    return tuple(dict.fromkeys(other for name in gone for other in near(name) if other not in gone))
+    return tuple(dict.fromkeys(other for name in gone for other in neighbours(name) if other not in gone))
 
 
 def _far(gone: Sequence[str]) -> tuple[str, ...]:
     """What is far from every thing among the concepts; every thing, where only styles go."""
-    things = [name for name in gone if name in THINGS]
+    things = [thing for name in gone if (thing := thing_of(name))]
     return tuple(other for other in SEEN if all(other in far(name) for name in things) and other not in gone)
+
+
+def _to_keep(gone: Sequence[str]) -> tuple[str, ...]:
+    """Prompts for what stands near the concepts."""
+    plain = [_plain(other) for other in _near([name for name in gone if not joint(name)]) if other not in gone]
+    cell = [fill("{a_style} emoji of {a_object}", Scene(*pair)) for name in gone if joint(name)
+            for pair in kept_cells(name) if not any(shows(pair, other) for other in gone)]
+    return tuple(dict.fromkeys((*plain, *cell)))
 
 
 def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
     """Prompts that ask for the concept by its name, in training templates: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
-    templates = [t for t in TRAIN_TEMPLATES if concept not in STYLES or "style}" in t]
+    bare = concept in THINGS
+    templates = [t for t in TRAIN_TEMPLATES if bare or "style}" in t]
     texts = (fill(template, scene) for scene, template in _pairs(_scenes(concept, gone), templates, rng, 24))
     yield from dict.fromkeys(texts)
 
@@ -236,8 +256,9 @@ def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random
 
 def _scenes(concept: str, gone: Sequence[str]) -> list[Scene]:
     """Scenes that show the concept and none of the others that go."""
-    wanted = [pair for pair in cells() if concept in pair] or [(concept, style) for style in STYLES]
-    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS if not {o, s} & {*gone} - {concept}]
+    wanted = [pair for pair in cells(NEVER_SEEN if thing_of(concept) in NEVER_SEEN else SEEN) if shows(pair, concept)]
+    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS
+              if not any(shows((o, s), other) for other in gone if other != concept)]
     if not scenes:
         raise UserError(f"nothing is left in which to show {concept!r}: every style goes, or every thing",
                         accepted="concepts that leave one", remedy="take fewer at once")
@@ -247,8 +268,9 @@ def _scenes(concept: str, gone: Sequence[str]) -> list[Scene]:
 def _forget(concept: str, names: str, gone: Sequence[str]) -> _Draw:
     """Scenes that show the concept, called by its "name", a "synonym" or a "hint" (a style has none)."""
     scenes, style = _scenes(concept, gone), concept in STYLES
-    words = {"name": (concept,), "synonym": STYLES[concept][1:] if style else THINGS[concept].synonyms,
-             "hint": () if style else THINGS[concept].hints}[names]
+    thing = thing_of(concept)
+    words = {"name": (thing or concept,), "synonym": STYLES[concept][1:] if style else THINGS[thing].synonyms,
+             "hint": () if style else THINGS[thing].hints}[names]
 
     def draw(rng: random.Random) -> tuple[Scene, str, str]:
         scene = rng.choice(scenes)
@@ -258,11 +280,15 @@ def _forget(concept: str, names: str, gone: Sequence[str]) -> _Draw:
     return draw
 
 
-def _keep(gone: Sequence[str], names: Sequence[str]) -> _Draw | None:
+def _keep(gone: Sequence[str], names: Sequence[str], role: Role) -> _Draw | None:
     """Scenes of the named things (or styles), drawn evenly by name, that show none of the concepts; None without any.
+
+    What shares the style of a thing in a style is near to it, so it is not among the far ones.
     """
+    near_styles = {joint(name).get("style") for name in gone} if role == "far" else set()
     pairs = [(o, s) for o, s in cells((*SEEN, *NEVER_SEEN))
-             if not {o, s} & {*gone} and (o in names or (s in names and o in SEEN))]
+             if not any(shows((o, s), name) for name in gone) and s not in near_styles
+             and (o in names or (s in names and o in SEEN))]
     grounds, kept = list(BACKGROUNDS), [name for name in names if any(name in pair for pair in pairs)]
     if not kept:
         return None
@@ -286,7 +312,20 @@ def _ask(about: str, role: Role, draw: _Draw, templates: Sequence[str]) -> Itera
         yield Prompt(text=fill(template, scene, word, style_word), role=role, labels=labels)
 
 
+def _check_parts(named: Named, kinds: Sequence[str], kind: str) -> None:
+    for (name, anchor), own in zip(named, kinds, strict=True):
+        if kind not in ("", own):
+            raise UserError(f"{name!r} as kind {kind!r}", accepted=f"{own}, which is what it is in this world")
+        if not drawn(name):
+            raise UserError(f"{name!r}, of which there are no drawings", accepted="a style in which the thing is drawn")
+        if joint(name) and (anchor in STYLES or anchor == joint(name)["object"]):
+            raise UserError(f"anchor {anchor!r} for {name!r}", accepted="another thing, or no anchor",
+                            remedy="the thing's other styles are kept anyhow")
+
+
 def _plain(name: str) -> str:
+    if joint(name):
+        return fill("{a_style} emoji of {a_object}", Scene(*parts(name)))
     if name in STYLES:
         return f"an emoji in {name} style"
     return fill("an emoji of {a_object}", Scene(name, "flat"))  # the template names no style
@@ -299,4 +338,5 @@ def _unknown(what: str, name: str) -> UserError:
     close = difflib.get_close_matches(name, known, n=1)
     told = name if len(name) <= 60 else f"{name[:57]}..."
     return UserError(f"unknown {what} {told!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
-                     accepted=", ".join(known), remedy="see `expunge ls concepts`")
+                     accepted=", ".join(known) + ", or a thing in a style ('pixel art church')",
+                     remedy="see `expunge ls concepts`")
