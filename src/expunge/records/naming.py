@@ -57,7 +57,8 @@ _NOT_A_NOUN = listed("""a an the this that these those some any no every each al
     looked seems appears holds hold held wears wear wore makes made gets got takes took gives gave shows show
     shown says said sees saw eats eat ate drinks helps help plays play works work lives live burns fell falls
     rises rose hangs hung leans rests sleeps slept swims flies jumps smiles watches waits waves turns becomes
-    became remains remain keeps kept surrounded covered""")
+    became remains remain keeps kept seen drawn made built found taken worn
+    lit hidden broken frozen known left lost caught thrown torn painted""")
 _MEDIA = listed("""photo photograph picture pic image painting drawing sketch portrait illustration print poster
     icon emoji sticker clipart clip art artwork style styled render rendering cartoon scene shot closeup
     snapshot selfie wallpaper background postcard video film frame mosaic sculpture statue engraving lithograph
@@ -67,7 +68,7 @@ _OTHERS = (
     "hot dog|corn dog|prairie dog|teddy bear|gummy bear|computer mouse|sea horse|rocking horse|sea lion|guinea pig|"
     "sea cucumber|bell pepper|sea urchin|star fish|jelly fish|paper tiger|bird house|dog house|light house|"
     "custard apple|prickly pear|photo bomb|bath bomb|cherry bomb|candy cane|bumper car|cable car|toy car|toy gun|"
-    "nail gun|glue gun|water gun|wine glass|magnifying glass|traffic light|stop sign")
+    "nail gun|glue gun|water gun|magnifying glass|traffic light|stop sign")
 _OTHER_THINGS = tuple(tuple(name.split()) for name in _OTHERS.split("|"))
 """Well-known names whose last word misleads: what they name is none of it."""
 

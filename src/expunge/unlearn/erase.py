@@ -124,7 +124,7 @@ def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anc
         raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
     if isinstance(concept, Request):
         if anchor or keep or kind or only_with:
-            raise UserError("a request together with anchor, keep, kind or only_with",
+            raise UserError("a request together with anchor or keep, kind or only_with",
                             accepted="concepts' names with them", remedy="put them into the request")
         request = concept
     else:
