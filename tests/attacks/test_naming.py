@@ -23,6 +23,10 @@ def test_only_whole_words_name_a_concept() -> None:
     ("a church on a hill", "church", "", "on a hill"),
     ("a churchyard", "church", "house", None),
     ("churches at sea", "church", "", "at sea"),
+    ("the churches' doors", "church", "knife", "the knives' doors"),
+    ("the church\u2019s doors", "church", "", "the doors"),
+    ("a glass of wine", "glass of wine", "apple pie", "an apple pie"),
+    ("two glasses of wine", "glass of wine", "cup of tea", "two cups of tea"),
     ("a nurse by a nurse shark", "nurse", "unicorn", "a unicorn by a nurse shark"),
 ])
 def test_another_word_takes_the_place_with_its_article(text: str, concept: str, word: str, expected: str | None

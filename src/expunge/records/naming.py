@@ -79,7 +79,7 @@ class Place:
 
     Attributes:
         start, end: in characters of the text; the possessive's ending is not in it.
-        form: as its name says it, in the plural, or possessive ("the church's door", by `end` without "'s").
+        form: as its name says it, in the plural (possessive or not), or possessive ("the church's door").
         longer: the longer name that it is a part of, as the text spells it ("nurse shark"); "" where it stands alone.
     """
 
@@ -153,7 +153,7 @@ def _placed(text: str, units: Sequence[_Unit], first: int, last: int, name: str,
     start, end = run[0].start, run[-1].end
     own = all(_keys(one.word, reader) & _keys(two.word, reader) for one, two in zip(run, _words(name), strict=True))
     form: Form = "name" if own else "plural"
-    if text[end:end + 1] in _APOSTROPHES and re.match(r".(?:[sS](?!\w)|(?!\w))", text[end:]):
+    if own and text[end:end + 1] in _APOSTROPHES and re.match(r".(?:[sS](?!\w)|(?!\w))", text[end:]):
         return Place(start, end, "possessive")
     return Place(start, end, form, _longer(text, units, first, last, form))
 

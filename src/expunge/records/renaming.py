@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from expunge.records.english import article, head, is_plural, plurals
-from expunge.records.naming import Place, Reader, places, read
+from expunge.records.naming import Reader, places, read
 
 _BEFORE = re.compile(r"(?<!\w)(an?)\s+$", re.IGNORECASE)
 
@@ -32,7 +32,7 @@ def renamed(text: str, name: str, word: str, reader: Reader = read, *, always: b
             before = before[:an.start()]
             put = f"{article(put)} {put}" if put else ""
         out += [before, put]
-        last = place.end + (_ending(text, place) if not word else 0)
+        last = place.end + (_ending(text, place.end) if not word else 0)
     return re.sub(r"\s+", " ", "".join([*out, text[last:]])).strip()
 
 
@@ -46,7 +46,7 @@ def _many(word: str) -> str:
     return word.replace(one, one[0] + usual[1:], 1)
 
 
-def _ending(text: str, place: Place) -> int:
-    """Length of the possessive's ending behind the place."""
-    found = re.match(r".[sS]?", text[place.end:]) if place.form == "possessive" else None
+def _ending(text: str, place: int) -> int:
+    """Length of a possessive's ending there."""
+    found = re.match(r"['\u2019\u02bc\uff07](?:[sS](?!\w)|(?!\w))", text[place:])
     return len(found[0]) if found else 0
