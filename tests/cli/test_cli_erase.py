@@ -201,6 +201,14 @@ def test_kind_and_own_prompts_are_flags_and_go_into_the_patch(pipeline_folder: P
     assert "kind: person" in capsys.readouterr().out
 
 
+def test_things_that_training_does_not_keep_are_said(pipeline_folder: Path, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--out", str(tmp_path / "out")]
+    assert run([*asked, "--set", "retain.things=[churches, dog, church bell]", "--set", "retain.similar=1.0"]) == 0
+    assert "not kept: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
+    assert Patch.load(tmp_path / "out").card.kept == ("a photo of a dog", "a photo of a church bell")
+
+
 def test_a_keep_prompt_that_the_encoder_reads_as_the_concept_is_refused(pipeline_folder: Path,
                                                                         capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["erase", "Van Gogh", "--model", str(pipeline_folder), "--keep", "Van\u00a0Gogh", "--dry-run"]) != 0

@@ -90,7 +90,9 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
         click.echo(f"understood: {line}")
     folder = out or Path("runs") / folder_name(request.concepts)
     with progress(f"erasing {some(request.concepts)}") as report:
-        erase(opened, request, job.method, **how, out=folder, progress=report)
+        card = erase(opened, request, job.method, **how, out=folder, progress=report).card
+    if card.left_out:
+        click.echo(f"not kept: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
                + (f" --model {quote(model)}" if model != "embedded" else ""))
