@@ -30,8 +30,19 @@ from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
-from expunge.metrics.open_joint import OBJECT, Together, together, understood
-from expunge.metrics.open_kinds import WORDINGS, filled
+from expunge.metrics.open_joint import OBJECT, together, understood
+from expunge.metrics.open_kinds import WORDINGS
+from expunge.metrics.open_targets import (
+    asking,
+    beside,
+    both_of,
+    joint,
+    labelled,
+    marked,
+    names_concept,
+    single,
+    thing_of,
+)
 from expunge.metrics.perceptual import Lpips, Ssim
 from expunge.records import (
     FORGET_ROLES,
@@ -40,13 +51,9 @@ from expunge.records import (
     Prompt,
     Request,
     Role,
-    Target,
     asked,
     check_request,
-    guess_kind,
-    longer_name,
     names_any,
-    names_target,
     with_article,
 )
 
@@ -106,7 +113,7 @@ class OpenWorld:
             raise UserError(f"kind {kind!r}", accepted=", ".join(KINDS))
         named = [(name, instead, together(name, only_with) if only_with else understood(name) if not kind else None)
                  for name, instead in asked(concept, anchor)]
-        targets = tuple(_together(both, instead) if both else _target(name, instead, kind)
+        targets = tuple(joint(both, instead) if both else single(name, instead, kind)
                         for name, instead, both in named)
         kept = [text for _, _, both in named if both for text in both.kept]
         request = Request.of(targets, tuple(keep))
@@ -144,10 +151,10 @@ class OpenWorld:
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
         for target in request.targets:
             here = target.joint or {QUESTION: target.concept}
-            direct, held_out = _asking(target)
+            direct, held_out = asking(target)
             pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in direct]
             pools["held_out"] += [Prompt(text=text, role="held_out", labels=here) for text in held_out]
-            pools["near"] += _beside(target)
+            pools["near"] += beside(target, FAR_THINGS)
         anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
         pools["near"] += [Prompt(text=fill(template, anchor), role="near", labels={QUESTION: anchor})
                           for template in HELD_OUT for anchor in anchors]
@@ -155,7 +162,7 @@ class OpenWorld:
                          for thing in FAR_THINGS if bare(thing) not in map(bare, anchors)]
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:
-            pools[role] = [_marked(prompt, request) for prompt in pools[role] if not _names(prompt, request)]
+            pools[role] = [marked(prompt, request) for prompt in pools[role] if not names_concept(prompt, request)]
         own = self._own(request)
         return {role: [*(prompt for prompt in own if prompt.role == role), *pool] for role, pool in pools.items()}
 
@@ -170,14 +177,14 @@ class OpenWorld:
         Raises:
             UserError: a prompt to keep names a concept, and no label says that it is about something else.
         """
-        own = [_labelled(prompt, request) for prompt in
+        own = [labelled(prompt, request) for prompt in
                (read_prompts(self._file, request.concepts) if self._file else [])]
-        both = [prompt for prompt in own if prompt.role in KEEP_ROLES and _names(prompt, request)]
+        both = [prompt for prompt in own if prompt.role in KEEP_ROLES and names_concept(prompt, request)]
         if both:
             raise UserError(f"{request.title!r} is to be unlearned and to be kept ({self._file}: "
                             f"{', '.join(repr(prompt.text) for prompt in both)})", accepted="one of the two",
                             remedy="take it out of the file, or give it a label that says what else it is about")
-        return [_marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in own]
+        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in own]
 
     def question(self, concept: str) -> str:
         """Always "object": one question, whose labels are all the things that the prompts name. Only of a thing that
@@ -194,16 +201,16 @@ class OpenWorld:
         """
         labels = [prompt.labels for pool in self._pools(request).values() for prompt in pool]
         anchors = [target.anchor for target in request.targets if target.anchor]
-        things = dict.fromkeys([*(_thing(target) for target in request.targets), *anchors,
+        things = dict.fromkeys([*(thing_of(target) for target in request.targets), *anchors,
                                 *(own[QUESTION] for own in labels if QUESTION in own)])
         texts = {label: [fill(template, label) for template in WORDINGS["object"].judge] for label in things
                  if label != SOMETHING_ELSE}
         questions = {QUESTION: texts}
         for target in request.targets:
             wording = WORDINGS[target.kind]
-            texts[_thing(target)] = [fill(template, _thing(target)) for template in wording.judge]
+            texts[thing_of(target)] = [fill(template, thing_of(target)) for template in wording.judge]
             texts.update({label: [*said] for label, said in wording.instead.items()})
-            if both := _both(target):
+            if both := both_of(target):
                 questions.setdefault(both.question, {}).update({label: [*said] for label, said in both.texts.items()})
         return ClipJudge(self._clip(), questions, self._margin)
 
@@ -256,81 +263,6 @@ class OpenWorld:
 def fill(template: str, name: str) -> str:
     """The template with the name in it, with its article where it takes one (`records.with_article`)."""
     return template.format(a=with_article(name), c=name)
-
-
-def _target(name: str, anchor: str, kind: str) -> Target:
-    own = guess_kind(name) if kind == "" else KINDS[KINDS.index(kind)]  # type: ignore[arg-type]  # one of them
-    prompts = _unlike(filled(WORDINGS[own].training, name, with_article(name)))
-    return Target(concept=name, prompts=prompts, anchor=anchor, kind=own)
-
-
-def _together(both: Together, anchor: str) -> Target:
-    return Target(concept=both.name, prompts=both.training, anchor=anchor, joint=both.labels)
-
-
-def _both(target: Target) -> Together | None:
-    if not target.joint:
-        return None
-    (_, thing), (question, partner) = target.joint.items()
-    return Together(target.concept, thing, partner, question == "style")
-
-
-def _thing(target: Target) -> str:
-    """What the judge's question "object" is answered with."""
-    return target.joint.get(QUESTION, target.concept)
-
-
-def _asking(target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Direct and held-out prompts. Direct ones are those of training, unless these are the user's own."""
-    if both := _both(target):
-        return (both.training if target.own else target.prompts), both.held_out
-    words, name = WORDINGS[target.kind], target.concept
-    made = _unlike(filled(words.training, name, with_article(name)))
-    return (made if target.own else target.prompts), _unlike(filled(words.held_out, name, with_article(name), 5))
-
-
-def _beside(target: Target) -> list[Prompt]:
-    """Prompts for what may be seen in the place of a concept of its kind, or without its partner."""
-    if both := _both(target):
-        return both.near(FAR_THINGS)
-    texts = [(text, label) for text, label in WORDINGS[target.kind].things]
-    return [Prompt(text=filled((text,), target.concept, "", number)[0], role="near", labels={QUESTION: label})
-            for number in range(4) for text, label in texts if number == 0 or "{s}" in text]
-
-
-def _unlike(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Each text once; a name that ends in "style" says it once."""
-    return tuple(dict.fromkeys(re.sub(r"\bstyle style\b", "style", text) for text in texts))
-
-
-def _labelled(prompt: Prompt, request: Request) -> Prompt:
-    """A prompt of the forget side with all labels of what it asks for."""
-    joint = next((target.joint for target in request.targets if target.joint
-                  and prompt.labels.get(QUESTION) == target.concept), None)
-    asks = prompt.role in FORGET_ROLES and joint
-    return prompt.model_copy(update={"labels": {**prompt.labels, **joint}}) if asks and joint else prompt
-
-
-def _names(prompt: Prompt, request: Request) -> bool:
-    """Whether a prompt to keep names a concept. A label decides, for it says what the prompt is about."""
-    label = " ".join(prompt.labels.values())
-    if any(target.joint and {*prompt.labels.items()} >= {*target.joint.items()} for target in request.targets):
-        return True
-    single = [target for target in request.targets if not target.joint]
-    if label and single:
-        return any(names_target(label, target) for target in single)
-    return names_any(prompt.text, request)
-
-
-def _marked(prompt: Prompt, request: Request) -> Prompt:
-    """A prompt to keep with the longer name, or what it is about, where its words hold a concept's name."""
-    for target in request.targets:
-        if not target.joint:
-            longer = longer_name(prompt.text, target.concept)
-            other = longer or (prompt.labels.get(QUESTION, "") if names_target(prompt.text, target) else "")
-            if other:
-                return prompt.model_copy(update={"homonym": other})
-    return prompt
 
 
 def bare(name: str) -> str:
