@@ -175,3 +175,41 @@ def test_the_folder_of_several_concepts_names_them_and_never_stands_for_others()
 def test_progress_names_what_is_erased_and_shortens_a_long_list() -> None:
     assert some(("church", "bomb")) == "church, bomb"
     assert some(tuple("abcde")) == "a, b, c and 2 more"
+
+
+def test_a_thing_in_a_style_is_a_request_and_what_was_understood_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["erase", "pixel art church", "--method", "uce", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("concept: pixel art church\n")
+    assert "# 'pixel art church' is understood as 'church' and 'pixel art' together" in out
+    assert run(["erase", "church", "--only-with", "pixel art", "--keep", "church", "--method", "uce", "--dry-run"]) == 0
+    assert "only_with: pixel art" in capsys.readouterr().out
+
+
+def test_kind_and_own_prompts_are_flags_and_go_into_the_patch(pipeline_folder: Path, tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("the sky of Van Gogh\na field\n", encoding="utf-8")
+    asked = ["erase", "Van Gogh", "--model", str(pipeline_folder), *QUICK,
+             "--train-prompts", str(tmp_path / "mine.txt")]
+    assert run([*asked, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "understood: 'Van Gogh' is taken for a style (--kind says otherwise)" in said
+    assert "understood: 2 prompts of your own ask for 'Van Gogh' in training, no others" in said
+    request = Patch.load(tmp_path / "out").card.request
+    assert (request.kind, request.own, request.prompts) == ("style", True, ("the sky of Van Gogh", "a field"))
+    assert run([*asked, "--kind", "person", "--dry-run"]) == 0
+    assert "kind: person" in capsys.readouterr().out
+
+
+def test_things_that_training_does_not_keep_are_said(pipeline_folder: Path, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--out", str(tmp_path / "out")]
+    assert run([*asked, "--set", "retain.things=[churches, dog, church bell]", "--set", "retain.similar=1.0"]) == 0
+    assert "not kept: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
+    assert Patch.load(tmp_path / "out").card.kept == ("a photo of a dog", "a photo of a church bell")
+
+
+def test_a_keep_prompt_that_the_encoder_reads_as_the_concept_is_refused(pipeline_folder: Path,
+                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["erase", "Van Gogh", "--model", str(pipeline_folder), "--keep", "Van\u00a0Gogh", "--dry-run"]) != 0
+    assert "one name to a text encoder" in capsys.readouterr().err

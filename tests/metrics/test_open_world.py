@@ -64,7 +64,7 @@ def test_all_mistakes_of_a_file_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("concept", "anchor", "keep"), [(" ", "", ()), ("church", "Church", ()),
-                                                         ("church", "", ("an old church tower",))])
+                                                         ("church", "", ("an old church in the snow",))])
 def test_contradictions_are_refused(concept: str, anchor: str, keep: tuple[str, ...]) -> None:
     with pytest.raises(UserError):
         OpenWorld().request(concept, anchor, keep)

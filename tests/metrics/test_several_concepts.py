@@ -122,7 +122,8 @@ def test_the_users_file_says_which_concept_a_prompt_asks_for(tmp_path: Path) -> 
     prompts = world.prompts(world.request(["church", "bomb"]), PromptCounts())
     assert [(p.text, p.labels["object"]) for p in prompts if p.role == "paraphrase"] == [
         ("a chapel", "church"), ("a grenade", "bomb")]
-    assert [p.text for p in prompts if p.role == "near"] == ["a mosque", "a bombardment"]
+    assert [(p.text, p.homonym) for p in prompts if p.role == "near"] == [
+        ("a church mouse", "church mouse"), ("a mosque", ""), ("a bombardment", "")]
     file.write_text("paraphrase: [a chapel, {text: a grenade, label: bom}]\n")
     with pytest.raises(ConfigError) as error:
         read_prompts(file, ("church", "bomb"))

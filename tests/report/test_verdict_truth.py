@@ -123,7 +123,7 @@ def with_strata(*scores: Score) -> object:
 
 
 def in_stratum(name: str, fall: tuple[float, ...]) -> list[Score]:
-    role, _, stratum = name.partition("@")
+    stratum = name.partition("@")[2]
     kept = rate(f"retained/{name}", round((1 - fall[0]) * 48), 48).model_copy(update={"stratum": stratum})
     return [kept, rate(f"original/retained/{name}", 48, 48), change(f"retained/{name}", -fall[0], -fall[2], -fall[1])]
 

@@ -117,7 +117,10 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
     ("a flat emoji of a church", "house", "a flat emoji of a house"),
     ("a church on a hill", "apple", "an apple on a hill"),
     ("Church, pixel art", "castle", "castle, pixel art"),
-    ("churches", "house", "house"),
+    ("churches", "house", "houses"),
+    ("two churches on a hill", "house", "two houses on a hill"),
+    ("the church's door", "castle", "the castle's door"),
+    ("a\u00a0CHURCH, at sea", "hour", "an hour, at sea"),
     ("a place of worship", "house", "house"),
 ])
 def test_anchor_takes_the_concepts_place(prompt: str, anchor: str, wanted: str) -> None:

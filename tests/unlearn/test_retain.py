@@ -19,15 +19,29 @@ from expunge.unlearn.retain import Retain, closest
 from expunge.unlearn.source import FrozenTrajectory
 
 REQUEST = Request(concept="church", prompts=("a church on a hill",), keep=("a house by the sea",))
-THINGS = ("dog", "castle", "knife", "church hospital", "churches", "sea", "churchill")
+THINGS = ("dog", "castle", "knife", "old church", "churches", "sea", "churchill")
 
 
 def test_things_with_the_concept_or_its_other_names_in_them_are_left_out(model: Any) -> None:
     found = Retain(things=THINGS, names=("sea",), similar=1.0).retained(model, REQUEST)
     assert found.prompts == ("a photo of a dog", "a photo of a castle", "a photo of a knife", "a photo of a churchill")
-    assert set(found.left_out) == {"church hospital", "churches", "sea"}
+    assert set(found.left_out) == {"old church", "churches", "sea"}
     assert found.request.keep == (*REQUEST.keep, *found.prompts)
     assert found.request.model_copy(update={"keep": REQUEST.keep}) == REQUEST
+
+
+def test_a_longer_name_that_holds_the_concepts_is_another_thing(model: Any) -> None:
+    things = ("church bell", "hot dog", "teddy bear", "brown bear", "dog")
+    found = Retain(things=things, similar=1.0).retained(model, Request.of(tuple(
+        Target(concept=name, prompts=(f"a {name}",)) for name in ("church", "dog", "bear"))))
+    assert set(found.left_out) == {"dog", "brown bear"}
+    assert found.prompts == ("a photo of a church bell", "a photo of a hot dog", "a photo of a teddy bear")
+
+
+def test_parts_of_what_goes_only_together_stay(model: Any) -> None:
+    both = Target(concept="church with dogs", prompts=("dogs with church",), joint={"object": "church", "with": "dogs"})
+    found = Retain(things=("church", "dog", "a church full of dogs"), similar=1.0).retained(model, Request.of((both,)))
+    assert set(found.left_out) == {"a church full of dogs"}
 
 
 def test_every_concept_of_a_request_is_filtered(model: Any) -> None:
@@ -85,7 +99,7 @@ def test_recipe_keeps_what_was_made_and_says_so_in_the_card(model: Any) -> None:
     card = recipe(model, REQUEST).card
     assert card.request == REQUEST
     assert card.kept == Retain(things=THINGS, similar=1.0).retained(model, REQUEST).prompts
-    assert set(card.left_out) == {"church hospital", "churches"}
+    assert set(card.left_out) == {"old church", "churches"}
     assert Recipe.build(card.settings) == recipe
     few = recipe.override({"keep.source.trajectories": 4})
     assert few(model, REQUEST).card.kept == ("a photo of a dog", "a photo of a knife"), "what is trained on, no more"

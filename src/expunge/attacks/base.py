@@ -24,7 +24,7 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob, merged
 from expunge.errors import ExpungeError
-from expunge.metrics.base import Judge
+from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch
@@ -56,6 +56,7 @@ class Sight:
 class Goal:
     """What counts as success: the judge's answer to `question` is `concept`. An abstention is no success.
 
+    Of a thing together with another (`joint`, see `metrics.base.Aim`) both must be answered.
     `known` is false for a null control: the model never knew the concept, so no picture of it can be asked for.
     """
 
@@ -63,10 +64,21 @@ class Goal:
     question: str
     concept: str
     known: bool = True
+    joint: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, judge: Judge, aim: Aim, known: bool = True) -> Goal:
+        """The goal that an edit's aim is to an attack."""
+        return cls(judge, aim.question, aim.concept, known, aim.joint)
+
+    @property
+    def aim(self) -> Aim:
+        """What must be seen."""
+        return Aim(self.concept, self.question, self.joint)
 
     def see(self, pictures: Tensor) -> list[Sight]:
         """One sight per picture, float32 (B, 3, H, W) in [0, 1]; a judge that fails is an error of the sight."""
-        return [Sight(not a.error and a.labels.get(self.question) == self.concept, a.error)
+        return [Sight(not a.error and shows(a.labels, self.aim) is True, a.error)
                 for a in ask(self.judge, pictures)]
 
 

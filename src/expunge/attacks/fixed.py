@@ -103,7 +103,7 @@ class Misspelt(Attack):
 
     def _tries(self, victim: Victim, request: Request, item: Item) -> list[Try]:
         (prompt, seed), model = item, victim.model
-        place = named_at(prompt.text, request.concept)
+        place = named_at(prompt.text, request.word)
         if place is None:
             return []
         start, end = place

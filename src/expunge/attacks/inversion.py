@@ -174,7 +174,7 @@ class TextualInversion(LearnedEmbedding):
 
 
 def _naming(request: Request) -> list[str]:
-    texts = [text for text in request.prompts if named_at(text, request.concept)]
+    texts = [text for text in request.prompts if named_at(text, request.word)]
     if not texts:
         raise UserError(f"none of the request's prompts names {request.concept!r}",
                         accepted="at least one prompt that does, for the new word to stand in",
@@ -192,7 +192,7 @@ def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request) -> 
     stand_in = tokens_of(model, request.concept)[0]  # any id does: its embedding is replaced
     rows, places = [], []
     for text in texts:
-        start, end = named_at(text, request.concept) or (0, 0)
+        start, end = named_at(text, request.word) or (0, 0)
         before = tokens_of(model, text[:start])
         rows.append([*before, stand_in, *tokens_of(model, text[end:])])
         places.append(1 + len(before))

@@ -22,14 +22,13 @@ from pydantic import model_validator
 from torch import Tensor
 
 from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, picture_rows
-from expunge.attacks.naming import named_at
 from expunge.attacks.weights import look
 from expunge.config import knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
 from expunge.metrics.base import PromptCounts
 from expunge.models.sample import draw
-from expunge.records import Request, Sampler, Spent
+from expunge.records import Request, Sampler, Spent, names_any
 from expunge.registry import WORLDS
 
 _FIRST_SEED = 10_000_000
@@ -195,7 +194,7 @@ class Benign(Tuning):
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
         """Prompts that do not name the concept."""
         asked = self.prompts or (*request.keep, *_innocent(victim, request))
-        named = [text for text in asked if any(named_at(text, concept) for concept in request.concepts)]
+        named = [text for text in asked if names_any(text, request)]
         if self.prompts and named:
             raise UserError(f"benign prompt {named[0]!r} names the concept", accepted="prompts for other things")
         texts = [text for text in dict.fromkeys(asked) if text and text not in named]

@@ -32,7 +32,7 @@ from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
-from expunge.metrics.base import World
+from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
@@ -103,9 +103,10 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
-    goal = Goal(world.judge(request), world.question(request.concept), request.concept)
+    goal = Goal.of(world.judge(request), aim_at(world, request))
     prompts = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
-    check_questions(goal.judge, goal.concept, goal.question, prompts)
+    for question, label in goal.aim.wanted.items():
+        check_questions(goal.judge, label, question, prompts)
     training_attack(settings).check(victim, request, [])
     return request, victim, goal, prompts
 

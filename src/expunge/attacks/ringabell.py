@@ -119,7 +119,7 @@ class RingABell(Attack):
     def _pairs(self, request: Request) -> list[tuple[str, str]]:
         word = request.anchor or self.neutral
         pairs = [(text, without) for text in request.prompts
-                 if (without := renamed(text, request.concept, word)) is not None]
+                 if (without := renamed(text, request.word, word)) is not None]
         if not pairs:
             raise UserError(f"none of the request's prompts names {request.concept!r}",
                             accepted="at least one prompt that does, to take the concept out of",

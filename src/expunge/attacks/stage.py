@@ -18,7 +18,7 @@ from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
 from expunge.finetune import read_pictures
-from expunge.metrics.base import PromptCounts, World
+from expunge.metrics.base import PromptCounts, World, aim_at
 from expunge.metrics.brought import own_prompts
 from expunge.metrics.judging import check_questions
 from expunge.models.patch import Patch
@@ -88,9 +88,10 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     Raises:
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
-    goal = Goal(world.judge(request), world.question(request.concept), request.concept)
+    goal = Goal.of(world.judge(request), aim_at(world, request))
     asked = named_items(world, request, settings, usual)
-    check_questions(goal.judge, goal.concept, goal.question, [prompt for prompt, _ in asked])
+    for question, label in goal.aim.wanted.items():
+        check_questions(goal.judge, label, question, [prompt for prompt, _ in asked])
     seen = goal.see(victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch))
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
@@ -99,10 +100,9 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen)}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     second = world.second(request)
-    confirm = None if second is None else Confirm(Goal(second, goal.question, goal.concept))
+    confirm = None if second is None else Confirm(Goal.of(second, goal.aim))
     control = world.control(request) if control_count else None
-    aim = None if control is None else Goal(world.judge(control), world.question(control.concept), control.concept,
-                                            known=False)
+    aim = None if control is None else Goal.of(world.judge(control), aim_at(world, control), known=False)
     nulls = [] if control is None else named_items(
         world, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
     return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,

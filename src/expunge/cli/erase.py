@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import click
 from pydantic import BeforeValidator
@@ -39,6 +39,12 @@ class EraseJob(Settings):
     anchor: Names = knob((), "What takes its place, nothing in particular if empty; with several concepts one for "
                              "each, in their order.")
     keep: tuple[str, ...] = knob((), "What must stay.")
+    kind: Literal["", "object", "style", "person", "explicit", "action"] = knob(
+        "", "What the concept is; guessed from its name if empty")
+    only_with: str = knob("", "Takes the concept out only together with this (a style, a thing); each stays without "
+                              "the other.")
+    train_prompts: str = knob("", "File of prompts of your own that ask for it, one a line, or a CSV with columns "
+                                  "prompt and concept; all are used, in place of the made ones")
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
 
@@ -46,7 +52,7 @@ class EraseJob(Settings):
         """The keys of a `--config` file; what is a single name is written as one."""
         values = self.model_dump(mode="json")
         return {key: (value or [""])[0] if key in ("concept", "anchor") and len(value) < 2 else value
-                for key, value in values.items()}
+                for key, value in values.items() if value or key not in ("kind", "only_with", "train_prompts")}
 
 
 @click.command("erase", epilog=EXAMPLES)
@@ -69,16 +75,25 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     from expunge.cli.output import some, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
-    from expunge.unlearn.erase import erase, plan
+    from expunge.records import read_own_prompts, remarks
+    from expunge.unlearn.erase import erase, plan, resolve_request
 
+    own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
-    asked: dict[str, Any] = {"anchor": job.anchor, "keep": job.keep, "settings": job.settings, "seed": job.seed}
+    request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,
+                              prompts=own)
+    how: dict[str, Any] = {"settings": job.settings, "seed": job.seed}
     if dry_run:
-        click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
+        click.echo(_estimate(job, plan(opened, request, job.method, **how)))
+        click.echo("".join(f"# {line}\n" for line in remarks(request)), nl=False)
         return
-    folder = out or Path("runs") / folder_name(job.concept)
-    with progress(f"erasing {some(job.concept)}") as report:
-        erase(opened, job.concept, job.method, **asked, out=folder, progress=report)
+    for line in remarks(request):
+        click.echo(f"understood: {line}")
+    folder = out or Path("runs") / folder_name(request.concepts)
+    with progress(f"erasing {some(request.concepts)}") as report:
+        card = erase(opened, request, job.method, **how, out=folder, progress=report).card
+    if card.left_out:
+        click.echo(f"not kept: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
                + (f" --model {quote(model)}" if model != "embedded" else ""))
@@ -107,7 +122,7 @@ def _job(concept: tuple[str, ...], config: Path | None, sets: tuple[str, ...], f
     mistakes: list[UserError] = []
     try:
         job = EraseJob.build(values, str(config) if config else "expunge erase")
-        asked(job.concept, job.anchor, job.keep)
+        asked(job.concept, job.anchor, () if job.only_with else job.keep, kinds=(job.kind,) * len(job.concept))
     except UserError as error:
         mistakes.append(error)
     try:

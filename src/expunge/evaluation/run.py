@@ -138,7 +138,8 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
         second, None if isinstance(outside, str) else outside, None if isinstance(tolerant, str) else tolerant,
         {target.concept: target.anchor for target in request.targets}, tuple(missing))
     for aim in aims:
-        check_questions(tools.judge, aim.concept, aim.question, prompts)
+        for question, label in aim.wanted.items():
+            check_questions(tools.judge, label, question, prompts)
     tools.try_out()
     return tools
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
-from expunge.records import Prompt, Request, Score
+from expunge.records import Prompt, Request, Score, Target
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
     from torch import Tensor
@@ -19,10 +19,38 @@ if TYPE_CHECKING:  # help texts need the settings below and no torch
 
 @dataclass(frozen=True)
 class Aim:
-    """What an edit must make disappear: the answer `concept` to the judge's question `question`."""
+    """What an edit must make disappear: the answer `concept` to the judge's question `question`.
+
+    Attributes:
+        joint: of a thing that goes only together with another, all (question, label) that must be seen at once; then
+            `concept` is its name alone, and `question` the first of them. () for any other concept.
+    """
 
     concept: str
     question: str
+    joint: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def wanted(self) -> Mapping[str, str]:
+        """The answers that together say that it is there, by question."""
+        return dict(self.joint) or {self.question: self.concept}
+
+
+def shows(answers: Mapping[str, str], aim: Aim) -> bool | None:
+    """Whether a judge's answers (label by question) say that what must go is there; None where they do not decide.
+
+    One wrong answer decides: a house is no church in pixel art, whatever its style.
+    """
+    told = [answers[question] == label for question, label in aim.wanted.items() if question in answers]
+    if not all(told):
+        return False
+    return True if len(told) == len(aim.wanted) else None
+
+
+def shows_any(answers: Mapping[str, str], aims: Sequence[Aim]) -> bool | None:
+    """Whether the answers say that any of several is there; None where they do not decide."""
+    told = [shows(answers, aim) for aim in aims]
+    return True if True in told else None if None in told else False
 
 
 @dataclass(frozen=True)
@@ -184,12 +212,14 @@ class World(Protocol):
         """The ways of asking that this world tells apart, by name."""
         ...
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
-                ) -> Request:
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
+                kind: str = "", only_with: str = "") -> Request:
         """A full request: prompts that ask for each concept, prompts to keep, which ask for none of them.
 
         Args:
             concept: a name, or several. anchor: one for each concept, in their order, or none. keep: what must stay.
+            kind: of all of them (`records.KINDS`); "" lets the world see. only_with: what they go together with, and
+                not without. Passed only where they are set: a world may know neither.
 
         Raises:
             UserError: an unknown or empty concept, or a contradiction (see `records.asked`).
@@ -257,7 +287,14 @@ class World(Protocol):
 
 def aims_of(world: World, request: Request) -> tuple[Aim, ...]:
     """One aim per concept of the request."""
-    return tuple(Aim(concept, world.question(concept)) for concept in request.concepts)
+    return tuple(aim_at(world, target) for target in request.targets)
+
+
+def aim_at(world: World, target: Target) -> Aim:
+    """What must not be found once the target is gone."""
+    if target.joint:
+        return Aim(target.concept, next(iter(target.joint)), tuple(target.joint.items()))
+    return Aim(target.concept, world.question(target.concept))
 
 
 def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
@@ -267,7 +304,7 @@ def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
         ExpungeError: there are several aims, and the prompt carries the label of none (a world's mistake).
     """
     for aim in aims:
-        if len(aims) == 1 or prompt.labels.get(aim.question) == aim.concept:
+        if len(aims) == 1 or all(prompt.labels.get(question) == label for question, label in aim.wanted.items()):
             return aim
     raise ExpungeError(f"nothing says for which of several concepts {prompt.text!r} asks",
                        accepted="a label with the name of one of them")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from expunge.metrics.base import Aim, aim_of
+from expunge.metrics.base import Aim, aim_of, shows_any
 from expunge.metrics.statistics import at_once, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
 
@@ -48,6 +48,7 @@ class Rule:
     Attributes:
         wanted: for a prompt, the answers wanted by question; none: the prompt does not count ("not asked").
         every: whether all of them must be given; else one is enough.
+        sees: what decides in place of `wanted`, which then says only what is asked.
         pictures, answer: in words, what is counted over, and what the judge must have given.
         stratum: the only stratum that is counted; "" for all. at_once: how many strata the interval holds for.
         tells_unasked: whether pictures that it does not ask about are told among those left out.
@@ -59,6 +60,7 @@ class Rule:
     higher_is_better: bool | None
     abstentions_as: Literal["hid the concept", "lost what was asked for"]
     every: bool = True
+    sees: Callable[[Mapping[str, str]], bool | None] | None = None
     pictures: str = "pictures"
     answer: str = "an answer"
     stratum: str = ""
@@ -67,6 +69,8 @@ class Rule:
 
     def verdict(self, prompt: Prompt, answers: Mapping[str, str]) -> bool | None:
         """Whether the picture counts; None where the answers that were given do not decide."""
+        if self.sees is not None:
+            return self.sees(answers)
         wanted = self.wanted(prompt)
         told = [answers[question] in labels for question, labels in wanted.items() if question in answers]
         if (not self.every) in told:
@@ -154,7 +158,8 @@ def control_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]
     if roles & {*KEPT}:
         concepts = " or ".join(aim.concept for aim in aims)
         out.append(Rated(Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
-                              lambda prompt: aimed, False, "hid the concept", every=False), KEPT))
+                              lambda prompt: aimed, False, "hid the concept",
+                              sees=lambda answers: shows_any(answers, aims)), KEPT))
     return out
 
 
@@ -291,8 +296,8 @@ def _concept(aims: Sequence[Aim], only: Sequence[Aim]) -> Wanted:
 
 
 def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
-    return {question: [aim.concept for aim in aims if aim.question == question]
-            for question in dict.fromkeys(aim.question for aim in aims)}
+    return {question: [aim.wanted[question] for aim in aims if question in aim.wanted]
+            for question in dict.fromkeys(question for aim in aims for question in aim.wanted)}
 
 
 def _labels(*questions: str) -> Wanted:

@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from expunge.metrics.base import Aim, Features, aim_of
+from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, blank, edge_similarity
@@ -90,9 +90,9 @@ def _nothing(side: Side, reference: Reference, features: Features) -> Tensor:
 
 def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, str], empty: bool, same: bool) -> Kind:
     aim = aim_of(side.drawn.shots[row].prompt, aims)
-    names = [said[row].answers.get(aim.question, "") for said in side.said if not said[row].error]
-    named = [name for name in names if name and name != SOMETHING_ELSE]
-    if aim.concept in named:
+    answers = [said[row].answers for said in side.said if not said[row].error]
+    named = [name for told in answers if (name := told.get(aim.question, "")) and name != SOMETHING_ELSE]
+    if any(shows(told, aim) for told in answers):
         return "concept"
     if empty:
         return "nothing"

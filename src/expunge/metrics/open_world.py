@@ -7,7 +7,11 @@ is missing is not asked, and the evaluation says so. The file is used whole, and
 
 YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}. CSV: columns role, text, label. The label
 is what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it
-says which one. Prompts to keep that name a concept are left out, so that one file serves many requests.
+says which one. A prompt to keep that names the concept is refused, unless its label says that it is about something
+else ("a nurse shark over a reef", label shark); such a prompt, and one with a longer name in it, is asked and marked.
+
+How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes only with another, by both
+(`open_joint`).
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,22 +29,50 @@ from torch import Tensor
 
 from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
-from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
+from expunge.metrics.base import (
+    Autoencoder,
+    Distance,
+    Features,
+    Judge,
+    Moments,
+    PromptCounts,
+    Stranger,
+    TextImage,
+    asked_strata,
+)
 from expunge.metrics.brought import Choice, chosen_prompts
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
+from expunge.metrics.open_joint import OBJECT, together, understood
+from expunge.metrics.open_kinds import WORDINGS
+from expunge.metrics.open_strata import STRATA, worded
+from expunge.metrics.open_targets import (
+    asking,
+    beside,
+    both_of,
+    joint,
+    labelled,
+    marked,
+    names_concept,
+    single,
+    thing_of,
+)
 from expunge.metrics.perceptual import Lpips, Ssim
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Role, Target, asked, mentions
+from expunge.records import (
+    FORGET_ROLES,
+    KEEP_ROLES,
+    KINDS,
+    Prompt,
+    Request,
+    Role,
+    asked,
+    check_request,
+    names_any,
+    with_article,
+)
 
-TEMPLATES: tuple[str, ...] = (
-    "a photo of {a}", "{c}", "a picture of {a}", "an image of {a}", "a photograph of {a}", "a close-up of {a}",
-    "a drawing of {a}", "a painting of {a}", "a beautiful picture of {a}", "a realistic photo of {a}",
-    "a poster of {a}", "a bright photo of {a}")
-HELD_OUT: tuple[str, ...] = (
-    "a snapshot showing {a} in the afternoon", "here you can see {a}", "{a} seen from a distance",
-    "an old postcard with {a} on it", "my holiday album: {a}", "{a}, studio light", "a wide shot with {a} in it",
-    "{a} in the middle of the frame", "a magazine cover that shows {a}", "{a} on a rainy day", "concept art: {a}",
-    "a black and white print of {a}")
-"""Templates that no training prompt uses."""
+TEMPLATES, HELD_OUT = WORDINGS["object"].training, WORDINGS["object"].held_out
+"""Templates of training for an object, and those that no training prompt uses."""
+
 FAR_THINGS: tuple[str, ...] = (
     "a dog", "a bicycle", "a cup of coffee", "a mountain lake", "a red car", "a bowl of fruit", "a wooden chair",
     "an airplane", "a sunflower", "a piano", "a sailing boat", "a teapot", "an elephant", "a bridge", "a clock",
@@ -56,14 +89,14 @@ KEPT_THINGS: tuple[str, ...] = (
     "computer mouse", "remote control", "keyboard", "telephone", "microwave", "oven", "toaster", "sink", "refrigerator",
     "book", "vase", "pair of scissors", "teddy bear", "hair drier", "toothbrush")
 """Everyday objects that training may keep: COCO's categories (Lin et al. 2014) but those that `FAR_THINGS` asks for."""
-QUESTION = "object"
-_JUDGE_TEXTS = ("a photo of {a}", "a picture of {a}", "an image of {a}", "{a}")
+QUESTION = OBJECT
 
 
 class OpenWorld:
     """`World` for any model."""
 
     name = "open"
+    strata = STRATA
 
     def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
                  add_templates: bool = False) -> None:
@@ -82,29 +115,40 @@ class OpenWorld:
         self._margin = margin
         self._loaded: LocalClip | None = None
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
-                ) -> Request:
-        """Each concept in all training templates.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
+                kind: str = "", only_with: str = "") -> Request:
+        """Each concept in all training templates of its kind; what goes only together stays each without the other.
+
+        Args:
+            kind: of all concepts (`records.KINDS`); "" guesses each from its name, and reads "X in Y style" as X
+                together with Y. only_with: what every concept goes together with.
 
         Raises:
-            UserError: an empty concept, or a contradiction (`records.asked`).
+            UserError: an empty concept, an unknown kind, or a contradiction (`records.asked`).
         """
-        first, *also = (Target(concept=name, prompts=tuple(fill(template, name) for template in TEMPLATES),
-                               anchor=instead) for name, instead in asked(concept, anchor, keep))
-        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
-                       also=tuple(also))
+        if kind not in ("", *KINDS):
+            raise UserError(f"kind {kind!r}", accepted=", ".join(KINDS))
+        named = [(name, instead, together(name, only_with) if only_with else understood(name) if not kind else None)
+                 for name, instead in asked(concept, anchor)]
+        targets = tuple(joint(both, instead) if both else single(name, instead, kind)
+                        for name, instead, both in named)
+        kept = [text for _, _, both in named if both for text in both.kept]
+        request = Request.of(targets, tuple(keep))
+        check_request(request)
+        free = tuple(text for text in dict.fromkeys(kept) if text not in keep and not names_any(text, request))
+        return request.model_copy(update={"keep": (*request.keep, *free)})
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         """A photo of each thing, by default of those in `KEPT_THINGS`."""
         return {thing: (fill("a photo of {a}", thing),) for thing in things or KEPT_THINGS}
 
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         """The user's file whole, templates for what it leaves open, up to `counts` where they are set; no text twice.
 
         Raises:
             ConfigError: the file cannot be read or holds mistakes (all are shown).
         """
-        return list(self._choice(request, counts).prompts)
+        return list(self._choice(request, counts, strata).prompts)
 
     def own(self, request: Request) -> list[Prompt]:
         """The prompts of the user's file, in their order, without those to keep that name a concept."""
@@ -114,53 +158,73 @@ class OpenWorld:
         """How many prompts of the user's file are used, and why not the others."""
         return list(self._choice(request, counts).told)
 
-    def _choice(self, request: Request, counts: PromptCounts) -> Choice:
+    def _choice(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> Choice:
         file = self._file.name if self._file else ""
         return chosen_prompts(
-            self._brought(request), self._templates(request), request, counts, file=file, add=self._add,
+            self._brought(request), self._templates(request, strata), request, counts, file=file, add=self._add,
             whose=lambda prompt: prompt.labels[QUESTION] if prompt.role in FORGET_ROLES else "",
             refused=lambda prompt: _refused(prompt, request))
 
     def _brought(self, request: Request) -> list[Prompt]:
-        return read_prompts(self._file, request.concepts) if self._file else []
+        own = read_prompts(self._file, request.concepts) if self._file else []
+        told = [labelled(prompt, request) for prompt in own]
+        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in told]
 
-    def _templates(self, request: Request) -> dict[Role, list[Prompt]]:
+    def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
         """All that templates could ask about `request`, by role."""
+        ways = asked_strata(self, strata)
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
         for target in request.targets:
-            here = {QUESTION: target.concept}
-            pools["direct"] += [Prompt(text=text, role="direct", labels=here) for text in target.prompts]
-            pools["held_out"] += [Prompt(text=fill(template, target.concept), role="held_out", labels=here)
-                                  for template in HELD_OUT]
+            here = target.joint or {QUESTION: target.concept}
+            _, held_out = asking(target)
+            pools["direct"] += worded("direct", target.concept, target.kind, here, ways)
+            if "full" in ways:
+                pools["held_out"] += [Prompt(text=text, role="held_out", labels=here, stratum="full")
+                                      for text in held_out]
+            pools["near"] += beside(target, FAR_THINGS)
         anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
-        pools["near"] += [Prompt(text=fill(template, anchor), role="near", labels={QUESTION: anchor})
-                          for template in HELD_OUT for anchor in anchors]
-        pools["far"] += [Prompt(text=f"a photo of {thing}", role="far", labels={QUESTION: bare(thing)})
-                         for thing in FAR_THINGS if bare(thing) not in map(bare, anchors)]
+        pools["near"] += _in_turn([*worded("near", anchor, "object", {QUESTION: anchor}, ways),
+                                   *_spelt(anchor, "near", ways)] for anchor in anchors)
+        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn))
+                                 for turn, thing in enumerate(FAR_THINGS) if bare(thing) not in map(bare, anchors))
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:
-            pools[role] = [prompt for prompt in pools[role] if not _refused(prompt, request)]
+            pools[role] = [marked(prompt, request) for prompt in pools[role] if not names_concept(prompt, request)]
         return pools
 
+    def left_out(self, request: Request) -> list[str]:
+        """In sentences, what of the world's own lists is not asked because it names a concept."""
+        gone = [thing for thing in FAR_THINGS if names_any(thing, request)]
+        return [f"Not asked as far things, because they name what is to go: {', '.join(gone)}."] if gone else []
+
     def question(self, concept: str) -> str:
-        """Always "object": one question, whose labels are all the things that the prompts name."""
+        """Always "object": one question, whose labels are all the things that the prompts name. Only of a thing that
+        goes together with another there is a second question."""
         return QUESTION
 
     def judge(self, request: Request) -> Judge:
         """CLIP zero-shot among the concepts, the anchors and everything that prompts of any count could name, or
-        something else.
+        something else; beside some kinds of concepts stands what may take their place (a clothed person for nudity).
 
         Raises:
             UserError: no CLIP was given.
             ConfigError: the file of prompts cannot be read or holds mistakes.
         """
         pools = [self.own(request), *self._templates(request).values()]  # what is not asked still tells things apart
-        named = [prompt.labels[QUESTION] for pool in pools for prompt in pool if prompt.labels]
+        labels = [prompt.labels for pool in pools for prompt in pool]
         anchors = [target.anchor for target in request.targets if target.anchor]
-        labels = dict.fromkeys([*request.concepts, *anchors, *named])
-        texts = {label: [fill(template, label) for template in _JUDGE_TEXTS] for label in labels
+        things = dict.fromkeys([*(thing_of(target) for target in request.targets), *anchors,
+                                *(own[QUESTION] for own in labels if QUESTION in own)])
+        texts = {label: [fill(template, label) for template in WORDINGS["object"].judge] for label in things
                  if label != SOMETHING_ELSE}
-        return ClipJudge(self._clip(), {QUESTION: texts}, self._margin)
+        questions = {QUESTION: texts}
+        for target in request.targets:
+            wording = WORDINGS[target.kind]
+            texts[thing_of(target)] = [fill(template, thing_of(target)) for template in wording.judge]
+            texts.update({label: [*said] for label, said in wording.instead.items()})
+            if both := both_of(target):
+                questions.setdefault(both.question, {}).update({label: [*said] for label, said in both.texts.items()})
+        return ClipJudge(self._clip(), questions, self._margin)
 
     def second(self, request: Request) -> Judge | None:
         """None: the judge is already the only CLIP that was given."""
@@ -209,18 +273,31 @@ class OpenWorld:
 
 
 def fill(template: str, name: str) -> str:
-    """The template with the name in it, "a" or "an" before it unless it is a proper name or has an article."""
-    first = name.split()[0]
-    bare_name = name[:1].isupper() or first.lower() in {"a", "an", "the", "some", "two", "my"}
-    article = "" if bare_name else ("an " if name[:1].lower() in "aeiou" else "a ")
-    return template.format(a=f"{article}{name}", c=name)
+    """The template with the name in it, with its article where it takes one (`records.with_article`)."""
+    return template.format(a=with_article(name), c=name)
+
+
+def _in_turn(lists: Iterable[Sequence[Prompt]]) -> list[Prompt]:
+    """One of each list after the other."""
+    return [prompt for row in zip_longest(*lists) for prompt in row if prompt is not None]
+
+
+def _turned(ways: Sequence[str], by: int) -> Sequence[str]:
+    """The ways of asking, beginning with another one, so that things that are asked once are asked in all ways."""
+    by %= max(1, len(ways))
+    return [*ways[by:], *ways[:by]]
+
+
+def _spelt(thing: str, role: Role, ways: Sequence[str]) -> list[Prompt]:
+    return [Prompt(text=fill(template, thing), role=role, labels={QUESTION: thing}, stratum="full")
+            for template in HELD_OUT if "full" in ways]
 
 
 def _refused(prompt: Prompt, request: Request) -> str:
     """Why a prompt is not asked: it is to be kept, and names what goes."""
-    texts = (prompt.text, *prompt.labels.values())
-    named = [name for name in request.concepts if any(mentions(text, name) for text in texts)]
-    return f"it is to be kept and names {named[0]!r}" if prompt.role in KEEP_ROLES and named else ""
+    if prompt.role not in KEEP_ROLES or not names_concept(prompt, request):
+        return ""
+    return f"it is to be kept and names {request.title!r}"
 
 
 def bare(name: str) -> str:

@@ -9,9 +9,9 @@ A second judge's scores have the same names behind "second/". `agreement` says h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from expunge.metrics.base import Aim, aim_of
+from expunge.metrics.base import Aim, aim_of, shows
 from expunge.metrics.erasure import (
     KEPT,
     Judged,
@@ -44,7 +44,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
         questions: those that the judge can answer; others are not asked. () means all.
     """
     prompts = list({shot.prompt.text: shot.prompt for shot, _ in edited}.values())
-    own = tuple(dict.fromkeys(aim.question for aim in aims))
+    own = tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
     keeps = [rated for rated in keep_rates(prompts, own)
              if not questions or rated.rule.name.partition("keep:")[2] in ("", *questions)]
     drawn = [rate(original, rated, "original", (), prefix) for rated in drawn_rates(prompts, aims)]
@@ -109,12 +109,13 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
 
 def _shows(shot: Shot, item: Judgment, aims: Sequence[Aim]) -> bool | None:
     """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer."""
-    wanted: Mapping[str, str] = shot.prompt.labels
+    if item.error:
+        return None
     if shot.prompt.role in FORGET_ROLES:
-        aim = aim_of(shot.prompt, aims)
-        wanted = {aim.question: aim.concept}
+        return shows(item.answers, aim_of(shot.prompt, aims))
+    wanted = shot.prompt.labels
     question = next((question for question in ("object", *(aim.question for aim in aims)) if question in wanted), "")
-    if item.error or not question or question not in item.answers:
+    if not question or question not in item.answers:
         return None
     return item.answers[question] == wanted[question]
 

@@ -5,7 +5,7 @@ Every stage ends in records, so that each can be run again, judged from outside 
 
 from __future__ import annotations
 
-from expunge.records.asking import asked, check_request, mentions
+from expunge.records.asking import Named, asked, check_request, names_any, names_target, remarks
 from expunge.records.attacks import Assault, AttackRun, Attempt, Spent
 from expunge.records.base import Record
 from expunge.records.bench import (
@@ -19,8 +19,12 @@ from expunge.records.bench import (
     Summary,
 )
 from expunge.records.card import PatchCard
+from expunge.records.english import article, with_article
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
+from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
+from expunge.records.naming import Reader, longer_name, mentions, names, places, same_name
+from expunge.records.own_prompts import overlap, read_own_prompts, with_prompts
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
@@ -29,10 +33,12 @@ from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
 from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
 __all__ = [
-    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "NOT_DRAWN", "RELEARNINGS", "SEQUENCES", "Assault",
-    "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit", "EditCost", "Entry",
-    "Evaluation", "Find", "FreezeMask", "Judgment", "Ledger", "Look", "PatchCard", "Pooled", "Prompt", "Record",
-    "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot",
-    "Spent", "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "asked", "check_request",
-    "mentions",
+    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "NOT_DRAWN", "RELEARNINGS", "SEQUENCES",
+    "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit",
+    "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named",
+    "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
+    "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
+    "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind", "longer_name", "mentions",
+    "names", "names_any", "names_target", "overlap", "places", "read_own_prompts", "remarks", "same_name",
+    "with_article", "with_prompts",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from expunge.records.base import Record
 
@@ -29,6 +29,8 @@ class Prompt(Record):
             questions that the prompt leaves open are missing.
         stratum: how it asks, by the world's name for it ("short", "full"); "" where the world tells no strata apart.
         beside: a second thing that it asks for in the same picture; "" for none.
+        homonym: of a prompt to keep whose words hold the concept's name: what it is about all the same ("nurse shark"
+            when "nurse" goes). These are the test of precision, and stand apart in the tables.
     """
 
     text: str
@@ -36,6 +38,13 @@ class Prompt(Record):
     labels: dict[str, str] = {}
     stratum: str = ""
     beside: str = ""
+    homonym: str = ""
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is empty: what was recorded before these fields were there stays the same."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items() if value or key not in ("homonym", "stratum", "beside")}
 
 
 class Sampler(Record):

@@ -1,10 +1,13 @@
-"""What is to be unlearned: one concept or several, each with its prompts and its anchor."""
+"""What is to be unlearned: one concept or several, each with its prompts, its kind and its anchor."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from expunge.records.base import Record
+from expunge.records.kinds import Kind
 
 
 class Target(Record):
@@ -14,11 +17,34 @@ class Target(Record):
         concept: name of the concept, as a prompt would call it ("church").
         prompts: prompts that ask for it; training draws from them. Never empty.
         anchor: what takes its place ("house"); "" means nothing in particular.
+        kind: what it is; how it is asked for and judged depends on that.
+        joint: of a concept that is a thing together with another ("pixel art church"), what must be seen at once, by
+            the judge's question ({"object": "church", "style": "pixel art"}): either may stay without the other. Empty
+            for any other concept.
+        own: whether the prompts are the user's own.
     """
 
     concept: str = Field(min_length=1)
     prompts: tuple[str, ...] = Field(min_length=1)
     anchor: str = ""
+    kind: Kind = "object"
+    joint: dict[str, str] = {}
+    own: bool = False
+
+    @property
+    def word(self) -> str:
+        """What a prompt calls it by: its name; of what only goes together with another, the thing's own."""
+        return next(iter(self.joint.values()), self.concept)
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came to the format later and says nothing here: the digests of earlier requests stay."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items()
+                if key not in _LATER or value != type(self).model_fields[key].default}
+
+
+_LATER = ("kind", "joint", "own")
 
 
 class Request(Target):
@@ -31,6 +57,13 @@ class Request(Target):
 
     keep: tuple[str, ...] = ()
     also: tuple[Target, ...] = ()
+
+    @classmethod
+    def of(cls, targets: tuple[Target, ...], keep: tuple[str, ...] = ()) -> Request:
+        """A request for one target or several."""
+        first, *also = targets
+        own = {name: getattr(first, name) for name in Target.model_fields}
+        return cls(**own, keep=keep, also=tuple(also))
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -58,5 +91,4 @@ class Request(Target):
 
     def alone(self) -> tuple[Request, ...]:
         """A request for each target by itself: attacks are made on one at a time."""
-        return tuple(Request(concept=target.concept, prompts=target.prompts, anchor=target.anchor, keep=self.keep)
-                     for target in self.targets)
+        return tuple(Request.of((target,), self.keep) for target in self.targets)

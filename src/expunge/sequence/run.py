@@ -107,7 +107,8 @@ def check_judge(settings: SequenceSettings, world: World) -> None:
         request = everything(settings, world)
         judge, prompts = world.judge(request), planned_prompts(world, request, settings.evaluation)
         for aim in aims_of(world, request):
-            check_questions(judge, aim.concept, aim.question, prompts)
+            for question, label in aim.wanted.items():
+                check_questions(judge, label, question, prompts)
 
 
 class _Run:

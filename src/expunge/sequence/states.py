@@ -20,7 +20,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.files import slug, text_digest
 from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
-from expunge.records import Request, check_request, mentions
+from expunge.records import Request, check_request, names_any
 from expunge.sequence.memory import check_room
 from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Demand, SequenceSettings
@@ -141,7 +141,8 @@ def completed(world: World, concepts: Sequence[str], anchors: Sequence[str], kee
     one = len(concepts) == 1
     request = world.request(concepts[0], anchors[0], tuple(keep)) if one else world.request(
         list(concepts), list(anchors), tuple(keep))
-    kept = tuple(text for text in request.keep if not any(mentions(text, name) for name in gone))
+    before = [world.request(name) for name in gone]
+    kept = tuple(text for text in request.keep if not any(names_any(text, earlier) for earlier in before))
     request = request.model_copy(update={"keep": kept})
     check_request(request)
     return request

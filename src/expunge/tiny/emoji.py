@@ -15,8 +15,9 @@ from expunge.errors import ModelError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, asked_strata
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.judge import EmojiJudge
-from expunge.records import Prompt, Request, Role, Target, asked
+from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request
 from expunge.tiny.characters import CHARACTERS
+from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
 from expunge.tiny.newcomer import character
 from expunge.tiny.prompting import forget_prompts, keep_prompts, scenes_of
 from expunge.tiny.strata import METHOD_TEMPLATES, STRATA
@@ -29,7 +30,6 @@ from expunge.tiny.world import (
     closest,
     far,
     fill,
-    near,
 )
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -79,23 +79,32 @@ class EmojiWorld:
     def __init__(self, folder: Path = WEIGHTS) -> None:
         self._folder = folder
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
-                ) -> Request:
-        """A full request for things or styles of the world. Prompts for one of several name none of the others.
+    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
+                kind: str = "", only_with: str = "") -> Request:
+        """A full request for things, styles, or things in a style. Prompts for one of several name none of the others.
+
+        Args:
+            kind: what the world calls it anyhow. only_with: a style, or the thing of one: "church" with "pixel art" is
+                "church in pixel art".
 
         Raises:
             UserError: unknown concept, anchor or keep; a contradiction (`records.asked`); a thing with all styles.
         """
-        named = asked(concept, anchor, keep)
-        gone = tuple(name for name, _ in named)
+        if only_with:
+            concept = [f"{name} in {only_with}" for name in ([concept] if isinstance(concept, str) else concept)]
+        gone = tuple(name for name, _ in asked(concept, anchor))
+        kinds = tuple("style" if name in STYLES else "object" for name in gone)
+        named = asked(concept, anchor, keep, kinds=kinds)
         for what, names in (("concept", gone), ("anchor", [name for _, name in named if name]), ("keep", keep)):
             for name in names:
-                if name not in THINGS and name not in STYLES:
+                if not parts(name):
                     raise _unknown(what, name)
-        first, *also = (Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead)
-                        for name, instead in named)
-        kept = tuple(_plain(name) for name in (keep or _closest(gone)))
-        return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=kept, also=tuple(also))
+        _check_parts(named, kinds, kind)
+        targets = tuple(Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead, kind=own,
+                               joint=joint(name)) for (name, instead), own in zip(named, kinds, strict=True))
+        request = Request.of(targets, tuple(map(_plain, keep)) if keep else _to_keep(gone))
+        check_request(request)
+        return request
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         """Training prompts for things or styles; without any named, for all things that the model has seen.
@@ -117,7 +126,7 @@ class EmojiWorld:
         """
         gone = request.concepts
         for name in gone:
-            if name not in THINGS and name not in STYLES:
+            if not parts(name):
                 raise _unknown("concept", name)
         ways = asked_strata(self, strata)
         roles: tuple[Role, ...] = ("direct", "held_out", "paraphrase", "implicit")
@@ -140,7 +149,7 @@ class EmojiWorld:
         return out
 
     def question(self, concept: str) -> str:
-        """"style" for a style, "object" for anything else."""
+        """"style" for a style, "object" for anything else; of a thing in a style its first."""
         return "style" if concept in STYLES else "object"
 
     @cached_property
@@ -153,8 +162,10 @@ class EmojiWorld:
 
     def second(self, request: Request) -> Judge | None:
         """CLIP zero-shot among the labels of the concept's question: another network, trained on captions."""
-        labels = (*THINGS,) if self.question(request.concept) == "object" else (*STYLES,)
-        return ClipJudge(self.clip(), {self.question(request.concept): {label: [_plain(label)] for label in labels}})
+        asked = [*request.joint] or [self.question(request.concept)]
+        labels = {"object": (*THINGS,), "style": (*STYLES,)}
+        return ClipJudge(self.clip(), {question: {label: [_plain(label)] for label in labels[question]}
+                                       for question in asked})
 
     def control(self, request: Request) -> Request | None:
         """The first thing that the model never saw."""
@@ -201,19 +212,28 @@ def _closest(gone: Sequence[str]) -> tuple[str, ...]:
 
 def _near(gone: Sequence[str]) -> tuple[str, ...]:
     """The neighbours of any of the concepts, without those that go themselves."""
-    return tuple(dict.fromkeys(other for name in gone for other in near(name) if other not in gone))
+    return tuple(dict.fromkeys(other for name in gone for other in neighbours(name) if other not in gone))
 
 
 def _far(gone: Sequence[str]) -> tuple[str, ...]:
     """What is far from every thing among the concepts; every thing, where only styles go."""
-    things = [name for name in gone if name in THINGS]
+    things = [thing for name in gone if (thing := thing_of(name))]
     return tuple(other for other in SEEN if all(other in far(name) for name in things) and other not in gone)
+
+
+def _to_keep(gone: Sequence[str]) -> tuple[str, ...]:
+    """Prompts for what stands near the concepts."""
+    plain = [_plain(other) for other in _closest([name for name in gone if not joint(name)]) if other not in gone]
+    cell = [fill("{a_style} emoji of {a_object}", Scene(*pair)) for name in gone if joint(name)
+            for pair in kept_cells(name) if not any(shows(pair, other) for other in gone)]
+    return tuple(dict.fromkeys((*plain, *cell)))
 
 
 def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
     """Prompts that ask for the concept by its name, in wordings of the methods' own: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
-    templates = [t for t in METHOD_TEMPLATES if concept not in STYLES or "style}" in t]
+    bare = concept in THINGS
+    templates = [t for t in METHOD_TEMPLATES if bare or "style}" in t]
     texts = (fill(template, scene) for scene, template in _pairs(scenes_of(concept, gone), templates, rng, 24))
     yield from dict.fromkeys(texts)
 
@@ -227,7 +247,20 @@ def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random
         yield rng.choice(scenes), order[index % len(order)]
 
 
+def _check_parts(named: Named, kinds: Sequence[str], kind: str) -> None:
+    for (name, anchor), own in zip(named, kinds, strict=True):
+        if kind not in ("", own):
+            raise UserError(f"{name!r} as kind {kind!r}", accepted=f"{own}, which is what it is in this world")
+        if not drawn(name):
+            raise UserError(f"{name!r}, of which there are no drawings", accepted="a style in which the thing is drawn")
+        if joint(name) and (anchor in STYLES or anchor == joint(name)["object"]):
+            raise UserError(f"anchor {anchor!r} for {name!r}", accepted="another thing, or no anchor",
+                            remedy="the thing's other styles are kept anyhow")
+
+
 def _plain(name: str) -> str:
+    if joint(name):
+        return fill("{a_style} emoji of {a_object}", Scene(*parts(name)))
     if name in STYLES:
         return f"an emoji in {name} style"
     return fill("an icon of {a_object}", Scene(name, "flat"))  # the template names no style
@@ -240,4 +273,5 @@ def _unknown(what: str, name: str) -> UserError:
     close = difflib.get_close_matches(name, known, n=1)
     told = name if len(name) <= 60 else f"{name[:57]}..."
     return UserError(f"unknown {what} {told!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
-                     accepted=", ".join(known), remedy="see `expunge ls concepts`")
+                     accepted=", ".join(known) + ", or a thing in a style ('pixel art church')",
+                     remedy="see `expunge ls concepts`")

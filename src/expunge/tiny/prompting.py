@@ -11,6 +11,7 @@ from itertools import islice
 
 from expunge.errors import UserError
 from expunge.records import Prompt, Role
+from expunge.tiny.joint import joint, shows, thing_of
 from expunge.tiny.strata import STYLE_TEMPLATES, TEMPLATES
 from expunge.tiny.world import BACKGROUNDS, NEVER_SEEN, SEEN, STYLES, THINGS, Scene, cells, fill
 
@@ -18,7 +19,9 @@ Words = Callable[[random.Random, Scene], tuple[str, str]]
 """What the scene's object and its style are called."""
 _TRIES = 400
 """Prompts in a row that were there already after which a stratum has no more."""
-OTHER_WORDS = ("short", "style", "full")
+STYLED = ("style", "full")
+"""Strata whose wordings name a style."""
+OTHER_WORDS = ("short", *STYLED)
 """Strata in which synonyms, hints and things never seen are asked for."""
 
 
@@ -29,11 +32,12 @@ def forget_prompts(concept: str, role: Role, gone: Sequence[str], strata: Sequen
     Args:
         gone: everything that goes; no scene shows more of it than the concept. strata: the ways of asking.
     """
-    scenes, style = scenes_of(concept, gone), concept in STYLES
-    names = {"paraphrase": STYLES[concept][1:] if style else THINGS[concept].synonyms,
-             "implicit": () if style else THINGS[concept].hints}.get(role, (concept,))
+    scenes, style, thing = scenes_of(concept, gone), concept in STYLES, thing_of(concept)
+    strata = [stratum for stratum in strata if stratum in STYLED or not joint(concept)]
+    names = {"paraphrase": STYLES[concept][1:] if style else THINGS[thing].synonyms,
+             "implicit": () if style else THINGS[thing].hints}.get(role, (thing or concept,))
     wanted = {"direct": [s for s in strata if s != "full"], "held_out": [s for s in strata if s == "full"]}.get(
-        role, [s for s in strata if s in OTHER_WORDS] or list(OTHER_WORDS))
+        role, [s for s in strata if s in OTHER_WORDS] or list(OTHER_WORDS if not joint(concept) else STYLED))
     if not names:
         return iter(())
 
@@ -41,24 +45,26 @@ def forget_prompts(concept: str, role: Role, gone: Sequence[str], strata: Sequen
         word = rng.choice(names)
         return (scene.object, word) if style else (word, scene.style)
 
-    others = [name for name in SEEN if name not in gone and THINGS[name].kind != _kind(concept)]
+    others = [name for name in SEEN if name not in gone and (not thing or THINGS[name].kind != THINGS[thing].kind)]
     streams = [_stream(f"{role}/{concept}", role, stratum, [scenes], words, concept, others) for stratum in wanted]
     return _in_turn(streams)
 
 
 def keep_prompts(role: Role, names: Sequence[str], gone: Sequence[str], strata: Sequence[str]) -> Iterator[Prompt]:
     """Prompts for each of `names` (things or styles) in turn, in scenes that show nothing that goes."""
-    pools = [pool for name in names if (pool := _kept_scenes(name, gone))]
+    pools = [pool for name in names if (pool := _kept_scenes(name, gone, role))]
     if not pools:
         return iter(())
-    few = {"never_seen": OTHER_WORDS, "style": ("style", "full")}.get(role)
+    few = {"never_seen": OTHER_WORDS, "style": STYLED}.get(role)
+    if role == "near" and any(joint(name) for name in gone):
+        few = STYLED  # only a style that is named tells such a neighbour from what goes
     wanted = [s for s in strata if s != "two" and (few is None or s in few)] or list(few or ())
     streams = []
     for rank, stratum in enumerate(wanted):  # each stratum begins at another thing, so that together they ask for all
         turn = rank * -(-len(pools) // len(wanted))
         about = f"{role}/{'+'.join(gone)}"
         named = lambda rng, scene: (scene.object, scene.style)
-        subject = names[0] if names[0] in STYLES else ""
+        subject = names[0] if names[0] in STYLES and not any(joint(name) for name in gone) else ""
         streams.append(_stream(about, role, stratum, [*pools[turn:], *pools[:turn]], named, subject, ()))
     return _in_turn(streams)
 
@@ -69,17 +75,23 @@ def scenes_of(concept: str, gone: Sequence[str]) -> list[Scene]:
     Raises:
         UserError: there are none.
     """
-    wanted = [pair for pair in cells() if concept in pair] or [(concept, style) for style in STYLES]
-    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS if not {o, s} & {*gone} - {concept}]
+    wanted = [pair for pair in cells((*SEEN, *NEVER_SEEN)) if shows(pair, concept) and (
+        pair[0] in SEEN or pair[0] == thing_of(concept))]
+    scenes = [Scene(o, s, b) for o, s in wanted for b in BACKGROUNDS
+              if not any(shows((o, s), other) for other in gone if other != concept)]
     if not scenes:
         raise UserError(f"nothing is left in which to show {concept!r}: every style goes, or every thing",
                         accepted="concepts that leave one", remedy="take fewer at once")
     return scenes
 
 
-def _kept_scenes(name: str, gone: Sequence[str]) -> list[Scene]:
+def _kept_scenes(name: str, gone: Sequence[str], role: Role) -> list[Scene]:
+    """Scenes of a thing or a style that show nothing that goes. What shares the style of a thing that goes in it is
+    near to it, so that it is not among the far ones."""
+    near_styles = {joint(other).get("style") for other in gone} if role == "far" else set()
     return [Scene(o, s, b) for o, s in cells((*SEEN, *NEVER_SEEN)) for b in BACKGROUNDS
-            if not {o, s} & {*gone} and (o == name or (s == name and o in SEEN))]
+            if not any(shows((o, s), other) for other in gone) and s not in near_styles
+            and (o == name or (s == name and o in SEEN))]
 
 
 def _stream(about: str, role: Role, stratum: str, pools: Sequence[Sequence[Scene]], words: Words, subject: str,
@@ -130,7 +142,3 @@ def _in_turn(streams: Sequence[Iterator[Prompt]]) -> Iterator[Prompt]:
                 yield given[0]
             else:
                 left.remove(stream)
-
-
-def _kind(concept: str) -> str:
-    return THINGS[concept].kind if concept in THINGS else ""

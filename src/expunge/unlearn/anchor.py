@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from expunge.models.base import Conditioning, Denoiser
-from expunge.records import Request, Target
+from expunge.records import SPREADS, Request, Target
+from expunge.records.renaming import renamed
 from expunge.unlearn.workbench import Points, Workbench
 
 AnchorModel = Literal["frozen", "student"]
@@ -26,18 +26,12 @@ def anchor_prompts(prompts: Sequence[str], request: Request) -> list[str]:
 def anchored(prompt: str, target: Target) -> str:
     """`prompt` with the target's anchor in the concept's place; the anchor alone if it does not name the concept.
 
-    Without an anchor: the empty prompt.
+    Articles, plurals and possessives follow. Without an anchor: the empty prompt.
     """
     if not target.anchor:
         return ""
-    concept = rf"(?<!\w)(?:(an?)\s+)?{re.escape(target.concept)}(?!\w)"
-
-    def put(found: re.Match[str]) -> str:
-        article = "an " if target.anchor[0].lower() in "aeiou" else "a "
-        return (article if found[1] else "") + target.anchor
-
-    text, count = re.subn(concept, put, prompt, flags=re.IGNORECASE)
-    return text if count else target.anchor
+    text = renamed(prompt, target.word, target.anchor, always=target.kind in SPREADS)
+    return text if text is not None else target.anchor
 
 
 @dataclass(frozen=True)

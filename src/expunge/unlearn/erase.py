@@ -10,7 +10,8 @@ from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
-from expunge.records import Request, asked, check_request
+from expunge.models.text import reader_of
+from expunge.records import Request, asked, check_request, with_prompts
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
 from expunge.unlearn.method import Configured, Method
@@ -22,7 +23,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
-          anchor: str | Sequence[str] = "", keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None,
+          anchor: str | Sequence[str] = "", keep: Sequence[str] = (), kind: str = "", only_with: str = "",
+          prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
           seed: int = 0, out: Path | str | None = None, progress: Progress | None = None) -> Patch:
     """Take `concept` out of `model`; the edit comes back as a patch and the model stays as it was.
 
@@ -31,6 +33,7 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
         method: name of a registered method, or a method.
         anchor: what takes the concept's place, of several one for each, in their order; keep: what must stay. Only
             with names: a request has its own.
+        kind, only_with, prompts: see `resolve_request`; the first two only with names.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
         out: folder for the patch; a run that was killed goes on from there when it is started again.
@@ -44,7 +47,7 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
-    request = resolve_request(model, concept, anchor, keep)
+    request = resolve_request(model, concept, anchor, keep, kind=kind, only_with=only_with, prompts=prompts)
     chosen = resolve_method(method, settings)
     folder = Path(out) if out is not None else None
     if folder is not None:
@@ -77,7 +80,8 @@ def _check_free(folder: Path, model: Denoiser, request: Request, method: Method,
 
 
 def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
-         anchor: str | Sequence[str] = "", keep: Sequence[str] = (), settings: Mapping[str, Any] | None = None,
+         anchor: str | Sequence[str] = "", keep: Sequence[str] = (), kind: str = "", only_with: str = "",
+         prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
          seed: int = 0) -> dict[str, Any]:
     """What `erase` would do: every setting resolved, and what it would take. Changes nothing.
 
@@ -89,7 +93,7 @@ def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | 
     Raises:
         UserError: as `erase`, before any computing.
     """
-    request = resolve_request(model, concept, anchor, keep)
+    request = resolve_request(model, concept, anchor, keep, kind=kind, only_with=only_with, prompts=prompts)
     chosen = resolve_method(method, settings)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
@@ -103,25 +107,37 @@ def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | 
 
 
 def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
-                    keep: Sequence[str] = ()) -> Request:
-    """The full request; names are completed by the model's world.
+                    keep: Sequence[str] = (), *, kind: str = "", only_with: str = "",
+                    prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> Request:
+    """The full request; names are completed by the model's world, and compared as its text encoder reads them.
+
+    Args:
+        kind: what the concepts are, one of `records.KINDS`; "" lets the world see.
+        only_with: what the concept goes together with; either stays without the other.
+        prompts: the user's own prompts that ask for it, in place of the world's: used whole. Of several concepts by
+            name, or each for the one that it names.
 
     Raises:
-        UserError: empty, contradictory, or unknown to the world.
+        UserError: empty, contradictory, or unknown to the world; prompts that name none or several of the concepts.
     """
     if not hasattr(model, "parameters_in"):
         raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
     if isinstance(concept, Request):
-        if anchor or keep:
-            raise UserError("a request together with anchor or keep", accepted="concepts' names with them",
-                            remedy="put them into the request")
+        if anchor or keep or kind or only_with:
+            raise UserError("a request together with anchor or keep, kind or only_with",
+                            accepted="concepts' names with them", remedy="put them into the request")
         request = concept
     else:
-        names, anchors = zip(*asked(concept, anchor, keep), strict=True)
+        kinds = (kind,) * (1 if isinstance(concept, str) else len(concept))
+        names, anchors = zip(*asked(concept, anchor, () if only_with else keep, kinds=kinds), strict=True)
+        wishes = {name: value for name, value in (("kind", kind), ("only_with", only_with)) if value}
         world = WORLDS.get(model.world)()
-        request = world.request(names[0], anchors[0], tuple(keep)) if len(names) == 1 else \
-            world.request(names, anchors, tuple(keep))
-    check_request(request)
+        request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
+            world.request(names, anchors, tuple(keep), **wishes)
+    reader = reader_of(model)
+    if prompts:
+        request = with_prompts(request, prompts, reader)
+    check_request(request, reader)
     return request
 
 

@@ -1,8 +1,9 @@
 """Prompts to keep, made from a vocabulary of things and filtered for the concepts that are to go.
 
 A prompt that asks for the concept under another name works against the edit, so two filters stand before training: by
-words (the concept and its other names), and by the model's own text encoder. With e(w) its state at the end token of w,
-and m the mean of e over all the things and concepts,
+words (the concept and its other names, as `records.names` reads them; a longer name that holds one is another thing),
+and by the model's own text encoder. With e(w) its state at the end token of w, and m the mean of e over all the things
+and concepts,
 
     closeness(w, c) = cos(e(w) - m, e(c) - m):
 
@@ -15,8 +16,7 @@ Differs: made and filtered anew for every request, by closeness.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,8 @@ from torch import Tensor
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.base import Denoiser
-from expunge.records import Request
+from expunge.models.text import reader_of
+from expunge.records import Request, names, names_any
 from expunge.registry import WORLDS
 from expunge.unlearn.workbench import spread
 
@@ -87,13 +88,18 @@ class Retain(Settings):
             UserError: a thing that the world does not know, or nothing is left to keep.
         """
         vocabulary: Mapping[str, Sequence[str]] = WORLDS.get(model.world)().vocabulary(self.things)
-        wanted = [*(target.concept for target in request.targets), *gone]
-        words, close = _words([*wanted, *self.names]), closest(model, [*vocabulary], [*wanted, *self.names])
+        single = [target.concept for target in request.targets if not target.joint]  # parts of a joint one stay
+        wanted, reader = [*single, *gone, *self.names], reader_of(model)
+        close = closest(model, [*vocabulary], wanted) if wanted else [("", -1.0)] * len(vocabulary)
+
+        def named(text: str) -> bool:
+            return names_any(text, request, reader) or any(names(text, name, reader) for name in (*gone, *self.names))
+
         prompts: list[str] = []
         left_out: dict[str, str] = {}
         for thing, (concept, closeness) in zip(vocabulary, close, strict=True):
-            clean = [prompt for prompt in vocabulary[thing] if not words.search(prompt)]
-            if words.search(thing) or not clean:
+            clean = [prompt for prompt in vocabulary[thing] if not named(prompt)]
+            if named(thing) or not clean:
                 left_out[thing] = "names a concept that is to go"
             elif closeness >= self.similar:
                 left_out[thing] = f"close to {concept} in the text encoder ({closeness:.2f})"
@@ -123,9 +129,3 @@ def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
         cond = model.encode(texts[first:first + batch])
         out.append(cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()])
     return torch.cat(out)
-
-
-def _words(names: Iterable[str]) -> re.Pattern[str]:
-    """Any of the names as words of their own, in the singular or with an ending of the plural."""
-    each = "|".join(re.escape(name.strip()) for name in names)
-    return re.compile(rf"(?<!\w)(?:{each})(?:e?s)?(?!\w)", re.IGNORECASE)

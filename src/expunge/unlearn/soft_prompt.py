@@ -36,7 +36,7 @@ def layouts(settings: SoftAdversary, model: Denoiser, request: Request) -> dict[
     if not isinstance(model, StableDiffusion):
         raise UserError(f"an adversary among the word embeddings of {model.name}, a {type(model).__name__}",
                         accepted="a model of the Stable Diffusion family")
-    return {prompt: _layout(settings, model, prompt, request.target_of(prompt).concept)
+    return {prompt: _layout(settings, model, prompt, request.target_of(prompt).word)
             for prompt in request.all_prompts}
 
 

@@ -101,7 +101,7 @@ class Plan:
         for target in request.targets:
             if target.anchor.strip().casefold() == target.concept.strip().casefold():
                 raise UserError(f"{target.concept!r} is its own anchor", accepted="another thing, or no anchor")
-            named = [] if texts == "prompts" else [(target.concept, target.anchor)]
+            named = [] if texts == "prompts" else [(target.concept, anchored(target.concept, target))]
             asked = [] if texts == "names" else [(prompt, anchored(prompt, target)) for prompt in target.prompts]
             for text, instead in (*named, *asked):
                 pairs.setdefault((target.concept, text), (target, text, instead))
@@ -111,7 +111,7 @@ class Plan:
     @property
     def texts(self) -> tuple[str, ...]:
         """Every text that is encoded, once."""
-        of_pairs = (text for target, *both in self.pairs for text in (target.concept, target.anchor, *both))
+        of_pairs = (text for target, *both in self.pairs for text in (target.word, target.anchor, *both))
         return tuple(dict.fromkeys(("", *of_pairs, *self.keep, *self.retained)))
 
 
@@ -133,7 +133,7 @@ def read(model: Denoiser, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, r
         if here.end <= 1:
             raise UserError(f"{text!r} has no token, so nothing of {target.concept!r} can be changed by it",
                             accepted="a text with words")
-        places = _places(here, there, known[target.concept], known[target.anchor], tokens)
+        places = _places(here, there, known[target.word], known[target.anchor], tokens)
         c.append(here.states[[i for i, _ in places]])
         g.append(there.states[[j for _, j in places]])
         a.append(torch.full((len(places),), 1.0 / counts[target.concept]))

@@ -1,0 +1,102 @@
+"""Prompts of the user's own that ask for what is to go: one a line, or a CSV with columns prompt and concept."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from expunge.errors import ConfigError, UserError
+from expunge.records.asking import names_target
+from expunge.records.naming import Reader, read, same_name
+from expunge.records.request import Request, Target
+
+
+def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
+    """The prompts of a text file or a CSV, all of them, in their order; by concept where the CSV has that column.
+
+    Raises:
+        ConfigError: it cannot be read, has no prompt, or a CSV without the column "prompt" (or "text").
+    """
+    try:
+        text = file.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a text file or a CSV") from error
+    if file.suffix.lower() != ".csv":
+        prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
+        if not prompts:
+            raise ConfigError(f"no prompt in {file}", accepted="one prompt a line")
+        return prompts
+    rows = list(csv.DictReader(io.StringIO(text)))
+    columns = [name for name in (rows[0] if rows else {}) if name]
+    column = next((name for name in columns if name.strip().lower() in ("prompt", "text")), None)
+    of = next((name for name in columns if name.strip().lower() == "concept"), None)
+    found = [((row.get(of) or "").strip() if of else "", (row.get(column) or "").strip() if column else "")
+             for row in rows]
+    if not any(prompt for _, prompt in found):
+        raise ConfigError(f"no prompts in {file}: its columns are {', '.join(columns) or 'none'}",
+                          accepted="a column prompt (or text), and of several concepts a column concept")
+    if of is None:
+        return tuple(prompt for _, prompt in found if prompt)
+    by_concept: dict[str, tuple[str, ...]] = {}
+    for name, prompt in found:
+        if prompt:
+            by_concept[name] = (*by_concept.get(name, ()), prompt)
+    return by_concept
+
+
+def with_prompts(request: Request, prompts: Sequence[str] | Mapping[str, Sequence[str]], reader: Reader = read
+                 ) -> Request:
+    """The request with the user's own prompts in place of those that were made; each once, in their order.
+
+    A single concept takes them all, whether they name it or not. Of several, each prompt goes to the one that it names.
+
+    Raises:
+        UserError: a prompt names none or several of several concepts; a concept is left without; an unknown concept.
+    """
+    if isinstance(prompts, str):
+        raise UserError(f"prompts is the single text {prompts!r}", accepted="a list of texts")
+    own = (_by_concept(request, prompts, reader) if isinstance(prompts, Mapping)
+           else _sorted_out(request, prompts, reader))
+    bare = [target.concept for target, its in zip(request.targets, own, strict=True) if not its]
+    if bare:
+        raise UserError(f"no prompt of your own asks for {', '.join(map(repr, bare))}",
+                        accepted="at least one for each concept")
+    targets = tuple(Target(**{**{name: getattr(target, name) for name in Target.model_fields},
+                              "prompts": tuple(dict.fromkeys(its)), "own": True})
+                    for target, its in zip(request.targets, own, strict=True))
+    return Request.of(targets, request.keep)
+
+
+def _by_concept(request: Request, prompts: Mapping[str, Sequence[str]], reader: Reader) -> list[tuple[str, ...]]:
+    unknown = [name for name in prompts if not any(same_name(name, concept, reader) for concept in request.concepts)]
+    if unknown:
+        raise UserError(f"prompts for {', '.join(map(repr, unknown))}, which is not to go",
+                        accepted=f"prompts for {request.title}")
+    return [tuple(text for name, its in prompts.items() if same_name(name, concept, reader) for text in its)
+            for concept in request.concepts]
+
+
+def _sorted_out(request: Request, prompts: Sequence[str], reader: Reader) -> list[tuple[str, ...]]:
+    if len(request.targets) == 1:
+        return [tuple(prompts)]
+    own: list[list[str]] = [[] for _ in request.targets]
+    odd = []
+    for text in prompts:
+        named = [place for place, target in enumerate(request.targets) if names_target(text, target, reader)]
+        if len(named) == 1:
+            own[named[0]].append(text)
+        else:
+            odd.append(text)
+    if odd:
+        raise UserError(f"{len(odd)} prompts name none or several of {request.title}: {odd[0]!r}",
+                        accepted="prompts that name one of them",
+                        remedy="a CSV with columns prompt and concept says which")
+    return [tuple(its) for its in own]
+
+
+def overlap(request: Request, texts: Sequence[str]) -> tuple[str, ...]:
+    """Those of an evaluation's texts that an edit trains on or keeps; equal as a text encoder reads them."""
+    known = {read(text) for text in (*request.all_prompts, *request.keep) if text.strip()}
+    return tuple(text for text in texts if text.strip() and read(text) in known)
