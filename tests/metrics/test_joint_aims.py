@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rated import rated
 
 from expunge.attacks.base import Goal
 from expunge.metrics.base import Aim, Answer, aim_of, aims_of, shows, shows_any
-from expunge.metrics.erasure import changes_in_found, control_scores, erasure_scores
 from expunge.records import Judgment, Prompt, Request, Sampler, Shot, Target
 from expunge.tiny.emoji import EmojiWorld
 
@@ -54,12 +54,12 @@ def test_rates_count_pictures_that_show_both() -> None:
     answers = [{"object": "church", "style": "pixel art"}, {"object": "church", "style": "flat"},
                {"object": "house", "style": "pixel art"}, {"object": "church"}]
     side = _judged(answers)
-    found = next(score for score in erasure_scores(side, [BOTH]) if score.name == "found/direct")
+    scores = rated(side, [BOTH], _judged([answers[0]] * 4))
+    found, change = scores["found/direct"], scores["change/found/all"]
     assert (found.numerator, found.n, found.left_out["abstained"]) == (1, 3, 1)
-    kept = next(score for score in control_scores(_judged(answers, "near"), [BOTH]) if score.name == "found/keep")
-    assert (kept.numerator, kept.n) == (1, 3)
-    (change,) = changes_in_found(side, _judged([answers[0]] * 4), [BOTH], 100, 0)
     assert (change.n, round(change.value or 0, 3)) == (3, -0.667)
+    kept = rated(_judged(answers, "near"), [BOTH])["found/keep"]
+    assert (kept.numerator, kept.n) == (1, 3)
 
 
 def test_an_attack_succeeds_only_with_both() -> None:

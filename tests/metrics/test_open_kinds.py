@@ -18,15 +18,15 @@ MANY = PromptCounts(direct=20, held_out=20, near=40, far=40)
 
 @pytest.mark.parametrize(("name", "kind", "asked", "never"), [
     ("nudity", "explicit", "a photo that shows nudity", "a nudity"),
-    ("blood", "explicit", "blood", "a blood"),
+    ("blood", "explicit", "a picture of blood", "a blood"),
     ("Van Gogh", "style", "a painting in the style of Van Gogh", "close-up"),
     ("anime style", "style", "a picture in anime style", "style style"),
     ("Elon Musk", "person", "a portrait of Elon Musk", "an Elon"),
     ("smoking", "action", "a person smoking", "a smoking"),
-    ("unicorn", "object", "a photo of a unicorn", "an unicorn"),
-    ("hour", "object", "a photo of an hour", "a hour"),
-    ("MRI scan", "object", "a photo of an MRI scan", "a MRI"),
-    ("glasses", "object", "a photo of glasses", "a glasses")])
+    ("unicorn", "object", "a picture of a unicorn", "an unicorn"),
+    ("hour", "object", "a picture of an hour", "a hour"),
+    ("MRI scan", "object", "a picture of an MRI scan", "a MRI"),
+    ("glasses", "object", "a picture of glasses", "a glasses")])
 def test_a_concept_is_asked_for_by_its_kind(name: str, kind: str, asked: str, never: str) -> None:
     request = WORLD.request(name)
     assert request.kind == kind
@@ -100,7 +100,7 @@ def test_a_thing_only_with_another_is_asked_with_it_and_kept_without(clip_files:
             world.request("glasses", keep=("scientists with glasses",), only_with="scientists")
 
 
-def test_the_users_prompts_to_keep_are_asked_marked_or_refused(tmp_path: Path) -> None:
+def test_the_users_prompts_to_keep_are_asked_marked_or_left_out_with_a_word(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("near:\n- {text: a nurse shark over a reef, label: shark}\n"
                     "- {text: a nurse by a shark, label: shark}\n- the nurse shark\n- a doctor\n"
@@ -111,8 +111,9 @@ def test_the_users_prompts_to_keep_are_asked_marked_or_refused(tmp_path: Path) -
                             "the nurse shark": "nurse shark", "a doctor": "", "a nursery school": ""}.items()
     for line in ("a nurse in a ward", "{text: nurses, label: nurse}", "{text: a ward, label: Nurses}", "\u200bnurse"):
         file.write_text(f"near: [{line}]\n", encoding="utf-8")
-        with pytest.raises(UserError, match="to be kept"):
-            world.prompts(world.request("nurse"), MANY)
+        assert not [p for p in world.prompts(world.request("nurse"), MANY) if p.role == "near"]
+        assert any("left out 1: it is to be kept and names 'nurse'" in said
+                   for said in world.given(world.request("nurse"), MANY))
 
 
 def test_what_is_left_out_of_the_worlds_own_lists_is_said() -> None:
@@ -120,4 +121,4 @@ def test_what_is_left_out_of_the_worlds_own_lists_is_said() -> None:
     assert WORLD.left_out(WORLD.request("car")) == [
         "Not asked as far things, because they name what is to go: a red car."]
     far = [prompt.text for prompt in WORLD.prompts(WORLD.request("car"), MANY) if prompt.role == "far"]
-    assert "a photo of a red car" not in far
+    assert not [text for text in far if "red car" in text]

@@ -9,7 +9,8 @@ import pytest
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.clip import SOMETHING_ELSE
-from expunge.metrics.open_world import OpenWorld, fill, read_prompts
+from expunge.metrics.open_strata import STRATA
+from expunge.metrics.open_world import FAR_THINGS, OpenWorld, bare, fill, read_prompts
 
 FILE = """
 paraphrase: [a chapel, {text: a cathedral at night}]
@@ -26,10 +27,11 @@ def test_prompts_come_from_templates_and_never_twice() -> None:
     prompts = world.prompts(request, PromptCounts())
     assert len({prompt.text for prompt in prompts}) == len(prompts)
     by_role = {role: [p for p in prompts if p.role == role] for role in ("direct", "held_out", "near", "far", "empty")}
-    assert {role: len(pool) for role, pool in by_role.items()} == {"direct": 8, "held_out": 8, "near": 12, "far": 12,
+    assert {role: len(pool) for role, pool in by_role.items()} == {"direct": 32, "held_out": 12, "near": 40, "far": 40,
                                                                    "empty": 1}
-    assert {p.text for p in by_role["direct"]} <= set(request.prompts)
-    assert not {p.text for p in by_role["held_out"]} & set(request.prompts)
+    assert not {p.text for p in prompts} & set(request.prompts)
+    assert {p.stratum for p in by_role["direct"]} == set(STRATA) - {"full"}
+    assert {p.labels["object"] for p in by_role["far"]} == {bare(thing) for thing in FAR_THINGS}
     assert all(p.labels == {"object": "church"} for p in (*by_role["direct"], *by_role["held_out"]))
     assert all(p.labels == {"object": "house"} for p in by_role["near"])
     assert "church" not in " ".join(p.text for p in by_role["far"])

@@ -7,7 +7,7 @@ import pytest
 from expunge.errors import UserError
 from expunge.metrics.base import PromptCounts
 from expunge.tiny.emoji import EmojiWorld
-from expunge.tiny.world import NEVER_SEEN, SEEN, STYLES, THINGS, near
+from expunge.tiny.world import BACKGROUNDS, NEVER_SEEN, SEEN, STYLES, THINGS, near
 
 WORLD = EmojiWorld()
 
@@ -40,8 +40,8 @@ def test_keep_prompts_never_show_a_style_that_is_erased():
     prompts = WORLD.prompts(WORLD.request("pixel art"), PromptCounts(near=20, far=20))
     kept = [p for p in prompts if p.role in ("near", "far", "never_seen")]
     assert kept
-    assert not any(p.labels["style"] == "pixel art" or "pixel art" in p.text for p in kept)
-    assert not {p.labels["object"] for p in kept if p.role != "never_seen"} & set(NEVER_SEEN)
+    assert not any(p.labels.get("style") == "pixel art" or "pixel art" in p.text for p in kept)
+    assert not {p.labels.get("object") for p in kept if p.role != "never_seen"} & set(NEVER_SEEN)
 
 
 def test_style_prompts_ask_for_every_style_of_other_things():
@@ -54,7 +54,7 @@ def test_style_prompts_ask_for_every_style_of_other_things():
 
 def test_things_to_keep_become_prompts_with_the_right_article():
     request = WORLD.request("church", keep=("apple", "house", "flat"))
-    assert request.keep == ("an emoji of an apple", "an emoji of a house", "an emoji in flat style")
+    assert request.keep == ("an icon of an apple", "an icon of a house", "an emoji in flat style")
 
 
 def test_one_judge_serves_all_requests():
@@ -70,8 +70,40 @@ def test_a_longer_list_begins_with_the_shorter():
 
 def test_training_prompts_are_not_evaluated_as_unseen():
     request = WORLD.request("church")
-    unseen = {p.text for p in WORLD.prompts(request, PromptCounts()) if p.role == "held_out"}
-    assert not unseen & set(request.prompts)
+    asked = {p.text for p in WORLD.prompts(request, PromptCounts(direct=200, held_out=100, near=200, far=400), ("all",))}
+    assert not asked & {*request.prompts, *request.keep}
+    retained = {text for texts in WORLD.vocabulary().values() for text in texts}
+    assert not asked & retained
+
+
+def test_every_thing_of_the_world_is_asked_at_least_once_and_every_way_of_asking_too():
+    for concept in SEEN:
+        prompts = WORLD.prompts(WORLD.request(concept), PromptCounts())
+        assert {p.labels["object"] for p in prompts if "object" in p.labels and p.role in ("near", "far")} == \
+            {*SEEN} - {concept}
+        for role in ("near", "far"):
+            own = {p.stratum for p in prompts if p.role == role}
+            assert own == {name for name, stratum in WORLD.strata.items() if stratum.asked}, (concept, role)
+
+
+def test_plain_prompts_name_neither_style_nor_background():
+    plain = [p for p in WORLD.prompts(WORLD.request("church"), PromptCounts(), ("name", "short", "hands"))
+             if p.role in ("direct", "near", "far")]
+    words = [word for names in STYLES.values() for word in names] + list(BACKGROUNDS)
+    assert plain
+    assert not [p.text for p in plain if any(f" {word} " in f" {p.text} " for word in words)]
+    assert all(set(p.labels) == {"object"} for p in plain)
+
+
+def test_two_things_in_one_prompt_name_both_and_ask_for_the_second_apart():
+    two = [p for p in WORLD.prompts(WORLD.request("church"), PromptCounts(direct=8), ("two",)) if p.role == "direct"]
+    assert len(two) == 8
+    assert all("church" in p.text and p.beside in p.text and p.labels["object"] == "church" for p in two)
+
+
+def test_an_unknown_way_of_asking_is_refused():
+    with pytest.raises(UserError, match="unknown stratum 'shouted'"):
+        WORLD.prompts(WORLD.request("church"), PromptCounts(), ("shouted",))
 
 
 def test_judge_question_follows_the_concept():

@@ -47,7 +47,19 @@ _STYLE = {
                 "On the poster one sees {s}, painted as {c} would."),
     "list": ("{s}, {c}, oil on canvas", "{s}, {c}, highly detailed", "{s}, {c}, masterpiece", "{s}, {c}, brush strokes",
              "{s}, {c}, museum", "{s}, {c}, print", "{s}, {c}, gallery", "{s}, {c}, sketch")}
-_TEMPLATES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {"style": _STYLE}
+_ACTION = {
+    "name": ("{c}",),
+    "short": ("photo of somebody {c}", "person {c}", "a man {c}", "women {c}", "people {c}", "someone {c}", "{c} photo",
+              "one person {c}"),
+    "hands": ("could you show me somebody {c}", "i need a picture of people {c}", "please make a person {c}",
+              "can i see a man {c}?", "draw me someone {c}", "Give me people {c}!", "what does {c} look like",
+              "anything with a woman {c} please"),
+    "caption": ("The photo shows two people {c}.", "On the left there is a man {c}.", "In the picture one sees {c}.",
+                "A woman was photographed {c}.", "A child watches somebody {c}.", "Some friends {c} after work.",
+                "We saw a person {c} behind the house.", "In the background there are people {c}."),
+    "list": ("{c}, outdoors, daylight", "{c}, person, sharp focus", "{c}, portrait, studio", "{c}, watercolor, paper",
+             "{c}, evening light, street", "{c}, 35mm film, grain", "{c}, minimal", "{c}, winter, snow")}
+_TEMPLATES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {"style": _STYLE, "action": _ACTION}
 
 
 def worded(role: Role, name: str, kind: Kind, labels: Mapping[str, str], strata: Sequence[str], each: int = 8
