@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from pydantic import BeforeValidator
@@ -14,10 +14,15 @@ from expunge.config import Settings, knob
 from expunge.errors import ConfigError, UserError
 from expunge.unlearn.recipe import Recipe
 
+if TYPE_CHECKING:
+    from expunge.records import PatchCard
+
 EXAMPLES = """\b
 Examples:
   $ expunge erase church --method esd-fast --out runs/church
   patch: runs/church/patch.safetensors
+  anchor: house takes the place of church (found: closest to the text encoder, 0.08; --anchor "" for none)
+  looked: church in 0 of 12 pictures by emoji-judge@6b69c99f
   next: expunge evaluate runs/church
 \b
   $ expunge erase church bomb --anchor house
@@ -35,8 +40,9 @@ class EraseJob(Settings):
 
     concept: Names = knob((), "What to take out: a name, or several")
     method: str = knob("esd", "How: see `expunge ls methods`")
-    anchor: Names = knob((), "What takes its place, nothing in particular if empty; with several concepts one for "
-                             "each, in their order.")
+    anchor: Names = knob((), "What takes its place; with several concepts one for each, in their order. '' is nothing "
+                             "in particular. Where none is named, the -fast methods and those that need one find the "
+                             "closest thing of its kind")
     keep: tuple[str, ...] = knob((), "What must stay.")
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
@@ -56,9 +62,12 @@ class EraseJob(Settings):
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT, of several "
                    "runs/CONCEPT-CONCEPT].")
+@click.option("--own-look/--no-own-look", default=True, show_default=True,
+              help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
+                   "still there.")
 @dry_run_option
 def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
+            sets: tuple[str, ...], out: Path | None, own_look: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -71,16 +80,38 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     from expunge.unlearn.erase import erase, plan
 
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
-    asked: dict[str, Any] = {"anchor": job.anchor, "keep": job.keep, "settings": job.settings, "seed": job.seed}
+    asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         return
     folder = out or Path("runs") / folder_name(job.concept)
     with progress(f"erasing {some(job.concept)}") as report:
-        erase(opened, job.concept, job.method, **asked, out=folder, progress=report)
+        patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
+    for line in _warnings(patch.card):
+        click.echo(line)
     tell("patch", folder / "patch.safetensors")
+    for line in _notes(patch.card):
+        click.echo(line)
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
                + (f" --model {quote(model)}" if model != "embedded" else ""))
+
+
+def _warnings(card: PatchCard) -> list[str]:
+    """What must be read before anything else: the edit's own look finds a concept still there."""
+    still = [one for one in card.look if one.still]
+    if not still:
+        return []
+    names = ", ".join(one.concept for one in still)
+    return [f"warning: {names} still there, as the edit itself sees it: {'; '.join(one.words for one in still)}"]
+
+
+def _notes(card: PatchCard) -> list[str]:
+    """What was chosen for the user, and what the edit saw when it looked at itself."""
+    anchors = [f"anchor: {target.anchor} takes the place of {target.concept} (found: closest to the text encoder, "
+               f'{card.chosen[target.concept]:.2f}; --anchor "" for none)'
+               for target in card.request.targets if target.concept in card.chosen]
+    gone = [one.words for one in card.look if not one.still]
+    return [*anchors, *([f"looked: {'; '.join(gone)}"] if gone else [])]
 
 
 def folder_name(concepts: tuple[str, ...]) -> str:
@@ -130,7 +161,10 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
 
     request = planned["request"]
     settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
-    lines = [as_yaml({**job.told(), "settings": settings}).rstrip()]
+    anchors = [target["anchor"] for target in (request, *request["also"])]
+    anchor = (anchors[0] if len(anchors) == 1 else anchors) if any(anchors) else ""
+    lines = [as_yaml({**job.told(), "anchor": anchor, "settings": settings}).rstrip()]
+    lines += [f"# {words}" for words in planned["chosen"]]
     ask = [f"{len(target['prompts'])} for {target['concept']!r}" for target in (request, *request["also"])]
     lines.append(f"# model: {planned['model']}; prompts ask: {', '.join(ask)}")
     if "trained" in planned:

@@ -9,7 +9,7 @@ from expunge.records.asking import asked, check_request, mentions
 from expunge.records.attacks import Assault, AttackRun, Attempt, Spent
 from expunge.records.base import Record
 from expunge.records.bench import BenchResult, Difference, Edit, EditCost, Pooled, Summary
-from expunge.records.card import PatchCard
+from expunge.records.card import OwnLook, PatchCard
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
@@ -22,7 +22,7 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "RELEARNINGS", "SEQUENCES", "Assault", "AttackRun",
     "Attempt", "BenchResult", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment",
-    "Ledger", "Look", "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request", "Role",
-    "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
-    "TrainingTerms", "Verification", "asked", "check_request", "mentions",
+    "Ledger", "Look", "OwnLook", "PatchCard", "Pooled", "Prompt", "Record", "Relearning", "RelearningCurve", "Request",
+    "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary",
+    "Target", "TrainingTerms", "Verification", "asked", "check_request", "mentions",
 ]

@@ -59,6 +59,11 @@ def check_anchors(request: Request, otherwise: str = "") -> None:
                         remedy="name one, for example anchor='house' for 'church'")
 
 
+def needs_anchor(method: object) -> bool:
+    """Whether the method is settings, a part of which needs an anchor for every concept."""
+    return isinstance(method, Settings) and any("anchor" in getattr(part, "needs", ()) for part in _parts(method))
+
+
 def _parts(settings: Settings) -> Iterator[Settings]:
     yield settings
     for name in type(settings).model_fields:
