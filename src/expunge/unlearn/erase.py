@@ -16,7 +16,7 @@ from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
 from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
-from expunge.unlearn.needs import needs_anchor
+from expunge.unlearn.needs import needs
 from expunge.unlearn.surrogate import Surrogate, surrogates
 
 OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
@@ -126,7 +126,7 @@ def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anc
         UserError: as `resolve_request`.
     """
     request = resolve_request(model, concept, anchor or "", keep)
-    wanted = getattr(method, "surrogate", "named") == "found" or needs_anchor(method)
+    wanted = getattr(method, "surrogate", "named") == "found" or needs(method, "anchor")
     if anchor is not None or isinstance(concept, Request) or not wanted:
         return request, ()
     found = surrogates(model, request.concepts)

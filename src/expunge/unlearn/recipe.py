@@ -30,7 +30,7 @@ from expunge.unlearn.adversary import Attacker, Counts
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.estimate import seconds_per_sample, training_memory
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
-from expunge.unlearn.needs import check_needs
+from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
@@ -135,7 +135,14 @@ class Recipe(Settings):
         Raises:
             UserError: as `keeping`.
         """
-        return _texts(self.keeping(model, request).request)
+        return self._texts(self.keeping(model, request).request)
+
+    def _texts(self, request: Request) -> dict[str, tuple[str, ...]]:
+        """Of a request with its prompts to keep; the empty prompt is no text."""
+        instead = dict.fromkeys(text for text in anchor_prompts(request.all_prompts, request) if text)
+        used = self.keep is not None or needs(self, "another prompt")  # what is relabelled may take their place
+        kept = dict.fromkeys(text for text in request.keep if text) if used else {}
+        return {"erase": request.all_prompts, "instead": tuple(instead), "keep": tuple(kept)}
 
     def cost(self, request: Request) -> Cost:
         """How many UNet samples a run takes."""
@@ -202,7 +209,7 @@ class Recipe(Settings):
         return Patch.of(changed, model=model, request=request, method=self.name,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
-                        texts=_texts(keeping.request), left_out=keeping.left_out)
+                        texts=self._texts(keeping.request), left_out=keeping.left_out)
 
     def fingerprint(self, model: Denoiser, request: Request, seed: int, past: Past | None = None) -> str:
         """Hash of everything that decides the trained weights."""
@@ -263,10 +270,3 @@ class Recipe(Settings):
 def _size(source: AnySource) -> str:
     """The setting that says how many prompts a source has places for."""
     return "pictures" if isinstance(source, NoisedPictures) else "trajectories"
-
-
-def _texts(request: Request) -> dict[str, tuple[str, ...]]:
-    """What is trained on and held on to, by use; the empty prompt is no text."""
-    instead = dict.fromkeys(text for text in anchor_prompts(request.all_prompts, request) if text)
-    return {"erase": request.all_prompts, "instead": tuple(instead),
-            "keep": tuple(dict.fromkeys(text for text in request.keep if text))}
