@@ -141,3 +141,12 @@ def test_rounds_take_every_prompt_once(model: Any) -> None:
         assert all(sorted(one) == sorted(prompts) for one in rounds)
         assert len({tuple(one) for one in rounds}) > 1
         assert stream.draw(3).prompts == tuple(drawn[9:12])
+
+
+def test_a_made_prompt_that_the_encoder_cuts_off_is_left_out_and_told(model: Any) -> None:
+    long = Request(concept="church", prompts=("a church on a hill by the sea",))
+    found = Retain(things=("dog", *KEPT_THINGS[:9]), similar=1.0, beside=3).retained(model, long)
+    cut = [text for text, reason in found.left_out.items() if "longer than" in reason]
+    assert cut
+    for text in found.request.prompts:
+        model.encode([text])

@@ -44,7 +44,8 @@ class Retained:
     Attributes:
         request: the request; its `keep` begins with the user's own prompts, and each target's with the request's own.
         prompts: those that were made.
-        left_out: things of the vocabulary that are not kept, with the reason.
+        left_out: things of the vocabulary that are not kept, and prompts with two things that do not fit, with the
+            reason.
     """
 
     request: Request
@@ -119,19 +120,20 @@ class Retain(Settings):
         near = [thing for thing in ranked if thing in kin] or ranked[:_CLOSEST]
         prompts = [text for thing, clean in kept.items()
                    for text in spread(clean, min(self.each + (self.near if thing in near else 0), len(clean)))]
-        prompts += self._paired(kept, near)
+        prompts += _fitting(model, self._paired(kept, near), left_out)
         made = tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in request.keep)
         rest = [thing for thing in kept if thing not in near]
-        first, *also = (target.model_copy(update={"prompts": self._beside(target, rest)}) for target in request.targets)
+        first, *also = (target.model_copy(update={"prompts": (*target.prompts, *_fitting(
+            model, self._beside(target, rest), left_out))}) for target in request.targets)
         return Retained(request.model_copy(update={"prompts": first.prompts, "also": tuple(also),
                                                    "keep": (*request.keep, *made)}), made, left_out)
 
     def _beside(self, target: Target, rest: Sequence[str]) -> tuple[str, ...]:
-        """The target's prompts, and the shortest of them with another thing beside it."""
+        """The shortest of the target's prompts with another thing beside it; none that it has."""
         others = spread(rest, self.beside) if rest else ()
         short = sorted(target.prompts, key=len)
         joined = [_joined(short[i % len(short)], other) for i, other in enumerate(others)]
-        return tuple(dict.fromkeys((*target.prompts, *joined)))
+        return tuple(text for text in dict.fromkeys(joined) if text not in target.prompts)
 
     def _paired(self, kept: Mapping[str, Sequence[str]], near: Sequence[str]) -> list[str]:
         """Prompts with two things in them: the near ones in turn, each with another of the rest."""
@@ -158,6 +160,20 @@ def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
         cond = model.encode(texts[first:first + batch])
         out.append(cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()])
     return torch.cat(out)
+
+
+def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
+    """Those that the text encoder reads to their end; the others are `left_out`."""
+    fitting = []
+    for text in texts:
+        try:
+            with torch.no_grad():
+                model.encode([text])
+        except UserError:
+            left_out[text] = "longer than the text encoder reads"
+        else:
+            fitting.append(text)
+    return fitting
 
 
 def _joined(prompt: str, thing: str) -> str:
