@@ -111,7 +111,8 @@ def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings)
            TIERS[settings.tier].prompts, 0)
 
 
-_SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4}
+_SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4,
+                                 "keep.source.trajectories": 6, "keep.source.grid": 2}
 
 
 def _settings(smoke: bool) -> EvaluateSettings:
@@ -129,7 +130,7 @@ def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out:
            progress: Callable[..., None]) -> Patch:
     """The patch, trained now, or as an earlier run of the same settings left it in `out`."""
     from expunge.models.patch import Patch
-    from expunge.unlearn.erase import erase, resolve_request
+    from expunge.unlearn.erase import erase, with_surrogates
 
     if (out / "patch.safetensors").is_file():
         try:
@@ -137,7 +138,7 @@ def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out:
         except ExpungeError:
             kept = None  # damaged: it is trained again and replaced
         if kept is not None:
-            card, request = kept.card, resolve_request(model, concept)
+            card, (request, _) = kept.card, with_surrogates(model, concept, None, (), recipe)
             same = (card.request, card.base_hash, card.base_process, card.settings, card.seed)
             if same == (request, model.hash, model.process, recipe.model_dump(mode="json"), seed):
                 return kept

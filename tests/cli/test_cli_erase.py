@@ -59,8 +59,10 @@ def test_dry_run_of_a_closed_form_tells_its_texts_and_can_be_read_back(pipeline_
     assert run(["erase", "--model", str(pipeline_folder), "--config", str(tmp_path / "job.yaml"), "--dry-run"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(first)
     assert run([*asked, *few, "--out", str(tmp_path / "run")]) == 0
-    card = Patch.load(tmp_path / "run").card
-    assert (card.method, card.settings["solver"]["size"], card.kept) == ("rece", 0.2, ("a photo of a cat",))
+    patch = Patch.load(tmp_path / "run")
+    card = patch.card
+    assert (card.method, card.settings["solver"]["size"]) == ("rece", 0.2)
+    assert patch.texts["keep"] == ("a photo of a cat",)
 
 
 def test_flags_win_over_the_file(pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,3 +215,30 @@ def test_a_keep_prompt_that_the_encoder_reads_as_the_concept_is_refused(pipeline
                                                                         capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["erase", "Van Gogh", "--model", str(pipeline_folder), "--keep", "Van\u00a0Gogh", "--dry-run"]) != 0
     assert "one name to a text encoder" in capsys.readouterr().err
+
+
+def test_an_edit_that_leaves_the_concept_there_says_so_in_its_first_line(pipeline_folder: Path, tmp_path: Path,
+                                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--set", "retain.things=[cat]"]
+    assert run([*asked, "--set", "solver.size=1e9", "--out", str(tmp_path / "weak")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == ("warning: church still there, as the edit itself sees it: "
+                       "100% of the outputs for church are left")
+    assert said[1].startswith("patch: ")
+    assert run([*asked, "--set", "solver.size=1e-3", "--out", str(tmp_path / "strong")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("patch: ")
+    assert said[1].startswith("looked: ")
+    assert run([*asked, "--set", "solver.size=1e9", "--no-own-look", "--out", str(tmp_path / "blind")]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("patch: ")
+    assert Patch.load(tmp_path / "blind").card.look == ()
+
+
+def test_dry_run_shows_the_anchor_that_would_be_found_and_none_where_that_is_asked_for(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    for more, anchor in (([], "house"), (["--anchor", ""], ""), (["--anchor", "castle"], "castle"),
+                         (["--method", "esd"], "")):
+        assert run(["erase", "church", "--method", "esd-fast", *more, "--dry-run"]) == 0
+        told = capsys.readouterr().out
+        assert yaml.safe_load(told)["anchor"] == anchor, more
+        assert ("# house takes the place of church" in told) == (more == [])

@@ -251,3 +251,38 @@ def test_plain_diffusers_loads_a_patch(model: Any, pipeline_folder: Path, tmp_pa
         for pipe in (plain, ours):
             theirs, mine = getattr(pipe, part).state_dict(), getattr(model, part).state_dict()
             assert all(value.equal(theirs[name]) for name, value in mine.items())
+
+
+def test_texts_lie_beside_the_patch_and_not_in_it(model: Any, tmp_path: Path) -> None:
+    texts = {"erase": ("a church",), "keep": ("a dog that must stay", "überall ein Haus")}
+    tensors = {name: parameter * 1.5 for name, parameter in model.parameters_in("xattn.kv").items()}
+    patch = Patch.of(tensors, model=model, request=REQUEST, method="esd", settings={}, seed=1, texts=texts)
+    file = patch.save(tmp_path / "church")
+    named = patch.save(tmp_path / "mine.safetensors")
+    for path, beside in ((file, file.with_name("prompts.json")), (named, tmp_path / "mine.prompts.json")):
+        assert Patch.load(path).texts == texts
+        assert json.loads(beside.read_text(encoding="utf-8")) == {use: list(mine) for use, mine in texts.items()}
+        for whole in (path.read_bytes(), path.with_suffix(".json").read_bytes()):
+            assert b"must stay" not in whole
+        beside.write_text('{"erase": ["another"]}')
+        with pytest.raises(ModelError, match="does not belong to the patch"):
+            Patch.load(path)
+        beside.write_text("[1")
+        with pytest.raises(ModelError, match="cannot be read"):
+            Patch.load(path)
+        beside.unlink()
+        assert Patch.load(path).texts == {}
+        assert Patch.load(path).card == patch.card
+
+
+def test_a_patch_that_is_older_than_the_file_of_texts_loads_with_its_own_list(model: Any, tmp_path: Path) -> None:
+    file = make(model).save(tmp_path)
+    card = json.loads(file.with_suffix(".json").read_text())
+    for new in ("texts_hash", "chosen", "look"):
+        del card[new]
+    card["kept"] = ["a dog"]
+    text = json.dumps(card)
+    save_file(load_file(file), file, {"format": "pt", "card": text})
+    file.with_suffix(".json").write_text(text)
+    old = Patch.load(tmp_path)
+    assert (old.card.kept, old.texts, old.card.look) == (("a dog",), {}, ())

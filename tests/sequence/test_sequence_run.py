@@ -152,7 +152,7 @@ def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tupl
 def test_a_patch_that_the_ledger_does_not_know_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
     result = run(small, tmp_path, {"evaluation": None})
     first, second = (tmp_path / state.folder for state in result.states)
-    for name in ("patch.safetensors", "patch.json"):
+    for name in ("patch.safetensors", "patch.json", "prompts.json"):
         (first / name).write_bytes((second / name).read_bytes())
     with pytest.raises(UserError, match=r"the patch of request 1 \(church\) is .*as the ledger says"):
         run(small, tmp_path, {"evaluation": None})

@@ -70,7 +70,8 @@ def test_a_longer_list_begins_with_the_shorter():
 
 def test_training_prompts_are_not_evaluated_as_unseen():
     request = WORLD.request("church")
-    asked = {p.text for p in WORLD.prompts(request, PromptCounts(direct=200, held_out=100, near=200, far=400), ("all",))}
+    many = PromptCounts(direct=200, held_out=100, near=200, far=400)
+    asked = {p.text for p in WORLD.prompts(request, many, ("all",))}
     assert not asked & {*request.prompts, *request.keep}
     retained = {text for texts in WORLD.vocabulary().values() for text in texts}
     assert not asked & retained

@@ -92,7 +92,8 @@ def test_noise_form_and_denoising_keep_regress_to_what_the_network_is_trained_fo
 
 
 def test_training_takes_every_concept_towards_its_anchor(model: Any) -> None:
-    recipe = ablation_fast(steps=24, batch=4, learning_rate=5e-3, warmup=0, source={"pictures": 3, "grid": 2})
+    recipe = ablation_fast(steps=24, batch=4, learning_rate=5e-3, warmup=0, source={"pictures": 3, "grid": 2},
+                           keep=None, retain=None)
     patch = recipe(model, REQUEST)
     bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     term = Ablate().prepare(bench, PICTURES.open(bench, REQUEST.all_prompts, 16, "new"), None)

@@ -69,9 +69,9 @@ def test_losses_tell_what_is_left_after_every_solution(model: Any) -> None:
     assert steps[0] == (4, 4, {})  # church, house, the prompt to keep and the empty one, before the first solution
 
 
-def test_prompts_made_to_keep_are_in_the_card(model: Any) -> None:
+def test_prompts_made_to_keep_are_among_the_patchs_texts(model: Any) -> None:
     patch = uce(retain={"things": ["cat", "bus", "church"]})(model, REQUEST)
-    assert patch.card.kept == ("a photo of a cat", "a photo of a bus")
+    assert patch.texts["keep"][-2:] == ("a photo of a cat", "a photo of a bus")
     assert list(patch.card.left_out) == ["church"]
 
 
@@ -141,4 +141,5 @@ def test_own_anchor_and_patched_model_are_refused(model: Any) -> None:
 def test_patch_is_written_and_no_checkpoint_is_left(model: Any, tmp_path: Path) -> None:
     patch = erase(model, REQUEST, "uce", settings={"retain": None}, out=tmp_path / "run")
     assert Patch.load(tmp_path / "run").hash == patch.hash
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["patch.json", "patch.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "patch.json", "patch.safetensors", "prompts.json"]

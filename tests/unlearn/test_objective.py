@@ -125,3 +125,21 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
 ])
 def test_anchor_takes_the_concepts_place(prompt: str, anchor: str, wanted: str) -> None:
     assert anchored(prompt, REQUEST.model_copy(update={"anchor": anchor})) == wanted
+
+
+def test_steering_away_from_an_anchor_spares_what_both_prompts_ask_for(model: Any) -> None:
+    """target = eps(anchor) - eta (eps(concept) - eps(anchor)): one call less than with the empty prompt."""
+    request = Request(concept="church", prompts=("a church on a hill",), anchor="house")
+    bench = Workbench(model, model.frozen_copy(), request, 0)
+    points = FrozenTrajectory(grid=3, trajectories=2).open(bench, request.prompts, 2, "erase").draw(0)
+    of = {text: model.predict(points.x_t, points.t, model.encode([text]).repeat(2))
+          for text in ("a church on a hill", "a house on a hill", "")}
+    concept, anchor, empty = of.values()
+    away = Steer(away="anchor", eta=0.5)
+    torch.testing.assert_close(away.target(bench, points), anchor - 0.5 * (concept - anchor))
+    torch.testing.assert_close(Steer(eta=0.5).target(bench, points), anchor - 0.5 * (concept - empty))
+    assert (away.teacher_calls(request), Steer().teacher_calls(request)) == (2, 3)
+    bare = request.model_copy(update={"anchor": ""})
+    alone = Workbench(model, bench.teacher, bare, 0)
+    torch.testing.assert_close(away.target(alone, points), empty - 0.5 * (concept - empty))
+    assert away.teacher_calls(bare) == 2

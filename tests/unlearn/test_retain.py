@@ -96,17 +96,41 @@ def test_recipe_keeps_what_was_made_and_says_so_in_the_card(model: Any) -> None:
     source = FrozenTrajectory(grid=3, trajectories=7, rounds=True)
     recipe = Recipe(source=FrozenTrajectory(grid=3, trajectories=2), keep=MatchTeacher(source=source), steps=2,
                     retain=Retain(things=THINGS, similar=1.0))
-    card = recipe(model, REQUEST).card
+    patch = recipe(model, REQUEST)
+    card = patch.card
     assert card.request == REQUEST
-    assert card.kept == Retain(things=THINGS, similar=1.0).retained(model, REQUEST).prompts
+    made = Retain(things=THINGS, similar=1.0).retained(model, REQUEST).prompts
+    assert patch.texts["keep"] == (*REQUEST.keep, *made)
+    assert patch.texts == recipe.used_texts(model, REQUEST)
+    assert card.kept == (), "the card has their hash alone"
     assert set(card.left_out) == {"old church", "churches"}
     assert Recipe.build(card.settings) == recipe
     few = recipe.override({"keep.source.trajectories": 4})
-    assert few(model, REQUEST).card.kept == ("a photo of a dog", "a photo of a knife"), "what is trained on, no more"
+    trained_on = (*REQUEST.keep, "a photo of a dog", "a photo of a knife")
+    assert few(model, REQUEST).texts["keep"] == trained_on, "what is trained on, no more"
     assert few.keeping(model, REQUEST).request.keep[0] == REQUEST.keep[0]
-    without = recipe.override({"keep": None})(model, REQUEST).card
-    assert without.kept == ()
-    assert without.left_out == {}
+    without = recipe.override({"keep": None})(model, REQUEST)
+    assert without.texts["keep"] == (), "nothing is held on to, so the request's own prompts are not either"
+    assert without.card.left_out == {}
+
+
+def test_things_of_the_concepts_kind_get_more_prompts_and_some_prompts_show_two_things() -> None:
+    import expunge
+
+    model = expunge.load("embedded", device="cpu")
+    request = EmojiWorld().request("church")
+    few, more = (Retain(each=1, near=near, pairs=pairs).retained(model, request).prompts
+                 for near, pairs in ((0, 0), (3, 4)))
+    assert [text for text in more if text in few] == list(few)
+    assert len(more) == len(few) + 3 * 3 + 4  # house, castle, hospital
+    pairs = more[-4:]
+    assert all(" and a" in text for text in pairs)
+    assert all(any(near in text for near in ("house", "castle", "hospital")) for text in pairs)
+
+
+def test_in_a_world_without_kinds_the_closest_things_count_as_near(model: Any) -> None:
+    found = Retain(things=THINGS, similar=1.0, near=1, pairs=2).retained(model, REQUEST)
+    assert found.prompts == Retain(things=THINGS, similar=1.0).retained(model, REQUEST).prompts, "one prompt a thing"
 
 
 def test_a_vocabulary_of_which_nothing_is_left_is_told_before_anything_is_computed(model: Any) -> None:
@@ -131,3 +155,12 @@ def test_rounds_take_every_prompt_once(model: Any) -> None:
         assert all(sorted(one) == sorted(prompts) for one in rounds)
         assert len({tuple(one) for one in rounds}) > 1
         assert stream.draw(3).prompts == tuple(drawn[9:12])
+
+
+def test_a_made_prompt_that_the_encoder_cuts_off_is_left_out_and_told(model: Any) -> None:
+    long = Request(concept="church", prompts=("a church on a hill by the sea",))
+    found = Retain(things=("dog", *KEPT_THINGS[:9]), similar=1.0, beside=3).retained(model, long)
+    cut = [text for text, reason in found.left_out.items() if "longer than" in reason]
+    assert cut
+    for text in found.request.prompts:
+        model.encode([text])

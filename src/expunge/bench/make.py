@@ -101,7 +101,7 @@ def _erased(cell: Cell, model: StableDiffusion, tell: Tell) -> tuple[Patch, Edit
     went_on = (cell.folder / CHECKPOINT).is_file()
     with PeakMemory() as peak:
         began, busy = time.monotonic(), time.process_time()
-        patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder,
+        patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder, own_look=False,
                       progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))
         seconds, busy = patch.card.seconds or time.monotonic() - began, time.process_time() - busy
     told = model.device.type == "cpu" and not went_on

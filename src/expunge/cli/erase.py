@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
 from pydantic import BeforeValidator
@@ -15,10 +15,15 @@ from expunge.config import Settings, knob
 from expunge.errors import ConfigError, UserError
 from expunge.unlearn.recipe import Recipe
 
+if TYPE_CHECKING:
+    from expunge.records import PatchCard
+
 EXAMPLES = """\b
 Examples:
   $ expunge erase church --method esd-fast --out runs/church
   patch: runs/church/patch.safetensors
+  anchor: house takes the place of church (found: closest to the text encoder, 0.08; --anchor "" for none)
+  looked: church in 0 of 12 pictures by emoji-judge@6b69c99f
   next: expunge evaluate runs/church
 \b
   $ expunge erase church bomb --anchor house
@@ -36,8 +41,9 @@ class EraseJob(Settings):
 
     concept: Names = knob((), "What to take out: a name, or several")
     method: str = knob("esd", "How: see `expunge ls methods`")
-    anchor: Names = knob((), "What takes its place, nothing in particular if empty; with several concepts one for "
-                             "each, in their order.")
+    anchor: Names = knob((), "What takes its place; with several concepts one for each, in their order. '' is nothing "
+                             "in particular. Where none is named, the -fast methods and those that need one find the "
+                             "closest thing of its kind")
     keep: tuple[str, ...] = knob((), "What must stay.")
     kind: Literal["", "object", "style", "person", "explicit", "action"] = knob(
         "", "What the concept is; guessed from its name if empty")
@@ -63,9 +69,12 @@ class EraseJob(Settings):
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT, of several "
                    "runs/CONCEPT-CONCEPT].")
+@click.option("--own-look/--no-own-look", default=True, show_default=True,
+              help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
+                   "still there.")
 @dry_run_option
 def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
+            sets: tuple[str, ...], out: Path | None, own_look: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -80,23 +89,47 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
 
     own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
     opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
+                             "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,
                               prompts=own)
-    how: dict[str, Any] = {"settings": job.settings, "seed": job.seed}
     if dry_run:
-        click.echo(_estimate(job, plan(opened, request, job.method, **how)))
+        click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         click.echo("".join(f"# {line}\n" for line in remarks(request)), nl=False)
         return
-    for line in remarks(request):
-        click.echo(f"understood: {line}")
     folder = out or Path("runs") / folder_name(request.concepts)
     with progress(f"erasing {some(request.concepts)}") as report:
-        card = erase(opened, request, job.method, **how, out=folder, progress=report).card
+        patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
+    card = patch.card
+    for line in _warnings(card):
+        click.echo(line)
+    for line in remarks(request):
+        click.echo(f"understood: {line}")
     if card.left_out:
         click.echo(f"not kept: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
+    for line in _notes(card):
+        click.echo(line)
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
                + (f" --model {quote(model)}" if model != "embedded" else ""))
+
+
+def _warnings(card: PatchCard) -> list[str]:
+    """What must be read before anything else: the edit's own look finds a concept still there."""
+    still = [one for one in card.look if one.still]
+    if not still:
+        return []
+    names = ", ".join(one.concept for one in still)
+    return [f"warning: {names} still there, as the edit itself sees it: {'; '.join(one.words for one in still)}"]
+
+
+def _notes(card: PatchCard) -> list[str]:
+    """What was chosen for the user, and what the edit saw when it looked at itself."""
+    anchors = [f"anchor: {target.anchor} takes the place of {target.concept} (found: closest to the text encoder, "
+               f'{card.chosen[target.concept]:.2f}; --anchor "" for none)'
+               for target in card.request.targets if target.concept in card.chosen]
+    gone = [one.words for one in card.look if not one.still]
+    return [*anchors, *([f"looked: {'; '.join(gone)}"] if gone else [])]
 
 
 def folder_name(concepts: tuple[str, ...]) -> str:
@@ -146,7 +179,10 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
 
     request = planned["request"]
     settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
-    lines = [as_yaml({**job.told(), "settings": settings}).rstrip()]
+    anchors = [target["anchor"] for target in (request, *request["also"])]
+    anchor = (anchors[0] if len(anchors) == 1 else anchors) if any(anchors) else ""
+    lines = [as_yaml({**job.told(), "anchor": anchor, "settings": settings}).rstrip()]
+    lines += [f"# {words}" for words in planned["chosen"]]
     ask = [f"{len(target['prompts'])} for {target['concept']!r}" for target in (request, *request["also"])]
     lines.append(f"# model: {planned['model']}; prompts ask: {', '.join(ask)}")
     if "trained" in planned:

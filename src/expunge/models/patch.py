@@ -2,7 +2,8 @@
 
 `patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and
 "text_encoder/<parameter>"; its card is in `patch.json` and in the tensor file's metadata, so that the one
-file is enough. Plain diffusers needs these lines to load one:
+file is enough. All texts that the edit trained on or held on to are in `prompts.json` beside it, which need not be
+copied along; the card has the hash of it. Plain diffusers needs these lines to load one:
 
     for part in ("unet", "text_encoder"):
         new = {k.removeprefix(part + "/"): v for k, v in load_file(file).items() if k.startswith(part + "/")}
@@ -15,9 +16,10 @@ lines. `load_into_pipeline` does, and it fails where `strict=False` would keep s
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -50,10 +52,13 @@ class Patch:
     Attributes:
         tensors: float32 new values by full name, on the CPU.
         card: what was done, to which base model, how.
+        texts: what the edit was made from, by use: "erase" (asked for the concept), "instead" (took its place) and
+            "keep" (had to stay). Empty where that was not recorded, or the file of it did not come along.
     """
 
     tensors: Mapping[str, Tensor]
     card: PatchCard
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -63,8 +68,8 @@ class Patch:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
-           seconds: float = 0.0, steps: int = 0, kept: Sequence[str] = (), left_out: Mapping[str, str] | None = None
-           ) -> Patch:
+           seconds: float = 0.0, steps: int = 0, texts: Mapping[str, Sequence[str]] | None = None,
+           left_out: Mapping[str, str] | None = None) -> Patch:
         """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in.
 
         Raises:
@@ -77,17 +82,24 @@ class Patch:
             raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
                                 "first", accepted="finite weights",
                                 remedy="lower the learning rate (with refresh: update.gamma)")
+        told = {use: tuple(mine) for use, mine in (texts or {}).items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
                          base_encoder=model.encoder_hash, method=method, settings=dict(settings),
-                         tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values), kept=tuple(kept),
-                         left_out=dict(left_out or {}), seed=seed, versions=runtime.versions(),
-                         losses=dict(losses or {}), seconds=seconds, steps=steps,
+                         tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
+                         texts_hash=_texts_hash(told), left_out=dict(left_out or {}), seed=seed,
+                         versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds, steps=steps,
                          created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        return cls(values, card)
+        return cls(values, card, told)
 
     def save(self, path: str | Path) -> Path:
-        """Write `<name>.safetensors` and `<name>.json`; a folder gets `patch.*`. Returns the former."""
+        """Write `<name>.safetensors`, `<name>.json` and, where texts are recorded, `<name>.prompts.json`; a folder gets
+        `patch.*` and `prompts.json`. Returns the first."""
         file, text = _patch_file(path), self.card.model_dump_json(indent=2) + "\n"
+        beside = _texts_file(file)
+        if self.texts:
+            files.write_text(beside, _texts_json(self.texts))
+        else:
+            beside.unlink(missing_ok=True)
         files.write_tensors(file, self.tensors, {"format": "pt", "card": text})
         files.write_text(file.with_suffix(".json"), text)
         return file
@@ -122,7 +134,7 @@ class Patch:
             raise ModelError(f"patch {file} is damaged: its tensors hash to {found[:12]}",
                              accepted=f"{card.tensors_hash[:12]}, as its card says",
                              remedy="copy or make it again")
-        return cls(tensors, card)
+        return cls(tensors, card, _read_texts(_texts_file(file), card))
 
     @property
     def in_encoder(self) -> bool:
@@ -187,7 +199,7 @@ def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Reques
     card = second.card
     return Patch.of({**(first.tensors if first is not None else {}), **second.tensors}, model=model, request=request,
                     method=card.method, settings=card.settings, seed=card.seed, losses=card.losses,
-                    seconds=card.seconds, steps=card.steps, kept=card.kept, left_out=card.left_out)
+                    seconds=card.seconds, steps=card.steps, texts=second.texts, left_out=card.left_out)
 
 
 def load_into_pipeline(pipe: Any, patch: Patch) -> None:
@@ -219,3 +231,33 @@ def _patch_file(path: str | Path) -> Path:
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"
 
 
+def _texts_file(file: Path) -> Path:
+    """Where the texts of the patch at `file` lie: "prompts.json" in a patch's folder, else by the patch's name."""
+    return file.with_name("prompts.json" if file.name == "patch.safetensors" else f"{file.stem}.prompts.json")
+
+
+def _texts_json(texts: Mapping[str, Sequence[str]]) -> str:
+    return json.dumps({use: list(mine) for use, mine in sorted(texts.items())}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _texts_hash(texts: Mapping[str, Sequence[str]]) -> str:
+    return files.text_digest(_texts_json(texts)) if texts else ""
+
+
+def _read_texts(file: Path, card: PatchCard) -> dict[str, tuple[str, ...]]:
+    """The texts beside a patch; none where the file is not there, or the patch is older than such files.
+
+    Raises:
+        ModelError: a file of another patch, or a damaged one.
+    """
+    if not card.texts_hash or not file.is_file():
+        return {}
+    try:
+        texts = {str(use): tuple(map(str, mine)) for use, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", accepted="the file as the edit wrote it",
+                         remedy="delete it: the patch works without") from error
+    if _texts_hash(texts) != card.texts_hash:
+        raise ModelError(f"{file} does not belong to the patch beside it", accepted="the file as the edit wrote it",
+                         remedy="delete it: the patch works without")
+    return texts

@@ -18,7 +18,7 @@ from expunge.records.bench import (
     Pooled,
     Summary,
 )
-from expunge.records.card import PatchCard
+from expunge.records.card import OwnLook, PatchCard
 from expunge.records.english import article, with_article
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
@@ -35,7 +35,7 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "NOT_DRAWN", "RELEARNINGS", "SEQUENCES",
     "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit",
-    "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named",
+    "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named", "OwnLook",
     "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
     "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
     "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind", "longer_name", "mentions",

@@ -8,6 +8,32 @@ from expunge.records.base import Record
 from expunge.records.request import Request
 
 
+class OwnLook(Record):
+    """What an edit found when it looked at itself: whether one of its concepts is still there.
+
+    Attributes:
+        concept: which of them. by: the judge's name, or "outputs": what the network answers to the concept's prompts.
+        found, n: pictures that show the concept, of so many drawn; 0 of 0 where outputs were compared.
+        left: share of the concept's outputs that is left: 1 as before, 0 those of what takes its place, less beyond
+            that; None where pictures were judged.
+        still: whether the concept is still there: in a quarter of the pictures, or with most of its outputs left.
+    """
+
+    concept: str
+    by: str
+    found: int = 0
+    n: int = 0
+    left: float | None = None
+    still: bool
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        if self.left is None:
+            return f"{self.concept} in {self.found} of {self.n} pictures by {self.by}"
+        return f"{max(0.0, self.left):.0%} of the outputs for {self.concept} are left"
+
+
 class PatchCard(Record):
     """What lies beside a patch's safetensors file.
 
@@ -20,8 +46,12 @@ class PatchCard(Record):
         tensors: names of the changed tensors ("unet/....weight"), and `tensors_hash`: their content hash.
         base_encoder: content hash of the base's text encoder alone ("" where it was not recorded): a patch that changes
             nothing else fits every model with that text encoder.
-        kept: prompts that training made up to keep, beside the request's own; left_out: things that it did not keep,
-            with the reason.
+        texts_hash: hash of the file beside the patch that lists what it was made from; "" where there is none.
+        kept: the same of older patches: prompts that training made up to keep, beside the request's own.
+        left_out: things that training did not keep, with the reason.
+        chosen: concepts whose anchor nobody named, with the closeness to them of the one that was chosen (in the text
+            encoder, from -1 to 1).
+        look: what the edit found when it looked at itself, concept by concept; () where it did not look.
         seed: the run's seed.
         versions: of expunge, torch, diffusers, transformers.
         losses: first, last and a thinned series, by name.
@@ -39,8 +69,11 @@ class PatchCard(Record):
     settings: dict[str, Any]
     tensors: tuple[str, ...]
     tensors_hash: str
+    texts_hash: str = ""
     kept: tuple[str, ...] = ()
     left_out: dict[str, str] = {}
+    chosen: dict[str, float] = {}
+    look: tuple[OwnLook, ...] = ()
     seed: int
     versions: dict[str, str] = {}
     losses: dict[str, list[float]] = {}

@@ -117,6 +117,13 @@ class EmojiWorld:
                 raise _unknown("thing", name)
         return {name: tuple(_training(name, ())) for name in things or SEEN}
 
+    def kin(self, concept: str) -> tuple[str, ...]:
+        """Things of the concept's kind; of a style, the other styles."""
+        if concept in STYLES:
+            return tuple(style for style in STYLES if style != concept)
+        kind = THINGS[concept].kind
+        return tuple(name for name in SEEN if THINGS[name].kind == kind and name != concept)
+
     def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         """The evaluation's prompts for `request`, role by role, no text twice; strata as in `World.prompts`.
 
@@ -232,10 +239,12 @@ def _to_keep(gone: Sequence[str]) -> tuple[str, ...]:
 def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
     """Prompts that ask for the concept by its name, in wordings of the methods' own: what an edit may train on."""
     rng = random.Random(f"training/{concept}")
-    bare = concept in THINGS
-    templates = [t for t in METHOD_TEMPLATES if bare or "style}" in t]
-    texts = (fill(template, scene) for scene, template in _pairs(scenes_of(concept, gone), templates, rng, 24))
-    yield from dict.fromkeys(texts)
+    templates = [t for t in METHOD_TEMPLATES if concept in THINGS or "style}" in t]
+    ways = [[t for t in templates if "style}" not in t], [t for t in templates if "style}" in t]]
+    ways = [way for way in ways if way]
+    rng.shuffle(ways)  # a method that takes the first prompts alone asks for half of the things plainly
+    scenes = scenes_of(concept, gone)
+    yield from dict.fromkeys(fill(t, scene) for way in ways for scene, t in _pairs(scenes, way, rng, 24 // len(ways)))
 
 
 def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random, count: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from expunge.models.text import reader_of
 from expunge.records import Request, asked, check_request, with_prompts
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
+from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.needs import needs
+from expunge.unlearn.surrogate import Surrogate, surrogates
 
 OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
 """Settings that do not decide the weights."""
@@ -23,21 +27,26 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
-          anchor: str | Sequence[str] = "", keep: Sequence[str] = (), kind: str = "", only_with: str = "",
+          anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
-          seed: int = 0, out: Path | str | None = None, progress: Progress | None = None) -> Patch:
+          seed: int = 0, out: Path | str | None = None, progress: Progress | None = None, own_look: bool = True
+          ) -> Patch:
     """Take `concept` out of `model`; the edit comes back as a patch and the model stays as it was.
 
     Args:
         concept: a name, or several at once, which the model's world makes a request of, or a whole request.
         method: name of a registered method, or a method.
-        anchor: what takes the concept's place, of several one for each, in their order; keep: what must stay. Only
-            with names: a request has its own.
+        anchor: what takes the concept's place, of several one for each, in their order; "" means nothing in
+            particular. None leaves it to the method: where it says so (its setting `surrogate`) or cannot do without
+            one, the closest thing of the concept's kind is found, and the card tells (`chosen`).
+        keep: what must stay. Anchor and keep only with names: a request has its own.
         kind, only_with, prompts: see `resolve_request`; the first two only with names.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
         out: folder for the patch; a run that was killed goes on from there when it is started again.
         progress: called with (done, total, losses); without losses while work before the first step is done.
+        own_look: whether the edit looks at itself when it is done, and says in its card whether the concept is still
+            there (`look.look`: a dozen pictures of few steps).
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
@@ -47,14 +56,18 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
-    request = resolve_request(model, concept, anchor, keep, kind=kind, only_with=only_with, prompts=prompts)
     chosen = resolve_method(method, settings)
+    request, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                     prompts=prompts)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
         _check_free(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
+    told = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
+    patch = replace(patch, card=patch.card.model_copy(update={
+        "chosen": told, "look": look(model, patch) if own_look else ()}))
     if folder is not None and checkpoint is not None:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
@@ -80,30 +93,53 @@ def _check_free(folder: Path, model: Denoiser, request: Request, method: Method,
 
 
 def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
-         anchor: str | Sequence[str] = "", keep: Sequence[str] = (), kind: str = "", only_with: str = "",
+         anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
          prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
          seed: int = 0) -> dict[str, Any]:
     """What `erase` would do: every setting resolved, and what it would take. Changes nothing.
 
     Returns:
-        JSON-able: method, model, request, seed, settings; of methods that are settings (`method.Configured`) also
-        trained (tensors, parameters that change) and their estimate: seconds, memory_bytes (peak of the process; None
-        where the system does not tell), and what is counted (unet_samples, encoded_texts).
+        JSON-able: method, model, request, chosen (in words: what was found where no anchor is named), seed, settings;
+        of methods that are settings (`method.Configured`) also trained (tensors, parameters that change) and their
+        estimate: seconds, memory_bytes (peak of the process; None where the system does not tell), and what is counted
+        (unet_samples, encoded_texts).
 
     Raises:
         UserError: as `erase`, before any computing.
     """
-    request = resolve_request(model, concept, anchor, keep, kind=kind, only_with=only_with, prompts=prompts)
     chosen = resolve_method(method, settings)
+    request, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                     prompts=prompts)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
-                            "seed": seed}
+                            "chosen": [one.words for one in found], "seed": seed}
     if not isinstance(chosen, Configured):
         return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     params = chosen.check(model, request)
     size = sum(p.numel() for p in params.values())
     return {**told, "settings": chosen.model_dump(mode="json"), "trained": {"tensors": len(params), "parameters": size},
             **chosen.estimate(model, request)}
+
+
+def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
+                    keep: Sequence[str], method: Method, *, kind: str = "", only_with: str = "",
+                    prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> tuple[Request, tuple[Surrogate, ...]]:
+    """The full request as `method` is to have it, and what was found to take its concepts' places.
+
+    Nothing is looked for where an anchor is named ("" names none), with a whole request, or where the method neither
+    asks for one (`surrogate` "found") nor needs one; nor for what goes only together with something else.
+
+    Raises:
+        UserError: as `resolve_request`.
+    """
+    how: dict[str, Any] = {"kind": kind, "only_with": only_with, "prompts": prompts}
+    request = resolve_request(model, concept, anchor or "", keep, **how)
+    wanted = getattr(method, "surrogate", "named") == "found" or needs(method, "anchor")
+    joint = any(target.joint for target in request.targets)
+    if anchor is not None or isinstance(concept, Request) or not wanted or joint:
+        return request, ()
+    found = surrogates(model, request.concepts)
+    return resolve_request(model, concept, [one.anchor for one in found], keep, **how), found
 
 
 def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",

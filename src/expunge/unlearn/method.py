@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch.nn import Parameter
 from typing_extensions import Self
 
-from expunge.config import merged
+from expunge.config import knob, merged
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Progress
+
+Surrogacy = Literal["named", "found"]
+SURROGACY: Surrogacy = knob(
+    "named", "What takes the place of a concept for which no anchor is named: nothing in particular (named), or the "
+             "closest thing of its kind that the text encoder knows (found)")
+"""The setting of that name, as recipes and closed forms share it."""
 
 
 class Method(Protocol):
@@ -37,6 +43,10 @@ class Configured(Method, Protocol):
 
     def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
         """The parameters that it will change, after looking for what would go wrong later (UserError)."""
+        ...
+
+    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+        """Every text that a run trains on or holds on to, by use, as `Patch.texts` has them."""
         ...
 
     def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:

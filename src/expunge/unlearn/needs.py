@@ -59,6 +59,11 @@ def check_anchors(request: Request, otherwise: str = "") -> None:
                         remedy="name one, for example anchor='house' for 'church'")
 
 
+def needs(method: object, need: Need) -> bool:
+    """Whether the method is settings, a part of which has that need."""
+    return isinstance(method, Settings) and any(need in getattr(part, "needs", ()) for part in _parts(method))
+
+
 def _parts(settings: Settings) -> Iterator[Settings]:
     yield settings
     for name in type(settings).model_fields:

@@ -75,11 +75,13 @@ class WarmsUp(Protocol):
 class Steer(Settings):
     """Steer the student's prediction for the concept away from what the frozen teacher predicts for it.
 
-        target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | ""))
+        target = eps_o(x_t | b) - eta * (eps_o(x_t | c) - eps_o(x_t | f))
         loss   = mean |eps_theta(x_t | c) - target|^2, or another divergence of the two
 
     with eps_o the teacher, c the prompt of the point, and base b the empty prompt, or, if the request names
-    an anchor and `base` does not say else, the prompt with the anchor in the concept's place.
+    an anchor and `base` does not say else, the prompt with the anchor in the concept's place. f is the empty prompt;
+    with `away` "anchor" it is the anchor's prompt where there is one, so that what both prompts ask for (a style, a
+    second thing) is not steered away from.
 
     Source: Gandikota et al. 2023, eq. 7; train-esd.py@a2189e9; esd_sd.py@25613d2:191. Differs: c is the
         point's whole prompt, drawn from the request's prompts, not the concept's name alone; with an anchor
@@ -91,13 +93,17 @@ class Steer(Settings):
     base: Literal["anchor", "empty"] = knob(
         "anchor", "What is steered from: the prompt with the anchor in it, where there is one, or the empty one anyhow",
         source="empty: Gandikota et al. 2023")
+    away: Literal["empty", "anchor"] = knob(
+        "empty", "What the way away from the concept leads to: the empty prompt, or the anchor's, where there is one")
     eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
 
     def teacher_calls(self, request: Request) -> int:
-        """The concept, the empty prompt and the anchor, if there is one."""
-        return 3 if self.base == "anchor" and any(target.anchor for target in request.targets) else 2
+        """The concept, and of the empty prompt and the anchor's those that count."""
+        if not any(target.anchor for target in request.targets):
+            return 2
+        return 1 + len({self.base, self.away})
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
@@ -107,12 +113,15 @@ class Steer(Settings):
     def target(self, bench: Workbench, points: Points) -> Tensor:
         """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
         teacher, x_t, t = bench.teacher, points.x_t, points.t
-        of_null = teacher.predict(x_t, t, teacher.encode([""]).repeat(len(t)))
         of_concept = teacher.predict(x_t, t, points.cond)
-        base, anchors = of_null, anchor_prompts(points.prompts, bench.request)
-        if self.base == "anchor" and any(anchors):
-            base = teacher.predict(x_t, t, teacher.encode(anchors))
-        return base - self.eta * (of_concept - of_null)
+        anchors = anchor_prompts(points.prompts, bench.request)
+        told = {"empty": [""] * len(t), "anchor": anchors}
+        needed = {self.base, self.away} if any(anchors) else {"empty"}
+        known = {which: teacher.predict(x_t, t, teacher.encode(told[which])) for which in sorted(needed)}
+        base, away = (known.get(which, known.get("empty")) for which in (self.base, self.away))
+        assert base is not None  # without anchors both are the empty prompt's
+        assert away is not None
+        return base - self.eta * (of_concept - away)
 
 
 def regression(bench: Workbench, stream: Stream, target: Callable[[Points], Tensor],

@@ -29,8 +29,8 @@ from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, r
 from expunge.unlearn.adversary import Attacker, Counts
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.estimate import seconds_per_sample, training_memory
-from expunge.unlearn.method import overridden
-from expunge.unlearn.needs import check_needs
+from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
+from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Steer, Term, WarmsUp
 from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
@@ -68,6 +68,7 @@ class Recipe(Settings):
     retain: Retain | None = knob(None, "Prompts made for the keep part, beside those that the request has")
     adversary: AnyAdversary | None = knob(None, "What looks for the concept while it is erased")
     update: AnyUpdate = knob(Plain(), "How gradients become a step")
+    surrogate: Surrogacy = SURROGACY
     steps: int = knob(1000, "Optimisation steps", ge=1)
     batch: int = knob(1, "Points of the erase loss per step", ge=1)
     learning_rate: float = knob(1e-5, "Adam's step size", gt=0.0)
@@ -101,12 +102,13 @@ class Recipe(Settings):
             raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
                             accepted="a place for each concept at least",
                             remedy=f"raise source.{_size(self.source)}")
-        prompts, keep = request.all_prompts, self.keeping(model, request, past).request.keep
+        whole = self.keeping(model, request, past).request
+        prompts, keep = whole.all_prompts, whole.keep
         with torch.no_grad():
             for text in dict.fromkeys((*prompts, *anchor_prompts(prompts, request), *keep)):
                 model.encode([text])
         if self.adversary is not None:
-            self.adversary.check(model, request)
+            self.adversary.check(model, whole)
         return params
 
     def keeping(self, model: Denoiser, request: Request, past: Past | None = None) -> Retained:
@@ -126,6 +128,21 @@ class Recipe(Settings):
         knows, gone = (None, ()) if past is None else (past.teacher, past.gone)
         made = self.retain.retained(knows or model, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
+
+    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+        """Every text that a run trains on or holds on to, by use, as a patch records them (`Patch.texts`).
+
+        Raises:
+            UserError: as `keeping`.
+        """
+        return self._texts(self.keeping(model, request).request)
+
+    def _texts(self, request: Request) -> dict[str, tuple[str, ...]]:
+        """Of a request with its prompts to keep; the empty prompt is no text."""
+        instead = dict.fromkeys(text for text in anchor_prompts(request.all_prompts, request) if text)
+        used = self.keep is not None or needs(self, "another prompt")  # what is relabelled may take their place
+        kept = dict.fromkeys(text for text in request.keep if text) if used else {}
+        return {"erase": request.all_prompts, "instead": tuple(instead), "keep": tuple(kept)}
 
     def cost(self, request: Request) -> Cost:
         """How many UNet samples a run takes."""
@@ -191,8 +208,8 @@ class Recipe(Settings):
                                 accepted="a loss with a gradient", remedy="another objective, update or learning rate")
         return Patch.of(changed, model=model, request=request, method=self.name,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
-                        seconds=round(trained.seconds, 2), steps=len(trained.losses), kept=keeping.prompts,
-                        left_out=keeping.left_out)
+                        seconds=round(trained.seconds, 2), steps=len(trained.losses),
+                        texts=self._texts(keeping.request), left_out=keeping.left_out)
 
     def fingerprint(self, model: Denoiser, request: Request, seed: int, past: Past | None = None) -> str:
         """Hash of everything that decides the trained weights."""

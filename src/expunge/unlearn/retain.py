@@ -29,9 +29,13 @@ from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.base import Denoiser
 from expunge.models.text import reader_of
-from expunge.records import Request, names, names_any
+from expunge.records import Request, Target, names, names_any
 from expunge.registry import WORLDS
+from expunge.unlearn.kinds import kin_of
 from expunge.unlearn.workbench import spread
+
+_CLOSEST = 6
+"""Things that count as near in a world without kinds."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Retained:
     """A request with prompts to keep in it.
 
     Attributes:
-        request: the request; its `keep` begins with the user's own prompts.
+        request: the request; its `keep` begins with the user's own prompts, and each target's with the request's own.
         prompts: those that were made.
-        left_out: things of the vocabulary that are not kept, with the reason.
+        left_out: things of the vocabulary that are not kept, and prompts with two things that do not fit, with the
+            reason.
     """
 
     request: Request
@@ -77,6 +82,12 @@ class Retain(Settings):
         (), "Things to keep, or a text file with one a line; none means all that the model's world names",
         source="AdvUnlearn dataset_retain")
     each: int = knob(4, "Prompts for each thing, of those that its world has", ge=1, source="AdvUnlearn: 1")
+    near: int = knob(0, "Further prompts for each thing of a concept's kind (in a world without kinds: for each of the "
+                        "six closest)", ge=0)
+    pairs: int = knob(0, "Prompts that show two kept things at once, one of the concept's kind and one of another",
+                      ge=0)
+    beside: int = knob(0, "Prompts that ask for a concept and a kept thing beside it, for each concept: trained on "
+                          "with its others, so that the other thing stays", ge=0)
     names: tuple[str, ...] = knob((), "Other names of the concepts; what has one of them in it is not kept")
     similar: float = knob(0.8, "Closeness to a concept, in the text encoder, from which on a thing is not kept", gt=0.0,
                           le=1.0)
@@ -87,7 +98,8 @@ class Retain(Settings):
         Raises:
             UserError: a thing that the world does not know, or nothing is left to keep.
         """
-        vocabulary: Mapping[str, Sequence[str]] = WORLDS.get(model.world)().vocabulary(self.things)
+        world = WORLDS.get(model.world)()
+        vocabulary: Mapping[str, Sequence[str]] = world.vocabulary(self.things)
         single = [target.concept for target in request.targets if not target.joint]  # parts of a joint one stay
         wanted, reader = [*single, *gone, *self.names], reader_of(model)
         close = closest(model, [*vocabulary], wanted) if wanted else [("", -1.0)] * len(vocabulary)
@@ -95,7 +107,7 @@ class Retain(Settings):
         def named(text: str) -> bool:
             return names_any(text, request, reader) or any(names(text, name, reader) for name in (*gone, *self.names))
 
-        prompts: list[str] = []
+        kept: dict[str, list[str]] = {}
         left_out: dict[str, str] = {}
         for thing, (concept, closeness) in zip(vocabulary, close, strict=True):
             clean = [prompt for prompt in vocabulary[thing] if not named(prompt)]
@@ -104,13 +116,38 @@ class Retain(Settings):
             elif closeness >= self.similar:
                 left_out[thing] = f"close to {concept} in the text encoder ({closeness:.2f})"
             else:
-                prompts += spread(clean, min(self.each, len(clean)))
-        if not prompts:
+                kept[thing] = clean
+        if not kept:
             raise UserError(f"nothing is left to keep of {len(vocabulary)} things beside {request.concept!r}",
                             accepted="a vocabulary with other things in it",
                             remedy="name more in retain.things, or raise retain.similar")
+        kin = {thing for target in request.targets for thing in kin_of(world, target.concept)}
+        ranked = sorted(kept, key=dict(zip(vocabulary, (-value for _, value in close), strict=True)).__getitem__)
+        near = [thing for thing in ranked if thing in kin] or ranked[:_CLOSEST]
+        prompts = [text for thing, clean in kept.items()
+                   for text in spread(clean, min(self.each + (self.near if thing in near else 0), len(clean)))]
+        prompts += _fitting(model, self._paired(kept, near), left_out)
         made = tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in request.keep)
-        return Retained(request.model_copy(update={"keep": (*request.keep, *made)}), made, left_out)
+        rest = [thing for thing in kept if thing not in near]
+        first, *also = (target.model_copy(update={"prompts": (*target.prompts, *_fitting(
+            model, self._beside(target, rest), left_out))}) for target in request.targets)
+        return Retained(request.model_copy(update={"prompts": first.prompts, "also": tuple(also),
+                                                   "keep": (*request.keep, *made)}), made, left_out)
+
+    def _beside(self, target: Target, rest: Sequence[str]) -> tuple[str, ...]:
+        """The shortest of the target's prompts with another thing beside it; none that it has."""
+        others = spread(rest, self.beside) if rest else ()
+        short = sorted(target.prompts, key=len)
+        joined = [_joined(short[i % len(short)], other) for i, other in enumerate(others)]
+        return tuple(text for text in dict.fromkeys(joined) if text not in target.prompts)
+
+    def _paired(self, kept: Mapping[str, Sequence[str]], near: Sequence[str]) -> list[str]:
+        """Prompts with two things in them: the near ones in turn, each with another of the rest."""
+        rest = [thing for thing in kept if thing not in near]
+        if not rest or not near:
+            return []
+        others = spread(rest, self.pairs)
+        return [_joined(min(kept[near[i % len(near)]], key=len), other) for i, other in enumerate(others)]
 
 
 @torch.no_grad()
@@ -129,3 +166,22 @@ def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
         cond = model.encode(texts[first:first + batch])
         out.append(cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()])
     return torch.cat(out)
+
+
+def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
+    """Those that the text encoder reads to their end; the others are `left_out`."""
+    fitting = []
+    for text in texts:
+        try:
+            with torch.no_grad():
+                model.encode([text])
+        except UserError:
+            left_out[text] = "longer than the text encoder reads"
+        else:
+            fitting.append(text)
+    return fitting
+
+
+def _joined(prompt: str, thing: str) -> str:
+    """`prompt` with another thing in it."""
+    return f"{prompt} and {'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}"

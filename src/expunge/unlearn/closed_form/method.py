@@ -37,7 +37,7 @@ from expunge.unlearn.closed_form.refine import gram
 from expunge.unlearn.closed_form.rounds import Rounds, Solution
 from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
 from expunge.unlearn.estimate import memory, seconds
-from expunge.unlearn.method import overridden
+from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.weights import checked_weights
 
@@ -59,6 +59,7 @@ class ClosedForm(Settings):
     retain: Retain | None = knob(Retain(each=2), "Prompts for other things that must stay, beside the request's own")
     retain_tokens: KeepTokens = knob("all", "Which positions of those prompts must stay: all, words or last")
     rounds: Rounds | None = knob(None, "Rounds of attack and repair; none does without")
+    surrogate: Surrogacy = SURROGACY
     batch: int = knob(32, "Texts per call of the text encoder: speed against memory", ge=1)
 
     def override(self, settings: Mapping[str, Any]) -> ClosedForm:
@@ -78,6 +79,10 @@ class ClosedForm(Settings):
         """
         params, _ = self._projections(model), self._planned(model, request)
         return params
+
+    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+        """Every text that is read, by use, as a patch records them (`Patch.texts`). UserError: as `check`."""
+        return self._planned(model, request)[0].uses
 
     def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
         """Texts to encode, time and memory of a run; timed are `retain`, a batch of texts and a product of matrices."""
@@ -120,7 +125,7 @@ class ClosedForm(Settings):
                 progress(len(history), total, history[-1])
         return Patch.of(changed, model=model, request=request, method=self.name, settings=self.model_dump(mode="json"),
                         seed=seed, losses=thinned(history), seconds=round(time.monotonic() - began, 2), steps=total,
-                        kept=retained.prompts, left_out=retained.left_out)
+                        texts=plan.uses, left_out=retained.left_out)
 
     def _solutions(self, reading: Reading, original: Layers, seed: int) -> Iterator[Solution]:
         """The first solution, and that of every round."""
@@ -146,9 +151,11 @@ class ClosedForm(Settings):
 class Gauge:
     """How much of the concepts' old outputs is left, and how much of what must stay has moved, over all layers.
 
-        erase = sum a |W'c - W g|^2 / sum a |W c - W g|^2,   keep = sum |W'p - W p|^2 / sum |W p|^2
+        erase = sum a |W'c - W g|^2 / sum a |W c - W g|^2,   keep = sum |W'p - W p|^2 / sum |W p|^2,
+        left = sum a (W'c - W g).(W c - W g) / sum a |W c - W g|^2: what is left of the way to the concept, whatever
+        else the outputs do
 
-    Both are traces of D x D matrices, so they cost the same for any number of states.
+    All are traces of D x D matrices, so they cost the same for any number of states.
 
     Attributes:
         inner: (D, D), sum of W^T W over the layers.
@@ -176,8 +183,10 @@ class Gauge:
 
         gap = over(self.inner, self.cc + self.gg - 2 * self.cg)
         erased = over(edit.inner, self.cc) - 2 * over(edit.cross, self.cg) + over(self.inner, self.gg)
+        left = over(edit.cross, self.cc - self.cg) - over(self.inner, self.cg - self.gg)
         moved = over(edit.inner - 2 * edit.cross + self.inner, self.pp)
-        return {"erase": max(0.0, erased / gap), "keep": max(0.0, moved / over(self.inner, self.pp))}
+        return {"erase": max(0.0, erased / gap), "left": left / gap,
+                "keep": max(0.0, moved / over(self.inner, self.pp))}
 
 
 @torch.no_grad()

@@ -109,6 +109,13 @@ class Plan:
         return cls(tuple(pairs.values()), keep, tuple(text for text in dict.fromkeys(retained) if text not in keep))
 
     @property
+    def uses(self) -> dict[str, tuple[str, ...]]:
+        """Every text by its use: those that ask for a concept, that take their place, and that must stay."""
+        return {"erase": tuple(dict.fromkeys(text for _, text, _ in self.pairs)),
+                "instead": tuple(dict.fromkeys(instead for _, _, instead in self.pairs if instead)),
+                "keep": (*self.keep, *self.retained)}
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """Every text that is encoded, once."""
         of_pairs = (text for target, *both in self.pairs for text in (target.word, target.anchor, *both))

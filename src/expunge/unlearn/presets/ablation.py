@@ -14,6 +14,7 @@ from typing import Any
 
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.presets.kept import KEEP_FAST, RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.update import Plain
 
@@ -23,7 +24,8 @@ PICTURES = NoisedPictures(of="anchor", pictures=1000, grid=25, guidance=6.0)
 ABLATION = Recipe(name="ablation", source=PICTURES, objective=Ablate(anchor_model="student"), scope="xattn.kv",
                   steps=100, batch=8, learning_rate=1.6e-5, weight_decay=1e-2)
 ABLATION_FAST = Recipe(name="ablation-fast", source=NoisedPictures(of="anchor", pictures=24), objective=Ablate(),
-                       scope="xattn", steps=100, batch=8, learning_rate=2e-4, warmup=10, update=Plain(clip=1.0))
+                       scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST, surrogate="found", steps=100, batch=6,
+                       learning_rate=2e-4, warmup=10, update=Plain(clip=1.0))
 
 
 def ablation(**overrides: Any) -> Recipe:

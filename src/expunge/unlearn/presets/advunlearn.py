@@ -19,6 +19,7 @@ from typing import Any
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
+from expunge.unlearn.presets.kept import RETAIN_FAST, TRAJECTORIES_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.retain import Retain
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
@@ -37,10 +38,9 @@ FAST_AT = ADVUNLEARN.override({"name": "advunlearn-fast-at", "adversary.method":
 UNET = ADVUNLEARN.override({"name": "advunlearn-unet", "scope": "unet",
                             "source": EditedTrajectory(grid=50, guidance=3.0).model_dump(mode="json")})
 ADVUNLEARN_FAST = Recipe(
-    name="advunlearn-fast", source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=32), objective=Steer(eta=1.0),
-    scope="text", retain=Retain(each=2),
-    keep=MatchTeacher(weight=2.0, batch=8,
-                      source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=48, rounds=True)),
+    name="advunlearn-fast", source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=32),
+    objective=Steer(away="anchor"), scope="text", retain=RETAIN_FAST, surrogate="found",
+    keep=MatchTeacher(weight=2.0, batch=8, source=TRAJECTORIES_FAST),
     adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, rate=1e-2, init="random", warmup=20),
     steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(clip=1.0))
 

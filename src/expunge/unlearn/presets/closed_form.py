@@ -38,7 +38,7 @@ SPEED = ClosedForm(name="speed", solver=NullSpace(), scope="xattn.v", texts="nam
                    retain=Retain(each=1), retain_tokens="last")
 OCE = ClosedForm(name="oce", solver=Procrustes(), scope="xattn.v", texts="names", tokens="last", keep_tokens="last",
                  retain=Retain(each=4), retain_tokens="words")
-OCE_FAST = OCE.override({"name": "oce-fast", "solver.erase": 30.0})
+OCE_FAST = OCE.override({"name": "oce-fast", "solver.erase": 30.0, "surrogate": "found"})
 
 
 def uce(**overrides: Any) -> ClosedForm:

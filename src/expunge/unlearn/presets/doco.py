@@ -32,9 +32,9 @@ from expunge.unlearn.domain import AlignDomains
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.ablation import PICTURES
+from expunge.unlearn.presets.kept import KEEP_FAST, RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.retain import Retain
-from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.surgery import Surgery
 
 _PUBLISHED = Discriminator(norm="batch", learning_rate=5e-4)
@@ -51,8 +51,7 @@ DOCO = Recipe(name="doco", source=PICTURES, scope="xattn.kv", steps=800, batch=8
               keep=MatchTeacher(batch=8, source=NoisedPictures(pictures=200, grid=25, guidance=6.0)),
               objective=AlignDomains(warm_up=200, discriminator=Discriminator(learning_rate=5e-4)), update=Surgery())
 DOCO_FAST = Recipe(name="doco-fast", source=NoisedPictures(of="anchor", pictures=24), scope="xattn", steps=120, batch=8,
-                   learning_rate=3e-4, warmup=10, retain=Retain(each=1),
-                   keep=MatchTeacher(batch=4, source=FrozenTrajectory(grid=20, trajectories=32, rounds=True)),
+                   learning_rate=3e-4, warmup=10, surrogate="found", retain=RETAIN_FAST, keep=KEEP_FAST,
                    objective=AlignDomains(warm_up=60, discriminator=Discriminator(width=32, learning_rate=1e-3)),
                    update=Surgery(clip=1.0))
 

@@ -17,6 +17,7 @@ from typing import Any
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.presets.kept import RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Noise
 from expunge.unlearn.retain import Retain
@@ -26,8 +27,8 @@ ERASEDIFF = Recipe(name="erasediff", source=PICTURES, objective=Noise(noise="uni
                    keep=Denoise(weight=1.0, batch=8, source=PICTURES), retain=Retain(each=1),
                    update=Bilevel(rule="constant", weight=1.0), steps=160, batch=8, learning_rate=1e-5)
 ERASEDIFF_FAST = Recipe(name="erasediff-fast", source=NoisedPictures(pictures=24), objective=Noise(noise="uniform"),
-                        scope="unet", keep=Denoise(weight=1.0, batch=8, source=NoisedPictures(pictures=32)),
-                        retain=Retain(each=1), update=Bilevel(rule="constant", weight=0.3, clip=1.0), steps=60,
+                        scope="unet", keep=Denoise(weight=1.0, batch=8, source=NoisedPictures(pictures=56, grid=12)),
+                        retain=RETAIN_FAST, update=Bilevel(rule="constant", weight=0.3, clip=1.0), steps=60,
                         batch=8, learning_rate=1e-4, warmup=10)
 
 

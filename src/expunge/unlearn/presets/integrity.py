@@ -18,6 +18,7 @@ from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.integrity import Integrity
 from expunge.unlearn.objective import Steer
+from expunge.unlearn.presets.kept import RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.retain import Retain
 from expunge.unlearn.source import FrozenTrajectory
@@ -29,10 +30,10 @@ INTEGRITY = Recipe(name="integrity", source=FrozenTrajectory(grid=50, guidance=3
 OVERWRITE = INTEGRITY.model_copy(update={"name": "integrity-overwrite", "objective": Ablate()})
 DUAL = INTEGRITY.model_copy(update={"name": "integrity-dual", "update": Dual(bound=0.01, start=0.0)})
 
-KEEP_FAST = Integrity(batch=4, source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=48))
-FAST = Recipe(name="integrity-fast", source=FrozenTrajectory(grid=20, guidance=2.0), objective=Steer(eta=1.0),
-              scope="xattn", keep=KEEP_FAST, retain=Retain(each=1), steps=120, batch=8, learning_rate=1e-4, warmup=10,
-              update=Plain(clip=1.0))
+KEEP_FAST = Integrity(batch=4, source=FrozenTrajectory(grid=16, guidance=2.0, trajectories=56))
+FAST = Recipe(name="integrity-fast", source=FrozenTrajectory(grid=20, guidance=2.0), objective=Steer(away="anchor"),
+              scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST, surrogate="found", steps=120, batch=8,
+              learning_rate=1e-4, warmup=10, update=Plain(clip=1.0))
 OVERWRITE_FAST = FAST.model_copy(update={"name": "integrity-overwrite-fast", "objective": Ablate(),
                                          "learning_rate": 2e-4})
 DUAL_FAST = FAST.model_copy(update={"name": "integrity-dual-fast",

@@ -15,6 +15,7 @@ from typing import Any
 
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.presets.kept import RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.relabel import Relabel
 from expunge.unlearn.retain import Retain
@@ -26,9 +27,9 @@ SALUN = Recipe(name="salun", source=PICTURES, objective=Relabel(), scope="unet",
                keep=Denoise(weight=0.5, batch=8, source=PICTURES), retain=Retain(each=1),
                update=Masked(share=0.5, draws=100), steps=500, batch=8, learning_rate=1e-5)
 SALUN_FAST = Recipe(name="salun-fast", source=NoisedPictures(pictures=32), objective=Relabel(guidance=2.0),
-                    scope="unet", keep=Denoise(weight=0.5, batch=8, source=NoisedPictures(pictures=48)),
-                    retain=Retain(each=1), update=Masked(share=0.5, draws=12, update=Plain(clip=1.0)), steps=70,
-                    batch=8, learning_rate=1e-4, warmup=10)
+                    scope="unet", keep=Denoise(weight=0.5, batch=8, source=NoisedPictures(pictures=56, grid=16)),
+                    retain=RETAIN_FAST, surrogate="found", steps=70, batch=8,
+                    update=Masked(share=0.5, draws=12, update=Plain(clip=1.0)), learning_rate=1e-4, warmup=10)
 
 
 def salun(**overrides: Any) -> Recipe:
