@@ -14,9 +14,9 @@ from expunge.errors import UserError
 from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts, prompts_digest
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
-from expunge.metrics.base import World, aims_of
+from expunge.metrics.base import LeavesOut, World, aims_of
 from expunge.metrics.brought import given_prompts
-from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request
+from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
 from expunge.runtime import Progress
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
@@ -76,7 +76,7 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         doubts = (*evaluation.warnings, *(line for made in (attacks, relearning) if made is not None
                                           for line in apart(made, evaluation.versions, evaluation.machine)))
-        said = given_prompts(world, request, settings.counts)
+        said = [*given_prompts(world, request, settings.counts), *_own_lists(world, patch, prompts)]
         evaluation = evaluation.model_copy(update={
             "given": tuple(said), "warnings": doubts, "assault": attacks, "finds": shown, "relearning": relearning,
             "not_tested": told, "strata": {name: stratum.words for name, stratum in strata.items()},
@@ -114,6 +114,19 @@ def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     for made in taken_in:  # attacks ask for one concept; a judge may be made for what it is asked
         check_judge(made, tools.judge.name if len(alone) == 1 else world.judge(alone[made.request.concept]).name)
     return prompts, tools
+
+
+def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[str]:
+    """In sentences: what of the world's own lists is not asked, and which prompts the edit was made from as well."""
+    request = patch.card.request
+    out = list(world.left_out(request)) if isinstance(world, LeavesOut) else []
+    made = {text for texts in patch.texts.values() for text in texts}
+    texts = [prompt.text for prompt in prompts]
+    both = dict.fromkeys([*overlap(request, texts), *(text for text in texts if text in made and text)])
+    if both:
+        some = ", ".join(map(repr, [*both][:4])) + (", ..." if len(both) > 4 else "")
+        out.append(f"{len(both)} of {len(texts)} prompts are among the texts that the edit was made from: {some}.")
+    return out
 
 
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:

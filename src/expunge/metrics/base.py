@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
@@ -282,6 +282,15 @@ class World(Protocol):
 
     def real(self) -> Moments | None:
         """Statistics of real pictures, or None (then FID against real pictures is reported as not measured)."""
+        ...
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A world that does not ask everything of its own lists."""
+
+    def left_out(self, request: Request) -> Sequence[str]:
+        """In sentences, what is not asked because it names a concept; none where all is."""
         ...
 
 

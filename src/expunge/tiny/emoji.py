@@ -119,8 +119,8 @@ class EmojiWorld:
 
     def kin(self, concept: str) -> tuple[str, ...]:
         """Things of the concept's kind; of a style, the other styles."""
-        if concept in STYLES:
-            return tuple(style for style in STYLES if style != concept)
+        if concept in STYLES or joint(concept):
+            return tuple(style for style in STYLES if style not in parts(concept))
         kind = THINGS[concept].kind
         return tuple(name for name in SEEN if THINGS[name].kind == kind and name != concept)
 
