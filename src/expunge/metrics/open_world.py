@@ -27,6 +27,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, TextImage
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
 from expunge.metrics.perceptual import Lpips, Ssim
+from expunge.metrics.stlpips import StLpips
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Role, Target, asked, mentions
 
 TEMPLATES: tuple[str, ...] = (
@@ -172,16 +173,18 @@ class OpenWorld:
         return self._clip().features()
 
     def distance(self, name: str = "default") -> Distance:
-        """ "default" and "lpips": LPIPS with AlexNet; "lpips-vgg"; "clip"; "ssim"."""
+        """ "default" and "lpips": LPIPS with AlexNet; "lpips-vgg"; "st-lpips" (the extra `second`); "clip"; "ssim"."""
         if name in ("default", "lpips"):
             return Lpips("alex")
         if name == "lpips-vgg":
             return Lpips("vgg")
+        if name == "st-lpips":
+            return StLpips()
         if name == "clip":
             return ClipDistance(self._clip())
         if name == "ssim":
             return Ssim()
-        raise UserError(f"unknown distance {name!r}", accepted="lpips, lpips-vgg, clip, ssim")
+        raise UserError(f"unknown distance {name!r}", accepted="lpips, lpips-vgg, st-lpips, clip, ssim")
 
     def clip(self) -> TextImage | None:
         """The CLIP that was given, or None."""
