@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from second_extra import needs_second
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
@@ -15,7 +16,6 @@ from expunge.metrics import packaged
 from expunge.metrics.efficientnet import EfficientNetLite0, SameConv
 from expunge.metrics.imagenet import PACKAGE, ImageNetFeatures, second_missing
 from expunge.metrics.packaged import packaged_file, packaged_tensors
-from second_extra import needs_second
 
 INNER = "models/efficientnet-lite0-57934424.pth"
 
@@ -64,8 +64,8 @@ def test_a_palace_and_a_uniform_are_known_as_such() -> None:
 
     uniform = Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     shown = [load_sample_image("china.jpg"), np.asarray(uniform)]
-    top = [ImageNetFeatures().classes(torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255)[0].topk(3).indices.tolist()
-           for x in shown]
+    logits = [ImageNetFeatures().classes(torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255)[0] for x in shown]
+    top = [found.topk(3).indices.tolist() for found in logits]
     assert set(top[0]) <= {442, 698, 832, 663}
     assert top[1][0] == 652
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from second_extra import needs_second
 from torch import Tensor
 
 import expunge
@@ -22,9 +23,6 @@ from expunge.metrics.realism import (
 from expunge.records import Sampler
 from expunge.tiny.score import held_out_items
 from expunge.tiny.world import SEEN
-from second_extra import needs_second
-
-KNOWN, ASKED = SEEN[:24], SEEN[24:]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +128,8 @@ def test_smears_are_told_by_sharpness_at_any_tone_and_size(drawn: Tensor) -> Non
 
 def test_edges_lie_on_one_another_after_a_change_of_tone_and_not_between_things(drawn: Tensor) -> None:
     grain = 0.03 * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0))
-    changes = {"half as bright": drawn / 2, "faded": drawn / 2 + 0.5, "dark and grainy": (drawn / 2 + grain).clamp(0, 1),
+    changes = {"half as bright": drawn / 2, "faded": drawn / 2 + 0.5,
+               "dark and grainy": (drawn / 2 + grain).clamp(0, 1),
                "dark and shifted": torch.roll(drawn, 1, 3) / 2, "gamma": drawn**2, "negative": 1 - drawn}
     for name, other in changes.items():
         assert edge_similarity(drawn, other).min() > 0.65, name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from second_extra import needs_second
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
@@ -13,7 +14,6 @@ from expunge.metrics.judge import EmojiJudge
 from expunge.metrics.packaged import packaged_file
 from expunge.metrics.stlpips import StLpips
 from expunge.tiny.emoji import WEIGHTS, EmojiWorld
-from second_extra import needs_second
 
 pytestmark = needs_second
 PUBLISHED = [0.466973, 0.310948, 0.322202]

@@ -1,9 +1,10 @@
 """A judge made of linear heads on ImageNet features: nobody's kin, for nothing of ours trained what it looks with.
 
 The heads are small and ship with the embedded world; the network below them is an installed package. Heads fit the one
-network whose features they were trained on, and no other is accepted. The features lose colour, so no question about
-backgrounds is asked. Several rows of a head may carry one label ("something else" has one row for each kind of it);
-their probabilities are added.
+network whose features they were trained on, and no other is accepted. They read square roots of the features, which
+are averages over space of what is seldom there: so a small thing counts beside a large one. The features lose colour,
+so no question about backgrounds is asked. Several rows of a head may carry one label ("something else" has one row for
+each kind of it); their probabilities are added.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class ImageNetJudge:
 
     def from_features(self, features: Tensor) -> dict[str, Tensor]:
         """The same for features (B, 1280) that are there already."""
-        return {q: chances(features @ self._heads[f"{q}.weight"].T + self._heads[f"{q}.bias"], rows,
+        x = evened(features)
+        return {q: chances(x @ self._heads[f"{q}.weight"].T + self._heads[f"{q}.bias"], rows,
                            self.card["temperature"][q]) for q, rows in self._rows.items()}
 
     def __call__(self, pictures: Tensor) -> list[Answer]:
@@ -82,6 +84,11 @@ class ImageNetJudge:
         confidence = {q: round(float(value), 4) for q, (value, _) in top.items()}
         return Answer({q: self.questions[q][int(index)] for q, (_, index) in top.items()
                        if confidence[q] >= self.card["threshold"][q]}, confidence)
+
+
+def evened(features: Tensor) -> Tensor:
+    """What heads read: square roots of features (B, 1280), which are at least 0."""
+    return (features + 1e-4).sqrt()
 
 
 def chances(logits: Tensor, rows: Sequence[str], temperature: float) -> Tensor:

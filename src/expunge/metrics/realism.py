@@ -97,8 +97,8 @@ def saturated(pictures: Tensor) -> Tensor:
 def sharpness(pictures: Tensor) -> Tensor:
     """float32 (B,): deviation from the mean of 3 x 3 pixels over deviation from the picture's mean, root mean squares.
 
-    Measured with the shorter side at 64 pixels; 0 for one colour, about 0.01 for a smear, 1 for white noise. It does not
-    depend on brightness or contrast.
+    Measured with the shorter side at 64 pixels; 0 for one colour, about 0.01 for a smear, 1 for white noise. It depends
+    neither on brightness nor on contrast.
     """
     ratio = _SIDE / min(pictures.shape[-2:])
     if ratio != 1:

@@ -68,9 +68,9 @@ class BakeSettings(Settings):
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
-    imagenet_pictures: int = knob(9600, "pictures that the heads on ImageNet features learn from; 0: no such heads, "
+    imagenet_pictures: int = knob(7680, "pictures that the heads on ImageNet features learn from; 0: no such heads, "
                                   "and no need of the extra `second`", ge=0)
-    imagenet_scored: int = knob(900, "pictures behind each score of those heads", unit="pictures", ge=15)
+    imagenet_scored: int = knob(450, "pictures behind each score of those heads", unit="pictures", ge=15)
     real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
     unet_steps: int = knob(15800, "steps of the UNet", ge=1)
     unet_batch: int = knob(48, "latents per UNet step", ge=1)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from expunge.files import write_json, write_tensors
 from expunge.metrics.imagenet import ImageNetFeatures
-from expunge.metrics.imagenet_judge import chances
+from expunge.metrics.imagenet_judge import chances, evened
 from expunge.metrics.statistics import wilson
 from expunge.tiny.bake.judge import ELSE
 from expunge.tiny.bake.sampling import Cells
@@ -45,7 +45,9 @@ ROWS: dict[str, tuple[str, ...]] = {"object": (*THINGS, ELSE, ELSE, ELSE), "styl
 THRESHOLD = {"object": 0.5, "style": 0.5}
 """Least calibrated probability of an answer, as for the embedded judge."""
 _BATCH = 96
-_STEPS, _RATE, _DECAY, _ROWS = 600, 3e-3, 0.1, 512
+_STEPS, _RATE, _DECAY, _ROWS, _DROP = 600, 3e-3, 0.1, 512, 0.5
+_ELSE_WEIGHT = 0.3
+"""Of a picture of something else, beside one of a thing: who asks a model for things mostly gets things."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Studio:
     def batches(self, count: int, stream: str, begin: int = 0) -> Iterator[Seen]:
         """About `count` pictures, of which `begin` are there already: 2/3 things of the world, 1/6 others, 1/6 junk.
 
-        Every second batch went through the autoencoder; half of all pictures are in another tone or frame.
+        Every second batch went through the autoencoder, its latents disturbed. Half of all pictures are in another tone
+        or frame.
         """
         cells, spare = Cells(self.drawings.objects, self.drawings.styles), self._others(kept=False)
         for number in range(begin // _BATCH, -(-count // _BATCH)):
@@ -114,7 +117,7 @@ class Studio:
                                   outsiders(self.others, strange, key + 1),
                                   junk(self.drawings, cells, kinds, key + 2, draw, self.autoencoder))
             if number % 2:
-                shown = shown.shown(redrawn(self.autoencoder, shown.pictures))
+                shown = shown.shown(redrawn(self.autoencoder, shown.pictures, draw))
             yield Seen.of(self.look, shown.shown(changed(shown.pictures, draw)))
 
     def pool(self, count: int, file: Path, progress: Progress) -> Seen:
@@ -165,18 +168,26 @@ Calibrated = tuple[Mapping[str, Head], Mapping[str, float]]
 
 
 def train_heads(seen: Seen, seed: int) -> dict[str, Head]:
-    """One linear head per question, by AdamW on cross-entropy; features are standardised, which the head takes in."""
-    mean, deviation = seen.features.mean(0), seen.features.std(0) + 1e-3
-    x = (seen.features - mean) / deviation
+    """One linear head per question, by AdamW on cross-entropy.
+
+    Features are standardised, which the head takes in, and half of them are dropped in each step.
+    """
+    x = evened(seen.features)
+    mean, deviation = x.mean(0), x.std(0) + 0.1
+    x = (x - mean) / deviation
     heads = {}
     for question, names in ROWS.items():
         weight = torch.zeros(len(names), x.shape[1], requires_grad=True)
         bias = torch.zeros(len(names), requires_grad=True)
         optimizer = torch.optim.AdamW([weight, bias], weight_decay=_DECAY)
+        balance = torch.tensor([_ELSE_WEIGHT if question == "object" and name == ELSE else 1.0 for name in names])
         for number in range(_STEPS):
-            rows = torch.randint(len(x), (_ROWS,), generator=step_generator(seed, number, f"heads/{question}"))
+            draw = step_generator(seed, number, f"heads/{question}")
+            rows = torch.randint(len(x), (_ROWS,), generator=draw)
+            kept = (torch.rand(_ROWS, x.shape[1], generator=draw) >= _DROP) / (1 - _DROP)
             optimizer.param_groups[0]["lr"] = _RATE * (1 - number / _STEPS)
-            loss = F.cross_entropy(F.linear(x[rows], weight, bias), seen.labels[question][rows], ignore_index=IGNORE)
+            loss = F.cross_entropy(F.linear(x[rows] * kept, weight, bias), seen.labels[question][rows], balance,
+                                   ignore_index=IGNORE)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -286,4 +297,4 @@ def _logits(heads: Mapping[str, Head], seen: Seen, question: str) -> tuple[Tenso
     names = list(dict.fromkeys(ROWS[question]))
     known = rows != IGNORE
     labels = torch.tensor([names.index(name) for name in ROWS[question]])[rows[known]]
-    return F.linear(seen.features[known], *heads[question]), labels
+    return F.linear(evened(seen.features[known]), *heads[question]), labels
