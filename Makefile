@@ -33,7 +33,7 @@ clean:
 # A stamp per installation: nothing is installed again until the pinned set or the project file changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[report]'
+	$(PIP) -e '.[report,second]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -89,7 +89,7 @@ def test_without_a_clip_it_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) ->
             ask()
     assert world.clip() is None
     assert world.real() is None
-    with pytest.raises(UserError, match="lpips, lpips-vgg, clip, ssim"):
+    with pytest.raises(UserError, match="lpips, lpips-vgg, st-lpips, clip, ssim"):
         world.distance("mse")
 
 

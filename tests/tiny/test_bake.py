@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from expunge.errors import UserError
+from expunge.metrics.imagenet import second_missing
+from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.tiny.bake.autoencoder import AUTOENCODER, standardize
 from expunge.tiny.bake.recipe import BakeSettings, bake
@@ -58,7 +60,8 @@ def small(pictures: Path, out: Path, **more: object) -> BakeSettings:
     kept = ("church", "house")
     values = {"without": tuple(name for name in SEEN if name not in kept), "autoencoder_steps": 2, "clip_steps": 1,
               "judge_steps": 2, "decoder_steps": 1, "redrawn": 96, "clip_image_steps": 1,
-              "second_judge_steps": 0, "judge_scored": 10, "unet_steps": 2, "unet_batch": 4, "views": 1,
+              "second_judge_steps": 0, "imagenet_pictures": 96 * (not second_missing()), "imagenet_scored": 15,
+              "judge_scored": 10, "unet_steps": 2, "unet_batch": 4, "views": 1,
               "real_pictures": 20, **more}
     return BakeSettings.build({"pictures": pictures, "out": out, **values})
 
@@ -83,6 +86,15 @@ def test_judge_and_statistics_belong_together(baked: Path) -> None:
     statistics = load_file(baked / "real.safetensors")
     assert statistics["mean"].shape == (judge.width,)
     assert statistics["covariance"].shape == (judge.width, judge.width)
+
+
+@pytest.mark.skipif(bool(second_missing()), reason=second_missing() or "installed")
+def test_the_second_judge_is_a_stage_with_its_scores(baked: Path) -> None:
+    judge = ImageNetJudge(baked)
+    assert judge.card["learned_from"] == 96
+    assert judge.card["scores"]["through the autoencoder"]["object"]["n"] == 15
+    assert "vendors held out" not in judge.card["scores"], "there are no drawings by these vendors here"
+    assert set(judge.card["scores"]["pictures of nothing"]) >= {"white noise", "things outside the world"}
 
 
 def test_a_stage_that_is_lost_comes_out_the_same_again(baked: Path, pictures: Path) -> None:

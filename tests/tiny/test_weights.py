@@ -10,6 +10,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 import expunge
+from expunge.metrics.imagenet import second_missing
+from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.models.sd import StableDiffusion
 from expunge.records import Sampler
@@ -66,6 +68,16 @@ def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) ->
     for question, share in (("object", 0.9), ("style", 0.85), ("background", 0.95)):
         right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
         assert right >= share * len(ITEMS), question
+
+
+@pytest.mark.skipif(bool(second_missing()), reason=second_missing() or "installed")
+def test_a_judge_that_nobody_here_trained_sees_the_same_objects(drawn: Tensor) -> None:
+    answers = ImageNetJudge(WEIGHTS)(drawn)
+    right = sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, ITEMS, strict=True))
+    assert right >= 0.8 * len(ITEMS)
+    darker = ImageNetJudge(WEIGHTS)(drawn * 0.6)
+    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(darker, ITEMS, strict=True)) >= \
+        0.75 * len(ITEMS), "darker, and the same"
 
 
 def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:

@@ -44,7 +44,7 @@ def gaussian(features: Tensor) -> Gaussian:
     Raises:
         ExpungeError: fewer than two rows, or values that are not finite.
     """
-    x = _checked(features, 2)
+    x = checked(features, 2)
     mean = x.mean(0)
     factor = (x - mean) / (len(x) - 1) ** 0.5  # (N, F)
     return Gaussian(mean, _square(factor.T @ factor) if len(x) > 2 * x.shape[1] else factor)
@@ -82,7 +82,7 @@ class Kernels:
 
 def kernels(x: Tensor, y: Tensor, *, same_items: bool = False) -> Kernels:
     """Polynomial kernels of degree 3 between features x (N, F) and y (M, F)."""
-    x, y = _checked(x, 2), _checked(y, 2)
+    x, y = checked(x, 2), checked(y, 2)
     if x.shape[1] != y.shape[1] or (same_items and len(x) != len(y)):
         raise ExpungeError(f"features of shape {tuple(x.shape)} and {tuple(y.shape)}",
                            accepted="equal widths, and equal counts when they are the same items")
@@ -140,7 +140,12 @@ def _square(covariance: Tensor) -> Tensor:
     return factor
 
 
-def _checked(features: Tensor, least: int) -> Tensor:
+def checked(features: Tensor, least: int) -> Tensor:
+    """Features (N, F) as float64 on the CPU.
+
+    Raises:
+        ExpungeError: fewer than `least` rows, or values that are not finite.
+    """
     if features.ndim != 2 or len(features) < least:
         raise ExpungeError(f"features of shape {tuple(features.shape)}", accepted=f"(N, F) with N >= {least}")
     if not torch.isfinite(features).all():

@@ -27,7 +27,8 @@ from expunge.metrics.distance import (
     kernels,
     kid,
 )
-from expunge.metrics.statistics import percentiles, resamples
+from expunge.metrics.neighbours import precision_recall
+from expunge.metrics.statistics import percentiles, rate_interval, resamples
 from expunge.records import Score, Shot
 
 SUBSET = 1000
@@ -62,6 +63,33 @@ def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Ten
     return [_score("fid", "original", other, fid(everything), spread, shots, draws, seed, words,
                    _thin(len(x), x.shape[1])),
             _score("kid", "original", other, value, kid_draws, shots, draws, seed, words, note)]
+
+
+def coverage_scores(shots: Sequence[Shot], edited: Tensor, original: Tensor, extractor: str) -> list[Score]:
+    """precision/original and recall/original: shares of pictures within reach of the other model's.
+
+    Args:
+        edited, original: float32 (N, F) features of the same items in the same order.
+    """
+    if len(shots) < _NEIGHBOUR + 2:
+        return [Score(name=f"{kind}/original", title=kind, value=None, subject="comparison",
+                      note=f"not measured: fewer than {_NEIGHBOUR + 2} pictures") for kind in ("precision", "recall")]
+    found, out = precision_recall(original, edited, _NEIGHBOUR), []
+    for kind, inside, words in (("precision", found.inside, "edited model's pictures within reach of the original's"),
+                                ("recall", found.covered, "original's pictures within reach of the edited model's")):
+        groups: dict[str, list[float]] = {}
+        for shot, hit in zip(shots, inside.tolist(), strict=True):
+            groups.setdefault(shot.prompt.text, []).append(float(hit))
+        low, high = rate_interval(groups)
+        out.append(Score(name=f"{kind}/original", title=f"{kind}: {words}", value=float(inside.double().mean()),
+                         low=low, high=high, interval="95% Wilson, prompts as units", n=len(shots), prompts=len(groups),
+                         numerator=int(inside.sum()), denominator=f"pictures of the keep prompts; {extractor}",
+                         higher_is_better=True, subject="comparison"))
+    return out
+
+
+_NEIGHBOUR = 3
+"""Whose distance is the reach of a picture (Kynkäänniemi et al. 2019)."""
 
 
 def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, extractor: str, *, draws: int = 100,

@@ -3,7 +3,7 @@
 Every picture of the forget side is put into the first class that fits:
 
     concept     one of the judges sees the concept
-    nothing     blank, saturated, or like none of the original's pictures in the features: a smear, noise, a flat colour
+    nothing     blank, saturated, smeared, or like none of the original's pictures in the features (noise)
     surrogate   a judge sees what was to take the concept's place
     another     a judge sees another thing that has a name
     same shape  no name, but its edges are those of the original's picture from the same noise: perhaps the concept in
@@ -28,7 +28,7 @@ from torch import Tensor
 from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.integrity import Drawn
-from expunge.metrics.realism import Reference, blank, edge_similarity
+from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
 from expunge.metrics.statistics import rate_interval
 from expunge.records import FORGET_ROLES, Judgment, Score, Shot
 
@@ -85,7 +85,7 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
 
 def _nothing(side: Side, reference: Reference, features: Features) -> Tensor:
     """(N,) bool: no picture of anything."""
-    return blank(side.drawn.pictures) | ~reference.ordinary(features(side.drawn.pictures))
+    return ~ordinary_pictures(reference, side.drawn.pictures, features(side.drawn.pictures))
 
 
 def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, str], empty: bool, same: bool) -> Kind:

@@ -11,7 +11,7 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
 from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage
-from expunge.metrics.fidelity import scores_against_original, scores_against_real
+from expunge.metrics.fidelity import coverage_scores, scores_against_original, scores_against_real
 from expunge.metrics.instead import Side, instead_scores
 from expunge.metrics.integrity import (
     ROLES,
@@ -181,7 +181,7 @@ def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments 
     partner = original.rows()
     other = [partner[shot.prompt.text, shot.seed] for shot in shots]
     x, y = features(edited.pictures[rows]), features(original.pictures[other])
-    scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed)
+    scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed) + coverage_scores(shots, x, y, name)
     if ending:
         return [score.model_copy(update={"name": f"{score.name}{ending}"}) for score in scores]
     if real is None:

@@ -57,6 +57,7 @@ from expunge.metrics.open_targets import (
     thing_of,
 )
 from expunge.metrics.perceptual import Lpips, Ssim
+from expunge.metrics.stlpips import StLpips
 from expunge.records import (
     FORGET_ROLES,
     KEEP_ROLES,
@@ -243,16 +244,18 @@ class OpenWorld:
         return self._clip().features()
 
     def distance(self, name: str = "default") -> Distance:
-        """ "default" and "lpips": LPIPS with AlexNet; "lpips-vgg"; "clip"; "ssim"."""
+        """ "default" and "lpips": LPIPS with AlexNet; "lpips-vgg"; "st-lpips" (the extra `second`); "clip"; "ssim"."""
         if name in ("default", "lpips"):
             return Lpips("alex")
         if name == "lpips-vgg":
             return Lpips("vgg")
+        if name == "st-lpips":
+            return StLpips()
         if name == "clip":
             return ClipDistance(self._clip())
         if name == "ssim":
             return Ssim()
-        raise UserError(f"unknown distance {name!r}", accepted="lpips, lpips-vgg, clip, ssim")
+        raise UserError(f"unknown distance {name!r}", accepted="lpips, lpips-vgg, st-lpips, clip, ssim")
 
     def clip(self) -> TextImage | None:
         """The CLIP that was given, or None."""

@@ -14,7 +14,10 @@ from torch import Tensor
 from expunge.errors import ModelError, UserError
 from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, asked_strata
 from expunge.metrics.clip import ClipJudge, LocalClip
+from expunge.metrics.imagenet import second_missing
+from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
+from expunge.metrics.stlpips import StLpips
 from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request
 from expunge.tiny.characters import CHARACTERS
 from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
@@ -167,8 +170,18 @@ class EmojiWorld:
         """One judge for every request: it knows all things and styles of the world."""
         return self._judge
 
+    @cached_property
+    def _second(self) -> ImageNetJudge:
+        return ImageNetJudge(self._folder)
+
     def second(self, request: Request) -> Judge | None:
-        """CLIP zero-shot among the labels of the concept's question: another network, trained on captions."""
+        """Linear heads on the features of a network that nobody here trained, where the extra `second` is installed.
+
+        Elsewhere CLIP zero-shot among the labels of the concept's question: another network, trained on captions of the
+        same drawings. The judge's name tells which; `metrics.imagenet.second_missing` says why, and what to install.
+        """
+        if not second_missing():
+            return self._second
         asked = [*request.joint] or [self.question(request.concept)]
         labels = {"object": (*THINGS,), "style": (*STYLES,)}
         return ClipJudge(self.clip(), {question: {label: [_plain(label)] for label in labels[question]}
@@ -186,8 +199,11 @@ class EmojiWorld:
         return _JudgeFeatures(self._judge)
 
     def distance(self, name: str = "default") -> Distance:
+        """ "default" and "judge": the judge's own features; "st-lpips": a published distance (the extra `second`)."""
+        if name == "st-lpips":
+            return StLpips()
         if name not in {"default", "judge"}:
-            raise UserError(f"unknown distance {name!r}", accepted="judge (the default)")
+            raise UserError(f"unknown distance {name!r}", accepted="judge (the default), st-lpips")
         return _JudgeDistance(self._judge)
 
     def clip(self) -> LocalClip:

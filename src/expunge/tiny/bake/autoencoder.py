@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -130,3 +131,16 @@ def standardize(model: AutoencoderKL, latents: Tensor) -> None:
     quant.bias[c:] -= 2 * std.log()
     post.bias += (post.weight[:, :, 0, 0] * mean).sum(1)
     post.weight *= std[None, :, None, None]
+
+
+@torch.no_grad()
+def psnr(autoencoder: AutoencoderKL, drawings: Drawings, count: int = 200) -> dict[str, Any]:
+    """Peak signal-to-noise ratio in dB of whole pictures through the autoencoder, mean over pictures."""
+    rows = torch.randint(len(drawings), (count,), generator=torch.Generator().manual_seed(40_000_003))
+    pictures, _ = render(drawings, rows, 40_000_005)
+    values = []
+    for x in pictures.split(50):
+        y = (autoencoder.decode(autoencoder.encode(x * 2 - 1).latent_dist.mean).sample / 2 + 0.5).clamp(0, 1)
+        values.append(-10 * (x - y).square().mean((1, 2, 3)).log10())
+    every = torch.cat(values)
+    return {"psnr_db": round(float(every.mean()), 2), "worst_db": round(float(every.min()), 2), "n": count}

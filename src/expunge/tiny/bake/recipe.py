@@ -1,7 +1,7 @@
 """`expunge bake`: drawings in, the embedded model out. Seeded, resumable, one command, CPU or GPU.
 
-Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, latents, UNet. Then the model
-is written in plain diffusers form with CLIP, judge, statistics of real pictures and a card beside it.
+Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, second judge, latents, UNet. Then
+the model is written in plain diffusers form with CLIP, both judges, statistics of real pictures and a card beside it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
+from expunge.metrics.imagenet import ImageNetFeatures
 from expunge.metrics.judge import EmojiJudge
 from expunge.models.store import make_portable
-from expunge.tiny.bake.autoencoder import refine_decoder, standardize, train_autoencoder
+from expunge.tiny.bake.autoencoder import psnr, refine_decoder, standardize, train_autoencoder
 from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
 from expunge.tiny.bake.judge import Redrawn, calibration, report_accuracy, save_judge, score_judge, train_judge
+from expunge.tiny.bake.second import Studio, bake_second
 from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
 from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others, render
 from expunge.tiny.world import (
@@ -66,6 +68,9 @@ class BakeSettings(Settings):
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
+    imagenet_pictures: int = knob(7680, "pictures that the heads on ImageNet features learn from; 0: no such heads, "
+                                  "and no need of the extra `second`", ge=0)
+    imagenet_scored: int = knob(450, "pictures behind each score of those heads", unit="pictures", ge=15)
     real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
     unet_steps: int = knob(15800, "steps of the UNet", ge=1)
     unet_batch: int = knob(48, "latents per UNet step", ge=1)
@@ -78,12 +83,14 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`).
 
     Raises:
-        UserError: the pictures are not there, or `without` names something unknown.
+        UserError: the pictures are not there, `without` names something unknown, or the network that the second judge
+            stands on is not installed.
     """
     unknown = [name for name in settings.without if name not in THINGS and name not in STYLES]
     if unknown:
         raise UserError(f"cannot leave out {', '.join(unknown)}: not in the world",
                         accepted=", ".join([*THINGS, *STYLES]))
+    look = ImageNetFeatures() if settings.imagenet_pictures else None  # says at once what has to be installed
     if settings.threads:
         torch.set_num_threads(settings.threads)
     work = settings.out / "work"
@@ -94,6 +101,11 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     tokenizer, clip = _text(settings, drawings, work, say)
     autoencoder = _autoencoder(settings, drawings, work, say)
     scores = {"judge": _judge(settings, drawings, autoencoder, work, say), "autoencoder": psnr(autoencoder, drawings)}
+    if look is not None:
+        studio = lambda: Studio(drawings, load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar"),
+                                autoencoder, look, settings.seed)
+        scores["second"] = bake_second(studio, _taught(drawings, ()), work, settings.imagenet_pictures,
+                                       settings.imagenet_scored, lambda i, n, losses: say("second judge", i, n, losses))
     _refined_images(settings, clip, tokenizer, drawings, autoencoder, work, say)
     unet = _unet(settings, _taught(drawings, settings.without), autoencoder, tokenizer, clip, work, say)
     folder = settings.out / "emoji-64"
@@ -102,7 +114,7 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
         shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
     clip.half().save_pretrained(settings.out / "clip")
     tokenizer.save_pretrained(settings.out / "clip")
-    for name in ("judge.safetensors", "judge.json"):
+    for name in ("judge.safetensors", "judge.json", *(("second.safetensors", "second.json") if look else ())):
         shutil.copyfile(work / name, settings.out / name)
     write_real_statistics(settings.out, drawings, settings.real_pictures)
     told = settings.model_dump(mode="json", exclude={"pictures", "out", "start"})
@@ -140,19 +152,6 @@ def write_real_statistics(out: Path, drawings: Drawings, count: int, kept: int =
                   {"features": judge.name, "n": str(count), "source": "EmojiCanvas drawings, augmented"})
 
 
-@torch.no_grad()
-def psnr(autoencoder: AutoencoderKL, drawings: Drawings, count: int = 200) -> dict[str, Any]:
-    """Peak signal-to-noise ratio in dB of whole pictures through the autoencoder, mean over pictures."""
-    rows = torch.randint(len(drawings), (count,), generator=torch.Generator().manual_seed(40_000_003))
-    pictures, _ = render(drawings, rows, 40_000_005)
-    values = []
-    for x in pictures.split(50):
-        y = (autoencoder.decode(autoencoder.encode(x * 2 - 1).latent_dist.mean).sample / 2 + 0.5).clamp(0, 1)
-        values.append(-10 * (x - y).square().mean((1, 2, 3)).log10())
-    every = torch.cat(values)
-    return {"psnr_db": round(float(every.mean()), 2), "worst_db": round(float(every.min()), 2), "n": count}
-
-
 def _taught(drawings: Drawings, without: tuple[str, ...]) -> Drawings:
     """What the diffusion model may see: its vendors, the seen things, nothing that is left out."""
     names, styles, vendors = list(THINGS), list(STYLES), list(VENDORS)
@@ -172,6 +171,9 @@ def _take_over(start: Path, work: Path) -> None:
             _keep_whole(work / target, partial(shutil.copytree, start / source, dirs_exist_ok=True))
     for name in ("judge.safetensors", "judge.json"):
         if not (work / name).is_file():
+            shutil.copyfile(start / name, work / name)
+    for name in ("second.safetensors", "second.json"):  # older bakes have none: its heads are trained then
+        if (start / name).is_file() and not (work / name).is_file():
             shutil.copyfile(start / name, work / name)
 
 
@@ -246,7 +248,7 @@ def _second_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, 
     known, unknown = drawings.where(~apart), drawings.where(apart)
     redrawn = _redrawn(settings, autoencoder, known, others, work / "second-redrawn.safetensors")
     net = train_judge(known, others, redrawn, work, settings.second_judge_steps, 96, settings.seed,
-                      lambda i, n, losses: say("second judge", i, n, losses), name="second-judge")
+                      lambda i, n, losses: say("judge on fewer vendors", i, n, losses), name="second-judge")
     temperature = calibration(*score_judge(net, known, settings.judge_scored // 2, 50_000_003))
     return report_accuracy(*score_judge(net, unknown, settings.judge_scored, 60_000_003), temperature)
 
