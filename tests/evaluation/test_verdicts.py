@@ -69,7 +69,8 @@ def told(session: Session, change: Change) -> tuple[Verdict, Evaluation]:
     scores = measured(original, edited, again, said, tools, draws=100, fid_draws=20)
     strata = {name: stratum for name, stratum in WORLD.strata.items() if name in {p.stratum for p in session.prompts}}
     evaluation = Evaluation(
-        card=PatchCard(request=REQUEST, base="emoji-64", base_hash="h", method="none", tensors=(), tensors_hash="t"),
+        card=PatchCard(request=REQUEST, base="emoji-64", base_hash="h", method="none", settings={}, seed=0, tensors=(),
+                       tensors_hash="t"),
         model="emoji-64", model_hash="h", sampler=Sampler(), scores=tuple(scores), plain=PLAIN,
         strata={name: stratum.words for name, stratum in strata.items()})
     return verdict(evaluation), evaluation

@@ -122,7 +122,8 @@ def test_finds_of_an_uncontrolled_attack_are_marked(control: str, outcome: str) 
     assault = suite(8, "none", (run("noising", items(8), outcome, control),))
     told = attack_sentence(assault)
     bare = control in ("no control", "broke off")
-    assert ("may be no evidence: noising." in told) == (bare and outcome == "some"), told
+    assert ("Uncontrolled, without a null control: noising" in told) == bare, told
+    assert ("where nothing can be found is not known" in told) == (bare and outcome == "some"), told
     assert any(doubt.kind == "no null control" for doubt in doubts_of(assault)) == bare
     cell = attack_rows(assault)[1].control
     assert cell.startswith({"no control": "none run", "clean": "0 of 4 (0% to 49.0%)",
