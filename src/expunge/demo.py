@@ -119,8 +119,9 @@ def _settings(smoke: bool) -> EvaluateSettings:
     from expunge.evaluation import EvaluateSettings
     from expunge.metrics.base import PromptCounts
 
-    if not smoke:
-        return EvaluateSettings(seeds=3)  # of 4: the whole demo has five minutes on two cores
+    if not smoke:  # three ways of asking, and every thing of the world once: the whole demo is a matter of two minutes
+        counts = PromptCounts(direct=18, held_out=8, paraphrase=5, implicit=5, near=18, far=32, never_seen=4)
+        return EvaluateSettings(counts=counts, strata=("short", "hands", "full"), batch=64)
     few = PromptCounts(direct=2, held_out=2, paraphrase=1, implicit=1, near=2, far=2, empty=1, never_seen=1)
     return EvaluateSettings(counts=few, seeds=2, steps=8, floor_items=2, draws=100, fid_draws=20, strips=1,
                             strip_columns=2)

@@ -102,7 +102,7 @@ class TestUnedited:
         request = world.request("church")
         goal = Goal(world.judge(request), world.question("church"), "church")
         zero = dict.fromkeys(PromptCounts.model_fields, 0)
-        asked = world.prompts(request, PromptCounts(**{**zero, "direct": 4, "paraphrase": 6}))
+        asked = world.prompts(request, PromptCounts(**{**zero, "direct": 4, "paraphrase": 6}), ("style",))
         variants = {"paraphrase": [prompt.text for prompt in asked if prompt.role == "paraphrase"]}
         victim = Victim(model, None, Sampler(steps=8), variants=variants)
         items = [(prompt, 0) for prompt in asked if prompt.role == "direct"]

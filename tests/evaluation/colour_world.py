@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from expunge.evaluation import EvaluateSettings
-from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, TextImage
+from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, Stratum, TextImage
 from expunge.models.patch import Patch
 from expunge.records import Prompt, Request, Target, asked
 
@@ -61,6 +61,7 @@ class ColourWorld:
     """A world of a few prompts within the test tokenizer's sixteen tokens."""
 
     name = "colours"
+    strata: Mapping[str, Stratum] = {}
 
     def __init__(self, margin: float = 0.0, clip: bool = True) -> None:
         self.the_judge, self._with_clip = ColourJudge(margin), clip
@@ -72,7 +73,7 @@ class ColourWorld:
         return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
                        also=tuple(also))
 
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         asks = {"direct": ("a {}", "{}"), "held_out": ("a picture of a {}", "a {} on a hill")}
         out = [Prompt(text=text.format(name), role=role, labels={"object": name})  # type: ignore[arg-type]
                for role, pool in asks.items() for name in request.concepts for text in pool[:getattr(counts, role)]]

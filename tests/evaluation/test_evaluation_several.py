@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,11 @@ def test_verdict_and_report_name_each(done: tuple[Evaluation, Path], tmp_path: P
 
 def test_a_concept_that_nothing_asks_for_is_refused(model: Any) -> None:
     class Forgetful(ColourWorld):
-        def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+        def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
             return [prompt for prompt in super().prompts(request, counts) if prompt.labels.get("object") != "house"]
 
     class Silent(ColourWorld):
-        def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+        def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
             return [prompt.model_copy(update={"labels": {}}) for prompt in super().prompts(request, counts)]
 
     request = ColourWorld().request(["church", "house"])

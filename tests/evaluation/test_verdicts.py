@@ -26,7 +26,7 @@ from expunge.tiny.emoji import EmojiWorld
 
 WORLD = EmojiWorld()
 REQUEST = WORLD.request("church")
-SETTINGS = EvaluateSettings(counts=PromptCounts(direct=16, held_out=5, paraphrase=3, implicit=3, near=30, far=32,
+SETTINGS = EvaluateSettings(counts=PromptCounts(direct=24, held_out=6, paraphrase=4, implicit=4, near=30, far=32,
                                                 never_seen=0), draws=100, fid_draws=20)
 PLAIN = tuple(name for name, stratum in WORLD.strata.items() if stratum.plain)
 Change = Callable[[Tensor, list[Prompt]], Tensor]

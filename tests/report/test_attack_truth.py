@@ -126,8 +126,9 @@ def test_finds_of_an_uncontrolled_attack_are_marked(control: str, outcome: str) 
     assert ("where nothing can be found is not known" in told) == (bare and outcome == "some"), told
     assert any(doubt.kind == "no null control" for doubt in doubts_of(assault)) == bare
     cell = attack_rows(assault)[1].control
-    assert cell.startswith({"no control": "none run", "clean": "0 of 4 (0% to 49.0%)",
-                            "scores": "4 of 4 (51.0% to 100%)", "broke off": "not measured"}[control])
+    assert cell.startswith({"no control": "uncontrolled: none was run", "clean": "0 of 4 (0% to 49.0%)",
+                            "scores": "4 of 4 (51.0% to 100%)",
+                            "broke off": "uncontrolled: every attempt of its null control broke off"}[control])
 
 
 @pytest.mark.parametrize(("hits", "n", "control", "of", "counts"), [

@@ -18,7 +18,7 @@ SMALLER = {"steps": 50, "batch": 6, "learning_rate": 5e-4, "warmup": 5, "source.
 
 def test_the_concept_goes_and_other_pictures_hardly_move() -> None:
     model, request = expunge.load("embedded", device="cpu"), WORLD.request("church", anchor="house")
-    prompts, sampler = WORLD.prompts(request, COUNTS), Sampler(steps=20)
+    prompts, sampler = WORLD.prompts(request, COUNTS, ("full",)), Sampler(steps=20)
     forget = torch.tensor([prompt.role in FORGET_ROLES for prompt in prompts])
 
     def drawn() -> torch.Tensor:

@@ -99,7 +99,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
         sentence += f" Not attacked: {quoted(others)}." if others and len(each) > 1 else ""
     decided = attack is not None and erasure == attack != "unknown" and (len(each) == 1 or attack != asked)
     said = _attacked(evaluation, attack, asked) if decided else _HEAD[erasure]
-    if erasure == "rare" and unseen:
+    if erasure in ("rare", "less") and unseen:
         said += f"; {unseen}"
     about = [one.concept for one in each if one.erasure == erasure]
     if decided and evaluation.assault is not None:
