@@ -84,7 +84,7 @@ def test_a_first_look_costs_no_more_than_the_attack_and_the_published_one_no_les
 
 
 CHEAP: dict[str, dict[str, Any]] = {
-    "paraphrase": {"prompts": 3}, "seed-search": {"tries": 2}, "misspelt": {"prompts": 3},
+    "paraphrase": {"prompts": 3}, "seed-search": {"tries": 2}, "misspelt": {"prompts": 16},
     "random-prompt": {"tries": 3}, "noising": {"strengths": (0.9,), "words": ("own",)}, "quantise": {"bits": (8,)},
     "unlearndiff": {"tokens": 2, "timesteps": 2, "iterations": 2, "rows": 4},
     "p4d-mu": {"tokens": 1, "timesteps": 2, "iterations": 2, "rows": 4},
@@ -102,10 +102,10 @@ class TestUnedited:
         request = world.request("church")
         goal = Goal(world.judge(request), world.question("church"), "church")
         zero = dict.fromkeys(PromptCounts.model_fields, 0)
-        asked = world.prompts(request, PromptCounts(**{**zero, "direct": 4, "paraphrase": 6}), ("style",))
+        asked = world.prompts(request, PromptCounts(**{**zero, "held_out": 4, "paraphrase": 6}), ("full",))
         variants = {"paraphrase": [prompt.text for prompt in asked if prompt.role == "paraphrase"]}
         victim = Victim(model, None, Sampler(steps=8), variants=variants)
-        items = [(prompt, 0) for prompt in asked if prompt.role == "direct"]
+        items = [(prompt, 0) for prompt in asked if prompt.role == "held_out"]
         shown = [item for item, one in zip(items, plain(victim, items, goal), strict=True)
                  if one.outcome == "found before"]
         assert len(shown) >= 2

@@ -152,12 +152,13 @@ def test_judge_failure_is_an_error_not_a_success(model: StableDiffusion) -> None
     assert [(o.found, o.error) for o in outcomes] == [(False, "broken")]
 
 
-def test_bad_input_is_refused_before_any_training(model: StableDiffusion) -> None:
+def test_bad_input_is_refused_before_any_training(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Victim(model, None, SAMPLER, torch.empty(0, 3, 16, 16))
     with pytest.raises(UserError, match="pictures of shape"):
         Relearn().check(empty, REQUEST, ITEMS)
     with pytest.raises(UserError, match="tokens"):
         Relearn(caption="church " * 40).check(victim(model), REQUEST, ITEMS)
+    monkeypatch.setattr("expunge.metrics.open_world.FAR_THINGS", ())
     with pytest.raises(UserError, match="no benign prompts"):
         Benign().check(Victim(model, None, SAMPLER), Request(concept="a", prompts=("a church",)), ITEMS)
 

@@ -89,6 +89,9 @@ class ColourWorld:
     def judge(self, request: Request) -> Judge:
         return self.the_judge
 
+    def second(self, request: Request) -> Judge | None:
+        return None
+
     def features(self) -> Features:
         return Coarse()
 

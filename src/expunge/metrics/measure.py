@@ -26,6 +26,7 @@ from expunge.metrics.integrity import (
 )
 from expunge.metrics.perceptual import Ssim
 from expunge.metrics.rates import agreement, rates
+from expunge.metrics.stlpips import LEAST
 from expunge.records import KEEP_ROLES, Judgment, Score
 
 Opinion = tuple[Sequence[Judgment], Sequence[Judgment]]
@@ -139,16 +140,21 @@ def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments,
     partner = Drawn([original.shots[i] for i in same], original.pictures[same])
     bounds = _bounds(again, partner, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
-    wide = tools.tolerant and _bounds(again, partner, original, tools.tolerant)
+    tolerant = tools.tolerant if min(original.pictures.shape[-2:]) >= LEAST else None
+    wide = tolerant and _bounds(again, partner, original, tolerant)
     for role in ROLES:
         after, before = edited.stratum(role), original.stratum(role)
         if not after.shots:
             continue
         scores += integrity_scores(after, before, distance, bounds, role, draws=draws, seed=seed)
         scores.append(sharpness_score(after, before, role, draws=draws, seed=seed))
-        if tools.tolerant is not None and wide:
-            other = integrity_scores(after, before, tools.tolerant, wide, role, draws=draws, seed=seed)[2]
+        if tolerant is not None and wide:
+            other = integrity_scores(after, before, tolerant, wide, role, draws=draws, seed=seed)[2]
             scores.append(other.model_copy(update={"name": f"{other.name}/tolerant"}))
+        elif tools.tolerant is not None:
+            title = f"integrity by a tolerant distance, {role} prompts"
+            scores.append(_not_measured(f"integrity/{role}/tolerant", title,
+                                        f"pictures are smaller than {LEAST} pixels", "comparison"))
         scores += [integrity_scores(edited.stratum(part), original.stratum(part), distance, bounds, part, draws=draws,
                                     seed=seed)[2] for part in _strata_of(after, role)]
         if min(after.pictures.shape[-2:]) >= Ssim.window:

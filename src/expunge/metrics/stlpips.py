@@ -28,7 +28,7 @@ _FILE = "weights/vST0.0/alex_shift_tolerant.pth"
 _CONVOLUTIONS = ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
 _SHAPES = ((64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))
 """Channels out, channels in and kernel of the five convolutions."""
-_LEAST = 32
+LEAST = 32
 """Pixels; smaller pictures do not survive the network."""
 
 
@@ -61,9 +61,9 @@ class StLpips:
         Raises:
             UserError: smaller pictures.
         """
-        if min(a.shape[-2:]) < _LEAST:
+        if min(a.shape[-2:]) < LEAST:
             raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels",
-                             accepted=f"at least {_LEAST}x{_LEAST} for ST-LPIPS")
+                             accepted=f"at least {LEAST}x{LEAST} for ST-LPIPS")
         parts = [self._distance(x, y) for x, y in zip(a.split(self._batch), b.split(self._batch), strict=True)]
         return torch.cat(parts) if len(a) else torch.zeros(0)
 

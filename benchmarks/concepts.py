@@ -1,0 +1,92 @@
+"""How a method does on concepts that nobody chose: its defaults, measured by way of asking and by two judges.
+
+    python benchmarks/concepts.py [--methods esd-fast uce] [--out runs/concepts] [--only church turtle]
+
+The concepts are the three of the older bench (church, bomb, pixel art), and six things and a style that the seed below
+draws from the others. Edits and pictures that are there are not made again; several processes may share the concepts
+(`--only`), and a last call prints the whole table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import expunge
+from expunge.records import EVALUATIONS, Evaluation, Score
+from expunge.report.verdict import verdict
+from expunge.report.words import find
+from expunge.tiny.world import SEEN, STYLES
+
+SEED = 20261129
+"""Written down before any of these edits was made."""
+CHOSEN = ("church", "bomb", "pixel art")
+COLUMNS = (("found/all", "found"), ("second/found/all", "second judge"), ("something_else/all", "no name"),
+           ("change/retained/near", "near"), ("second/change/retained/near", "second judge"),
+           ("change/retained/near@short", "near, plain"), ("change/retained/far", "far"),
+           ("second/change/retained/far", "second judge"), ("integrity/near", "integrity near"),
+           ("integrity/near/tolerant", "by ST-LPIPS"))
+
+
+def concepts() -> tuple[str, ...]:
+    """The older bench's, six things and a style drawn at random."""
+    rng = random.Random(SEED)
+    things = rng.sample([name for name in SEEN if name not in CHOSEN], 6)
+    return (*CHOSEN, *things, *rng.sample([name for name in STYLES if name not in CHOSEN], 1))
+
+
+def measured(concept: str, method: str, out: Path) -> Evaluation:
+    """The edit's evaluation, made now or read."""
+    folder = out / method / concept.replace(" ", "-")
+    if EVALUATIONS.at(folder / "evaluation"):
+        return EVALUATIONS.read(folder / "evaluation")
+    model = expunge.load("embedded")
+    patch = expunge.Patch.load(folder) if (folder / "patch.safetensors").is_file() else \
+        expunge.erase(model, concept, method, out=folder, own_look=False)
+    return expunge.evaluate(model, patch, settings=expunge.EvaluateSettings(batch=64), out=folder / "evaluation",
+                            cache=out / "pictures")
+
+
+def cell(score: Score | None) -> str:
+    """A value with its interval; rates in percent, changes in points."""
+    if score is None or score.value is None:
+        return "–"
+    scale, sign = (1, "") if score.name.startswith("integrity") else (100, "+" if "change/" in score.name else "")
+    digits = 2 if scale == 1 else 0
+    interval = "" if score.low is None or score.high is None else \
+        f" ({scale * score.low:{sign}.{digits}f} to {scale * score.high:{sign}.{digits}f})"
+    return f"{scale * score.value:{sign}.{digits}f}{interval}".replace("-", "\N{MINUS SIGN}")
+
+
+def main() -> None:
+    """Make what is missing, print the table and the spread over concepts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["esd-fast", "uce"], metavar="NAME")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CONCEPT", help="make these alone, print nothing")
+    parser.add_argument("--out", type=Path, default=Path("runs/concepts"))
+    told = parser.parse_args()
+    for concept in told.only:
+        for method in told.methods:
+            measured(concept, method, told.out)
+    if told.only:
+        return
+    print(f"concepts: {', '.join(CHOSEN)}; by seed {SEED}: {', '.join(concepts()[len(CHOSEN):])}")
+    print("| method | concept |", " | ".join(head for _, head in COLUMNS), "| verdict |")
+    print("| --- " * (len(COLUMNS) + 3) + "|")
+    for method in told.methods:
+        made = {concept: measured(concept, method, told.out) for concept in concepts()}
+        for concept, evaluation in made.items():
+            cells = [cell(find(evaluation, name)) for name, _ in COLUMNS]
+            print(f"| `{method}` | {concept} |", " | ".join(cells), f"| {verdict(evaluation).headline} |")
+        for name, head in COLUMNS:
+            values = sorted(score.value for one in made.values()
+                            if (score := find(one, name)) is not None and score.value is not None)
+            scale = 1 if name.startswith("integrity") else 100
+            if values:
+                print(f"{method}, {head}: median {scale * values[len(values) // 2]:.2f}, "
+                      f"from {scale * values[0]:.2f} to {scale * values[-1]:.2f} over {len(values)} concepts")
+
+
+if __name__ == "__main__":
+    main()
