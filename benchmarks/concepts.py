@@ -22,6 +22,10 @@ from expunge.tiny.world import SEEN, STYLES
 SEED = 20261129
 """Written down before any of these edits was made."""
 CHOSEN = ("church", "bomb", "pixel art")
+SETTINGS = expunge.EvaluateSettings(
+    counts={"direct": 18, "held_out": 8, "paraphrase": 5, "implicit": 5, "near": 18, "far": 32, "never_seen": 4},
+    strata=("short", "hands", "full"), batch=64)
+"""The demo's questions: every other thing is asked at least once."""
 COLUMNS = (("found/all", "found"), ("second/found/all", "second judge"), ("something_else/all", "no name"),
            ("change/retained/near", "near"), ("second/change/retained/near", "second judge"),
            ("change/retained/near@short", "near, plain"), ("change/retained/far", "far"),
@@ -44,7 +48,7 @@ def measured(concept: str, method: str, out: Path) -> Evaluation:
     model = expunge.load("embedded")
     patch = expunge.Patch.load(folder) if (folder / "patch.safetensors").is_file() else \
         expunge.erase(model, concept, method, out=folder, own_look=False)
-    return expunge.evaluate(model, patch, settings=expunge.EvaluateSettings(batch=64), out=folder / "evaluation",
+    return expunge.evaluate(model, patch, settings=SETTINGS, out=folder / "evaluation",
                             cache=out / "pictures")
 
 

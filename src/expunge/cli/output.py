@@ -44,7 +44,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
 
     from expunge.report.verdict import verdict
     from expunge.report.ways import ways
-    from expunge.report.words import count_text, find, interval_text, left_out_text, value_text
+    from expunge.report.words import count_text, find, interval_text, left_out_text, original_of, value_text
 
     said = verdict(evaluation)
     colour = {"good": "green", "mixed": "yellow", "bad": "red", "unknown": "magenta"}[said.tone]
@@ -72,7 +72,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
         table.add_column(head, justify="left" if head in ("score", "left out") else "right",
                          min_width=max(map(len, names), default=0) if head == "score" else None)
     for name in names:
-        score, original = evaluation.score(name), find(evaluation, f"original/{name}")
+        score, original = evaluation.score(name), find(evaluation, original_of(name))
         table.add_row(name, value_text(score), interval_text(score), count_text(score), left_out_text(score),
                       value_text(original) if original else "")
     console.print(table, markup=False)

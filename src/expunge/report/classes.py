@@ -40,7 +40,7 @@ from typing import Literal
 
 from expunge.records import Assault, Evaluation, Score
 from expunge.report.attacks import attempts_made
-from expunge.report.words import find, finite, unjudged, value_of
+from expunge.report.words import find, finite, original_of, unjudged, value_of
 
 Erasure = Literal["rare", "less", "still", "unknown"]
 JUDGES = ("", "second/")
@@ -158,7 +158,7 @@ def change_of(evaluation: Evaluation, name: str, judge: str = "") -> tuple[float
     paired = find(evaluation, f"{judge}change/{name}")
     if paired is not None and value_of(paired) is not None:
         return value_of(paired) or 0.0, _low(paired), _high(paired)
-    after, before = find(evaluation, f"{judge}{name}"), find(evaluation, f"{judge}original/{name}")
+    after, before = find(evaluation, f"{judge}{name}"), find(evaluation, original_of(f"{judge}{name}"))
     p, p0 = value_of(after), value_of(before)
     if after is None or before is None or p is None or p0 is None:
         return None
@@ -170,7 +170,7 @@ def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: li
     value = value_of(found)
     if found is None or value is None:
         return "unknown"
-    original = find(evaluation, f"{judge}original/{found.name.removeprefix(judge)}")
+    original = find(evaluation, original_of(found.name))
     before = value_of(original)
     if _low(found) >= STILL_DRAWN or any(_low(score) >= STILL_DRAWN for score in strata):
         return "still"

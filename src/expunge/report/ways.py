@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expunge.records import Evaluation, Score
 from expunge.report.classes import undrawn
-from expunge.report.words import count_text, find, interval_text, number, value_of
+from expunge.report.words import count_text, find, interval_text, number, original_of, value_of
 
 COLUMNS = (("found@", "concept found"), ("second/found@", "second judge"), ("retained/near@", "near kept"),
            ("second/retained/near@", "second judge"), ("retained/far@", "far kept"),
@@ -44,8 +44,7 @@ def _cell(evaluation: Evaluation, start: str, name: str, undrawn: bool) -> str:
     if start.startswith("integrity"):
         value = value_of(score)
         return "not measured" if value is None else f"{number(score.name, value)} ({interval_text(score)})"
-    judge = "second/" if start.startswith("second/") else ""
-    original = find(evaluation, f"{judge}original/{score.name.removeprefix(judge)}")
+    original = find(evaluation, original_of(score.name))
     before = f"; original {count_text(original)}" if original is not None and original.n else ""
     if undrawn:
         return f"{NOT_DRAWN}{_before(original)}"

@@ -25,6 +25,12 @@ def bare(name: str) -> str:
     return name.removeprefix("second/").removeprefix("original/").removeprefix("change/")
 
 
+def original_of(name: str) -> str:
+    """The name of the original's score beside the edited model's: "second/found/all" -> "second/original/found/all"."""
+    judge = "second/" if name.startswith("second/") else ""
+    return f"{judge}original/{name.removeprefix(judge)}"
+
+
 def family(name: str) -> str:
     """First part of a score's bare name: "original/found/direct", "found@short" -> "found"."""
     return bare(name).split("/")[0].split("@")[0]
