@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint numbers clean help
+.PHONY: demo test test-all lint numbers clean help
 
 help:
 	@echo "make demo   install into $(VENV), erase church from the embedded model, write the report"
 	@echo "make test   install the development tools too, run the whole test suite"
+	@echo "make test-all  the slow tests, too"
 	@echo "make lint   ruff and mypy"
 	@echo "make numbers  print every quality number of the README"
 	@echo "make clean  remove $(VENV), runs and caches"
@@ -19,6 +20,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-all: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks

@@ -16,11 +16,12 @@ from torch import Tensor
 import expunge
 from expunge.cli.output import print_evaluation
 from expunge.demo import demo
+from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.records import Prompt, Sampler, Score
 from expunge.runtime import machine, versions
-from expunge.tiny.emoji import WEIGHTS
-from expunge.tiny.score import contact_sheet, score_model
+from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.score import by_way, contact_sheet, score_model
 
 
 def main() -> None:
@@ -44,6 +45,18 @@ def main() -> None:
                   f"abstained {told_of['abstained']}, calibration error {told_of['calibration_error']:.3f}")
     for score in score_model(draw, judge, SAMPLER, told.per_object):
         print(line(score))
+    second = EmojiWorld().second(EmojiWorld().request("church"))
+    assert second is not None
+    print(f"second judge: {second.name}")
+    for set_name, scores in second.card["scores"].items() if isinstance(second, ImageNetJudge) else ():
+        for question, told_of in scores.items():
+            if question in second.questions:
+                low, high = told_of["interval"]
+                print(f"second judge, {set_name}, {question}: {told_of['accuracy']:.1%} [{low:.1%}, {high:.1%}] "
+                      f"n={told_of['n']}, abstained {told_of['abstained']}")
+    print(line(score_model(draw, second, SAMPLER, told.per_object, ("object",))[0]))
+    for way, score in by_way(draw, judge).items():
+        print(f"asked by {way}: {line(score)}")
     print("contact sheet:", contact_sheet(draw, SAMPLER, told.out / "contact-sheet.png"))
     if not told.no_demo:
         made = demo("church", told.out / "demo")

@@ -17,6 +17,7 @@ from torch import Tensor
 from expunge.metrics.base import Answer, Judge
 from expunge.metrics.statistics import wilson
 from expunge.records import Prompt, Sampler, Score
+from expunge.tiny.strata import STRATA, TEMPLATES
 from expunge.tiny.world import BACKGROUNDS, HELD_OUT_TEMPLATES, NEVER_SEEN, SEEN, STYLES, Scene, cells, fill
 
 Draw = Callable[[Sequence[tuple[Prompt, int]], Sampler], Tensor]
@@ -38,15 +39,32 @@ def held_out_items(objects: Sequence[str], per_object: int) -> list[tuple[Prompt
     return items
 
 
-def score_model(draw: Draw, judge: Judge, sampler: Sampler, per_object: int = 10) -> list[Score]:
-    """Agreement with the prompt on object, style and background, and recognition of things never seen.
+def by_way(draw: Draw, judge: Judge, sampler: Sampler | None = None) -> dict[str, Score]:
+    """Agreement with the prompt on the object by way of asking, one prompt per thing: does the model draw what is asked
+    for so at all?"""
+    scores = {}
+    for way, stratum in STRATA.items():
+        items = []
+        for turn, name in enumerate(SEEN):
+            drawn = [style for other, style in cells() if other == name]
+            scene = Scene(name, drawn[turn % len(drawn)])
+            template = TEMPLATES[way][turn % len(TEMPLATES[way])]
+            text = fill(template, scene, other=SEEN[(turn + 17) % len(SEEN)])
+            items.append((Prompt(text=text, role="direct", labels={"object": name}, stratum=way), turn))
+        scores[stratum.words] = _agreement("object", items, judge(draw(items, sampler or Sampler())))
+    return scores
+
+
+def score_model(draw: Draw, judge: Judge, sampler: Sampler, per_object: int = 10,
+                questions: Sequence[str] = ("object", "style", "background")) -> list[Score]:
+    """Agreement with the prompt on each question, and recognition of things never seen.
 
     An abstention counts against agreement (the judge could not tell), and against recognition it counts as not
     recognised; both are also given as `left_out`, so that a reader can recount.
     """
     items = held_out_items(SEEN, per_object)
     answers = judge(draw(items, sampler))
-    scores = [_agreement(question, items, answers) for question in ("object", "style", "background")]
+    scores = [_agreement(question, items, answers) for question in questions]
     null = held_out_items(NEVER_SEEN, per_object * 2)
     recognised = _agreement("object", null, judge(draw(null, sampler)))
     scores.append(recognised.model_copy(update={
@@ -80,7 +98,7 @@ def _agreement(question: str, items: Sequence[tuple[Prompt, int]], answers: Sequ
     return Score(
         name=f"emoji/{question}", title=f"Judge agrees with the prompt on the {question}", value=sum(hits) / len(hits),
         low=low, high=high, interval="Wilson", n=len(hits), numerator=sum(hits), subject="original",
-        denominator="all pictures drawn from held-out templates", higher_is_better=True,
+        denominator="all pictures drawn", higher_is_better=True,
         left_out={"abstained (counted as disagreement)": sum(question not in a.labels for a in answers)},
         seeds=tuple(sorted({seed for _, seed in items})),
         per_item={f"{prompt.text}/{seed}": float(hit) for (prompt, seed), hit in zip(items, hits, strict=True)})
