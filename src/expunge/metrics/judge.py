@@ -3,8 +3,9 @@
 It is trained by `expunge.tiny.bake` on the drawings themselves, never on what a diffusion model drew. Besides the
 world's objects it knows "something else". An answer below its question's threshold is an abstention.
 
-It looks at a picture in several views (`metrics/views.py`): a thing that is seen in one of them is seen, so that a darker
-picture or one in a frame does not pass for one without the thing. Style and background are those of the picture as it is.
+It looks at a picture in several views (`metrics/views.py`): a thing that is seen in one of them is seen, so that a
+darker picture or one in a frame does not pass for one without the thing. Style and background are those of the picture
+as it is.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class Looking:
     def logits(self, net: JudgeNet, pictures: Tensor) -> dict[str, Tensor]:
         """Logits (V, B, labels) of the object in all views in one pass, (1, B, labels) of any other question."""
         every = torch.cat([pictures, *(seen(pictures, steps) for steps in self.views)])
-        out = {question: value.unflatten(0, (len(self.views) + 1, len(pictures))) for question, value in net(every).items()}
-        return {question: value if question == "object" else value[:1] for question, value in out.items()}
+        views = (len(self.views) + 1, len(pictures))
+        return {question: value.unflatten(0, views)[:views[0] if question == "object" else 1]
+                for question, value in net(every).items()}
 
     def probabilities(self, logits: Mapping[str, Tensor], nothing: int) -> dict[str, Tensor]:
         """Calibrated probabilities (B, labels) by question from `logits`; `nothing`: index of "something else"."""

@@ -1,4 +1,4 @@
-"""The judge of the embedded world: trained on the drawings, calibrated on fresh augmentations of them.
+"""The first stage of the embedded world's judge: it learns the drawings and what is none of them.
 
 It learns "something else" from things outside the world, from two drawings mixed, and from pictures without any
 drawing, so that junk is not called by the nearest name.
@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from expunge.files import write_json, write_tensors
-from expunge.metrics.judge import ELSE, JudgeNet, Looking
-from expunge.metrics.statistics import wilson
+from expunge.metrics.judge import ELSE, JudgeNet
 from expunge.tiny.bake.changes import IGNORE
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import cosine_cycles

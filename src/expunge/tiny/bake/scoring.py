@@ -30,10 +30,10 @@ ASKED = {"object": 0.5, "style": 0.5, "background": 0.5}
 """Least calibrated probability of an answer; below it the judge abstains."""
 NOTHING = LABELS["object"].index(ELSE)
 VIEWS: tuple[tuple[Step, ...], ...] = (
-    (("gamma", 0.5),),
     (("stretch", 0.02),),
-    (("crop", 0.08),),
     (("crop", 0.16), ("stretch", 0.02)),
+    (("crop", 0.08), ("balance", 0.02)),
+    (("smooth", 1.0),),
 )
 """What the judge looks at besides the picture as it is."""
 FALSE_ALARMS = 0.01
@@ -139,6 +139,44 @@ def report_accuracy(asked: Asked, looking: Looking, questions: Sequence[str] = t
                          "n": n, "abstained": int((confidence < ASKED[question]).sum()),
                          "calibration_error": round(sum(gaps) / n, 4)}
     return out
+
+
+def score_judge(net: JudgeNet, drawings: Drawings, taught: Drawings, others: Drawings, autoencoder: AutoencoderKL,
+                n: int) -> tuple[Looking, dict[str, Any]]:
+    """The judge's temperatures and handicap, and how it does with them on seeds and changes that are new to it.
+
+    After a change only the object is asked: what the style or the background of such a picture is, is open.
+
+    Args:
+        net: the trained judge.
+        drawings: all drawings of the world's things.
+        taught: those of the diffusion model, which alone go through the autoencoder.
+        others: drawings of things outside the world.
+        autoencoder: the model's.
+        n: fresh augmentations; half as many through the autoencoder, a quarter without a thing, a tenth per change.
+    """
+    looking = Looking(dict.fromkeys(LABELS, 1.0), VIEWS, 0.0)
+    looking = replace(looking, temperature=calibration(ask_drawings(net, looking, drawings, n // 2, 50_000_003)))
+    looking = handicapped(looking, [ask_nothing(net, looking, drawings, others, max(n // 4, 3), 52_000_003, changed)
+                                    for changed in (False, True)])
+    through = ask_drawings(net, looking, taught, n // 2, 60_000_003, autoencoder)
+    scores: dict[str, Any] = {
+        "fresh augmentations": report_accuracy(ask_drawings(net, looking, drawings, n, 60_000_003), looking),
+        "through the autoencoder": report_accuracy(through, looking)}
+    for title, changed in (("without a thing", False), ("without a thing, changed", True)):
+        asked = ask_nothing(net, looking, drawings, others, max(n // 4, 3), 62_000_003, changed)
+        scores[title] = report_accuracy(asked, looking, ("object",))
+    for title, change in UNSEEN.items():
+        asked = ask_drawings(net, looking, drawings, max(n // 10, 1), 64_000_003, change=change)
+        scores[f"never trained on: {title}"] = report_accuracy(asked, looking, ("object",))
+    return looking, scores
+
+
+def score_first_stage(net: JudgeNet, known: Drawings, unknown: Drawings, n: int) -> dict[str, dict[str, Any]]:
+    """Accuracy on the drawings `unknown` to a judge of the first stage alone, calibrated on `known`; without views."""
+    looking = Looking(dict.fromkeys(LABELS, 1.0), (), 0.0)
+    looking = replace(looking, temperature=calibration(ask_drawings(net, looking, known, n // 2, 50_000_003)))
+    return report_accuracy(ask_drawings(net, looking, unknown, n, 60_000_003), looking)
 
 
 def save_judge(net: JudgeNet, folder: Path, looking: Looking, scores: Mapping[str, Any]) -> None:
