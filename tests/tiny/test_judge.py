@@ -85,5 +85,5 @@ def test_what_shows_nothing_shows_nothing_in_any_view_by_itself(judge: EmojiJudg
 
 def test_views_find_more_than_a_look_at_the_picture_as_it_is(judge: EmojiJudge) -> None:
     scores = judge.card["scores"]
-    assert all(scores[f"never trained on: {name}"]["object"]["n"] >= 400 for name in UNSEEN)
+    assert all(scores[f"never trained on: {name}"]["object"]["n"] >= 200 for name in UNSEEN)
     assert scores["without a thing, changed"]["object"]["accuracy"] >= 0.95

@@ -58,15 +58,17 @@ def _gamma(x: Tensor, amount: float) -> Tensor:
 
 def _stretched(x: Tensor, amount: float) -> Tensor:
     """Tones from the `amount` quantile to its opposite, over all channels, to [0, 1]."""
-    low, high = torch.quantile(x.flatten(1), torch.tensor([amount, 1 - amount], device=x.device), dim=1)
-    low, high = low[:, None, None, None], high[:, None, None, None]
-    return torch.where(high - low > _LEAST_RANGE, (x - low) / (high - low).clamp_min(1e-6), x)
+    return _ranged(x, x[:, :, ::2, ::2].flatten(1)[:, None], amount)
 
 
 def _balanced(x: Tensor, amount: float) -> Tensor:
     """The same for each channel by itself: takes a tint away."""
-    low, high = torch.quantile(x.flatten(2), torch.tensor([amount, 1 - amount], device=x.device), dim=2)
-    low, high = low[:, :, None, None], high[:, :, None, None]
+    return _ranged(x, x[:, :, ::2, ::2].flatten(2), amount)
+
+
+def _ranged(x: Tensor, tones: Tensor, amount: float) -> Tensor:
+    """`x` with the quantiles of `tones` (B, 1 or 3, n), every second pixel each way, taken to 0 and 1."""
+    low, high = torch.quantile(tones, torch.tensor([amount, 1 - amount], device=x.device), dim=2)[..., None, None]
     return torch.where(high - low > _LEAST_RANGE, (x - low) / (high - low).clamp_min(1e-6), x)
 
 

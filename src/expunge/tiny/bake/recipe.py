@@ -31,7 +31,7 @@ from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
 from expunge.tiny.bake.judge import LABELS, Redrawn, train_judge
 from expunge.tiny.bake.scoring import save_judge, score_first_stage, score_judge
 from expunge.tiny.bake.statistics import psnr, write_real_statistics
-from expunge.tiny.bake.tolerance import teach_changes
+from expunge.tiny.bake.tolerance import Lessons
 from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
 from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others
 from expunge.tiny.world import (
@@ -67,6 +67,7 @@ class BakeSettings(Settings):
     clip_image_steps: int = knob(1500, "steps of CLIP's image tower alone, after the autoencoder", ge=0)
     judge_steps: int = knob(4500, "steps of the judge; whole cycles of 1500", ge=1)
     tolerance_steps: int = knob(1800, "steps of the judge's second stage: tone, frame, blur, noise", ge=1)
+    doubt_steps: int = knob(450, "steps of the judge's third stage: half of what it sees is none of the things", ge=1)
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
@@ -203,8 +204,9 @@ def _judge(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderK
         others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
         redrawn = _redrawn(settings, autoencoder, drawings, others, work / "redrawn.safetensors")
         net = _first_judge(settings, drawings, others, redrawn, work / "judge-plain.safetensors", say)
-        teach_changes(net, drawings, others, redrawn, work, settings.tolerance_steps, 64, settings.seed,
-                      lambda i, n, losses: say("judge's tolerance", i, n, losses))
+        lessons = Lessons(drawings, others, redrawn, settings.seed)
+        lessons.teach_changes(net, work, settings.tolerance_steps, lambda i, n, losses: say("tolerance", i, n, losses))
+        lessons.teach_doubt(net, work, settings.doubt_steps, lambda i, n, losses: say("doubt", i, n, losses))
         looking, scores = score_judge(net, drawings, _taught(drawings, ()), others, autoencoder, settings.judge_scored)
         if settings.second_judge_steps:
             scores["vendors held out"] = _second_judge(settings, drawings, others, autoencoder, work, say)

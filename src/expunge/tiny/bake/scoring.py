@@ -153,21 +153,22 @@ def score_judge(net: JudgeNet, drawings: Drawings, taught: Drawings, others: Dra
         taught: those of the diffusion model, which alone go through the autoencoder.
         others: drawings of things outside the world.
         autoencoder: the model's.
-        n: fresh augmentations; half as many through the autoencoder, a quarter without a thing, a tenth per change.
+        n: fresh augmentations; half as many through the autoencoder, an eighth without a thing, a twentieth per change.
     """
-    looking = Looking(dict.fromkeys(LABELS, 1.0), VIEWS, 0.0)
-    looking = replace(looking, temperature=calibration(ask_drawings(net, looking, drawings, n // 2, 50_000_003)))
-    looking = handicapped(looking, [ask_nothing(net, looking, drawings, others, max(n // 4, 3), 52_000_003, changed)
+    looking = Looking(dict.fromkeys(LABELS, 1.0), (), 0.0)
+    temperature = calibration(ask_drawings(net, looking, drawings, n // 2, 50_000_003))
+    looking = replace(looking, temperature=temperature, views=VIEWS)
+    looking = handicapped(looking, [ask_nothing(net, looking, drawings, others, max(n // 8, 3), 52_000_003, changed)
                                     for changed in (False, True)])
     through = ask_drawings(net, looking, taught, n // 2, 60_000_003, autoencoder)
     scores: dict[str, Any] = {
         "fresh augmentations": report_accuracy(ask_drawings(net, looking, drawings, n, 60_000_003), looking),
         "through the autoencoder": report_accuracy(through, looking)}
     for title, changed in (("without a thing", False), ("without a thing, changed", True)):
-        asked = ask_nothing(net, looking, drawings, others, max(n // 4, 3), 62_000_003, changed)
+        asked = ask_nothing(net, looking, drawings, others, max(n // 8, 3), 62_000_003, changed)
         scores[title] = report_accuracy(asked, looking, ("object",))
     for title, change in UNSEEN.items():
-        asked = ask_drawings(net, looking, drawings, max(n // 10, 1), 64_000_003, change=change)
+        asked = ask_drawings(net, looking, drawings, max(n // 20, 1), 64_000_003, change=change)
         scores[f"never trained on: {title}"] = report_accuracy(asked, looking, ("object",))
     return looking, scores
 

@@ -1,11 +1,13 @@
-"""The judge's second stage: the trained network learns to see through tone, frame, crop, blur and noise.
+"""The judge's later stages: it learns to see through tone, frame, crop, blur and noise, and then to doubt.
 
-It goes on from the first stage's weights as they are saved (fp16), so that a bake that has only these comes to the same
+They go on from the first stage's weights as they are saved (fp16), so that a bake that has only these comes to the same
 judge. Junk is changed as things are, and joined by more of it: what a change makes of junk must not become a thing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,38 +23,100 @@ from expunge.tiny.pictures import LOOSE, SIZE, Drawings, render
 from expunge.tiny.world import THINGS
 from expunge.train import Losses, Progress, run_loop, step_generator
 
-_PEAK = 1e-3
+_Batch = Callable[[int, torch.Generator], list[tuple[Tensor, Tensor]]]
+"""The parts of a step's batch, pictures and labels, given the step's number and its generator."""
 _TILE = 8
 
 
-def teach_changes(net: JudgeNet, drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Path, steps: int,
-                  batch: int, seed: int, progress: Progress | None = None) -> JudgeNet:
-    """Train `net` further, in place: an eighth of each batch shapeless, half of the rest fresh and half redrawn."""
-    net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
-    cells = Cells(drawings.objects, drawings.styles)
-    junk = batch // 8
-    fresh = (batch - junk) // 2
+@dataclass(frozen=True)
+class Lessons:
+    """What the later stages train on.
 
-    def step(number: int) -> Losses:
-        draw = step_generator(seed, number, "tolerance")
-        first = (seed * 1_000_003 + 90_000_001 + number) * 5
-        parts = [judge_batch(drawings, cells, others, fresh, first, draw),
-                 redrawn.draw(batch - junk - fresh, draw), shapeless(drawings, junk, first + 4, draw)]
-        pictures, labels = changed(torch.cat([p for p, _ in parts]), torch.cat([told for _, told in parts]), draw)
-        logits = net(disturbed(pictures, draw).contiguous(memory_format=torch.channels_last))
-        losses = losses_by_question(logits, labels)
-        loss = sum(losses.values(), torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
-        return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
+    Attributes:
+        drawings: the world's things.
+        others: things outside the world.
+        redrawn: pictures that went through the autoencoder.
+        seed: seed of the bake.
+        batch: pictures per step.
+    """
 
-    run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / "tolerance.ckpt",
-             fingerprint=f"tolerance/{seed}/{batch}/{steps}/{drawings.digest[:8]}",
-             learning_rate={"adam": warm_then_cosine(_PEAK, steps)}, progress=progress)
-    return net.eval()
+    drawings: Drawings
+    others: Drawings
+    redrawn: Redrawn
+    seed: int
+    batch: int = 64
+
+    def teach_changes(self, net: JudgeNet, out: Path, steps: int, progress: Progress | None = None) -> None:
+        """Second stage, `net` in place: an eighth of each batch shapeless, half of the rest fresh, half redrawn."""
+        cells, junk = Cells(self.drawings.objects, self.drawings.styles), self.batch // 8
+        fresh = (self.batch - junk) // 2
+
+        def parts(number: int, draw: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+            first = (self.seed * 1_000_003 + 90_000_001 + number) * 5
+            return [judge_batch(self.drawings, cells, self.others, fresh, first, draw),
+                    self.redrawn.draw(self.batch - junk - fresh, draw),
+                    shapeless(self.drawings, junk, first + 4, draw)]
+
+        self._train(net, parts, out, "tolerance", 1e-3, steps, progress)
+
+    def teach_doubt(self, net: JudgeNet, out: Path, steps: int, progress: Progress | None = None) -> None:
+        """Third stage, `net` in place: half of each batch is none of the things, under the same changes.
+
+        A judge that sees through changes sees things in what only resembles them; this brings it back.
+        """
+        cells, quarter = Cells(self.drawings.objects, self.drawings.styles), self.batch // 4
+        junk = quarter // 4
+
+        def parts(number: int, draw: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+            first = (self.seed * 1_000_003 + 95_000_001 + number) * 8
+            return [judge_batch(self.drawings, cells, self.others, quarter, first, draw),
+                    self.redrawn.draw(quarter, draw), outside(self.others, quarter, first + 4, draw),
+                    blends(self.drawings, cells, quarter - junk, first + 5, draw),
+                    shapeless(self.drawings, junk, first + 7, draw)]
+
+        self._train(net, parts, out, "doubt", 5e-4, steps, progress)
+
+    def _train(self, net: JudgeNet, parts: _Batch, out: Path, name: str, peak: float, steps: int,
+               progress: Progress | None) -> None:
+        net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+
+        def step(number: int) -> Losses:
+            draw = step_generator(self.seed, number, name)
+            whole = parts(number, draw)
+            pictures, labels = changed(torch.cat([p for p, _ in whole]), torch.cat([told for _, told in whole]), draw)
+            logits = net(disturbed(pictures, draw).contiguous(memory_format=torch.channels_last))
+            losses = losses_by_question(logits, labels)
+            loss = sum(losses.values(), torch.zeros(()))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
+            return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
+
+        run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
+                 fingerprint=f"{name}/{self.seed}/{self.batch}/{steps}/{self.drawings.digest[:8]}",
+                 learning_rate={"adam": warm_then_cosine(peak, steps, warm=min(100, steps // 10 + 1))},
+                 progress=progress)
+        net.eval()
+
+
+def outside(others: Drawings, count: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Things outside the world, and their labels: the style is taught, the object is none of the things."""
+    rows = torch.randint(len(others), (count,), generator=generator)
+    pictures, grounds = render(others, rows, seed, augmentation=LOOSE)
+    return pictures, torch.stack([torch.full((count,), len(THINGS)), others.styles[rows], grounds], 1)
+
+
+def blends(drawings: Drawings, cells: Cells, count: int, seed: int, generator: torch.Generator
+           ) -> tuple[Tensor, Tensor]:
+    """Two drawings of different things at once, each at half its strength, on the same background."""
+    rows, more = cells.draw(count, generator), cells.draw(count, generator)
+    a, grounds = render(drawings, rows, seed, augmentation=LOOSE)
+    b, _ = render(drawings, more, seed + 1, backgrounds=grounds, augmentation=LOOSE)
+    same = drawings.objects[rows] == drawings.objects[more]
+    objects = torch.where(same, IGNORE, torch.full((count,), len(THINGS)))
+    return (a + b) / 2, torch.stack([objects, torch.full((count,), IGNORE), grounds], 1)
 
 
 def shapeless(drawings: Drawings, count: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
