@@ -26,7 +26,7 @@ def seen(pictures: Tensor, steps: Sequence[Step]) -> Tensor:
     Raises:
         KeyError: an unknown kind of step.
     """
-    for kind, amount in steps:
+    for kind, amount in steps if len(pictures) else ():  # no quantile of nothing
         pictures = KINDS[kind](pictures, amount).clamp(0, 1)
     return pictures
 
