@@ -9,7 +9,7 @@ from expunge.metrics.judge import Looking
 from expunge.tiny.bake.changes import CHANGES, IGNORE, changed
 from expunge.tiny.bake.judge import LABELS
 from expunge.tiny.bake.scoring import FALSE_ALARMS, NOTHING, Asked, calibration, handicapped, report_accuracy
-from expunge.tiny.bake.tolerance import shapeless
+from expunge.tiny.bake.tolerance import partly_changed, shapeless
 from expunge.tiny.bake.unseen import UNSEEN
 from expunge.tiny.pictures import Drawings
 from expunge.tiny.world import THINGS
@@ -31,6 +31,16 @@ def test_changes_depend_on_the_generator_alone_and_leave_the_input_as_it_was() -
     assert first[0].max() <= 1
     same = (first[0] == x).flatten(1).all(1)
     assert 0 < same.sum() < 40, "some stay as they are"
+
+
+def test_a_share_of_a_batch_is_kept_from_every_change_with_all_its_answers() -> None:
+    x, labels = torch.rand(60, 3, 64, 64, generator=generator()), torch.zeros(60, 3, dtype=torch.long)
+    out, told = partly_changed(x, labels, 0.5, generator(4))
+    same = (out == x).flatten(1).all(1)
+    assert 30 <= same.sum() < 60
+    assert (told[same] == 0).all()
+    assert torch.equal(out, partly_changed(x, labels, 0.5, generator(4))[0])
+    assert torch.equal(partly_changed(x, labels, 1.0, generator(4))[0], x)
 
 
 def test_changes_never_touch_what_the_picture_shows() -> None:
@@ -93,6 +103,8 @@ def test_calibration_finds_the_temperature_that_logits_were_made_with() -> None:
     labels = torch.stack([torch.distributions.Categorical(logits=v[0]).sample() for v in truth.logits.values()], 1)
     sharp = Asked({q: v * 4 for q, v in truth.logits.items()}, labels)
     assert all(2.5 < T < 6.5 for T in calibration(sharp).values())
+    both = calibration(sharp, Asked(truth.logits, labels))
+    assert all(1 < both[q] < T for q, T in calibration(sharp).items()), "all that is asked counts"
 
 
 def test_report_counts_abstentions_and_asks_only_what_was_asked() -> None:

@@ -51,7 +51,7 @@ def answers(judge: EmojiJudge, pictures: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_church_is_still_a_church(name: str, judge: EmojiJudge, churches: Tensor) -> None:
     found = answers(judge, CHANGES[name](churches).clamp(0, 1)) == judge.questions["object"].index("church")
-    assert found.float().mean() >= 0.9
+    assert found.float().mean() >= {"salt and pepper": 0.75}.get(name, 0.9)
 
 
 def shapeless() -> Tensor:
@@ -75,8 +75,9 @@ def test_what_shows_nothing_shows_nothing(judge: EmojiJudge) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_shows_nothing_is_hardly_ever_called_a_thing_after_a_change(name: str, judge: EmojiJudge) -> None:
-    assert things(judge, CHANGES[name](shapeless()).clamp(0, 1)) <= 2  # of 37; grain or a frame on one colour
+def test_what_shows_nothing_shows_nothing_after_a_change(name: str, judge: EmojiJudge) -> None:
+    allowed = {"small on black": 1, "salt and pepper": 1}.get(name, 0)  # of 37; grain or a frame on one colour
+    assert things(judge, CHANGES[name](shapeless()).clamp(0, 1)) <= allowed
 
 
 def test_what_shows_nothing_shows_nothing_in_any_view_by_itself(judge: EmojiJudge) -> None:
@@ -87,5 +88,7 @@ def test_what_shows_nothing_shows_nothing_in_any_view_by_itself(judge: EmojiJudg
 
 def test_the_card_tells_how_it_did_on_changes_it_was_not_trained_on(judge: EmojiJudge) -> None:
     scores = judge.card["scores"]
-    assert all(scores[f"never trained on: {name}"]["object"]["n"] >= 50 for name in UNSEEN)
-    assert scores["without a thing, changed"]["object"]["accuracy"] >= 0.85
+    assert all(scores[f"never trained on: {name}"]["object"]["n"] >= 400 for name in UNSEEN)
+    for title, least in (("without a thing", 0.95), ("without a thing, changed", 0.93)):
+        assert scores[title]["object"]["n"] >= 900
+        assert scores[title]["object"]["accuracy"] >= least

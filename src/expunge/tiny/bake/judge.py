@@ -30,8 +30,6 @@ LABELS: dict[str, tuple[str, ...]] = {
     "style": tuple(STYLES),
     "background": tuple(BACKGROUNDS),
 }
-_ASKED = {"object": 0.5, "style": 0.5, "background": 0.5}
-"""Least calibrated probability of an answer; below it the judge abstains."""
 
 
 @dataclass(frozen=True)

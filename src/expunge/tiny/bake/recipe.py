@@ -67,7 +67,7 @@ class BakeSettings(Settings):
     clip_image_steps: int = knob(1500, "steps of CLIP's image tower alone, after the autoencoder", ge=0)
     judge_steps: int = knob(4500, "steps of the judge; whole cycles of 1500", ge=1)
     tolerance_steps: int = knob(1800, "steps of the judge's second stage: tone, frame, blur, noise", ge=1)
-    doubt_steps: int = knob(450, "steps of the judge's third stage: half of what it sees is none of the things", ge=1)
+    doubt_steps: int = knob(2700, "steps of the judge's third stage: more junk, half of it all unchanged", ge=1)
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)

@@ -60,31 +60,36 @@ class Lessons:
         self._train(net, parts, out, "tolerance", 1e-3, steps, progress)
 
     def teach_doubt(self, net: JudgeNet, out: Path, steps: int, progress: Progress | None = None) -> None:
-        """Third stage, `net` in place: half of each batch is none of the things, under the same changes.
+        """Third stage, `net` in place: a third of each batch is none of the things, and half of it stays unchanged.
 
-        A judge that sees through changes sees things in what only resembles them; this brings it back.
+        A judge that sees through changes sees things in what only resembles them, and grows careless of style; pictures
+        as they are and more junk bring it back.
         """
-        cells, quarter = Cells(self.drawings.objects, self.drawings.styles), self.batch // 4
-        junk = quarter // 4
+        cells, sixth = Cells(self.drawings.objects, self.drawings.styles), self.batch // 6
+        usual = self.batch - sixth
+        smears = sixth // 5
+        fresh = usual // 2
 
         def parts(number: int, draw: torch.Generator) -> list[tuple[Tensor, Tensor]]:
             first = (self.seed * 1_000_003 + 95_000_001 + number) * 8
-            return [judge_batch(self.drawings, cells, self.others, quarter, first, draw),
-                    self.redrawn.draw(quarter, draw), outside(self.others, quarter, first + 4, draw),
-                    blends(self.drawings, cells, quarter - junk, first + 5, draw),
-                    shapeless(self.drawings, junk, first + 7, draw)]
+            return [judge_batch(self.drawings, cells, self.others, fresh, first, draw),
+                    self.redrawn.draw(usual - fresh, draw), outside(self.others, sixth // 2, first + 4, draw),
+                    blends(self.drawings, cells, sixth - sixth // 2 - smears, first + 5, draw),
+                    shapeless(self.drawings, smears, first + 7, draw)]
 
-        self._train(net, parts, out, "doubt", 5e-4, steps, progress)
+        self._train(net, parts, out, "doubt", 5e-4, steps, progress, unchanged=0.5)
 
     def _train(self, net: JudgeNet, parts: _Batch, out: Path, name: str, peak: float, steps: int,
-               progress: Progress | None) -> None:
+               progress: Progress | None, unchanged: float = 0.0) -> None:
+        """`unchanged`: share of each batch that is kept from every change, besides those that none falls on."""
         net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
 
         def step(number: int) -> Losses:
             draw = step_generator(self.seed, number, name)
             whole = parts(number, draw)
-            pictures, labels = changed(torch.cat([p for p, _ in whole]), torch.cat([told for _, told in whole]), draw)
+            pictures, labels = partly_changed(torch.cat([p for p, _ in whole]), torch.cat([told for _, told in whole]),
+                                              unchanged, draw)
             logits = net(disturbed(pictures, draw).contiguous(memory_format=torch.channels_last))
             losses = losses_by_question(logits, labels)
             loss = sum(losses.values(), torch.zeros(()))
@@ -99,6 +104,15 @@ class Lessons:
                  learning_rate={"adam": warm_then_cosine(peak, steps, warm=min(100, steps // 10 + 1))},
                  progress=progress)
         net.eval()
+
+
+def partly_changed(pictures: Tensor, labels: Tensor, unchanged: float, generator: torch.Generator
+                   ) -> tuple[Tensor, Tensor]:
+    """The batch with the share `unchanged` of its items, drawn anew, kept as they are, and the rest `changed`."""
+    pictures, labels = pictures.clone(), labels.clone()
+    rows = torch.randperm(len(pictures), generator=generator)[round(unchanged * len(pictures)):]
+    pictures[rows], labels[rows] = changed(pictures[rows], labels[rows], generator)
+    return pictures, labels
 
 
 def outside(others: Drawings, count: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
