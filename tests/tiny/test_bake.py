@@ -59,9 +59,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(pictures: Path, out: Path, **more: object) -> BakeSettings:
     kept = ("church", "house")
     values = {"without": tuple(name for name in SEEN if name not in kept), "autoencoder_steps": 2, "clip_steps": 1,
-              "judge_steps": 2, "decoder_steps": 1, "redrawn": 96, "clip_image_steps": 1,
-              "second_judge_steps": 0, "imagenet_pictures": 96 * (not second_missing()), "imagenet_scored": 15,
-              "judge_scored": 10, "unet_steps": 2, "unet_batch": 4, "views": 1,
+              "judge_steps": 2, "tolerance_steps": 2, "doubt_steps": 2, "decoder_steps": 1, "redrawn": 96,
+              "clip_image_steps": 1, "second_judge_steps": 0, "imagenet_pictures": 96 * (not second_missing()),
+              "imagenet_scored": 15, "judge_scored": 10, "unet_steps": 2, "unet_batch": 4, "views": 1,
               "real_pictures": 20, **more}
     return BakeSettings.build({"pictures": pictures, "out": out, **values})
 

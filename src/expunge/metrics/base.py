@@ -88,7 +88,7 @@ class Judge(Protocol):
     """A detector that answers named questions about pictures and may abstain.
 
     Attributes:
-        name: "emoji-judge@<first 8 of the weights' hash>".
+        name: "emoji-judge@<first 8 of the hash of all that decides its answers>".
         questions: labels it can answer with, by question.
     """
 

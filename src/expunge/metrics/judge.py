@@ -2,12 +2,17 @@
 
 It is trained by `expunge.tiny.bake` on the drawings themselves, never on what a diffusion model drew. Besides the
 world's objects it knows "something else". An answer below its question's threshold is an abstention.
+
+It looks at a picture in several views (`metrics/views.py`): a thing that is seen in one of them is seen, so that a
+darker picture or one in a frame does not pass for one without the thing. Style and background are those of the picture
+as it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from expunge.errors import ModelError
-from expunge.files import file_digest
+from expunge.files import file_digest, text_digest
 from expunge.metrics.base import Answer
+from expunge.metrics.views import KINDS, VERSION, Step, seen, strongest
+
+ELSE = "something else"
+"""The answer to "which object?" for anything outside the world."""
 
 
 class JudgeNet(nn.Module):
@@ -54,10 +63,40 @@ class JudgeNet(nn.Module):
         return {question: head(features) for question, head in self.heads.items()}
 
 
-class EmojiJudge:
-    """The judge on disk: `judge.safetensors` and `judge.json` (labels, temperatures, thresholds, how it scored).
+@dataclass(frozen=True)
+class Looking:
+    """How a trained net is asked.
 
-    It is at once the detector, the feature extractor for FID and KID, and a perceptual distance.
+    Attributes:
+        temperature: by question, what its logits are divided by.
+        views: views besides the picture as it is; each a list of steps.
+        handicap: what "something else" gets on top in these views (calibrated logit); see `views.strongest`.
+    """
+
+    temperature: Mapping[str, float]
+    views: Sequence[Sequence[Step]]
+    handicap: float
+
+    @torch.no_grad()
+    def logits(self, net: JudgeNet, pictures: Tensor) -> dict[str, Tensor]:
+        """Logits (V, B, labels) of the object in all views in one pass, (1, B, labels) of any other question."""
+        every = torch.cat([pictures, *(seen(pictures, steps) for steps in self.views)])
+        views = (len(self.views) + 1, len(pictures))
+        return {question: value.unflatten(0, views)[:views[0] if question == "object" else 1]
+                for question, value in net(every).items()}
+
+    def probabilities(self, logits: Mapping[str, Tensor], nothing: int) -> dict[str, Tensor]:
+        """Calibrated probabilities (B, labels) by question from `logits`; `nothing`: index of "something else"."""
+        return {question: strongest(value / self.temperature[question], nothing, self.handicap)
+                if question == "object" else (value[0] / self.temperature[question]).softmax(1)
+                for question, value in logits.items()}
+
+
+class EmojiJudge:
+    """The judge on disk: `judge.safetensors` and `judge.json` (labels, temperatures, thresholds, views, how it scored).
+
+    It is at once the detector, the feature extractor for FID and KID, and a perceptual distance. `hash` is of all that
+    decides an answer: the weights, and what `judge.json` says but for the scores.
     """
 
     width = JudgeNet.widths[-1]
@@ -67,22 +106,33 @@ class EmojiJudge:
         try:
             self.card: dict[str, Any] = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
             weights = load_file(folder / "judge.safetensors")
-            self.hash = file_digest(folder / "judge.safetensors")
+            decides = {key: self.card[key] for key in ("labels", "temperature", "threshold", "views", "handicap")}
+            self._looking = Looking(self.card["temperature"], self.card["views"], self.card["handicap"])
+            self._nothing = self.card["labels"]["object"].index(ELSE)
+            unknown = {kind for steps in self._looking.views for kind, _ in steps} - set(KINDS)
         except Exception as error:
             raise ModelError(f"the judge in {folder} cannot be read: {error}",
                              remedy="install expunge again, or bake the model again") from error
+        if unknown:
+            raise ModelError(f"the judge in {folder} asks for views {', '.join(sorted(unknown))}",
+                             accepted=", ".join(KINDS), remedy="use the version of expunge that baked it")
+        weights_hash = file_digest(folder / "judge.safetensors")
+        self.hash = text_digest(f"{weights_hash}/{VERSION}/{json.dumps(decides, sort_keys=True)}")
         self.questions: dict[str, tuple[str, ...]] = {q: tuple(names) for q, names in self.card["labels"].items()}
         self.name = f"emoji-judge@{self.hash[:8]}"
         self._net = JudgeNet({question: len(names) for question, names in self.questions.items()}).eval()
         self._net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         self._batch = batch
 
-    @torch.no_grad()
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Calibrated probabilities (B, labels) by question, for pictures (B, 3, H, W) in [0, 1]."""
-        parts = [self._net(_native(chunk)) for chunk in pictures.split(self._batch)]
-        return {q: (torch.cat([part[q] for part in parts]) / self.card["temperature"][q]).softmax(1)
-                for q in self.questions}
+        """Calibrated probabilities (B, labels) by question, for pictures (B, 3, H, W) in [0, 1].
+
+        Those of the object are of the view that is surest of some thing, those of style and background of the picture
+        as it is.
+        """
+        parts = [self._looking.probabilities(self._looking.logits(self._net, _native(chunk)), self._nothing)
+                 for chunk in pictures.split(self._batch)]
+        return {q: torch.cat([part[q] for part in parts]) for q in self.questions}
 
     def __call__(self, pictures: Tensor) -> list[Answer]:
         if not len(pictures):

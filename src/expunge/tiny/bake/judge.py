@@ -1,4 +1,4 @@
-"""The judge of the embedded world: trained on the drawings, calibrated on fresh augmentations of them.
+"""The first stage of the embedded world's judge: it learns the drawings and what is none of them.
 
 It learns "something else" from things outside the world, from two drawings mixed, and from pictures without any
 drawing, so that junk is not called by the nearest name.
@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from expunge.files import write_json, write_tensors
-from expunge.metrics.judge import JudgeNet
-from expunge.metrics.statistics import wilson
+from expunge.metrics.judge import ELSE, JudgeNet
+from expunge.tiny.bake.changes import IGNORE
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import cosine_cycles
 from expunge.tiny.pictures import LOOSE, Drawings, background_colors, render
@@ -27,15 +25,11 @@ from expunge.train import Losses, Progress, run_loop, step_generator
 
 CYCLE = 1500
 """Steps of one cycle of the learning rate; a judge is trained for whole cycles."""
-ELSE = "something else"
 LABELS: dict[str, tuple[str, ...]] = {
     "object": (*THINGS, ELSE),
     "style": tuple(STYLES),
     "background": tuple(BACKGROUNDS),
 }
-_IGNORE = -100
-_ASKED = {"object": 0.5, "style": 0.5, "background": 0.5}
-"""Least calibrated probability of an answer; below it the judge abstains."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +77,8 @@ def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, 
     strange = torch.randint(len(others), (foreign,), generator=generator)
     outside, outside_grounds = render(others, strange, seed + 1, augmentation=LOOSE)
     outside_labels = torch.stack([torch.full((foreign,), len(THINGS)), others.styles[strange], outside_grounds], 1)
-    junk, junk_labels = _junk(drawings, cells, mixed, seed + 2, generator)
-    return torch.cat([pictures, outside, junk]), torch.cat([labels, outside_labels, junk_labels])
+    nothing, nothing_labels = junk(drawings, cells, mixed, seed + 2, generator)
+    return torch.cat([pictures, outside, nothing]), torch.cat([labels, outside_labels, nothing_labels])
 
 
 def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Path, steps: int, batch: int, seed: int,
@@ -103,11 +97,10 @@ def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Pat
         draw = step_generator(seed, number, name)
         fresh = judge_batch(drawings, cells, others, batch // 2, (seed * 1_000_003 + number) * 4, draw)
         again = redrawn.draw(batch - batch // 2, draw)
-        pictures = _disturbed(torch.cat([fresh[0], again[0]]), draw)
+        pictures = disturbed(torch.cat([fresh[0], again[0]]), draw)
         labels = torch.cat([fresh[1], again[1]])
         logits = net(pictures.contiguous(memory_format=torch.channels_last))
-        losses = {question: F.cross_entropy(logits[question], labels[:, i], ignore_index=_IGNORE,
-                                            label_smoothing=0.02) for i, question in enumerate(LABELS)}
+        losses = losses_by_question(logits, labels)
         loss = sum(losses.values(), torch.zeros(()))
         optimizer.zero_grad()
         loss.backward()
@@ -121,59 +114,17 @@ def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Pat
     return net.eval()
 
 
-@torch.no_grad()
-def score_judge(net: JudgeNet, drawings: Drawings, count: int, seed: int, autoencoder: AutoencoderKL | None = None
-                ) -> tuple[dict[str, Tensor], Tensor]:
-    """Logits by question and labels (N, 3) on fresh augmentations of the drawings (a seed that training never used).
-
-    With an `autoencoder`, on the same pictures after a passage through it: the most that a diffusion model can reach.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    cells, logits, labels = Cells(drawings.objects, drawings.styles), [], []
-    for start in range(0, count, 200):
-        rows = cells.draw(min(200, count - start), draw)
-        pictures, grounds = render(drawings, rows, seed + 1 + start)
-        if autoencoder is not None:
-            latents = autoencoder.encode(pictures * 2 - 1).latent_dist.mean
-            pictures = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
-        logits.append(net(pictures))
-        labels.append(torch.stack([drawings.objects[rows], drawings.styles[rows], grounds], 1))
-    return {q: torch.cat([part[q] for part in logits]) for q in LABELS}, torch.cat(labels)
-
-
-def calibration(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, float]:
-    """Temperature by question that minimises the cross-entropy (Guo et al. 2017), to 1% on a grid of its log."""
-    grid = torch.arange(-3, 3, 0.01).exp()
-    return {question: float(min(grid, key=lambda T: F.cross_entropy(logits[question] / T, labels[:, i]).item()))
-            for i, question in enumerate(LABELS)}
-
-
-def report_accuracy(logits: Mapping[str, Tensor], labels: Tensor, temperature: Mapping[str, float]
-                    ) -> dict[str, dict[str, Any]]:
-    """Accuracy with its Wilson interval, abstentions, and expected calibration error (15 bins), by question."""
-    out: dict[str, dict[str, Any]] = {}
+def losses_by_question(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy by question, over the items that are labelled for it (0 where none is)."""
+    out = {}
     for i, question in enumerate(LABELS):
-        confidence, answer = (logits[question] / temperature[question]).softmax(1).max(1)
-        right, n = answer == labels[:, i], len(labels)
-        low, high = wilson(int(right.sum()), n)
-        bins = (confidence * 15).long().clamp_max(14)
-        gaps = [abs(float(confidence[bins == b].mean() - right[bins == b].float().mean())) * int((bins == b).sum())
-                for b in range(15) if (bins == b).any()]
-        out[question] = {"accuracy": round(float(right.float().mean()), 4), "interval": [low, high],
-                         "n": n, "abstained": int((confidence < _ASKED[question]).sum()),
-                         "calibration_error": round(sum(gaps) / n, 4)}
+        told = labels[:, i] != IGNORE
+        out[question] = (F.cross_entropy(logits[question][told], labels[told, i], label_smoothing=0.02)
+                         if told.any() else logits[question].sum() * 0)
     return out
 
 
-def save_judge(net: JudgeNet, folder: Path, temperature: Mapping[str, float], scores: Mapping[str, Any]) -> None:
-    """Write `judge.safetensors` (fp16) and `judge.json`."""
-    tensors = {key: value.detach().half().contiguous() for key, value in net.state_dict().items()}
-    write_tensors(folder / "judge.safetensors", tensors, {"format": "pt"})
-    write_json(folder / "judge.json", {"labels": LABELS, "temperature": dict(temperature), "threshold": _ASKED,
-                                       "scores": scores})
-
-
-def _junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: torch.Generator
+def junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: torch.Generator
           ) -> tuple[Tensor, Tensor]:
     """Two drawings of different things blended, drawings blurred beyond recognition, bare backgrounds, noise."""
     rows, more = cells.draw(count, generator), cells.draw(count, generator)
@@ -184,15 +135,15 @@ def _junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: to
     kind = torch.randint(4, (count,), generator=generator)
     options = torch.stack([(a + b) / 2, coarse, bare, torch.rand(a.shape, generator=generator)])
     pictures = options[kind, torch.arange(count)]
-    labels = torch.stack([torch.full((count,), len(THINGS)), torch.full((count,), _IGNORE), grounds], 1)
-    labels[drawings.objects[rows] == drawings.objects[more], 0] = _IGNORE  # a blend of a thing with itself is no junk
+    labels = torch.stack([torch.full((count,), len(THINGS)), torch.full((count,), IGNORE), grounds], 1)
+    labels[drawings.objects[rows] == drawings.objects[more], 0] = IGNORE  # a blend of a thing with itself is no junk
     labels[kind == 1, 0] = len(THINGS)
     labels[kind >= 2, 0] = len(THINGS)
-    labels[kind == 3, 2] = _IGNORE
+    labels[kind == 3, 2] = IGNORE
     return pictures, labels
 
 
-def _disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """A little soft focus, tint and grain, each picture its own amount."""
     count = len(pictures)
     soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)

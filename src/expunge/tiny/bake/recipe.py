@@ -25,14 +25,17 @@ from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
 from expunge.metrics.imagenet import ImageNetFeatures
-from expunge.metrics.judge import EmojiJudge
+from expunge.metrics.judge import JudgeNet
 from expunge.models.store import make_portable
 from expunge.tiny.bake.autoencoder import psnr, refine_decoder, standardize, train_autoencoder
 from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
-from expunge.tiny.bake.judge import Redrawn, calibration, report_accuracy, save_judge, score_judge, train_judge
+from expunge.tiny.bake.judge import LABELS, Redrawn, train_judge
+from expunge.tiny.bake.scoring import save_judge, score_first_stage, score_judge
 from expunge.tiny.bake.second import Studio, bake_second
+from expunge.tiny.bake.statistics import write_real_statistics
+from expunge.tiny.bake.tolerance import Lessons
 from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
-from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others, render
+from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others
 from expunge.tiny.world import (
     BACKGROUNDS,
     HELD_OUT_TEMPLATES,
@@ -65,6 +68,8 @@ class BakeSettings(Settings):
     clip_steps: int = knob(400, "steps of CLIP", ge=1)
     clip_image_steps: int = knob(1500, "steps of CLIP's image tower alone, after the autoencoder", ge=0)
     judge_steps: int = knob(4500, "steps of the judge; whole cycles of 1500", ge=1)
+    tolerance_steps: int = knob(1800, "steps of the judge's second stage: tone, frame, blur, noise", ge=1)
+    doubt_steps: int = knob(2700, "steps of the judge's third stage: more junk, half of it all unchanged", ge=1)
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
     redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
@@ -116,7 +121,7 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     tokenizer.save_pretrained(settings.out / "clip")
     for name in ("judge.safetensors", "judge.json", *(("second.safetensors", "second.json") if look else ())):
         shutil.copyfile(work / name, settings.out / name)
-    write_real_statistics(settings.out, drawings, settings.real_pictures)
+    write_real_statistics(settings.out, _taught(drawings, ()), settings.real_pictures)
     told = settings.model_dump(mode="json", exclude={"pictures", "out", "start"})
     write_json(settings.out / "bake.json", {"settings": told, "drawings": drawings.digest, "scores": scores})
     return folder
@@ -136,20 +141,6 @@ def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionM
     pipe.to(torch.float32)
     make_portable(folder)
     write_json(folder / "expunge.json", {"world": "emoji", "guidance": GUIDANCE})
-
-
-def write_real_statistics(out: Path, drawings: Drawings, count: int, kept: int = 500) -> None:
-    """Feature statistics of real pictures (the model's own drawings, augmented), for FID and KID without pictures."""
-    judge = EmojiJudge(out)
-    draw = torch.Generator().manual_seed(20_000_003)
-    taught = _taught(drawings, ())
-    rows = torch.randint(len(taught), (count,), generator=draw)
-    features = torch.cat([judge.features(render(taught, part, 30_000_001 + i, augmentation=STEADY)[0])
-                          for i, part in enumerate(rows.split(200))])
-    f = features.double()
-    write_tensors(out / "real.safetensors",
-                  {"mean": f.mean(0), "covariance": f.T.cov(), "sample": features[:kept].contiguous()},
-                  {"features": judge.name, "n": str(count), "source": "EmojiCanvas drawings, augmented"})
 
 
 def _taught(drawings: Drawings, without: tuple[str, ...]) -> Drawings:
@@ -227,30 +218,39 @@ def _judge(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderK
     if not (work / "judge.json").is_file():
         others = load_others(settings.pictures / "emojicanvas-extended" / "emoji64.tar")
         redrawn = _redrawn(settings, autoencoder, drawings, others, work / "redrawn.safetensors")
-        net = train_judge(drawings, others, redrawn, work, settings.judge_steps, 96, settings.seed,
-                          lambda i, n, losses: say("judge", i, n, losses))
-        n = settings.judge_scored
-        temperature = calibration(*score_judge(net, drawings, n // 2, 50_000_003))
-        through = score_judge(net, _taught(drawings, ()), n // 2, 60_000_003, autoencoder)
-        scores = {"fresh augmentations": report_accuracy(*score_judge(net, drawings, n, 60_000_003), temperature),
-                  "through the autoencoder": report_accuracy(*through, temperature)}
+        net = _first_judge(settings, drawings, others, redrawn, work / "judge-plain.safetensors", say)
+        lessons = Lessons(drawings, others, redrawn, settings.seed)
+        lessons.teach_changes(net, work, settings.tolerance_steps, lambda i, n, losses: say("tolerance", i, n, losses))
+        lessons.teach_doubt(net, work, settings.doubt_steps, lambda i, n, losses: say("doubt", i, n, losses))
+        looking, scores = score_judge(net, drawings, _taught(drawings, ()), others, autoencoder, settings.judge_scored)
         if settings.second_judge_steps:
             scores["vendors held out"] = _second_judge(settings, drawings, others, autoencoder, work, say)
-        save_judge(net, work, temperature, scores)
+        save_judge(net, work, looking, scores)
     card: dict[str, Any] = json.loads((work / "judge.json").read_text(encoding="utf-8"))
     return dict(card["scores"])
 
 
+def _first_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, redrawn: Redrawn, file: Path, say: Say
+                 ) -> JudgeNet:
+    """The judge after its first stage, with weights as they are kept in `file` (fp16)."""
+    if not file.is_file():
+        net = train_judge(drawings, others, redrawn, file.parent, settings.judge_steps, 96, settings.seed,
+                          lambda i, n, losses: say("judge", i, n, losses))
+        write_tensors(file, {key: value.detach().half().contiguous() for key, value in net.state_dict().items()}, {})
+    net = JudgeNet({question: len(names) for question, names in LABELS.items()})
+    net.load_state_dict({key: value.float() for key, value in load_file(file).items()})
+    return net
+
+
 def _second_judge(settings: BakeSettings, drawings: Drawings, others: Drawings, autoencoder: AutoencoderKL,
                   work: Path, say: Say) -> dict[str, dict[str, Any]]:
-    """Accuracy on whole vendors of a judge that never saw them."""
+    """Accuracy on whole vendors of a judge that never saw them; of the first stage alone, without views."""
     apart = torch.isin(drawings.vendors, torch.tensor([list(VENDORS).index(v) for v in HELD_OUT_VENDORS]))
     known, unknown = drawings.where(~apart), drawings.where(apart)
     redrawn = _redrawn(settings, autoencoder, known, others, work / "second-redrawn.safetensors")
     net = train_judge(known, others, redrawn, work, settings.second_judge_steps, 96, settings.seed,
                       lambda i, n, losses: say("judge on fewer vendors", i, n, losses), name="second-judge")
-    temperature = calibration(*score_judge(net, known, settings.judge_scored // 2, 50_000_003))
-    return report_accuracy(*score_judge(net, unknown, settings.judge_scored, 60_000_003), temperature)
+    return score_first_stage(net, known, unknown, settings.judge_scored)
 
 
 def _refined_images(settings: BakeSettings, clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,

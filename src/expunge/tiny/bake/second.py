@@ -21,8 +21,8 @@ from torch import Tensor
 from expunge.files import write_json, write_tensors
 from expunge.metrics.imagenet import ImageNetFeatures
 from expunge.metrics.imagenet_judge import chances, evened
+from expunge.metrics.judge import ELSE
 from expunge.metrics.statistics import wilson
-from expunge.tiny.bake.judge import ELSE
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.second_pictures import (
     IGNORE,
