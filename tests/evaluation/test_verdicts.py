@@ -98,7 +98,10 @@ def test_an_untouched_model_is_not_erased(session: Session) -> None:
     assert evaluation.score("integrity/far").value == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("tone", [0.5, 0.6, 0.7])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("tone", [pytest.param(0.5, marks=SLOW), 0.6, pytest.param(0.7, marks=SLOW)])
 def test_churches_on_a_darker_picture_are_not_erased(session: Session, tone: float) -> None:
     def darker(pictures: Tensor, asked: list[Prompt]) -> Tensor:
         forget = of(asked, True)
@@ -114,12 +117,12 @@ NOISE = torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("change", [
-    lambda pictures, asked: torch.rand(pictures.shape, generator=NOISE),
-    lambda pictures, asked: torch.zeros_like(pictures),
-    lambda pictures, asked: pictures[-1:].expand_as(pictures).clone(),
-    lambda pictures, asked: torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(pictures, 16),
-                                                            scale_factor=16),
-], ids=["noise", "black", "one picture for everything", "smears"])
+    pytest.param(lambda pictures, asked: torch.rand(pictures.shape, generator=NOISE), id="noise"),
+    pytest.param(lambda pictures, asked: torch.zeros_like(pictures), id="black"),
+    pytest.param(lambda pictures, asked: pictures[-1:].expand_as(pictures).clone(), id="one picture for everything"),
+    pytest.param(lambda pictures, asked: torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(pictures, 16),
+                                                                         scale_factor=16), id="smears", marks=SLOW),
+])
 def test_a_destroyed_model_is_damaged(session: Session, change: Change) -> None:
     said, _ = told(session, change)
     assert said.headline.startswith("The model is damaged")
@@ -156,7 +159,7 @@ def test_a_clean_erasure_gets_the_good_word_and_says_what_took_its_place(session
     assert "another thing that has a name" in said.instead
 
 
-@pytest.mark.parametrize("fill", ["noise", "grey", "smear"])
+@pytest.mark.parametrize("fill", ["noise", pytest.param("grey", marks=SLOW), pytest.param("smear", marks=SLOW)])
 def test_nothing_in_its_place_is_no_clean_erasure(session: Session, fill: str) -> None:
     def emptied(pictures: Tensor, asked: list[Prompt]) -> Tensor:
         forget = of(asked, True)
