@@ -84,7 +84,8 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
+    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
+                     settings.margin)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     tier = TIERS[settings.tier]
@@ -117,7 +118,8 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
     Raises:
         UserError: what `attack` refuses before it draws anything.
     """
-    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
+    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
+                     settings.margin)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     items = named_items(world, request, settings, TIERS[settings.tier].prompts)
     with _on(victim):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = f"""\b
 Examples:
-  $ expunge evaluate runs/demo --seeds 3 --attack runs/demo/attack
+  $ expunge evaluate runs/demo --strata short --strata hands --strata full --attack runs/demo/attack
 {MEASURED}\
   evaluation: runs/demo/evaluation/evaluation.json
   next: expunge report runs/demo/evaluation

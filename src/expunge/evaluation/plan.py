@@ -33,6 +33,8 @@ class EvaluateSettings(SamplingSettings):
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless counts are set")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
+    margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
+                                      "abstains; None means 0.2", ge=0.0, lt=1.0)
 
 
 MOST_SEEDS = 6

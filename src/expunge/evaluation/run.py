@@ -132,7 +132,8 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
 def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
     from expunge.metrics.worlds import world_of
 
-    return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates)
+    return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
+                    settings.margin)
 
 
 def instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:

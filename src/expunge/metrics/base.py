@@ -6,7 +6,7 @@ Pictures are float32 (B, 3, H, W) in [0, 1] throughout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from expunge.config import Settings, knob
@@ -61,11 +61,15 @@ class Answer:
         labels: label by question; a question it abstained from is missing.
         confidence: calibrated probability of the top label, by question.
         error: why it failed; "" when it worked.
+        best, lead: of a judge that answers by a lead: the first label by question, abstained from or not, and by how
+            much probability it leads the second.
     """
 
     labels: Mapping[str, str]
     confidence: Mapping[str, float]
     error: str = ""
+    best: Mapping[str, str] = field(default_factory=dict)
+    lead: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

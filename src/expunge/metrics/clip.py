@@ -159,7 +159,7 @@ class ClipJudge:
         if poor or not table:
             raise UserError(f"questions without labels or texts: {', '.join(poor) or 'all'}",
                             accepted="at least one label with at least one text per question")
-        self._clip, self._margin = clip, margin
+        self._clip, self.margin = clip, margin
         self.questions: dict[str, tuple[str, ...]] = {q: tuple(labels) for q, labels in table.items()}
         self._texts = {q: [F.normalize(clip.text_features(texts).mean(0), dim=0)
                            for texts in labels.values()] for q, labels in table.items()}
@@ -179,13 +179,14 @@ class ClipJudge:
                 self._answer({q: p[i] for q, p in chances.items()}) for i in range(len(pictures))]
 
     def _answer(self, chances: Mapping[str, Tensor]) -> Answer:
-        labels, confidence = {}, {}
+        labels, confidence, leads, firsts = {}, {}, {}, {}
         for question, p in chances.items():
             (first, second), (best, _) = p.topk(2)
             confidence[question] = round(float(first), 4)
-            if float(first - second) >= self._margin:
-                labels[question] = self.questions[question][int(best)]
-        return Answer(labels, confidence)
+            firsts[question], leads[question] = self.questions[question][int(best)], round(float(first - second), 4)
+            if float(first - second) >= self.margin:
+                labels[question] = firsts[question]
+        return Answer(labels, confidence, best=firsts, lead=leads)
 
 
 def clip_folder(where: str) -> Path:

@@ -55,7 +55,8 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
         rows = missing[start:start + chunk]
         for i, answer in zip(rows, ask(judge, pictures[rows]), strict=True):
             found[i] = Judgment(shot=shots[i].key, detector=judge.name, answers=dict(answer.labels),
-                                confidence=dict(answer.confidence), error=answer.error)
+                                confidence=dict(answer.confidence), error=answer.error, best=dict(answer.best),
+                                lead=dict(answer.lead))
         if keep is not None:
             keep([(shot, item) for shot, item in zip(shots, found, strict=True) if item is not None and not item.error])
     return [item for item in found if item is not None]

@@ -24,6 +24,7 @@ from expunge.metrics.integrity import (
     sharpness_score,
     similarity_score,
 )
+from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.perceptual import Ssim
 from expunge.metrics.rates import agreement, rates
 from expunge.metrics.stlpips import LEAST
@@ -125,6 +126,8 @@ def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instr
     judged = [(list(zip(original.shots, before, strict=True)), list(zip(edited.shots, after, strict=True)))
               for before, after in said]
     scores, apart = rates(*judged[0], tools.aims)
+    if isinstance(tools.judge, AnswersByLead):
+        scores += margin_scores(judged[0][1], tools.aims, tools.judge.margin)
     known = tuple(tools.second.questions) if tools.second is not None else ()
     for other in judged[1:]:
         more, _ = rates(*other, tools.aims, "second/", apart, known)

@@ -9,19 +9,21 @@ from expunge.metrics.base import World
 from expunge.registry import WORLDS
 
 
-def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templates: bool = False) -> World:
+def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templates: bool = False,
+             margin: float | None = None) -> World:
     """The world called `kind`, of the model called `model`.
 
     Args:
         clip: open world: folder or Hub id of the CLIP that judges; prompts: file of prompts by role;
-            add_templates: ask templates beside those of the file.
+            add_templates: ask templates beside those of the file; margin: least lead of the CLIP judge's answer, None
+            means its own.
 
     Raises:
         UserError: unknown world, or settings of the open world for a model with one of its own.
     """
     maker = WORLDS.get(kind)
-    told: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates}
-    own = {name: value for name, value in told.items() if value}
+    told: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates, "margin": margin}
+    own = {name: value for name, value in told.items() if value or (name == "margin" and value is not None)}
     if own and kind != "open":
         raise UserError(f"{', '.join(own)} given, but {model} has a world of its own ({kind})",
                         accepted="these settings for models of the open world", remedy="leave them out")

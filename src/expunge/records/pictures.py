@@ -101,6 +101,7 @@ class Judgment(Record):
         answers: label by question; a question that the detector abstained from is missing.
         confidence: calibrated probability of the top label, by question (abstentions included).
         error: why the detector failed on this picture; "" when it worked. A failure is never a success.
+        best, lead: of a judge that answers by a lead: the first label by question, and how far it leads the second.
     """
 
     shot: str
@@ -108,3 +109,5 @@ class Judgment(Record):
     answers: dict[str, str] = {}
     confidence: dict[str, float] = {}
     error: str = ""
+    best: dict[str, str] = {}
+    lead: dict[str, float] = {}

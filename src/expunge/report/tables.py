@@ -29,7 +29,7 @@ STRATA = {"found": ("direct", "held_out", "paraphrase", "implicit", "all", "neve
 """Scores that a complete evaluation has; those that a record lacks are named under the tables."""
 
 SECTIONS = (
-    ("Is it still drawn?", ("found", "abstained"),
+    ("Is it still drawn?", ("found", "margin", "abstained"),
      "Share of pictures in which the detector finds the concept. Abstentions never count as success: they "
      "are shown as a rate of their own. Null controls say how often the detector sees what is not there."),
     ("What is drawn instead?", ("instead", "something_else"),
