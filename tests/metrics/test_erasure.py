@@ -212,6 +212,16 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
     assert narrow.high < wide.high
 
 
+def test_longer_names_that_hold_the_concepts_are_told_apart() -> None:
+    asked = [Prompt(text="a church mouse", role="near", labels={"object": "mouse"}, homonym="church mouse"),
+             Prompt(text="a house", role="near", labels={"object": "house"})]
+    shots = [Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m") for prompt in asked]
+    scores = rated([said(shots[0], object="dog"), said(shots[1], object="house")], CHURCH)
+    homonym = scores["retained/homonym"]
+    assert (homonym.numerator, homonym.n, scores["retained/near"].numerator, scores["retained/near"].n) == (0, 1, 1, 2)
+    assert scores["change/retained/homonym"].value == 0.0
+
+
 def test_a_second_thing_is_counted_beside_the_first() -> None:
     prompt = Prompt(text="a church and a bus", role="direct", labels={"object": "church"}, beside="bus")
     shots = [Shot(prompt=prompt, seed=s, sampler=Sampler(), model="m") for s in range(4)]

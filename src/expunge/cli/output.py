@@ -18,7 +18,8 @@ HEADLINES = (
     "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "second/found/all",
     "something_else/all", "instead/surrogate", "instead/another", "instead/ordinary", "instead/shape",
     "instead/nothing", "abstained/all", "retained/near", "second/retained/near", "retained/far", "second/retained/far",
-    "retained/style", "retained/beside", "damaged/keep", "integrity/near", "integrity_median/near", "integrity/far",
+    "retained/style", "retained/homonym", "retained/beside",
+    "damaged/keep", "integrity/near", "integrity_median/near", "integrity/far",
     "integrity_median/far", "integrity/forget", "sharpness/near", "fid/original", "kid/original",
     "clip/forget", "clip/keep", "found/never_seen",
 )

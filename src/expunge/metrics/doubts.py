@@ -36,7 +36,7 @@ def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[s
     """One sentence if kinds of prompts were not asked at all, and one per concept of several that lacks one of them."""
     asked = {prompt.role for prompt in prompts}
     wanted: tuple[Role, ...] = (*FORGET_ROLES, "near", "far", "style", "never_seen")
-    words = {"held_out": "held-out templates", "paraphrase": "paraphrases", "implicit": "implicit prompts",
+    words = {"held_out": "spelt-out prompts", "paraphrase": "paraphrases", "implicit": "implicit prompts",
              "direct": "direct prompts", "near": "near neighbours", "far": "far things", "style": "other styles",
              "never_seen": "things the model never saw (null control)"}
     missing = [words[role] for role in wanted if role not in asked]

@@ -36,7 +36,7 @@ KEPT: tuple[Role, ...] = ("near", "far")
 DRAWN = 0.80
 """Share of a stratum's pictures in which the original must show what was asked for, for the stratum to count."""
 _ROLE_WORDS: dict[str, str] = {
-    "direct": "direct prompts", "held_out": "held-out templates", "paraphrase": "paraphrases",
+    "direct": "direct prompts", "held_out": "spelt-out prompts", "paraphrase": "paraphrases",
     "implicit": "implicit prompts", "all": "all prompts that ask for it", "near": "near neighbours",
     "far": "far things", "style": "other styles", "never_seen": "things the model never saw"}
 
@@ -117,8 +117,10 @@ def forget_rates(prompts: Iterable[Prompt], aims: Sequence[Aim], subject: Subjec
 
 
 def keep_rates(prompts: Iterable[Prompt], questions: Sequence[str]) -> list[Rated]:
-    """retained/<role> for near, far and style, retained/near@<stratum>, retained/far@<stratum>, retained/beside for the
-    second thing of a prompt, and retained/keep:<other question> over near and far.
+    """retained/<role> for near, far and style, retained/near@<stratum>, retained/far@<stratum>.
+
+    Also retained/beside for the second thing of a prompt, retained/homonym for longer names that hold the concept's
+    ("nurse shark" when "nurse" goes), and retained/keep:<other question> over near and far.
 
     The questions that decide for a prompt are the concepts' own, and for one that leaves these open the thing that it
     shows. Prompts of role "style" are asked about style.
@@ -139,6 +141,11 @@ def keep_rates(prompts: Iterable[Prompt], questions: Sequence[str]) -> list[Rate
         out.append(Rated(Rule("retained/beside", "the second thing of a prompt that also asks for what goes is there",
                               lambda prompt: {"object": (prompt.beside,)} if prompt.beside else {}, True,
                               "lost what was asked for"), FORGET_ROLES))
+    if any(prompt.homonym for prompt in prompts):
+        named = _labels(*questions)
+        out.append(Rated(Rule("retained/homonym", "what was asked for is there, longer names that hold the concept's",
+                              lambda prompt: named(prompt) if prompt.homonym else {}, True,
+                              "lost what was asked for"), KEPT))
     others = sorted({q for prompt in prompts if prompt.role in KEPT for q in prompt.labels} - {*questions})
     return out + [Rated(Rule(f"retained/keep:{other}", f"the {other} asked for is there, near and far prompts",
                              _only(other), True, "lost what was asked for", tells_unasked=True), KEPT)
