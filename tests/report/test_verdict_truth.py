@@ -146,6 +146,7 @@ def test_one_way_of_asking_in_which_it_is_drawn_takes_the_good_word_away(count, 
              rate("found@full", 0, 48).model_copy(update={"stratum": "full"})]
     said = verdict(with_strata(*found))
     assert claim(said.headline) == erasure
+    assert ("Not erased by the shortest sentences" in said.headline) == (erasure == "still")
     assert "the shortest sentences" in said.sentence or not count
 
 

@@ -69,6 +69,7 @@ class Asked:
         erasure: the worst class over all judges; by_judge: the class by the prefix of each judge's scores.
         worst: the stratum in which it is found most often, if strata were told apart.
         shape: whether its class rests on pictures in the shape of the original's.
+        where: the strata in which it is still drawn, where these alone make it so; by their names.
     """
 
     concept: str
@@ -78,6 +79,7 @@ class Asked:
     by_judge: dict[str, Erasure]
     worst: Score | None = None
     shape: bool = False
+    where: tuple[str, ...] = ()
 
 
 def each_concept(evaluation: Evaluation) -> list[Asked]:
@@ -94,7 +96,8 @@ def each_concept(evaluation: Evaluation) -> list[Asked]:
         told = [kind for judge, kind in by_judge.items() if kind != "unknown" or not judge]
         erasure = _worst(told or ["unknown"])
         out.append(Asked(concept, found, find(evaluation, f"original/{found.name}") if found else None, erasure,
-                         by_judge, max(strata[""], key=lambda s: (value_of(s) or 0.0, _high(s)), default=None), shape))
+                         by_judge, max(strata[""], key=lambda s: (value_of(s) or 0.0, _high(s)), default=None), shape,
+                         _where(evaluation, found, by_judge, strata) if erasure == "still" else ()))
     return out
 
 
@@ -181,6 +184,18 @@ def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: li
         return "still"
     hidden = many_left_out(found) or any(_low(score) > RARE for score in strata)
     return "rare" if _high(found) <= RARE and not hidden else "less"
+
+
+def _where(evaluation: Evaluation, found: Score | None, by_judge: dict[str, Erasure], strata: dict[str, list[Score]]
+           ) -> tuple[str, ...]:
+    """The strata that make the class "still"; none where it would be so without them."""
+    names = []
+    for judge in (judge for judge, kind in by_judge.items() if kind == "still"):
+        pooled = find(evaluation, f"{judge}{found.name}") if found is not None else None
+        if pooled is None or _erasure(evaluation, pooled, judge, [], False) == "still":
+            return ()
+        names += [score.stratum for score in strata[judge] if _low(score) >= STILL_DRAWN]
+    return tuple(dict.fromkeys(names))
 
 
 def _worst(classes: Iterable[Erasure]) -> Erasure:

@@ -99,6 +99,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
         sentence += f" Not attacked: {quoted(others)}." if others and len(each) > 1 else ""
     decided = attack is not None and erasure == attack != "unknown" and (len(each) == 1 or attack != asked)
     said = _attacked(evaluation, attack, asked) if decided else _HEAD[erasure]
+    where = [evaluation.strata[name] for one in each for name in one.where]
+    if erasure == "still" and where and not decided and len(each) == 1:
+        said += f" by {' and '.join(where)}"
     if erasure in ("rare", "less") and unseen:
         said += f"; {unseen}"
     about = [one.concept for one in each if one.erasure == erasure]
