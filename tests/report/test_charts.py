@@ -101,3 +101,16 @@ def test_budget_chart_has_a_step_for_every_find_and_a_row_per_attack():
     assert charts.budget_chart(make_assault(runs=())) == ""
     close = make_assault(runs=(attack_run("a", "image", items(8), 2, 90),))
     assert {"50", "20"} & set(texts(charts.budget_chart(close)))
+
+
+def test_ways_of_asking_have_rows_of_their_own() -> None:
+    from report_examples import make_evaluation, rate, usual_scores
+
+    scores = [*usual_scores(), rate("found@short", 5, 24), rate("original/found@short", 23, 24),
+              rate("retained/near@short", 9, 24), rate("original/retained/near@short", 24, 24)]
+    evaluation = make_evaluation(scores, strata={"short": "the shortest sentences", "slip": "a slip of the keyboard"})
+    for chart, value in ((charts.found_chart, "20.8%"), (charts.retained_chart, "37.5%")):
+        drawn = chart(evaluation)
+        assert "· short" in drawn
+        assert value in drawn
+        assert "· slip" not in drawn  # it was not asked

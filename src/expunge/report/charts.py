@@ -40,16 +40,20 @@ INTEGRITY_ROWS = (*RETAINED_ROWS, ("empty", "empty prompt"))
 
 
 def found_chart(evaluation: Evaluation) -> str:
-    """Found rate by kind of prompt, original (ring) and edited (dot), with 95% intervals."""
+    """Found rate by kind of prompt and way of asking, original (ring) and edited (dot), with 95% intervals."""
     concepts = evaluation.card.request.concepts
     each = [(f"all/{name}", name if len(name) <= _LABEL else f"{name[:_LABEL - 1]}…") for name in concepts]
     rows = [row for kind in FOUND_ROWS for row in (kind, *(each if kind[0] == "all" and len(each) > 1 else ()))]
-    return _rates(evaluation, "found", rows, "share of pictures in which it is found")
+    ways = [(f"@{name}", f"· {name}") for name in evaluation.strata]
+    place = next((i + 1 for i, row in enumerate(rows) if row[0] == "held_out"), len(rows))
+    return _rates(evaluation, "found", [*rows[:place], *ways, *rows[place:]], "share of pictures in which it is found")
 
 
 def retained_chart(evaluation: Evaluation) -> str:
-    """Retained rate near, far and by style, original (ring) and edited (dot), with 95% intervals."""
-    return _rates(evaluation, "retained", RETAINED_ROWS, "share of pictures that show what was asked")
+    """Retained rate near, far, by way of asking and style, original (ring) and edited (dot), with 95% intervals."""
+    rows = [row for role in RETAINED_ROWS for row in (
+        role, *((f"{role[0]}@{name}", f"· {name}") for name in evaluation.strata))]
+    return _rates(evaluation, "retained", rows, "share of pictures that show what was asked")
 
 
 def integrity_chart(evaluation: Evaluation) -> str:
@@ -153,8 +157,8 @@ def budget_chart(assault: Assault) -> str:
 
 
 def _rates(evaluation: Evaluation, kind: str, strata: Sequence[tuple[str, str]], axis: str) -> str:
-    pairs = [(label, find(evaluation, f"original/{kind}/{name}"), find(evaluation, f"{kind}/{name}"))
-             for name, label in strata]
+    full = [(f"{kind}{name}" if name.startswith("@") else f"{kind}/{name}", label) for name, label in strata]
+    pairs = [(label, find(evaluation, f"original/{name}"), find(evaluation, name)) for name, label in full]
     rows = [row for row in pairs if row[1] is not None or row[2] is not None]
     if all(value_of(score) is None for row in rows for score in row[1:]):
         return ""

@@ -109,9 +109,11 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
     controls = any(find(evaluation, f"found/{name}") for name in ("never_seen", "keep"))
     drawn = (
         ("How often it is still found", charts.found_chart(evaluation), "legend",
-         "By kind of prompt. Lines are 95% intervals." + _CONTROLS * controls),
+         "By kind of prompt, and (·) by way of asking. Lines are 95% intervals; those of ways of asking hold for all "
+         "of them at once." + _CONTROLS * controls),
         ("What is still drawn as asked", charts.retained_chart(evaluation), "legend",
-         "Prompts that do not ask for the concept. Near: its closest neighbours. Lines are 95% intervals."),
+         "Prompts that do not ask for the concept, and (·) each way of asking. Near: its neighbours. Lines are 95% "
+         "intervals; those of ways of asking hold for all of them at once."),
         ("How far other pictures moved", charts.integrity_chart(evaluation), "",
          "Same prompt, same noise, both models. 1 is the floor: the same model computed twice in a different "
          "order. 0 is the ceiling: the original with another seed. Lines are 95% intervals."),
