@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from expunge.attacks.settings import AttackSettings
-from expunge.bench.settings import BenchMethod, BenchSettings
+from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
@@ -28,8 +28,9 @@ from expunge.files import slug, write_json
 from expunge.metrics.base import World
 from expunge.models.base import Denoiser
 from expunge.records import Edit, Request, check_request
-from expunge.unlearn.erase import CHECKPOINT, resolve_method
+from expunge.unlearn.erase import CHECKPOINT, resolve_method, seeks_surrogate
 from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.surrogate import surrogates
 
 SETTINGS, CELL = "settings.json", "cell.json"
 Stage = Literal["erase", "attack", "evaluate"]
@@ -97,24 +98,33 @@ def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: P
     Raises:
         ConfigError: concepts that the world does not know, all at once.
     """
-    requests: dict[str, Request] = {}
-    mistakes: list[UserError] = []
+    chosen = {row.title: resolve_method(row.method, row.settings) for row in settings.methods}
+    requests: dict[str, dict[str, Request]] = {}
+    mistakes: dict[str, None] = {}
     for concept in settings.concepts:
         try:
-            request = world.request(concept.concept, concept.anchor, concept.keep)
-            check_request(request)
-            requests[concept.title] = request
+            requests[concept.title] = {title: _request(model, world, concept, method)
+                                       for title, method in chosen.items()}
         except UserError as error:
-            mistakes.append(error)
+            mistakes[str(error)] = None
     if mistakes:
-        raise ConfigError("; ".join(map(str, mistakes)))
+        raise ConfigError("; ".join(mistakes))
     attacks = {concept.title: settings.attack_on(concept) for concept in settings.concepts}
-    chosen = {row.title: resolve_method(row.method, row.settings) for row in settings.methods}
-    return [Cell(row, chosen[row.title], title, request, attacks[title], seed,
+    return [Cell(row, chosen[row.title], title, of[row.title], attacks[title], seed,
                  out / "cells" / slug(row.title) / slug(title) / str(seed),
-                 _under(settings, row, chosen[row.title], model, world, request, attacks[title], seed),
+                 _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed),
                  _defaults(row))
-            for seed in settings.seeds for title, request in requests.items() for row in settings.methods]
+            for seed in settings.seeds for title, of in requests.items() for row in settings.methods]
+
+
+def _request(model: Denoiser, world: World, column: BenchConcept, method: Method) -> Request:
+    """What is asked of a method: where the column names no anchor, as `erase` would choose one for it."""
+    request = world.request(column.concept, column.anchor or "", column.keep)
+    if column.anchor is None and seeks_surrogate(method, request):
+        found = [one.anchor for one in surrogates(model, request.concepts)]
+        request = world.request(column.concept, found if len(found) > 1 else found[0], column.keep)
+    check_request(request)
+    return request
 
 
 def chosen_cells(cells: Sequence[Cell], only: Iterable[str]) -> list[Cell]:

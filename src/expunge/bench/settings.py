@@ -52,7 +52,8 @@ class BenchConcept(Settings):
     """A column of the bench: a concept, or several that are taken out in one edit."""
 
     concept: Names = knob(..., "what is taken out, or several things at once")
-    anchor: Names = knob("", "what takes its place, one for each concept; nothing in particular if empty")
+    anchor: Names | None = knob(None, "what takes its place, one for each concept; '' for nothing in particular; where "
+                                      "none is named each method has its own way, as for `erase`")
     keep: tuple[str, ...] = knob((), "what must stay; the world's own choice if empty")
     without: tuple[str, ...] = knob((), "attacks of the bench that cannot be made on it, as implicit on a style")
     label: str = knob("", "what tables call it; the concepts' names if empty")
@@ -67,7 +68,7 @@ class BenchConcept(Settings):
         from expunge.records import asked
 
         try:
-            asked(self.concept, self.anchor, self.keep)
+            asked(self.concept, self.anchor or "", self.keep)
         except UserError as error:
             raise _wrong(error) from error
         return self

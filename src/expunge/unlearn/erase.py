@@ -134,12 +134,16 @@ def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anc
     """
     how: dict[str, Any] = {"kind": kind, "only_with": only_with, "prompts": prompts}
     request = resolve_request(model, concept, anchor or "", keep, **how)
-    wanted = getattr(method, "surrogate", "named") == "found" or needs(method, "anchor")
-    joint = any(target.joint for target in request.targets)
-    if anchor is not None or isinstance(concept, Request) or not wanted or joint:
+    if anchor is not None or isinstance(concept, Request) or not seeks_surrogate(method, request):
         return request, ()
     found = surrogates(model, request.concepts)
     return resolve_request(model, concept, [one.anchor for one in found], keep, **how), found
+
+
+def seeks_surrogate(method: Method, request: Request) -> bool:
+    """Whether something is to be found that takes the concepts' places, where none is named."""
+    wanted = getattr(method, "surrogate", "named") == "found" or needs(method, "anchor")
+    return wanted and not any(target.joint for target in request.targets)
 
 
 def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
