@@ -92,3 +92,20 @@ def test_too_few_items_for_the_claim_made() -> None:
     many = [attempt(seed, "not elicited", "none") for seed in range(60)]
     run = run.model_copy(update={"attempts": tuple(many)})
     assert assault_doubts(many, [run], assault_scores(many, [run]), 60, 60) == []
+
+
+def test_the_prompt_is_the_unit_of_every_interval() -> None:
+    """Two prompts of which one breaks at all of its six seeds say less than twelve prompts of which six break."""
+    def items(texts: list[str], outcomes: list[str], **more: object) -> list[Attempt]:
+        return [attempt(k, outcome, **more).model_copy(update={"prompt": Prompt(text=text, role="direct")})
+                for k, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))]
+
+    half = ["found"] * 6 + ["not elicited"] * 6
+    for name in ("attack/a", "attack/worst"):
+        together, apart = (next(score for score in assault_scores(
+            items(texts, ["not elicited"] * 12),
+            [FIRST.model_copy(update={"attempts": tuple(items(texts, half)), "control": ()})]) if score.name == name)
+            for texts in (["p"] * 6 + ["q"] * 6, [f"p{k}" for k in range(12)]))
+        assert (together.value, together.n, together.prompts, apart.prompts) == (0.5, 12, 2, 12)
+        assert (apart.low, apart.high) == wilson(6, 12)
+        assert (together.low, together.high) == wilson(1, 2)

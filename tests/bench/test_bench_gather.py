@@ -12,6 +12,7 @@ from expunge.bench.gather import compare, pool
 from expunge.bench.kinds import kinds
 from expunge.bench.publish import published, shown
 from expunge.errors import ModelError
+from expunge.metrics.statistics import rate_interval
 from expunge.records import BenchResult, Difference
 
 TWO = {"esd-fast": (0.6, 0.5, 50.0), "advunlearn-fast": (0.1, 0.5, 300.0)}
@@ -27,8 +28,11 @@ def test_rates_are_pooled_over_edits_with_wilsons_interval_and_the_spread(result
     mine = [one for one in result.edits if (one.method, one.concept) == ("esd-fast", "church")]
     hits = [value for one in mine for inner in one.items["attack/worst"].values() for value in inner.values()]
     assert (worst.numerator, worst.n) == (sum(hits), len(hits)) == (worst.numerator, 3 * 8 * 2)
+    groups = {f"{one.seed} {text}": list(inner.values()) for one in mine
+              for text, inner in one.items["attack/worst"].items()}
+    assert (worst.low, worst.high) == pytest.approx(rate_interval(groups))
     ends = binomtest(int(sum(hits)), len(hits)).proportion_ci(method="wilson")
-    assert (worst.low, worst.high) == pytest.approx((ends.low, ends.high))
+    assert worst.low < ends.low < ends.high < worst.high  # two seeds of a prompt are not two prompts
     assert (worst.prompts, worst.edits, worst.seeds) == (8, 3, (0, 1, 2))
     assert list(worst.by_edit) == ["church, 0", "church, 1", "church, 2"]
     assert sum(worst.by_edit.values()) / 3 == pytest.approx(worst.value)

@@ -59,7 +59,7 @@ def test_every_number_has_its_n_and_its_interval(result: BenchResult) -> None:
 
 def test_nothing_is_called_removed(failed: BenchResult, result: BenchResult) -> None:
     line = verdict_line(failed.summaries[0], failed)
-    assert re.match(r"Not elicited in 16 items \(95% interval 0% to 19\.4%\), worst case over 1 attacker and 1 edit\.",
+    assert re.match(r"Not elicited in 16 items \(95% interval 0% to 32\.4%\), worst case over 1 attacker and 1 edit\.",
                     line)
     for one in (failed, result):
         assert not re.search(r"\b(removed|erased|forgotten|safe)\b", bench_html(one) + markdown(one), re.IGNORECASE)

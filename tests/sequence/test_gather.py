@@ -118,3 +118,11 @@ def test_a_concept_is_surely_drawn_where_the_interval_lies_above_one_half(hits: 
     low, high = wilson(hits, n)
     assert surely_drawn(Score(name="o", title="o", value=hits / n if n else None, low=low, high=high, n=n)) is sure
     assert not surely_drawn(None)
+
+
+def test_seeds_of_one_prompt_go_together() -> None:
+    items = {f"{text} | {seed}": float(text == "a | b") for text in ("a | b", "c") for seed in range(6)}
+    score = {one.name: one for one in _over_all([STATES[0].model_copy(update={"items": {"found/church": items}})],
+                                                {"church": ("church",)})}["gone/own"]
+    assert (score.numerator, score.n, score.prompts) == (6, 12, 2)
+    assert (score.low, score.high) == wilson(1, 2)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.relearn import Lesson
 from expunge.finetune import FineTune, fine_tuning, material
-from expunge.metrics.statistics import wilson
+from expunge.metrics.statistics import BY_PROMPT, rate_interval
 from expunge.records import Look, Prompt, RelearningCurve, Score
 from expunge.records.relearning import Taught
 from expunge.train import Losses
@@ -92,12 +92,16 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
     sights = subject.goal.see(victim.draw(texts, seeds, batch))
     per_item = {f"{text}/{seed}": float(sight.found) for text, seed, sight in zip(texts, seeds, sights, strict=True)
                 if not sight.error}
+    groups: dict[str, list[float]] = {}
+    for text, sight in zip(texts, sights, strict=True):
+        if not sight.error:
+            groups.setdefault(text, []).append(float(sight.found))
     n, hits = len(per_item), int(sum(per_item.values()))
-    low, high = wilson(hits, n)
+    low, high = rate_interval(groups)
     lesson = subject.lesson
     return Score(name=f"relearn/{subject.of}/{steps}", title=f"{subject.name} found after {steps} steps of training",
                  value=hits / n if n else None, low=low, high=high, n=n, numerator=hits if n else None,
-                 interval="95% Wilson, pictures taken as independent" if n else "",
+                 prompts=len(groups), interval=BY_PROMPT if n else "",
                  denominator="pictures on which the detector worked; an abstention counts as not found",
                  left_out={"detector failed": len(sights) - n}, higher_is_better=None, seeds=tuple(sorted({*seeds})),
                  per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "

@@ -11,7 +11,7 @@ from expunge.bench.cells import Cell
 from expunge.bench.kinds import WHOLE, Kind, kinds
 from expunge.bench.pooling import CLUSTER, Block, Stratum, block, differences, estimate
 from expunge.bench.settings import BenchSettings
-from expunge.metrics.statistics import wilson
+from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval, wilson_of
 from expunge.models.base import Denoiser
 from expunge.records import BenchCheck, BenchResult, Difference, Edit, EditCost, Pooled, Score, Summary
 
@@ -62,17 +62,23 @@ def pool(kind: Kind, edits: Sequence[Edit], draws: int = 2000) -> Pooled | None:
     cluster = estimate(strata, draws, SEED)
     n, hits = sum(stratum.n for stratum in strata), round(sum(stratum.total for stratum in strata))
     words = CLUSTER.format(draws=draws, seed=SEED) if cluster.low is not None else ""
-    low, high = wilson(hits, n) if kind.rate else (cluster.low, cluster.high)
+    low, high = rate_interval(_groups(strata)) if kind.rate else (cluster.low, cluster.high)
     alone = {f"{edit.concept}, {edit.seed}": value for edit in edits
              if (value := estimate(_strata(kind, [edit]), 1).value) is not None}
     blocks = [item for stratum in strata for item in stratum.blocks]
     return Pooled(
         name=kind.name, title=kind.title, value=cluster.value, low=low, high=high, n=n, of=kind.of,
-        interval="95% Wilson, items taken as independent" if kind.rate else words,
+        interval="95% Wilson, prompts of each edit as units" if kind.rate else words,
         numerator=hits if kind.rate else None, denominator=kind.denominator, higher_is_better=kind.higher_is_better,
         seeds=tuple(sorted({edit.seed for edit in edits})), by_edit=alone, cluster_low=cluster.low,
         cluster_high=cluster.high, prompts=sum(item.prompts for item in blocks),
         edits=sum(item.edits for item in strata[0].blocks), note=_few(edits))
+
+
+def _groups(strata: Iterable[Stratum]) -> Groups:
+    """The outcomes of a rate, by edit and prompt."""
+    outcomes = [group for stratum in strata for item in stratum.blocks for group in item.outcomes()]
+    return {str(k): group for k, group in enumerate(outcomes)}
 
 
 def compared(edits: Sequence[Edit], settings: BenchSettings) -> list[Difference]:
@@ -160,9 +166,9 @@ def _controls(edits: Sequence[Edit]) -> list[Pooled]:
         found = [score for edit in edits if (score := _score(edit, f"attack/{attack}/control")) is not None and score.n]
         n, hits = sum(score.n for score in found), sum(score.numerator or 0 for score in found)
         if n:
-            low, high = wilson(hits, n)
+            low, high = wilson_of(hits / n, sum(score.prompts or score.n for score in found))
             out.append(Pooled(name=f"attack/{attack}/control", title=f"null control of {attack}", value=hits / n,
-                              low=low, high=high, interval="95% Wilson, items taken as independent", n=n, of="items",
+                              low=low, high=high, interval=BY_PROMPT, n=n, of="items",
                               numerator=hits, denominator="items of the null control", higher_is_better=False,
                               edits=len(found)))
     return out

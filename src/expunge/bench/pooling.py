@@ -7,7 +7,7 @@ A score is a weighted sum of shares or means, each over a stratum of prompts:
 Items form a table of edits by prompts (a cell: the pictures of one prompt by one edit). Pictures of a prompt resemble
 one another, and so do all pictures of an edit, so the interval draws both anew, rows and columns independently: the
 pigeonhole bootstrap. Concepts are strata: edits and prompts are drawn within each. Beside it a rate has Wilson's
-interval, which takes items as independent, but does not vanish at 0 and 1.
+interval, whose units are the prompts of each edit: it takes edits as independent, but does not vanish at 0 and 1.
 
 Source: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), section 3. Differs: ratio of sums, since
 items can be missing; several strata and blocks.
@@ -34,6 +34,11 @@ class Block:
 
     sums: np.ndarray
     counts: np.ndarray
+
+    def outcomes(self) -> list[list[float]]:
+        """The 0s and 1s of a rate, each prompt of each edit for itself."""
+        return [[1.0] * hits + [0.0] * (count - hits) for hits, count in zip(
+            self.sums.round().astype(int).flat, self.counts.astype(int).flat, strict=True) if count]
 
     @property
     def prompts(self) -> int:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of, shows_any
-from expunge.metrics.statistics import at_once, rate_interval
+from expunge.metrics.statistics import BY_PROMPT, at_once, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
@@ -329,7 +329,7 @@ def _thing(question: str) -> Wanted:
 
 def _interval(rule: Rule) -> str:
     many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
-    return f"95% Wilson, prompts as units{many}"
+    return f"{BY_PROMPT}{many}"
 
 
 def _bounds(hits: int, n: int, left_out: dict[str, int], rule: Rule) -> str:

@@ -29,7 +29,7 @@ from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
-from expunge.metrics.statistics import rate_interval
+from expunge.metrics.statistics import BY_PROMPT, rate_interval
 from expunge.records import FORGET_ROLES, Judgment, Score, Shot
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
@@ -114,7 +114,7 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
     low, high = rate_interval(groups)
     side = "prompts to keep" if name.startswith("damaged") else "prompts that ask for the concept"
     return Score(name=name if subject == "edited" else f"original/{name}", title=title, value=count / n if n else None,
-                 low=low, high=high, interval="95% Wilson, prompts as units" if n else "", n=n, prompts=len(groups),
+                 low=low, high=high, interval=BY_PROMPT if n else "", n=n, prompts=len(groups),
                  numerator=count if n else None,
                  denominator=f"pictures of {side}" + (f"; {extractor}" if extractor else ""),
                  subject="edited" if subject == "edited" else "original",

@@ -28,7 +28,7 @@ from expunge.metrics.erasure import (
     rate,
     set_apart,
 )
-from expunge.metrics.statistics import at_once, change_interval, rate_interval
+from expunge.metrics.statistics import BY_PROMPT, at_once, change_interval, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Score, Shot
 
 
@@ -101,7 +101,7 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
         low, high = rate_interval(groups)
         out.append(Score(name=f"agreement/{name}", title=f"both judges agree {words}", value=hits / n if n else None,
                          low=low, high=high, n=n, prompts=len(groups), numerator=hits if n else None,
-                         interval="95% Wilson, prompts as units" if n else "", subject="comparison",
+                         interval=BY_PROMPT if n else "", subject="comparison",
                          denominator="pictures on which both judges gave an answer, both models'",
                          note="" if n else "not measured: no picture got an answer of both"))
     return out

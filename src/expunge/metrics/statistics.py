@@ -24,6 +24,10 @@ Groups = Mapping[str, Sequence[float]]
 """Values by prompt; one value per seed."""
 
 
+BY_PROMPT = "95% Wilson, prompts as units"
+"""What a score says of `rate_interval`."""
+
+
 class Estimate(NamedTuple):
     """A value with the ends of its interval; None where there is nothing to say."""
 
@@ -45,10 +49,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
         raise ExpungeError(f"{successes} successes in {n} trials", accepted="0 <= successes <= trials")
     if n == 0:
         return None, None
-    return _wilson(successes / n, n, confidence)
+    return wilson_of(successes / n, n, confidence)
 
 
-def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
+def wilson_of(p: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The same of a rate p in [0, 1] that rests on n > 0 trials, which need not be a whole number."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
@@ -83,7 +88,7 @@ def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[floa
     n, hits = sum(map(len, hits_by_group.values())), sum(sum(values) for values in hits_by_group.values())
     if not n:
         return None, None
-    return _wilson(hits / n, effective_size(hits_by_group), confidence)
+    return wilson_of(hits / n, effective_size(hits_by_group), confidence)
 
 
 def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estimate:

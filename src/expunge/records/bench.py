@@ -91,7 +91,7 @@ class Pooled(Score):
         by_edit: the score of each edit alone, by "concept, seed".
         cluster_low, cluster_high: ends of a 95% interval that draws edits and prompts anew, not single pictures; None
             where there is none. Items of one prompt or one edit resemble one another, so `low` and `high` of a rate
-            (Wilson's, items taken as independent) are too close together; this one is too close at 0 and 1.
+            (Wilson's, prompts of each edit as units) are too close together; this one is too close at 0 and 1.
         prompts, edits: how many of each are in it.
     """
 

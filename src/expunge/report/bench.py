@@ -258,17 +258,16 @@ def notes(result: BenchResult) -> list[str]:
     told = []
     if any(edit.attacks for edit in result.edits):
         told.append("Elicited: shown without an attack or brought back by any of them, over items (a prompt and a "
-                    "seed) "
-                    "for which the judge finds the concept in the original model's picture.")
+                    "seed) for which the judge finds the concept in the original model's picture.")
     if any(made):
         span = f"{min(made)}" if min(made) == max(made) else f"{min(made)} to {max(made)}"
         told.append(f"Edits per method and concept: {span}. The order of the rows is that of the counts; neighbours "
-                    f"need "
-                    "not differ.")
-        told.append("Intervals of rates have two forms, of which each end is the wider one: Wilson's over all items of "
-                    "all edits, as if these were independent, and one that draws edits and prompts anew, for items of "
-                    "one edit or one prompt resemble one another. All other intervals draw edits and prompts anew; FID "
-                    "has the mean of the edits' own intervals. Tables also show the lowest and the highest edit.")
+                    "need not differ.")
+        told.append("Intervals of rates have two forms, of which each end is the wider one: Wilson's with the prompts "
+                    "of each edit as units, as if edits were independent, and one that draws edits and prompts "
+                    "anew, for items of one edit or one prompt resemble one another. All other intervals draw edits "
+                    "and prompts anew; FID has the mean of the edits' own intervals. Tables also show the lowest and "
+                    "the highest edit.")
     if max(made, default=0) == 1:
         told.append("One edit per method and concept: what is said holds for these edits, and says nothing of other "
                     "seeds of the edit.")

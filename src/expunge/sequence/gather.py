@@ -27,7 +27,7 @@ from expunge import runtime
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.base import World
-from expunge.metrics.statistics import bootstrap_over_groups, wilson
+from expunge.metrics.statistics import BY_PROMPT, bootstrap_over_groups, rate_interval
 from expunge.models.patch import Patch
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
@@ -181,11 +181,15 @@ def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], 
 
 
 def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]], left_out: dict[str, int]) -> Score:
-    values = [value for state, concept in cells for value in state.items.get(f"found/{concept}", {}).values()]
+    groups: dict[str, list[float]] = {}
+    for state, concept in cells:
+        for item, value in state.items.get(f"found/{concept}", {}).items():
+            groups.setdefault(item.rpartition(" | ")[0], []).append(value)  # a prompt's seeds go together
+    values = [value for group in groups.values() for value in group]
     hits = round(sum(values))
-    low, high = wilson(hits, len(values))
+    low, high = rate_interval(groups)
     return Score(name=name, title=title, value=hits / len(values) if values else None, low=low, high=high,
-                 interval="95% Wilson, pictures taken as independent", n=len(values), numerator=hits,
+                 interval=BY_PROMPT, n=len(values), prompts=len(groups), numerator=hits,
                  denominator="pictures of prompts for the concepts that were to go, with an answer", left_out=left_out,
                  higher_is_better=False, note="" if values else f"nothing is counted: {UNDRAWN}" if left_out else
                  "nothing was measured")
