@@ -12,7 +12,7 @@ help:
 	@echo "make test   install the development tools too, run the whole test suite"
 	@echo "make test-all  the slow tests, too"
 	@echo "make lint   ruff and mypy"
-	@echo "make numbers  print every quality number of the README"
+	@echo "make numbers  print every quality number of docs/measured.md"
 	@echo "make clean  remove $(VENV), runs and caches"
 
 demo: $(VENV)/.installed

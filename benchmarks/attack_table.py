@@ -1,4 +1,4 @@
-"""The README's table of attacks: every attack on every item, for edits of the embedded model by ESD.
+"""The table of attacks in docs/measured.md: every attack on every item, for edits of the embedded model by ESD.
 
     python benchmarks/attack_table.py [--concepts church bomb "pixel art"] [--tier smoke] [--out runs/attack-table]
 

@@ -98,3 +98,7 @@ def test_public_function_is_not_hidden_by_its_module() -> None:
     assert callable(expunge.evaluate)
     with pytest.raises(AttributeError, match="it has load, erase"):
         expunge.no_such_name  # noqa: B018
+
+
+def test_readme_is_read_in_three_minutes() -> None:
+    assert len(README.read_bytes()) <= 8192

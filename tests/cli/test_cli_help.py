@@ -35,14 +35,14 @@ def test_every_verb_ends_its_help_with_two_examples(verb: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_show_what_is_printed(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No prose in brackets; what `demo`, `evaluate` and `show` share is an excerpt of what README holds whole."""
+    """No prose in brackets; what `demo`, `evaluate` and `show` share is an excerpt of what docs/measured.md holds whole."""
     from expunge.cli.output import MEASURED
 
     assert run([verb, "--help"]) == 0
     _, _, examples = capsys.readouterr().out.partition("Examples:")
     assert not re.findall(r"^\s*\(.*", examples, re.MULTILINE)
     assert verb not in {"demo", "evaluate", "show"} or " ".join(MEASURED.split()) in " ".join(examples.split())
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    readme = " ".join((Path(__file__).parents[2] / "docs" / "measured.md").read_text(encoding="utf-8").split())
     prose, table = MEASURED.split("[...]")[:2]
     for piece in (prose, table.splitlines()[1], table.splitlines()[2]):
         assert " ".join(piece.split()) in readme
