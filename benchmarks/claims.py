@@ -3,9 +3,9 @@
     python benchmarks/claims.py [--methods runs/bench-methods] [--steering runs/bench-steering]
 
 reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` (by default
-those in benchmarks/records, from which the verdicts in docs/measured.md come) and prints a Markdown table. A claim holds ("yes")
-where the difference that it speaks of has a 95% interval beyond zero on the claimed side, does not ("no") where it lies
-beyond zero on the other side, and else "cannot be told". Erasure is called equal only where the interval of the
+those in benchmarks/records, from which docs/measured.md has its verdicts) and prints a Markdown table. A claim holds
+("yes") where the difference that it speaks of has a 95% interval beyond zero on the claimed side, does not ("no") where
+it lies beyond zero on the other side, and else "cannot be told". Erasure is called equal only where the interval of the
 difference lies within `EQUAL` of zero. Nothing is corrected for how many claims there are.
 """
 

@@ -35,7 +35,7 @@ def test_every_verb_ends_its_help_with_two_examples(verb: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_show_what_is_printed(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No prose in brackets; what `demo`, `evaluate` and `show` share is an excerpt of what docs/measured.md holds whole."""
+    """No prose in brackets; what `demo`, `evaluate` and `show` share is an excerpt of docs/measured.md."""
     from expunge.cli.output import MEASURED
 
     assert run([verb, "--help"]) == 0

@@ -33,7 +33,8 @@ MEASURED = """\
   found/all                  0%        0% to 9.6%               0 of 71  1 abstained         100%
   [...]
 """
-"""What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`. docs/measured.md has it whole."""
+"""What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`; docs/measured.md has it
+whole."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
 
