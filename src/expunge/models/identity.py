@@ -57,12 +57,6 @@ def scheme_digest(told: Any) -> str:
     return f"{SCHEME}-{text_digest(json.dumps(told, sort_keys=True, default=str))[:16]}"
 
 
-def comparable(one: str, other: str) -> bool:
-    """Whether two digests are of the same scheme, so that a difference between them means something."""
-    scheme = lambda digest: digest.partition("-")[0] if "-" in digest else ""
-    return scheme(one) == scheme(other)
-
-
 def stored_half(tensors: Mapping[str, Tensor]) -> str:
     """The smaller number type that holds every value exactly: the one in which they were stored; "" if neither does."""
     for kind, half in HALVES.items():

@@ -135,6 +135,12 @@ class Patch:
         """Whether it changes the text encoder and nothing else."""
         return bool(self.tensors) and all(name.startswith("text_encoder/") for name in self.tensors)
 
+    def made_on(self, model: Denoiser) -> bool:
+        """Whether `model` is the base to the bit; what an older card does not tell is not compared."""
+        card = self.card
+        return (card.base_hash == model.hash and card.base_process in ("", model.process)
+                and card.base_parts in ("", model.parts))
+
     def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> str:
         """Whether the patch fits `model`, whose tensors are `tensors`.
 
@@ -262,6 +268,22 @@ def load_into_pipeline(pipe: Any, patch: Patch) -> dict[str, float]:
     except BaseException:
         _write(mine, before, parts)
         raise
+
+
+@torch.no_grad()
+def acting(model: Any, patch: Patch) -> dict[str, float]:
+    """By component how much the output of a loaded model (`models.sd`) for fixed inputs changes with the patch on.
+
+    Returns:
+        Mean |difference| over mean |output|, as `load_into_pipeline`. The model is afterwards as it was.
+
+    Raises:
+        ModelError: one answers as before, or the patch does not fit. UserError: a patch is on.
+    """
+    parts = {name: getattr(model, name) for name in sorted({full.partition("/")[0] for full in patch.tensors})}
+    before = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
+    with applied(model, patch):
+        return {name: _acts(name, *before[name], answer(name, part)) for name, part in parts.items()}
 
 
 def _write(mine: Mapping[str, Tensor], values: Mapping[str, Tensor], parts: Mapping[str, Any]) -> None:

@@ -38,6 +38,9 @@ from expunge.models.wrapped import unwrapped, why_not_plain
 log = logging.getLogger(__name__)
 
 PREDICTIONS = ("epsilon", "v_prediction")
+AT_ONCE = 512 * 512
+"""Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
+Diffusion's in float32; 32 of them at once took 26)."""
 GUIDANCE = 7.5
 """Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
 
@@ -231,16 +234,26 @@ class StableDiffusion:
         return torch.stack(rows).to(self.device) if rows else torch.empty((0, *shape), device=self.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents to pixels, float32 (B, 3, H, W) in [0, 1]."""
+        """Latents to pixels, float32 (B, 3, H, W) in [0, 1]; as many at once as `AT_ONCE` allows."""
+        return torch.cat([self._decoded(some) for some in z.split(self._slice(z.shape[-2:]))])
+
+    def _decoded(self, z: Tensor) -> Tensor:
         pixels = self.vae.decode((z / self.vae.config.scaling_factor).to(self.dtype), return_dict=False)[0]
         out: Tensor = (pixels.float() / 2 + 0.5).clamp(0, 1)
         return out
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
-        posterior = self.vae.encode((pixels.to(self.device) * 2 - 1).to(self.dtype), return_dict=False)[0]
-        latents: Tensor = posterior.mean.float() * self.vae.config.scaling_factor
-        return latents
+        latents = [self.vae.encode((some.to(self.device) * 2 - 1).to(self.dtype)).latent_dist.mean.float()
+                   for some in pixels.split(max(1, AT_ONCE // (pixels.shape[-2] * pixels.shape[-1])))]
+        scaled: Tensor = torch.cat(latents) * self.vae.config.scaling_factor
+        return scaled
+
+    def _slice(self, sides: Sequence[int]) -> int:
+        """How many latents of these sides the autoencoder takes at once: a rule of size alone, so that a picture's bits
+        do not depend on what memory is free."""
+        pixels: int = sides[0] * sides[1] * self.factor**2
+        return max(1, AT_ONCE // pixels)
 
     def parameters_in(self, scope: str) -> dict[str, Parameter]:
         """Parameters of a named scope by full name (see `models.scope`), frozen until the caller says else.
