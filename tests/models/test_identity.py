@@ -278,6 +278,17 @@ def test_digests_tell_their_scheme(model: Any) -> None:
     assert model.parts.startswith("2-")
 
 
+def test_the_first_scheme_left_out_how_a_tokenizer_pads(folder: Path, model: Any) -> None:
+    """Kept only to know what older versions recorded."""
+    _tokenizer(folder, pad_token="!")
+    other = opened(folder)
+    assert other.former_drawing == model.former_drawing
+    assert len(other.former_drawing) == 16
+    file = folder / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"act_fn": "gelu"}))
+    assert opened(folder).former_drawing != model.former_drawing
+
+
 def patch_of(model: Any, scope: str = "xattn") -> Patch:
     tensors = {name: parameter + 0.1 for name, parameter in model.parameters_in(scope).items()}
     return Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="esd",

@@ -15,7 +15,7 @@ folders, versions, dropout, and what is only read while training.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,21 @@ def parts_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, token
 def scheme_digest(told: Any) -> str:
     """Digest of anything JSON-able under the present scheme."""
     return f"{SCHEME}-{text_digest(json.dumps(told, sort_keys=True, default=str))[:16]}"
+
+
+def former_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, tokenizer: Any, rest: Sequence[Any]) -> str:
+    """`drawing` under scheme 1, by which records of older versions go on: of the tokenizer the vocabulary alone.
+
+    Args:
+        rest: what stands behind the parts: length, scale of latents, schedule, number types, device.
+    """
+    plain = lambda config: {key: value for key, value in config.items() if not key.startswith("_")}
+    parts: list[Any] = [unet, vae, text_encoder]
+    text = {key: value for key, value in parts[2].config.to_dict().items()
+            if key not in {"dtype", "torch_dtype", "transformers_version"}}
+    told = [plain(parts[0].config), plain(parts[1].config), plain(text),
+            json.loads(tokenizer.backend_tokenizer.to_str())["model"], *rest]
+    return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
 
 
 def stored_half(tensors: Mapping[str, Tensor]) -> str:

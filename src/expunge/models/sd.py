@@ -30,7 +30,7 @@ from expunge.errors import ModelError, UserError
 from expunge.files import text_digest
 from expunge.models import scope as scopes
 from expunge.models.base import Conditioning
-from expunge.models.identity import HALVES, parts_digest, rounded_hash, scheme_digest, stored_half
+from expunge.models.identity import HALVES, former_digest, parts_digest, rounded_hash, scheme_digest, stored_half
 from expunge.models.patch import Patch, tensors_hash
 from expunge.models.reading import laid_out, token_ids
 from expunge.models.wrapped import unwrapped, why_not_plain
@@ -100,6 +100,15 @@ class StableDiffusion:
         return scheme_digest([
             self.parts, tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
             ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), str(words), self.device.type])
+
+    @cached_property
+    def former_drawing(self) -> str:
+        """What `drawing` was before schemes had numbers: attempts and looks that older versions kept go by it."""
+        ddim, words = self._ddim, next(self.text_encoder.parameters()).dtype
+        return former_digest(self.unet, self.text_encoder, self.vae, self.tokenizer, [
+            self.length, self.vae.config.scaling_factor, tensors_hash({"abar": ddim.alphas_cumprod}),
+            float(ddim.final_alpha_cumprod), self.prediction, ddim.config.timestep_spacing, ddim.config.steps_offset,
+            str(self.dtype), self.device.type, *([str(words)] if words != self.dtype else [])])
 
     def rounded(self, kind: str = "") -> dict[str, str]:
         """Hashes of the parts' weights as loaded, rounded to `kind` ("" means to each of `HALVES`), see `Denoiser`.
