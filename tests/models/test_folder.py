@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from expunge.errors import ModelError, UserError
 from expunge.models.patch import Patch
@@ -87,6 +88,18 @@ def test_shards_of_a_variant_are_found(half_folder: Path, tmp_path: Path) -> Non
     pipe.unet.save_pretrained(out / "unet", variant="fp16", max_shard_size="200KB")
     assert len(list((out / "unet").glob("*.safetensors"))) > 1
     assert load(out, device="cpu").hash == load(half_folder, device="cpu").hash
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_files_that_lack_a_tensor_are_refused_and_not_filled_with_random_numbers(half_folder: Path, tmp_path: Path,
+                                                                                part: str) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "cut"))
+    (file,) = (out / part).glob("*.safetensors")
+    weights = load_file(file)
+    del weights[sorted(weights)[3]]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=rf"the weights of {part} in .* is not there"):
+        load(out, device="cpu")
 
 
 def test_patch_of_the_plain_files_goes_on_the_variant_and_is_merged_into_it(model: Any, half_folder: Path,

@@ -7,7 +7,10 @@ place of `diffusion_pytorch_model.safetensors`, in shards `diffusion_pytorch_mod
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from safetensors import safe_open
 
 from expunge.errors import ModelError, UserError
 
@@ -67,6 +70,36 @@ def variant_of(folder: Path, asked: str, allow_pickle: bool) -> str | None:
                         accepted=f"one of them: {', '.join(fill) or 'none fits every part'}",
                         remedy="name it: --variant (variant=)")
     return fill[0]
+
+
+def check_complete(folder: Path, variant: str | None, parts: Mapping[str, Collection[str]]) -> None:
+    """Raise ModelError where files lack tensors that a component has: libraries fill such gaps with random numbers.
+
+    Args:
+        parts: names of each component's parameters, as opened. Old files spell some otherwise, and hold more than is
+            asked for: so numbers decide, and names are told where they are spelt alike.
+    """
+    for name, wanted in parts.items():
+        there = {key.removeprefix("text_model.") for key in _tensors(folder / name, variant)}
+        lacking = sorted({key.removeprefix("text_model.") for key in wanted} - there)
+        if there and len(there) < len(wanted):
+            raise ModelError(f"the weights of {name} in {folder} hold {len(there)} tensors of {len(wanted)}"
+                             f"{f'; {lacking[0]!r} is not there' if lacking else ''}",
+                             accepted="all of them", remedy="fetch or save the model again")
+
+
+def _tensors(part: Path, variant: str | None) -> set[str]:
+    """Names of the tensors in a component's safetensors files: of the variant, or of the plain ones without it."""
+    files: dict[str, list[Path]] = {}
+    for file in sorted(part.glob("*.safetensors")):
+        match = _NAMED.fullmatch(file.name)
+        if match:
+            files.setdefault(match["variant"] or "", []).append(file)
+    out: set[str] = set()
+    for file in files.get(variant or "", files.get("", [])):
+        with safe_open(file, "pt") as opened:
+            out |= {*opened.keys()}
+    return out
 
 
 def _variants(part: Path, allow_pickle: bool) -> set[str]:

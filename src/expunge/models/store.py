@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
-from expunge.errors import ModelError, StorageError, UserError
-from expunge.models.folder import PICKLES, check_weights, variant_of
+from expunge.errors import ExpungeError, ModelError, StorageError, UserError
+from expunge.models.folder import PICKLES, WEIGHED, check_complete, check_weights, variant_of
 from expunge.models.patch import Patch
 from expunge.models.sd import GUIDANCE, StableDiffusion
 
@@ -176,9 +176,14 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
         "safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     try:
         with _quiet():
-            return StableDiffusionPipeline.from_pretrained(
+            pipe = StableDiffusionPipeline.from_pretrained(
                 folder, use_safetensors=None if allow_pickle else True, local_files_only=True, variant=chosen,
                 **without)
+        check_complete(folder, chosen, {name: [key for key, _ in getattr(pipe, name).named_parameters()]
+                                        for name in WEIGHED})
+        return pipe
+    except ExpungeError:
+        raise
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
         raise ModelError(f"the model in {folder} cannot be read: {error}",
                          remedy="fetch or save it again") from error
