@@ -34,6 +34,7 @@ _PUBLIC = {
     "material": "expunge.finetune:material",
     "sample": "expunge.models.sample:draw",
     "applied": "expunge.models.patch:applied",
+    "load_into_pipeline": "expunge.models.patch:load_into_pipeline",
     "merge": "expunge.models.store:merge",
     "write_report": "expunge.report:write_report",
     "run_bench": "expunge.bench.run:run_bench",

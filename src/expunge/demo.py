@@ -140,8 +140,8 @@ def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out:
             kept = None  # damaged: it is trained again and replaced
         if kept is not None:
             card, (request, _) = kept.card, with_surrogates(model, concept, None, (), recipe)
-            same = (card.request, card.base_hash, card.base_process, card.settings, card.seed)
-            if same == (request, model.hash, model.process, recipe.model_dump(mode="json"), seed):
+            same = (card.request, card.settings, card.seed) == (request, recipe.model_dump(mode="json"), seed)
+            if same and kept.made_on(model):
                 return kept
     return erase(model, concept, recipe, seed=seed, out=out, progress=progress)
 

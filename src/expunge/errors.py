@@ -44,3 +44,7 @@ class TrainingError(ExpungeError):
 
 class StorageError(ExpungeError):
     """Writing failed (disk full, no permission); nothing half-written was left behind."""
+
+
+class ResourceError(ExpungeError):
+    """The machine has too little of something (memory) for what was asked."""

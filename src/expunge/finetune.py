@@ -268,7 +268,7 @@ class Tuner:
     def _fingerprint(self) -> str:
         """Hash of all that decides the weights after a given number of steps."""
         told = [self.settings.model_dump(mode="json", exclude={"steps"}), self._seed, sorted(self.params),
-                self._model.hash, self._model.process, self._model.patch_hash,
+                self._model.hash, self._model.process, self._model.parts, self._model.patch_hash,
                 *([tensors_hash({"latents": one.latents}), one.captions] for one in self._sets)]
         return text_digest(json.dumps(told))
 

@@ -11,14 +11,16 @@ import atexit
 import json
 import os
 import platform
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from expunge.errors import UserError
+from expunge.errors import ResourceError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +148,49 @@ def parse_dtype(name: str | torch.dtype | None) -> torch.dtype:
         raise UserError(f"unknown number type {name!r}", accepted=", ".join(DTYPES))
     found: torch.dtype = getattr(torch, DTYPES[name])
     return found
+
+
+_ASKED = re.compile(r"(?:tried to allocate|Unable to allocate) (?:more than )?([\d.]+ ?\w+)", re.IGNORECASE)
+_FREE = re.compile(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free")
+_EXHAUSTED = ("out of memory", "can't allocate memory", "Unable to allocate", "not enough memory")
+
+
+def exhausted(error: BaseException) -> str | None:
+    """What an error says of memory that ran out: "4.0 GiB more, of 16.0 GiB (1.2 GiB free)"; None of any other error.
+
+    Understood are those of torch (processor, CUDA, MPS), numpy and Python itself.
+    """
+    text = str(error)
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError)
+                                                   and any(mark in text for mark in _EXHAUSTED)):
+        return None
+    asked, free, peak = _ASKED.search(text), _FREE.search(text), peak_memory()
+    words = _readable(asked[1]) + " more were asked for" if asked else "no more is to be had"
+    if free:
+        return f"{words}, {free[2]} of {free[1]} are free"
+    return f"{words}, {peak / 2**30:.1f} GiB were in use at most" if peak else words
+
+
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Inside, memory that runs out is an error that says what took it and what helps.
+
+    Raises:
+        ResourceError: it ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = exhausted(error)
+        if told is None:
+            raise
+        raise ResourceError(f"out of memory: {what} ({told})", remedy=remedy) from error
+
+
+def _readable(amount: str) -> str:
+    """ "4294967296 bytes" -> "4.0 GiB"; what has a unit already stays."""
+    number, _, unit = amount.partition(" ")
+    return f"{float(number) / 2**30:.1f} GiB" if unit.startswith("byte") else amount
 
 
 def versions() -> dict[str, str]:

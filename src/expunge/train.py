@@ -28,12 +28,14 @@ from torch.optim import Optimizer
 
 from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
 from expunge.files import write_tensors
+from expunge.runtime import memory_for
 
 Losses = dict[str, float]
 StepFn = Callable[[int], Losses]
 """One whole step (forward, backward, update) given its number; returns the losses to log."""
 Progress = Callable[[int, int, Losses], None]
 """Called after every step with (steps done, steps in all, losses)."""
+_SMALLER = ("lower the method's batch (--batch; of the frozen teacher --frozen-batch) or train fewer weights (--scope)")
 SERIES = 200
 """Most points of a loss that a card keeps."""
 
@@ -92,7 +94,8 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                 for name, rate in rates.items():
                     for group in optimizers[name].param_groups:
                         group["lr"] = rate(number)
-                losses = step(number)
+                with memory_for(f"training step {number + 1} of {steps}", _SMALLER):
+                    losses = step(number)
                 bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
                 if bad:
                     raise TrainingError(f"loss is not finite at step {number + 1} of {steps}: {bad}",

@@ -180,6 +180,18 @@ def test_other_settings_do_not_mix(victim: Victim, items: list[Item], goal: Goal
         attempts(OtherSeeds(tries=1), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
 
 
+def test_attempts_that_an_older_version_kept_are_taken(victim: Victim, items: list[Item], goal: Goal,
+                                                       request_: Request, tmp_path: Path) -> None:
+    """They go by the model's former digest; a digest that it never had is another model's."""
+    made = attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+    before = victim.model.drawing
+    vars(victim.model).update(drawing="2-now", former_drawing=before)
+    assert attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0) == made
+    vars(victim.model).update(former_drawing="neither")
+    with pytest.raises(ConfigError, match="other settings"):
+        attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)
+
+
 def test_another_judge_or_second_detector_does_not_mix(victim: Victim, items: list[Item], goal: Goal, request_: Request,
                                                        tmp_path: Path) -> None:
     attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0)

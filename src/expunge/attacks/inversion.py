@@ -117,8 +117,8 @@ class TextualInversion(LearnedEmbedding):
     def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
         """Embeddings (D,) by step number; empty without pictures. Known ones are not learned again."""
         model, given = victim.model, victim.pictures
-        told = [model.hash, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name, goal.question,
-                goal.concept, "" if given is None else tensors_hash({"pictures": given})]
+        told = [model.hash, model.drawing, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name,
+                goal.question, goal.concept, "" if given is None else tensors_hash({"pictures": given})]
         name = text_digest(repr(told))
         if name not in self._learned:
             self._learned[name] = self._learn(victim, request, goal)

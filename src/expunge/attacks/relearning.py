@@ -168,7 +168,9 @@ def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch:
 
         told(0)
         with _as_taught(victim, subject):
-            kept = _Kept(folder / f"{subject.of}.json", _fingerprint(victim, subject, attack))
+            kept = _Kept(folder / f"{subject.of}.json", *(
+                _fingerprint(victim, subject, attack, drawing)
+                for drawing in (victim.model.drawing, victim.model.former_drawing)))
             curves.append(relearning_curve(victim, subject, attack.tune, at=attack.at, seed=attack.seed, batch=batch,
                                            known=kept.looks, keep=kept.add, tell=told))
     return curves
@@ -191,7 +193,7 @@ class _Kept:
         ConfigError: they were made under other settings. ModelError: the file is damaged.
     """
 
-    def __init__(self, file: Path, fingerprint: str) -> None:
+    def __init__(self, file: Path, fingerprint: str, former: str) -> None:
         self._file, self._fingerprint = file, fingerprint
         self.looks: dict[int, Look] = {}
         if not file.is_file():
@@ -201,7 +203,7 @@ class _Kept:
             looks, made = [Look.model_validate(look) for look in told["looks"]], told["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
-        if made != fingerprint:
+        if made not in (fingerprint, former):
             raise ConfigError(f"{file} was written under other settings",
                               remedy="use the same settings, another folder, or delete it to start over")
         self.looks = {look.steps: look for look in looks}
@@ -213,10 +215,10 @@ class _Kept:
                                 "looks": [one.model_dump(mode="json") for one in self.looks.values()]})
 
 
-def _fingerprint(victim: Victim, subject: Subject, attack: Relearn) -> str:
+def _fingerprint(victim: Victim, subject: Subject, attack: Relearn, drawing: str) -> str:
     """Digest of all that decides the looks."""
     goal, lesson = subject.goal, subject.lesson
-    told = [victim.model.hash, victim.model.patch_hash, victim.model.drawing, victim.sampler.model_dump(mode="json"),
+    told = [victim.model.hash, victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
             attack.model_dump(mode="json", exclude={"batch"}), subject.of, subject.name,
             [(prompt.text, seed) for prompt, seed in subject.items], goal.judge.name, goal.question, goal.concept,
             tensors_hash({"pictures": lesson.pictures}), lesson.captions]

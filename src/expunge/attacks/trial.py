@@ -60,8 +60,9 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         ConfigError: the folder holds attempts of the same attack under other settings.
     """
     attack.check(victim, request, items)
-    fingerprint = _fingerprint(attack, victim, request, goal, fresh, confirm)
-    done = {_key(item): item for item in read_attempts(folder, fingerprint) if item.outcome != "failed"}
+    fingerprint, former = (_fingerprint(attack, victim, drawing, request, goal, fresh, confirm)
+                           for drawing in (victim.model.drawing, victim.model.former_drawing))
+    done = {_key(item): item for item in read_attempts(folder, fingerprint, former) if item.outcome != "failed"}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
     if tell:
         tell(len(items) - len(todo), len(items), attack.name)
@@ -84,11 +85,11 @@ def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) ->
             for (prompt, seed), sight in zip(items, goal.see(pictures), strict=True)]
 
 
-def read_attempts(folder: Path, fingerprint: str | None = None) -> list[Attempt]:
-    """The attempts kept in `folder`, none if there is no file.
+def read_attempts(folder: Path, *fingerprints: str) -> list[Attempt]:
+    """The attempts kept in `folder`, none if there is no file; under one of the fingerprints, if any are told.
 
     Raises:
-        ConfigError: they were made under other settings than `fingerprint` says.
+        ConfigError: they were made under other settings.
         ModelError: the file is damaged.
     """
     file = folder / "attempts.jsonl"
@@ -100,7 +101,7 @@ def read_attempts(folder: Path, fingerprint: str | None = None) -> list[Attempt]
         told = json.loads(head)["fingerprint"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
-    if fingerprint is not None and told != fingerprint:
+    if fingerprints and told not in fingerprints:
         raise ConfigError(f"{file} was written under other settings",
                           remedy="use the same settings, another folder, or delete it to start over")
     return found
@@ -156,11 +157,11 @@ def _key(attempt: Attempt) -> tuple[str, int]:
     return attempt.prompt.text, attempt.seed
 
 
-def _fingerprint(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Confirm | None
-                 ) -> str:
-    """Digest of all that decides the records, the detectors included; the batch does not."""
+def _fingerprint(attack: Attack, victim: Victim, drawing: str, request: Request, goal: Goal, fresh: int,
+                 confirm: Confirm | None) -> str:
+    """Digest of all that decides the records, the detectors included; the batch does not. `drawing`: the model's."""
     told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}), attack.inputs(), victim.model.hash,
-            victim.model.patch_hash, victim.model.drawing, victim.sampler.model_dump(mode="json"),
+            victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
             request.model_dump(mode="json"), goal.judge.name, goal.question, goal.concept, goal.known, fresh,
             confirm.name if confirm else "", {role: list(texts) for role, texts in victim.variants.items()},
             None if victim.pictures is None else hashlib.sha256(victim.pictures.numpy().tobytes()).hexdigest()]

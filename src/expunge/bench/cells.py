@@ -113,7 +113,7 @@ def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: P
     return [Cell(row, chosen[row.title], title, of[row.title], attacks[title], seed,
                  out / "cells" / slug(row.title) / slug(title) / str(seed),
                  _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed),
-                 _defaults(row))
+                 _defaults(row, model))
             for seed in settings.seeds for title, of in requests.items() for row in settings.methods]
 
 
@@ -187,7 +187,8 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Den
            request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
     """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest."""
     resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
-    out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process, "method": row.method,
+    out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process, "parts": model.parts,
+                                       "method": row.method,
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
     if attack is not None:
         out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
@@ -198,10 +199,11 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Den
     return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
 
 
-def _defaults(row: BenchMethod) -> dict[Stage, Any]:
-    """The settings of each stage where nothing is said, as far as they have any."""
+def _defaults(row: BenchMethod, model: Denoiser) -> dict[Stage, Any]:
+    """The settings of each stage where nothing is said, as far as they have any; cells of old do not tell the parts."""
     plain = resolve_method(row.method, {})
-    return {"erase": {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {},
+    own = {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {}
+    return {"erase": {"parts": model.parts, **own},
             "attack": AttackSettings().model_dump(mode="json"),
             "evaluate": EvaluateSettings().model_dump(mode="json")}
 

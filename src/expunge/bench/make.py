@@ -134,9 +134,8 @@ def _kept_patch(cell: Cell, model: StableDiffusion) -> Patch | None:
     except ExpungeError as error:
         log.warning("%s: %s; it is made again", cell.name, error)
         return None
-    card = patch.card
-    same = (card.request, card.base_hash, card.base_process, card.seed)
-    return patch if same == (cell.request, model.hash, model.process, cell.seed) else None
+    same = patch.made_on(model) and (patch.card.request, patch.card.seed) == (cell.request, cell.seed)
+    return patch if same else None
 
 
 def _attacked(cell: Cell, model: StableDiffusion, patch: Patch, world: World, settings: AttackSettings, tell: Tell

@@ -1,6 +1,7 @@
 """The `expunge` command: thin verbs over the Python API, each in a module of its own that is imported when called.
 
-Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message only); 130 interrupted.
+Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message only); 3 done, and the concept is still
+there (only with --strict); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NoReturn
 import click
 
 from expunge import __version__
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, ResourceError
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -38,6 +39,10 @@ VERBS: dict[str, str] = {
 
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 """Set unless the user did: other libraries' bars and hints, which would fall between the lines of our progress."""
+
+
+_LESS_MEMORY = ("smaller batches (--batch, or `batch` in a settings file) need less, and so do fewer pixels; --dtype "
+                "bfloat16 halves what a model takes where nothing is trained")
 
 
 class Verbs(click.Group):
@@ -96,6 +101,14 @@ def run(args: Sequence[str] | None = None) -> int:
     except ExpungeError as error:
         _say(error)
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        from expunge.runtime import exhausted
+
+        told = exhausted(error)
+        if told is None:
+            raise
+        _say(ResourceError(f"out of memory: {told}", remedy=_LESS_MEMORY))
+        return 1
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
             raise

@@ -17,6 +17,7 @@ EXAMPLES = """\b
 Examples:
   $ expunge apply runs/church --out runs/before-and-after.png
   fits: church, by esd-fast, on embedded
+  acts: what the unet answers changes by 8.1%
   removed: every tensor is as before, bit for bit
   strip, original above, edited below: runs/before-and-after.png
 \b
@@ -31,20 +32,22 @@ Examples:
 @model_options
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")
+@click.option("--strict", is_flag=True,
+              help="Exit with code 3 where the edit's own look found the concept still there.")
 @click.option("--count", type=click.IntRange(min=1), default=6, show_default=True, help="Pictures in each row.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
-def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, prompt: str | None, count: int,
-            out: Path | None) -> None:
+def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,
+            allow_pickle: bool, prompt: str | None, strict: bool, count: int, out: Path | None) -> None:
     """Check that PATCH is whole and fits the model, that it goes on and that it comes off bit-exactly.
 
     Nothing is written but the strip. `expunge merge` writes a model with the patch in it; `expunge sample --patch`
     draws with it.
     """
-    from expunge.cli.output import tell
+    from expunge.cli.output import STILL_THERE, still_there, tell
     from expunge.errors import ModelError, UserError
     from expunge.files import check_writable
-    from expunge.models.patch import Patch, applied
+    from expunge.models.patch import Patch, acting
     from expunge.models.store import load
 
     if out is not None and out.suffix.lower() != ".png":
@@ -52,10 +55,13 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     if out is not None:
         check_writable(out.parent)
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     before = _hash(opened)
-    with applied(opened, loaded):
-        click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
+    changes = acting(opened, loaded)
+    for line in still_there(loaded.card):
+        click.echo(line)
+    click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
+    click.echo("; ".join(f"acts: what the {part} answers changes by {share:.1%}" for part, share in changes.items()))
     if _hash(opened) != before:
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
     click.echo("removed: every tensor is as before, bit for bit")
@@ -63,6 +69,8 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
         prompts = [target.prompts[0] for target in loaded.card.request.targets] if prompt is None else [prompt]
         _strip(opened, loaded, prompts, count, out)
         tell("strip, original above, edited below", out)
+    if strict and still_there(loaded.card):
+        raise click.exceptions.Exit(STILL_THERE)
 
 
 def _hash(model: StableDiffusion) -> str:

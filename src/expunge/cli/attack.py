@@ -41,7 +41,8 @@ Examples:
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
                    "out several].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
+            allow_pickle: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -58,7 +59,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
         return

@@ -72,23 +72,28 @@ class EraseJob(Settings):
 @click.option("--own-look/--no-own-look", default=True, show_default=True,
               help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
                    "still there.")
+@click.option("--strict", is_flag=True,
+              help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], out: Path | None, own_look: bool, dry_run: bool, **flags: Any) -> None:
+def command(concept: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
+            allow_pickle: bool, config: Path | None,
+            sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
     method's settings, as the key `settings` of a --config file does. --dry-run shows them all.
     """
+    if strict and not own_look:
+        raise UserError("--strict with --no-own-look", accepted="--strict with the edit's own look, which it goes by")
     job = _job(concept, config, sets, flags)
-    from expunge.cli.output import some, tell
+    from expunge.cli.output import STILL_THERE, some, still_there, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
     from expunge.records import read_own_prompts, remarks
     from expunge.unlearn.erase import erase, plan, resolve_request
 
     own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
                              "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,
@@ -101,7 +106,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     with progress(f"erasing {some(request.concepts)}") as report:
         patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
     card = patch.card
-    for line in _warnings(card):
+    for line in still_there(card):
         click.echo(line)
     for line in remarks(request):
         click.echo(f"understood: {line}")
@@ -111,16 +116,10 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     for line in _notes(card):
         click.echo(line)
     click.echo(f"next: expunge evaluate {quote(str(folder))}"
-               + (f" --model {quote(model)}" if model != "embedded" else ""))
-
-
-def _warnings(card: PatchCard) -> list[str]:
-    """What must be read before anything else: the edit's own look finds a concept still there."""
-    still = [one for one in card.look if one.still]
-    if not still:
-        return []
-    names = ", ".join(one.concept for one in still)
-    return [f"warning: {names} still there, as the edit itself sees it: {'; '.join(one.words for one in still)}"]
+               + (f" --model {quote(model)}" if model != "embedded" else "")
+               + (f" --variant {quote(variant)}" if variant else ""))
+    if strict and still_there(card):
+        raise click.exceptions.Exit(STILL_THERE)
 
 
 def _notes(card: PatchCard) -> list[str]:

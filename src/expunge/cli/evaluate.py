@@ -44,7 +44,8 @@ Examples:
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn pictures [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
-def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
+def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,
+            allow_pickle: bool, config: Path | None,
             sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None, dry_run: bool,
             **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
@@ -60,7 +61,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
 
     settings = EvaluateSettings.build(given(config, sets, flags), str(config) if config else "expunge evaluate")
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, assault))
         return

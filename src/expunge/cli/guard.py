@@ -102,8 +102,8 @@ def _patch_option(function: Any) -> Any:
 @dry_run_option
 def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, pictures: int, prior: tuple[str, ...],
           preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
-          sets: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None, out: Path,
-          dry_run: bool) -> None:
+          sets: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
+          allow_pickle: bool, patch: Path | None, out: Path, dry_run: bool) -> None:
     """Learn which tensors to freeze, so that forbidden pictures are harder to learn and innocent ones less so.
 
     How far that goes depends on how much the two differ. On invented characters no difference between what forbidden
@@ -140,7 +140,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     learner = resolve("projected" if preset == "random" else preset, settings)
     if prior and (isinstance(learner, Released) or "dreambooth" not in learner.users.kinds):
         raise click.UsageError("--prior: no simulated user holds on to pictures (users.kinds dreambooth does)")
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):
         if preset == "random":
@@ -176,7 +176,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
               help="Also write the published text format: 0.0 or 1.0 per tensor, in the order of unet.parameters().")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the terms go [default: terms.json beside the mask].")
-def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
+def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, patch: Path | None,
           lora_config: Path | None, targets: tuple[str, ...], positions: Path | None, out: Path | None) -> None:
     """Write the terms of training for MASK: names to freeze, names for the optimizer, layers for a LoRA, savings.
 
@@ -194,7 +194,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
         raise click.UsageError("--lora-target and --lora-config: give one of the two")
     asked = read_lora_config(lora_config) if lora_config is not None else None
     loaded = load_mask(mask)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     with _patched(opened, patch):
         layers = check_lora(opened, loaded, asked) if asked is not None else targets
         made = terms(opened, loaded, layers or Lora().targets)
@@ -216,8 +216,8 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
 @model_options
 @_patch_option
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
-def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
-           as_json: bool) -> int:
+def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, variant: str | None,
+           allow_pickle: bool, patch: Path | None, as_json: bool) -> int:
     """Compare the RETURNED model with the published one (--model) and name every tensor that moved.
 
     RETURNED is a diffusers folder, its UNet's, or a .safetensors file of a UNet or of a LoRA. Ends with code 1 if a
@@ -229,7 +229,7 @@ def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, allo
     from expunge.models.store import load
 
     loaded = load_mask(mask)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     with _patched(opened, patch):
         found = compare(opened, returned, loaded)
     if as_json:

@@ -23,13 +23,16 @@ Examples:
 @click.option("--model", default="embedded", show_default=True, metavar="MODEL",
               help="The patch's base model: embedded, a diffusers folder, or a Hub id.")
 @click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
+@click.option("--variant", metavar="NAME",
+              help="Which set of weights, where the base's folder has several, such as fp16.")
 @click.option("--only", type=click.Choice(["text-encoder"]),
               help="Write this component alone, for other models with the same text encoder.")
 @click.option("--allow-pickle", is_flag=True,
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="A new or empty folder.")
-def command(patch: Path, model: str, dtype: str, only: str | None, allow_pickle: bool, out: Path) -> None:
+def command(patch: Path, model: str, dtype: str, variant: str | None,
+            only: str | None, allow_pickle: bool, out: Path) -> None:
     """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
 
     The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
@@ -40,6 +43,6 @@ def command(patch: Path, model: str, dtype: str, only: str | None, allow_pickle:
 
     part = (only or "").replace("-", "_")
     tell("text encoder" if only else "model", merge(model, Patch.load(patch), out, dtype, only=part,
-                                                    allow_pickle=allow_pickle))
+                                                    allow_pickle=allow_pickle, variant=variant))
     opened = "CLIPTextModel" if only else "StableDiffusionPipeline"
     click.echo(f'open it with {opened}.from_pretrained("{out}")')

@@ -83,10 +83,13 @@ def dry_run_option(command: Command) -> Command:
 
 
 def model_options(command: Command) -> Command:
-    """`--model`, `--device`, `--dtype` and `--allow-pickle`, as keyword arguments of `models.store.load`."""
+    """`--model`, `--device`, `--dtype`, `--variant`, `--allow-pickle`, as keyword arguments of `models.store.load`."""
     for option in (
         click.option("--allow-pickle", is_flag=True,
                      help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
+        click.option("--variant", metavar="NAME",
+                     help="Which set of weights, where the folder has several, such as fp16 [default: the plain ones, "
+                          "or the only ones]."),
         click.option("--dtype", default="float32", show_default=True, metavar="NAME",
                      help="Number type of the weights."),
         click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:N or mps."),

@@ -35,6 +35,8 @@ MEASURED = """\
 """
 """What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`; docs/measured.md has it
 whole."""
+STILL_THERE = 3
+"""Exit code, with --strict, of an edit after which a concept is still there."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
 
@@ -143,6 +145,15 @@ def card_lines(card: PatchCard) -> dict[str, object]:
     head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), "keep": _shortened(card.request.keep)}
     losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
     return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
+
+
+def still_there(card: PatchCard) -> list[str]:
+    """What must be read before anything else, in a line: the edit's own look found a concept still there."""
+    still = [one for one in card.look if one.still]
+    if not still:
+        return []
+    names = ", ".join(one.concept for one in still)
+    return [f"warning: {names} still there, as the edit itself sees it: {'; '.join(one.words for one in still)}"]
 
 
 def tell(what: str, path: Path) -> None:

@@ -40,7 +40,8 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: beside the attacks, in the patch's folder under attack].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
+            allow_pickle: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
 
@@ -59,7 +60,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
         count = len(prompts) if settings.count is None else settings.count

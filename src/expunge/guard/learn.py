@@ -69,7 +69,8 @@ def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "proj
     began, learner = time.monotonic(), resolve(preset, settings)
     groups = check_learning(model, publisher, learner, seed)
     told = learner.model_dump(mode="json")
-    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process, model.patch_hash, publisher.digest]))
+    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process, model.parts, model.patch_hash,
+                                          publisher.digest]))
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)

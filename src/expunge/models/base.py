@@ -7,7 +7,7 @@ Latents are float32 (B, c, h, w). Time `t` is int64 (B,) in the model's own trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,8 @@ class Denoiser(Protocol):
         prediction: the network's native output: "epsilon" or "v_prediction".
         process: what the weights were trained for, in words: prediction and noise schedule. Models with one hash and
             one process can take each other's patches.
+        parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizer
+            reads (`models.identity`). It begins with the number of its scheme.
         train_steps: length of the training time grid (1000).
         latent_shape: (c, h, w) at the native size.
         world: name of the registered world that goes with it ("emoji" for the embedded model, else "open").
@@ -58,6 +60,7 @@ class Denoiser(Protocol):
     encoder_hash: str
     prediction: str
     process: str
+    parts: str
     train_steps: int
     latent_shape: tuple[int, int, int]
     world: str
@@ -69,6 +72,16 @@ class Denoiser(Protocol):
         """Short digest of all that decides a picture beside weights, prompt, seed and sampler.
 
         That is schedule, architecture, tokenizer, number type and kind of device; drawn pictures are kept apart by it.
+        It begins with the number of its scheme.
+        """
+        ...
+
+    def rounded(self, kind: str = "") -> Mapping[str, str]:
+        """Content hashes of the parts' weights as loaded, rounded to a smaller type: by "float16/unet" and so on.
+
+        Args:
+            kind: "float16" or "bfloat16"; "" means both. A type that cannot be told from the weights in memory is
+                missing.
         """
         ...
 

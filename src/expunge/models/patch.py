@@ -3,14 +3,7 @@
 `patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and
 "text_encoder/<parameter>"; its card is in `patch.json` and in the tensor file's metadata, so that the one
 file is enough. All texts that the edit trained on or held on to are in `prompts.json` beside it, which need not be
-copied along; the card has the hash of it. Plain diffusers needs these lines to load one:
-
-    for part in ("unet", "text_encoder"):
-        new = {k.removeprefix(part + "/"): v for k, v in load_file(file).items() if k.startswith(part + "/")}
-        getattr(pipe, part).load_state_dict(new, strict=False)
-
-(Before version 5, transformers puts "text_model." before the names of the text encoder; then so must these
-lines. `load_into_pipeline` does, and it fails where `strict=False` would keep silent.)
+copied along; the card has the hash of it. `load_into_pipeline` puts a patch on a pipeline of plain diffusers.
 """
 
 from __future__ import annotations
@@ -31,15 +24,15 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, TrainingError
 from expunge.models.base import Denoiser
-from expunge.models.scope import full_names
+from expunge.models.wrapped import answer, real_tensors, refresh_fused
 from expunge.records import PatchCard, Request
 
 
-def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 (hex) over names, dtypes, shapes and bytes, in the order of the names."""
+def tensors_hash(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+    """sha256 (hex) over names, dtypes, shapes and bytes, in the order of the names; of the values cast to `dtype`."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().to("cpu", dtype).contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -84,7 +77,8 @@ class Patch:
                                 remedy="lower the learning rate (with refresh: update.gamma)")
         told = {use: tuple(mine) for use, mine in (texts or {}).items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
-                         base_encoder=model.encoder_hash, method=method, settings=dict(settings),
+                         base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
+                         method=method, settings=dict(settings),
                          tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
                          texts_hash=_texts_hash(told), left_out=dict(left_out or {}), seed=seed,
                          versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds, steps=steps,
@@ -141,11 +135,21 @@ class Patch:
         """Whether it changes the text encoder and nothing else."""
         return bool(self.tensors) and all(name.startswith("text_encoder/") for name in self.tensors)
 
-    def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> None:
+    def made_on(self, model: Denoiser) -> bool:
+        """Whether `model` is the base to the bit; what an older card does not tell is not compared."""
+        card = self.card
+        return (card.base_hash == model.hash and card.base_process in ("", model.process)
+                and card.base_parts in ("", model.parts))
+
+    def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> str:
         """Whether the patch fits `model`, whose tensors are `tensors`.
 
         A patch of the text encoder alone fits every model with the same text encoder: what such a patch changes is what
-        the network is told, whatever network that is.
+        the network is told, whatever network that is. A copy of the base in a smaller number type has other numbers and
+        is the base all the same, if the base's numbers rounded to that type are the copy's.
+
+        Returns:
+            What must be said of a base that is not the patch's own to the bit; "" of one that is.
 
         Raises:
             ModelError: made for other weights, prediction or noise schedule, or a tensor that is not there or
@@ -154,16 +158,40 @@ class Patch:
         card, remedy = self.card, "load the patch's own base model"
         if self.in_encoder and card.base_encoder == model.encoder_hash:
             self._check_tensors(tensors)
-            return
+            return ""
+        parts = ("text_encoder",) if self.in_encoder and card.base_encoder else ("unet", "text_encoder", "vae")
+        rounded = "" if card.base_hash == model.hash else self._rounded_alike(model, parts)
         if self.in_encoder and card.base_encoder:
+            if rounded:
+                self._check_tensors(tensors)
+                return self._note(model, rounded)
             remedy += f", or another with its text encoder ({card.base_encoder[:12]}; here {model.encoder_hash[:12]})"
-        if card.base_hash != model.hash:
+        if card.base_hash != model.hash and not rounded:
             raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]})",
                              accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]})", remedy=remedy)
         if card.base_process not in ("", model.process):
             raise ModelError(f"a patch for {card.base} with {card.base_process}",
                              accepted=f"patches for the loaded model, {model.name} with {model.process}", remedy=remedy)
         self._check_tensors(tensors)
+        return self._note(model, rounded)
+
+    def _note(self, model: Denoiser, rounded: str) -> str:
+        notes = [] if not rounded else [f"{model.name} is {self.card.base} as far as {rounded} tells: the numbers are "
+                                        f"equal when they are rounded to {rounded}"]
+        if self.card.base_parts and self.card.base_parts != model.parts and not self.in_encoder:
+            notes.append(f"{model.name} has the weights of {self.card.base}, but reads or computes otherwise "
+                         "(tokenizer or configs differ): look at what the patch does here")
+        return "; ".join(notes)
+
+    def _rounded_alike(self, model: Denoiser, parts: Sequence[str]) -> str:
+        """The number type in which the base's parts and the model's are equal; "" if they are in none."""
+        theirs = self.card.base_rounded
+        for kind in dict.fromkeys(name.partition("/")[0] for name in theirs):
+            names = [f"{kind}/{part}" for part in parts]
+            mine = model.rounded(kind)
+            if all(name in theirs and theirs[name] == mine.get(name) for name in names):
+                return kind
+        return ""
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         for name, value in self.tensors.items():
@@ -202,13 +230,79 @@ def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Reques
                     seconds=card.seconds, steps=card.steps, texts=second.texts, left_out=card.left_out)
 
 
-def load_into_pipeline(pipe: Any, patch: Patch) -> None:
-    """Put a patch on a plain diffusers pipeline, in place. Names and shapes are checked, the base is not."""
-    mine = full_names("unet", pipe.unet) | full_names("text_encoder", pipe.text_encoder)
-    patch._check_tensors(mine)
-    with torch.no_grad():
-        for name, value in patch.tensors.items():
-            mine[name].copy_(value)
+@torch.no_grad()
+def load_into_pipeline(pipe: Any, patch: Patch) -> dict[str, float]:
+    """Put a patch on a diffusers pipeline, in place, and see that it acts.
+
+    Adapters, compilation, fused projections and offloading are looked through (`models.wrapped`). Names and shapes are
+    checked; that the weights are those of the patch's base is not.
+
+    Returns:
+        By component ("unet", "text_encoder") how much its output for fixed inputs changed: mean |difference| over mean
+        |output|.
+
+    Raises:
+        ModelError: a tensor is not there, cannot be reached or has another shape, or a component's output is the same
+            as before; then the pipeline is as it was.
+    """
+    components = sorted({full.partition("/")[0] for full in patch.tensors})
+    parts: dict[str, Any] = {name: getattr(pipe, name, None) for name in components}
+    gone = [name for name, part in parts.items() if part is None]
+    if gone:
+        raise ModelError(f"the patch changes the {gone[0]}, which this pipeline does not have",
+                         accepted="a pipeline with all of its parts loaded")
+    mine: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
+                                          if full.startswith(f"{name}/")})
+    if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
+        raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
+                         remedy=f"it is on, or rounded away: load the pipeline in float32 (it is in "
+                                f"{next(iter(mine.values())).dtype})")
+    looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
+    before = {name: tensor.detach().clone() for name, tensor in mine.items()}
+    try:
+        _write(mine, patch.tensors, parts)
+        return {name: _acts(name, *looks[name], answer(name, part))
+                for name, part in parts.items()}
+    except BaseException:
+        _write(mine, before, parts)
+        raise
+
+
+@torch.no_grad()
+def acting(model: Any, patch: Patch) -> dict[str, float]:
+    """By component how much the output of a loaded model (`models.sd`) for fixed inputs changes with the patch on.
+
+    Returns:
+        Mean |difference| over mean |output|, as `load_into_pipeline`. The model is afterwards as it was.
+
+    Raises:
+        ModelError: one answers as before, or the patch does not fit. UserError: a patch is on.
+    """
+    parts = {name: getattr(model, name) for name in sorted({full.partition("/")[0] for full in patch.tensors})}
+    before = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
+    with applied(model, patch):
+        return {name: _acts(name, *before[name], answer(name, part)) for name, part in parts.items()}
+
+
+def _write(mine: Mapping[str, Tensor], values: Mapping[str, Tensor], parts: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        mine[name].copy_(value)
+    for part in parts.values():
+        refresh_fused(part)
+
+
+def _acts(component: str, before: Tensor, again: Tensor, after: Tensor) -> float:
+    """How much the output changed, as a share of it. ModelError: no more than from one call to the next."""
+    chance, change = float((again - before).abs().mean()), float((after - before).abs().mean())
+    if not change > 4 * chance:
+        raise ModelError(f"the patch is on, but the {component} answers as before (changed by {change:.3g}, from one "
+                         f"call to the next by {chance:.3g}): something else computes in its place",
+                         accepted="a pipeline whose networks compute with their own weights",
+                         remedy="put the patch on a freshly loaded pipeline, before anything is fused, compiled or "
+                                "offloaded; the pipeline is as it was")
+    return change / max(float(before.abs().mean()), 1e-12)
 
 
 def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchCard, beside: str) -> None:

@@ -20,9 +20,12 @@ from torch import Tensor
 from expunge.errors import ModelError, UserError
 from expunge.models.base import Conditioning, Denoiser, ImageSink
 from expunge.records import Prompt, Sampler
+from expunge.runtime import memory_for
 
 DrawProgress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
+_SMALLER = ("draw fewer at once (batch, --batch) or smaller ones, or load the model in a smaller number type (dtype, "
+            "--dtype bfloat16)")
 _SEEDS = 2**64
 """How many seeds a generator of torch tells apart."""
 
@@ -48,6 +51,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
             other items than there are, a seed that no
             generator takes, or a negative prompt without guidance.
         ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
+        ResourceError: memory ran out.
     """
     sampler = sampler or Sampler(guidance=model.guidance)
     chunks = _chunks(len(items), batch)
@@ -62,9 +66,11 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     uncond = _encoded(model, [sampler.negative])[0] if sampler.guidance != 1 else None
     pictures: list[Tensor] = []
     for chunk in chunks:
-        x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
-        latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
-        with torch.no_grad():
+        count = chunk.stop - chunk.start
+        with memory_for(f"denoising {count} pictures together", _SMALLER):
+            x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
+            latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
+        with torch.no_grad(), memory_for(f"decoding {count} pictures", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
         pictures.append(check_finite(model, done, texts[chunk]))
         if sink is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -29,9 +30,17 @@ from expunge.errors import ModelError, UserError
 from expunge.files import text_digest
 from expunge.models import scope as scopes
 from expunge.models.base import Conditioning
+from expunge.models.identity import HALVES, former_digest, parts_digest, rounded_hash, scheme_digest, stored_half
 from expunge.models.patch import Patch, tensors_hash
+from expunge.models.reading import laid_out, token_ids
+from expunge.models.wrapped import unwrapped, why_not_plain
+
+log = logging.getLogger(__name__)
 
 PREDICTIONS = ("epsilon", "v_prediction")
+AT_ONCE = 512 * 512
+"""Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
+Diffusion's in float32; 32 of them at once took 26)."""
 GUIDANCE = 7.5
 """Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
 
@@ -53,12 +62,14 @@ class StableDiffusion:
         """Take over the parts of `pipe`, a `StableDiffusionPipeline`; `text_dtype` None: the text encoder's is `dtype`.
 
         Raises:
-            ModelError: another family or prediction type, or a schedule that the prediction cannot start from.
+            ModelError: another family or prediction type, a schedule that the prediction cannot start from, or parts
+                that do not compute with their own weights (adapters, fused projections, offloading).
         """
         _check_family(pipe)
+        _check_plain(pipe)
         self.name, self.world, self.guidance, self.patch_hash = name, world, guidance, ""
-        self.unet, self.text_encoder = pipe.unet, pipe.text_encoder
-        self.vae, self.tokenizer = pipe.vae, pipe.tokenizer
+        self.unet, self.text_encoder = unwrapped(pipe.unet), unwrapped(pipe.text_encoder)
+        self.vae, self.tokenizer = unwrapped(pipe.vae), pipe.tokenizer
         # The latents are no pictures, so they are never clipped, whatever a scheduler's default says.
         self._ddim = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
         self.prediction: str = self._ddim.config.prediction_type
@@ -73,26 +84,51 @@ class StableDiffusion:
         # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
         for part in self._parts().values():
             nn.Module.to(part.eval().requires_grad_(False), torch.float32)
+        self._originals: dict[str, Tensor] = {}
+        self._said: set[str] = set()
         self._identify()
+        self.parts = parts_digest(self.unet, self.text_encoder, self.vae, self.tokenizer, self.length)
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
             nn.Module.to(part, self.device, (text_dtype or dtype) if part is self.text_encoder else dtype)
         self._abar = self._ddim.alphas_cumprod.to(self.device)
-        self._originals: dict[str, Tensor] = {}
 
     @cached_property
     def drawing(self) -> str:
-        """16 hex digits, see `Denoiser`."""
-        ddim, scale = self._ddim, self.vae.config.scaling_factor
-        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())["model"]
-        text = {key: value for key, value in self.text_encoder.config.to_dict().items()
-                if key not in {"dtype", "torch_dtype", "transformers_version"}}
-        told = [_plain(self.unet.config), _plain(self.vae.config), _plain(text), tokenizer, self.length, scale,
-                tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
-                ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), self.device.type]
-        words = next(self.text_encoder.parameters()).dtype
-        told += [str(words)] if words != self.dtype else []
-        return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
+        """Scheme and 16 hex digits, see `Denoiser`."""
+        ddim, words = self._ddim, next(self.text_encoder.parameters()).dtype
+        return scheme_digest([
+            self.parts, tensors_hash({"abar": ddim.alphas_cumprod}), float(ddim.final_alpha_cumprod), self.prediction,
+            ddim.config.timestep_spacing, ddim.config.steps_offset, str(self.dtype), str(words), self.device.type])
+
+    @cached_property
+    def former_drawing(self) -> str:
+        """What `drawing` was before schemes had numbers: attempts and looks that older versions kept go by it."""
+        ddim, words = self._ddim, next(self.text_encoder.parameters()).dtype
+        return former_digest(self.unet, self.text_encoder, self.vae, self.tokenizer, [
+            self.length, self.vae.config.scaling_factor, tensors_hash({"abar": ddim.alphas_cumprod}),
+            float(ddim.final_alpha_cumprod), self.prediction, ddim.config.timestep_spacing, ddim.config.steps_offset,
+            str(self.dtype), self.device.type, *([str(words)] if words != self.dtype else [])])
+
+    def rounded(self, kind: str = "") -> dict[str, str]:
+        """Hashes of the parts' weights as loaded, rounded to `kind` ("" means to each of `HALVES`), see `Denoiser`.
+
+        Of a type that neither the weights are stored in nor those in memory can be rounded to (they were cast to
+        another on loading), there is none.
+        """
+        kinds, whole = [kind] if kind else [*HALVES], self.dtype == torch.float32
+        whole = whole and next(self.text_encoder.parameters()).dtype == torch.float32
+        for one in kinds:
+            if whole and one in HALVES and f"{one}/vae" not in self._rounded:
+                self._rounded |= self._hashed(one)
+        return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
+
+    def _hashed(self, kind: str) -> dict[str, str]:
+        """Rounded hashes of the weights in memory, a patch that is on left out."""
+        return {f"{kind}/{component}": rounded_hash({
+            full: self._originals.get(full, parameter)
+            for full, parameter in scopes.full_names(component, part).items()}, kind)
+            for component, part in self._parts().items()}
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
         """Text states float32 (B, T, D) of the prompts; differentiable where the text encoder trains.
@@ -102,17 +138,22 @@ class StableDiffusion:
         """
         if not truncate:
             self._check_lengths(prompts)
-        told = self.tokenizer(list(prompts), padding="max_length", max_length=self.length, truncation=True,
-                              return_tensors="pt").to(self.device)
-        states: Tensor = self.text_encoder(told.input_ids, attention_mask=self.attention_mask(told.input_ids))[0]
+        told = laid_out(self.tokenizer, prompts, self.length).to(self.device)
+        mask = told.attention_mask if self._masks else None
+        states: Tensor = self.text_encoder(told.input_ids, attention_mask=mask)[0]
         return Conditioning(states.float(), told.input_ids)  # (B, T, D), (B, T)
+
+    @property
+    def _masks(self) -> bool:
+        """Whether the encoder is told where the padding begins, as diffusers does for few."""
+        return bool(getattr(self.text_encoder.config, "use_attention_mask", False))
 
     def attention_mask(self, ids: Tensor) -> Tensor | None:
         """Int64 (B, T), 1 up to the end token and 0 on the padding behind it; None where the encoder reads all of it.
 
         Of `ids` (B, T), as the tokenizer lays them out.
         """
-        if not getattr(self.text_encoder.config, "use_attention_mask", False):
+        if not self._masks:
             return None
         ends = (ids == self.tokenizer.eos_token_id).int()
         mask: Tensor = (ends.cumsum(1) - ends == 0).long()  # before the first end token, and on it
@@ -202,16 +243,26 @@ class StableDiffusion:
         return torch.stack(rows).to(self.device) if rows else torch.empty((0, *shape), device=self.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents to pixels, float32 (B, 3, H, W) in [0, 1]."""
+        """Latents to pixels, float32 (B, 3, H, W) in [0, 1]; as many at once as `AT_ONCE` allows."""
+        return torch.cat([self._decoded(some) for some in z.split(self._slice(z.shape[-2:]))])
+
+    def _decoded(self, z: Tensor) -> Tensor:
         pixels = self.vae.decode((z / self.vae.config.scaling_factor).to(self.dtype), return_dict=False)[0]
         out: Tensor = (pixels.float() / 2 + 0.5).clamp(0, 1)
         return out
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
-        posterior = self.vae.encode((pixels.to(self.device) * 2 - 1).to(self.dtype), return_dict=False)[0]
-        latents: Tensor = posterior.mean.float() * self.vae.config.scaling_factor
-        return latents
+        latents = [self.vae.encode((some.to(self.device) * 2 - 1).to(self.dtype)).latent_dist.mean.float()
+                   for some in pixels.split(max(1, AT_ONCE // (pixels.shape[-2] * pixels.shape[-1])))]
+        scaled: Tensor = torch.cat(latents) * self.vae.config.scaling_factor
+        return scaled
+
+    def _slice(self, sides: Sequence[int]) -> int:
+        """How many latents of these sides the autoencoder takes at once: a rule of size alone, so that a picture's bits
+        do not depend on what memory is free."""
+        pixels: int = sides[0] * sides[1] * self.factor**2
+        return max(1, AT_ONCE // pixels)
 
     def parameters_in(self, scope: str) -> dict[str, Parameter]:
         """Parameters of a named scope by full name (see `models.scope`), frozen until the caller says else.
@@ -263,11 +314,30 @@ class StableDiffusion:
         if self.patch_hash:
             raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
         mine = self._patchable()
-        patch.check(self, mine)
+        _check_plain(self)
+        self._say(patch.check(self, mine))
         self._originals = {name: mine[name].detach().clone() for name in patch.tensors}
         for name, value in patch.tensors.items():
             mine[name].copy_(value)
         self.patch_hash = patch.hash
+        self._check_acts(patch, mine)
+
+    def _check_acts(self, patch: Patch, mine: Mapping[str, Tensor]) -> None:
+        """ModelError, and the patch is off again: the number type in memory rounds all of a real change away."""
+        if all(mine[name].equal(value) for name, value in self._originals.items()):
+            exact = all(value.equal(patch.tensors[name].to(value)) and value.dtype == torch.float32
+                        for name, value in self._originals.items())
+            if not exact:
+                kind = str(self.dtype).removeprefix("torch.")
+                self.remove()
+                raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
+                                 accepted="a number type that holds them", remedy="load the model with dtype float32")
+
+    def _say(self, note: str) -> None:
+        """Warn once of a patch whose base is not this model to the bit."""
+        if note and note not in self._said:
+            self._said.add(note)
+            log.warning("%s", note)
 
     @torch.no_grad()
     def remove(self) -> None:
@@ -284,6 +354,10 @@ class StableDiffusion:
         self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
                                   for full, parameter in scopes.full_names(component, part).items()})
         self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
+        self._rounded: dict[str, str] = {}
+        kind = stored_half({name: value for part in self._parts().values() for name, value in part.named_parameters()})
+        if kind:  # the weights may be cast to another type next
+            self._rounded = self._hashed(kind)
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"unet": self.unet, "text_encoder": self.text_encoder, "vae": self.vae}
@@ -300,7 +374,7 @@ class StableDiffusion:
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
         for prompt in prompts:
-            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+            ids = token_ids(self.tokenizer, prompt, framed=True)
             if len(ids) > self.length:
                 cut = self.tokenizer.decode(ids[self.length - 1:-1])
                 raise UserError(
@@ -316,6 +390,14 @@ def _check_family(pipe: Any) -> None:
     if channels != latents:
         raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels",
                          accepted="text-to-image models (no inpainting, depth or upscaling)")
+
+
+def _check_plain(pipe: Any) -> None:
+    """ModelError: a part does not compute with its own weights, so that neither its hash nor an edit would mean it."""
+    for component in ("unet", "text_encoder", "vae"):
+        got, remedy = why_not_plain(component, getattr(pipe, component))
+        if got:
+            raise ModelError(got, accepted="parts that compute with their own weights", remedy=remedy)
 
 
 def _process(config: Mapping[str, Any]) -> str:
@@ -334,7 +416,3 @@ def _stacked(uncond: Conditioning, cond: Conditioning) -> Conditioning:
         uncond = uncond.repeat(count)
     return Conditioning(torch.cat([uncond.states, cond.states]), torch.cat([uncond.ids, cond.ids]))
 
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A diffusers config without its bookkeeping (names of folders, versions)."""
-    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
-from expunge.errors import ModelError, StorageError, UserError
+from expunge.errors import ExpungeError, ModelError, StorageError, UserError
+from expunge.models.folder import PICKLES, WEIGHED, check_complete, check_weights, variant_of
 from expunge.models.patch import Patch
 from expunge.models.sd import GUIDANCE, StableDiffusion
 
@@ -29,15 +30,13 @@ EMBEDDED = "embedded"
 """The source name of the model in the package."""
 
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
-_WEIGHED = ("unet", "vae", "text_encoder")
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ABOUT = "expunge.json"
 
 
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
-         text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None
-         ) -> StableDiffusion:
+         text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
+         variant: str | None = None) -> StableDiffusion:
     """Open a model.
 
     Args:
@@ -48,14 +47,16 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
             other parts are in "bfloat16".
         allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
         revision: branch, tag or commit of a Hub id.
+        variant: which set of weights, where a folder has several ("fp16", "ema"). None takes the plain ones, or, of a
+            folder that has none, the only variant there is. Numbers in memory are of `dtype` all the same.
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
-        UserError: unknown device or dtype.
+        UserError: unknown device, dtype or variant.
     """
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
-    folder = _folder(str(source), allow_pickle, revision)
-    pipe = _open(folder, allow_pickle, with_checker=False)
+    folder = _folder(str(source), allow_pickle, revision, variant)
+    pipe = _open(folder, allow_pickle, variant, with_checker=False)
     name, about = _name(str(source), folder), _about(folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
@@ -63,7 +64,7 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
-          allow_pickle: bool = False, revision: str | None = None) -> Path:
+          allow_pickle: bool = False, revision: str | None = None, variant: str | None = None) -> Path:
     """Write the patched model as a folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
@@ -82,8 +83,8 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
-    folder = _folder(str(source), allow_pickle, revision)
-    pipe = _open(folder, allow_pickle, with_checker=True)
+    folder = _folder(str(source), allow_pickle, revision, variant)
+    pipe = _open(folder, allow_pickle, variant, with_checker=True)
     model = StableDiffusion(pipe, str(source))
     model.apply(patch)
     try:
@@ -122,13 +123,13 @@ def _check_alone(patch: Patch, only: str) -> None:
                         remedy="write the whole model, or unlearn with a scope such as text")
 
 
-def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
+def _folder(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source."""
     path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
     if path.is_file():
-        reason = "a pickle file runs code when it is opened; " if path.suffix in _PICKLES else ""
+        reason = "a pickle file runs code when it is opened; " if path.suffix in PICKLES else ""
         raise ModelError(
             f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
             remedy=f"{reason}where you trust it, convert it with "
@@ -140,23 +141,25 @@ def _folder(source: str, allow_pickle: bool, revision: str | None) -> Path:
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, or a Hub id (owner/name)")
-    return _from_hub(source, allow_pickle, revision)
+    return _from_hub(source, allow_pickle, revision, variant)
 
 
-def _from_hub(source: str, allow_pickle: bool, revision: str | None) -> Path:
+def _from_hub(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     try:
         with _quiet():
-            return Path(StableDiffusionPipeline.download(source, revision=revision, safety_checker=None,
-                                                         use_safetensors=None if allow_pickle else True))
+            return Path(StableDiffusionPipeline.download(
+                source, revision=revision, variant=variant, safety_checker=None,
+                use_safetensors=None if allow_pickle else True))
     except Exception as error:  # the Hub client and diffusers raise a dozen unrelated types here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"{source} is neither a folder nor to be had from the Hub: {reason}",
             accepted="a repository with a StableDiffusionPipeline in safetensors",
-            remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle") from error
+            remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle, weights in "
+                   "half precision alone variant='fp16' (--variant fp16)") from error
 
 
-def _open(folder: Path, allow_pickle: bool, with_checker: bool) -> Any:
+def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> Any:
     """The pipeline in a folder, after what the folder says of itself was checked."""
     index = folder / "model_index.json"
     try:
@@ -167,31 +170,23 @@ def _open(folder: Path, allow_pickle: bool, with_checker: bool) -> Any:
     if kind != "StableDiffusionPipeline":
         raise ModelError(f"{folder} holds a {kind}",
                          accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
-    _check_weights(folder, allow_pickle)
+    check_weights(folder, allow_pickle)
+    chosen = variant_of(folder, variant or "", allow_pickle)
     without: dict[str, Any] = {} if with_checker else {
         "safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
     try:
         with _quiet():
-            return StableDiffusionPipeline.from_pretrained(
-                folder, use_safetensors=None if allow_pickle else True, local_files_only=True, **without)
+            pipe = StableDiffusionPipeline.from_pretrained(
+                folder, use_safetensors=None if allow_pickle else True, local_files_only=True, variant=chosen,
+                **without)
+        check_complete(folder, chosen, {name: [key for key, _ in getattr(pipe, name).named_parameters()]
+                                        for name in WEIGHED})
+        return pipe
+    except ExpungeError:
+        raise
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
         raise ModelError(f"the model in {folder} cannot be read: {error}",
                          remedy="fetch or save it again") from error
-
-
-def _check_weights(folder: Path, allow_pickle: bool) -> None:
-    for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir()):
-        kinds = {file.suffix for file in part.iterdir()}
-        pickled = sorted(kinds & set(_PICKLES))
-        if pickled and ".safetensors" not in kinds and not allow_pickle:
-            raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code "
-                             "when it is opened", accepted="safetensors",
-                             remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
-    missing = [name for name in _WEIGHED if not (folder / name).is_dir() or not any(
-        file.suffix in {".safetensors", *_PICKLES} for file in (folder / name).iterdir())]
-    if missing:
-        raise ModelError(f"{folder} has no weights for {', '.join(missing)}", accepted=f"weights for "
-                         f"{', '.join(_WEIGHED)}", remedy="fetch or save the model again")
 
 
 def _about(folder: Path) -> dict[str, Any]:

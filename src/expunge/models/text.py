@@ -15,14 +15,14 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.models.base import Conditioning
+from expunge.models.reading import token_ids
 from expunge.models.sd import StableDiffusion
 from expunge.records.naming import Reader, read
 
 
 def tokens_of(model: StableDiffusion, text: str) -> list[int]:
     """The text's token ids, without start, end and padding, however many there are."""
-    ids: list[int] = model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    return ids
+    return token_ids(model.tokenizer, text)
 
 
 def reader_of(model: object) -> Reader:
@@ -36,7 +36,7 @@ def _reader(tokenizer: Any) -> Reader:
     unknown = getattr(tokenizer, "unk_token_id", None)
 
     def reading(text: str) -> tuple[str, ...]:
-        ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        ids = token_ids(tokenizer, text)
         # Words that the encoder does not know look alike to it; that makes no name of one the other's.
         return read(text) if not ids or unknown in ids else tuple(map(str, ids))
 

@@ -67,7 +67,7 @@ class Ledger(Record):
     """What was asked and what was done about it, in order; nothing is ever taken out.
 
     Attributes:
-        model, model_hash, process: the original, as in a patch's card.
+        model, model_hash, process, parts: the original, as in a patch's card; parts "" in ledgers of older versions.
         entries: the lines. seal: digest of the last one, so that none can be cut off unseen.
     """
 
@@ -75,6 +75,7 @@ class Ledger(Record):
     model: str
     model_hash: str
     process: str
+    parts: str = ""
     entries: tuple[Entry, ...] = ()
     seal: str = ""
 

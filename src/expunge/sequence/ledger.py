@@ -33,15 +33,17 @@ def read_ledger(folder: Path, model: Denoiser) -> Ledger:
             raise UserError(f"states of a sequence in {folder}, and no {LEDGER}",
                             accepted="a folder with both, or with neither",
                             remedy="put back a copy of the ledger, or choose another output folder")
-        return Ledger(model=model.name, model_hash=model.hash, process=model.process)
+        return Ledger(model=model.name, model_hash=model.hash, process=model.process, parts=model.parts)
     try:
         ledger = Ledger.read(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}", accepted="a ledger that `expunge sequence` wrote",
                         remedy="put back a copy of it, or choose another output folder") from error
     _check_chain(ledger, file)
-    if (ledger.model_hash, ledger.process) != (model.hash, model.process):
-        raise UserError(f"{file} is of {ledger.model} ({ledger.model_hash[:12]}, {ledger.process})",
+    apart = ledger.parts not in ("", model.parts)  # "" was begun before it was told
+    if apart or (ledger.model_hash, ledger.process) != (model.hash, model.process):
+        raise UserError(f"{file} is of {ledger.model} ({ledger.model_hash[:12]}, {ledger.process})"
+                        f"{' with another tokenizer or other configs' if apart else ''}",
                         accepted=f"one of the loaded model, {model.name} ({model.hash[:12]}, {model.process})",
                         remedy="choose another output folder, or load that model")
     return ledger

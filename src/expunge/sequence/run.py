@@ -265,7 +265,7 @@ def state_patch(state: State, model: StableDiffusion, ledger: Ledger) -> Patch |
         log.warning("request %d: %s; it is made again", state.number, error)
         return None
     check_patch(state, patch, ledger)
-    return patch if patch.card.base_hash == model.hash else None
+    return patch if patch.made_on(model) else None
 
 
 def check_patch(state: State, patch: Patch, ledger: Ledger) -> None:

@@ -79,10 +79,11 @@ def _check_free(folder: Path, model: Denoiser, request: Request, method: Method,
     if not (folder / "patch.safetensors").is_file():
         return
     try:
-        card = Patch.load(folder).card
+        there = Patch.load(folder)
     except ExpungeError:
         return  # damaged: it is made again and replaced
-    same = (card.request, card.base_hash, card.base_process, card.seed) == (request, model.hash, model.process, seed)
+    card = there.card
+    same = there.made_on(model) and (card.request, card.seed) == (request, seed)
     if isinstance(method, Configured) and same:
         now = method.model_dump(mode="json")
         same = all(card.settings.get(name) == now.get(name) for name in {*card.settings, *now} - OF_NO_WEIGHT)

@@ -214,7 +214,7 @@ class Recipe(Settings):
     def fingerprint(self, model: Denoiser, request: Request, seed: int, past: Past | None = None) -> str:
         """Hash of everything that decides the trained weights."""
         settings = self.model_dump(mode="json", exclude={"checkpoint_every"})
-        told = [settings, request.model_dump(mode="json"), model.hash, model.process, seed,
+        told = [settings, request.model_dump(mode="json"), model.hash, model.process, model.parts, seed,
                 *([past.digest] if past is not None else ())]
         return text_digest(json.dumps(told, sort_keys=True))
 

@@ -1,0 +1,108 @@
+"""What a model is: hashes of its weights, as they are and rounded, and one digest of all else that it computes by.
+
+| what | holds | changes with |
+| --- | --- | --- |
+| `hash` | float32 values of all parameters | a weight |
+| `process` | prediction and noise schedule, in words | what the weights were trained for |
+| `parts` | architectures, buffers, tokenizer | what the model makes of a text and of a latent |
+| `drawing` | parts, process, sampler's grid, number types, device | anything else that changes a picture |
+
+`parts` and `drawing` begin with the number of their scheme ("2-..."); what was recorded under an earlier scheme, which
+left out most of the tokenizer, cannot be compared with it. What does not change a picture is left out: names of
+folders, versions, dropout, and what is only read while training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expunge.files import text_digest
+from expunge.models.patch import tensors_hash
+from expunge.models.reading import reading
+
+SCHEME = 2
+"""Of `parts` and `drawing`. Scheme 1 had no number: 16 hex digits."""
+HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Number types in which copies of a model are published beside float32."""
+
+_IDLE_TEXT = {
+    "architectures", "dtype", "torch_dtype", "transformers_version", "attention_dropout", "dropout",
+    "initializer_factor", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim",
+    "chunk_size_feed_forward", "id2label", "label2id", "output_attentions", "output_hidden_states", "return_dict",
+    "problem_type", "is_encoder_decoder", "task_specific_params", "tokenizer_class", "prefix"}
+"""Of a text encoder's config: bookkeeping, training, and the pooled state, which is not read."""
+_IDLE = {"dropout", "sample_size", "force_upcast"}
+"""Of the other configs: the size of pictures is the sampler's, number types are chosen on loading."""
+
+
+def parts_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, tokenizer: Any, length: int) -> str:
+    """Digest of what the parts compute by, beside parameters: "2-" and 16 hex digits.
+
+    Args:
+        length: tokens that the text encoder reads.
+    """
+    told = {"unet": _config(unet), "vae": _config(vae), "text": _text_config(text_encoder),
+            "reads": reading(tokenizer, length), "size": _sizes(unet),
+            "buffers": [_buffers(part) for part in (unet, text_encoder, vae)]}
+    return scheme_digest(told)
+
+
+def scheme_digest(told: Any) -> str:
+    """Digest of anything JSON-able under the present scheme."""
+    return f"{SCHEME}-{text_digest(json.dumps(told, sort_keys=True, default=str))[:16]}"
+
+
+def former_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, tokenizer: Any, rest: Sequence[Any]) -> str:
+    """`drawing` under scheme 1, by which records of older versions go on: of the tokenizer the vocabulary alone.
+
+    Args:
+        rest: what stands behind the parts: length, scale of latents, schedule, number types, device.
+    """
+    plain = lambda config: {key: value for key, value in config.items() if not key.startswith("_")}
+    parts: list[Any] = [unet, vae, text_encoder]
+    text = {key: value for key, value in parts[2].config.to_dict().items()
+            if key not in {"dtype", "torch_dtype", "transformers_version"}}
+    told = [plain(parts[0].config), plain(parts[1].config), plain(text),
+            json.loads(tokenizer.backend_tokenizer.to_str())["model"], *rest]
+    return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
+
+
+def stored_half(tensors: Mapping[str, Tensor]) -> str:
+    """The smaller number type that holds every value exactly: the one in which they were stored; "" if neither does."""
+    for kind, half in HALVES.items():
+        if all(bool((tensor.to(half).to(tensor.dtype) == tensor).all()) for tensor in tensors.values()):
+            return kind
+    return ""
+
+
+def rounded_hash(tensors: Mapping[str, Tensor], kind: str) -> str:
+    """Content hash of the values rounded to `kind`, one of `HALVES`: a copy in that type has the same."""
+    return tensors_hash(tensors, HALVES[kind])
+
+
+def _config(part: nn.Module) -> dict[str, Any]:
+    """A diffusers config without its bookkeeping (names of folders, versions)."""
+    config: Any = part.config
+    return {key: value for key, value in config.items() if not key.startswith("_") and key not in _IDLE}
+
+
+def _sizes(unet: nn.Module) -> Any:
+    """The model's own size, where nobody asks for another."""
+    config: Any = unet.config
+    return config.sample_size
+
+
+def _text_config(encoder: nn.Module) -> dict[str, Any]:
+    config: Any = encoder.config
+    return {key: value for key, value in config.to_dict().items() if not key.startswith("_") and key not in _IDLE_TEXT}
+
+
+def _buffers(part: nn.Module) -> str:
+    """Hash of what a part holds beside parameters and what it makes by itself."""
+    mine = {name for name, _ in part.named_parameters()}
+    return tensors_hash({name: value for name, value in part.state_dict().items() if name not in mine})
