@@ -32,6 +32,7 @@ from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
+from expunge.locks import alone_in_out
 from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
@@ -53,6 +54,7 @@ _RIGHT = 0.8
 """A detector that is right less often is doubted."""
 
 
+@alone_in_out("relearning")  # attacks may write beside it
 def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
             out: str | Path, progress: Progress | None = None, world: World | None = None) -> Relearning:
     """Measure how fast an edited model learns its concept again.

@@ -32,6 +32,7 @@ from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
+from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.base import drawn_by
@@ -65,6 +66,7 @@ TIERS: dict[Tier, TierPlan] = {
 there is how fast (`expunge relearn`), not whether."""
 
 
+@alone_in_out()
 def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
            out: str | Path, progress: Progress | None = None, world: World | None = None) -> Assault:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
@@ -80,7 +82,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
 
     Raises:
         UserError: an unknown attack or setting, a patch for another model, a concept that the judge does not know, or
-            that the original model never shows; all before any attack begins.
+            that the original model never shows, or another run that writes into `out`; all before any attack begins.
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)

@@ -119,6 +119,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     from expunge.guard.mask import groups_of
     from expunge.guard.ratio import check_ratio
     from expunge.guard.released import Released
+    from expunge.locks import alone
     from expunge.models.store import load
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
@@ -146,8 +147,9 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
         if preset == "random":
             mask = random_mask(opened, learner.ratio, seed, by=learner.by, granularity=learner.granularity)
             if not dry_run:
-                check_free(out, mask)
-                save_mask(out, mask)
+                with alone(out):
+                    check_free(out, mask)
+                    save_mask(out, mask)
         else:
             publisher = publisher_of(opened, forbidden, innocent, caption, pictures, prior)
             check_learning(opened, publisher, learner, seed)

@@ -53,7 +53,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
 
     from expunge.cli.progress import progress
     from expunge.errors import UserError
-    from expunge.files import check_writable, slug, write_json
+    from expunge.files import check_writable, readable, write_json
     from expunge.models.cache import Pictures
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
@@ -71,7 +71,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with progress("drawing") as report, on:
         shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
-    names = [f"{1 + i // len(chosen):03d}-{slug(shot.prompt.text)}-seed{shot.seed}.png"
+    names = [f"{1 + i // len(chosen):03d}-{readable(shot.prompt.text)}-seed{shot.seed}.png"
              for i, shot in enumerate(shots)]
     for name in earlier:
         (out / name).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from expunge.errors import UserError
 from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts, prompts_digest
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
+from expunge.locks import alone_in_out
 from expunge.metrics.base import LeavesOut, World, aims_of
 from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.models.sd import StableDiffusion
 
 
+@alone_in_out(when=lambda: runtime.current().main)
 def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
              world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
@@ -47,7 +49,8 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
 
     Raises:
         UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
-            attacks were made on something else, drawn or judged otherwise, or cannot be read.
+            attacks were made on something else, drawn or judged otherwise, or cannot be read; another run that writes
+            into `out`.
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError, UserError
-from expunge.files import slug, text_digest
+from expunge.files import readable, text_digest
 from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, names_any
@@ -126,7 +126,7 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
     seed = int(text_digest(f"{settings.seed}/{place}")[:7], 16)  # a request that was taken back leaves no gap
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
-    folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
+    folder = out / "states" / f"{number:02d}-{readable(item.title)}-{mine[:8]}"
     return State(number, item, request, whole, gone, keep, kept, name, method, resolved,
                  strategy.model_dump(mode="json"), seed, mine, folder)
 

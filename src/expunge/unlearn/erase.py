@@ -9,6 +9,7 @@ from typing import Any
 
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
+from expunge.locks import alone_in_out
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.models.text import reader_of
@@ -26,6 +27,7 @@ CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
 
 
+@alone_in_out()
 def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
@@ -50,7 +52,7 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
-            (ConfigError); another edit in `out`.
+            (ConfigError); another edit in `out`, or another run that writes there.
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
