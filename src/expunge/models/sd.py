@@ -107,6 +107,12 @@ class StableDiffusion:
         states: Tensor = self.text_encoder(told.input_ids, attention_mask=self.attention_mask(told.input_ids))[0]
         return Conditioning(states.float(), told.input_ids)  # (B, T, D), (B, T)
 
+    def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
+        """Those of the prompts that the text encoder does not read to their end, with their numbers of tokens."""
+        texts = list(dict.fromkeys(prompts))
+        rows = self.tokenizer(texts, truncation=False, verbose=False).input_ids if texts else []
+        return {text: len(row) - 2 for text, row in zip(texts, rows, strict=True) if len(row) > self.length}
+
     def attention_mask(self, ids: Tensor) -> Tensor | None:
         """Int64 (B, T), 1 up to the end token and 0 on the padding behind it; None where the encoder reads all of it.
 
@@ -299,13 +305,21 @@ class StableDiffusion:
                              accepted="v_prediction with such a schedule")
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
-        for prompt in prompts:
-            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-            if len(ids) > self.length:
-                cut = self.tokenizer.decode(ids[self.length - 1:-1])
-                raise UserError(
-                    f"prompt {prompt!r} has {len(ids) - 2} tokens", accepted=f"up to {self.length - 2}",
-                    remedy=f"shorten it; what would be cut: {cut!r}")
+        for prompt, count in self.too_long(prompts).items():
+            cut = unread(self.tokenizer, prompt, self.length - 2)
+            raise UserError(f"prompt {prompt!r} has {count} tokens", accepted=f"up to {self.length - 2}",
+                            remedy=f"shorten it; what would be cut: {cut!r}")
+
+
+def unread(tokenizer: Any, text: str, room: int) -> str:
+    """What of `text` stands behind its first `room` tokens, as it was written; without a fast tokenizer as it reads."""
+    if getattr(tokenizer, "is_fast", False):
+        spans = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False,
+                          return_offsets_mapping=True).offset_mapping
+        return text[spans[room][0]:] if len(spans) > room else ""
+    ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    cut: str = tokenizer.decode(ids[room:], clean_up_tokenization_spaces=False)
+    return cut
 
 
 def _check_family(pipe: Any) -> None:
