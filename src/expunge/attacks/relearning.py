@@ -76,7 +76,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
     attack = training_attack(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin)
+                              settings.margin, settings.default_role)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
     check_writable(folder)
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
@@ -101,7 +101,7 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         UserError: what `relearn` refuses before it draws anything.
     """
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin)
+                              settings.margin, settings.default_role)
     request = sought(world, patch, concept)
     if patch is not None:
         with applied(model, patch):

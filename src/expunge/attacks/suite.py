@@ -87,7 +87,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin)
+                     settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     tier = TIERS[settings.tier]
@@ -121,7 +121,7 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         UserError: what `attack` refuses before it draws anything.
     """
     world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin)
+                     settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     items = named_items(world, request, settings, TIERS[settings.tier].prompts)
     with _on(victim):

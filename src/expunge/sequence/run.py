@@ -71,7 +71,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     model = load(settings.model, device=settings.device)
     own = settings.evaluation
     world = world or world_of(model.world, model.name, *(
-        (own.clip, own.prompts, own.add_templates, own.margin) if own else ()))
+        (own.clip, own.prompts, own.add_templates, own.margin, own.default_role) if own else ()))
     if not make and not (folder / LEDGER).is_file():
         raise UserError(f"no sequence was begun in {folder}", accepted="the folder of a sequence",
                         remedy="name it with --out, or leave out --gather to meet the requests")
