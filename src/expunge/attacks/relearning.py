@@ -28,7 +28,7 @@ from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
-from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought, told_of_own
+from expunge.attacks.stage import drawable, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
@@ -38,6 +38,7 @@ from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
 from expunge.models.base import drawn_by
+from expunge.models.fitting import split
 from expunge.models.patch import Patch, applied, tensors_hash
 from expunge.models.sd import StableDiffusion
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
@@ -108,7 +109,8 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
     goal = Goal.of(world.judge(request), aim_at(world, request))
-    prompts = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    asked = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    prompts = [prompt for prompt, _ in drawable(victim, [(prompt, 0) for prompt in asked])[0]]
     for question, label in goal.aim.wanted.items():
         check_questions(goal.judge, label, question, prompts)
     training_attack(settings).check(victim, request, [])
@@ -146,6 +148,7 @@ def _unknown(world: World, request: Request, victim: Victim, pictures: int, coun
              ) -> tuple[list[Subject], str]:
     """Something that the model never knew, if there is any, else why there is not."""
     others = prompts_of(world, request, near=KNOWN // 2, far=KNOWN // 2)
+    others = split(victim.model, others, victim.sampler)[0]
     known = victim.draw([prompt.text for prompt in others], [settings.first_seed] * len(others), settings.batch)
     if len(known) < _FEWEST:
         return [], f"the world {world.name} has only {len(known)} prompts of other things"

@@ -27,7 +27,17 @@ from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
-from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, told_of_own, variants
+from expunge.attacks.stage import (
+    Stage,
+    cut_words,
+    drawable,
+    named_items,
+    pictures_in,
+    sought,
+    staged,
+    told_of_own,
+    variants,
+)
 from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
@@ -97,7 +107,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = told_of_own(world, request, settings, stage.asked // settings.seeds, others)
+        given = [*told_of_own(world, request, settings, stage.prompts, others), *cut_words(victim, stage)]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
@@ -123,7 +133,7 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
     world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
-    items = named_items(world, request, settings, TIERS[settings.tier].prompts)
+    items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
     with _on(victim):
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 

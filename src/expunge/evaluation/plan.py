@@ -106,8 +106,8 @@ def lost_words(prompts: Sequence[Prompt], lost: Sequence[tuple[Prompt, str]], cu
 def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[tuple[Prompt, int]]:
     """(prompt, seed) pairs in the prompts' order, each once. A prompt whose list gives it a seed is drawn there.
 
-    A way of asking with few wordings ("the name alone" has one) is drawn at more seeds, until it has as many pictures as
-    the other ways of its role, or `MOST_SEEDS` times the seeds.
+    A way of asking with few wordings ("the name alone" has one) is drawn at more seeds, until it has as many pictures
+    as the other ways of its role, or `MOST_SEEDS` times the seeds.
     """
     place = lambda prompt: (prompt.role, prompt.stratum)
     sizes = {key: len(list(group)) for key, group in groupby(sorted(prompts, key=place), place)}

@@ -170,16 +170,9 @@ def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
 
 def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
     """Those that the text encoder reads to their end; the others are `left_out`."""
-    fitting = []
-    for text in texts:
-        try:
-            with torch.no_grad():
-                model.encode([text])
-        except UserError:
-            left_out[text] = "longer than the text encoder reads"
-        else:
-            fitting.append(text)
-    return fitting
+    long = model.too_long(texts)
+    left_out.update(dict.fromkeys(long, "longer than the text encoder reads"))
+    return [text for text in texts if text not in long]
 
 
 def _joined(prompt: str, thing: str) -> str:
