@@ -18,7 +18,7 @@ from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
-from expunge.finetune import read_pictures
+from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at
 from expunge.metrics.brought import list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
@@ -146,9 +146,9 @@ def pictures_in(folder: str) -> Tensor | None:
     """The user's pictures, float32 (N, 3, H, W) in [0, 1]; None if no folder is named.
 
     Raises:
-        UserError: no picture there, one that cannot be read, or pictures of different sizes.
+        UserError: no picture there that can be read, or pictures of different sizes.
     """
-    return read_pictures(folder)[1] if folder else None
+    return picture_folder(folder).pictures if folder else None
 
 
 def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:

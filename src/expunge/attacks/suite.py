@@ -42,6 +42,7 @@ from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
+from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
@@ -107,7 +108,8 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*told_of_own(world, request, settings, stage.prompts, others), *cut_words(victim, stage)]
+        given = [*told_of_own(world, request, settings, stage.prompts, others), *cut_words(victim, stage),
+                 *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
