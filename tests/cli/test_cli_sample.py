@@ -38,7 +38,7 @@ def test_a_second_run_leaves_only_its_own_pictures_and_the_users_files(pipeline_
     assert run([*common, "a church"]) == 0
     assert "removed: 3 of an earlier run" in capsys.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
-        "001-a-church-seed0.png", "mine.png", "notes.txt", "sheet.png", "shots.json"]
+        ".lock", "001-a-church-seed0.png", "mine.png", "notes.txt", "sheet.png", "shots.json"]
     assert (out / "001-a-church-seed0.png").read_bytes() == first
     assert [shot["file"] for shot in json.loads((out / "shots.json").read_text())] == ["001-a-church-seed0.png"]
     assert run([*common, "a church"]) == 0

@@ -32,6 +32,7 @@ from expunge.attacks.stage import drawable, named_prompts, pictures_in, prompts_
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
+from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
@@ -86,7 +87,8 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
-        given=tuple(told_of_own(world, request, settings, len(prompts))),
+        given=(*told_of_own(world, request, settings, len(prompts)),
+               *(picture_folder(settings.pictures).told if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))

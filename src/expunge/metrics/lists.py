@@ -182,6 +182,7 @@ def _roles(file: Path, taken: Mapping[str, int], default: str) -> list[str]:
 def _own(file: Path, prompts: Sequence[Prompt]) -> list[str]:
     """How many prompts say themselves how they are drawn."""
     ways = (("seed", "a seed"), ("guidance", "a guidance"), ("width", "a size"))
-    told = [f"{count} {words} of their own" for what, words in ways
+    told = [f"{count} {words}" for what, words in ways
             if (count := sum(getattr(prompt, what) is not None for prompt in prompts))]
-    return [f"{file.name}: of {len(prompts)} prompts {', '.join(told)}; they are drawn so."] if told else []
+    return [f"{file.name}: of {len(prompts)} prompts bring {', '.join(told)} of their own; they are drawn so."
+            ] if told else []
