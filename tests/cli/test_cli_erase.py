@@ -209,7 +209,7 @@ def test_things_that_training_does_not_keep_are_said(pipeline_folder: Path, tmp_
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--out", str(tmp_path / "out")]
     assert run([*asked, "--set", "retain.things=[churches, dog, church bell]", "--set", "retain.similar=1.0"]) == 0
-    assert "not kept: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
+    assert "left out: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
     assert Patch.load(tmp_path / "out").texts["keep"] == ("a photo of a dog", "a photo of a church bell")
 
 

@@ -107,7 +107,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     for line in remarks(request):
         click.echo(f"understood: {line}")
     if card.left_out:
-        click.echo(f"not kept: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
+        click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
     for line in _notes(card):
         click.echo(line)

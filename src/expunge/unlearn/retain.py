@@ -126,7 +126,7 @@ class Retain(Settings):
         near = [thing for thing in ranked if thing in kin] or ranked[:_CLOSEST]
         prompts = [text for thing, clean in kept.items()
                    for text in spread(clean, min(self.each + (self.near if thing in near else 0), len(clean)))]
-        prompts += _fitting(model, self._paired(kept, near), left_out)
+        prompts = _fitting(model, [*prompts, *self._paired(kept, near)], left_out)
         made = tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in request.keep)
         rest = [thing for thing in kept if thing not in near]
         first, *also = (target.model_copy(update={"prompts": (*target.prompts, *_fitting(
