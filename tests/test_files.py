@@ -17,6 +17,7 @@ from expunge.errors import StorageError, UserError
 from expunge.files import (
     check_writable,
     file_digest,
+    folder_beside,
     folder_of,
     slug,
     text_digest,
@@ -140,3 +141,9 @@ def test_a_folder_that_an_earlier_version_named_is_found_if_it_is_the_texts(tmp_
     assert folder_of(tmp_path, "Van Gogh", known=lambda folder: False).name == slug("Van Gogh")
     (tmp_path / slug("Van Gogh")).mkdir()
     assert folder_of(tmp_path, "Van Gogh").name == slug("Van Gogh")
+
+
+def test_results_on_two_files_of_one_folder_lie_apart(tmp_path: Path) -> None:
+    assert folder_beside(tmp_path, "evaluation") == tmp_path / "evaluation"
+    assert folder_beside(tmp_path / "patch.safetensors", "evaluation") == tmp_path / "evaluation"
+    assert folder_beside(tmp_path / "a.safetensors", "evaluation") == tmp_path / "a-evaluation"

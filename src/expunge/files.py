@@ -133,5 +133,15 @@ def folder_of(parent: Path, text: str, prefix: str = "", known: Callable[[Path],
     return before if before != now and not now.exists() and before.is_dir() and known(before) else now
 
 
+def folder_beside(path: Path, name: str) -> Path:
+    """Where results on what lies at `path` go: into its folder, under `name`; those on one of many files in a folder,
+    which is not called as `expunge` calls it, under the file's name too."""
+    if path.is_dir():
+        return path / name
+    return path.parent / (name if path.name in _OURS else f"{path.stem}-{name}")
+
+
+_OURS = ("patch.safetensors", "mask.json")
+"""What expunge calls the one file of its kind in a folder."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}
 """What is no file's name on Windows."""

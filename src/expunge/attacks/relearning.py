@@ -28,7 +28,7 @@ from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
-from expunge.attacks.stage import drawable, named_prompts, pictures_in, prompts_of, sought, told_of_own
+from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
@@ -87,7 +87,8 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
-        given=(*told_of_own(world, request, settings, len(prompts)),
+        given=(*told_of_own(world, request, settings, len(prompts)), *lost_words(victim, named_prompts(
+            world, request, settings.count, USUAL, settings.add_templates)),
                *(picture_folder(settings.pictures).told if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),

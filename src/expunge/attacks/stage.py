@@ -42,7 +42,8 @@ class Stage:
         confirm: the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where nothing is known that the model never knew.
-        control_count: items of each null control; 0: none is to be run. prompts: distinct ones that are asked.
+        control_count: items of each null control; 0: none is to be run. asked_for: the prompts, those that
+            cannot be drawn among them.
         elsewhere: items that do not ask for the concept, for null controls where there is no such thing.
     """
 
@@ -57,7 +58,7 @@ class Stage:
     control_items: list[Item]
     control_variants: Mapping[str, tuple[str, ...]]
     control_count: int = 0
-    prompts: int = 0
+    asked_for: tuple[Prompt, ...] = ()
     elsewhere: list[Item] = field(default_factory=list)
 
 
@@ -114,7 +115,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     return Stage(request, goal, items, len(whole), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
                   variants(world, control) if control else {}, control_count,
-                  len({(prompt.text, prompt.seed) for prompt, _ in whole}),
+                  tuple({(prompt.text, prompt.seed): prompt for prompt, _ in whole}.values()),
                   elsewhere(world, request, settings, control_count, victim) if control is None else [])
 
 
@@ -207,6 +208,13 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
     if other:
         out.append(f"{file}: {len(other)} prompts in other words given, none asked: no attack of these asks them.")
     return out
+
+
+def lost_words(victim: Victim, prompts: Sequence[Prompt]) -> list[str]:
+    """In sentences, how many of the prompts cannot be drawn, and why."""
+    counts = Counter(unfit(victim.model, prompts, victim.sampler).values())
+    return [f"{count} of {len(prompts)} prompts left out: {why}{' (--truncate cuts them)' * (why == TOO_LONG)}."
+            for why, count in counts.items()]
 
 
 def cut_words(victim: Victim, stage: Stage) -> list[str]:

@@ -31,6 +31,7 @@ from expunge.attacks.stage import (
     Stage,
     cut_words,
     drawable,
+    lost_words,
     named_items,
     pictures_in,
     sought,
@@ -108,7 +109,8 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*told_of_own(world, request, settings, stage.prompts, others), *cut_words(victim, stage),
+        given = [*told_of_own(world, request, settings, len(stage.asked_for), others),
+                 *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
                  *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)

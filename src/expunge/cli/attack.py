@@ -77,7 +77,7 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
 
     Where an earlier version began, it goes on.
     """
-    from expunge.files import folder_of
+    from expunge.files import folder_beside, folder_of
     from expunge.records import ASSAULTS
 
     def known(folder: Path) -> bool:
@@ -85,8 +85,8 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
 
     if path is None or patch is None:
         return folder_of(Path("runs"), concept, "attack-", known)
-    beside = path if path.is_dir() else path.parent
-    return folder_of(beside, concept, "attack-", known) if patch.card.request.also else beside / "attack"
+    beside = folder_beside(path, "attack")
+    return folder_of(beside.parent, concept, f"{beside.name}-", known) if patch.card.request.also else beside
 
 
 def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:

@@ -54,6 +54,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
     from expunge.evaluation import evaluate
+    from expunge.files import folder_beside
     from expunge.models.patch import Patch
     from expunge.models.store import load
     from expunge.records import EVALUATIONS
@@ -64,7 +65,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, assault))
         return
-    folder = out or (patch if patch.is_dir() else patch.parent) / "evaluation"
+    folder = out or folder_beside(patch, "evaluation")
     with progress("evaluating") as report:
         evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
                               assault=assault)

@@ -187,7 +187,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
     saved pipeline has no place for a mask, and any program would ignore it.
     """
     from expunge.cli.output import tell
-    from expunge.files import write_json
+    from expunge.files import folder_beside, write_json
     from expunge.guard import check_lora, export_positions, load_mask, read_lora_config, terms
     from expunge.models.lora import Lora
     from expunge.models.store import load
@@ -202,7 +202,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, allow_pickle: bool, p
         made = terms(opened, loaded, layers or Lora().targets)
         if positions is not None:
             export_positions(positions, loaded, opened)
-    file = out or (mask.parent if mask.suffix == ".json" else mask) / "terms.json"
+    file = out or folder_beside(mask, "terms.json")
     write_json(file, made.model_dump(mode="json"))
     print_mask(loaded)
     print_savings(made.savings)

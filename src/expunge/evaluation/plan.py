@@ -142,9 +142,10 @@ def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler)
     """Plain sentences on what the scores say nothing about."""
     from expunge.metrics.doubts import missing_roles
 
+    own = " or what their list says" if any(prompt.drawn_its_own_way for prompt in prompts) else ""
     return [
         f"Prompts were asked in one way of drawing alone: deterministic DDIM, {sampler.steps} steps, guidance "
-        f"{sampler.guidance:g}. With other samplers, guidance, sizes and number types they were not asked.",
+        f"{sampler.guidance:g}{own}. With other samplers, guidance, sizes and number types they were not asked.",
         f"Asked for in the words of these prompts alone, not in other languages or longer descriptions than theirs: "
         f"{', '.join(aim.concept for aim in aims)}.",
         *missing_roles(prompts, aims),
