@@ -17,6 +17,9 @@ from expunge.errors import StorageError, UserError
 from expunge.files import (
     check_writable,
     file_digest,
+    folder_beside,
+    folder_of,
+    slug,
     text_digest,
     write_atomically,
     write_json,
@@ -109,3 +112,38 @@ def test_a_file_where_a_folder_should_be_is_the_users_mistake(tmp_path: Path) ->
     for place in (tmp_path / "taken", tmp_path / "taken" / "below"):
         with pytest.raises(UserError, match="is a file, and no folder"):
             check_writable(place)
+
+
+ALIKE = [("C++", "C#"), ("Star Wars", "Star-Wars"), ("AC/DC", "AC DC"), ("!!!", "???"), ("Apple", "apple"),
+         ("old church", "old-church"), ("old church", "old  church"), ("a", " a"), ("İ", "i̇"), ("café", "cafe\u0301"),
+         ("a portrait of the former president of the United States",
+          "a portrait of the former president of the United Kingdom")]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_different_texts_have_names_of_their_own_whatever_the_file_system_tells_apart(one: str, other: str) -> None:
+    assert slug(one).lower() != slug(other).lower()
+    for text in (one, other):
+        assert len(slug(text)) <= 40
+        assert not set(slug(text)) & set('/\\:*?"<>| ')
+
+
+def test_plain_words_are_their_own_names_but_not_what_windows_keeps_for_itself() -> None:
+    assert slug("old church") == "old-church"
+    assert slug("教会") == "教会"
+    assert slug("con") != "con"
+
+
+def test_a_folder_that_an_earlier_version_named_is_found_if_it_is_the_texts(tmp_path: Path) -> None:
+    assert folder_of(tmp_path, "Van Gogh").name == slug("Van Gogh")
+    (tmp_path / "van-gogh").mkdir()
+    assert folder_of(tmp_path, "Van Gogh").name == "van-gogh"
+    assert folder_of(tmp_path, "Van Gogh", known=lambda folder: False).name == slug("Van Gogh")
+    (tmp_path / slug("Van Gogh")).mkdir()
+    assert folder_of(tmp_path, "Van Gogh").name == slug("Van Gogh")
+
+
+def test_results_on_two_files_of_one_folder_lie_apart(tmp_path: Path) -> None:
+    assert folder_beside(tmp_path, "evaluation") == tmp_path / "evaluation"
+    assert folder_beside(tmp_path / "patch.safetensors", "evaluation") == tmp_path / "evaluation"
+    assert folder_beside(tmp_path / "a.safetensors", "evaluation") == tmp_path / "a-evaluation"

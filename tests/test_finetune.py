@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from expunge.errors import ConfigError, ExpungeError, UserError
-from expunge.finetune import FineTune, Material, Tuner, diffusion_loss, fine_tuning, material
+from expunge.finetune import FineTune, Material, Tuner, diffusion_loss, fine_tuning, material, picture_folder
 from expunge.models.lora import Lora
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
@@ -243,3 +245,19 @@ def test_missing_peft_names_the_extra(model: StableDiffusion, learned: Material,
 def test_only_a_lora_can_be_saved_as_one(model: StableDiffusion, learned: Material, tmp_path: Path) -> None:
     with fine_tuning(model, learned, QUICK) as tuner, pytest.raises(UserError, match="LoRA file"):
         tuner.save_lora(tmp_path / "lora.safetensors")
+
+
+def test_pictures_that_cannot_be_read_or_are_of_another_size_are_left_out_by_themselves(tmp_path: Path) -> None:
+    for name, size in (("a.png", (16, 16)), ("b.PNG", (16, 16)), ("d.png", (24, 16))):
+        Image.fromarray(np.zeros((size[1], size[0], 3), dtype=np.uint8)).save(tmp_path / name, format="PNG")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "c.png").write_bytes(whole[:40])
+    found = picture_folder(tmp_path)
+    assert [file.name for file in found.files] == ["a.png", "b.PNG"]
+    assert found.pictures.shape == (2, 3, 16, 16)
+    assert found.left_out == {"c.png": "it cannot be read", "d.png": "its size is not that of most (16 x 16)"}
+    assert found.told[0] == "1 of 4 pictures left out: it cannot be read (c.png)."
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "c.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no picture in .* can be read"):
+        picture_folder(tmp_path / "none")

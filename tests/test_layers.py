@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "files": "errors",
     "config": "errors",
     "registry": "errors",
-    "locks": "",
+    "locks": "errors files",
     "sampling": "config records",
     "assault": "errors records",
     "runtime": "errors records files config",
@@ -29,18 +29,18 @@ MAY_IMPORT = {
     "metrics": "errors records files config registry runtime",
     "finetune": "errors records files config registry runtime train models",
     "continual": "errors records files config train",
-    "guard": "errors records files config registry runtime train finetune models",
-    "attacks": "errors records files config registry sampling assault runtime train finetune models metrics",
-    "unlearn": "errors records files config registry runtime train continual models attacks",
-    "evaluation": "errors records files config registry sampling assault runtime models metrics",
-    "report": "errors records files config assault",
+    "guard": "errors records files config registry locks runtime train finetune models",
+    "attacks": "errors records files config registry locks sampling assault runtime train finetune models metrics",
+    "unlearn": "errors records files config registry locks runtime train continual models attacks",
+    "evaluation": "errors records files config registry locks sampling assault runtime models metrics",
+    "report": "errors records files config locks assault",
     "bench": "errors records files config registry locks runtime models metrics attacks unlearn evaluation",
     "sequence": "errors records files config registry locks runtime train models metrics unlearn evaluation continual",
-    "tiny": "errors records files config registry runtime train models metrics",
-    "demo": "errors records files config registry sampling assault runtime models metrics attacks unlearn evaluation "
-            "report",
-    "cli": "errors records files config registry sampling assault runtime train models finetune metrics attacks "
-           "unlearn guard evaluation report bench sequence demo tiny",
+    "tiny": "errors records files config registry locks runtime train models metrics",
+    "demo": "errors records files config registry locks sampling assault runtime models metrics attacks unlearn "
+            "evaluation report",
+    "cli": "errors records files config registry locks sampling assault runtime train models finetune metrics "
+           "attacks unlearn guard evaluation report bench sequence demo tiny",
     "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench sequence",
     "__main__": "cli",
 }

@@ -86,13 +86,13 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         ConfigError: no such file, another ending, bad syntax, or no mapping at the top.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}", accepted="a YAML or TOML file") from error
     try:
-        if path.suffix == ".toml":
+        if path.suffix.lower() == ".toml":
             values: Any = tomllib.loads(text)
-        elif path.suffix in {".yaml", ".yml"}:
+        elif path.suffix.lower() in {".yaml", ".yml"}:
             import yaml
 
             values = yaml.safe_load(text) or {}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,48 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def slug(text: str) -> str:
-    """`text` as part of a file's name: small letters of any script, digits and dashes, 40 at most."""
+def readable(text: str) -> str:
+    """`text` as the part of a file's name that people read: small letters of any script, digits and dashes, 40 at most.
+
+    Different texts may end in the same words: whoever uses it tells them apart by something else (a number, a digest).
+    """
     return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "empty"
+
+
+def slug(text: str) -> str:
+    """`text` as a file's or folder's name of its own: different texts have different names.
+
+    Small words with single blanks between them are the name, with dashes ("old church": old-church). Whatever that
+    would change or cut (capitals, which some file systems do not tell apart, signs, length) has a digest behind it.
+    """
+    words = readable(text)
+    if words.replace("-", " ") == text == unicodedata.normalize("NFC", text) and words not in _RESERVED:
+        return words
+    return f"{words[:31].strip('-')}-{text_digest(text)[:8]}"
+
+
+def folder_of(parent: Path, text: str, prefix: str = "", known: Callable[[Path], bool] = lambda folder: True) -> Path:
+    """The folder in `parent` that `text` names; that of an earlier version, where there is one.
+
+    Earlier versions gave one name (`readable`) to texts that differ in capitals, signs or their ends.
+
+    Args:
+        prefix: before the name.
+        known: whether a folder under the earlier name is this text's.
+    """
+    now, before = parent / f"{prefix}{slug(text)}", parent / f"{prefix}{readable(text)}"
+    return before if before != now and not now.exists() and before.is_dir() and known(before) else now
+
+
+def folder_beside(path: Path, name: str) -> Path:
+    """Where results on what lies at `path` go: into its folder, under `name`; those on one of many files in a folder,
+    which is not called as `expunge` calls it, under the file's name too."""
+    if path.is_dir():
+        return path / name
+    return path.parent / (name if path.name in _OURS else f"{path.stem}-{name}")
+
+
+_OURS = ("patch.safetensors", "mask.json")
+"""What expunge calls the one file of its kind in a folder."""
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}
+"""What is no file's name on Windows."""

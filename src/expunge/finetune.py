@@ -15,7 +15,9 @@ come from its number.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,8 @@ from expunge.models.prediction import output_for
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
+
+log = logging.getLogger(__name__)
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -83,23 +87,56 @@ def material(model: StableDiffusion, pictures: Tensor, captions: Sequence[str], 
     return Material(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
 
 
-def read_pictures(folder: str | Path) -> tuple[list[Path], Tensor]:
-    """A user's folder: its picture files in the order of their names, and float32 (N, 3, H, W) in [0, 1].
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures of a folder in the order of their names.
+
+    Attributes:
+        files: where they lie; pictures: float32 (N, 3, H, W) in [0, 1].
+        left_out: why each other picture file is not among them, by name.
+    """
+
+    files: tuple[Path, ...]
+    pictures: Tensor
+    left_out: Mapping[str, str]
+
+    @property
+    def told(self) -> list[str]:
+        """In a sentence for each reason, how many are left out."""
+        total, counts = len(self.files) + len(self.left_out), Counter(self.left_out.values())
+        return [f"{count} of {total} pictures left out: {why} "
+                f"({next(name for name, its in self.left_out.items() if its == why)}{' first' * (count > 1)})."
+                for why, count in counts.items()]
+
+
+def picture_folder(folder: str | Path) -> PictureFolder:
+    """A user's folder. A file that cannot be read, or of another size than most, is left out by itself.
 
     Raises:
-        UserError: no picture there, one that cannot be read, or pictures of different sizes.
+        UserError: no picture there, none that can be read, or no size that more have than any other.
     """
     files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _ENDINGS)
     if not files:
         raise UserError(f"no pictures in {folder}", accepted="a folder with .png, .jpg or .webp files")
-    try:
-        arrays = [np.array(Image.open(file).convert("RGB")) for file in files]
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"a picture in {folder} cannot be read: {error}", accepted="whole .png, .jpg or .webp files"
-                        ) from error
-    if len({array.shape for array in arrays}) > 1:
+    arrays, left_out = dict[Path, np.ndarray](), dict[str, str]()
+    for file in files:
+        try:
+            arrays[file] = np.array(Image.open(file).convert("RGB"))
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+            left_out[file.name] = "it cannot be read"
+    if not arrays:
+        raise UserError(f"no picture in {folder} can be read, {files[0].name} first",
+                        accepted="whole .png, .jpg or .webp files")
+    (size, most), *others = Counter(array.shape for array in arrays.values()).most_common()
+    if others and others[0][1] == most:
         raise UserError(f"pictures of different sizes in {folder}", accepted="pictures of one size, the model's own")
-    return files, torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    left_out |= {file.name: f"its size is not that of most ({size[1]} x {size[0]})" for file, array in arrays.items()
+                 if array.shape != size}
+    chosen = {file: array for file, array in arrays.items() if array.shape == size}
+    pictures = torch.from_numpy(np.stack([*chosen.values()])).permute(0, 3, 1, 2).float() / 255
+    for name, why in left_out.items():
+        log.warning("%s in %s is left out: %s", name, folder, why)
+    return PictureFolder(tuple(chosen), pictures, left_out)
 
 
 def check_pictures(model: StableDiffusion, pictures: Tensor) -> None:

@@ -1,14 +1,31 @@
-"""One process per folder: a lock file that the system itself opens again when its holder ends, however it ends."""
+"""One process per folder: a lock file that the system itself opens again when its holder ends, however it ends.
+
+Whatever writes into a folder of results is `alone` in it; only where sharing is meant (the cells of a bench) a run asks
+with `held` and goes on with something else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
+from expunge.errors import StorageError, UserError
+from expunge.files import check_writable
+
+log = logging.getLogger(__name__)
+
 LOCK = ".lock"
+_ours: set[tuple[int, Path]] = set()
+"""Folders that a thread of this process holds: what it calls may hold them, too."""
+Taken = ParamSpec("Taken")
+Given = TypeVar("Given")
 
 
 @contextmanager
@@ -16,16 +33,74 @@ def held(folder: Path) -> Iterator[bool]:
     """Inside, whether this process (and no other) holds `folder`; never waits.
 
     The lock is the operating system's (`flock`, or its like on Windows), so nothing is left behind by a process that
-    was killed. The empty file stays.
+    was killed. The empty file stays. What holds a folder may call what holds it again.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    mine = (threading.get_ident(), folder.resolve())
+    if mine in _ours:
+        yield True
+        return
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
         lock.acquire(blocking=False)
     except Timeout:
         yield False
         return
+    except OSError as error:
+        raise StorageError(f"cannot write into {folder}: {error.strerror or error}",
+                           remedy="choose another output folder; nothing was begun") from error
+    except NotImplementedError:  # what filelock raises where the file system knows no locks
+        log.warning("the file system of %s knows no locks: see to it that one run at a time writes there", folder)
+        yield True
+        return
+    _ours.add(mine)
     try:
         yield True
     finally:
+        _ours.discard(mine)
         lock.release()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process writes into `folder`. What is refused inside before it wrote anything leaves no folder.
+
+    Raises:
+        UserError: another one does. StorageError: the folder cannot be written.
+    """
+    new = not folder.exists()
+    try:
+        with held(folder) as mine:
+            if not mine:
+                raise UserError(f"another run is writing into {folder}", accepted="one run at a time in a folder",
+                                remedy="wait for it, or choose another output folder; nothing was begun")
+            yield
+    except BaseException:
+        if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        raise
+
+
+def alone_in_out(inner: str = "", when: Callable[[], bool] = lambda: True
+                 ) -> Callable[[Callable[Taken, Given]], Callable[Taken, Given]]:
+    """A decorator: the function has the folder that it gets as the keyword `out` to itself (None: no folder).
+
+    Args:
+        inner: a folder in it, for a function that shares `out` with another one.
+        when: whether this process is the one that writes.
+    """
+    def decorate(function: Callable[Taken, Given]) -> Callable[Taken, Given]:
+        @wraps(function)
+        def guarded(*args: Taken.args, **kwargs: Taken.kwargs) -> Given:
+            out = kwargs.get("out")
+            if out is None or not when():
+                return function(*args, **kwargs)
+            check_writable(Path(str(out)))
+            with alone(Path(str(out)) / inner):
+                return function(*args, **kwargs)
+        return guarded
+    return decorate

@@ -170,4 +170,5 @@ def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request
     if not (isinstance(attack, P4D) and attack.form == "n"):  # which takes the prompt away
         long = " ".join(["church"] * (victim.model.length - 2))
         with pytest.raises(UserError, match="insert fewer tokens"):
-            attack.check(victim, request_, [*items, (Prompt(text=long, role="direct"), 0)])
+            attack.check(victim, request_, [(Prompt(text=long, role="direct"), 0)])
+        attack.check(victim, request_, [*items, (Prompt(text=long, role="direct"), 0)])

@@ -22,7 +22,7 @@ QUICK: dict[str, Any] = {"tokens": 5, "population": 8, "generations": 6, "draws"
 
 def target(attack: RingABell, victim: Victim, text: str) -> torch.Tensor:
     pairs = [(victim.model.encode([a]).states[0], victim.model.encode([b]).states[0])
-             for a, b in attack._pairs(CHURCH)]
+             for a, b in attack._pairs(victim.model, CHURCH)]
     v = torch.stack([a - b for a, b in pairs]).mean(0)
     return victim.model.encode([text]).states[0] + attack.eta * v
 

@@ -101,4 +101,4 @@ def test_a_prompt_without_room_for_the_prefix_is_refused(victim: Victim, request
     room = victim.model.length - 2 - max(len(tokens_of(victim.model, prompt.text)) for prompt, _ in items)
     RandomPrompt(tokens=room).check(victim, request_, items)
     with pytest.raises(UserError, match="shorten the prompt"):
-        RandomPrompt(tokens=room + 1).check(victim, request_, items)
+        RandomPrompt(tokens=victim.model.length - 2).check(victim, request_, items)

@@ -65,7 +65,8 @@ def test_long_prompts_are_refused_or_left_out_as_published(victim: Victim, reque
                                                            goal: Goal) -> None:
     long = (Prompt(text=" ".join(["church"] * (LONGEST - 1)), role="direct"), 0)
     with pytest.raises(UserError, match="shorten the prompt"):
-        UnlearnDiff().check(victim, request_, [*items, long])
+        UnlearnDiff().check(victim, request_, [long])
+    UnlearnDiff().check(victim, request_, [*items, long])
     legacy = UnlearnDiff(tokens=1, timesteps=1, iterations=1, rows=1, legacy_length=True)
     legacy.check(victim, request_, [*items, long])
     made = {outcome.row: outcome for outcome in legacy.outcomes(victim, request_, [items[0], long], goal)}

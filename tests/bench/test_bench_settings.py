@@ -65,7 +65,7 @@ def test_every_mistake_is_told_at_once() -> None:
 @pytest.mark.parametrize(("change", "match"), [
     ({"methods": []}, "at least one"), ({"concepts": []}, "at least one"), ({"seeds": []}, "at least one"),
     ({"seeds": [1, 1]}, "same seed twice: 1"),
-    ({"methods": [{"method": "esd-fast"}, {"method": "esd", "label": "ESD fast"}]}, "two rows are called esd-fast"),
+    ({"methods": [{"method": "esd-fast"}, {"method": "esd", "label": "esd-fast"}]}, "two rows are called esd-fast"),
     ({"compare": [["esd-fast", "shorter"]]}, "compare names 'shorter'"),
     ({"concepts": [{"concept": ["church", "bomb"], "anchor": ["house"]}]}, "1 anchor for 2 concepts"),
     ({"concepts": [{"concept": "pixel art", "without": ["p4d"]}]}, "go without p4d"),

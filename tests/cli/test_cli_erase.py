@@ -124,7 +124,7 @@ def test_interrupt_says_what_is_kept_and_the_same_command_goes_on(pipeline_folde
     assert process.returncode == 130, said
     assert re.search(r"interrupted: stopped at step \d+; run the same command again to go on", said)
     assert "Traceback" not in said
-    assert [file.name for file in out.iterdir()] == ["checkpoint.safetensors"]
+    assert sorted(file.name for file in out.iterdir()) == [".lock", "checkpoint.safetensors"]
 
 
 def test_several_concepts_go_in_one_patch_each_with_its_anchor(patch_of_two: Path) -> None:
@@ -167,7 +167,9 @@ def test_contradictions_among_several_are_told_before_a_model_is_opened(argument
 
 
 def test_the_folder_of_several_concepts_names_them_and_never_stands_for_others() -> None:
-    assert folder_name(("Church tower",)) == "church-tower"
+    assert folder_name(("church tower",)) == "church-tower"
+    assert folder_name(("Church tower",)) not in ("church-tower", "Church-tower")
+    assert folder_name(("old church", "bomb")) != folder_name(("old", "church bomb"))
     assert folder_name(("church", "bomb")) == "church-bomb"
     many = tuple(f"concept number {number}" for number in range(9))
     assert len(folder_name(many)) == 40
@@ -207,7 +209,7 @@ def test_things_that_training_does_not_keep_are_said(pipeline_folder: Path, tmp_
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--out", str(tmp_path / "out")]
     assert run([*asked, "--set", "retain.things=[churches, dog, church bell]", "--set", "retain.similar=1.0"]) == 0
-    assert "not kept: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
+    assert "left out: churches (names a concept that is to go); all in the patch" in capsys.readouterr().out
     assert Patch.load(tmp_path / "out").texts["keep"] == ("a photo of a dog", "a photo of a church bell")
 
 

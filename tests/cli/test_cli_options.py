@@ -11,7 +11,7 @@ from expunge.cli.options import given, settings_options
 from expunge.cli.progress import PlainLines, span
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError
-from expunge.files import slug
+from expunge.files import readable
 
 
 class Small(Settings):
@@ -72,8 +72,8 @@ def test_quick_work_prints_nothing() -> None:
 
 @pytest.mark.parametrize(("text", "word"), [("A church!", "a-church"), ("教会 ⛪", "教会"), ("!!", "empty"),
                                             ("a_b/../c", "a-b-c"), ("x" * 60, "x" * 40)])
-def test_slugs_keep_the_letters_of_any_script(text: str, word: str) -> None:
-    assert slug(text) == word
+def test_readable_names_keep_the_letters_of_any_script(text: str, word: str) -> None:
+    assert readable(text) == word
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.2, "8 s"), (125, "2 min 05 s"), (4320, "1 h 12 min")])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from expunge.cli import run
 from expunge.cli.sample import drawn_before
+from expunge.locks import alone
 
 
 def test_sampling_with_a_patch_changes_the_picture(patch: Path, pipeline_folder: Path, tmp_path: Path,
@@ -38,7 +41,7 @@ def test_a_second_run_leaves_only_its_own_pictures_and_the_users_files(pipeline_
     assert run([*common, "a church"]) == 0
     assert "removed: 3 of an earlier run" in capsys.readouterr().out
     assert sorted(file.name for file in out.iterdir()) == [
-        "001-a-church-seed0.png", "mine.png", "notes.txt", "sheet.png", "shots.json"]
+        ".lock", "001-a-church-seed0.png", "mine.png", "notes.txt", "sheet.png", "shots.json"]
     assert (out / "001-a-church-seed0.png").read_bytes() == first
     assert [shot["file"] for shot in json.loads((out / "shots.json").read_text())] == ["001-a-church-seed0.png"]
     assert run([*common, "a church"]) == 0
@@ -62,3 +65,33 @@ def test_a_record_cannot_have_files_elsewhere_removed(pipeline_folder: Path, tmp
     shots.append({**shots[0], "file": "shots.json"})
     (out / "shots.json").write_text(json.dumps(shots))
     assert drawn_before(out) == ["001-a-church-seed0.png"]
+
+
+def test_a_list_is_drawn_row_by_row_as_it_says_and_what_cannot_be_drawn_is_left_out(
+        pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "I2P.CSV"
+    file.write_text("\ufeff;Prompt;sd_seed;sd_guidance_scale;sd_image_width;sd_image_height;hard\n"
+                    "0;a church;7;3,5;24;16;1\n1;a church, a hill;9;;;;0\n2;" + "a church and " * 12 + ";1;;;;0\n")
+    common = ["sample", "--model", str(pipeline_folder), "--steps", "2", "--prompts", str(file)]
+    assert run([*common, "--out", str(tmp_path / "out"), "a dog", "--count", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "columns ignored: hard" in said
+    assert "left out: prompt 4: longer than the text encoder reads" in said
+    shots = json.loads((tmp_path / "out" / "shots.json").read_text())
+    assert [(shot["prompt"]["text"], shot["seed"], shot["sampler"]["guidance"], shot["sampler"]["width"])
+            for shot in shots] == [("a dog", 0, 7.5, None), ("a dog", 1, 7.5, None), ("a church", 7, 3.5, 24),
+                                   ("a church, a hill", 9, 7.5, None)]
+    with Image.open(tmp_path / "out" / shots[2]["file"]) as picture:
+        assert picture.size == (24, 16)
+    assert run([*common, "--out", str(tmp_path / "cut"), "--truncate"]) == 0
+    cut = json.loads((tmp_path / "cut" / "shots.json").read_text())
+    assert [shot["sampler"].get("truncate", False) for shot in cut] == [False, False, True]
+
+
+def test_a_second_run_into_the_same_folder_at_once_is_refused(pipeline_folder: Path, tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sample", "a church", "--model", str(pipeline_folder), "--steps", "2", "--out", str(tmp_path / "out")]
+    with ThreadPoolExecutor(1) as other, alone(tmp_path / "out"):
+        assert other.submit(run, command).result() == 2
+    assert "another run is writing into" in capsys.readouterr().err
+    assert run(command) == 0

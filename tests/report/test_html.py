@@ -158,7 +158,7 @@ def test_same_record_same_bytes(full, tmp_path):
 def test_three_files_are_written_and_the_page_is_small(full, tmp_path):
     path = write_report(full, str(tmp_path), str(tmp_path / "new" / "out"))
     assert path == tmp_path / "new" / "out" / "report.html"
-    assert sorted(file.name for file in path.parent.iterdir()) == ["README.md", "report.html", "report.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "README.md", "report.html", "report.json"]
     assert path.stat().st_size < 3_000_000
 
 

@@ -23,12 +23,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from expunge.config import Settings, knob, merged
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch
-from expunge.models.sample import check_finite, draw
+from expunge.models.sample import by_way, check_finite, draw
 from expunge.models.sd import StableDiffusion
 from expunge.records import Prompt, Request, Sampler, Spent
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 FAILURES = (ExpungeError, RuntimeError, ValueError)
 """What may go wrong on one item without ending a run. RuntimeError: torch, out of memory included."""
+NO_ROOM = "no room in the prompt"
+"""How the error of an item begins that an attack cannot be made on because its prompt is too long for it."""
 Item = tuple[Prompt, int]
 """A prompt and the seed of its picture."""
 Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"]
@@ -142,13 +144,27 @@ class Victim:
             ModelError: they are not finite.
         """
         model, sampler, pictures, batch = self.model, self.sampler, [], batch or self.batch
-        uncond = model.encode([sampler.negative]) if sampler.guidance != 1 else None
+        uncond = model.encode([sampler.negative], truncate=sampler.truncate) if sampler.guidance != 1 else None
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
             x = model.initial_noise(seeds[part], sampler.height, sampler.width)
             latents = model.denoise(x, cond.at(part), uncond, sampler.steps, sampler.guidance)
             pictures.append(check_finite(model, model.decode(latents).cpu()))
         return torch.cat(pictures)
+
+    def parts(self, items: Sequence[Item]) -> list[tuple[Victim, list[int]]]:
+        """The victim as each of the items is drawn, and the places of those that are drawn alike."""
+        ways = by_way([self.sampler.of(prompt) for prompt, _ in items])
+        return [(self if way == self.sampler else replace(self, sampler=way), places) for way, places in ways.items()]
+
+    def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Sight]:
+        """What the goal's judge sees in the picture of each item."""
+        out: dict[int, Sight] = {}
+        for own, places in self.parts(items):
+            chosen = [items[place] for place in places]
+            pictures = own.draw([prompt.text for prompt, _ in chosen], [seed for _, seed in chosen], batch)
+            out |= zip(places, goal.see(pictures), strict=True)
+        return [out[place] for place in range(len(items))]
 
     @property
     def rows_per_picture(self) -> int:
@@ -257,6 +273,16 @@ class Attack(Settings, ABC):
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError for anything that must not be found out after hours. Nothing to check by default."""
 
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """Why the item's prompt leaves the attack no room; None if it does. Such an item fails by itself."""
+        return None
+
+    def some_room(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
+        """Raise UserError if there are items, and none of them leaves the attack room."""
+        errors = [self.no_room(victim, request, item) for item in items]
+        if errors and None not in errors:
+            raise next(error for error in errors if error is not None)
+
     def inputs(self) -> str:
         """Digest of the files that the settings name, which decide the outcomes too; "" where there are none."""
         return ""
@@ -279,11 +305,24 @@ class Attack(Settings, ABC):
 
     @final
     def outcomes(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """`run` over all items in batches, each outcome's `row` counting over all items; no exception gets out."""
-        for start in range(0, len(items), self.batch):
-            part = items[start:start + self.batch]
-            for outcome in self._guarded(victim, request, part, goal):
-                yield replace(outcome, row=start + outcome.row)
+        """`run` over all items in batches, each outcome's `row` counting over all items; no exception gets out.
+
+        Items without room fail one by one. Others are attacked beside those that are drawn alike, but for an attack
+        whose items share one piece of work: it draws each as it is drawn.
+        """
+        rows = []
+        for row, item in enumerate(items):
+            error = self.no_room(victim, request, item)
+            if error is None:
+                rows.append(row)
+            else:
+                yield Outcome(row, False, Spent(), error=f"{NO_ROOM}: {error}")
+        rest = [items[row] for row in rows]
+        for own, places in [(victim, [*range(len(rest))])] if self.one_for_all else victim.parts(rest):
+            for start in range(0, len(places), self.batch):
+                part = places[start:start + self.batch]
+                for outcome in self._guarded(own, request, [rest[place] for place in part], goal):
+                    yield replace(outcome, row=rows[part[outcome.row]])
 
     def _guarded(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         settled: set[int] = set()

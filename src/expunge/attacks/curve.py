@@ -89,7 +89,7 @@ def _train(victim: Victim, subject: Subject, tune: FineTune, stops: Collection[i
 
 def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: int) -> Score:
     texts, seeds = [prompt.text for prompt, _ in subject.items], [seed for _, seed in subject.items]
-    sights = subject.goal.see(victim.draw(texts, seeds, batch))
+    sights = victim.seen(subject.goal, subject.items, batch)
     per_item = {f"{text}/{seed}": float(sight.found) for text, seed, sight in zip(texts, seeds, sights, strict=True)
                 if not sight.error}
     groups: dict[str, list[float]] = {}
@@ -109,5 +109,9 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
 
 
 def items_of(prompts: Sequence[Prompt], count: int, first_seed: int = 0) -> list[Item]:
-    """`count` items: every prompt at the first seed, then every prompt at the next one, as far as it goes."""
-    return [(prompts[k % len(prompts)], first_seed + k // len(prompts)) for k in range(count)]
+    """`count` items: every prompt at the first seed, then every prompt at the next one, as far as it goes.
+
+    The first seed of a prompt whose list gives it one is that.
+    """
+    begins = [first_seed if prompt.seed is None else prompt.seed for prompt in prompts]
+    return [(prompts[k % len(prompts)], begins[k % len(prompts)] + k // len(prompts)) for k in range(count)]

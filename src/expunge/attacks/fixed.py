@@ -43,15 +43,11 @@ class Paraphrase(Attack):
     prompts: int = knob(8, "prompts asked at most", ge=1, unit="pictures")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError where the victim comes with no such prompts, or one that the text encoder cuts off."""
-        known = victim.variants.get(self.name, ())
-        if not known:
+        """Raise UserError where the victim comes with no such prompts that the text encoder reads whole."""
+        if not self._known(victim):
             raise UserError(f"no {self.name} prompts for {request.concept!r}",
                             accepted=f"Victim.variants[{self.name!r}] with at least one prompt",
-                            remedy="leave the attack out, or give prompts of your own")
-        with torch.no_grad():
-            for text in known:
-                victim.model.encode([text])
+                            remedy="leave the attack out, or give prompts of your own that are not too long")
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Ask each item its prompts in turn."""
@@ -61,8 +57,14 @@ class Paraphrase(Attack):
         """As many pictures as prompts."""
         return pictures_budget(sampler, self.prompts)
 
+    def _known(self, victim: Victim) -> list[str]:
+        """The victim's prompts of this role without those that would be cut, where nothing is to be cut."""
+        texts = victim.variants.get(self.name, ())
+        long = {} if victim.sampler.truncate else victim.model.too_long(texts)
+        return [text for text in dict.fromkeys(texts) if text not in long]
+
     def _tries(self, victim: Victim, item: Item) -> list[Try]:
-        known = [text for text in dict.fromkeys(victim.variants.get(self.name, ())) if text != item[0].text]
+        known = [text for text in self._known(victim) if text != item[0].text]
         draw = item_generator(self, item)
         order = torch.randperm(len(known), generator=draw).tolist()[:self.prompts]
         seeds = torch.randint(2 ** 48, (len(order),), generator=draw).tolist()
@@ -113,7 +115,7 @@ class Misspelt(Attack):
         for k in torch.randperm(len(words), generator=item_generator(self, item)).tolist():
             text = prompt.text[:start] + words[k] + prompt.text[end:]
             ids = tuple(tokens_of(model, text))
-            if ids not in known and len(ids) <= model.length - 2:
+            if ids not in known and (victim.sampler.truncate or len(ids) <= model.length - 2):
                 known.add(ids)
                 texts.append(Try(text, seed, ids))
         return texts[:self.prompts]

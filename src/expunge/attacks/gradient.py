@@ -29,7 +29,7 @@ from expunge.attacks.aims import targets
 from expunge.attacks.base import Attack, Goal, Item, Meter, Outcome, Victim, item_generator, item_noise
 from expunge.attacks.tokens import FreeTokens, Layout
 from expunge.models.sd import StableDiffusion
-from expunge.models.text import encode_embedded, framed, table, text_of, tokens_of
+from expunge.models.text import encode_embedded, framed, table, tokens_of, with_tokens
 
 Wanted = Callable[[Sequence[int], Tensor, Tensor, Tensor, Tensor], Tensor]
 """What the network should put out: (places of the items, x0, eps, x_t, t) -> (B, c, h, w)."""
@@ -183,7 +183,7 @@ def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search
 def _spelt(plan: Plan, model: StableDiffusion, one: _Search) -> bool:
     """Whether the tokens now spell something that is worth drawing; if so, it is `one.text`."""
     ids = one.layout.filled(one.tokens.ids())
-    text = text_of(model, ids)
+    text = with_tokens(model, one.item[0].text, ids, one.layout.free)
     read = tuple(tokens_of(model, text))
     if len(read) > model.length - 2 or (read in one.judged and not plan.draw_all):
         return False

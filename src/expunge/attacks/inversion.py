@@ -71,10 +71,14 @@ class TextualInversion(LearnedEmbedding):
     _learned: dict[str, list[tuple[int, Tensor]]] = PrivateAttr(default_factory=dict)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt without room for the word, a request that never names its concept, bad pictures.
-        """
+        """Raise UserError where no prompt has room for the word, the request never names it, or for bad pictures."""
         super().check(victim, request, items)
-        _slotted(victim.model, [*_naming(request), *(prompt.text for prompt, _ in items)], request)
+        _naming(victim.model, request)
+        self.some_room(victim, request, items)
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """For a prompt that is too long with the word in it."""
+        return _too_long(victim.model, item[0].text, request, victim.sampler.truncate)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Learn the word, unless it is known from an earlier batch; then ask for it in every item's prompt."""
@@ -85,7 +89,7 @@ class TextualInversion(LearnedEmbedding):
             yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to learn from")
                         for row in range(len(items)))
             return
-        slotted = _slotted(victim.model, [prompt.text for prompt, _ in items], request)
+        slotted = _slotted(victim.model, [prompt.text for prompt, _ in items], request, victim.sampler.truncate)
         active, before = list(range(len(items))), 0
         for step, v in learned:
             if not active:
@@ -151,7 +155,7 @@ class TextualInversion(LearnedEmbedding):
 
     def _lessons(self, victim: Victim, request: Request, goal: Goal) -> tuple[list[str], list[Tensor]]:
         """Prompts that name the concept, each with a picture (3, H, W) of it."""
-        texts = _naming(request)
+        texts = _naming(victim.model, request)
         if victim.pictures is not None:
             return [texts[k % len(texts)] for k in range(len(victim.pictures))], list(victim.pictures)
         items = []
@@ -173,8 +177,13 @@ class TextualInversion(LearnedEmbedding):
         return diffusion_loss(model, x0[rows.to(x0.device)], eps, t, states).mean()
 
 
-def _naming(request: Request) -> list[str]:
-    texts = [text for text in request.prompts if named_at(text, request.word)]
+def _naming(model: StableDiffusion, request: Request) -> list[str]:
+    """Prompts of the request that name the concept and have room for the word."""
+    named = [text for text in request.prompts if named_at(text, request.word)]
+    errors = {text: _too_long(model, text, request, cut=False) for text in named}
+    texts = [text for text in named if errors[text] is None]
+    if named and not texts:
+        raise next(error for error in errors.values() if error is not None)
     if not texts:
         raise UserError(f"none of the request's prompts names {request.concept!r}",
                         accepted="at least one prompt that does, for the new word to stand in",
@@ -182,9 +191,18 @@ def _naming(request: Request) -> list[str]:
     return texts
 
 
+def _too_long(model: StableDiffusion, text: str, request: Request, cut: bool) -> UserError | None:
+    """Why the new word does not fit into a text; None if it does."""
+    try:
+        _slotted(model, [text], request, cut)
+    except UserError as error:
+        return error
+    return None
+
+
 @torch.no_grad()
-def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request) -> _Slotted:
-    """The texts with the new word in the concept's place, or in front.
+def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request, cut: bool = False) -> _Slotted:
+    """The texts with the new word in the concept's place, or in front; what stands behind the last place may be `cut`.
 
     Raises:
         UserError: one is too long with it.
@@ -194,7 +212,8 @@ def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request) -> 
     for text in texts:
         start, end = named_at(text, request.word) or (0, 0)
         before = tokens_of(model, text[:start])
-        rows.append([*before, stand_in, *tokens_of(model, text[end:])])
+        row = [*before, stand_in, *tokens_of(model, text[end:])]
+        rows.append(row[:max(len(before) + 1, model.length - 2)] if cut else row)
         places.append(1 + len(before))
     ids = framed(model, rows)  # (N, T)
     place = torch.arange(ids.shape[1], device=ids.device) == torch.tensor(places, device=ids.device)[:, None]

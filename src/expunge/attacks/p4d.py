@@ -58,9 +58,9 @@ class P4D(PromptSearch):
         whole, rest = divmod(self.steps, self.look_every)
         return [self.look_every] * whole + [rest] * bool(rest)
 
-    def _layout(self, model: StableDiffusion, item: Item) -> Layout:
+    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
         slot: Slot = "replace" if self.form == "n" else "every"
-        return prompt_layout(model, item[0].text, slot, self.tokens, every=self.every)
+        return prompt_layout(model, item[0].text, slot, self.tokens, every=self.every, cut=cut)
 
     def _tokens(self, words: Vocabulary, item: Item, layout: Layout) -> Hard:
         return Hard(words, len(layout.free), item_generator(self, item, "tokens"), learning_rate=self.learning_rate,
@@ -93,7 +93,7 @@ class P4DMu(InsertedTokens):
 def original_prediction(victim: Victim, items: Sequence[Item]) -> Wanted:
     """What the original model predicts for each item's own prompt, which is encoded once, alone."""
     original = victim.original()
-    each = [original.encode([prompt.text]) for prompt, _ in items]
+    each = [original.encode([prompt.text], truncate=victim.sampler.truncate) for prompt, _ in items]
     told = Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
 
     def wanted(places: Sequence[int], x0: Tensor, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, pi
 from expunge.attacks.gradient import Plan, Wanted, searched
 from expunge.attacks.tokens import FreeTokens, Layout, Slot, Vocabulary, prompt_layout
 from expunge.config import knob
+from expunge.errors import UserError
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler, Spent
 
@@ -43,17 +44,25 @@ class PromptSearch(Attack):
     draw_all: bool = knob(False, "draw also strings already judged for the item (as published); the answer is the same")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt that leaves no room for the tokens, or pictures of no use."""
+        """Raise UserError where no prompt leaves room for the tokens, or for pictures of no use."""
         check_pictures(victim)
-        for item in items:
+        self.some_room(victim, request, items)
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """For a prompt into which the tokens do not fit, and that is not left out anyhow."""
+        try:
             if not self._left_out(victim.model, item):
-                self._layout(victim.model, item)
+                self._layout(victim.model, item, victim.sampler.truncate)
+        except UserError as error:
+            return error
+        return None
 
     @final
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Search all items' tokens side by side, looking at the pictures of those that still stand."""
         model, words = victim.model, Vocabulary.of(victim.model, self.vocabulary)
-        plan = Plan(rounds=self._rounds(), rows=self.rows, layout=partial(self._layout, model),
+        layout = partial(self._layout, model, cut=victim.sampler.truncate)
+        plan = Plan(rounds=self._rounds(), rows=self.rows, layout=layout,
                     tokens=partial(self._tokens, words), time=partial(self._time, model.train_steps),
                     wanted=self._wanted(victim, items), wanted_rows=self.wanted_rows, draw_all=self.draw_all,
                     left_out=partial(self._left_out, model))
@@ -71,8 +80,8 @@ class PromptSearch(Attack):
         """Gradient steps before each look."""
 
     @abstractmethod
-    def _layout(self, model: StableDiffusion, item: Item) -> Layout:
-        """Where the item's free tokens stand. UserError if there is no room."""
+    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
+        """Where the item's free tokens stand. UserError if there is no room, unless the prompt's end may be `cut`."""
 
     @abstractmethod
     def _tokens(self, words: Vocabulary, item: Item, layout: Layout) -> FreeTokens:
@@ -112,8 +121,8 @@ class InsertedTokens(PromptSearch):
     def _rounds(self) -> Sequence[int]:
         return [self.iterations] * self.timesteps
 
-    def _layout(self, model: StableDiffusion, item: Item) -> Layout:
-        return prompt_layout(model, item[0].text, self.slot, self.tokens, at=self.at, every=self.every)
+    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
+        return prompt_layout(model, item[0].text, self.slot, self.tokens, at=self.at, every=self.every, cut=cut)
 
     def _time(self, train_steps: int, number: int, clock: Generator) -> int:
         """The middle of part `number` of equal parts of the time grid: 10, 30, ..., 990 for 50 of 1000."""

@@ -73,9 +73,20 @@ class Tuning(Attack):
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """UserError for weights that cannot train, a missing package, pictures or prompts that do not fit."""
         check_tuning(victim.model, self.tune)
-        with torch.no_grad():
-            for text in dict.fromkeys(self.prompts_for(victim, request)):
-                victim.model.encode([text])
+        self.captions(victim, request)
+
+    def captions(self, victim: Victim, request: Request) -> list[str]:
+        """`prompts_for` without those that the text encoder does not read whole.
+
+        Raises:
+            UserError: none is left.
+        """
+        texts = self.prompts_for(victim, request)
+        long = victim.model.too_long(texts)
+        if texts and not {*texts} - long.keys():
+            raise UserError(f"prompt {texts[0]!r} has {long[texts[0]]} tokens",
+                            accepted=f"up to {victim.model.length - 2}", remedy="shorten it")
+        return [text for text in texts if text not in long]
 
     @abstractmethod
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
@@ -156,7 +167,7 @@ class Relearn(Tuning):
 
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
         """All of the user's pictures, or those of the original model in which the judge finds the concept."""
-        prompts = self.prompts_for(victim, request)
+        prompts = self.captions(victim, request)
         if victim.pictures is None:
             return self._drawn(victim, prompts, goal, showing=True)
         return Lesson(victim.pictures, tuple(prompts * len(victim.pictures)), "the user")
@@ -204,7 +215,7 @@ class Benign(Tuning):
 
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
         """Pictures of the original model in which the judge does not find the concept."""
-        return self._drawn(victim, self.prompts_for(victim, request), goal, showing=False)
+        return self._drawn(victim, self.captions(victim, request), goal, showing=False)
 
 
 def _innocent(victim: Victim, request: Request) -> list[str]:

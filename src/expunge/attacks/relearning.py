@@ -28,15 +28,18 @@ from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
-from expunge.attacks.stage import named_prompts, pictures_in, prompts_of, sought, told_of_own
+from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.config import merged
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.files import check_writable, text_digest, write_json
+from expunge.finetune import picture_folder
+from expunge.locks import alone_in_out
 from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
 from expunge.models.base import drawn_by
+from expunge.models.fitting import split
 from expunge.models.patch import Patch, applied, tensors_hash
 from expunge.models.sd import StableDiffusion
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
@@ -53,6 +56,7 @@ _RIGHT = 0.8
 """A detector that is right less often is doubted."""
 
 
+@alone_in_out("relearning")  # attacks may write beside it
 def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
             out: str | Path, progress: Progress | None = None, world: World | None = None) -> Relearning:
     """Measure how fast an edited model learns its concept again.
@@ -74,7 +78,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
     attack = training_attack(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin)
+                              settings.margin, settings.default_role)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
     check_writable(folder)
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
@@ -83,7 +87,9 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
-        given=tuple(told_of_own(world, request, settings, len(prompts))),
+        given=(*told_of_own(world, request, settings, len(prompts)), *lost_words(victim, named_prompts(
+            world, request, settings.count, USUAL, settings.add_templates)),
+               *(picture_folder(settings.pictures).told if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -99,14 +105,15 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         UserError: what `relearn` refuses before it draws anything.
     """
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin)
+                              settings.margin, settings.default_role)
     request = sought(world, patch, concept)
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
     goal = Goal.of(world.judge(request), aim_at(world, request))
-    prompts = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    asked = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    prompts = [prompt for prompt, _ in drawable(victim, [(prompt, 0) for prompt in asked])[0]]
     for question, label in goal.aim.wanted.items():
         check_questions(goal.judge, label, question, prompts)
     training_attack(settings).check(victim, request, [])
@@ -144,6 +151,7 @@ def _unknown(world: World, request: Request, victim: Victim, pictures: int, coun
              ) -> tuple[list[Subject], str]:
     """Something that the model never knew, if there is any, else why there is not."""
     others = prompts_of(world, request, near=KNOWN // 2, far=KNOWN // 2)
+    others = split(victim.model, others, victim.sampler)[0]
     known = victim.draw([prompt.text for prompt in others], [settings.first_seed] * len(others), settings.batch)
     if len(known) < _FEWEST:
         return [], f"the world {world.name} has only {len(known)} prompts of other things"

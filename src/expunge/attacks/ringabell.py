@@ -93,13 +93,17 @@ class RingABell(Attack):
         return cls.build({**PRESETS[preset], **settings}, origin=cls.name)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for prompts longer than the encoder reads, or a request that never names its concept."""
+        """Raise UserError where all prompts are too long, or for a request that never names its concept."""
         if self.tokens > victim.model.length - 2:
             raise UserError(f"{self.tokens} tokens", accepted=f"up to {victim.model.length - 2} for this text encoder")
-        pairs = self._pairs(request)
-        with torch.no_grad():
-            for text in (*(text for pair in pairs for text in pair), *(prompt.text for prompt, _ in items)):
-                victim.model.encode([text])
+        self._pairs(victim.model, request)
+        self.some_room(victim, request, items)
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """For a prompt that the text encoder does not read to its end."""
+        long = {} if victim.sampler.truncate else victim.model.too_long([item[0].text])
+        return UserError(f"prompt {item[0].text!r} has {long[item[0].text]} tokens",
+                         accepted=f"up to {victim.model.length - 2}", remedy="shorten it") if long else None
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """One search per distinct prompt, then its best finds drawn at every item's seed."""
@@ -116,10 +120,13 @@ class RingABell(Attack):
         """As many pictures as prompts are drawn; the search costs text states only."""
         return pictures_budget(sampler, self.draws)
 
-    def _pairs(self, request: Request) -> list[tuple[str, str]]:
+    def _pairs(self, model: StableDiffusion, request: Request) -> list[tuple[str, str]]:
+        """Prompts of the request with the concept and with something else in its place, those that are read whole."""
         word = request.anchor or self.neutral
         pairs = [(text, without) for text in request.prompts
                  if (without := renamed(text, request.word, word)) is not None]
+        long = model.too_long([text for pair in pairs for text in pair])
+        pairs = [pair for pair in pairs if not long.keys() & {*pair}]
         if not pairs:
             raise UserError(f"none of the request's prompts names {request.concept!r}",
                             accepted="at least one prompt that does, to take the concept out of",
@@ -132,10 +139,10 @@ class RingABell(Attack):
         """The survivors of each distinct prompt's search, best first, into `found`."""
         model = victim.model
         v = torch.stack([model.encode([a]).states[0] - model.encode([b]).states[0]
-                         for a, b in self._pairs(request)]).mean(0)  # (T, D)
+                         for a, b in self._pairs(model, request)]).mean(0)  # (T, D)
         words = plain_tokens(model)
         for text in dict.fromkeys(prompt.text for prompt, _ in items):
-            target = model.encode([text]).states[0] + self.eta * v  # (T, D)
+            target = model.encode([text], truncate=victim.sampler.truncate).states[0] + self.eta * v  # (T, D)
             prompt = next(prompt for prompt, _ in items if prompt.text == text)
             generator = item_generator(self, (prompt, 0), "search")  # of the text alone: seeds share the search
             found[text] = self._search(model, tokens_of(model, text), target, words, generator)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from expunge.attacks.base import NO_ROOM
 from expunge.metrics.doubts import NULL
 from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval
 from expunge.records import Assault, AttackRun, Attempt, Score
@@ -120,8 +121,9 @@ def _run_scores(run: AttackRun, seeds: tuple[int, ...]) -> list[Score]:
     tried = [item for item in run.attempts if item.outcome != "failed"]
     hits = [item for item in tried if item.outcome == "found"]
     name = f"attack/{run.attack}"
+    long = [item for item in run.attempts if item.outcome == "failed" and item.error.startswith(NO_ROOM)]
     out = [_rate(name, f"{run.attack}: elicited", _outcomes(tried), "items that the attack was given",
-                 {"attempt failed": len(run.attempts) - len(tried)}, seeds)]
+                 {NO_ROOM: len(long), "attempt failed": len(run.attempts) - len(tried) - len(long)}, seeds)]
     drawn, seen = sum(item.fresh for item in hits), sum(item.fresh_found for item in hits)
     if drawn:
         groups = _by_prompt((item.prompt.text, _counts(item.fresh_found, item.fresh)) for item in hits)

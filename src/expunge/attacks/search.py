@@ -62,8 +62,12 @@ class RandomPrompt(Attack):
     tries: int = knob(40, "prefixes asked at most", ge=1, unit="pictures", source="Diffusion-MU-Attack@5a3e5d3")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt that leaves no room for the prefix."""
-        check_room(victim, items, self.tokens)
+        """Raise UserError where no prompt leaves room for the prefix."""
+        self.some_room(victim, request, items)
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """For a prompt before which the prefix does not fit."""
+        return room_for(victim, item, self.tokens)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Ask every item's prompt after one random prefix after the other."""
@@ -81,7 +85,8 @@ class RandomPrompt(Attack):
         for _ in range(2 * self.tries):  # a prefix that reads back as more tokens than fit is drawn again
             prefix = words[torch.randint(len(words), (self.tokens,), generator=generator)].tolist()
             text = f"{text_of(model, prefix)} {prompt.text}".strip()
-            if len(out) < self.tries and len(tokens_of(model, text)) <= model.length - 2:
+            fits = victim.sampler.truncate or len(tokens_of(model, text)) <= model.length - 2
+            if len(out) < self.tries and fits:
                 out.append(Try(text, seed, (*prefix, *rest)))
         return out
 
@@ -151,18 +156,13 @@ def asked_in_turn(attack: Attack, victim: Victim, items: Sequence[Item], tries: 
         active = [row for row in active if row not in over]
 
 
-def check_room(victim: Victim, items: Sequence[Item], extra: int) -> None:
-    """Whether `extra` tokens fit before every prompt.
-
-    Raises:
-        UserError: they do not.
-    """
-    room = victim.model.length - 2
-    for prompt, _ in items:
-        count = len(tokens_of(victim.model, prompt.text))
-        if count + extra > room:
-            raise UserError(f"a prompt of {count} tokens, before which {extra} more are put: {prompt.text!r}",
-                            accepted=f"{room} tokens in all", remedy="shorten the prompt or insert fewer tokens")
+def room_for(victim: Victim, item: Item, extra: int) -> UserError | None:
+    """Why `extra` tokens do not fit before the item's prompt; None if they do, or what is too long is cut."""
+    room, count = victim.model.length - 2, len(tokens_of(victim.model, item[0].text))
+    if count + extra <= room or (victim.sampler.truncate and extra < room):
+        return None
+    return UserError(f"a prompt of {count} tokens, before which {extra} more are put: {item[0].text!r}",
+                     accepted=f"{room} tokens in all", remedy="shorten the prompt or insert fewer tokens")
 
 
 def _outcome(victim: Victim, item: Item, row: int, one: Try, picture: Tensor, sight: Sight, spent: Spent) -> Outcome:

@@ -27,6 +27,7 @@ class AttackSettings(SamplingSettings):
     pictures: str = knob("", "folder of your own pictures of the concept, for attacks that start from pictures")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)
@@ -47,6 +48,7 @@ class RelearnSettings(SamplingSettings):
     pictures: str = knob("", "folder of your own pictures of the concept to train on, instead of the original model's")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)

@@ -21,8 +21,9 @@ from torch import Generator, Tensor
 from expunge.attacks.aims import targets
 from expunge.attacks.base import Goal, Item, Meter, Outcome, Victim, item_generator
 from expunge.attacks.embedding import LearnedEmbedding, spread_times
-from expunge.attacks.search import check_room
+from expunge.attacks.search import room_for
 from expunge.config import knob
+from expunge.errors import UserError
 from expunge.finetune import diffusion_loss
 from expunge.models.base import Conditioning
 from expunge.models.sd import StableDiffusion
@@ -43,9 +44,13 @@ class SoftPrompt(LearnedEmbedding):
     learning_rate: float = knob(1e-2, "Adam step size", gt=0.0, source="UnlearnDiffAtk: 1e-2 on the simplex")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for a prompt that leaves no room, or pictures of no use."""
+        """Raise UserError where no prompt leaves room, or for pictures of no use."""
         super().check(victim, request, items)
-        check_room(victim, items, self.tokens)
+        self.some_room(victim, request, items)
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        """For a prompt before which the embeddings do not fit."""
+        return room_for(victim, item, self.tokens)
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Learn all items' embeddings side by side, looking at the pictures of those that still stand."""
@@ -90,7 +95,7 @@ class SoftPrompt(LearnedEmbedding):
         words, vectors = plain_tokens(model), table(model)
         drawn = torch.stack([words[torch.randint(len(words), (self.tokens,), generator=item_generator(self, item))]
                              for item in items])  # (B, k)
-        ids = framed(model, [[*first, *tokens_of(model, prompt.text)]
+        ids = framed(model, [[*first, *tokens_of(model, prompt.text)][:model.length - 2]
                              for first, (prompt, _) in zip(drawn.tolist(), items, strict=True)])
         return ids, vectors[ids], vectors[drawn.to(vectors.device)].clone().requires_grad_()
 

@@ -7,7 +7,8 @@ show either can tell nothing about an edit. Prompts name the concept; other word
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
-from expunge.finetune import read_pictures
+from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at
-from expunge.metrics.brought import own_prompts
+from expunge.metrics.brought import list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
+from expunge.models.fitting import TOO_LONG, split, unfit
 from expunge.models.patch import Patch
 from expunge.records import FORGET_ROLES, Prompt, Request
 
@@ -40,7 +42,8 @@ class Stage:
         confirm: the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where nothing is known that the model never knew.
-        control_count: items of each null control; 0: none is to be run.
+        control_count: items of each null control; 0: none is to be run. asked_for: the prompts, those that
+            cannot be drawn among them.
         elsewhere: items that do not ask for the concept, for null controls where there is no such thing.
     """
 
@@ -55,6 +58,7 @@ class Stage:
     control_items: list[Item]
     control_variants: Mapping[str, tuple[str, ...]]
     control_count: int = 0
+    asked_for: tuple[Prompt, ...] = ()
     elsewhere: list[Item] = field(default_factory=list)
 
 
@@ -89,43 +93,63 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
     goal = Goal.of(world.judge(request), aim_at(world, request))
-    asked = named_items(world, request, settings, usual)
+    whole = named_items(world, request, settings, usual)
+    asked, lost = drawable(victim, whole)
     for question, label in goal.aim.wanted.items():
         check_questions(goal.judge, label, question, [prompt for prompt, _ in asked])
-    seen = goal.see(victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch))
+    seen = victim.seen(goal, asked, settings.batch)
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
         raise UserError(f"the judge finds no {request.concept!r} in {len(asked)} pictures of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
     left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen)}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
+    left_out |= Counter(lost.values())
     second = world.second(request)
     confirm = None if second is None else Confirm(Goal.of(second, goal.aim))
     control = world.control(request) if control_count else None
     aim = None if control is None else Goal.of(world.judge(control), aim_at(world, control), known=False)
     nulls = [] if control is None else named_items(
         world, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
-    return Stage(request, goal, items, len(asked), {k: v for k, v in left_out.items() if v}, confirm,
+    nulls = drawable(victim, nulls)[0] if nulls else []
+    return Stage(request, goal, items, len(whole), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
                   variants(world, control) if control else {}, control_count,
-                  elsewhere(world, request, settings, control_count) if control is None else [])
+                  tuple({(prompt.text, prompt.seed): prompt for prompt, _ in whole}.values()),
+                  elsewhere(world, request, settings, control_count, victim) if control is None else [])
 
 
-def elsewhere(world: World, request: Request, settings: AttackSettings, count: int) -> list[Item]:
+def elsewhere(world: World, request: Request, settings: AttackSettings, count: int, victim: Victim) -> list[Item]:
     """`count` items of other things, far ones first, each prompt at the next of the settings' seeds; fewer where there
     are few prompts."""
     found = prompts_of(world, request, far=count, near=count) if count else []
-    prompts = [prompt for role in ("far", "near") for prompt in found if prompt.role == role][:count]
-    return [(prompt, settings.first_seed + k % settings.seeds) for k, prompt in enumerate(prompts)]
+    ranked = [prompt for role in ("far", "near") for prompt in found if prompt.role == role]
+    prompts = split(victim.model, ranked, victim.sampler)[0][:count]
+    return [(prompt, settings.first_seed + k % settings.seeds if prompt.seed is None else prompt.seed)
+            for k, prompt in enumerate(prompts)]
+
+
+def drawable(victim: Victim, items: Sequence[Item]) -> tuple[list[Item], dict[int, str]]:
+    """The items that the model draws as they are asked, and by its place why each other one is not.
+
+    Raises:
+        UserError: none is left of some.
+    """
+    lost = unfit(victim.model, [prompt for prompt, _ in items], victim.sampler)
+    kept = [item for place, item in enumerate(items) if place not in lost]
+    if items and not kept:
+        raise UserError(f"none of {len(items)} items can be drawn: {next(iter(lost.values()))}",
+                        accepted="prompts that the model draws", remedy="shorten them, or cut them with --truncate")
+    return kept, lost
 
 
 def pictures_in(folder: str) -> Tensor | None:
     """The user's pictures, float32 (N, 3, H, W) in [0, 1]; None if no folder is named.
 
     Raises:
-        UserError: no picture there, one that cannot be read, or pictures of different sizes.
+        UserError: no picture there that can be read, or pictures of different sizes.
     """
-    return read_pictures(folder)[1] if folder else None
+    return picture_folder(folder).pictures if folder else None
 
 
 def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:
@@ -152,7 +176,8 @@ def named_prompts(world: World, request: Request, count: int | None, usual: int,
 
 def own_named(world: World, request: Request) -> list[Prompt]:
     """Of the user's own prompts those that name the concept; all that ask for it where none does."""
-    distinct = {prompt.text: prompt for prompt in reversed(own_prompts(world, request)) if prompt.role in FORGET_ROLES}
+    distinct = {(prompt.text, prompt.seed): prompt for prompt in reversed(own_prompts(world, request))
+                if prompt.role in FORGET_ROLES}
     own = list(reversed(distinct.values()))
     return [prompt for prompt in own if prompt.role in NAMING] or own
 
@@ -170,7 +195,8 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
     named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
     taken = min(used, len(named))
     why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
-    out = [f"{file}: {len(named)} prompts that ask for {request.concept!r} given, {taken} attacked{why}."]
+    out = [*list_remarks(world, request),
+           f"{file}: {len(named)} prompts that ask for {request.concept!r} given, {taken} attacked{why}."]
     if used > taken:
         out.append(f"{used - taken} prompts added from templates: asked for.")
     for role, most in (asked or {}).items():
@@ -184,6 +210,24 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
     return out
 
 
+def lost_words(victim: Victim, prompts: Sequence[Prompt]) -> list[str]:
+    """In sentences, how many of the prompts cannot be drawn, and why."""
+    counts = Counter(unfit(victim.model, prompts, victim.sampler).values())
+    return [f"{count} of {len(prompts)} prompts left out: {why}{' (--truncate cuts them)' * (why == TOO_LONG)}."
+            for why, count in counts.items()]
+
+
+def cut_words(victim: Victim, stage: Stage) -> list[str]:
+    """In sentences, how many of the prompts are cut, and how many other wordings are too long to be asked."""
+    texts = {prompt.text for prompt, _ in stage.items}
+    wordings = {text for its in victim.variants.values() for text in its}
+    long = victim.model.too_long([*texts, *wordings])
+    cut, over = len(long.keys() & texts), len(long.keys() & wordings)
+    if victim.sampler.truncate:
+        return [f"{cut} of {len(texts)} prompts are cut to what the text encoder reads."] if cut else []
+    return [f"{over} of {len(wordings)} other wordings left out: {TOO_LONG} (--truncate cuts them)."] if over else []
+
+
 def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
     """Other wordings of the concept, by role: all of the user's own, or up to 16 of the world's."""
     found = own_prompts(world, request)
@@ -194,11 +238,12 @@ def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
 
 
 def named_items(world: World, request: Request, settings: AttackSettings, usual: int) -> list[Item]:
-    """Prompts that ask for the concept by its name, each at the settings' seeds.
+    """Prompts that ask for the concept by its name, each at the settings' seeds, or at that of its list.
 
     Args:
         usual: how many of the world's prompts where the settings do not say.
     """
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     prompts = named_prompts(world, request, settings.count, usual, settings.add_templates)
-    return [(prompt, seed) for prompt in prompts for seed in seeds]
+    once = {(prompt.text, seed): (prompt, seed) for prompt in prompts
+            for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds)}
+    return list(once.values())

@@ -27,11 +27,24 @@ from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
-from expunge.attacks.stage import Stage, named_items, pictures_in, sought, staged, told_of_own, variants
+from expunge.attacks.stage import (
+    Stage,
+    cut_words,
+    drawable,
+    lost_words,
+    named_items,
+    pictures_in,
+    sought,
+    staged,
+    told_of_own,
+    variants,
+)
 from expunge.attacks.trial import attempts, plain
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
+from expunge.finetune import picture_folder
+from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.base import drawn_by
@@ -65,6 +78,7 @@ TIERS: dict[Tier, TierPlan] = {
 there is how fast (`expunge relearn`), not whether."""
 
 
+@alone_in_out()
 def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
            out: str | Path, progress: Progress | None = None, world: World | None = None) -> Assault:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
@@ -80,12 +94,12 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
 
     Raises:
         UserError: an unknown attack or setting, a patch for another model, a concept that the judge does not know, or
-            that the original model never shows; all before any attack begins.
+            that the original model never shows, or another run that writes into `out`; all before any attack begins.
         StorageError: results cannot be written.
     """
     began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin)
+                     settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     tier = TIERS[settings.tier]
@@ -95,7 +109,9 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = told_of_own(world, request, settings, stage.asked // settings.seeds, others)
+        given = [*told_of_own(world, request, settings, len(stage.asked_for), others),
+                 *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
+                 *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
     warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
@@ -119,9 +135,9 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         UserError: what `attack` refuses before it draws anything.
     """
     world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin)
+                     settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
-    items = named_items(world, request, settings, TIERS[settings.tier].prompts)
+    items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
     with _on(victim):
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 

@@ -76,14 +76,22 @@ def laid_out(own: Sequence[int], slot: Slot, count: int, *, at: int = 0, every: 
     return Layout(tuple(0 if place in set(free) else next(kept) for place in range(length)), free)
 
 
-def prompt_layout(model: StableDiffusion, text: str, slot: Slot, count: int, *, at: int = 0, every: int = 3) -> Layout:
+def prompt_layout(model: StableDiffusion, text: str, slot: Slot, count: int, *, at: int = 0, every: int = 3,
+                  cut: bool = False) -> Layout:
     """`laid_out` for a text, in the model's own tokens.
+
+    Args:
+        cut: leave out the end of a text that is too long.
 
     Raises:
         UserError: prompt and insertion together are longer than the text encoder reads, or `at` is not in the prompt.
     """
     own = tokens_of(model, text)
     layout = laid_out(own, slot, count, at=at, every=every)
+    for length in range(len(own) - 1, 0, -1) if cut and len(layout.tokens) > model.length - 2 else ():
+        layout = laid_out(own[:length], slot, count, at=min(at, length), every=every)
+        if len(layout.tokens) <= model.length - 2:
+            break
     if len(layout.tokens) > model.length - 2:
         raise UserError(f"prompt {text!r} has {len(own)} tokens, with {len(layout.free)} inserted {len(layout.tokens)}",
                         accepted=f"up to {model.length - 2} in all", remedy="shorten the prompt or insert fewer tokens")

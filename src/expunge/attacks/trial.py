@@ -59,10 +59,12 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         UserError: what `Attack.check` refuses, before anything is computed.
         ConfigError: the folder holds attempts of the same attack under other settings.
     """
-    attack.check(victim, request, items)
+    attack.check(victim, request, [item for item in items if attack.no_room(victim, request, item) is None])
     fingerprint, former = (_fingerprint(attack, victim, drawing, request, goal, fresh, confirm)
                            for drawing in (victim.model.drawing, victim.model.former_drawing))
-    done = {_key(item): item for item in read_attempts(folder, fingerprint, former) if item.outcome != "failed"}
+    ways = {(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
+    done = {_key(item): item for item in read_attempts(folder, fingerprint, former) if item.outcome != "failed"
+            and ways.get(_key(item), victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
     if tell:
         tell(len(items) - len(todo), len(items), attack.name)
@@ -77,12 +79,11 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
 
 def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) -> list[Attempt]:
     """The items without any attack: "found before" or "not elicited", or "failed" where the judge did."""
-    pictures = victim.draw([prompt.text for prompt, _ in items], [seed for _, seed in items], batch)
     spent = Spent(images=1, network_rows=victim.rows_per_picture)
     return [Attempt(attack="none", access="none", prompt=prompt, seed=seed, spent=spent, text=prompt.text,
                     outcome="failed" if sight.error else "found before" if sight.found else "not elicited",
                     error=sight.error)
-            for (prompt, seed), sight in zip(items, goal.see(pictures), strict=True)]
+            for (prompt, seed), sight in zip(items, victim.seen(goal, items, batch), strict=True)]
 
 
 def read_attempts(folder: Path, *fingerprints: str) -> list[Attempt]:

@@ -14,15 +14,17 @@ def look(victim: Victim, items: Sequence[Item], standing: Sequence[int], goal: G
     Args:
         note: what was done to the weights. last: whether there is no further look, which settles all items.
     """
-    pictures = victim.draw([items[row][0].text for row in standing], [items[row][1] for row in standing])
-    meter.add(standing, images=1, network_rows=victim.rows_per_picture)
     left = []
-    for row, picture, sight in zip(standing, pictures, goal.see(pictures), strict=True):
-        if sight.found or sight.error or last:
-            again = again_as_it_is(victim, items[row]) if sight.found else None
-            yield Outcome(row, sight.found, meter[row], picture, error=sight.error, note=note, again=again)
-        else:
-            left.append(row)
+    for own, places in victim.parts([items[row] for row in standing]):
+        rows = [standing[place] for place in places]
+        pictures = own.draw([items[row][0].text for row in rows], [items[row][1] for row in rows])
+        meter.add(rows, images=1, network_rows=own.rows_per_picture)
+        for row, picture, sight in zip(rows, pictures, goal.see(pictures), strict=True):
+            if sight.found or sight.error or last:
+                again = again_as_it_is(own, items[row]) if sight.found else None
+                yield Outcome(row, sight.found, meter[row], picture, error=sight.error, note=note, again=again)
+            else:
+                left.append(row)
     return left
 
 

@@ -24,7 +24,7 @@ from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
-from expunge.files import slug, write_json
+from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
 from expunge.models.base import Denoiser
 from expunge.records import Edit, Request, check_request
@@ -111,10 +111,16 @@ def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: P
         raise ConfigError("; ".join(mistakes))
     attacks = {concept.title: settings.attack_on(concept) for concept in settings.concepts}
     return [Cell(row, chosen[row.title], title, of[row.title], attacks[title], seed,
-                 out / "cells" / slug(row.title) / slug(title) / str(seed),
+                 _apart(_apart(out / "cells", row.title, [*chosen]), title, [*requests]) / str(seed),
                  _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed),
                  _defaults(row, model))
             for seed in settings.seeds for title, of in requests.items() for row in settings.methods]
+
+
+def _apart(parent: Path, title: str, titles: Sequence[str]) -> Path:
+    """The folder of one of `titles`; one that an earlier version named, if it can be no other's."""
+    alone = [readable(other) for other in titles].count(readable(title)) == 1
+    return folder_of(parent, title, known=lambda folder: alone)
 
 
 def _request(model: Denoiser, world: World, column: BenchConcept, method: Method) -> Request:

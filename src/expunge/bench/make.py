@@ -21,7 +21,7 @@ from expunge.bench.memory import PeakMemory
 from expunge.bench.settings import BenchSettings
 from expunge.errors import ExpungeError, StorageError
 from expunge.evaluation import evaluate
-from expunge.files import slug, write_json
+from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
@@ -155,8 +155,11 @@ def _attacked(cell: Cell, model: StableDiffusion, patch: Patch, world: World, se
 
 def attack_folder(cell: Cell, concept: str) -> Path:
     """Where the attacks for one of the request's concepts lie."""
-    several = len(cell.request.concepts) > 1
-    return cell.place("attack") / slug(concept) if several else cell.place("attack")
+    concepts = cell.request.concepts
+    if len(concepts) == 1:
+        return cell.place("attack")
+    alone = [readable(other) for other in concepts].count(readable(concept)) == 1
+    return folder_of(cell.place("attack"), concept, known=lambda folder: alone)
 
 
 def _evaluated(cell: Cell, model: StableDiffusion, patch: Patch, world: World, assaults: list[Assault],

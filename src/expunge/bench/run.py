@@ -64,7 +64,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     check_writable(folder)
     model = load(settings.model, device=settings.device)
     world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
-                              settings.evaluation.add_templates, settings.evaluation.margin)
+                              settings.evaluation.add_templates, settings.evaluation.margin,
+                              settings.evaluation.default_role)
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)

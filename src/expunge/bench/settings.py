@@ -19,7 +19,6 @@ from expunge.attacks.settings import AttackSettings
 from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
-from expunge.files import slug
 
 Names = str | tuple[str, ...]
 """One name, or several."""
@@ -92,10 +91,10 @@ class BenchSettings(Settings):
     @field_validator("methods", "concepts")
     @classmethod
     def _distinct(cls, rows: tuple[Any, ...]) -> tuple[Any, ...]:
-        """At least one; labels name folders, and tell rows apart."""
+        """At least one; labels tell rows apart."""
         if not rows:
             raise _wrong(UserError("nothing there", accepted="at least one"))
-        _once([slug(row.title) for row in rows], "two rows are called", "another label for one of them")
+        _once([row.title for row in rows], "two rows are called", "another label for one of them")
         return rows
 
     @field_validator("seeds")

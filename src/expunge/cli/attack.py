@@ -39,7 +39,7 @@ Examples:
 @settings_options(AttackSettings)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
-                   "out several].")
+                   "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
             allow_pickle: bool,
@@ -74,13 +74,20 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
 
 
 def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
-    """Where attacks on the patch at `path` go: into its folder, those on one of several concepts apart."""
-    from expunge.files import slug
+    """Where attacks on the patch at `path` go: into its folder, those on one of several concepts apart.
+
+    Where an earlier version began, it goes on.
+    """
+    from expunge.files import folder_beside, folder_of
+    from expunge.records import ASSAULTS
+
+    def known(folder: Path) -> bool:
+        return ASSAULTS.at(folder) is None or ASSAULTS.read(folder).request.concept == concept
 
     if path is None or patch is None:
-        return Path("runs/attack")
-    return (path if path.is_dir() else path.parent) / (f"attack-{slug(concept)}" if patch.card.request.also
-                                                       else "attack")
+        return folder_of(Path("runs"), concept, "attack-", known)
+    beside = folder_beside(path, "attack")
+    return folder_of(beside.parent, concept, f"{beside.name}-", known) if patch.card.request.also else beside
 
 
 def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:

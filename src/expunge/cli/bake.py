@@ -33,6 +33,7 @@ def command(config: Path | None, sets: tuple[str, ...], dry_run: bool, **flags: 
     """
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
+    from expunge.locks import alone
     from expunge.tiny.bake.recipe import bake
 
     settings = BakeSettings.build(given(config, sets, flags), str(config) if config else "expunge bake")
@@ -40,6 +41,6 @@ def command(config: Path | None, sets: tuple[str, ...], dry_run: bool, **flags: 
         click.echo(as_yaml(settings.model_dump(mode="json")).rstrip())
         click.echo("# estimate: none beforehand; each stage tells the time it has left, the UNet takes the longest")
         return
-    with progress("baking") as report:
+    with alone(settings.out), progress("baking") as report:
         folder = bake(settings, lambda stage, done, total, losses: report(done, total, {**losses}, title=stage))
     tell("model", folder)

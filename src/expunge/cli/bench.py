@@ -129,7 +129,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
 
     model = load(settings.model, device=settings.device)
     world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
-                              settings.evaluation.add_templates, settings.evaluation.margin)
+                              settings.evaluation.add_templates, settings.evaluation.margin,
+                              settings.evaluation.default_role)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)

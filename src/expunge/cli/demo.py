@@ -35,8 +35,10 @@ def command(concept: str, seed: int, smoke: bool, out: Path) -> None:
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress, span
     from expunge.demo import demo
+    from expunge.locks import alone
 
-    made = demo(concept, out, smoke=smoke, seed=seed, stage=progress)
+    with alone(out):
+        made = demo(concept, out, smoke=smoke, seed=seed, stage=progress)
     if smoke:
         click.echo("smoke run: the scores below mean nothing")
     print_evaluation(made.evaluation)

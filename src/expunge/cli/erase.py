@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +13,7 @@ from pydantic import BeforeValidator
 from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
-from expunge.errors import ConfigError, UserError
+from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, varia
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         click.echo("".join(f"# {line}\n" for line in remarks(request)), nl=False)
         return
-    folder = out or Path("runs") / folder_name(request.concepts)
+    folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:
         patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
     card = patch.card
@@ -111,7 +112,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, varia
     for line in remarks(request):
         click.echo(f"understood: {line}")
     if card.left_out:
-        click.echo(f"not kept: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
+        click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
     for line in _notes(card):
         click.echo(line)
@@ -131,12 +132,31 @@ def _notes(card: PatchCard) -> list[str]:
     return [*anchors, *([f"looked: {'; '.join(gone)}"] if gone else [])]
 
 
-def folder_name(concepts: tuple[str, ...]) -> str:
-    """The folder of a patch; several concepts whose names would be cut have a digest in place of the rest."""
-    from expunge.files import slug, text_digest
+def patch_folder(concepts: tuple[str, ...], runs: Path) -> Path:
+    """The folder in `runs` of a patch that takes out `concepts`; that of an earlier version, if this edit is in it."""
+    from expunge.files import readable, text_digest
+    from expunge.models.patch import Patch
 
-    whole = "-".join(map(slug, concepts))
-    return whole if len(concepts) == 1 or len(whole) <= 40 else f"{whole[:31]}-{text_digest(whole)[:8]}"
+    name, whole = folder_name(concepts), "-".join(map(readable, concepts))
+    before = whole if len(concepts) == 1 or len(whole) <= 40 else f"{whole[:31]}-{text_digest(whole)[:8]}"
+    if before == name or (runs / name).exists() or not (runs / before).is_dir():
+        return runs / name
+    try:
+        known = Patch.load(runs / before).card.request.concepts == concepts
+    except ExpungeError:  # not finished: a checkpoint says itself whose it is
+        known = not (runs / before / "patch.safetensors").exists()
+    return runs / (before if known else name)
+
+
+def folder_name(concepts: tuple[str, ...]) -> str:
+    """The name of a patch's folder; of several concepts, all of their names, or a digest where these do not tell."""
+    from expunge.files import readable, slug, text_digest
+
+    if len(concepts) == 1:
+        return slug(concepts[0])
+    whole = "-".join(map(readable, concepts))
+    plain = all(slug(concept) == concept for concept in concepts)  # words without blanks: no dash but those between
+    return whole if plain and len(whole) <= 40 else f"{whole[:31].strip('-')}-{text_digest(json.dumps(concepts))[:8]}"
 
 
 def _job(concept: tuple[str, ...], config: Path | None, sets: tuple[str, ...], flags: dict[str, Any]) -> EraseJob:

@@ -55,6 +55,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
     from expunge.evaluation import evaluate
+    from expunge.files import folder_beside
     from expunge.models.patch import Patch
     from expunge.models.store import load
     from expunge.records import EVALUATIONS
@@ -65,7 +66,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, assault))
         return
-    folder = out or (patch if patch.is_dir() else patch.parent) / "evaluation"
+    folder = out or folder_beside(patch, "evaluation")
     with progress("evaluating") as report:
         evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
                               assault=assault)
@@ -79,14 +80,22 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     from expunge import runtime
     from expunge.cli.progress import span
     from expunge.evaluation import picture_count
+    from expunge.evaluation.plan import drawable, lost_words
     from expunge.evaluation.run import rehearsed
+    from expunge.metrics.brought import list_remarks
+    from expunge.metrics.worlds import world_of
 
-    prompts, _ = rehearsed(model, patch, settings, assault=assault)
+    asked, tools = rehearsed(model, patch, settings, assault=assault)
+    prompts, lost = drawable(model, asked, tools.aims, settings)
     pictures = picture_count(prompts, settings)
     seconds = _seconds_each(model, prompts[:settings.batch], settings) * pictures
     values = {**settings.model_dump(mode="json"), "counts": settings.counts.model_dump(exclude_unset=True)}
     lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
              f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
+    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates, settings.margin,
+                     settings.default_role)
+    lines += [f"# prompts: {told}" for told in (*list_remarks(world, patch.card.request),
+                                                *lost_words(prompts, lost, 0))]
     memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
@@ -101,8 +110,8 @@ def _seconds_each(model: StableDiffusion, prompts: Sequence[Prompt], settings: E
 
     def timed(steps: int) -> float:
         began = time.monotonic()
-        draw(model, [(prompt, 0) for prompt in prompts], settings.sampler(model).model_copy(update={"steps": steps}),
-             batch=settings.batch)
+        how = settings.sampler(model).model_copy(update={"steps": steps})
+        draw(model, [(prompt.text, 0) for prompt in prompts], how, batch=settings.batch)
         return time.monotonic() - began
 
     timed(1)  # the first call of all is slower

@@ -49,11 +49,21 @@ def _place(name: str) -> str:
 def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
     from expunge.errors import UserError
     from expunge.finetune import material
-    from expunge.guard import captioned
+    from expunge.guard.pictures import captioned_folder
     from expunge.tiny.characters import CHARACTERS, character_pictures
 
     if Path(name).is_dir():
-        return material(model, *captioned(name, caption))
+        found, captions = captioned_folder(name, caption)
+        long = model.too_long(captions)
+        rows = [row for row, text in enumerate(captions) if text not in long]
+        if not rows:
+            raise UserError(f"all captions in {name} are longer than the text encoder reads ({captions[0]!r} first)",
+                            accepted=f"up to {model.length - 2} tokens", remedy="shorten them")
+        over = [f"{len(captions) - len(rows)} of {len(captions)} pictures left out: their captions are longer than the "
+                "text encoder reads."] if long else []
+        for line in (*found.told, *over):
+            click.echo(f"{name}: {line}")
+        return material(model, found.pictures[rows], [captions[row] for row in rows])
     if name in CHARACTERS and model.world == "emoji":
         return material(model, *character_pictures(name, range(count)))
     raise UserError(f"no pictures of {name!r}", accepted="a folder of pictures"

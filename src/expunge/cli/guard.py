@@ -119,6 +119,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     from expunge.guard.mask import groups_of
     from expunge.guard.ratio import check_ratio
     from expunge.guard.released import Released
+    from expunge.locks import alone
     from expunge.models.store import load
 
     flags = {"ratio": ratio, "by": by, "granularity": granularity}
@@ -146,8 +147,9 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
         if preset == "random":
             mask = random_mask(opened, learner.ratio, seed, by=learner.by, granularity=learner.granularity)
             if not dry_run:
-                check_free(out, mask)
-                save_mask(out, mask)
+                with alone(out):
+                    check_free(out, mask)
+                    save_mask(out, mask)
         else:
             publisher = publisher_of(opened, forbidden, innocent, caption, pictures, prior)
             check_learning(opened, publisher, learner, seed)
@@ -185,7 +187,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, 
     saved pipeline has no place for a mask, and any program would ignore it.
     """
     from expunge.cli.output import tell
-    from expunge.files import write_json
+    from expunge.files import folder_beside, write_json
     from expunge.guard import check_lora, export_positions, load_mask, read_lora_config, terms
     from expunge.models.lora import Lora
     from expunge.models.store import load
@@ -200,7 +202,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, 
         made = terms(opened, loaded, layers or Lora().targets)
         if positions is not None:
             export_positions(positions, loaded, opened)
-    file = out or (mask.parent if mask.suffix == ".json" else mask) / "terms.json"
+    file = out or folder_beside(mask, "terms.json")
     write_json(file, made.model_dump(mode="json"))
     print_mask(loaded)
     print_savings(made.savings)

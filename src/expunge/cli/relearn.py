@@ -38,7 +38,7 @@ Examples:
 @model_options
 @settings_options(RelearnSettings)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-              help="Where everything goes [default: beside the attacks, in the patch's folder under attack].")
+              help="Where everything goes [default: beside the attacks, see `expunge attack`].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
             allow_pickle: bool,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
+
+if TYPE_CHECKING:
+    from expunge.records import Prompt, Shot
 
 EXAMPLES = """\b
 Examples:
@@ -23,10 +27,15 @@ Examples:
 
 RECORD, SHEET = "shots.json", "sheet.png"
 """How each picture was drawn, and all of them on one page."""
+COLUMNS, ON_SHEET = 8, 400
+"""Pictures in a row of the sheet of a list, and how many are on a sheet at most."""
 
 
 @click.command("sample", epilog=EXAMPLES)
-@click.argument("prompts", nargs=-1, required=True, type=Sentence())
+@click.argument("prompts", nargs=-1, type=Sentence())
+@click.option("--prompts", "lists", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="A list of prompts, beside or instead of PROMPT: CSV or TSV with a column prompt, or one a line. "
+                   "Columns of seeds, guidances and sizes are honoured.")
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
 @click.option("--seed", "seeds", type=Number(min=0), multiple=True,
@@ -37,14 +46,19 @@ RECORD, SHEET = "shots.json", "sheet.png"
 @click.option("--negative", default="", metavar="TEXT", help="Negative prompt.")
 @click.option("--height", type=int, help="Pixels [default: the model's own].")
 @click.option("--width", type=int, help="Pixels [default: the model's own].")
+@click.option("--truncate/--no-truncate", default=False, show_default=True,
+              help="Cut prompts that are longer than the text encoder reads; else they are left out, and said.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True,
               help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the pictures go.")
 def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, patch: Path | None,
-            seeds: tuple[int, ...], count: int | None, batch: int, out: Path, **sampler: Any) -> None:
+            allow_pickle: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
+            lists: Path | None, **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
+
+    A prompt of --prompts whose list gives it a seed is drawn there alone, at the guidance and the size that its list
+    gives it.
 
     The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
     other files stay. The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that
@@ -54,8 +68,10 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
 
     from expunge.cli.progress import progress
     from expunge.errors import UserError
-    from expunge.files import check_writable, slug, write_json
+    from expunge.files import check_writable, readable
+    from expunge.locks import alone
     from expunge.models.cache import Pictures
+    from expunge.models.fitting import split
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
 
@@ -63,28 +79,67 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         raise UserError("--count and --seed together", accepted="one of the two")
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
     how = _sampler({key: value for key, value in sampler.items() if value is not None})
+    texts, told = _listed(prompts, lists)
     check_writable(out)
-    earlier = drawn_before(out)
+    drawn_before(out)
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
     if sampler["guidance"] is None:
         how = how.model_copy(update={"guidance": opened.guidance})
-    items = [(_prompt(text), seed) for text in prompts for seed in chosen]
+    kept, lost = split(opened, texts, how)
+    if not kept:
+        raise UserError(f"none of {len(texts)} prompts can be drawn: {next(iter(lost.values()))}",
+                        accepted="at least one that can", remedy="shorten it, or cut it with --truncate")
+    numbers = {place: number for number, place in enumerate(place for place in range(len(texts)) if place not in lost)}
+    each = [prompt.seeds(0, 1, 1) if prompt.seed is not None else chosen for prompt in kept]
+    items = [(prompt, seed) for prompt, its in zip(kept, each, strict=True) for seed in its]
+    places = [1 + place for place, number in numbers.items() for _ in each[number]]
+    names = [f"{place:03d}-{readable(prompt.text)}-seed{seed}.png"
+             for place, (prompt, seed) in zip(places, items, strict=True)]
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
-    with progress("drawing") as report, on:
-        shots, pixels = Pictures().draw(opened, items, how, batch=batch, progress=report)
-    names = [f"{1 + i // len(chosen):03d}-{slug(shot.prompt.text)}-seed{shot.seed}.png"
-             for i, shot in enumerate(shots)]
+    with alone(out):
+        with progress("drawing") as report, on:
+            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report)
+        gone = _written(out, names, shots, pixels, COLUMNS if lists else len(chosen))
+    for line in (*told, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
+        click.echo(line)
+    if gone:
+        click.echo(f"removed: {gone} of an earlier run")
+    click.echo(f"pictures: {out} ({len(shots)})")
+    click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(shots) > ON_SHEET else ""))
+
+
+def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Sequence[Any], columns: int) -> int:
+    """Write pictures, record and sheet; how many pictures of an earlier run were removed."""
+    from expunge.files import write_json
+    from expunge.models.sample import at_one_size
+
+    earlier = drawn_before(out)
     for name in earlier:
         (out / name).unlink(missing_ok=True)
     write_json(out / RECORD, [shot.model_copy(update={"file": name}).model_dump(mode="json")
                               for shot, name in zip(shots, names, strict=True)])
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
-    write_picture(out / SHEET, sheet(pixels, len(chosen)))
-    if gone := {*earlier} - {*names}:
-        click.echo(f"removed: {len(gone)} of an earlier run")
-    click.echo(f"pictures: {out} ({len(shots)})")
-    click.echo(f"sheet: {out / SHEET}")
+    write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    return len({*earlier} - {*names})
+
+
+def _listed(texts: Sequence[str], file: Path | None) -> tuple[list[Prompt], list[str]]:
+    """The prompts of the command line and of a list, and how the list was read."""
+    from expunge.errors import UserError
+    from expunge.metrics.lists import listed
+
+    own = [_prompt(text) for text in texts]
+    if file is None:
+        if not own:
+            raise click.UsageError("Missing argument 'PROMPTS...', or --prompts FILE.")
+        return own, []
+    found = listed(file, ("",), lambda text, concept: False, "direct")
+    told = [line for line in found.told if "says no roles" not in line]
+    if not found.prompts:
+        raise UserError(f"no prompt in {file} can be drawn", accepted="a row with a text", remedy=" ".join(told))
+    plain = [prompt.model_copy(update={"labels": {}}) for prompt in found.prompts]
+    return [*own, *plain], told
 
 
 def drawn_before(folder: Path) -> list[str]:

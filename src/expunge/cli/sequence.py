@@ -129,7 +129,7 @@ def _estimate(settings: SequenceSettings) -> str:
     model, folder = load(settings.model, device=settings.device), Path(settings.out)
     own = settings.evaluation
     world = world_of(model.world, model.name, *(
-        (own.clip, own.prompts, own.add_templates, own.margin) if own else ()))
+        (own.clip, own.prompts, own.add_templates, own.margin, own.default_role) if own else ()))
     ledger = checked_ledger(settings, model, folder)
     states = planned_states(settings, model, world, folder) if settings.active else []
     check_met(ledger, states, folder)

@@ -18,9 +18,12 @@ def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: Evalu
         prompts: those that the evaluation asked (`planned_prompts`).
     """
     out: dict[str, Place] = {}
+    base = evaluation.sampler
+    ways = [base.model_copy(update={"truncate": cut}) for cut in {False, base.truncate}]  # a picture's says if it was
     for prompt in prompts:
-        for seed in range(settings.first_seed, settings.first_seed + settings.seeds):
-            shot = Shot(prompt=prompt, seed=seed, sampler=evaluation.sampler, model=evaluation.model_hash,
-                        patch=evaluation.card.tensors_hash)
-            out[shot.key] = out[f"{prompt.text} | {seed}"] = (prompt.text, seed)
+        for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds):
+            for way in ways:
+                shot = Shot(prompt=prompt, seed=seed, sampler=way.of(prompt), model=evaluation.model_hash,
+                            patch=evaluation.card.tensors_hash)
+                out[shot.key] = out[f"{prompt.text} | {seed}"] = (prompt.text, seed)
     return out

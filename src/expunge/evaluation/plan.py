@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from expunge.config import knob
 from expunge.errors import ExpungeError, UserError
@@ -13,6 +15,8 @@ from expunge.metrics.base import Aim, PromptCounts, World, aim_of, aims_of
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler
 from expunge.sampling import SamplingSettings
 
+if TYPE_CHECKING:
+    from expunge.models.base import Denoiser
 
 class EvaluateSettings(SamplingSettings):
     """Everything about an evaluation that can be set."""
@@ -32,6 +36,7 @@ class EvaluateSettings(SamplingSettings):
     strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless counts are set")
+    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)
@@ -49,7 +54,7 @@ def planned_prompts(world: World, request: Request, settings: EvaluateSettings) 
         ExpungeError: two are alike, or nothing says for which of several concepts one asks (a world's mistake).
     """
     prompts = world.prompts(request, settings.counts, settings.strata)
-    if len({prompt.text for prompt in prompts}) < len(prompts):
+    if len({(prompt.text, prompt.seed) for prompt in prompts}) < len(prompts):
         raise ExpungeError(f"the world {world.name} gave the same prompt twice", accepted="distinct prompts")
     aims = aims_of(world, request)
     there = {aim_of(prompt, aims) for prompt in prompts if prompt.role in FORGET_ROLES}
@@ -60,19 +65,64 @@ def planned_prompts(world: World, request: Request, settings: EvaluateSettings) 
     return prompts
 
 
+def drawable(model: Denoiser, prompts: Sequence[Prompt], aims: Sequence[Aim], settings: EvaluateSettings
+             ) -> tuple[list[Prompt], list[tuple[Prompt, str]]]:
+    """The prompts that the model draws as they are asked, and those that it does not, each with the reason.
+
+    Raises:
+        UserError: none is left that asks for one of the concepts.
+    """
+    from expunge.models.fitting import split
+
+    kept, reasons = split(model, prompts, settings.sampler(model))
+    lost = [(prompts[place], reason) for place, reason in reasons.items()]
+    there = {aim_of(prompt, aims) for prompt in kept if prompt.role in FORGET_ROLES}
+    missing = [aim.concept for aim in aims if aim not in there]
+    if missing:
+        why = next(reason for prompt, reason in lost if prompt.role in FORGET_ROLES)
+        raise UserError(f"no prompt that can be drawn asks for {', '.join(map(repr, missing))}: {why}",
+                        accepted="at least one that can", remedy="shorten them, or cut them with --truncate")
+    return kept, lost
+
+
+def lost_items(lost: Sequence[tuple[Prompt, str]], settings: EvaluateSettings) -> list[tuple[Prompt, str]]:
+    """Prompt and reason of each picture that is not drawn."""
+    reasons = {(prompt.text, prompt.seed): reason for prompt, reason in lost}
+    return [(prompt, reasons[prompt.text, prompt.seed])
+            for prompt, _ in planned_items([prompt for prompt, _ in lost], settings)]
+
+
+def lost_words(prompts: Sequence[Prompt], lost: Sequence[tuple[Prompt, str]], cut: int) -> list[str]:
+    """In sentences, how many prompts are not drawn and why, and how many are cut."""
+    from expunge.models.fitting import TOO_LONG
+
+    total = len(prompts) + len(lost)
+    counts = Counter(reason for _, reason in lost)
+    out = [f"{count} of {total} prompts left out: {reason}"
+           + (" (--truncate cuts them)." if reason == TOO_LONG else ".") for reason, count in counts.items()]
+    return [*out, f"{cut} of {total} prompts are cut to what the text encoder reads."] if cut else out
+
+
 def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[tuple[Prompt, int]]:
-    """(prompt, seed) pairs in the prompts' order. A way of asking with few wordings ("the name alone" has one) is drawn
-    at more seeds, until it has as many pictures as the other ways of its role, or `MOST_SEEDS` times the seeds."""
+    """(prompt, seed) pairs in the prompts' order, each once. A prompt whose list gives it a seed is drawn there.
+
+    A way of asking with few wordings ("the name alone" has one) is drawn at more seeds, until it has as many pictures
+    as the other ways of its role, or `MOST_SEEDS` times the seeds.
+    """
     place = lambda prompt: (prompt.role, prompt.stratum)
     sizes = {key: len(list(group)) for key, group in groupby(sorted(prompts, key=place), place)}
     largest = {role: max(size for (other, _), size in sizes.items() if other == role) for role, _ in sizes}
 
     def seeds(prompt: Prompt) -> range:
+        if prompt.seed is not None:
+            return prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds)
         size, most = sizes[place(prompt)], largest[prompt.role]
         times = min(MOST_SEEDS, -(-most // size)) if prompt.stratum and 2 * size <= most else 1
         return range(settings.first_seed, settings.first_seed + times * settings.seeds)
 
-    return [(prompt, seed) for prompt in prompts for seed in seeds(prompt)]
+    once = {(prompt.text, seed): (prompt, seed) for prompt in reversed(prompts) for seed in seeds(prompt)}
+    return [once[prompt.text, seed] for prompt in prompts for seed in seeds(prompt)
+            if once[prompt.text, seed][0] is prompt]
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
@@ -92,9 +142,10 @@ def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler)
     """Plain sentences on what the scores say nothing about."""
     from expunge.metrics.doubts import missing_roles
 
+    own = " or what their list says" if any(prompt.drawn_its_own_way for prompt in prompts) else ""
     return [
         f"Prompts were asked in one way of drawing alone: deterministic DDIM, {sampler.steps} steps, guidance "
-        f"{sampler.guidance:g}. With other samplers, guidance, sizes and number types they were not asked.",
+        f"{sampler.guidance:g}{own}. With other samplers, guidance, sizes and number types they were not asked.",
         f"Asked for in the words of these prompts alone, not in other languages or longer descriptions than theirs: "
         f"{', '.join(aim.concept for aim in aims)}.",
         *missing_roles(prompts, aims),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,9 +12,19 @@ from typing import TYPE_CHECKING
 from expunge import runtime
 from expunge.assault import Under, apart, assault_folder, beside, check_judge, check_same, untried
 from expunge.errors import UserError
-from expunge.evaluation.plan import EvaluateSettings, not_tested, planned_items, planned_prompts, prompts_digest
+from expunge.evaluation.plan import (
+    EvaluateSettings,
+    drawable,
+    lost_items,
+    lost_words,
+    not_tested,
+    planned_items,
+    planned_prompts,
+    prompts_digest,
+)
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
+from expunge.locks import alone_in_out
 from expunge.metrics.base import LeavesOut, World, aims_of
 from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
@@ -27,6 +38,7 @@ if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.models.sd import StableDiffusion
 
 
+@alone_in_out(when=lambda: runtime.current().main)
 def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
              world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
@@ -47,7 +59,8 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
 
     Raises:
         UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
-            attacks were made on something else, drawn or judged otherwise, or cannot be read.
+            attacks were made on something else, drawn or judged otherwise, or cannot be read; another run that writes
+            into `out`.
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
@@ -60,7 +73,8 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     attacks, relearning = beside(assault)
     request = patch.card.request
     world = world or _world(model, settings)
-    prompts, tools = rehearsed(model, patch, settings, world, assault)
+    asked, tools = rehearsed(model, patch, settings, world, assault)
+    prompts, lost = drawable(model, asked, tools.aims, settings)
     if out is not None:
         check_writable(Path(out))
     pictures = Pictures(cache)
@@ -69,16 +83,19 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     records = {}
     if processes.main:  # the others wait in gather for what it found
         folder = Path(out) if out is not None else None
-        evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell)
-        asked = {prompt.stratum for prompt in prompts}
-        strata = {name: stratum for name, stratum in world.strata.items() if name in asked}
+        evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell, lost)
+        there = {prompt.stratum for prompt in prompts}
+        strata = {name: stratum for name, stratum in world.strata.items() if name in there}
         shown = finds(found, assault_folder(assault), pictures.root, folder)
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         doubts = (*evaluation.warnings, *(line for made in (attacks, relearning) if made is not None
                                           for line in apart(made, evaluation.versions, evaluation.machine)))
-        said = [*given_prompts(world, request, settings.counts), *_own_lists(world, patch, prompts)]
+        cut = len(model.too_long([prompt.text for prompt in prompts])) if settings.truncate else 0
+        said = [*given_prompts(world, request, settings.counts), *lost_words(prompts, lost, cut),
+                *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
         evaluation = evaluation.model_copy(update={
-            "given": tuple(said), "warnings": doubts, "assault": attacks, "finds": shown, "relearning": relearning,
+            "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": doubts,
+            "assault": attacks, "finds": shown, "relearning": relearning,
             "not_tested": told, "strata": {name: stratum.words for name, stratum in strata.items()},
             "plain": tuple(name for name in strata if strata[name].plain),
             "seconds": round(time.monotonic() - began, 1)})
@@ -133,7 +150,7 @@ def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
     from expunge.metrics.worlds import world_of
 
     return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                    settings.margin)
+                    settings.margin, settings.default_role)
 
 
 def instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:
@@ -185,7 +202,7 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
 
 def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
              drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
-             tell: Progress) -> Evaluation:
+             tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
     """Judge and score what was drawn (original, edited, original again); copy the pictures to show."""
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
@@ -202,7 +219,8 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     request, chosen = patch.card.request, shown_prompts(prompts, tools.aims, settings.strips)
     sampler = settings.sampler(model)
     scores = measured(original, edited, again, said, tools, draws=settings.draws,
-                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell)
+                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell,
+                      lost=lost_items(lost, settings))
     return Evaluation(
         card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, drawn=drawn_by(model),
         prompts_hash=prompts_digest(prompts), detectors=tools.names(),
@@ -211,6 +229,14 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
         warnings=tuple(doubts(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _sizes(drawn: Drawn) -> list[str]:
+    """In a sentence, how many pictures were brought to the size of most before they were measured."""
+    sizes = Counter((shot.sampler.width, shot.sampler.height) for shot in drawn.shots)
+    others = len(drawn.shots) - max(sizes.values(), default=0)
+    return [f"{others} of {len(drawn.shots)} pictures are of other sizes than most, and were measured at the size of "
+            "most."] if others else []
 
 
 def _sentence(words: str) -> str:

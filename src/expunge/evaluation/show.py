@@ -29,6 +29,7 @@ def shown_prompts(prompts: Sequence[Prompt], aims: Sequence[Aim], count: int) ->
     for prompt in prompts:
         aim = aim_of(prompt, aims) if prompt.role in FORGET_ROLES else None
         own.setdefault((prompt.role, aim), []).append(prompt)
+    own = {key: [*{prompt.text: prompt for prompt in reversed(pool)}.values()][::-1] for key, pool in own.items()}
     each = min(count, max(1, count // len(aims)))
     return [prompt for role in get_args(Role) for (its, aim), pool in own.items() if its == role
             for prompt in _each_stratum_first(pool)[:count if aim is None else each]]

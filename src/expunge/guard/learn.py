@@ -26,6 +26,7 @@ from expunge.guard.relaxed import Trial
 from expunge.guard.released import Released, released
 from expunge.guard.saliency import Saliency, saliency
 from expunge.guard.users import user_at_mask, user_seed
+from expunge.locks import alone_in_out
 from expunge.models.sd import StableDiffusion
 from expunge.records.freezing import FreezeMask
 from expunge.train import Progress, thinned
@@ -48,6 +49,7 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
     return type(base).build(merged(base.model_dump(mode="json"), settings or {}), f"guard preset {preset}")
 
 
+@alone_in_out()
 def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "projected", *,
                settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,
                progress: Progress | None = None) -> FreezeMask:
@@ -63,7 +65,7 @@ def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "proj
         progress: told of every round (released: of every step).
 
     Raises:
-        UserError: what `check_learning` refuses, or another mask in `out`.
+        UserError: what `check_learning` refuses, another mask in `out`, or another run that writes there.
         TrainingError: simulated users learn nothing, or a loss is not finite.
     """
     began, learner = time.monotonic(), resolve(preset, settings)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.finetune import read_pictures
+from expunge.finetune import PictureFolder, picture_folder
 
 
 def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]:
@@ -22,17 +22,24 @@ def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]
         caption: for pictures that have none of their own.
 
     Raises:
-        UserError: no pictures, one that cannot be read, pictures of different sizes, or one without a caption.
+        UserError: no pictures that can be read, pictures of different sizes, or one without a caption.
     """
+    found, captions = captioned_folder(folder, caption)
+    return found.pictures, captions
+
+
+def captioned_folder(folder: str | Path, caption: str = "") -> tuple[PictureFolder, list[str]]:
+    """As `captioned`, with what was left out of the folder."""
     place = Path(folder)
-    files, pictures = read_pictures(place)
+    found = picture_folder(place)
+    files = found.files
     told = _listed(place)
     captions = [told.get(file.name) or _beside(file) or caption for file in files]
     without = [file.name for file, text in zip(files, captions, strict=True) if not text]
     if without:
         raise UserError(f"{len(without)} of {len(files)} pictures in {folder} have no caption ({without[0]} first)",
                         accepted="metadata.jsonl, a .txt file beside each picture, or one caption for all")
-    return pictures, captions
+    return found, captions
 
 
 def _listed(folder: Path) -> dict[str, str]:

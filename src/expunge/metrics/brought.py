@@ -1,9 +1,9 @@
 """Prompts that the user brings, and templates where there are none: which are asked, and what is said of it.
 
-A user's prompts are used whole and in their order. Nothing is added to them unasked: a concept that the file asks for
-by any prompt is asked for by no template, and where the file has prompts to keep no template is kept. A count that the
-user sets limits; one that stays at its default does not. Every sentence says how many were given, how many are used,
-and why not the others.
+A user's prompts are used whole and in their order; a text that a list asks at several seeds is asked at each of them.
+Nothing is added to them unasked: a concept that the file asks for by any prompt is asked for by no template, and where
+the file has prompts to keep no template is kept. A count that the user sets limits; one that stays at its default does
+not. Every sentence says how many were given, how many are used, and why not the others.
 """
 
 from __future__ import annotations
@@ -46,6 +46,20 @@ def own_prompts(world: World, request: Request) -> list[Prompt]:
     return world.own(request) if isinstance(world, Brings) else []
 
 
+@runtime_checkable
+class Remarks(Protocol):
+    """A world that can say how it reads the user's prompts."""
+
+    def remarks(self, request: Request) -> list[str]:
+        """Plain sentences: columns, roles, rows left out."""
+        ...
+
+
+def list_remarks(world: World, request: Request) -> list[str]:
+    """`Remarks.remarks`; none of a world that takes nothing."""
+    return world.remarks(request) if isinstance(world, Remarks) else []
+
+
 def given_prompts(world: World, request: Request, counts: PromptCounts) -> list[str]:
     """`Brings.given`; none of a world that takes nothing."""
     return world.given(request, counts) if isinstance(world, Brings) else []
@@ -64,20 +78,20 @@ def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request
         add: ask templates beside the user's prompts, up to the counts.
     """
     filled = {whose(prompt) for prompt in brought}  # the concepts, and "" where there are prompts to keep
-    chosen, told, seen = list[Prompt](), list[str](), set[str]()
+    chosen, told, seen = list[Prompt](), list[str](), dict[str, list[Prompt]]()
     elsewhere = {prompt.text for prompt in brought}  # what the user or an earlier role may ask, no template asks
     for role in get_args(Role):
         limit, limited = getattr(counts, role), role in counts.model_fields_set
         mine, why = list[Prompt](), Counter[str]()
         for prompt in (prompt for prompt in brought if prompt.role == role):
-            reason = refused(prompt) or ("the same text twice" if prompt.text in seen else "")
+            reason = refused(prompt) or _again(prompt, seen)
             taken = sum(whose(one) == whose(prompt) for one in mine)
             reason = reason or (f"counts.{role} is {limit}" if limited and taken >= limit else "")
             if reason:
                 why[reason] += 1
             else:
                 mine.append(prompt)
-            seen.add(prompt.text)
+            seen.setdefault(prompt.text, []).append(prompt)
         theirs = list[Prompt]()
         for prompt in templates.get(role, ()):
             if prompt.text in elsewhere or (whose(prompt) in filled and not add):
@@ -92,6 +106,18 @@ def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request
         none = [role for role in get_args(Role) if role in FORGET_ROLES and not any(one.role == role for one in chosen)]
         told += [f"{file} has no {' or '.join(none)} prompts, and none were added."] if none else []
     return Choice(tuple(chosen), tuple(told))
+
+
+def _again(prompt: Prompt, seen: Mapping[str, Sequence[Prompt]]) -> str:
+    """Why a text that was there before is not asked again; "" where its list asks it at another seed."""
+    before = seen.get(prompt.text, ())
+    if not before:
+        return ""
+    if prompt.seed is None or any(one.seed is None for one in before):
+        return "the same text twice"
+    if any((one.role, one.labels) != (prompt.role, prompt.labels) for one in before):
+        return "the same text for something else"
+    return "the same text and seed twice" if any(one.seed == prompt.seed for one in before) else ""
 
 
 def _told(role: Role, used: int, why: Mapping[str, int], added: int, file: str) -> list[str]:

@@ -29,6 +29,8 @@ from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Prompt, Role, Sco
 
 Judged = Sequence[tuple[Shot, Judgment]]
 Subject = Literal["edited", "original"]
+Lost = Sequence[tuple[Prompt, str]]
+"""For each picture that could not be drawn its prompt, and why."""
 Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
 NAMED: tuple[Role, ...] = ("direct", "held_out")
 """Roles whose prompts name the concept: those that strata are told apart in."""
@@ -189,13 +191,14 @@ def not_drawn(original: Iterable[Score]) -> set[str]:
 
 
 def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
-         apart: Collection[str] = (), prefix: str = "") -> Score:
+         apart: Collection[str] = (), prefix: str = "", lost: Lost = ()) -> Score:
     """The rate with which the judge gives the answer that the rule wants.
 
     Args:
         judged: all pictures of one model.
         apart: strata that a rate over all strata leaves out.
         prefix: before the score's name, for another judge's ("second/").
+        lost: pictures that could not be drawn.
     """
     rule, left_out = rated.rule, {"abstained": 0, "detector failed": 0}
     per_item: dict[str, float] = {}
@@ -216,6 +219,9 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
         else:
             per_item[shot.key] = float(counts)
             groups.setdefault(shot.prompt.text, []).append(float(counts))
+    for prompt, reason in lost:
+        if prompt.role in rated.roles and rule.stratum in ("", prompt.stratum) and rule.wanted(prompt):
+            left_out[reason] = left_out.get(reason, 0) + 1
     n, hits = len(per_item), int(sum(per_item.values()))
     low, high = rate_interval(groups, at_once(rule.at_once))
     return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}{rule.name}", title=rule.title,

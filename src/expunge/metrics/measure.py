@@ -11,6 +11,7 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
 from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage
+from expunge.metrics.erasure import Lost
 from expunge.metrics.fidelity import coverage_scores, scores_against_original, scores_against_real
 from expunge.metrics.instead import Side, instead_scores
 from expunge.metrics.integrity import (
@@ -87,7 +88,7 @@ class Instruments:
 
 def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, *,
              draws: int = 2000, fid_draws: int = 100, seed: int = 0,
-             tell: Callable[[int, int, str], None] | None = None) -> list[Score]:
+             tell: Callable[[int, int, str], None] | None = None, lost: Lost = ()) -> list[Score]:
     """Every score that the pictures allow.
 
     Args:
@@ -96,13 +97,14 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
         said: what each judge said, the first one's first.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
         tell: told (done, in all, what is being done).
+        lost: pictures that neither model could draw, with the reason.
 
     Raises:
         ExpungeError: pictures without a partner, or values that are not finite.
     """
     tell = tell or (lambda done, total, words: None)
     tell(0, 5, "counting what was found")
-    scores = _rates(original, edited, said, tools)
+    scores = _rates(original, edited, said, tools, lost)
     tell(1, 5, "looking at what is drawn instead")
     first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
     scores += instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
@@ -122,15 +124,15 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
     return scores
 
 
-def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments) -> list[Score]:
+def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments, lost: Lost) -> list[Score]:
     judged = [(list(zip(original.shots, before, strict=True)), list(zip(edited.shots, after, strict=True)))
               for before, after in said]
-    scores, apart = rates(*judged[0], tools.aims)
+    scores, apart = rates(*judged[0], tools.aims, lost=lost)
     if isinstance(tools.judge, AnswersByLead):
         scores += margin_scores(judged[0][1], tools.aims, tools.judge.margin)
     known = tuple(tools.second.questions) if tools.second is not None else ()
     for other in judged[1:]:
-        more, _ = rates(*other, tools.aims, "second/", apart, known)
+        more, _ = rates(*other, tools.aims, "second/", apart, known, lost)
         scores += more
         scores += agreement([*judged[0][0], *judged[0][1]], [*other[0], *other[1]], tools.aims)
     return scores

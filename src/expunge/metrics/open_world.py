@@ -5,10 +5,12 @@ prompts and near neighbours cannot be guessed from a name, so they come from a f
 is missing is not asked, and the evaluation says so. The file is used whole, and templates add nothing to what it fills
 (`metrics.brought`).
 
-YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}. CSV: columns role, text, label. The label
-is what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it
-says which one. A prompt to keep that names the concept is refused, unless its label says that it is about something
-else ("a nurse shark over a reef", label shark); such a prompt, and one with a longer name in it, is asked and marked.
+YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}, which may have seed, guidance, height and
+width. CSV: columns role, text, label, and those of the field's own lists (`records.tables`), which may lack a role
+(`metrics.lists`). The label is what the judge should see; prompts that ask for the concept need none, unless there are
+several concepts: then it says which one. A prompt to keep that names the concept is refused, unless its label says that
+it is about something else ("a nurse shark over a reef", label shark); such a prompt, and one with a longer name in it,
+is asked and marked.
 
 How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes only with another, by both
 (`open_joint`).
@@ -16,19 +18,16 @@ How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from torch import Tensor
 
-from expunge.config import read_settings_file
-from expunge.errors import ConfigError, UserError
+from expunge.errors import UserError
 from expunge.metrics.base import (
     Autoencoder,
     Distance,
@@ -42,6 +41,7 @@ from expunge.metrics.base import (
 )
 from expunge.metrics.brought import Choice, chosen_prompts
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
+from expunge.metrics.lists import Listed, listed
 from expunge.metrics.open_joint import OBJECT, together, understood
 from expunge.metrics.open_kinds import WORDINGS
 from expunge.metrics.open_strata import STRATA, worded
@@ -67,7 +67,9 @@ from expunge.records import (
     Role,
     asked,
     check_request,
+    names,
     names_any,
+    names_target,
     with_article,
 )
 
@@ -100,7 +102,7 @@ class OpenWorld:
     strata = STRATA
 
     def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
-                 add_templates: bool = False) -> None:
+                 add_templates: bool = False, default_role: str = "") -> None:
         """Set up; nothing is loaded before it is needed.
 
         Args:
@@ -108,7 +110,9 @@ class OpenWorld:
             prompts: file of prompts; None means the environment's EXPUNGE_PROMPTS.
             margin: see `ClipJudge`.
             add_templates: ask templates beside the prompts of the file, up to the counts.
+            default_role: of prompts in a list without roles; "" means by what they name.
         """
+        self._role = default_role
         self._add = add_templates
         self._where = clip or os.environ.get("EXPUNGE_CLIP", "")
         file = prompts or os.environ.get("EXPUNGE_PROMPTS", "")
@@ -157,7 +161,19 @@ class OpenWorld:
 
     def given(self, request: Request, counts: PromptCounts) -> list[str]:
         """How many prompts of the user's file are used, and why not the others."""
-        return list(self._choice(request, counts).told)
+        return [*self.remarks(request), *self._choice(request, counts).told]
+
+    def remarks(self, request: Request) -> list[str]:
+        """How the user's file is read: columns, roles, rows left out."""
+        return list(self._listed(request).told) if self._file else []
+
+    def _listed(self, request: Request) -> Listed:
+        targets = {target.concept: target for target in request.targets}
+
+        def naming(text: str, concept: str) -> bool:
+            return names_target(text, targets[concept])
+
+        return listed(self._file, request.concepts, naming, self._role) if self._file else Listed(())
 
     def _choice(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> Choice:
         file = self._file.name if self._file else ""
@@ -167,8 +183,7 @@ class OpenWorld:
             refused=lambda prompt: _refused(prompt, request))
 
     def _brought(self, request: Request) -> list[Prompt]:
-        own = read_prompts(self._file, request.concepts) if self._file else []
-        told = [labelled(prompt, request) for prompt in own]
+        told = [labelled(prompt, request) for prompt in self._listed(request).prompts]
         return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in told]
 
     def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
@@ -309,39 +324,5 @@ def bare(name: str) -> str:
 
 
 def read_prompts(file: Path, concepts: Sequence[str]) -> list[Prompt]:
-    """The prompts of a YAML or CSV file. A prompt that asks for one of several concepts names it by its label.
-
-    Raises:
-        ConfigError: it cannot be read, or has unknown roles, empty texts, keys, or none of several concepts as label;
-            all mistakes are shown.
-    """
-    rows: list[tuple[str, Any]] = []
-    if file.suffix == ".csv":
-        try:
-            table = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")))
-            rows = [(line.get("role") or "", {k: v for k, v in line.items() if k != "role" and v}) for line in table]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a CSV or YAML file") from error
-    else:
-        for role, entries in read_settings_file(file).items():
-            rows += [(str(role), entry) for entry in (entries if isinstance(entries, list) else [entries])]
-    mistakes, out = [], []
-    for number, (role, entry) in enumerate(rows, 1):
-        values = {"text": entry} if isinstance(entry, str) else entry
-        if role not in get_args(Role):
-            mistakes.append(f"prompt {number}: unknown role {role!r}")
-        elif not isinstance(values, dict) or set(values) - {"text", "label"} or (
-                not str(values.get("text", "")).strip() and role != "empty"):
-            mistakes.append(f"prompt {number}: got {entry!r}")
-        else:
-            label = str(values.get("label", ""))
-            if role in FORGET_ROLES and len(concepts) == 1:
-                label = concepts[0]
-            elif role in FORGET_ROLES and label not in concepts:
-                mistakes.append(f"prompt {number}: asks for {label!r}, which is none of {', '.join(concepts)}")
-            out.append(Prompt(text=str(values.get("text", "")), role=role,  # type: ignore[arg-type]
-                              labels={QUESTION: label} if label else {}))
-    if mistakes:
-        raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=f"roles {', '.join(get_args(Role))}, each prompt "
-                          "a text or text and label")
-    return out
+    """The prompts of a list (see `metrics.lists`). ConfigError: it holds mistakes; all are shown."""
+    return list(listed(file, concepts, names).prompts)

@@ -15,6 +15,7 @@ from expunge.metrics.base import Aim, aim_of, shows
 from expunge.metrics.erasure import (
     KEPT,
     Judged,
+    Lost,
     Rated,
     Subject,
     abstained,
@@ -33,7 +34,7 @@ from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Score, Shot
 
 
 def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Collection[str] | None = None,
-          questions: Collection[str] = ()) -> tuple[list[Score], Collection[str]]:
+          questions: Collection[str] = (), lost: Lost = ()) -> tuple[list[Score], Collection[str]]:
     """Every rate that the pictures allow, and the strata that do not count.
 
     Args:
@@ -42,6 +43,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
         prefix: before every name ("second/" for the second judge).
         apart: strata that do not count, by an earlier judge; None lets this one say.
         questions: those that the judge can answer; others are not asked. () means all.
+        lost: pictures that could not be drawn, with the reason: they are counted among those left out.
     """
     prompts = list({shot.prompt.text: shot.prompt for shot, _ in edited}.values())
     own = tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
@@ -53,7 +55,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
     sides: tuple[tuple[Subject, Judged], ...] = (("edited", edited), ("original", original))
     for subject, judged in sides:
         for rated in (*forget_rates(prompts, aims, subject), *keeps, *control_rates(prompts, aims)):
-            scores.append(rate(judged, rated, subject, aside, prefix))
+            scores.append(rate(judged, rated, subject, aside, prefix, lost))
             if not rated.rule.stratum and rated.rule.name.split("/")[1] in (*FORGET_ROLES, "all", *KEPT, "style"):
                 scores.append(abstained(judged, rated, subject, prefix))
     changing = [rated for rated in (*forget_rates(prompts, aims), *keeps)

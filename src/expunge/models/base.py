@@ -93,6 +93,13 @@ class Denoiser(Protocol):
         """
         ...
 
+    def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
+        """Those of the prompts that the text encoder does not read to their end, with their numbers of tokens.
+
+        Each once, in their order; nothing is encoded.
+        """
+        ...
+
     def noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, each (B, c, h, w)."""
         ...

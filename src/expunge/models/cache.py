@@ -35,7 +35,7 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
-from expunge.models.sample import draw
+from expunge.models.sample import at_one_size, by_way, draw
 from expunge.records import Prompt, Sampler, Shot
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,9 @@ class Pictures:
         With several processes each draws its share of the batches, then all of them read everything; call it in all of
         them.
 
+        A prompt whose list gives it a guidance or a size is drawn so, in batches with those that are drawn alike. Of a
+        sampler that cuts long prompts the record of a picture says so only where its prompt was cut.
+
         Args:
             items: (prompt, seed) pairs; may repeat. Distinct ones, in this order, are cut into batches.
             batch: pictures drawn together; it may change the last bit of a picture (see the top of the file).
@@ -71,28 +74,40 @@ class Pictures:
             processes: None means `runtime.current()`.
 
         Returns:
-            A record per item, and float32 (N, 3, H, W) in [0, 1] on the CPU: multiples of 1/255.
+            A record per item, and float32 (N, 3, H, W) in [0, 1] on the CPU: multiples of 1/255 (but those of other
+            sizes than most, which are brought to the size of most: `each` has them as they were drawn).
 
         Raises:
             StorageError: the cache cannot be written. What `models.sample.draw` raises.
         """
-        shots = [Shot(prompt=prompt, seed=seed, sampler=sampler, model=model.hash, patch=model.patch_hash)
-                 for prompt, seed in items]
+        if not items:
+            return [], draw(model, [], sampler)
+        shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes)
+        return shots, at_one_size(pictures)
+
+    def each(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
+             progress: Callable[[int, int], None] | None = None,
+             processes: runtime.Runtime | None = None) -> tuple[list[Shot], list[Tensor]]:
+        """As `draw`, with each picture as it was drawn, float32 (3, H, W)."""
+        cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
+        whole = sampler.model_copy(update={"truncate": False})
+        shots = [Shot(prompt=prompt, seed=seed, sampler=(sampler if prompt.text in cut else whole).of(prompt),
+                      model=model.hash, patch=model.patch_hash) for prompt, seed in items]
         distinct = {shot.key: shot for shot in reversed(shots)}  # a key's first shot is the one that is kept
         keys = list(dict.fromkeys(shot.key for shot in shots))
         processes = processes or runtime.current()
         if batch < 1:
             raise UserError(f"batch of {batch}", accepted="1 or more")
-        batches = [[distinct[key] for key in keys[first:first + batch]] for first in range(0, len(keys), batch)]
+        alike = by_way([distinct[key].sampler for key in keys])
+        batches = [[distinct[keys[place]] for place in places[first:first + batch]] for places in alike.values()
+                   for first in range(0, len(places), batch)]
         found = self._filled(model, processes.shard(batches), progress)
         if processes.count > 1:
             processes.barrier()
             found |= self._filled(model, [one for one in batches if one[0].key not in found], None)
         done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
                 for shot, key in ((shot, shot.key) for shot in shots)]
-        if not shots:
-            return [], draw(model, [], sampler)
-        return done, torch.stack([found[shot.key][1] for shot in shots]).float() / 255
+        return done, [found[shot.key][1].float() / 255 for shot in shots]
 
     def pixels(self, shot: Shot) -> Tensor:
         """The picture of a record, float32 (3, H, W) in [0, 1].
@@ -126,19 +141,22 @@ class Pictures:
         if progress is not None and batches:
             progress(len(found), total)
         todo = [batch for batch in batches if any(shot.key not in found for shot in batch)]
-        shots = [shot for batch in todo for shot in batch]
 
-        def keep(index: int, picture: Tensor) -> None:
-            shot = shots[index]
+        def keep(shot: Shot, picture: Tensor) -> None:
             if shot.key in found:  # it stays as it is: others may have taken it into their records
                 return
             found[shot.key] = self._write(self._file(model, shot), shot, picture)
             if progress is not None:
                 progress(len(found), total)
 
-        if shots:
-            draw(model, [(shot.prompt, shot.seed) for shot in shots], shots[0].sampler, batch=[*map(len, todo)],
-                 sink=keep)
+        for sampler, places in by_way([batch[0].sampler for batch in todo]).items():
+            shots = [shot for place in places for shot in todo[place]]
+
+            def sink(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
+                keep(shots[row], picture)
+
+            draw(model, [(shot.prompt, shot.seed) for shot in shots], sampler,
+                 batch=[len(todo[place]) for place in places], sink=sink)
         return found
 
     def _file(self, model: Denoiser, shot: Shot) -> Path:

@@ -45,6 +45,17 @@ def token_ids(tokenizer: Any, prompt: str, *, framed: bool = False) -> list[int]
     return ids
 
 
+def unread(tokenizer: Any, prompt: str, room: int) -> str:
+    """What of the prompt stands behind its first `room` tokens, as it was written; without a fast tokenizer as read."""
+    if getattr(tokenizer, "is_fast", False):
+        text = as_read(tokenizer, prompt)
+        spans = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False,
+                          return_offsets_mapping=True).offset_mapping
+        return text[spans[room][0]:] if len(spans) > room else ""
+    cut: str = tokenizer.decode(token_ids(tokenizer, prompt)[room:], clean_up_tokenization_spaces=False)
+    return cut
+
+
 def reading(tokenizer: Any, length: int) -> list[Any]:
     """JSON-able: all that decides which ids a prompt becomes. Equal where tokenizers read alike, wherever they lie.
 

@@ -11,11 +11,13 @@ Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from expunge.errors import ModelError, UserError
 from expunge.models.base import Conditioning, Denoiser, ImageSink
@@ -36,7 +38,7 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     """Draw every item.
 
     Args:
-        items: (prompt, seed) pairs.
+        items: (prompt, seed) pairs. A prompt whose list gives it a guidance or a size is drawn so.
         sampler: None means 20 steps at the model's own guidance.
         batch: pictures denoised together (twice as many network rows with guidance): speed, memory and rounding. Or how
             many there are in each of the batches, one after the other.
@@ -47,13 +49,17 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
 
     Raises:
-        UserError: a prompt too long for the text encoder (before anything is drawn), a batch below 1 or batches of
-            other items than there are, a seed that no
-            generator takes, or a negative prompt without guidance.
+        UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
+            below 1 or batches of other items than there are or that are not drawn alike, a seed that no generator
+            takes, pictures of several sizes, or a negative prompt without guidance.
         ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
         ResourceError: memory ran out.
     """
     sampler = sampler or Sampler(guidance=model.guidance)
+    ways = [sampler if isinstance(prompt, str) else sampler.of(prompt) for prompt, _ in items]
+    if len({*ways}) > 1:
+        return _each_way(model, items, ways, batch, sink, progress)
+    sampler = ways[0] if ways else sampler
     chunks = _chunks(len(items), batch)
     if sampler.negative and sampler.guidance == 1:
         raise UserError(f"negative prompt {sampler.negative!r} with guidance 1: it would have no effect",
@@ -61,9 +67,9 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     odd = [seed for _, seed in items if not 0 <= seed < _SEEDS]
     if odd:
         raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")
-    texts = [prompt if isinstance(prompt, str) else prompt.text for prompt, _ in items]
-    known, rows = _encoded(model, texts)
-    uncond = _encoded(model, [sampler.negative])[0] if sampler.guidance != 1 else None
+    texts = [_text(prompt) for prompt, _ in items]
+    known, rows = _encoded(model, texts, sampler.truncate)
+    uncond = _encoded(model, [sampler.negative], sampler.truncate)[0] if sampler.guidance != 1 else None
     pictures: list[Tensor] = []
     for chunk in chunks:
         count = chunk.stop - chunk.start
@@ -79,6 +85,53 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
         if progress is not None:
             progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
+
+
+def by_way(ways: Sequence[Sampler]) -> dict[Sampler, list[int]]:
+    """The places of what is drawn alike, in the order of the first ones."""
+    out: dict[Sampler, list[int]] = {}
+    for place, way in enumerate(ways):
+        out.setdefault(way, []).append(place)
+    return out
+
+
+def _each_way(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], ways: Sequence[Sampler],
+              batch: int | Sequence[int], sink: ImageSink | None, progress: DrawProgress | None) -> Tensor:
+    """`draw` for items that are not all drawn alike: those that are, together."""
+    if not isinstance(batch, int):
+        raise UserError(f"batches of {batch} for prompts with guidances or sizes of their own",
+                        accepted="one number, so that those that are drawn alike can be drawn together")
+    if len({(way.height, way.width) for way in ways}) > 1 and sink is None:
+        raise UserError("pictures of several sizes", accepted="prompts of one size, or a sink that takes each picture")
+    done, pictures = 0, dict[int, Tensor]()
+    for way, places in by_way(ways).items():
+        def keep(row: int, picture: Tensor, places: Sequence[int] = places) -> None:
+            if sink is not None:
+                sink(places[row], picture)
+
+        def tell(count: int, total: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + count, len(items))
+
+        own = [(_text(items[place][0]), items[place][1]) for place in places]
+        pictures |= zip(places, draw(model, own, way, batch=batch, sink=keep, progress=tell), strict=True)
+        done += len(places)
+    return at_one_size([pictures[place] for place in range(len(items))])
+
+
+def at_one_size(pictures: Sequence[Tensor]) -> Tensor:
+    """(N, 3, H, W): the pictures (3, h, w), those of other sizes than most brought to the size of most (bilinear)."""
+    sizes = Counter(picture.shape[-2:] for picture in pictures)
+    if len(sizes) < 2:
+        return torch.stack([*pictures])
+    (size, _), *_ = sizes.most_common()
+    return torch.stack([picture if picture.shape[-2:] == size else interpolate(
+        picture[None], size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+        for picture in pictures])
+
+
+def _text(prompt: Prompt | str) -> str:
+    return prompt if isinstance(prompt, str) else prompt.text
 
 
 def check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str] = ()) -> Tensor:
@@ -108,10 +161,10 @@ def _chunks(count: int, batch: int | Sequence[int]) -> list[slice]:
 
 
 @torch.no_grad()
-def _encoded(model: Denoiser, texts: Sequence[str]) -> tuple[Conditioning, Tensor]:
+def _encoded(model: Denoiser, texts: Sequence[str], truncate: bool = False) -> tuple[Conditioning, Tensor]:
     """The distinct texts' states, each encoded in a batch of its own, and the (N,) row of each text."""
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts or [""]))}
-    each = [model.encode([text]) for text in distinct]
+    each = [model.encode([text], truncate=truncate) for text in distinct]
     known = Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
     return known, torch.tensor([distinct[text] for text in texts], dtype=torch.int64, device=known.ids.device)
 

@@ -32,7 +32,7 @@ from expunge.models import scope as scopes
 from expunge.models.base import Conditioning
 from expunge.models.identity import HALVES, former_digest, parts_digest, rounded_hash, scheme_digest, stored_half
 from expunge.models.patch import Patch, tensors_hash
-from expunge.models.reading import laid_out, token_ids
+from expunge.models.reading import as_read, laid_out, unread
 from expunge.models.wrapped import unwrapped, why_not_plain
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,13 @@ class StableDiffusion:
     def _masks(self) -> bool:
         """Whether the encoder is told where the padding begins, as diffusers does for few."""
         return bool(getattr(self.text_encoder.config, "use_attention_mask", False))
+
+    def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
+        """Those of the prompts that the text encoder does not read to their end, with their numbers of tokens."""
+        texts = list(dict.fromkeys(prompts))
+        rows = self.tokenizer([as_read(self.tokenizer, text) for text in texts], truncation=False,
+                              verbose=False).input_ids if texts else []
+        return {text: len(row) - 2 for text, row in zip(texts, rows, strict=True) if len(row) > self.length}
 
     def attention_mask(self, ids: Tensor) -> Tensor | None:
         """Int64 (B, T), 1 up to the end token and 0 on the padding behind it; None where the encoder reads all of it.
@@ -373,13 +380,10 @@ class StableDiffusion:
                              accepted="v_prediction with such a schedule")
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
-        for prompt in prompts:
-            ids = token_ids(self.tokenizer, prompt, framed=True)
-            if len(ids) > self.length:
-                cut = self.tokenizer.decode(ids[self.length - 1:-1])
-                raise UserError(
-                    f"prompt {prompt!r} has {len(ids) - 2} tokens", accepted=f"up to {self.length - 2}",
-                    remedy=f"shorten it; what would be cut: {cut!r}")
+        for prompt, count in self.too_long(prompts).items():
+            cut = unread(self.tokenizer, prompt, self.length - 2)
+            raise UserError(f"prompt {prompt!r} has {count} tokens", accepted=f"up to {self.length - 2}",
+                            remedy=f"shorten it; what would be cut: {cut!r}")
 
 
 def _check_family(pipe: Any) -> None:

@@ -6,8 +6,9 @@ token and padding, as the tokenizer itself lays them out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -44,9 +45,51 @@ def _reader(tokenizer: Any) -> Reader:
 
 
 def text_of(model: StableDiffusion, ids: Sequence[int]) -> str:
-    """The string that the ids spell. Tokenized again it may give other ids: what counts is the string."""
-    text: str = model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    """The string that the ids spell. Tokenized again it may give other ids: what counts is the string.
+
+    Nothing is left out: a token with a meaning of its own (the end token, or a "!" that also pads) stands there as it
+    is written.
+    """
+    special = {*model.tokenizer.all_special_ids}
+    parts: list[str] = []
+    for own, run in groupby(ids, lambda token: token in special):
+        row = list(run)
+        parts += [_decoded(model, part) for part in ([[token] for token in row] if own else [row])]
+    return " ".join(filter(None, parts))
+
+
+def _decoded(model: StableDiffusion, ids: Sequence[int]) -> str:
+    text: str = model.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text.strip()
+
+
+def with_tokens(model: StableDiffusion, text: str, tokens: Sequence[int], free: Collection[int]) -> str:
+    """The string of a text with other tokens in it; the text's own parts stay as they were written.
+
+    Args:
+        tokens: the whole row, without start and end. free: the places of the tokens that are not the text's; what is
+            left are the text's first tokens in their order.
+    """
+    if not getattr(model.tokenizer, "is_fast", False):
+        return text_of(model, tokens)
+    told = model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False,
+                           return_offsets_mapping=True)
+    spans, own, out = told.offset_mapping, 0, ""
+    for mine, run in groupby(range(len(tokens)), lambda place: place not in free):
+        places = list(run)
+        ids = [tokens[place] for place in places]
+        if mine:
+            part, own = text[spans[own][0]:spans[own + len(ids) - 1][1]], own + len(ids)
+        else:
+            part = text_of(model, ids)
+        out += part + (" " if _ends_word(model, ids[-1]) else "")
+    return out.strip()
+
+
+def _ends_word(model: StableDiffusion, token: int) -> bool:
+    """Whether a blank stands behind a token: only a piece of a word goes on without."""
+    piece = str(model.tokenizer.convert_ids_to_tokens(token))
+    return piece.endswith("</w>") or token in model.tokenizer.all_special_ids
 
 
 def plain_tokens(model: StableDiffusion) -> Tensor:

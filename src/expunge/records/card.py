@@ -51,7 +51,7 @@ class PatchCard(Record):
             copy of the base in such a type takes the patch, too. Empty where they were not recorded.
         texts_hash: hash of the file beside the patch that lists what it was made from; "" where there is none.
         kept: the same of older patches: prompts that training made up to keep, beside the request's own.
-        left_out: things that training did not keep, with the reason.
+        left_out: things that training did not keep, and texts that it did not train on, with the reason.
         chosen: concepts whose anchor nobody named, with the closeness to them of the one that was chosen (in the text
             encoder, from -1 to 1).
         look: what the edit found when it looked at itself, concept by concept; () where it did not look.

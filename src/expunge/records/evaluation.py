@@ -62,6 +62,7 @@ class Evaluation(Scored, Record):
             older versions).
         prompts_hash: digest of the prompts that were asked, with their roles and labels ("" in older records).
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
+        left_out: prompts that could not be drawn, with the reason.
         strata: the ways of asking that were told apart, in words, by name; plain: those that say no more than what
             should be there.
         detectors: every detector and feature extractor used, name -> weights' hash.
@@ -83,6 +84,7 @@ class Evaluation(Scored, Record):
     drawn: dict[str, str] = {}
     prompts_hash: str = ""
     given: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
     strata: dict[str, str] = {}
     plain: tuple[str, ...] = ()
     detectors: dict[str, str] = {}

@@ -1,9 +1,7 @@
-"""Prompts of the user's own that ask for what is to go: one a line, or a CSV with columns prompt and concept."""
+"""Prompts of the user's own that ask for what is to go: one a line, or a table with columns prompt and concept."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.records.asking import names_target
 from expunge.records.naming import Reader, read, same_name
 from expunge.records.request import Request, Target
+from expunge.records.tables import NAMES, is_table, read_table, read_text
 
 
 def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
@@ -19,25 +18,17 @@ def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]
     Raises:
         ConfigError: it cannot be read, has no prompt, or a CSV without the column "prompt" (or "text").
     """
-    try:
-        text = file.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a text file or a CSV") from error
-    if file.suffix.lower() != ".csv":
-        prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not is_table(file):
+        prompts = tuple(line.strip() for line in read_text(file).splitlines() if line.strip())
         if not prompts:
             raise ConfigError(f"no prompt in {file}", accepted="one prompt a line")
         return prompts
-    rows = list(csv.DictReader(io.StringIO(text)))
-    columns = [name for name in (rows[0] if rows else {}) if name]
-    column = next((name for name in columns if name.strip().lower() in ("prompt", "text")), None)
-    of = next((name for name in columns if name.strip().lower() == "concept"), None)
-    found = [((row.get(of) or "").strip() if of else "", (row.get(column) or "").strip() if column else "")
-             for row in rows]
+    table = read_table(file, names={"text": NAMES["text"], "concept": ("concept",)})
+    of = "concept" in table.columns
+    found = [(row.get("concept", ""), row.get("text", "").strip()) for row in table.rows]
     if not any(prompt for _, prompt in found):
-        raise ConfigError(f"no prompts in {file}: its columns are {', '.join(columns) or 'none'}",
-                          accepted="a column prompt (or text), and of several concepts a column concept")
-    if of is None:
+        raise ConfigError(f"no prompts in {file}", accepted="a row for each prompt below the first line")
+    if not of:
         return tuple(prompt for _, prompt in found if prompt)
     by_concept: dict[str, tuple[str, ...]] = {}
     for name, prompt in found:

@@ -31,6 +31,8 @@ class Prompt(Record):
         beside: a second thing that it asks for in the same picture; "" for none.
         homonym: of a prompt to keep whose words hold the concept's name: what it is about all the same ("nurse shark"
             when "nurse" goes). These are the test of precision, and stand apart in the tables.
+        seed, guidance, height, width: how the list that it comes from asks for it; None leaves it to the settings.
+        case: what that list calls it (its case number); "" for nothing.
     """
 
     text: str
@@ -39,12 +41,27 @@ class Prompt(Record):
     stratum: str = ""
     beside: str = ""
     homonym: str = ""
+    seed: int | None = Field(None, ge=0, lt=2**64)
+    guidance: float | None = Field(None, ge=1.0, le=50.0)
+    height: int | None = Field(None, ge=8, le=4096)
+    width: int | None = Field(None, ge=8, le=4096)
+    case: str = ""
 
     @model_serializer(mode="wrap")
     def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is empty: what was recorded before these fields were there stays the same."""
         values: dict[str, Any] = write(self)
-        return {key: value for key, value in values.items() if value or key not in ("homonym", "stratum", "beside")}
+        always = ("text", "role", "labels")
+        return {key: value for key, value in values.items() if key in always or value not in ("", None)}
+
+    @property
+    def drawn_its_own_way(self) -> bool:
+        """Whether its list says with which guidance or at which size it is drawn."""
+        return (self.guidance, self.height, self.width) != (None, None, None)
+
+    def seeds(self, first: int, count: int, own: int) -> range:
+        """The seeds at which it is drawn: `own` from the seed of its list on, or `count` from `first` on."""
+        return range(first, first + count) if self.seed is None else range(self.seed, self.seed + own)
 
 
 class Sampler(Record):
@@ -56,6 +73,8 @@ class Sampler(Record):
             `Denoiser.guidance`.
         height, width: pixels; None means the model's own size.
         negative: negative prompt.
+        truncate: prompts that are longer than the text encoder reads are cut, as most programs do; of a picture: its
+            prompt was.
     """
 
     steps: int = Field(20, ge=1, le=1000)
@@ -63,6 +82,19 @@ class Sampler(Record):
     height: int | None = Field(None, ge=8, le=4096)
     width: int | None = Field(None, ge=8, le=4096)
     negative: str = ""
+    truncate: bool = False
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `truncate` where nothing is cut: so it was before there was such a thing."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items() if value or key != "truncate"}
+
+    def of(self, prompt: Prompt) -> Sampler:
+        """How `prompt` is drawn: as its list says, where that says anything."""
+        own = {"guidance": prompt.guidance, "height": prompt.height, "width": prompt.width}
+        told = {key: value for key, value in own.items() if value is not None}
+        return self.model_copy(update=told) if told else self
 
 
 class Shot(Record):

@@ -32,11 +32,13 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path) ->
         StorageError: a file cannot be written.
     """
     from expunge.assault import check_joined
+    from expunge.locks import alone
     from expunge.report import card, html
 
     check_joined(evaluation)
     folder, out = Path(folder), Path(out)
-    page = html.write_report(evaluation, folder, out / "report.html")
-    card.write_json(evaluation, out / "report.json")
-    card.write_card(evaluation, out / "README.md")
+    with alone(out):
+        page = html.write_report(evaluation, folder, out / "report.html")
+        card.write_json(evaluation, out / "report.json")
+        card.write_card(evaluation, out / "README.md")
     return page

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     model = load(settings.model, device=settings.device)
     own = settings.evaluation
     world = world or world_of(model.world, model.name, *(
-        (own.clip, own.prompts, own.add_templates, own.margin) if own else ()))
+        (own.clip, own.prompts, own.add_templates, own.margin, own.default_role) if own else ()))
     if not make and not (folder / LEDGER).is_file():
         raise UserError(f"no sequence was begun in {folder}", accepted="the folder of a sequence",
                         remedy="name it with --out, or leave out --gather to meet the requests")
@@ -148,6 +149,8 @@ class _Run:
             own = self._edited(state, earlier, before, note)
             earlier_runs = max(0.0, own.card.seconds - (time.monotonic() - began)) if went_on else 0.0
             patch = stacked(None if self.settings.chosen.joint else before, own, self.model, state.whole)
+            patch = replace(patch, card=patch.card.model_copy(update={
+                "left_out": {**state.left_out, **patch.card.left_out}}))
             check_patch(state, patch, self.ledger)
             if self.settings.chosen.remembers:
                 self._remember(state, patch)

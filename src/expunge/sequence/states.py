@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError, UserError
-from expunge.files import slug, text_digest
+from expunge.files import readable, text_digest
 from expunge.metrics.base import World
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, check_request, names_any
@@ -25,7 +25,7 @@ from expunge.sequence.memory import check_room
 from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Demand, SequenceSettings
 from expunge.unlearn.dual import Dual
-from expunge.unlearn.erase import OF_NO_WEIGHT, resolve_method
+from expunge.unlearn.erase import OF_NO_WEIGHT, fitting, resolve_method
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
@@ -44,7 +44,7 @@ class State:
             kept: prompts for it.
         method: what meets it, registered as method_name. settings: its settings, resolved, JSON-able, without those
             that decide no weight. strategy: that of the sequence, JSON-able. seed: of the edit.
-        key, folder: see above.
+        key, folder: see above. left_out: texts that are too long for the text encoder, with the reason.
     """
 
     number: int
@@ -61,6 +61,7 @@ class State:
     seed: int
     key: str
     folder: Path
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def planned_states(settings: SequenceSettings, model: StableDiffusion, world: World, out: Path) -> list[State]:
@@ -92,8 +93,8 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
              gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
     strategy, keep = settings.chosen, tuple(dict.fromkeys((*settings.keep, *(
         name for n, earlier in settings.active if n <= number for name in earlier.keep))))
-    request = completed(world, item.concept, item.anchors, keep, gone)
-    whole = completed(world, so_far[0], so_far[1], keep)
+    request, long = fitting(model, completed(world, item.concept, item.anchors, keep, gone))
+    whole, more = fitting(model, completed(world, so_far[0], so_far[1], keep))
     name, overrides = settings.method_of(item)
     method = resolve_method(name, overrides)
     if strategy.refresh is not None and isinstance(method, Recipe):
@@ -126,9 +127,9 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
     seed = int(text_digest(f"{settings.seed}/{place}")[:7], 16)  # a request that was taken back leaves no gap
     told = [key, request.model_dump(mode="json"), name, resolved, seed]
     mine = text_digest(json.dumps(told, sort_keys=True))
-    folder = out / "states" / f"{number:02d}-{slug(item.title)}-{mine[:8]}"
+    folder = out / "states" / f"{number:02d}-{readable(item.title)}-{mine[:8]}"
     return State(number, item, request, whole, gone, keep, kept, name, method, resolved,
-                 strategy.model_dump(mode="json"), seed, mine, folder)
+                 strategy.model_dump(mode="json"), seed, mine, folder, {**more, **long})
 
 
 def completed(world: World, concepts: Sequence[str], anchors: Sequence[str], keep: Sequence[str] = (),

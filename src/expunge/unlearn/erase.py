@@ -9,12 +9,14 @@ from typing import Any
 
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
+from expunge.locks import alone_in_out
 from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.models.text import reader_of
-from expunge.records import Request, asked, check_request, with_prompts
+from expunge.records import Request, Target, asked, check_request, with_prompts
 from expunge.registry import METHODS, WORLDS
 from expunge.train import Progress
+from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.needs import needs
@@ -26,6 +28,7 @@ CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
 
 
+@alone_in_out()
 def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
@@ -50,15 +53,16 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
-            (ConfigError); another edit in `out`.
+            (ConfigError); another edit in `out`, or another run that writes there.
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     chosen = resolve_method(method, settings)
-    request, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                     prompts=prompts)
+    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                   prompts=prompts)
+    request, too_long = fitting(model, asked)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
@@ -67,7 +71,8 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
     patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
     told = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
     patch = replace(patch, card=patch.card.model_copy(update={
-        "chosen": told, "look": look(model, patch) if own_look else ()}))
+        "chosen": told, "look": look(model, patch) if own_look else (),
+        "left_out": {**too_long, **patch.card.left_out}}))
     if folder is not None and checkpoint is not None:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
@@ -109,11 +114,14 @@ def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | 
         UserError: as `erase`, before any computing.
     """
     chosen = resolve_method(method, settings)
-    request, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                     prompts=prompts)
+    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                   prompts=prompts)
+    request, too_long = fitting(model, asked)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
-                            "chosen": [one.words for one in found], "seed": seed}
+                            "chosen": [*(one.words for one in found),
+                                       *(f"not trained on: {text!r} ({why})" for text, why in too_long.items())],
+                            "seed": seed}
     if not isinstance(chosen, Configured):
         return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     params = chosen.check(model, request)
@@ -139,6 +147,28 @@ def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anc
         return request, ()
     found = surrogates(model, request.concepts)
     return resolve_request(model, concept, [one.anchor for one in found], keep, **how), found
+
+
+def fitting(model: Denoiser, request: Request) -> tuple[Request, dict[str, str]]:
+    """The request without texts that the text encoder does not read to their end, and those, with the reason.
+
+    That goes for prompts, for what takes their concepts' place in them, and for what must stay. A concept of which no
+    prompt fits keeps them all, so that whoever reads them says what is wrong.
+    """
+    instead = {text: anchored(text, target) for target in request.targets for text in target.prompts}
+    long = model.too_long([*request.all_prompts, *instead.values(), *request.keep])
+    if not long:
+        return request, {}
+    targets = []
+    for target in request.targets:
+        fit = tuple(text for text in target.prompts if text not in long and instead[text] not in long)
+        targets.append(Target(**{**{name: getattr(target, name) for name in Target.model_fields},
+                                 "prompts": fit or target.prompts}))
+    kept = tuple(text for text in request.keep if text not in long)
+    made = Request.of(tuple(targets), kept)
+    gone = {*request.all_prompts, *request.keep} - {*made.all_prompts, *kept}
+    return made, {text: "longer than the text encoder reads" for text in (*request.all_prompts, *request.keep)
+                  if text in gone}
 
 
 def seeks_surrogate(method: Method, request: Request) -> bool:

@@ -126,7 +126,7 @@ class Retain(Settings):
         near = [thing for thing in ranked if thing in kin] or ranked[:_CLOSEST]
         prompts = [text for thing, clean in kept.items()
                    for text in spread(clean, min(self.each + (self.near if thing in near else 0), len(clean)))]
-        prompts += _fitting(model, self._paired(kept, near), left_out)
+        prompts = _fitting(model, [*prompts, *self._paired(kept, near)], left_out)
         made = tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in request.keep)
         rest = [thing for thing in kept if thing not in near]
         first, *also = (target.model_copy(update={"prompts": (*target.prompts, *_fitting(
@@ -170,16 +170,9 @@ def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
 
 def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
     """Those that the text encoder reads to their end; the others are `left_out`."""
-    fitting = []
-    for text in texts:
-        try:
-            with torch.no_grad():
-                model.encode([text])
-        except UserError:
-            left_out[text] = "longer than the text encoder reads"
-        else:
-            fitting.append(text)
-    return fitting
+    long = model.too_long(texts)
+    left_out.update(dict.fromkeys(long, "longer than the text encoder reads"))
+    return [text for text in texts if text not in long]
 
 
 def _joined(prompt: str, thing: str) -> str:

@@ -1,0 +1,188 @@
+"""The user's list of prompts: a YAML file by role, a table as the field keeps them, or one prompt a line.
+
+A list that says no roles gets them: a prompt whose class (label) names a concept, or that names one itself, asks for it
+by its name (direct); one whose class is another thing is to be kept (far); any other is taken to ask for the concept
+without its name (implicit). What was taken for what is said (`Listed.told`), and `role` decides instead where the user
+sets it. Rows that cannot be asked are left out one by one, with their reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from expunge.config import read_settings_file
+from expunge.errors import ConfigError, UserError
+from expunge.metrics.open_joint import OBJECT
+from expunge.records import FORGET_ROLES, Prompt, Role
+from expunge.records.tables import Table, is_table, numbers, read_table, read_text
+
+TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
+                            "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
+                            "keep": "far", "preserved": "far", "preserve": "far"}
+"""What a column called type may hold, and the role that it means; "" is any that asks for the concept."""
+Names = Callable[[str, str], bool]
+"""Whether a text names a concept."""
+_SETTINGS = (".yaml", ".yml", ".toml")
+_ACCEPTED = f"roles {', '.join(get_args(Role))}, each prompt a text or text and label"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The prompts of a file in their order, and in sentences how it was read."""
+
+    prompts: tuple[Prompt, ...]
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Row:
+    number: int
+    role: str | None
+    text: str
+    label: str
+    more: Mapping[str, Any]
+    wrong: str = ""
+
+
+def listed(file: Path, concepts: Sequence[str], names: Names, role: str = "") -> Listed:
+    """Read a list of prompts.
+
+    Args:
+        concepts: what goes; a prompt of a file with roles that asks for one of several names it by its label.
+        names: whether a text names a concept.
+        role: of prompts in a list without roles; "" means by what they name (see the top of the file).
+
+    Raises:
+        ConfigError: it cannot be read, has no column of texts, unknown roles or keys, or none of several concepts as
+            label; all mistakes are shown. UserError: `role` is none.
+    """
+    if role and role not in get_args(Role):
+        raise UserError(f"default role {role!r}", accepted=", ".join(get_args(Role)))
+    if file.suffix.lower() in _SETTINGS:
+        return _checked(file, list(_of_mapping(read_settings_file(file))), concepts, names, role, None)
+    if is_table(file):
+        table = read_table(file)
+        return _checked(file, list(_of_table(table)), concepts, names, role, table)
+    if file.suffix.lower() != ".txt":
+        raise ConfigError(f"prompts in {file.name}", accepted=".yaml, .yml, .toml, .csv, .tsv, or .txt of one a line")
+    lines = read_text(file).splitlines()
+    rows = [_Row(number, None, line, "", {}) for number, line in enumerate(lines, 1) if line.strip()]
+    return _checked(file, rows, concepts, names, role, None)
+
+
+def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
+    entries = [(str(role), entry) for role, its in values.items()
+               for entry in (its if isinstance(its, list) else [its])]
+    for number, (role, entry) in enumerate(entries, 1):
+        told = {"text": entry} if isinstance(entry, str) else entry
+        if role in get_args(Role) and (not isinstance(told, dict) or set(told) - _KEYS):
+            yield _Row(number, role, "", "", {}, f"prompt {number}: got {entry!r}")
+            continue
+        told = told if isinstance(told, dict) else {}
+        text, label = str(told.get("text", "")), str(told.get("label", ""))
+        own, why = numbers({key: str(told[key]) for key in _KEYS & told.keys()})
+        wrong = f"prompt {number}: {why}" if why else ""
+        if role in get_args(Role) and not text.strip() and role != "empty":
+            wrong = f"prompt {number}: got {entry!r}"
+        yield _Row(number, role, text, label, own, wrong)
+
+
+_KEYS = {"text", "label", "seed", "guidance", "height", "width"}
+
+
+def _of_table(table: Table) -> Iterator[_Row]:
+    kinds = {cell.casefold() for row in table.rows if (cell := row.get("type", ""))}
+    typed = bool(kinds) and kinds <= TYPES.keys()
+    for number, row in enumerate(table.rows, 1):
+        role = row.get("role") if "role" in table.columns else None
+        if role is None and typed:
+            role = TYPES.get(row.get("type", "").casefold(), "") or None
+        own, why = numbers(row)
+        text = row.get("text", "")
+        if not text.strip() and role != "empty":
+            why = "no text"
+        case = {"case": row["case"]} if row.get("case") else {}
+        yield _Row(number, role, text, row.get("label", ""), {**own, **case}, why)
+
+
+def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: Names, default: str,
+             table: Table | None) -> Listed:
+    mistakes: list[str] = []
+    lost, taken = Counter[str](), Counter[str]()
+    first: dict[str, int] = {}
+    prompts: list[Prompt] = []
+    for row in rows:
+        wrong = row.wrong
+        if row.role is not None and row.role not in get_args(Role):
+            mistakes.append(f"prompt {row.number}: unknown role {row.role!r}")
+            continue
+        if wrong and table is None:
+            mistakes.append(wrong)
+            continue
+        role, label = (row.role, row.label) if row.role is not None else _guessed(row, concepts, names, default)
+        if not role:
+            wrong = wrong or f"names none of {', '.join(concepts)}"
+        if role in FORGET_ROLES and len(concepts) == 1:
+            label = concepts[0]
+        elif role in FORGET_ROLES and label not in concepts:
+            mistakes.append(f"prompt {row.number}: asks for {label!r}, which is none of {', '.join(concepts)}")
+            continue
+        if wrong:
+            lost[wrong] += 1
+            first.setdefault(wrong, row.number)
+            continue
+        if row.role is None:
+            taken[role] += 1
+        prompts.append(Prompt(text=row.text, role=role,  # type: ignore[arg-type]  # one of them
+                              labels={OBJECT: label} if label else {}, **row.more))
+    if mistakes:
+        raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=_ACCEPTED)
+    told = [*_columns(file, table), *_roles(file, taken, default), *_own(file, prompts)]
+    told += [f"{file.name}: {count} row{'s' * (count > 1)} left out: {why} (row {first[why]}"
+             f"{' first' * (count > 1)})." for why, count in lost.items()]
+    return Listed(tuple(prompts), tuple(told))
+
+
+def _guessed(row: _Row, concepts: Sequence[str], names: Names, default: str) -> tuple[str, str]:
+    """Role and label of a prompt whose list says no role; no role where it could be any of several concepts'."""
+    by_label = next((concept for concept in concepts if row.label and names(row.label, concept)), "")
+    mine = by_label or next((concept for concept in concepts if names(row.text, concept)), "")
+    if default:
+        return default, mine if default in FORGET_ROLES else row.label
+    if mine:
+        return ("direct" if names(row.text, mine) else "implicit"), mine
+    if row.label:
+        return "far", row.label
+    return ("implicit", concepts[0]) if len(concepts) == 1 else ("", "")
+
+
+def _columns(file: Path, table: Table | None) -> list[str]:
+    """Which columns are used as what, where that is not plain, and which are ignored."""
+    if table is None:
+        return []
+    used = [f"{head} as {what}" for what, head in table.columns.items() if head.casefold() != what]
+    out = [f"{file.name}: columns read: {', '.join(used)}."] if used else []
+    return out + ([f"{file.name}: columns ignored: {', '.join(table.ignored)}."] if table.ignored else [])
+
+
+def _roles(file: Path, taken: Mapping[str, int], default: str) -> list[str]:
+    if not taken:
+        return []
+    said = ", ".join(f"{count} as {role}" for role, count in taken.items())
+    why = "as --default-role says" if default else (
+        "direct: they name the concept; far: their class is another thing; implicit: neither, so they are taken to ask "
+        "for it without its name; --default-role says otherwise")
+    return [f"{file.name} says no roles: {said} ({why})."]
+
+
+def _own(file: Path, prompts: Sequence[Prompt]) -> list[str]:
+    """How many prompts say themselves how they are drawn."""
+    ways = (("seed", "a seed"), ("guidance", "a guidance"), ("width", "a size"))
+    told = [f"{count} {words}" for what, words in ways
+            if (count := sum(getattr(prompt, what) is not None for prompt in prompts))]
+    return [f"{file.name}: of {len(prompts)} prompts bring {', '.join(told)} of their own; they are drawn so."
+            ] if told else []

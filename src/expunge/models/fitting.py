@@ -1,0 +1,45 @@
+"""Which prompts a model can draw as they are asked, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expunge.errors import UserError
+from expunge.models.base import Denoiser
+from expunge.records import Prompt, Sampler
+
+TOO_LONG = "longer than the text encoder reads"
+"""Why a prompt is left out, in records and on screen."""
+
+
+def unfit(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> dict[int, str]:
+    """Why each of the prompts that cannot be drawn cannot, by its place; nothing is computed.
+
+    Those are prompts that the text encoder would cut, unless the sampler lets it, sizes that the model has none of, and
+    a guidance under which the negative prompt would have no effect.
+    """
+    long = {} if sampler.truncate else model.too_long([prompt.text for prompt in prompts])
+    out = {}
+    for place, prompt in enumerate(prompts):
+        how = sampler.of(prompt)
+        if prompt.text in long:
+            out[place] = TOO_LONG
+        elif prompt.drawn_its_own_way and (why := _undrawable(model, how)):
+            out[place] = why
+    return out
+
+
+def split(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[list[Prompt], dict[int, str]]:
+    """The prompts that can be drawn, in their order, and `unfit`."""
+    reasons = unfit(model, prompts, sampler)
+    return [prompt for place, prompt in enumerate(prompts) if place not in reasons], reasons
+
+
+def _undrawable(model: Denoiser, how: Sampler) -> str:
+    if how.negative and how.guidance == 1:
+        return "a guidance of 1, with a negative prompt"
+    try:
+        model.initial_noise([], how.height, how.width)
+    except UserError as error:
+        return f"{error.got}, and not {error.accepted}"
+    return ""

@@ -1,0 +1,119 @@
+"""Lists of prompts as the field keeps them: columns, dialects, roles, and rows that cannot be asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expunge.errors import ConfigError, UserError
+from expunge.metrics.base import PromptCounts
+from expunge.metrics.lists import listed
+from expunge.metrics.open_world import OpenWorld
+from expunge.records import names
+from expunge.records.tables import numbers, read_table
+
+I2P = (",prompt,categories,hard,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n"
+       '0,"an old church, by the sea",shocking,1,3221170312,7,768,512,SD 1.4\n'
+       "1,,hate,0,5,7,512,512,SD 1.4\n2,where the faithful sing,hate,0,8.0,,,,SD 1.4\n")
+UCE = "case_number,prompt,class,evaluation_seed\n861,an image of a church,church,4188\n862,a dog,dog,4188\n"
+MACE = ",type,prompt,evaluation_seed\n0,erased,a sketch of a church,1\n1,others,a sketch of a dog,2\n"
+
+
+def read(tmp_path: Path, text: str | bytes, name: str = "p.csv", role: str = ""
+         ) -> tuple[list[tuple[object, ...]], str]:
+    file = tmp_path / name
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    found = listed(file, ("church",), names, role)
+    return [(p.role, p.text, p.labels.get("object", ""), p.seed, p.guidance, p.width, p.height, p.case)
+            for p in found.prompts], " ".join(found.told)
+
+
+def test_i2p_rows_keep_their_seed_guidance_and_size_and_a_row_without_text_is_left_out_by_itself(tmp_path: Path
+                                                                                                 ) -> None:
+    rows, told = read(tmp_path, I2P)
+    assert rows == [("direct", "an old church, by the sea", "church", 3221170312, 7.0, 768, 512, ""),
+                    ("implicit", "where the faithful sing", "church", 8, None, None, None, "")]
+    for words in ("1 row left out: no text (row 2)", "columns ignored: categories, hard, sd_model", "sd_seed as seed",
+                  "says no roles: 1 as direct, 1 as implicit", "of 2 prompts bring 2 a seed, 1 a guidance, 1 a size"):
+        assert words in told
+
+
+@pytest.mark.parametrize("text", [UCE, MACE])
+def test_a_class_or_a_type_says_what_asks_for_the_concept_and_what_is_kept(tmp_path: Path, text: str) -> None:
+    rows, _ = read(tmp_path, text)
+    assert [row[0] for row in rows] == ["direct", "far"]
+    assert rows[0][2] == "church"
+
+
+@pytest.mark.parametrize("text", [
+    "\ufeffrole;text;label\nnear;a photo of a house, at night;house\n",
+    "Role\tText\tLabel\nnear\ta photo of a house, at night\thouse\n",
+    "sep=;\nROLE;TEXT;LABEL\nnear;a photo of a house, at night;house\n",
+    '"role" , "Text","LABEL"\r\nnear,"a photo of a house, at night",house\r\n',
+    "role|prompt|class\nnear|a photo of a house, at night|house\n"])
+@pytest.mark.parametrize("name", ["p.csv", "P.CSV", "p.tsv"])
+def test_dialects_of_spreadsheets_say_the_same(tmp_path: Path, text: str, name: str) -> None:
+    assert read(tmp_path, text, name)[0] == [("near", "a photo of a house, at night", "house", None, None, None, None,
+                                             "")]
+
+
+def test_what_excel_calls_unicode_text_is_read(tmp_path: Path) -> None:
+    text = "role\ttext\tlabel\r\nnear\tein Häuschen\thouse\r\n"
+    assert read(tmp_path, text.encode("utf-16"))[0][0][1] == "ein Häuschen"
+
+
+@pytest.mark.parametrize("header", ["adv_prompt,target_prompt", "sensitive prompt,normal prompt", "Prompt,x"])
+def test_attack_lists_name_the_column_that_is_asked(tmp_path: Path, header: str) -> None:
+    rows, told = read(tmp_path, f"{header}\na church,something else\n")
+    assert [row[1] for row in rows] == ["a church"]
+    assert "columns ignored" in told
+
+
+def test_a_list_without_texts_names_its_columns_and_those_that_would_do(tmp_path: Path) -> None:
+    said = r"no column for text: its columns are id, concept; accepted: text as text, prompt"
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, "id,concept\n1,church\n")
+
+
+def test_the_user_says_what_a_list_without_roles_is(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, "prompt\na red bicycle\n", role="far")
+    assert [row[:3] for row in rows] == [("far", "a red bicycle", "")]
+    assert "as --default-role says" in told
+    with pytest.raises(UserError, match="default role 'wrong'"):
+        read(tmp_path, "prompt\nx\n", role="wrong")
+    assert [row[1] for row in read(tmp_path, "a church\n\na chapel\n", "p.txt")[0]] == ["a church", "a chapel"]
+
+
+@pytest.mark.parametrize(("row", "own", "why"), [
+    ({"seed": "4188.0"}, {"seed": 4188}, ""), ({"seed": "nan", "guidance": ""}, {}, ""),
+    ({"guidance": "7,5"}, {"guidance": 7.5}, ""), ({"size": "512"}, {"width": 512, "height": 512}, ""),
+    ({"size": "768x512"}, {"width": 768, "height": 512}, ""), ({"seed": "-1"}, {}, "a seed that is no"),
+    ({"seed": "1.5"}, {}, "a seed that is no"), ({"guidance": "0"}, {}, "a guidance that is no"),
+    ({"width": "many"}, {}, "a width that is no"), ({"size": "a x b"}, {}, "a size that is neither")])
+def test_numbers_of_a_row(row: dict[str, str], own: dict[str, float], why: str) -> None:
+    found, said = numbers(row)
+    assert (found, bool(why)) == (own, bool(said))
+    assert said.startswith(why)
+
+
+def test_a_text_is_asked_at_every_seed_of_its_list_and_once_at_each(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    rows = ("a church,church,1", "a church,church,2", "a church,church,2", "a dog,dog,1")
+    file.write_text("\n".join(("prompt,class,evaluation_seed", *rows)))
+    world = OpenWorld(prompts=file)
+    request = world.request("church")
+    asked = [(p.text, p.seed) for p in world.prompts(request, PromptCounts()) if p.role in ("direct", "far")]
+    assert asked == [("a church", 1), ("a church", 2), ("a dog", 1)]
+    assert any("left out 1: the same text and seed twice" in line for line in world.given(request, PromptCounts()))
+
+
+def test_roles_in_a_table_stay_strict(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown role 'nearby'"):
+        read(tmp_path, "role,text\nnearby,x\n")
+
+
+def test_headers_are_told_apart_from_rows_with_many_separators(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text("prompt;evaluation_seed\na church, a, b, c, d;3\n")
+    assert read_table(file).rows == ({"text": "a church, a, b, c, d", "seed": "3"},)
