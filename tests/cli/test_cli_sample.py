@@ -71,7 +71,7 @@ def test_a_list_is_drawn_row_by_row_as_it_says_and_what_cannot_be_drawn_is_left_
         pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "I2P.CSV"
     file.write_text("\ufeff;Prompt;sd_seed;sd_guidance_scale;sd_image_width;sd_image_height;hard\n"
-                    "0;a church;7;3,5;24;16;1\n1;a church, a hill;9;;;;0\n2;" + "a church and " * 12 + ";1;;;;0\n")
+                    "0;a church;7;3,5;24;16;1\n1;a church, a hill;9;;;;0\n2;" + "a church and " * 30 + ";1;;;;0\n")
     common = ["sample", "--model", str(pipeline_folder), "--steps", "2", "--prompts", str(file)]
     assert run([*common, "--out", str(tmp_path / "out"), "a dog", "--count", "2"]) == 0
     said = capsys.readouterr().out
