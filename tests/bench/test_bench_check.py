@@ -71,7 +71,7 @@ def gathered(older: tuple[BenchSettings, Path], **more: Any) -> BenchResult:
 
 def test_cells_that_do_not_tell_the_models_parts_are_taken_and_those_of_others_are_not(older: tuple[BenchSettings, Path]
                                                                                      ) -> None:
-    settings, out = older
+    _, out = older
     for file in out.rglob("settings.json"):
         told = json.loads(file.read_text())
         if told.pop("parts", ""):
@@ -79,7 +79,7 @@ def test_cells_that_do_not_tell_the_models_parts_are_taken_and_those_of_others_a
     assert any(word.startswith("erase: parts ") for word in gathered(older).unknown)
     file = next(file for file in out.rglob("settings.json") if "process" in json.loads(file.read_text()))
     file.write_text(json.dumps({**json.loads(file.read_text()), "parts": "2-other"}))
-    with pytest.raises(ConfigError, match="begun under other settings.*parts"):
+    with pytest.raises(ConfigError, match=r"begun under other settings.*parts"):
         gathered(older)
 
 
