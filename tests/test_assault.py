@@ -117,6 +117,15 @@ def test_attacks_in_a_model_that_draws_otherwise_are_refused(what: str) -> None:
     check_same(suite().model_copy(update={"drawn": elsewhere}), under, ("church",))
 
 
+def test_records_from_before_digests_had_a_scheme_are_still_joined() -> None:
+    drawn = {"device": "cpu", "schedule and parts": "2-0123456789abcdef"}
+    old = suite().model_copy(update={"drawn": {**drawn, "schedule and parts": "e31428a94203a250"}})
+    check_same(old, replace(UNDER, drawn=drawn), ("church",))
+    with pytest.raises(UserError, match="another schedule and parts"):
+        check_same(suite().model_copy(update={"drawn": {**drawn, "schedule and parts": "2-fedc"}}),
+                   replace(UNDER, drawn=drawn), ("church",))
+
+
 def test_attacks_and_curves_by_another_judge_are_refused() -> None:
     looked = curves().model_copy(update={"curves": (
         RelearningCurve(of="original", subject="church", pictures=1, whose="", judge="j"),

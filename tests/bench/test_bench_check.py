@@ -69,6 +69,20 @@ def gathered(older: tuple[BenchSettings, Path], **more: Any) -> BenchResult:
     return run_bench(settings, out=out, world=AttackedWorld(), make_cells=False, **more)
 
 
+def test_cells_that_do_not_tell_the_models_parts_are_taken_and_those_of_others_are_not(older: tuple[BenchSettings, Path]
+                                                                                     ) -> None:
+    _, out = older
+    for file in out.rglob("settings.json"):
+        told = json.loads(file.read_text())
+        if told.pop("parts", ""):
+            file.write_text(json.dumps(told))
+    assert any(word.startswith("erase: parts ") for word in gathered(older).unknown)
+    file = next(file for file in out.rglob("settings.json") if "process" in json.loads(file.read_text()))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "parts": "2-other"}))
+    with pytest.raises(ConfigError, match=r"begun under other settings.*parts"):
+        gathered(older)
+
+
 def test_cells_of_several_versions_are_told_with_what_they_did_not_know(older: tuple[BenchSettings, Path]) -> None:
     result = gathered(older)
     told = " ".join(notes(result))

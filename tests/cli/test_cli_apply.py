@@ -16,6 +16,7 @@ def test_apply_says_that_the_patch_fits_and_comes_off(patch: Path, pipeline_fold
     assert run(["apply", str(patch), "--model", str(pipeline_folder), "--count", "2", "--out", str(strip)]) == 0
     out = capsys.readouterr().out
     assert "fits: church, by esd" in out
+    assert "acts: what the unet answers changes by " in out
     assert "bit for bit" in out
     assert strip.is_file()
 

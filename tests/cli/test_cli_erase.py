@@ -236,6 +236,23 @@ def test_an_edit_that_leaves_the_concept_there_says_so_in_its_first_line(pipelin
     assert Patch.load(tmp_path / "blind").card.look == ()
 
 
+def test_strict_ends_in_a_code_of_its_own_where_the_concept_is_still_there(
+        pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--set", "retain.things=[cat]",
+             "--strict"]
+    assert run([*asked, "--set", "solver.size=1e9", "--out", str(tmp_path / "weak")]) == 3
+    assert (tmp_path / "weak" / "patch.safetensors").is_file()
+    assert run([*asked, "--set", "solver.size=1e-3", "--out", str(tmp_path / "strong")]) == 0
+    assert run([*asked, "--no-own-look", "--out", str(tmp_path / "blind")]) == 2
+    assert not (tmp_path / "blind").exists()
+    capsys.readouterr()
+    for flags, code in (([], 0), (["--strict"], 3)):
+        assert run(["apply", str(tmp_path / "weak"), "--model", str(pipeline_folder), *flags]) == code
+        assert capsys.readouterr().out.startswith("warning: church still there")
+    assert run(["apply", str(tmp_path / "strong"), "--model", str(pipeline_folder), "--strict"]) == 0
+    assert capsys.readouterr().out.startswith("fits: church")
+
+
 def test_dry_run_shows_the_anchor_that_would_be_found_and_none_where_that_is_asked_for(
         capsys: pytest.CaptureFixture[str]) -> None:
     for more, anchor in (([], "house"), (["--anchor", ""], ""), (["--anchor", "castle"], "castle"),
