@@ -31,7 +31,8 @@ Examples:
 @model_options
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")
-@click.option("--count", type=click.IntRange(min=1), default=6, show_default=True, help="Pictures in each row.")
+@click.option("--seeds", "--count", "count", type=click.IntRange(min=1), default=6, show_default=True,
+              metavar="INTEGER", help="Pictures in each row, with seeds 0, 1, ...")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
 def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool, prompt: str | None, count: int,

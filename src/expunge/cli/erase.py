@@ -10,7 +10,7 @@ import click
 from pydantic import BeforeValidator
 
 from expunge.cli.lists import Name
-from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, UserError
 from expunge.unlearn.recipe import Recipe
@@ -63,7 +63,7 @@ class EraseJob(Settings):
 
 @click.command("erase", epilog=EXAMPLES)
 @click.argument("concept", nargs=-1, type=Name())
-@model_options
+@training_model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -73,7 +73,7 @@ class EraseJob(Settings):
               help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
                    "still there.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, config: Path | None,
+def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: bool, config: Path | None,
             sets: tuple[str, ...], out: Path | None, own_look: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
@@ -88,7 +88,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, allow
     from expunge.unlearn.erase import erase, plan, resolve_request
 
     own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle)
     asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
                              "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,

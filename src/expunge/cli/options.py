@@ -76,24 +76,43 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return text
 
 
+METAVARS = {
+    "model": "MODEL", "clip": "MODEL", "device": "NAME", "dtype": "NAME", "method": "NAME", "strategy": "NAME",
+    "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
+    "distance": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE", "out": "FOLDER",
+    "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
+"""What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
+
+
 def dry_run_option(command: Command) -> Command:
     """`--dry-run`."""
     return click.option("-n", "--dry-run", is_flag=True,
                         help="Print the resolved settings and an estimate, then stop.")(command)
 
 
+def training_model_options(command: Command) -> Command:
+    """`--model`, `--device` and `--allow-pickle`: for verbs that change weights or compare them, always in float32."""
+    return _model_options(command, ("--model", "--device", "--allow-pickle"))
+
+
 def model_options(command: Command) -> Command:
     """`--model`, `--device`, `--dtype` and `--allow-pickle`, as keyword arguments of `models.store.load`."""
-    for option in (
-        click.option("--allow-pickle", is_flag=True,
-                     help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
-        click.option("--dtype", default="float32", show_default=True, metavar="NAME",
-                     help="Number type of the weights."),
-        click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:N or mps."),
-        click.option("--model", default="embedded", show_default=True, metavar="MODEL",
-                     help="embedded, a diffusers folder, or a Hub id."),
-    ):
-        command = option(command)
+    return _model_options(command, ("--model", "--device", "--dtype", "--allow-pickle"))
+
+
+def _model_options(command: Command, flags: Iterable[str]) -> Command:
+    known = {        "--allow-pickle": click.option(
+            "--allow-pickle", is_flag=True,
+            help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
+        "--dtype": click.option("--dtype", default="float32", show_default=True, metavar="NAME",
+                                help="Number type of the weights: float32, bfloat16 or float16."),
+        "--device": click.option("--device", default="auto", show_default=True, metavar="NAME",
+                                 help="cpu, cuda, cuda:N or mps."),
+        "--model": click.option("--model", default="embedded", show_default=True, metavar="MODEL",
+                                help="embedded, a diffusers folder, or a Hub id."),
+    }
+    for flag in reversed([*flags]):
+        command = known[flag](command)
     return command
 
 
@@ -119,11 +138,11 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
         return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
     if kind is tuple:
         listed = Sentence() if name in SENTENCES else Name()
-        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT", type=listed,
+        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar=METAVARS.get(name, "TEXT"), type=listed,
                             help=f"{_help(field)} May be repeated.")
     if isinstance(kind, click.Choice):
         return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))
-    metavar = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
+    metavar = METAVARS.get(name) or {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
     return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field))
 
 

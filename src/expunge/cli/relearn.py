@@ -11,7 +11,7 @@ import click
 from expunge.attacks.settings import RelearnSettings
 from expunge.cli.attack import attack_folder
 from expunge.cli.lists import one_concept
-from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 
 if TYPE_CHECKING:
     from expunge.models.sd import StableDiffusion
@@ -35,12 +35,12 @@ Examples:
 @click.argument("patch", type=click.Path(path_type=Path), required=False)
 @click.option("--concept", default="", metavar="NAME",
               help="What is taught [default: what the patch took out]. Needed without a patch, or if that is several.")
-@model_options
+@training_model_options
 @settings_options(RelearnSettings)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: beside the attacks, in the patch's folder under attack].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, allow_pickle: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
 
@@ -59,7 +59,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle)
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
         count = len(prompts) if settings.count is None else settings.count

@@ -1,7 +1,7 @@
 """The report as a Hugging Face model card (README.md) and as JSON.
 
-The card's front matter follows the Hub's schema: `model-index` holds only measured scores, the tables hold
-all of them. Everything that comes from a record is escaped, so that a concept or a note cannot write
+The card's front matter follows the Hub's schema: `model-index` holds the leading scores, where they were measured, the
+tables hold all of them. Everything that comes from a record is escaped, so that a concept or a note cannot write
 Markdown or HTML.
 
 Source: Hugging Face Hub documentation, "Model Cards" (metadata specification). Differs: no `license` is
@@ -31,6 +31,10 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
+
+LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "retained/near", "retained/far",
+           "integrity_median/near", "fid/original", "kid/original", "clip/forget", "clip/keep")
+"""The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
 
 _COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
 _ATTACK_COLUMNS = ("Attack", "What it may do", "Elicited", "95% interval", "Again on fresh seeds",
@@ -74,13 +78,19 @@ def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
         matter["base_model"] = card.base
     matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((card.method, *card.request.concepts))).strip("-.") or "patch"
-    metrics = [_metric(score) for score in all_scores(evaluation) if value_of(score) is not None]
+    metrics = [_metric(score) for score in all_scores(evaluation) if _of_note(score)]
     if metrics:
         dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
         task = {"type": "text-to-image", "name": "Text-to-Image"}
         matter["model-index"] = [{"name": name, "results": [
             {"task": task, "dataset": dataset, "metrics": metrics}]}]
     return matter
+
+
+def _of_note(score: Score) -> bool:
+    """Whether the front matter names the score: the few that lead the report; the tables hold all."""
+    leads = score.name in LEADING or score.name.startswith("found/all/")
+    return leads and score.subject != "original" and value_of(score) is not None
 
 
 def _metric(score: Score) -> dict[str, Any]:
