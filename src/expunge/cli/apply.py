@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from expunge.cli.options import model_options
+from expunge.cli.options import model_options_of
 
 if TYPE_CHECKING:
     from expunge.models.patch import Patch
@@ -28,7 +28,7 @@ Examples:
 
 @click.command("apply", epilog=EXAMPLES)
 @click.argument("patch", type=click.Path(path_type=Path))
-@model_options
+@model_options_of("--model", "--device", "--dtype", "--allow-pickle")
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")
 @click.option("--seeds", "--count", "count", type=click.IntRange(min=1), default=6, show_default=True,
@@ -53,7 +53,7 @@ def command(patch: Path, model: str, device: str, dtype: str, allow_pickle: bool
     if out is not None:
         check_writable(out.parent)
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle, verify=True)
     before = _hash(opened)
     with applied(opened, loaded):
         click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")

@@ -41,7 +41,7 @@ Examples:
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
                    "out several].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -58,7 +58,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
         return
@@ -84,16 +84,14 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
 
 def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
-    import time
-
+    from expunge.attacks.base import picture_rows
     from expunge.attacks.suite import rehearsed
     from expunge.cli.progress import span
-    from expunge.models.sample import draw
+    from expunge.models.speed import drawing_speed
 
     attacks, items = rehearsed(model, patch, concept, settings)
-    sampler, began = settings.sampler(model), time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], sampler)
-    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
+    sampler = settings.sampler(model)
+    per_row = drawing_speed(model, sampler, settings.batch).picture(sampler) / picture_rows(sampler)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
     for attack in attacks:
         budget = attack.budget(sampler)

@@ -73,7 +73,7 @@ class EraseJob(Settings):
               help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
                    "still there.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: bool, config: Path | None,
+def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: bool, verify: bool, config: Path | None,
             sets: tuple[str, ...], out: Path | None, own_look: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
@@ -88,7 +88,7 @@ def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: boo
     from expunge.unlearn.erase import erase, plan, resolve_request
 
     own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
-    opened = load(model, device=device, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle, verify=verify)
     asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
                              "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,

@@ -11,7 +11,7 @@ import click
 
 from expunge.cli.freezing import learning_estimate, print_mask, print_savings, print_verification, publisher_of
 from expunge.cli.lists import Name, Sentence
-from expunge.cli.options import dry_run_option, given, training_model_options
+from expunge.cli.options import dry_run_option, given, model_options_of
 
 if TYPE_CHECKING:
     from expunge.models.sd import StableDiffusion
@@ -97,7 +97,7 @@ def _patch_option(function: Any) -> Any:
               help="YAML or TOML file of the learner's settings; flags win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
               help="Any setting of the learner by its dotted key, such as users.adamw.rate=1e-5. May be repeated.")
-@training_model_options
+@model_options_of("--model", "--device", "--allow-pickle")
 @_patch_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/guard"), show_default=True,
               metavar="FOLDER", help="Where the mask goes; a run that was stopped goes on from there.")
@@ -142,7 +142,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     learner = resolve("projected" if preset == "random" else preset, settings)
     if prior and (isinstance(learner, Released) or "dreambooth" not in learner.users.kinds):
         raise click.UsageError("--prior: no simulated user holds on to pictures (users.kinds dreambooth does)")
-    opened = load(model, device=device, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle, verify=True)
     check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):
         if preset == "random":
@@ -167,7 +167,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
 
 @command.command("apply", epilog=APPLY)
 @click.argument("mask", type=click.Path(path_type=Path))
-@training_model_options
+@model_options_of("--model", "--device", "--allow-pickle")
 @_patch_option
 @click.option("--lora-config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="A user's adapter_config.json: refused if it would change a frozen tensor.")
@@ -196,7 +196,7 @@ def apply(mask: Path, model: str, device: str, allow_pickle: bool, patch: Path |
         raise click.UsageError("--lora-target and --lora-config: give one of the two")
     asked = read_lora_config(lora_config) if lora_config is not None else None
     loaded = load_mask(mask)
-    opened = load(model, device=device, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle, verify=True)
     with _patched(opened, patch):
         layers = check_lora(opened, loaded, asked) if asked is not None else targets
         made = terms(opened, loaded, layers or Lora().targets)
@@ -215,7 +215,7 @@ def apply(mask: Path, model: str, device: str, allow_pickle: bool, patch: Path |
 @command.command("verify", epilog=VERIFY)
 @click.argument("mask", type=click.Path(path_type=Path))
 @click.argument("returned", type=click.Path(path_type=Path))
-@training_model_options
+@model_options_of("--model", "--device", "--allow-pickle")
 @_patch_option
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def verify(mask: Path, returned: Path, model: str, device: str, allow_pickle: bool, patch: Path | None,
@@ -231,7 +231,7 @@ def verify(mask: Path, returned: Path, model: str, device: str, allow_pickle: bo
     from expunge.models.store import load
 
     loaded = load_mask(mask)
-    opened = load(model, device=device, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle, verify=True)
     with _patched(opened, patch):
         found = compare(opened, returned, loaded)
     if as_json:

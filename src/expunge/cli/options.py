@@ -91,19 +91,22 @@ def dry_run_option(command: Command) -> Command:
 
 
 def training_model_options(command: Command) -> Command:
-    """`--model`, `--device` and `--allow-pickle`: for verbs that change weights or compare them, always in float32."""
-    return _model_options(command, ("--model", "--device", "--allow-pickle"))
+    """`--model`, `--device`, `--allow-pickle` and `--verify`: for verbs that change weights, always in float32."""
+    return model_options_of("--model", "--device", "--allow-pickle", "--verify")(command)
 
 
 def model_options(command: Command) -> Command:
-    """`--model`, `--device`, `--dtype` and `--allow-pickle`, as keyword arguments of `models.store.load`."""
-    return _model_options(command, ("--model", "--device", "--dtype", "--allow-pickle"))
+    """`--model`, `--device`, `--dtype`, `--allow-pickle`, `--verify`: keyword arguments of `models.store.load`."""
+    return model_options_of("--model", "--device", "--dtype", "--allow-pickle", "--verify")(command)
 
 
-def _model_options(command: Command, flags: Iterable[str]) -> Command:
+def model_options_of(*flags: str) -> Callable[[Command], Command]:
+    """Those of the options of a model that a verb has a choice in."""
     known = {        "--allow-pickle": click.option(
             "--allow-pickle", is_flag=True,
             help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
+        "--verify": click.option("--verify", is_flag=True,
+                                 help="Hash the model's files anew, even if they are known."),
         "--dtype": click.option("--dtype", default="float32", show_default=True, metavar="NAME",
                                 help="Number type of the weights: float32, bfloat16 or float16."),
         "--device": click.option("--device", default="auto", show_default=True, metavar="NAME",
@@ -111,9 +114,13 @@ def _model_options(command: Command, flags: Iterable[str]) -> Command:
         "--model": click.option("--model", default="embedded", show_default=True, metavar="MODEL",
                                 help="embedded, a diffusers folder, or a Hub id."),
     }
-    for flag in reversed([*flags]):
-        command = known[flag](command)
-    return command
+
+    def decorate(command: Command) -> Command:
+        for flag in reversed(flags):
+            command = known[flag](command)
+        return command
+
+    return decorate
 
 
 def _assignment(text: str) -> tuple[str, Any]:

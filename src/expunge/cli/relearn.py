@@ -40,7 +40,7 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: beside the attacks, in the patch's folder under attack].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
 
@@ -59,7 +59,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, allow_pic
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, allow_pickle=allow_pickle)
+    opened = load(model, device=device, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
         count = len(prompts) if settings.count is None else settings.count
@@ -77,16 +77,14 @@ def command(patch: Path | None, concept: str, model: str, device: str, allow_pic
 
 def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
-    import time
-
+    from expunge.attacks.base import picture_rows
     from expunge.attacks.relearning import training_attack
     from expunge.cli.progress import span
-    from expunge.models.sample import draw
+    from expunge.models.speed import drawing_speed
 
     attack, pictures = training_attack(settings), count * settings.seeds
-    sampler, began = settings.sampler(model), time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], sampler)
-    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
+    sampler = settings.sampler(model)
+    per_row = drawing_speed(model, sampler, settings.batch).picture(sampler) / picture_rows(sampler)
     budget = attack.budget(sampler)
     trained = 3 * budget.gradient_steps * attack.tune.batch
     rows = trained + pictures * (budget.network_rows - trained)

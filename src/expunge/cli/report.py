@@ -28,8 +28,7 @@ def command(evaluation: Path, out: Path | None) -> None:
 
     Needs no model and draws no picture. The plots need matplotlib: pip install 'expunge[report]'.
     """
-    from expunge.cli.output import tell
-    from expunge.cli.sequence import refuse_unfinished
+    from expunge.cli.output import refuse_unfinished, tell
     from expunge.records import EVALUATIONS, SEQUENCES
     from expunge.report import write_report
     from expunge.report.sequence_page import write_sequence_report

@@ -43,8 +43,9 @@ RECORD, SHEET = "shots.json", "sheet.png"
               help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the pictures go.")
-def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, patch: Path | None,
-            seeds: tuple[int, ...], count: int | None, batch: int, out: Path, **sampler: Any) -> None:
+def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow_pickle: bool, verify: bool,
+            patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
+            **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
 
     The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
@@ -66,7 +67,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, allow
     how = _sampler({key: value for key, value in sampler.items() if value is not None})
     check_writable(out)
     earlier = drawn_before(out)
-    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, allow_pickle=allow_pickle, verify=verify)
     if sampler["guidance"] is None:
         how = how.model_copy(update={"guidance": opened.guidance})
     items = [(_prompt(text), seed) for text in prompts for seed in chosen]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,8 @@ from expunge.models import scope as scopes
 from expunge.models.base import Conditioning
 from expunge.models.patch import Patch, tensors_hash
 
+Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
+"""Gives what its argument gives, now or earlier (`models.remembered`)."""
 PREDICTIONS = ("epsilon", "v_prediction")
 GUIDANCE = 7.5
 """Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
@@ -49,8 +51,10 @@ class StableDiffusion:
 
     def __init__(self, pipe: Any, name: str, world: str = "open", *, guidance: float = GUIDANCE,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                 text_dtype: torch.dtype | None = None) -> None:
+                 text_dtype: torch.dtype | None = None, remember: Remember | None = None) -> None:
         """Take over the parts of `pipe`, a `StableDiffusionPipeline`; `text_dtype` None: the text encoder's is `dtype`.
+
+        `remember` may know the weights' hashes from their files; None takes them anew.
 
         Raises:
             ModelError: another family or prediction type, or a schedule that the prediction cannot start from.
@@ -73,7 +77,7 @@ class StableDiffusion:
         # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
         for part in self._parts().values():
             nn.Module.to(part.eval().requires_grad_(False), torch.float32)
-        self._identify()
+        self._identify(remember)
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
             nn.Module.to(part, self.device, (text_dtype or dtype) if part is self.text_encoder else dtype)
@@ -279,11 +283,16 @@ class StableDiffusion:
             mine[name].copy_(value)
         self._originals, self.patch_hash = {}, ""
 
-    def _identify(self) -> None:
-        """Take the hashes of the weights as they are."""
-        self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
-                                  for full, parameter in scopes.full_names(component, part).items()})
-        self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
+    def _identify(self, remember: Remember | None = None) -> None:
+        """Take the hashes of the weights as they are, or those that are remembered of the same files."""
+        told = self._digests() if remember is None else remember(self._digests)
+        self.hash, self.encoder_hash = told["hash"], told["encoder_hash"]
+
+    def _digests(self) -> dict[str, str]:
+        """All that is a digest of the weights, and costs reading them."""
+        return {"hash": tensors_hash({full: parameter for component, part in self._parts().items()
+                                      for full, parameter in scopes.full_names(component, part).items()}),
+                "encoder_hash": tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))}
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"unet": self.unet, "text_encoder": self.text_encoder, "vae": self.vae}

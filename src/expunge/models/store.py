@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.patch import Patch
+from expunge.models.remembered import digests
 from expunge.models.sd import GUIDANCE, StableDiffusion
 
 EMBEDDED = "embedded"
@@ -36,8 +38,8 @@ _ABOUT = "expunge.json"
 
 
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
-         text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None
-         ) -> StableDiffusion:
+         text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
+         verify: bool = False) -> StableDiffusion:
     """Open a model.
 
     Args:
@@ -48,6 +50,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
             other parts are in "bfloat16".
         allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
         revision: branch, tag or commit of a Hub id.
+        verify: hash the weights anew; else their hashes are those that were taken when the folder's files were the same
+            (`models.remembered`).
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
@@ -59,7 +63,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     name, about = _name(str(source), folder), _about(folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
-                           device=where, dtype=number, text_dtype=words)
+                           device=where, dtype=number, text_dtype=words,
+                           remember=partial(digests, folder, about=f"pickle {allow_pickle}", fresh=verify))
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
