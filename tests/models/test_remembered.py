@@ -11,10 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from expunge.models import sd
+from expunge.models import remembered, sd
 from expunge.models.cache_size import root
 from expunge.models.remembered import digests
 from expunge.models.store import load, merge
+
+
+@pytest.fixture(autouse=True)
+def _any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of tests are too small to be worth remembering otherwise."""
+    monkeypatch.setattr(remembered, "WORTH", 0)
 
 
 @pytest.fixture
@@ -72,6 +78,13 @@ def test_a_file_that_has_just_changed_is_not_remembered(folder: Path, taken: lis
     load(folder, device="cpu")
     load(folder, device="cpu")
     assert len(taken) == 2
+
+
+def test_a_small_folder_is_not_worth_remembering(folder: Path, taken: list[str], monkeypatch: pytest.MonkeyPatch
+                                                ) -> None:
+    monkeypatch.setattr(remembered, "WORTH", 64 * 2**20)
+    load(folder, device="cpu")
+    assert not list(root().glob("digests/*"))
 
 
 def test_damaged_memory_is_taken_anew(folder: Path, taken: list[str]) -> None:

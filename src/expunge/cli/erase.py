@@ -129,6 +129,9 @@ def _notes(card: PatchCard) -> list[str]:
                f'{card.chosen[target.concept]:.2f}; --anchor "" for none)'
                for target in card.request.targets if target.concept in card.chosen]
     gone = [one.words for one in card.look if not one.still]
+    if card.request.keep and not card.keeps:
+        anchors.append(f"keep: {card.method} makes no use of what it is asked to keep; `expunge ls methods --long` "
+                       "says which methods do")
     return [*anchors, *([f"looked: {'; '.join(gone)}"] if gone else [])]
 
 

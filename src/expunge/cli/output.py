@@ -182,7 +182,8 @@ def card_lines(card: PatchCard) -> dict[str, object]:
     told: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
     targets = [{"concept": target.concept, "anchor": target.anchor or "(nothing in particular)",
                 "prompts": _shortened(target.prompts)} for target in card.request.targets]
-    head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), "keep": _shortened(card.request.keep)}
+    keep = "keep" if card.keeps or not card.request.keep else "asked to keep, which the method makes no use of"
+    head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), keep: _shortened(card.request.keep)}
     losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
     return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
 

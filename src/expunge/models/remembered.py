@@ -19,6 +19,8 @@ from expunge.models.cache_size import root
 
 SCHEME = 1
 """Raised whenever other digests are taken, or the same otherwise."""
+WORTH = 64 * 2**20
+"""Bytes of a folder from which on its digests are remembered: smaller ones are hashed in no time."""
 SETTLED = 2.0
 """Seconds after which a changed file has another time of change: younger ones are not remembered."""
 
@@ -33,13 +35,15 @@ def digests(folder: Path, take: Callable[[], Mapping[str, str]], *, about: str =
         fresh: take them in any case; what is remembered is replaced.
     """
     stamp = _stamp(folder)
+    if sum(size for _, size, _, _ in stamp) < WORTH:
+        return dict(take())
     versions = {name: version for name, version in runtime.versions().items() if name != "expunge"}
     key = files.text_digest(json.dumps([SCHEME, about, versions, str(folder.resolve()), stamp], sort_keys=True))
     place = root() / "digests" / f"{key[:32]}.json"
     if not fresh and (known := _read(place)) is not None:
         return known
     taken = dict(take())
-    if stamp and _stamp(folder) == stamp and time.time() - max(changed for _, _, changed, _ in stamp) / 1e9 > SETTLED:
+    if _stamp(folder) == stamp and time.time() - max(changed for _, _, changed, _ in stamp) / 1e9 > SETTLED:
         with suppress(StorageError):  # a cache that cannot be written costs time, and nothing else
             files.write_json(place, taken)
     return taken

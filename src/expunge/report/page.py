@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from expunge.errors import UserError
+from expunge.report.words import model_name
 
 
 def rendered(templates: Sequence[str], content: Mapping[str, Any]) -> str:
@@ -24,5 +25,6 @@ def rendered(templates: Sequence[str], content: Mapping[str, Any]) -> str:
     sources = {name: here.joinpath(name).read_text(encoding="utf-8") for name in templates}
     language = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                            lstrip_blocks=True)
+    language.filters["model_name"] = model_name
     page: str = language.get_template(templates[0]).render(dict(content))
     return page
