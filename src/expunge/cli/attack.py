@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,6 +48,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     fresh seeds. A run that was stopped goes on where it was.
     """
     from expunge.attacks.suite import attack
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import print_assault, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
@@ -68,8 +68,9 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
                          progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
     print_assault(assault)
     tell("attack", folder / ASSAULTS.name)
-    if loaded is not None:
-        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+    if patch is not None:
+        for line in evaluate_next(patch, model, opened.world, attack=folder, like=settings):
+            click.echo(line)
 
 
 def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:

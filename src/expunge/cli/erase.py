@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
@@ -81,6 +80,7 @@ def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: boo
     method's settings, as the key `settings` of a --config file does. --dry-run shows them all.
     """
     job = _job(concept, config, sets, flags)
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import some, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
@@ -110,8 +110,8 @@ def command(concept: tuple[str, ...], model: str, device: str, allow_pickle: boo
     tell("patch", folder / "patch.safetensors")
     for line in _notes(card):
         click.echo(line)
-    click.echo(f"next: expunge evaluate {quote(str(folder))}"
-               + (f" --model {quote(model)}" if model != "embedded" else ""))
+    for line in evaluate_next(folder, model, opened.world):
+        click.echo(line)
 
 
 def _warnings(card: PatchCard) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,6 +48,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, allow_pic
     at=[0,10,100]. A run that was stopped goes on where it was.
     """
     from expunge.attacks.relearning import rehearsed, relearn, training_attack
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import print_relearning, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
@@ -71,8 +71,9 @@ def command(patch: Path | None, concept: str, model: str, device: str, allow_pic
                        progress=lambda done, total, words: report(done, total, title=words))
     print_relearning(made)
     tell("relearning", folder / RELEARNINGS.name)
-    if loaded is not None:
-        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+    if patch is not None:
+        for line in evaluate_next(patch, model, opened.world, attack=folder, like=settings):
+            click.echo(line)
 
 
 def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:

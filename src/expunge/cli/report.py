@@ -30,7 +30,7 @@ def command(evaluation: Path, out: Path | None, by: str, redact: bool) -> None:
     """Write the report of EVALUATION: report.html (one file, readable offline), report.json, and README.md; or of the
     sequence in that folder: sequence.html and sequence.md.
 
-    Needs no model and draws no picture. The plots need matplotlib: pip install 'expunge[report]'.
+    Needs no model and draws no picture. The plots need matplotlib, which the extra `report` brings.
     """
     from expunge.cli.output import refuse_unfinished, tell
     from expunge.errors import UserError

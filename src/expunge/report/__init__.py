@@ -1,7 +1,7 @@
 """The report: one HTML file, the same as JSON, and a model card, from an evaluation's record alone.
 
 Importing this package loads neither matplotlib nor jinja2; they are needed when a report is written
-(`pip install 'expunge[report]'`).
+(the extra `report`).
 """
 
 from __future__ import annotations
