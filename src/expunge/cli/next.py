@@ -8,6 +8,8 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from expunge.errors import install
+
 if TYPE_CHECKING:
     from expunge.sampling import SamplingSettings
 
@@ -42,5 +44,5 @@ def evaluate_next(patch: Path, model: str, world: str, *, attack: Path | None = 
         notes.append("a CLIP judges the pictures; a folder of one will do, too (docs/real-model.md)")
     if find_spec("torchvision") is None:
         words += ["--distance", "ssim"]
-        notes.append("LPIPS, the default distance, needs torchvision, which is not installed (docs/real-model.md)")
+        notes.append(f"for LPIPS, the default distance, first: {install('lpips')}")
     return [f"next: {join(words)}", *(f"  {note}" for note in notes)]
