@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import Self
 
@@ -26,9 +26,16 @@ else:
 
 
 def knob(default: Any = ..., description: str = "", *, unit: str | None = None, source: str | None = None,
-         **limits: Any) -> Any:
-    """A setting with its manual. `limits` are pydantic's (ge, gt, le, lt, pattern, min_length)."""
-    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source)) if value is not None}
+         former: str | None = None, **limits: Any) -> Any:
+    """A setting with its manual. `limits` are pydantic's (ge, gt, le, lt, pattern, min_length).
+
+    `former` is a name that it once had: it is still read, and `model_dump(by_alias=True)` still writes it, so that a
+    digest of settings taken so stays what it was.
+    """
+    if former is not None:
+        limits["serialization_alias"] = former
+    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source), ("former", former))
+                             if value is not None}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
@@ -36,6 +43,20 @@ class Settings(BaseModel):
     """Base of everything that can be set: frozen, strict about unknown keys, JSON both ways."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Names that settings once had become those that they have."""
+        if not isinstance(values, Mapping):
+            return values
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        former = {str(extra["former"]): name for name, extra in extras.items()
+                  if isinstance(extra, dict) and "former" in extra}
+        if not former.keys() & values.keys():
+            return values
+        told = {key: value for key, value in values.items() if key not in former}
+        return told | {former[key]: value for key, value in values.items() if key in former}
 
     @classmethod
     def build(cls, values: Mapping[str, Any], origin: str = "settings") -> Self:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.errors import ExpungeError, UserError
+from expunge.errors import ExpungeError, UserError, install
 from expunge.records import ASSAULTS, Assault, Evaluation
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     """
     if find_spec("matplotlib") is None:
         raise UserError("the demo's report needs matplotlib, which is not installed",
-                        remedy="pip install 'expunge[report]'")
+                        remedy=install("report"))
     from expunge.evaluation import evaluate
     from expunge.models.store import load
     from expunge.report import write_report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 
 class ExpungeError(Exception):
     """Base of all errors that expunge raises on purpose.
@@ -22,6 +24,21 @@ class ExpungeError(Exception):
         if remedy:
             parts.append(remedy)
         super().__init__("; ".join(parts))
+
+
+def install(extra: str) -> str:
+    """The command that brings one of expunge's extras and leaves torch as it is.
+
+    pip would else bring the newest torchvision, which asks for a torch of its own, or none that its binary fits: then
+    every import of transformers fails. A build for one kind of device ("2.13.0+cpu") has an index of its own.
+    """
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        return f"pip install 'expunge[{extra}]'"
+    build = torch.partition("+")[2]
+    index = f" --extra-index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return f"pip install 'expunge[{extra}]' 'torch=={torch}'{index if extra == 'lpips' else ''}"
 
 
 class UserError(ExpungeError):

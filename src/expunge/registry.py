@@ -1,17 +1,23 @@
 """Names for things that users choose: methods, attacks, worlds. Entries are "module:object", imported on use.
 
-Other packages add their own through the entry-point group `expunge.<kind>` (for example `expunge.methods`).
+Other packages add their own through the entry-point group `expunge.<kind>s` (`expunge.methods`; CONTRIBUTING.md shows a
+whole one). A plug-in that cannot be used costs nobody else anything: it is skipped, `skipped` says why, and so does the
+error of whoever asks for it.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from expunge.errors import UserError
+
+FAILURES = (Exception, SystemExit)
+"""What the code of a plug-in may raise while it is imported or asked."""
 
 
 @dataclass
@@ -21,11 +27,15 @@ class Registry:
     Attributes:
         kind: what the entries are, in the singular ("method").
         verb: the command that lists them, for error messages.
+        needs: what a class of this kind must have, by name, so that a plug-in that lacks some is told before it runs.
     """
 
     kind: str
     verb: str
+    needs: tuple[str, ...] = ()
     _entries: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    _packages: dict[str, str] = field(default_factory=dict)
+    _skipped: dict[str, str] = field(default_factory=dict)
     _plugins_read: bool = False
 
     def register(self, name: str, target: str, help: str = "", source: str = "") -> None:
@@ -43,9 +53,24 @@ class Registry:
         self._entries[name] = (target, help, source)
 
     def names(self) -> list[str]:
-        """All known names, sorted."""
+        """All known names, sorted; of plug-ins those that are declared as they should be, whether they load or not."""
         self._read_plugins()
         return sorted(self._entries)
+
+    def usable(self) -> list[str]:
+        """All names that can be used, sorted. Imports every plug-in, and nothing else."""
+        self.names()
+        for name in [*self._packages]:
+            try:
+                self.get(name)
+            except UserError as error:
+                self._skipped[name] = error.got
+        return [name for name in self.names() if name not in self._skipped]
+
+    def skipped(self) -> dict[str, str]:
+        """Plug-ins that cannot be used, by name, with the reason in words. Imports every plug-in."""
+        self.usable()
+        return dict(self._skipped)
 
     def help(self, name: str) -> str:
         """One line on the entry."""
@@ -59,18 +84,48 @@ class Registry:
         """Where the entry lives, as "module:object"."""
         return self._entry(name)[0]
 
+    def package(self, name: str) -> str:
+        """The package that brought the entry; "" for what is part of expunge."""
+        self._entry(name)
+        return self._packages.get(name, "")
+
     def get(self, name: str) -> Any:
         """Import and return the object.
 
         Raises:
-            UserError: unknown name (the message lists the known ones and the closest).
+            UserError: unknown name (the message lists the known ones and the closest), or a plug-in that cannot be
+                imported, is nothing that can be called, or lacks what its kind needs.
         """
         module, _, attribute = self._entry(name)[0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        if name not in self._packages:
+            return getattr(importlib.import_module(module), attribute)
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except FAILURES as error:
+            raise self.unusable(name, f"does not load: {described(error)}") from error
+        if not callable(found):
+            raise self.unusable(name, f"is a {type(found).__name__}, which cannot be called")
+        if isinstance(found, type):
+            lacks = [need for need in self.needs if not hasattr(found, need)]
+            lacks += sorted(getattr(found, "__abstractmethods__", ()))
+            if lacks:
+                raise self.unusable(name, f"is a class without {', '.join(lacks)}")
+        return found
+
+    def unusable(self, name: str, why: str) -> UserError:
+        """The error of a plug-in that cannot be used as asked; `why` goes on from its name ("does not load: ...")."""
+        package = self._packages.get(name, "")
+        return UserError(f"{self.kind} {name!r} of the package {package!r} {why}",
+                         accepted=f"a plug-in as CONTRIBUTING.md describes it, or one of `{self.verb}`",
+                         remedy=f"mend that package, or remove it: pip uninstall {package}")
 
     def _entry(self, name: str) -> tuple[str, str, str]:
         self._read_plugins()
         if name not in self._entries:
+            if name in self._skipped:
+                raise UserError(self._skipped[name], accepted=", ".join(self.names()), remedy=f"see `{self.verb}`")
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UserError(f"unknown {self.kind} {name!r}", accepted=", ".join(self.names()) or "none registered",
@@ -81,9 +136,45 @@ class Registry:
         if self._plugins_read:
             return
         self._plugins_read = True
-        for point in entry_points(group=f"expunge.{self.kind}s"):
-            if point.name not in self._entries:
-                self.register(point.name, point.value, f"from {point.dist.name if point.dist else 'a plug-in'}")
+        for package, point in self._declared():
+            try:
+                self.register(point.name, f"{point.module}:{point.attr}" if point.attr else point.value,
+                              f"from {package}")
+                self._packages[point.name] = package
+            except (ValueError, AttributeError) as error:  # the second: a value that is no "module:object" at all
+                why = str(error) if isinstance(error, ValueError) else \
+                    f"{self.kind} target {point.value!r}: write it as 'module:object'"
+                taken = point.name in self._entries
+                self._skipped[f"{point.name} of {package}" if taken else point.name] = \
+                    f"{self.kind} {point.name!r} of the package {package!r} is declared wrongly: {why}"
+
+    def _declared(self) -> Iterator[tuple[str, EntryPoint]]:
+        """Every entry point of this kind with its package; of a package that is installed twice the first found."""
+        group, seen = f"expunge.{self.kind}s", set()
+        for one in distributions():
+            package = _package(one)
+            if package in seen:
+                continue
+            seen.add(package)
+            try:
+                points = [point for point in one.entry_points if point.group == group]
+            except FAILURES as error:  # a damaged file of a package that may have nothing to do with us
+                if group in (one.read_text("entry_points.txt") or ""):
+                    self._skipped[package] = f"the entry points of {package!r} cannot be read: {described(error)}"
+                continue
+            yield from ((package, point) for point in points)
+
+
+def described(error: BaseException) -> str:
+    """"ImportError: no module named 'x'"."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _package(one: Distribution) -> str:
+    try:
+        return str(one.metadata["Name"])
+    except FAILURES:  # a package without readable metadata
+        return "(a package without a name)"
 
 
 _ESD = "Gandikota et al. 2023, Erasing Concepts from Diffusion Models, ICCV, https://arxiv.org/abs/2303.07345"
@@ -171,7 +262,7 @@ METHODS.register("oce", "expunge.unlearn.presets.closed_form:oce",
                  "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
 METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:oce_fast", "OCE with weights for emoji-64", _OCE)
 
-ATTACKS = Registry("attack", "expunge ls attacks")
+ATTACKS = Registry("attack", "expunge ls attacks", ("name", "access", "help", "build", "run", "budget"))
 ATTACKS.register("paraphrase", "expunge.attacks.fixed:Paraphrase", "prompts that call the concept by another name")
 ATTACKS.register("implicit", "expunge.attacks.fixed:Implicit", "prompts that describe the concept without naming it")
 ATTACKS.register("misspelt", "expunge.attacks.fixed:Misspelt", "the concept's word misspelt")
@@ -202,7 +293,9 @@ ATTACKS.register("benign", "expunge.attacks.relearn:Benign", "fine-tune on pictu
 ATTACKS.register("quantise", "expunge.attacks.quantise:Quantise", "round the weights to 8, then 4 bits (simulated)")
 ATTACKS.register("adapter", "expunge.attacks.adapter:Adapter", "merge a LoRA file of your own (needs its path)")
 
-WORLDS = Registry("world", "expunge ls worlds")
+WORLDS = Registry("world", "expunge ls worlds", (
+    "name", "strata", "request", "vocabulary", "prompts", "question", "judge", "second", "control", "stranger",
+    "features", "distance", "clip", "real"))
 WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts, judge and CLIP of emoji-64")
 WORLDS.register("open", "expunge.metrics.open_world:OpenWorld",
                 "any model: prompts from templates or a file, CLIP as judge")

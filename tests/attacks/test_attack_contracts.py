@@ -27,9 +27,9 @@ TUNE = {"tune": {"steps": 3, "batch": 2, "rate": 1e-3}, "at": (0, 2), "pictures"
 SMALL: dict[str, dict[str, Any]] = {
     "paraphrase": {"prompts": 2}, "implicit": {"prompts": 2}, "misspelt": {"prompts": 2}, "random-prompt": {"tries": 2},
     "seed-search": {"tries": 3}, "ring-a-bell": {"tokens": 4, "population": 4, "generations": 2, "draws": 2},
-    "unlearndiff": {"tokens": 2, "timesteps": 3, "iterations": 2, "rows": 4},
+    "unlearndiff": {"tokens": 2, "timesteps": 3, "steps": 2, "rows": 4},
     "p4d": {"tokens": 4, "steps": 5, "look_every": 2, "rows": 4},
-    "p4d-mu": {"tokens": 2, "timesteps": 2, "iterations": 2, "rows": 4},
+    "p4d-mu": {"tokens": 2, "timesteps": 2, "steps": 2, "rows": 4},
     "textual-inversion": {"pictures": 2, "steps": 3, "rows": 2, "looks": 2},
     "soft-prompt": {"tokens": 2, "steps": 3, "rows": 2, "looks": 2}, "noising": {"strengths": (0.7, 0.4)},
     "inpainting": {}, "ddim-inversion": {"steps": 3, "tune": 1}, "relearn": TUNE, "relearn-xattn": TUNE,
@@ -86,8 +86,8 @@ def test_a_first_look_costs_no_more_than_the_attack_and_the_published_one_no_les
 CHEAP: dict[str, dict[str, Any]] = {
     "paraphrase": {"prompts": 3}, "seed-search": {"tries": 2}, "misspelt": {"prompts": 16},
     "random-prompt": {"tries": 3}, "noising": {"strengths": (0.9,), "words": ("own",)}, "quantise": {"bits": (8,)},
-    "unlearndiff": {"tokens": 2, "timesteps": 2, "iterations": 2, "rows": 4},
-    "p4d-mu": {"tokens": 1, "timesteps": 2, "iterations": 2, "rows": 4},
+    "unlearndiff": {"tokens": 2, "timesteps": 2, "steps": 2, "rows": 4},
+    "p4d-mu": {"tokens": 1, "timesteps": 2, "steps": 2, "rows": 4},
     "soft-prompt": {"tokens": 1, "steps": 4, "looks": 2, "rows": 1},
     "textual-inversion": {"pictures": 1, "steps": 2, "looks": 1}}
 """Attacks that are cheap enough for every run of the tests; `benchmarks/unedited.py` has all, with their budgets."""

@@ -19,11 +19,11 @@ from expunge.models.text import framed, plain_tokens, table, text_of, tokens_of
 from expunge.records import Prompt, Request
 
 ATTACKS: list[Any] = [
-    UnlearnDiff(tokens=2, timesteps=3, iterations=2, rows=2),
-    UnlearnDiff(tokens=2, timesteps=2, iterations=3, rows=4, slot="spread", vocabulary="whole"),
+    UnlearnDiff(tokens=2, timesteps=3, steps=2, rows=2),
+    UnlearnDiff(tokens=2, timesteps=2, steps=3, rows=4, slot="spread", vocabulary="whole"),
     P4D(tokens=4, steps=5, look_every=2, rows=2),
     P4D(form="k", steps=4, look_every=2, rows=2),
-    P4DMu(tokens=2, timesteps=2, iterations=2, rows=2),
+    P4DMu(tokens=2, timesteps=2, steps=2, rows=2),
 ]
 IDS = ["unlearndiff", "unlearndiff-whole", "p4d-n", "p4d-k", "p4d-mu"]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
@@ -114,7 +114,7 @@ def test_all_is_counted_and_within_the_budget(attack: Attack, victim: Victim, re
 
 def test_drawing_what_is_known_changes_no_answer(victim: Victim, request_: Request, items: list[Item], goal: Goal
                                                  ) -> None:
-    attack = P4DMu(tokens=1, timesteps=3, iterations=1, rows=2, learning_rate=1e-9)  # tokens that do not move
+    attack = P4DMu(tokens=1, timesteps=3, steps=1, rows=2, learning_rate=1e-9)  # tokens that do not move
     never = replace(goal, concept="brighter still", known=False)
     for aim, most in ((goal, None), (never, 3)):
         lean = outcomes(attack, victim, request_, items[:2], aim)

@@ -28,7 +28,7 @@ def test_forms_n_k_and_mu_place_their_tokens(victim: Victim, request_: Request, 
     never = replace(goal, concept="brighter still", known=False)
     [n] = P4D(tokens=5, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
     [k] = P4D(form="k", every=2, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
-    [mu] = P4DMu(slot="suffix", timesteps=1, iterations=1, rows=1).outcomes(victim, request_, items[:1], never)
+    [mu] = P4DMu(slot="suffix", timesteps=1, steps=1, rows=1).outcomes(victim, request_, items[:1], never)
     assert len(n.ids) == 5
     assert len(k.ids) == len(own) + len(own) // 2
     assert [token for place, token in enumerate(k.ids) if (place + 1) % 3] == own

@@ -50,7 +50,7 @@ def test_the_attacked_loss_falls(kind: str, request: pytest.FixtureRequest, requ
     model = request.getfixturevalue(kind)
     pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     victim, text = Victim(model, None, Sampler(steps=2, guidance=1.0), pictures), "a picture of a dog"
-    attack = UnlearnDiff(tokens=2, timesteps=2, iterations=40, rows=1)
+    attack = UnlearnDiff(tokens=2, timesteps=2, steps=40, rows=1)
     [outcome] = attack.outcomes(victim, request_, [(Prompt(text=text, role="direct"), 0)],
                                 replace(goal, concept="brighter still"))
     assert outcome.error == ""
@@ -67,7 +67,7 @@ def test_long_prompts_are_refused_or_left_out_as_published(victim: Victim, reque
     with pytest.raises(UserError, match="shorten the prompt"):
         UnlearnDiff().check(victim, request_, [long])
     UnlearnDiff().check(victim, request_, [*items, long])
-    legacy = UnlearnDiff(tokens=1, timesteps=1, iterations=1, rows=1, legacy_length=True)
+    legacy = UnlearnDiff(tokens=1, timesteps=1, steps=1, rows=1, legacy_length=True)
     legacy.check(victim, request_, [*items, long])
     made = {outcome.row: outcome for outcome in legacy.outcomes(victim, request_, [items[0], long], goal)}
     assert made[1].note == f"not attacked: {LONGEST + 1} tokens, more than the {LONGEST} of the published runs"
@@ -87,7 +87,7 @@ def test_it_finds_what_the_embedded_model_knows() -> None:
                                                 never_seen=0))
     victim = Victim(model, None, Sampler(steps=10))
     goal = Goal(world.judge(request), world.question("church"), "church")
-    attack = UnlearnDiff(tokens=2, timesteps=2, iterations=4, rows=2)
+    attack = UnlearnDiff(tokens=2, timesteps=2, steps=4, rows=2)
     made = list(attack.outcomes(victim, request, [(prompt, seed) for prompt in asked for seed in (0,)], goal))
     assert any(outcome.found for outcome in made)
     assert all(outcome.found or not outcome.error for outcome in made)

@@ -79,3 +79,42 @@ def test_readable_names_keep_the_letters_of_any_script(text: str, word: str) -> 
 @pytest.mark.parametrize(("seconds", "words"), [(8.2, "8 s"), (125, "2 min 05 s"), (4320, "1 h 12 min")])
 def test_spans_read_like_words(seconds: float, words: str) -> None:
     assert span(seconds) == words
+
+
+def _told(*reports: tuple[float, int, int, str]) -> list[str]:
+    """Lines of progress told at given seconds: (when, done, total, title)."""
+    now, stream = [0.0], io.StringIO()
+    tell = PlainLines("evaluating", stream, clock=lambda: now[0])
+    for when, done, total, title in reports:
+        now[0] = when
+        tell(done, total, None, title)
+    return stream.getvalue().splitlines()
+
+
+def test_what_was_there_already_says_nothing_about_the_speed() -> None:
+    (line,) = _told((0, 90, 100, ""), (5, 91, 100, ""), (10, 92, 100, ""))
+    assert "40 s left" in line
+
+
+@pytest.mark.parametrize("change", [(20, "evaluating"), (10, "judging")])
+def test_time_left_is_of_the_phase_that_is_on(change: tuple[int, str]) -> None:
+    total, title = change
+    quick = [(0.1 * done, done, 10, "evaluating") for done in range(1, 10)]
+    slow = [(1.0 + 6.0 * step, 9 + step, total, title) for step in range(2)] if title == "evaluating" else \
+        [(1.0 + 6.0 * done, done, total, title) for done in range(1, 3)]
+    more = [(19.0, slow[-1][1] + 2, total, title)]
+    line = _told(*quick, *slow, *more)[-1]
+    assert line.startswith(f"{title}: ")
+    left = (total - more[0][1]) * 6
+    assert abs(int(line.split(" gone, ")[1].split(" s left")[0]) - left) <= left / 2
+
+
+def test_recent_half_decides_where_the_speed_changes_within_a_phase() -> None:
+    reports = [(0.01 * done, done, 200, "") for done in range(1, 101)]
+    reports += [(1 + 2.0 * step, 100 + step, 200, "") for step in range(1, 51)]
+    line = _told(*reports)[-1]
+    assert "1 min 4" in line.split(" gone, ")[1] or "1 min 3" in line.split(" gone, ")[1]
+
+
+def test_the_end_is_told_once() -> None:
+    assert len(_told((5, 5, 10, ""), (9, 10, 10, ""), (9, 10, 10, ""))) == 1

@@ -107,7 +107,7 @@ def test_lpips_without_torchvision_says_what_to_do() -> None:
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
-        with pytest.raises(UserError, match="pip install torchvision"):
+        with pytest.raises(UserError, match=r"pip install 'expunge\[lpips\]'"):
             Lpips()
     else:
         pytest.skip("torchvision is installed")

@@ -12,22 +12,22 @@ from attack_examples import make_assault
 from report_examples import HOSTILE, make_card, make_evaluation, number, rate
 
 from expunge.records import Evaluation
-from expunge.report.card import model_card, record, write_json
+from expunge.report.card import LEADING, model_card, record, write_json
 
 
 def front_matter(card: str) -> dict:
     return yaml.safe_load(card.split("---\n")[1])
 
 
-def test_hub_parser_reads_every_measured_score(evaluation):
+def test_hub_parser_reads_every_leading_score_that_was_measured(evaluation):
     from huggingface_hub import ModelCard
 
     data = ModelCard(model_card(evaluation)).data
     assert (data.library_name, data.base_model, data.pipeline_tag) == ("diffusers", "someone/emoji-64", "text-to-image")
     assert {"expunge", "text-to-image", "esd"} <= set(data.tags)
     read = {result.metric_args["score"]: result for result in data.eval_results}
-    measured = {score.name: score for score in evaluation.scores if score.value is not None}
-    assert read.keys() == measured.keys()
+    measured = {score.name for score in evaluation.scores if score.value is not None}
+    assert read.keys() == measured & {*LEADING}
     assert read["found/all"].metric_value == 3 / 126
     assert read["found/all"].metric_type == "concept_found_rate"
     assert read["found/all"].metric_args["n"] == 126
@@ -116,3 +116,13 @@ def test_an_evaluation_from_before_attacks_still_reads():
     told = json.loads(make_evaluation().model_dump_json())
     del told["assault"], told["finds"]
     assert Evaluation.read(json.dumps(told)) == make_evaluation()
+
+
+def test_front_matter_names_the_leading_scores_alone():
+    scores = [rate(name, 1, 40) for name in ("found/all", "found/direct", "found/all/church", "abstained/all",
+                                             *(f"found/never_seen/{n}" for n in range(60)))]
+    text = model_card(make_evaluation(scores))
+    metrics = front_matter(text)["model-index"][0]["results"][0]["metrics"]
+    assert [metric["args"]["score"] for metric in metrics] == ["found/all", "found/all/church"]
+    assert len(text.split("---\n")[1].splitlines()) < 60
+    assert text.count("found/never") + text.count("1 of 40") >= 60  # the tables still hold them all

@@ -103,8 +103,8 @@ class PromptSearch(Attack):
 class InsertedTokens(PromptSearch):
     """Search a few tokens inserted into each prompt, t rising from clean to noise."""
 
-    SMOKE: ClassVar[Mapping[str, Any]] = {"timesteps": 4, "iterations": 10, "rows": 8}
-    PUBLISHED: ClassVar[Mapping[str, Any]] = {"timesteps": 50, "iterations": 40}
+    SMOKE: ClassVar[Mapping[str, Any]] = {"timesteps": 4, "steps": 10, "rows": 8}
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {"timesteps": 50, "steps": 40}
 
     tokens: int = knob(3, "free tokens per prompt", ge=1, unit="tokens",
                        source="5 for nudity, violence and illegal, 3 for styles and objects")
@@ -114,12 +114,13 @@ class InsertedTokens(PromptSearch):
     every: int = knob(3, "for the slot every: tokens of the prompt per free one", ge=1, unit="tokens")
     timesteps: int = knob(10, "times visited, evenly spaced, from clean to noise; a look at the picture after each",
                           ge=1, source="Diffusion-MU-Attack@5a3e5d3: 50")
-    iterations: int = knob(20, "gradient steps at each time", ge=1, source="Diffusion-MU-Attack@5a3e5d3: 40")
+    steps: int = knob(20, "gradient steps at each time", ge=1, source="Diffusion-MU-Attack@5a3e5d3: 40",
+                      former="iterations")
     learning_rate: float = knob(0.01, "Adam step size", gt=0.0, source="Diffusion-MU-Attack@5a3e5d3")
     weight_decay: float = knob(0.1, "as a part of the gradient", ge=0.0, source="Diffusion-MU-Attack@5a3e5d3")
 
     def _rounds(self) -> Sequence[int]:
-        return [self.iterations] * self.timesteps
+        return [self.steps] * self.timesteps
 
     def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
         return prompt_layout(model, item[0].text, self.slot, self.tokens, at=self.at, every=self.every, cut=cut)

@@ -173,6 +173,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
     chosen = []
     for name in names:
         kind: type[Attack] = ATTACKS.get(name)
+        if ATTACKS.package(name) and kind.name != name:
+            raise ATTACKS.unusable(name, f"calls itself {kind.name!r}, by which its results would be kept")
         own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
         together = {} if kind.one_for_all else {"batch": settings.batch}  # those share one piece of work, not a pass
         chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))

@@ -161,8 +161,8 @@ def _key(attempt: Attempt) -> tuple[str, int]:
 def _fingerprint(attack: Attack, victim: Victim, drawing: str, request: Request, goal: Goal, fresh: int,
                  confirm: Confirm | None) -> str:
     """Digest of all that decides the records, the detectors included; the batch does not. `drawing`: the model's."""
-    told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}), attack.inputs(), victim.model.hash,
-            victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
+    told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}, by_alias=True), attack.inputs(),
+            victim.model.hash, victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
             request.model_dump(mode="json"), goal.judge.name, goal.question, goal.concept, goal.known, fresh,
             confirm.name if confirm else "", {role: list(texts) for role, texts in victim.variants.items()},
             None if victim.pictures is None else hashlib.sha256(victim.pictures.numpy().tobytes()).hexdigest()]

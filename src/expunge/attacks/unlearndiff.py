@@ -6,7 +6,7 @@ with the smallest denoising error. So no detector is needed to aim, only a pictu
     min over c'  E over eps  mean | target(x0, eps, t) - f_edited(x_t | c') |^2,   x0 the latent of x_tgt,
 
 c' being the prompt with k free tokens, relaxed to distributions over the vocabulary (`tokens.Simplex`). t rises from
-the clean end to the noisy one, with `iterations` steps at each value, and each value ends in a look at the picture of
+the clean end to the noisy one, with `steps` steps at each value, and each value ends in a look at the picture of
 the most probable tokens, as a string. `UnlearnDiff.published` has the published budget (2000 gradient steps and 50
 pictures), `smoke` one for minutes.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +10,13 @@ from expunge.bench.cells import Cell
 from expunge.bench.settings import BenchSettings
 from expunge.evaluation import planned_prompts
 from expunge.metrics.base import World
-from expunge.models.sample import draw
 from expunge.models.sd import StableDiffusion
+from expunge.models.speed import drawing_speed
 from expunge.records import Sampler
 from expunge.unlearn.method import Configured
 
 PROBES = 8
-"""Pictures drawn to measure how fast the model draws."""
+"""Rows of a batch on which a fast model is timed."""
 
 
 @dataclass
@@ -80,13 +79,4 @@ def _add_attacks(out: Estimate, settings: BenchSettings, model: StableDiffusion)
 
 
 def _seconds_per_picture(model: StableDiffusion, sampler: Sampler) -> float:
-    """A batch drawn in one step and in three: every other step takes as long as those between."""
-    def timed(steps: int) -> float:
-        began = time.monotonic()
-        draw(model, [("", seed) for seed in range(PROBES)], sampler.model_copy(update={"steps": steps}))
-        return time.monotonic() - began
-
-    timed(1)  # the first call of all is slower
-    once = timed(1)
-    step = max(0.0, timed(3) - once) / 2
-    return (once + (sampler.steps - 1) * step) / PROBES
+    return drawing_speed(model, sampler, PROBES).picture(sampler)

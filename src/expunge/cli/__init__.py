@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
     "merge": "Write a diffusers folder of the model with the patch in it.",
+    "cache": "Show how much room drawn pictures take, or clear them.",
     "bake": "Train the embedded model again from a folder of drawings.",
 }
 """Verb -> its line in `expunge --help`. The verb's command is `command` in `expunge.cli.<verb>`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from expunge.cli.options import model_options
+from expunge.cli.options import model_options_of
 
 if TYPE_CHECKING:
     from expunge.models.patch import Patch
@@ -29,12 +29,13 @@ Examples:
 
 @click.command("apply", epilog=EXAMPLES)
 @click.argument("patch", type=click.Path(path_type=Path))
-@model_options
+@model_options_of("--model", "--device", "--dtype", "--variant", "--allow-pickle")
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look found the concept still there.")
-@click.option("--count", type=click.IntRange(min=1), default=6, show_default=True, help="Pictures in each row.")
+@click.option("--seeds", "--count", "count", type=click.IntRange(min=1), default=6, show_default=True,
+              metavar="INTEGER", help="Pictures in each row, with seeds 0, 1, ...")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
 def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,
@@ -55,7 +56,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     if out is not None:
         check_writable(out.parent)
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=True)
     before = _hash(opened)
     changes = acting(opened, loaded)
     for line in still_there(loaded.card):

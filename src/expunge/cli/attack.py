@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +41,7 @@ Examples:
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool,
+            allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -50,6 +49,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     fresh seeds. A run that was stopped goes on where it was.
     """
     from expunge.attacks.suite import attack
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import print_assault, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
@@ -59,7 +59,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
         return
@@ -69,8 +69,9 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
                          progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
     print_assault(assault)
     tell("attack", folder / ASSAULTS.name)
-    if loaded is not None:
-        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+    if patch is not None:
+        for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
+            click.echo(line)
 
 
 def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
@@ -92,16 +93,14 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
 
 def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
-    import time
-
+    from expunge.attacks.base import picture_rows
     from expunge.attacks.suite import rehearsed
     from expunge.cli.progress import span
-    from expunge.models.sample import draw
+    from expunge.models.speed import drawing_speed
 
     attacks, items = rehearsed(model, patch, concept, settings)
-    sampler, began = settings.sampler(model), time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], sampler)
-    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
+    sampler = settings.sampler(model)
+    per_row = drawing_speed(model, sampler, settings.batch).picture(sampler) / picture_rows(sampler)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# at most {items} items"]
     for attack in attacks:
         budget = attack.budget(sampler)

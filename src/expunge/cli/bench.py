@@ -111,10 +111,11 @@ def _report(result: BenchResult, folder: Path) -> None:
     from importlib.util import find_spec
 
     from expunge.cli.output import tell
+    from expunge.errors import install
     from expunge.report.bench_page import write_bench_report
 
     if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of a picture
-        click.echo("no report: its plots need matplotlib (pip install 'expunge[report]', then the same with --gather)")
+        click.echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
     else:
         tell("report", write_bench_report(result, folder))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
 from pydantic import BeforeValidator
 
 from expunge.cli.lists import Name
-from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
@@ -64,7 +63,7 @@ class EraseJob(Settings):
 
 @click.command("erase", epilog=EXAMPLES)
 @click.argument("concept", nargs=-1, type=Name())
-@model_options
+@training_model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -76,9 +75,9 @@ class EraseJob(Settings):
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool, **flags: Any) -> None:
+def command(concept: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, verify: bool,
+            config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool,
+            **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -87,6 +86,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, varia
     if strict and not own_look:
         raise UserError("--strict with --no-own-look", accepted="--strict with the edit's own look, which it goes by")
     job = _job(concept, config, sets, flags)
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import STILL_THERE, some, still_there, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
@@ -94,7 +94,7 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.unlearn.erase import erase, plan, resolve_request
 
     own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
     asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
                              "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,
@@ -116,9 +116,8 @@ def command(concept: tuple[str, ...], model: str, device: str, dtype: str, varia
     tell("patch", folder / "patch.safetensors")
     for line in _notes(card):
         click.echo(line)
-    click.echo(f"next: expunge evaluate {quote(str(folder))}"
-               + (f" --model {quote(model)}" if model != "embedded" else "")
-               + (f" --variant {quote(variant)}" if variant else ""))
+    for line in evaluate_next(folder, model, opened.world, variant):
+        click.echo(line)
     if strict and still_there(card):
         raise click.exceptions.Exit(STILL_THERE)
 
@@ -129,6 +128,9 @@ def _notes(card: PatchCard) -> list[str]:
                f'{card.chosen[target.concept]:.2f}; --anchor "" for none)'
                for target in card.request.targets if target.concept in card.chosen]
     gone = [one.words for one in card.look if not one.still]
+    if card.request.keep and not card.keeps:
+        anchors.append(f"keep: {card.method} makes no use of what it is asked to keep; `expunge ls methods --long` "
+                       "says which methods do")
     return [*anchors, *([f"looked: {'; '.join(gone)}"] if gone else [])]
 
 

@@ -13,11 +13,8 @@ from expunge.cli.output import MEASURED
 from expunge.evaluation import EvaluateSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from expunge.models.patch import Patch
     from expunge.models.sd import StableDiffusion
-    from expunge.records import Prompt
 
 EXAMPLES = f"""\b
 Examples:
@@ -44,10 +41,9 @@ Examples:
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn pictures [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
-def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, config: Path | None,
-            sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None, dry_run: bool,
-            **flags: Any) -> None:
+def command(patch: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
+            config: Path | None, sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None,
+            dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Pictures and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
@@ -62,7 +58,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
 
     settings = EvaluateSettings.build(given(config, sets, flags), str(config) if config else "expunge evaluate")
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, assault))
         return
@@ -76,7 +72,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
 
 
 def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, assault: Path | None) -> str:
-    """The settings as YAML (a `--config` file of the same run), and what drawing takes, measured on one batch."""
+    """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span
     from expunge.evaluation import picture_count
@@ -84,11 +80,13 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     from expunge.evaluation.run import rehearsed
     from expunge.metrics.brought import list_remarks
     from expunge.metrics.worlds import world_of
+    from expunge.models.speed import drawing_speed
 
     asked, tools = rehearsed(model, patch, settings, assault=assault)
     prompts, lost = drawable(model, asked, tools.aims, settings)
     pictures = picture_count(prompts, settings)
-    seconds = _seconds_each(model, prompts[:settings.batch], settings) * pictures
+    sampler = settings.sampler(model)
+    seconds = drawing_speed(model, sampler, settings.batch).picture(sampler) * pictures
     values = {**settings.model_dump(mode="json"), "counts": settings.counts.model_dump(exclude_unset=True)}
     lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
              f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
@@ -100,21 +98,3 @@ def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, 
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     return "\n".join(lines)
-
-
-def _seconds_each(model: StableDiffusion, prompts: Sequence[Prompt], settings: EvaluateSettings) -> float:
-    """Seconds per picture: a batch is drawn in one step and in three, and every other step takes as long as those."""
-    import time
-
-    from expunge.models.sample import draw
-
-    def timed(steps: int) -> float:
-        began = time.monotonic()
-        how = settings.sampler(model).model_copy(update={"steps": steps})
-        draw(model, [(prompt.text, 0) for prompt in prompts], how, batch=settings.batch)
-        return time.monotonic() - began
-
-    timed(1)  # the first call of all is slower
-    once = timed(1)
-    step = max(0.0, timed(3) - once) / 2
-    return (once + (settings.steps - 1) * step) / len(prompts)

@@ -11,7 +11,7 @@ import click
 
 from expunge.cli.freezing import learning_estimate, print_mask, print_savings, print_verification, publisher_of
 from expunge.cli.lists import Name, Sentence
-from expunge.cli.options import dry_run_option, given, model_options
+from expunge.cli.options import dry_run_option, given, model_options_of
 
 if TYPE_CHECKING:
     from expunge.models.sd import StableDiffusion
@@ -78,32 +78,34 @@ def _patch_option(function: Any) -> Any:
 @click.option("--innocent", multiple=True, type=Name(), metavar="NAME|FOLDER",
               help="What users may go on to learn, in the same form. May be repeated.")
 @click.option("--caption", default="", metavar="TEXT", help="Caption of pictures that have none of their own.")
-@click.option("--pictures", default=16, show_default=True, metavar="INTEGER", help="Drawings of each character.")
+@click.option("--drawings", "--pictures", "pictures", type=click.IntRange(min=1), default=16, show_default=True,
+              metavar="INTEGER", help="Pictures of each character.")
 @click.option("--prior", multiple=True, type=Sentence(), metavar="PROMPT",
-              help="Prompt whose pictures users of DreamBooth hold on to (drawn by the model, as many as --pictures). "
+              help="Prompt whose pictures users of DreamBooth hold on to (drawn by the model, as many as --drawings). "
                    "May be repeated.")
 @click.option("--preset", default="projected", show_default=True, metavar="NAME",
               help="projected, saliency (one shot, cheap), released (as published), or "
                    "random (the baseline, which takes no pictures).")
 @click.option("--ratio", type=float, metavar="NUMBER", help="Share that is frozen [default: the preset's].")
-@click.option("--by", type=click.Choice(["numel", "count"]),
+@click.option("--share-of", "--by", "by", type=click.Choice(["numel", "count"]),
               help="What it is a share of: parameters, or tensors [default: the preset's].")
 @click.option("--granularity", type=click.Choice(["tensor", "module", "block"]),
               help="What is frozen together [default: the preset's].")
-@click.option("--seed", default=0, show_default=True, metavar="INTEGER", help="Decides every random draw.")
+@click.option("--seed", default=0, show_default=True, metavar="INTEGER",
+              help="Decides every random draw.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="YAML or TOML file of the learner's settings; flags win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
               help="Any setting of the learner by its dotted key, such as users.adamw.rate=1e-5. May be repeated.")
-@model_options
+@model_options_of("--model", "--device", "--variant", "--allow-pickle")
 @_patch_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/guard"), show_default=True,
               metavar="FOLDER", help="Where the mask goes; a run that was stopped goes on from there.")
 @dry_run_option
 def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, pictures: int, prior: tuple[str, ...],
           preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
-          sets: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
-          allow_pickle: bool, patch: Path | None, out: Path, dry_run: bool) -> None:
+          sets: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
+          out: Path, dry_run: bool) -> None:
     """Learn which tensors to freeze, so that forbidden pictures are harder to learn and innocent ones less so.
 
     How far that goes depends on how much the two differ. On invented characters no difference between what forbidden
@@ -141,7 +143,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     learner = resolve("projected" if preset == "random" else preset, settings)
     if prior and (isinstance(learner, Released) or "dreambooth" not in learner.users.kinds):
         raise click.UsageError("--prior: no simulated user holds on to pictures (users.kinds dreambooth does)")
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=True)
     check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):
         if preset == "random":
@@ -167,7 +169,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
 
 @command.command("apply", epilog=APPLY)
 @click.argument("mask", type=click.Path(path_type=Path))
-@model_options
+@model_options_of("--model", "--device", "--variant", "--allow-pickle")
 @_patch_option
 @click.option("--lora-config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="A user's adapter_config.json: refused if it would change a frozen tensor.")
@@ -178,7 +180,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
               help="Also write the published text format: 0.0 or 1.0 per tensor, in the order of unet.parameters().")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the terms go [default: terms.json beside the mask].")
-def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, patch: Path | None,
+def apply(mask: Path, model: str, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
           lora_config: Path | None, targets: tuple[str, ...], positions: Path | None, out: Path | None) -> None:
     """Write the terms of training for MASK: names to freeze, names for the optimizer, layers for a LoRA, savings.
 
@@ -196,7 +198,7 @@ def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, 
         raise click.UsageError("--lora-target and --lora-config: give one of the two")
     asked = read_lora_config(lora_config) if lora_config is not None else None
     loaded = load_mask(mask)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=True)
     with _patched(opened, patch):
         layers = check_lora(opened, loaded, asked) if asked is not None else targets
         made = terms(opened, loaded, layers or Lora().targets)
@@ -215,11 +217,11 @@ def apply(mask: Path, model: str, device: str, dtype: str, variant: str | None, 
 @command.command("verify", epilog=VERIFY)
 @click.argument("mask", type=click.Path(path_type=Path))
 @click.argument("returned", type=click.Path(path_type=Path))
-@model_options
+@model_options_of("--model", "--device", "--variant", "--allow-pickle")
 @_patch_option
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
-def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, variant: str | None,
-           allow_pickle: bool, patch: Path | None, as_json: bool) -> int:
+def verify(mask: Path, returned: Path, model: str, device: str, variant: str | None, allow_pickle: bool,
+           patch: Path | None, as_json: bool) -> int:
     """Compare the RETURNED model with the published one (--model) and name every tensor that moved.
 
     RETURNED is a diffusers folder, its UNet's, or a .safetensors file of a UNet or of a LoRA. Ends with code 1 if a
@@ -231,7 +233,7 @@ def verify(mask: Path, returned: Path, model: str, device: str, dtype: str, vari
     from expunge.models.store import load
 
     loaded = load_mask(mask)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=True)
     with _patched(opened, patch):
         found = compare(opened, returned, loaded)
     if as_json:

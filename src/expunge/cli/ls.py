@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from expunge.registry import Registry
 
 EXAMPLES = """\b
 Examples:
@@ -24,19 +27,33 @@ Examples:
 def _methods(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import METHODS
 
-    return [(name, METHODS.help(name)) for name in METHODS.names()]
+    return _registered(METHODS)
 
 
 def _attacks(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import ATTACKS
 
-    return [(name, ATTACKS.help(name)) for name in ATTACKS.names()]
+    return _registered(ATTACKS)
 
 
 def _worlds(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import WORLDS
 
-    return [(name, WORLDS.help(name)) for name in WORLDS.names()]
+    return _registered(WORLDS)
+
+
+def _registered(known: Registry) -> list[tuple[str, str]]:
+    return [(name, known.help(name)) for name in known.usable()]
+
+
+def _tell_skipped(what: str) -> None:
+    """A line for each plug-in that cannot be used."""
+    from expunge.registry import ATTACKS, METHODS, WORLDS
+
+    for known in (METHODS, ATTACKS, WORLDS):
+        if what == f"{known.kind}s":
+            for name, why in known.skipped().items():
+                click.echo(f"skipped: {name} ({why})")
 
 
 def _scopes(_: str | None) -> list[tuple[str, str]]:
@@ -92,11 +109,13 @@ def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
     width = max(len(row) for row, _ in rows) + 3
     for row, text in rows:
         click.echo(f"{row:<{width}}{text}")
+    _tell_skipped(what)
 
 
 def _tell_methods(names: list[str] | None) -> None:
     """A block of lines per method; all of them for None."""
-    from expunge.registry import METHODS
+    from expunge.registry import FAILURES, METHODS
+    from expunge.registry import described as why
 
     for name in names or []:
         METHODS.origin(name)  # an unknown name is told before a model is opened
@@ -104,10 +123,19 @@ def _tell_methods(names: list[str] | None) -> None:
     from expunge.models.store import load
 
     model = load("embedded", device="cpu")
-    for name in names or METHODS.names():
+    for name in names or METHODS.usable():
+        try:
+            told = {**described(name, model), **_shown(name)}
+        except FAILURES as error:
+            if names or not METHODS.package(name):
+                raise
+            click.echo(f"skipped: {name} ({why(error)})")
+            continue
         click.echo(name)
-        for about, words in {**described(name, model), **_shown(name)}.items():
+        for about, words in told.items():
             click.echo(f"  {about + ':':<9}{words}")
+    if not names:
+        _tell_skipped("methods")
 
 
 def _shown(name: str) -> dict[str, str]:

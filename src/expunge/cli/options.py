@@ -76,28 +76,58 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return text
 
 
+METAVARS = {
+    "model": "MODEL", "clip": "MODEL", "device": "NAME", "dtype": "NAME", "method": "NAME", "strategy": "NAME",
+    "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
+    "distance": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE", "out": "FOLDER",
+    "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
+"""What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
+
+
 def dry_run_option(command: Command) -> Command:
     """`--dry-run`."""
     return click.option("-n", "--dry-run", is_flag=True,
                         help="Print the resolved settings and an estimate, then stop.")(command)
 
 
+def training_model_options(command: Command) -> Command:
+    """All but `--dtype`: for verbs that change weights, always in float32."""
+    return model_options_of("--model", "--device", "--variant", "--allow-pickle", "--verify")(command)
+
+
 def model_options(command: Command) -> Command:
-    """`--model`, `--device`, `--dtype`, `--variant`, `--allow-pickle`, as keyword arguments of `models.store.load`."""
-    for option in (
-        click.option("--allow-pickle", is_flag=True,
-                     help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
-        click.option("--variant", metavar="NAME",
-                     help="Which set of weights, where the folder has several, such as fp16 [default: the plain ones, "
-                          "or the only ones]."),
-        click.option("--dtype", default="float32", show_default=True, metavar="NAME",
-                     help="Number type of the weights."),
-        click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:N or mps."),
-        click.option("--model", default="embedded", show_default=True, metavar="MODEL",
-                     help="embedded, a diffusers folder, or a Hub id."),
-    ):
-        command = option(command)
-    return command
+    """`--model`, `--device`, `--dtype`, `--variant`, `--allow-pickle`, `--verify`: keyword arguments of
+    `models.store.load`.
+    """
+    return model_options_of("--model", "--device", "--dtype", "--variant", "--allow-pickle", "--verify")(command)
+
+
+def model_options_of(*flags: str) -> Callable[[Command], Command]:
+    """Those of the options of a model that a verb has a choice in."""
+    known = {
+        "--allow-pickle": click.option(
+            "--allow-pickle", is_flag=True,
+            help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
+        "--verify": click.option("--verify", is_flag=True,
+                                 help="Hash the model's files anew, even if they are known."),
+        "--variant": click.option(
+            "--variant", metavar="NAME",
+            help="Which set of weights, where the folder has several, such as fp16 [default: the plain ones, or the "
+                 "only ones]."),
+        "--dtype": click.option("--dtype", default="float32", show_default=True, metavar="NAME",
+                                help="Number type of the weights: float32, bfloat16 or float16."),
+        "--device": click.option("--device", default="auto", show_default=True, metavar="NAME",
+                                 help="cpu, cuda, cuda:N or mps."),
+        "--model": click.option("--model", default="embedded", show_default=True, metavar="MODEL",
+                                help="embedded, a diffusers folder, or a Hub id."),
+    }
+
+    def decorate(command: Command) -> Command:
+        for flag in reversed(flags):
+            command = known[flag](command)
+        return command
+
+    return decorate
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -122,11 +152,11 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
         return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
     if kind is tuple:
         listed = Sentence() if name in SENTENCES else Name()
-        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="TEXT", type=listed,
+        return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar=METAVARS.get(name, "TEXT"), type=listed,
                             help=f"{_help(field)} May be repeated.")
     if isinstance(kind, click.Choice):
         return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))
-    metavar = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
+    metavar = METAVARS.get(name) or {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
     return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field))
 
 

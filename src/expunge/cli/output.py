@@ -1,4 +1,4 @@
-"""What verbs print: an evaluation's verdict and its scores, a patch's card, where the results lie."""
+"""What verbs print: an evaluation's verdict and its scores, a sequence, a patch's card, where the results lie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from expunge.records import Assault, Evaluation, PatchCard, Relearning
+    from expunge.records import Assault, Evaluation, PatchCard, Relearning, SequenceResult
 
 HEADLINES = (
     "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "second/found/all",
@@ -137,12 +137,56 @@ def _given(console: Console, sentences: Sequence[str]) -> None:
         console.print(f"prompts: {sentence}", style="dim", markup=False)
 
 
+def refuse_unfinished(path: Path) -> None:
+    """UserError for the ledger of a sequence, or the folder of one that has not ended."""
+    from expunge.errors import UserError
+    from expunge.records import LEDGER, SEQUENCES
+
+    file = path if path.name == LEDGER else path / LEDGER
+    if file.is_file() and SEQUENCES.at(file.parent) is not None:
+        raise UserError(f"{file} is the ledger of a sequence", accepted=f"the sequence itself, {file.parent}")
+    if file.is_file():
+        raise UserError(f"a sequence was begun in {file.parent}, and has not ended",
+                        accepted="a sequence that has ended",
+                        remedy="`expunge sequence FILE` goes on with it, and with --gather shows what is there")
+
+
+def print_sequence(result: SequenceResult) -> None:
+    """The headline, the matrix, the model after each request, and how to read it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from expunge.report.sequence import headline, matrix, notes, over_all, state_heads, state_rows
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console.print(f"{headline(result)}\n", markup=False)
+    if result.before:
+        table = Table(box=None, pad_edge=False, header_style="dim", title="found after", title_justify="left")
+        for head in ("", *result.concepts):
+            table.add_column(head, justify="left" if not head else "right")
+        for row in matrix(result):
+            table.add_row(row.words, *(f"[{cell.text}]" if cell.own else f"({cell.text})" if cell.to_come else cell.text
+                                       for cell in row.cells))
+        console.print(table, "", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in state_heads(result):
+        table.add_column(head)
+    for state in state_rows(result):
+        table.add_row(state.words, *("\n".join(filter(None, (item.value, item.interval))) for item in state.figures))
+    console.print(table, "", markup=False)
+    for title, figure, note in over_all(result):
+        console.print(f"{title}: {figure.line}" + (f" ({note})" if note else ""), markup=False)
+    for line in notes(result):
+        console.print(line, style="dim", markup=False)
+
+
 def card_lines(card: PatchCard) -> dict[str, object]:
     """A patch's card for reading: long lists shortened, losses as first and last."""
     told: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
     targets = [{"concept": target.concept, "anchor": target.anchor or "(nothing in particular)",
                 "prompts": _shortened(target.prompts)} for target in card.request.targets]
-    head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), "keep": _shortened(card.request.keep)}
+    keep = "keep" if card.keeps or not card.request.keep else "asked to keep, which the method makes no use of"
+    head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), keep: _shortened(card.request.keep)}
     losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
     return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
 

@@ -35,44 +35,73 @@ def progress(title: str, stream: TextIO | None = None) -> Iterator[Report]:
         yield PlainLines(title, stream)
 
 
+class Pace:
+    """How long a piece of work has taken and still takes, told what is done of how much.
+
+    A piece begins anew with another title, with less done than before, or with another total: what came before was of
+    another kind, and says nothing about the speed. What was done when a piece begins was there already. Of a long piece
+    its recent half counts, for its beginning may have been quicker (things that were kept) or slower (a first call).
+    """
+
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self._clock = title, clock
+        self._total: int | None = None
+        self._marks: list[tuple[float, int]] = []
+        self.began = clock()
+
+    def tell(self, done: int, total: int, title: str = "") -> bool:
+        """Take note; whether a new piece begins."""
+        now, title = self._clock(), title or self.title
+        last = self._marks[-1][1] if self._marks else None
+        ended = last is not None and self._total is not None and last >= self._total
+        new = title != self.title or total != self._total or last is None or done < last or ended
+        if new:  # its first item was worked on since the last report
+            began = self.began if last is None else self._marks[-1][0] if done else now
+            self.title, self._total, self.began, self._marks = title, total, began, [(began, max(0, done - 1))]
+        self._marks.append((now, done))
+        return new
+
+    @property
+    def gone(self) -> float:
+        """Seconds since the piece began."""
+        return self._clock() - self.began
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes at the recent speed; None where nothing is known of it."""
+        if self._total is None or len(self._marks) < 2:
+            return None
+        now, done = self._marks[-1][0], self._marks[-1][1]
+        half = [mark for mark in self._marks if mark[0] <= self.began + (now - self.began) / 2] or self._marks[:1]
+        then, before = half[-1]
+        self._marks = [self._marks[0], *self._marks[-512:]] if len(self._marks) > 1024 else self._marks
+        if done <= before or now <= then:
+            return None
+        return (self._total - done) * (now - then) / (done - before)
+
+
 class PlainLines:
     """Progress as lines of text, for logs: one every ten seconds and one at the end of anything over two seconds."""
 
-    _began: float
-    _told: float
-    _done: int
-    _first: int | None
-
     def __init__(self, title: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._title, self._stream, self._clock = title, stream, clock
-        self._start(0)
+        self._stream, self._clock, self._pace = stream, clock, Pace(title, clock)
+        self._told = clock()
 
     def __call__(self, done: int, total: int, note: Note = None, title: str = "") -> None:
         """Tell that `done` of `total` is finished."""
-        now = self._clock()
-        if done < self._done or (title and title != self._title):
-            self._title = title or self._title
-            self._start(done)
-        if self._first is None:
-            self._first = done - 1 if done else 0
-        self._done = done
-        gone = now - self._began
+        pace = self._pace
+        if pace.tell(done, total, title):
+            self._told = pace.began
         if done >= total:
-            if gone > WORTH_TELLING:
-                self._print(f"{done}/{total} done in {span(gone)}{_words(note)}")
-            self._start(0)
-        elif now - self._told >= QUIET_SECONDS:
-            self._told = now
-            rate = (done - self._first) / gone if gone > 0 else 0.0
-            left = f", {span((total - done) / rate)} left" if rate > 0 else ""
-            self._print(f"{done}/{total}, {span(gone)} gone{left}{_words(note)}")
+            if pace.gone > WORTH_TELLING:
+                self._print(f"{done}/{total} done in {span(pace.gone)}{_words(note)}")
+        elif self._clock() - self._told >= QUIET_SECONDS:
+            self._told = self._clock()
+            left = "" if pace.left is None else f", {span(pace.left)} left"
+            self._print(f"{done}/{total}, {span(pace.gone)} gone{left}{_words(note)}")
 
     def _print(self, text: str) -> None:
-        print(f"{self._title}: {text}", file=self._stream, flush=True)
-
-    def _start(self, done: int) -> None:
-        self._began = self._told = self._clock()
-        self._done, self._first = done, None
+        print(f"{self._pace.title}: {text}", file=self._stream, flush=True)
 
 
 def span(seconds: float) -> str:
@@ -88,27 +117,19 @@ def span(seconds: float) -> str:
 @contextmanager
 def _bar(title: str) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"))
+               TextColumn("{task.fields[left]}"), TextColumn("{task.fields[note]}", style="dim"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=None, note="")
-        last, shown = 0, title
+        task, pace = bars.add_task(title, total=None, note="", left=""), Pace(title)
 
         def report(done: int, total: int, note: Note = None, title: str = "") -> None:
-            nonlocal last, shown
-            if done < last or (title and title != shown):
+            if pace.tell(done, total, title):
                 bars.reset(task, total=total)
-            last, shown = done, title or shown
-            bars.update(task, description=shown, completed=done, total=total, note=_words(note).lstrip("; "))
+            left = "" if pace.left is None else f"{span(pace.left)} left"
+            bars.update(task, description=pace.title, completed=done, total=total, left=left,
+                        note=_words(note).lstrip("; "))
 
         yield report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from expunge.attacks.settings import RelearnSettings
 from expunge.cli.attack import attack_folder
 from expunge.cli.lists import one_concept
-from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 
 if TYPE_CHECKING:
     from expunge.models.sd import StableDiffusion
@@ -35,13 +34,13 @@ Examples:
 @click.argument("patch", type=click.Path(path_type=Path), required=False)
 @click.option("--concept", default="", metavar="NAME",
               help="What is taught [default: what the patch took out]. Needed without a patch, or if that is several.")
-@model_options
+@training_model_options
 @settings_options(RelearnSettings)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: beside the attacks, see `expunge attack`].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: str, device: str, variant: str | None, allow_pickle: bool,
+            verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
 
@@ -50,6 +49,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     at=[0,10,100]. A run that was stopped goes on where it was.
     """
     from expunge.attacks.relearning import rehearsed, relearn, training_attack
+    from expunge.cli.next import evaluate_next
     from expunge.cli.output import print_relearning, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
@@ -60,7 +60,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     training_attack(settings)
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
         count = len(prompts) if settings.count is None else settings.count
@@ -72,22 +72,21 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
                        progress=lambda done, total, words: report(done, total, title=words))
     print_relearning(made)
     tell("relearning", folder / RELEARNINGS.name)
-    if loaded is not None:
-        click.echo(f"next: expunge evaluate {quote(str(patch))} --attack {quote(str(folder))}")
+    if patch is not None:
+        for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
+            click.echo(line)
 
 
 def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
-    import time
-
+    from expunge.attacks.base import picture_rows
     from expunge.attacks.relearning import training_attack
     from expunge.cli.progress import span
-    from expunge.models.sample import draw
+    from expunge.models.speed import drawing_speed
 
     attack, pictures = training_attack(settings), count * settings.seeds
-    sampler, began = settings.sampler(model), time.monotonic()
-    draw(model, [("", seed) for seed in range(8)], sampler)
-    per_row = (time.monotonic() - began) / 8 / sampler.steps / (1 if sampler.guidance == 1 else 2)
+    sampler = settings.sampler(model)
+    per_row = drawing_speed(model, sampler, settings.batch).picture(sampler) / picture_rows(sampler)
     budget = attack.budget(sampler)
     trained = 3 * budget.gradient_steps * attack.tune.batch
     rows = trained + pictures * (budget.network_rows - trained)

@@ -20,7 +20,7 @@ Examples:
   pictures: runs/pictures (4)
   sheet: runs/pictures/sheet.png
 \b
-  $ expunge sample "a 3d emoji of a church" --patch runs/church --count 4 --out runs/after
+  $ expunge sample "a 3d emoji of a church" --patch runs/church --seeds 4 --out runs/after
   pictures: runs/after (4)
   sheet: runs/after/sheet.png
 """
@@ -38,22 +38,24 @@ COLUMNS, ON_SHEET = 8, 400
                    "Columns of seeds, guidances and sizes are honoured.")
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
-@click.option("--seed", "seeds", type=Number(min=0), multiple=True,
+@click.option("--seed", "seeds", type=Number(min=0), multiple=True, metavar="INTEGER",
               help="A seed. May be repeated [default: 0].")
-@click.option("--count", type=click.IntRange(min=1), help="Seeds 0 to COUNT-1, instead of --seed.")
-@click.option("--steps", type=int, default=20, show_default=True, help="Denoising steps.")
-@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none [default: the model's own].")
+@click.option("--seeds", "--count", "count", type=click.IntRange(min=1), metavar="INTEGER",
+              help="So many pictures per prompt, with seeds 0, 1, ..., instead of --seed.")
+@click.option("--steps", type=int, default=20, show_default=True, metavar="INTEGER", help="Denoising steps.")
+@click.option("--guidance", type=float, metavar="NUMBER",
+              help="Classifier-free guidance; 1 is none [default: the model's own].")
 @click.option("--negative", default="", metavar="TEXT", help="Negative prompt.")
-@click.option("--height", type=int, help="Pixels [default: the model's own].")
-@click.option("--width", type=int, help="Pixels [default: the model's own].")
+@click.option("--height", type=int, metavar="INTEGER", help="Pixels [default: the model's own].")
+@click.option("--width", type=int, metavar="INTEGER", help="Pixels [default: the model's own].")
 @click.option("--truncate/--no-truncate", default=False, show_default=True,
               help="Cut prompts that are longer than the text encoder reads; else they are left out, and said.")
-@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True,
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, metavar="INTEGER",
               help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the pictures go.")
-def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
+def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool,
+            verify: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
             lists: Path | None, **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
 
@@ -76,13 +78,13 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.models.store import load
 
     if count is not None and seeds:
-        raise UserError("--count and --seed together", accepted="one of the two")
+        raise UserError("--seeds or --count and --seed together", accepted="one of the two")
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
     how = _sampler({key: value for key, value in sampler.items() if value is not None})
     texts, told = _listed(prompts, lists)
     check_writable(out)
     drawn_before(out)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if sampler["guidance"] is None:
         how = how.model_copy(update={"guidance": opened.guidance})
     kept, lost = split(opened, texts, how)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
 from expunge.sequence.settings import SequenceSettings
-
-if TYPE_CHECKING:
-    from expunge.records import SequenceResult
 
 EXAMPLES = """\b
 Examples:
@@ -49,7 +45,7 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry
     that is marked `withdrawn` is taken back: the later ones are met again without it. What was asked and done is in
     ledger.json, each line of which carries the digest of the one before.
     """
-    from expunge.cli.output import tell
+    from expunge.cli.output import print_sequence, tell
     from expunge.cli.progress import progress
     from expunge.report.sequence_page import sequence_markdown, write_sequence_report
     from expunge.sequence.ledger import LEDGER
@@ -70,50 +66,6 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry
     if result.states:
         tell("patch", folder / result.states[-1].folder / "patch.safetensors")
     tell("report", write_sequence_report(result, folder / "report"))
-
-
-def refuse_unfinished(path: Path) -> None:
-    """UserError for the ledger of a sequence, or the folder of one that has not ended."""
-    from expunge.errors import UserError
-    from expunge.records import SEQUENCES
-    from expunge.sequence.ledger import LEDGER
-
-    file = path if path.name == LEDGER else path / LEDGER
-    if file.is_file() and SEQUENCES.at(file.parent) is not None:
-        raise UserError(f"{file} is the ledger of a sequence", accepted=f"the sequence itself, {file.parent}")
-    if file.is_file():
-        raise UserError(f"a sequence was begun in {file.parent}, and has not ended",
-                        accepted="a sequence that has ended",
-                        remedy="`expunge sequence FILE` goes on with it, and with --gather shows what is there")
-
-
-def print_sequence(result: SequenceResult) -> None:
-    """The headline, the matrix, the model after each request, and how to read it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from expunge.report.sequence import headline, matrix, notes, over_all, state_heads, state_rows
-
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    console.print(f"{headline(result)}\n", markup=False)
-    if result.before:
-        table = Table(box=None, pad_edge=False, header_style="dim", title="found after", title_justify="left")
-        for head in ("", *result.concepts):
-            table.add_column(head, justify="left" if not head else "right")
-        for row in matrix(result):
-            table.add_row(row.words, *(f"[{cell.text}]" if cell.own else f"({cell.text})" if cell.to_come else cell.text
-                                       for cell in row.cells))
-        console.print(table, "", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in state_heads(result):
-        table.add_column(head)
-    for state in state_rows(result):
-        table.add_row(state.words, *("\n".join(filter(None, (item.value, item.interval))) for item in state.figures))
-    console.print(table, "", markup=False)
-    for title, figure, note in over_all(result):
-        console.print(f"{title}: {figure.line}" + (f" ({note})" if note else ""), markup=False)
-    for line in notes(result):
-        console.print(line, style="dim", markup=False)
 
 
 def _estimate(settings: SequenceSettings) -> str:

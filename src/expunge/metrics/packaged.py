@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, UserError, install
 
-PIP = "pip install 'expunge[second]'"
+PIP = install("second")
 """What brings all packages that this module can look for."""
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from expunge.errors import UserError
+from expunge.errors import UserError, install
 
 
 class Ssim:
@@ -55,7 +55,7 @@ class Lpips:
         except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
             raise UserError(f"LPIPS needs torchvision, which cannot be imported: {error}",
                             accepted="an installed torchvision that fits torch, or another distance",
-                            remedy="pip install torchvision, or choose the distance 'ssim'") from error
+                            remedy=f"{install('lpips')}, or choose the distance 'ssim'") from error
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         try:

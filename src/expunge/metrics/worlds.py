@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from expunge.errors import UserError
@@ -25,8 +26,9 @@ def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templ
     told: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates, "margin": margin,
                             "default_role": default_role}
     own = {name: value for name, value in told.items() if value or (name == "margin" and value is not None)}
-    if own and kind != "open":
+    if own and not {*own} <= {*inspect.signature(maker).parameters}:
         raise UserError(f"{', '.join(own)} given, but {model} has a world of its own ({kind})",
-                        accepted="these settings for models of the open world", remedy="leave them out")
+                        accepted="these settings for models whose world takes them, as the open one does",
+                        remedy="leave them out")
     world: World = maker(**own)
     return world

@@ -16,13 +16,14 @@ any picture is missing is drawn again whole, and whole batches are shared out am
 What a picture is addressed by does not hold the plan: one that is there is taken as it is. So under another batch size,
 or where an earlier plan left a smaller last batch, a picture may differ by one grey level in a few pixels from the one
 that an empty cache would give (`tests/models/test_cache_batches.py` bounds both).
+
+The folder stays within a bound (`cache_size`): after every drawing, what was not used for longest goes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,18 +36,14 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
+from expunge.models.cache_size import limit, touched, within
+from expunge.models.cache_size import root as default_root
 from expunge.models.sample import at_one_size, by_way, draw
 from expunge.records import Prompt, Sampler, Shot
 
 log = logging.getLogger(__name__)
 
 _Found = dict[str, tuple[Shot, Tensor]]
-
-
-def default_root() -> Path:
-    """$EXPUNGE_CACHE, or ~/.cache/expunge/pictures."""
-    named = os.environ.get("EXPUNGE_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "expunge" / "pictures"
 
 
 class Pictures:
@@ -157,7 +154,17 @@ class Pictures:
 
             draw(model, [(shot.prompt, shot.seed) for shot in shots], sampler,
                  batch=[len(todo[place]) for place in places], sink=sink)
+        if todo:
+            self._make_room()
         return found
+
+    def _make_room(self) -> None:
+        """Keep within the cache's bound (`cache_size`)."""
+        most = limit()
+        gone, freed = within(self.root, most) if most is not None else (0, 0)
+        if gone:
+            log.info("the cache is past its bound: %d pictures that were not used for longest are gone (%d MiB)", gone,
+                     freed // 2**20)
 
     def _file(self, model: Denoiser, shot: Shot) -> Path:
         return self.root / model.drawing / shot.key[:2] / f"{shot.key}.png"
@@ -184,6 +191,7 @@ class Pictures:
             shot = Shot.model_validate_json(record.read_text(encoding="utf-8"))
             picture = _read_png(file)
             if _pixel_hash(picture) == shot.pixels:
+                touched(record)
                 return shot, picture
             reason = "its pixels are not those of its record"
         except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on bad chunks

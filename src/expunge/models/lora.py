@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from expunge.config import Settings, knob
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, UserError, install
 from expunge.files import write_tensors
 from expunge.models.scope import full_name, full_names
 from expunge.models.sd import StableDiffusion
@@ -88,7 +88,7 @@ def peft() -> Any:
         import peft as package
     except ImportError as error:
         raise UserError("training a LoRA needs the package peft, which is not installed",
-                        remedy="pip install 'expunge[lora]', or train something else than a LoRA") from error
+                        remedy=f"{install('lora')}, or train something else than a LoRA") from error
     return package
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,8 @@ from expunge.models.wrapped import unwrapped, why_not_plain
 
 log = logging.getLogger(__name__)
 
+Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
+"""Gives what its argument gives, now or earlier (`models.remembered`)."""
 PREDICTIONS = ("epsilon", "v_prediction")
 AT_ONCE = 512 * 512
 """Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
@@ -58,8 +60,10 @@ class StableDiffusion:
 
     def __init__(self, pipe: Any, name: str, world: str = "open", *, guidance: float = GUIDANCE,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                 text_dtype: torch.dtype | None = None) -> None:
+                 text_dtype: torch.dtype | None = None, remember: Remember | None = None) -> None:
         """Take over the parts of `pipe`, a `StableDiffusionPipeline`; `text_dtype` None: the text encoder's is `dtype`.
+
+        `remember` may know the weights' hashes from their files; None takes them anew.
 
         Raises:
             ModelError: another family or prediction type, a schedule that the prediction cannot start from, or parts
@@ -86,7 +90,7 @@ class StableDiffusion:
             nn.Module.to(part.eval().requires_grad_(False), torch.float32)
         self._originals: dict[str, Tensor] = {}
         self._said: set[str] = set()
-        self._identify()
+        self._identify(remember)
         self.parts = parts_digest(self.unet, self.text_encoder, self.vae, self.tokenizer, self.length)
         self.device, self.dtype = torch.device(device), dtype
         for part in self._parts().values():
@@ -356,15 +360,20 @@ class StableDiffusion:
             mine[name].copy_(value)
         self._originals, self.patch_hash = {}, ""
 
-    def _identify(self) -> None:
-        """Take the hashes of the weights as they are."""
-        self.hash = tensors_hash({full: parameter for component, part in self._parts().items()
-                                  for full, parameter in scopes.full_names(component, part).items()})
-        self.encoder_hash = tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))
-        self._rounded: dict[str, str] = {}
+    def _identify(self, remember: Remember | None = None) -> None:
+        """Take the hashes of the weights as they are, or those that are remembered of the same files."""
+        told = dict(self._digests() if remember is None else remember(self._digests))
+        self.hash, self.encoder_hash = told.pop("hash"), told.pop("encoder_hash")
+        self._rounded: dict[str, str] = told
+
+    def _digests(self) -> dict[str, str]:
+        """All that is a digest of the weights, and costs reading them."""
+        told = {"hash": tensors_hash({full: parameter for component, part in self._parts().items()
+                                      for full, parameter in scopes.full_names(component, part).items()}),
+                "encoder_hash": tensors_hash(dict(scopes.full_names("text_encoder", self.text_encoder)))}
         kind = stored_half({name: value for part in self._parts().values() for name, value in part.named_parameters()})
-        if kind:  # the weights may be cast to another type next
-            self._rounded = self._hashed(kind)
+        # The weights may be cast to another type next.
+        return told | (self._hashed(kind) if kind else {})
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"unet": self.unet, "text_encoder": self.text_encoder, "vae": self.vae}

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
 from expunge.models.folder import PICKLES, WEIGHED, check_complete, check_weights, variant_of
 from expunge.models.patch import Patch
+from expunge.models.remembered import digests
 from expunge.models.sd import GUIDANCE, StableDiffusion
 
 EMBEDDED = "embedded"
@@ -36,7 +38,7 @@ _ABOUT = "expunge.json"
 
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
-         variant: str | None = None) -> StableDiffusion:
+         variant: str | None = None, verify: bool = False) -> StableDiffusion:
     """Open a model.
 
     Args:
@@ -49,6 +51,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
         revision: branch, tag or commit of a Hub id.
         variant: which set of weights, where a folder has several ("fp16", "ema"). None takes the plain ones, or, of a
             folder that has none, the only variant there is. Numbers in memory are of `dtype` all the same.
+        verify: hash the weights anew; else their hashes are those that were taken when the folder's files were the same
+            (`models.remembered`).
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
@@ -60,7 +64,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     name, about = _name(str(source), folder), _about(folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
-                           device=where, dtype=number, text_dtype=words)
+                           device=where, dtype=number, text_dtype=words,
+                           remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",

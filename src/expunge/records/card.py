@@ -85,3 +85,8 @@ class PatchCard(Record):
     seconds: float = 0.0
     steps: int = 0
     created: str = ""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the method made use of what it was asked to keep: false where its own part for that is none."""
+        return self.settings.get("keep", "whatever the method does") is not None

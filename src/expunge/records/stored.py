@@ -55,6 +55,9 @@ class Stored(Generic[Kind]):
                             remedy=f"{self.verb} again") from error
 
 
+LEDGER = "ledger.json"
+"""Where a sequence keeps its requests, in its folder."""
+
 EVALUATIONS = Stored(Evaluation, "evaluation.json", "evaluation", "evaluate", "evaluation")
 ASSAULTS = Stored(Assault, "attack.json", "attacks", "attack", "attack")
 SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "sequence")

@@ -1,7 +1,7 @@
 """The report: one HTML file, the same as JSON, and a model card, from an evaluation's record alone.
 
 Importing this package loads neither matplotlib nor jinja2; they are needed when a report is written
-(`pip install 'expunge[report]'`).
+(the extra `report`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path) -> Path:
+def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *, by: str = "", redact: bool = False
+                 ) -> Path:
     """Write `report.html`, `report.json` and `README.md` (a Hugging Face model card) into the folder `out`.
 
     Args:
         evaluation: what to report.
         folder: the evaluation's folder; the files of its strips are relative to it.
         out: folder to write to; made if it does not exist. Each file is replaced as a whole or not at all.
+
+        by: who answers for the report, as it is to stand there; "" leaves that open. It is never taken from the system.
+        redact: write a copy to hand out, without what `report.sensitive` names.
 
     Returns:
         The path of `report.html`.
@@ -34,11 +38,14 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path) ->
     from expunge.assault import check_joined
     from expunge.locks import alone
     from expunge.report import card, html
+    from expunge.report.about import About
+    from expunge.report.sensitive import redacted
 
     check_joined(evaluation)
-    folder, out = Path(folder), Path(out)
+    about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)
+    shown = redacted(evaluation) if redact else evaluation
     with alone(out):
-        page = html.write_report(evaluation, folder, out / "report.html")
-        card.write_json(evaluation, out / "report.json")
-        card.write_card(evaluation, out / "README.md")
+        page = html.write_report(shown, folder, out / "report.html", about)
+        card.write_json(shown, out / "report.json", about)
+        card.write_card(shown, out / "README.md", about)
     return page

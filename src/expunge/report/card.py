@@ -1,7 +1,7 @@
 """The report as a Hugging Face model card (README.md) and as JSON.
 
-The card's front matter follows the Hub's schema: `model-index` holds only measured scores, the tables hold
-all of them. Everything that comes from a record is escaped, so that a concept or a note cannot write
+The card's front matter follows the Hub's schema: `model-index` holds the leading scores, where they were measured, the
+tables hold all of them. Everything that comes from a record is escaped, so that a concept or a note cannot write
 Markdown or HTML.
 
 Source: Hugging Face Hub documentation, "Model Cards" (metadata specification). Differs: no `license` is
@@ -20,17 +20,24 @@ from typing import Any
 
 from expunge import files
 from expunge.records import Assault, Evaluation, Relearning, Score
+from expunge.report.about import About, first_facts
 from expunge.report.attacks import attack_rows, attack_sentence
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
+from expunge.report.sensitive import WITHOUT
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import attacked, verdict
 from expunge.report.ways import ways
-from expunge.report.words import all_scores, family, finite, quoted, value_of
+from expunge.report.words import all_scores, family, finite, model_name, quoted, value_of
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
+
+NOBODY = About()
+LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "retained/near", "retained/far",
+           "integrity_median/near", "fid/original", "kid/original", "clip/forget", "clip/keep")
+"""The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
 
 _COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
 _ATTACK_COLUMNS = ("Attack", "What it may do", "Elicited", "95% interval", "Again on fresh seeds",
@@ -41,46 +48,53 @@ _LICENCE = ("A patch is derived from its base model, so the base model's licence
             "the front matter before you publish.")
 
 
-def model_card(evaluation: Evaluation) -> str:
+def model_card(evaluation: Evaluation, about: About = NOBODY) -> str:
     """README.md for a Hub repository that holds the patch: YAML front matter, verdict, tables, limits."""
     import yaml
 
-    matter = yaml.safe_dump(_front_matter(evaluation), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{matter}---\n\n{_body(evaluation)}"
+    matter = yaml.safe_dump(_front_matter(evaluation, about), sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{matter}---\n\n{_body(evaluation, about)}"
 
 
-def write_card(evaluation: Evaluation, out: Path) -> Path:
+def write_card(evaluation: Evaluation, out: Path, about: About = NOBODY) -> Path:
     """Write the model card to `out`, atomically. Raises StorageError if that fails."""
-    files.write_text(out, model_card(evaluation))
+    files.write_text(out, model_card(evaluation, about))
     return out
 
 
-def write_json(evaluation: Evaluation, out: Path) -> Path:
+def write_json(evaluation: Evaluation, out: Path, about: About = NOBODY) -> Path:
     """Write verdict and record to `out`, atomically. Raises StorageError if that fails."""
-    files.write_json(out, record(evaluation))
+    files.write_json(out, record(evaluation, about))
     return out
 
 
-def record(evaluation: Evaluation) -> dict[str, Any]:
+def record(evaluation: Evaluation, about: About = NOBODY) -> dict[str, Any]:
     """What report.json holds: verdict and evaluation; numbers that are not finite become null."""
-    return {"format": 1, "verdict": dataclasses.asdict(verdict(evaluation)), "digest": evaluation.digest,
+    return {"format": 1, "verdict": dataclasses.asdict(verdict(evaluation)),
+            "digest": about.digest or evaluation.digest, "by": about.by, "redacted": about.redacted,
             "evaluation": json.loads(evaluation.model_dump_json())}
 
 
-def _front_matter(evaluation: Evaluation) -> dict[str, Any]:
+def _front_matter(evaluation: Evaluation, about: About) -> dict[str, Any]:
     card = evaluation.card
     matter: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
     if _HUB_NAME.fullmatch(card.base):  # neither the embedded model nor a folder: the Hub refuses those names
         matter["base_model"] = card.base
     matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((card.method, *card.request.concepts))).strip("-.") or "patch"
-    metrics = [_metric(score) for score in all_scores(evaluation) if value_of(score) is not None]
+    metrics = [_metric(score) for score in all_scores(evaluation) if _of_note(score)]
     if metrics:
-        dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {evaluation.digest}"}
+        dataset = {"type": "expunge-evaluation", "name": f"expunge evaluation {about.digest or evaluation.digest}"}
         task = {"type": "text-to-image", "name": "Text-to-Image"}
         matter["model-index"] = [{"name": name, "results": [
             {"task": task, "dataset": dataset, "metrics": metrics}]}]
     return matter
+
+
+def _of_note(score: Score) -> bool:
+    """Whether the front matter names the score: the few that lead the report; the tables hold all."""
+    leads = score.name in LEADING or score.name.startswith("found/all/")
+    return leads and score.subject != "original" and value_of(score) is not None
 
 
 def _metric(score: Score) -> dict[str, Any]:
@@ -92,13 +106,16 @@ def _metric(score: Score) -> dict[str, Any]:
             "value": value_of(score), "args": args}
 
 
-def _body(evaluation: Evaluation) -> str:
+def _body(evaluation: Evaluation, about: About) -> str:
     card, said = evaluation.card, verdict(evaluation)
-    concepts, model, method = map(_plain, (quoted(card.request.concepts), evaluation.model, card.method))
+    concepts, model, method = map(_plain, (
+        quoted(card.request.concepts), model_name(evaluation.model), card.method))
     parts = [f"# Unlearning {concepts} from {model} with {method}",
              f"**{_plain(said.headline)}.** {_plain(said.sentence)}",
              *([_plain(said.asked)] if said.asked else []), *([_plain(said.instead)] if said.instead else []),
              _plain(said.cost)]
+    parts += [_plain(WITHOUT)] * about.redacted
+    parts.append(_table(("What", "Value"), list(first_facts(evaluation, about).items())))
     heads, rows_by_way = ways(evaluation)
     if rows_by_way:
         parts += ["## By way of asking", _table(("Asked by", *heads), [(way.words, *way.cells) for way in rows_by_way])]
@@ -121,7 +138,7 @@ def _body(evaluation: Evaluation) -> str:
     for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
                          ("Evaluation", evaluation_facts(evaluation)),
                          ("Settings of the evaluation", flat(evaluation.settings)),
-                         ("Hashes", hashes(evaluation)), ("Detectors", evaluation.detectors)):
+                         ("Hashes", hashes(evaluation, about.digest)), ("Detectors", evaluation.detectors)):
         if facts:
             parts += [f"## {title}", _table(("What", "Value"), list(facts.items()))]
     if packages := versions(evaluation):

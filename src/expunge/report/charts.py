@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.assault import success_against_budget
-from expunge.errors import UserError
+from expunge.errors import UserError, install
 from expunge.records import Assault, Evaluation, PatchCard, Score
 from expunge.report.words import find, finite, number, percent, value_of
 
@@ -233,7 +233,7 @@ def svg_of(name: str, draw: Any, height: float) -> str:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("the report's plots need matplotlib, which is not installed",
-                        remedy="pip install 'expunge[report]'") from error
+                        remedy=install("report")) from error
     look: dict[Any, Any] = {"svg.hashsalt": f"expunge-{name}", "svg.fonttype": "none", "text.parse_math": False,
             "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.unicode_minus": True,
             "text.usetex": False}

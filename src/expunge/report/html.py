@@ -12,8 +12,10 @@ from typing import Any
 from expunge.files import write_text
 from expunge.records import Evaluation
 from expunge.report import charts
+from expunge.report.about import About, first_facts
 from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, doubts_of
 from expunge.report.classes import headline_score, worst_found
+from expunge.report.glossary import glossary
 from expunge.report.page import rendered
 from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, find_groups, picture_groups
 from expunge.report.relearning import (
@@ -23,24 +25,27 @@ from expunge.report.relearning import (
     relearning_rows,
     relearning_sentence,
 )
+from expunge.report.sensitive import WITHOUT, sensitive
 from expunge.report.tables import assault_facts, evaluation_facts, flat, hashes, patch_facts, score_sections, versions
 from expunge.report.verdict import verdict
 from expunge.report.ways import ways
-from expunge.report.words import find, interval_text, number, quoted, value_of, value_text
+from expunge.report.words import find, interval_text, model_name, number, quoted, value_of, value_text
 
 TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2")
 """The page, and what it includes."""
+NOBODY = About()
 ASKED = 6
 """Adversarial prompts of an attack that are shown at once; the others are folded."""
 
 
-def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
+def write_report(evaluation: Evaluation, folder: Path, out: Path, about: About = NOBODY) -> Path:
     """Write the report of `evaluation` to the file `out`.
 
     Args:
         evaluation: what to report.
         folder: the evaluation's folder; the files of its strips are relative to it.
         out: the HTML file; replaced as a whole or not at all.
+        about: what the copy says of itself.
 
     Returns:
         `out`.
@@ -49,16 +54,16 @@ def write_report(evaluation: Evaluation, folder: Path, out: Path) -> Path:
         UserError: jinja2, matplotlib or Pillow is missing.
         StorageError: `out` cannot be written.
     """
-    write_text(out, report_html(evaluation, folder))
+    write_text(out, report_html(evaluation, folder, about))
     return out
 
 
-def report_html(evaluation: Evaluation, folder: Path) -> str:
+def report_html(evaluation: Evaluation, folder: Path, about: About = NOBODY) -> str:
     """The whole page as text. Raises UserError if jinja2, matplotlib or Pillow is missing."""
-    return rendered(TEMPLATES, _content(evaluation, folder))
+    return rendered(TEMPLATES, _content(evaluation, folder, about))
 
 
-def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+def _content(evaluation: Evaluation, folder: Path, about: About) -> dict[str, Any]:
     groups, plots, attacks = picture_groups(evaluation, folder), _plots(evaluation), _attacks(evaluation, folder)
     return {
         "e": evaluation, "card": evaluation.card, "request": evaluation.card.request, "quoted": quoted,
@@ -71,13 +76,25 @@ def _content(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
         "ways": ways(evaluation),
         "sections": score_sections(evaluation), "patch_facts": patch_facts(evaluation.card),
         "settings": flat(evaluation.card.settings), "evaluation_facts": evaluation_facts(evaluation),
-        "evaluation_settings": flat(evaluation.settings), "hashes": hashes(evaluation),
-        "versions": versions(evaluation), "scales": _scales(evaluation),
+        "evaluation_settings": flat(evaluation.settings),
+        "hashes": hashes(evaluation, about.digest), "versions": versions(evaluation), "scales": _scales(evaluation),
+        "first": first_facts(evaluation, about), "model": model_name(evaluation.model),
+        "glossary": glossary(evaluation),
+        "veiled": sensitive(evaluation.card.request), "left_out": WITHOUT if about.redacted else "",
+        "keep": _keep(evaluation),
     }
 
 
 _CONTROLS = (" The last rows are controls of the detector: things that the model never saw, recognised all the same, "
              "and the concept, seen where other things were asked for.")
+
+
+def _keep(evaluation: Evaluation) -> tuple[str, tuple[str, ...]]:
+    """Heading and prompts of what the request asks to keep: kept is only what the method made use of."""
+    card = evaluation.card
+    if card.keeps:
+        return "Prompts to keep", card.request.keep
+    return f"Asked to keep, of which {card.method} made no use", card.request.keep
 
 
 def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:

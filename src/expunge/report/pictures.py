@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.errors import UserError
+from expunge.errors import UserError, install
 from expunge.records import FORGET_ROLES, Evaluation, Find, Strip
 
 PIXELATED_UP_TO = 128
@@ -148,7 +148,7 @@ def embed(folder: Path, name: str) -> Picture:
         from PIL import Image
     except ImportError as error:
         raise UserError("the report's pictures need Pillow, which is not installed",
-                        remedy="pip install 'expunge[report]'") from error
+                        remedy=install("report")) from error
     root, file = folder.resolve(), (folder / name).resolve()
     if not name or not file.is_relative_to(root):
         return Picture(problem="no file named" if not name else "file lies outside the evaluation's folder")

@@ -16,6 +16,7 @@ from expunge.report.words import (
     family,
     interval_text,
     left_out_text,
+    model_name,
     seeds_text,
     value_of,
     value_text,
@@ -119,7 +120,8 @@ def patch_facts(card: PatchCard) -> dict[str, str]:
     asked = {"Concept": targets[0].concept, "Anchor": targets[0].anchor or "none"} if len(targets) == 1 else \
         {"Concepts": card.request.title, "Anchors": ", ".join(anchors)}
     facts = {**asked, "Method": card.method,
-             "Base model": card.base, "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
+             "Base model": model_name(card.base),
+             "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
              "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),
              "Made": card.created or "not recorded"}
     if card.base_process:
@@ -156,13 +158,14 @@ def assault_facts(assault: Assault) -> dict[str, str]:
             "Made": assault.created or "not recorded"}
 
 
-def hashes(evaluation: Evaluation) -> dict[str, str]:
-    """What identifies models, patch and records; words to text."""
+def hashes(evaluation: Evaluation, digest: str = "") -> dict[str, str]:
+    """What identifies models, patch and records; words to text. `digest`: of the whole record, where this is a part."""
     card = evaluation.card
-    facts = {f"Base model ({evaluation.model})": evaluation.model_hash, "Patch tensors": card.tensors_hash,
-             "Patch card": card.digest, "Evaluation record": evaluation.digest}
+    record = digest or evaluation.digest
+    facts = {f"Base model ({model_name(evaluation.model)})": evaluation.model_hash, "Patch tensors": card.tensors_hash,
+             "Patch card": card.digest, "Evaluation record": record}
     if card.base_hash != evaluation.model_hash:
-        facts[f"Base model that the patch was made for ({card.base})"] = card.base_hash
+        facts[f"Base model that the patch was made for ({model_name(card.base)})"] = card.base_hash
     return facts
 
 

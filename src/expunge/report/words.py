@@ -7,6 +7,7 @@ not a finite number, is "not measured" with its reason, never a blank.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from expunge.records import NOT_DRAWN, Assault, Evaluation, Score
@@ -19,6 +20,17 @@ RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn",
 _DIGITS = {"integrity": 2, "integrity_median": 2, "sharpness": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4,
            "clip": 2}
 _MINUS = "\N{MINUS SIGN}"
+
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+def model_name(told: str) -> str:
+    """What a reader calls a model: of a folder its own name, without the path that somebody typed; else as it is."""
+    path = told.strip().replace("\\", "/").rstrip("/")
+    if "/" not in path or _HUB_ID.fullmatch(path):
+        return told
+    return path.rpartition("/")[2]
 
 
 def bare(name: str) -> str:

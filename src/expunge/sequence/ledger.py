@@ -14,11 +14,10 @@ from typing import Any
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
 from expunge.models.base import Denoiser
+from expunge.records import LEDGER as LEDGER
 from expunge.records import Entry, Ledger
 from expunge.sequence.settings import Demand, SequenceSettings, Withdrawal
 from expunge.sequence.states import State
-
-LEDGER = "ledger.json"
 
 
 def read_ledger(folder: Path, model: Denoiser) -> Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from expunge.models.base import Denoiser
 from expunge.models.patch import Patch
 from expunge.models.text import reader_of
 from expunge.records import Request, Target, asked, check_request, with_prompts
-from expunge.registry import METHODS, WORLDS
+from expunge.registry import FAILURES, METHODS, WORLDS, described
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
@@ -69,6 +70,9 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
         _check_free(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
+    if not isinstance(patch, Patch):
+        raise UserError(f"a method that gives a {type(patch).__name__}", accepted="a method that gives a Patch",
+                        remedy="see `Patch.of` in CONTRIBUTING.md")
     told = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
     patch = replace(patch, card=patch.card.model_copy(update={
         "chosen": told, "look": look(model, patch) if own_look else (),
@@ -213,16 +217,52 @@ def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anc
 
 
 def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None) -> Method:
-    """The method with its settings. A registered method is a function that takes them and gives a `Method`.
+    """The method with its settings. What is registered is a method, or a function that takes settings and gives one.
 
     Raises:
-        UserError: unknown name. ConfigError: settings that do not fit, all at once.
+        UserError: unknown name, or a plug-in that gives no method. ConfigError: settings that do not fit, all at once.
     """
     if isinstance(method, str):
-        build: Callable[..., Method] = METHODS.get(method)
-        return build(**dict(settings or {}))
+        entry = METHODS.get(method)
+        if not _is_method(entry):
+            return _built(method, entry, dict(settings or {}))
+        chosen: Method = entry
+    else:
+        chosen = method
     if not settings:
-        return method
-    if not isinstance(method, Configured):
+        return chosen
+    if not isinstance(chosen, Configured):
         raise ConfigError(f"settings {', '.join(settings)} for a method that has none", accepted="no settings")
-    return method.override(settings)
+    return chosen.override(settings)
+
+
+def _is_method(entry: Any) -> bool:
+    """Whether it takes a model and a request itself, and is not what makes a method of settings."""
+    return not isinstance(entry, type) and {"model", "request"} <= {*_parameters(entry)}
+
+
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some callables of C tell none
+        return {}
+
+
+def _built(name: str, build: Callable[..., Any], settings: dict[str, Any]) -> Method:
+    """What `build` makes of the settings, looked at if it comes from a plug-in."""
+    if not METHODS.package(name):
+        made: Method = build(**settings)
+        return made
+    known = _parameters(build)
+    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+    if known and not open_ended and (strange := [key for key in settings if key not in known]):
+        raise ConfigError(f"settings {', '.join(strange)} for the method {name!r}", accepted=", ".join(known) or "none")
+    try:
+        made = build(**settings)
+    except ExpungeError:
+        raise
+    except FAILURES as error:
+        raise METHODS.unusable(name, f"cannot be made: {described(error)}") from error
+    if not callable(made):
+        raise METHODS.unusable(name, f"gives a {type(made).__name__}, and no method (`unlearn.method.Method`)")
+    return made

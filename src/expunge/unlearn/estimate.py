@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from expunge import runtime
 from expunge.models.base import Conditioning, Denoiser
+from expunge.models.speed import seconds_each
 from expunge.unlearn.weights import text_trains, training
 
 
@@ -24,16 +25,17 @@ def seconds_per_sample(model: Denoiser, params: Mapping[str, Parameter], prompt:
     def forward(count: int, cond: Conditioning) -> Tensor:
         return model.predict(model.initial_noise(range(count)), middle.expand(count), cond)
 
-    def frozen() -> None:
+    def frozen(count: int) -> None:
         with torch.no_grad():
-            forward(frozen_batch, known.repeat(frozen_batch))
+            forward(count, known.repeat(count))
 
-    def trained() -> None:
-        cond = model.encode([prompt] * batch) if text_trains(params) else None
-        forward(batch, cond or known.repeat(batch)).square().mean().backward()
+    def trained(count: int) -> None:
+        cond = model.encode([prompt] * count) if text_trains(params) else None
+        forward(count, cond or known.repeat(count)).square().mean().backward()
 
+    without = seconds_each(frozen, frozen_batch)
     with training(params):
-        return seconds(frozen) / frozen_batch, seconds(trained) / batch
+        return without, seconds_each(trained, batch)
 
 
 def seconds(work: Callable[[], None]) -> float:

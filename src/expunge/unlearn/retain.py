@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import BeforeValidator
@@ -161,11 +162,29 @@ def closest(model: Denoiser, things: Sequence[str], concepts: Sequence[str]) -> 
 
 def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
     """Text states (N, D) at the end token, which stands right behind the start in an empty prompt."""
-    end, out = model.encode([""]).ids[0, 1], []
-    for first in range(0, len(texts), batch):
-        cond = model.encode(texts[first:first + batch])
-        out.append(cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()])
-    return torch.cat(out)
+    known = _known_ends(model)
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    end = model.encode([""]).ids[0, 1]
+    for first in range(0, len(new), batch):
+        part = new[first:first + batch]
+        cond = model.encode(part)
+        ends = cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()]
+        known.update(zip(part, ends, strict=True))
+    return torch.stack([known[text] for text in texts])
+
+
+_ENDS: WeakKeyDictionary[Denoiser, tuple[Any, dict[str, Tensor]]] = WeakKeyDictionary()
+"""Of each model its weights' state and what its text encoder made of texts: plans ask for the same ones many times."""
+
+
+def _known_ends(model: Denoiser) -> dict[str, Tensor]:
+    """Text states by text, of the model as it is now: a weight that changed since has torch's count of it changed."""
+    now = (model.patch_hash, sum(p._version for p in model.parameters_in("all").values()))
+    before, known = _ENDS.get(model, (None, {}))
+    if before != now:
+        known = {}
+        _ENDS[model] = (now, known)
+    return known
 
 
 def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:

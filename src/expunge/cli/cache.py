@@ -1,0 +1,59 @@
+"""`expunge cache`: what the cache of drawn pictures holds, and making room in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge cache
+  folder: [...]
+  pictures: [...]
+  bound: 20.0 GiB (EXPUNGE_CACHE_LIMIT)
+\b
+  $ expunge cache --clear --unused 30
+  removed: [...]
+"""
+
+
+@click.command("cache", epilog=EXAMPLES)
+@click.option("--cache", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Another cache [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
+@click.option("--clear", is_flag=True, help="Delete its pictures, and what is remembered of models' files.")
+@click.option("--unused", type=click.FloatRange(min=0), metavar="NUMBER",
+              help="With --clear: only pictures that were not used for so many days.")
+def command(folder: Path | None, clear: bool, unused: float | None) -> None:
+    """Show where drawn pictures are kept, how many there are and how much room they take; --clear makes room.
+
+    Nothing is lost that cannot be drawn again: results hold their own copies of the pictures that they show. Past its
+    bound (EXPUNGE_CACHE_LIMIT, in GiB; 0 for none) the cache deletes what was not used for longest by itself.
+    """
+    import datetime
+
+    from expunge.errors import UserError
+    from expunge.models.cache_size import limit, remembered_of, usage, within
+    from expunge.models.cache_size import root as default
+
+    where = folder or default()
+    if unused is not None and not clear:
+        raise UserError("--unused without --clear", accepted="--clear --unused DAYS")
+    if clear:
+        gone, freed = within(where, 0, older=0 if unused is None else unused * 86400)
+        digests = list(remembered_of(where)) if unused is None else []
+        for file in digests:
+            file.unlink(missing_ok=True)
+        click.echo(f"removed: {gone} pictures, {_size(freed)}"
+                   + (f"; digests of {len(digests)} model folders" if digests else ""))
+    held, most = usage(where), limit()
+    click.echo(f"folder: {where}")
+    days = [datetime.datetime.fromtimestamp(when).date().isoformat() for when in (held.oldest, held.newest)]
+    click.echo(f"pictures: {held.pictures}, {_size(held.size)}"
+               + (f", of {held.models} model{'' if held.models == 1 else 's'}, last used {days[0]} to {days[1]}"
+                  if held.pictures else ""))
+    click.echo("bound: none (EXPUNGE_CACHE_LIMIT)" if most is None else f"bound: {_size(most)} (EXPUNGE_CACHE_LIMIT)")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.1f} MiB"

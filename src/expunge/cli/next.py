@@ -1,0 +1,48 @@
+"""The command that comes next, printed so that it works as it stands: on the same model, with the same judge."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING
+
+from expunge.errors import install
+
+if TYPE_CHECKING:
+    from expunge.sampling import SamplingSettings
+
+CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+"""A CLIP of the Hub that can judge, where the user named none."""
+_DRAWN = ("steps", "guidance", "height", "width", "negative")
+_JUDGED = ("clip", "prompts", "add_templates", "margin")
+
+
+def evaluate_next(patch: Path, model: str, world: str, variant: str | None = None, *, attack: Path | None = None,
+                  like: SamplingSettings | None = None) -> list[str]:
+    """"next: expunge evaluate ..." and, for a model that needs something first, what that is.
+
+    Args:
+        model, variant: as the user named them; world: the model's.
+        attack: folder of attacks to take in; like: their settings, which the evaluation must share.
+    """
+    words = ["expunge", "evaluate", str(patch), *(["--attack", str(attack)] if attack else []),
+             *(["--model", model] if model != "embedded" else []), *(["--variant", variant] if variant else [])]
+    told = {} if like is None else like.model_dump(exclude_defaults=True)
+    for name in (*_DRAWN, *_JUDGED):
+        flag = f"--{name.replace('_', '-')}"
+        if told.get(name) is True:
+            words.append(flag)
+        elif name in told:
+            words += [flag, str(told[name])]
+    if world != "open":
+        return [f"next: {join(words)}"]
+    notes = []
+    if "clip" not in told and not os.environ.get("EXPUNGE_CLIP"):
+        words += ["--clip", CLIP]
+        notes.append("a CLIP judges the pictures; a folder of one will do, too (docs/real-model.md)")
+    if find_spec("torchvision") is None:
+        words += ["--distance", "ssim"]
+        notes.append(f"for LPIPS, the default distance, first: {install('lpips')}")
+    return [f"next: {join(words)}", *(f"  {note}" for note in notes)]

@@ -1,0 +1,69 @@
+"""Verbs that read records load no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = ("import sys; from expunge.cli import run; code = run(sys.argv[1:]); "
+          "heavy = {'torch', 'diffusers', 'transformers'} & set(sys.modules); "
+          "sys.exit(f'loaded {heavy}' if heavy else code)")
+
+
+def light(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    from expunge.records import Evaluation, PatchCard, Request, Sampler, Score
+
+    request = Request(concept="church", prompts=("a church",))
+    card = PatchCard(request=request, base="b", base_hash="h", method="esd", settings={}, tensors=(), tensors_hash="t",
+                     seed=0)
+    score = Score(name="found/all", title="found", value=0.0, n=9, numerator=0, subject="edited")
+    made = Evaluation(card=card, model="m", model_hash="h", sampler=Sampler(), scores=(score,))
+    (tmp_path / "evaluation.json").write_text(made.model_dump_json(), encoding="utf-8")
+    return tmp_path
+
+
+def test_report_reads_json(evaluation: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert "report.html" in light("report", str(evaluation))
+
+
+def test_show_reads_json(evaluation: Path) -> None:
+    assert "found/all" in light("show", str(evaluation))
+
+
+def test_show_reads_the_card_of_a_patch_and_leaves_its_tensors(patch: Path, tmp_path: Path) -> None:
+    assert "concept: church" in light("show", str(patch))
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((patch / "patch.safetensors").read_bytes())
+    assert json.loads(light("show", str(alone), "--json"))["request"]["concept"] == "church"
+
+
+def test_cache_and_lists_are_light(tmp_path: Path) -> None:
+    assert "folder:" in light("cache", "--cache", str(tmp_path))
+    assert "esd" in light("ls", "methods")
+
+
+def test_show_verify_refuses_a_damaged_patch(patch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    from expunge.cli import run
+
+    copy = Path(shutil.copytree(patch, tmp_path / "patch"))
+    file = copy / "patch.safetensors"
+    held = bytearray(file.read_bytes())
+    held[-1] ^= 1
+    file.write_bytes(held)
+    assert run(["show", str(copy)]) == 0
+    assert run(["show", str(copy), "--verify"]) == 2
+    assert "damaged" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""The cache stays within its bound: what was not used for longest goes first, what is in use stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expunge.cli import run
+from expunge.errors import UserError
+from expunge.models.cache import Pictures
+from expunge.models.cache_size import limit, usage, within
+from expunge.records import Prompt, Sampler
+
+
+def filled(root: Path, ages: list[float]) -> list[Path]:
+    """Pictures of a thousand bytes each, last used so many seconds ago."""
+    out = []
+    for i, age in enumerate(ages):
+        file = root / "2-aaaa" / f"{i:02x}" / f"{i:02x}ff.json"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x" * 100)
+        file.with_suffix(".png").write_bytes(b"x" * 900)
+        os.utime(file, (time.time() - age,) * 2)
+        out.append(file)
+    return out
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    old, older, new = filled(tmp_path, [9_000, 90_000, 5_000])
+    assert within(tmp_path, 2_000) == (1, 1_000)
+    assert (old.exists(), older.exists(), new.exists()) == (True, False, True)
+    assert not older.with_suffix(".png").exists()
+
+
+def test_what_is_in_use_stays_whatever_the_bound(tmp_path: Path) -> None:
+    filled(tmp_path, [10, 20])
+    assert within(tmp_path, 0) == (0, 0)
+    assert usage(tmp_path).size == 2_000
+
+
+def test_bound_is_read_and_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXPUNGE_CACHE_LIMIT", raising=False)
+    assert limit() == 20 * 2**30
+    for told, most in (("0.5", 2**29), ("0", None)):
+        monkeypatch.setenv("EXPUNGE_CACHE_LIMIT", told)
+        assert limit() == most
+    for told in ("many", "-1", "nan", "inf"):
+        monkeypatch.setenv("EXPUNGE_CACHE_LIMIT", told)
+        with pytest.raises(UserError, match="EXPUNGE_CACHE_LIMIT"):
+            limit()
+
+
+def test_drawing_makes_room_and_reading_counts_as_use(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                      ) -> None:
+    sampler, items = Sampler(steps=1, guidance=1.0), [(Prompt(text="a church", role="direct"), seed) for seed in (0, 1)]
+    Pictures(tmp_path).draw(model, items, sampler)
+    (first, second) = tmp_path.glob("*/??/*.json")
+    for record in (first, second):
+        os.utime(record, (1e9, 1e9))
+    Pictures(tmp_path).draw(model, items[:1], sampler)  # read: one of the two was used now
+    assert sorted(record.stat().st_mtime > 1e9 for record in (first, second)) == [False, True]
+    monkeypatch.setenv("EXPUNGE_CACHE_LIMIT", "0.0000001")
+    Pictures(tmp_path).draw(model, [(items[0][0], 2)], sampler)
+    assert usage(tmp_path).pictures == 2  # the one that was read and the new one
+
+
+def test_cache_command_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(tmp_path, [10, 40 * 86400])
+    asked = ["cache", "--cache", str(tmp_path)]
+    assert run(asked) == 0
+    told = capsys.readouterr().out
+    assert f"folder: {tmp_path}" in told
+    assert "pictures: 2, 0.0 MiB, of 1 model," in told
+    assert run([*asked, "--clear", "--unused", "30"]) == 0
+    assert "removed: 1 pictures" in capsys.readouterr().out
+    assert run([*asked, "--clear"]) == 0
+    assert usage(tmp_path).pictures == 0
+    assert run([*asked, "--unused", "3"]) == 2

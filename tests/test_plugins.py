@@ -1,0 +1,256 @@
+"""Plug-ins: the recipe in CONTRIBUTING is built, installed and used; a bad one costs nobody else anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expunge.cli import run
+from expunge.errors import ConfigError, UserError
+from expunge.registry import ATTACKS, METHODS, WORLDS, Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "{name}"
+version = "0.1"
+{points}
+[tool.setuptools]
+py-modules = ["{module}"]
+"""
+BAD = """\
+[project.entry-points."expunge.{kind}s"]
+absent = "no_such_module:thing"
+nothing = "{module}:missing"
+number = "{module}:NUMBER"
+bare = "{module}:Bare"
+quits = "{module}_quits:thing"
+"Big Name" = "{module}:fine"
+{taken} = "{module}:fine"
+whole-module = "{module}"
+"""
+BAD_CODE = """\
+NUMBER = 3
+class Bare:
+    pass
+def fine(): return 7
+"""
+KINDS = {"method": (METHODS, "esd"), "attack": (ATTACKS, "p4d"), "world": (WORLDS, "open")}
+
+
+def installed(source: Path, target: Path) -> Path:
+    """The package in `source`, built and installed into `target` without any network."""
+    done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index",
+                           "--disable-pip-version-check", "-q", "--target", str(target), str(source)],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(source)  # what was built lies in the target alone
+    return target
+
+
+def recipe() -> dict[str, str]:
+    """The files that CONTRIBUTING shows, by name."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plugin")
+    source = folder / "source"
+    source.mkdir()
+    for name, text in recipe().items():
+        (source / name).write_text(text, encoding="utf-8")
+    return installed(source, folder / "site")
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package for each kind whose entry points are wrong in every way."""
+    folder = tmp_path_factory.mktemp("bad")
+    module, points = "expunge_bad", "".join(BAD.format(kind=kind, taken=taken, module="expunge_bad")
+                                            for kind, (_, taken) in KINDS.items())
+    (folder / "source").mkdir()
+    about = PYPROJECT.format(name="expunge-bad", points=points, module=module)
+    (folder / "source" / "pyproject.toml").write_text(
+        about.replace(f'["{module}"]', f'["{module}", "{module}_quits"]'), encoding="utf-8")
+    (folder / "source" / f"{module}.py").write_text(BAD_CODE, encoding="utf-8")
+    (folder / "source" / f"{module}_quits.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    return installed(folder / "source", folder / "site")
+
+
+@pytest.fixture(autouse=True)
+def _read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads the entry points anew, and leaves nothing registered behind."""
+    for registry, _ in KINDS.values():
+        monkeypatch.setattr(registry, "_entries", {**registry._entries})
+        monkeypatch.setattr(registry, "_packages", {})
+        monkeypatch.setattr(registry, "_skipped", {})
+        monkeypatch.setattr(registry, "_plugins_read", False)
+
+
+@pytest.fixture
+def with_example(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(example))
+
+
+@pytest.fixture
+def with_bad(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(bad))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("methods", "shaken"), ("methods", "shaken-by"), ("attacks", "next-seed"),
+                                            ("worlds", "pets")])
+def test_recipe_is_listed(with_example: None, kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ls", kind]) == 0
+    told = capsys.readouterr().out
+    assert re.search(rf"^{name} +from expunge-example$", told, re.MULTILINE)
+    assert "skipped" not in told
+
+
+def test_recipe_is_described(with_example: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ls", "methods", "shaken"]) == 0
+    assert "not said: it is a method without settings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "flags"), [("shaken", []), ("shaken-by", ["--set", "size=0.2"])])
+def test_recipe_for_methods_erases(with_example: None, model: Any, pipeline_folder: Path, tmp_path: Path, name: str,
+                                   flags: list[str]) -> None:
+    from expunge.models.patch import Patch, applied
+
+    short = tmp_path / "prompts.txt"
+    short.write_text("a church\n", encoding="utf-8")
+    arguments = ["erase", "church", "--method", name, "--model", str(pipeline_folder), "--train-prompts", str(short),
+                 *flags]
+    assert run([*arguments, "--dry-run"]) == 0
+    assert run([*arguments, "--out", str(tmp_path / "patch"), "--no-own-look"]) == 0
+    patch = Patch.load(tmp_path / "patch")
+    assert patch.card.settings == {"size": 0.2 if flags else 0.01}
+    with applied(model, patch):
+        assert model.patch_hash == patch.hash
+
+
+def test_settings_that_a_method_of_a_plugin_does_not_take_are_named(with_example: None) -> None:
+    from expunge.unlearn.erase import resolve_method
+
+    with pytest.raises(ConfigError, match="sise"):
+        resolve_method("shaken-by", {"sise": 1})
+    with pytest.raises(ConfigError, match="has none"):
+        resolve_method("shaken", {"size": 1})
+
+
+def test_recipe_for_attacks_attacks(with_example: None, model: Any, tmp_path: Path,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evaluation"))
+    from colour_world import AttackedWorld, edit
+
+    from expunge.attacks.settings import AttackSettings
+    from expunge.attacks.suite import attack
+    from expunge.records import Assault
+    from expunge.report.attacks import attack_rows
+
+    settings = AttackSettings(attacks=("next-seed",), count=4, seeds=2, control_items=0, fresh=1, steps=4,
+                              guidance=1.0, force=True)
+    made: Assault = attack(model, edit(model, 0.1), settings=settings, out=tmp_path, world=AttackedWorld())
+    (one,) = made.runs
+    assert one.attack == "next-seed"
+    assert {item.spent.images for item in one.attempts} == {1}
+    assert "next-seed" in [row.name for row in attack_rows(made)]
+
+
+def test_recipe_for_worlds_is_the_world_of_a_model(with_example: None, pipeline_folder: Path, tmp_path: Path) -> None:
+    from expunge.metrics.worlds import world_of
+    from expunge.models.store import load
+    from expunge.unlearn.erase import resolve_request
+
+    folder = tmp_path / "model"
+    shutil.copytree(pipeline_folder, folder)
+    (folder / "expunge.json").write_text(json.dumps({"world": "pets"}), encoding="utf-8")
+    opened = load(folder, device="cpu")
+    world = world_of(opened.world, opened.name, clip="somewhere")
+    assert world.name == "pets"
+    assert [*world.vocabulary()] == ["dog", "cat", "hamster", "parrot"]
+    with pytest.raises(UserError, match="prompt"):  # the model's own limit: the request itself was made
+        opened.encode(["a very long prompt that the small encoder cannot read to its end " * 2])
+    assert resolve_request(opened, "church", prompts=("a church",)).prompts == ("a church",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_plugins_are_named_and_skipped_in_listings(with_bad: None, kind: str, capsys: pytest.CaptureFixture[str]
+                                                       ) -> None:
+    own = list(KINDS[kind][0]._entries)
+    assert run(["ls", f"{kind}s"]) == 0
+    told = capsys.readouterr().out
+    rows = told.splitlines()
+    listed = [row.split()[0] for row in rows if not row.startswith("skipped:")]
+    assert listed == sorted([*own, *(["bare"] if kind == "method" else [])])  # a class is called when asked for
+    for name, reason in {"absent": "No module named 'no_such_module'", "nothing": "missing",
+                         "number": "is a int, which cannot be called", "quits": "SystemExit: 3",
+                         "Big Name": "lower case", f"{KINDS[kind][1]} of expunge-bad": "already registered",
+                         "whole-module": "module:object"}.items():
+        (row,) = [row for row in rows if row.startswith(f"skipped: {name} (")]
+        assert reason in row
+        assert "expunge-bad" in row
+    assert ("skipped: bare" in told) == (kind != "method")
+
+
+@pytest.mark.parametrize("name", ["absent", "number", "Big Name"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_plugin_is_an_error_with_its_reason_where_it_is_asked_for(with_bad: None, kind: str, name: str) -> None:
+    registry: Registry = KINDS[kind][0]
+    with pytest.raises(UserError) as caught:
+        registry.get(name)
+    assert "expunge-bad" in caught.value.got
+    assert caught.value.exit_code == 2
+
+
+def test_built_in_names_work_beside_bad_plugins(with_bad: None) -> None:
+    from expunge.unlearn.erase import resolve_method
+
+    assert getattr(resolve_method("esd"), "name", "") == "esd"
+    for registry, _ in KINDS.values():
+        assert all(registry.get(name) is not None for name in registry.usable())
+
+
+def test_method_that_gives_no_method_says_so(with_bad: None) -> None:
+    from expunge.unlearn.erase import resolve_method
+
+    METHODS.names()
+    METHODS.register("seven", "expunge_bad:fine")
+    METHODS._packages["seven"] = "expunge-bad"
+    with pytest.raises(UserError, match="gives a int, and no method"):
+        resolve_method("seven")
+
+
+def test_descriptions_of_all_methods_skip_one_that_cannot_be_made(with_bad: None, capsys: pytest.CaptureFixture[str]
+                                                                  ) -> None:
+    METHODS.names()
+    METHODS.register("seven", "expunge_bad:fine")
+    METHODS._packages["seven"] = "expunge-bad"
+    assert run(["ls", "methods", "seven"]) == 2
+    capsys.readouterr()
+    assert run(["ls", "methods", "--long"]) == 0
+    told = capsys.readouterr().out
+    assert "skipped: seven (UserError: " in told
+    assert "\nuce\n" in told
+    assert "skipped: absent (" in told
+
+
+def test_unreadable_entry_points_of_a_package_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "torn-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[expunge.methods]\nno equals sign here\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "esd" in METHODS.names()
+    assert "cannot be read" in METHODS.skipped()["torn"]
