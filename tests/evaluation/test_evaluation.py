@@ -137,7 +137,7 @@ def test_progress_tells_of_every_picture(model: Any) -> None:
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any) -> None:
     good = edit(model, 0.1)
-    foreign = Patch(good.tensors, good.card.model_copy(update={"base_hash": "f" * 64}))
+    foreign = Patch(good.tensors, good.card.model_copy(update={"base_hash": "f" * 64, "base_rounded": {}}))
     with pytest.raises(ModelError, match="a patch for"):
         evaluate(model, foreign, settings=SMALL, world=ColourWorld())
     model.apply(edit(model, 0.1))

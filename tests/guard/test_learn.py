@@ -23,6 +23,7 @@ from expunge.guard.projected import Projected, Turn, projected
 from expunge.guard.ratio import Groups, hardened
 from expunge.guard.relaxed import WholeUser
 from expunge.guard.saliency import Saliency, saliency
+from expunge.locks import LOCK
 from expunge.models.sd import StableDiffusion
 
 SETTINGS: dict[str, dict[str, Any]] = {"projected": QUICK, "saliency": ONE_SHOT, "released": RELEASED}
@@ -135,7 +136,7 @@ def test_killed_learning_goes_on_to_the_same_mask(model: StableDiffusion, preset
     assert seen
     assert seen[0] == last, "it began from the start"
     assert mask.tensors == whole.tensors
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["mask.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [LOCK, "mask.json"]
     assert load_mask(tmp_path) == mask
     seen.clear()
     assert learn_mask(model, publisher(model), preset, settings=SETTINGS[preset], seed=1, out=tmp_path) == mask

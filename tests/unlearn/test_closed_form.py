@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from expunge.errors import ConfigError, UserError
+from expunge.locks import LOCK
 from expunge.models.patch import Patch
 from expunge.records import Request, Target
 from expunge.registry import METHODS
@@ -142,4 +143,4 @@ def test_patch_is_written_and_no_checkpoint_is_left(model: Any, tmp_path: Path) 
     patch = erase(model, REQUEST, "uce", settings={"retain": None}, out=tmp_path / "run")
     assert Patch.load(tmp_path / "run").hash == patch.hash
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "patch.json", "patch.safetensors", "prompts.json"]
+        LOCK, "patch.json", "patch.safetensors", "prompts.json"]
