@@ -34,11 +34,11 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES
 
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "NOT_ASKED", "NOT_DRAWN", "RELEARNINGS",
-    "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit",
-    "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named", "OwnLook",
-    "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
-    "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
-    "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind", "longer_name", "mentions",
-    "names", "names_any", "names_target", "overlap", "places", "read_own_prompts", "remarks", "same_name",
-    "with_article", "with_prompts",
+    "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell",
+    "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger",
+    "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve",
+    "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip",
+    "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind",
+    "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places", "read_own_prompts",
+    "remarks", "same_name", "with_article", "with_prompts",
 ]
