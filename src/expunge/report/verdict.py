@@ -164,7 +164,7 @@ def _unseen(evaluation: Evaluation, one: Asked) -> str:
     named = f" of “{one.concept}”" if one.ending else ""
     nothing, unnamed = (_own(evaluation, name, one) for name in ("instead/nothing", "something_else/all"))
     told = any(value_of(_own(evaluation, f"instead/{kind}", one)) is not None for kind in _PLACES)
-    if not told and value_of(unnamed) is None or nothing is not None and value_of(nothing) is None:
+    if (not told and value_of(unnamed) is None) or (nothing is not None and value_of(nothing) is None):
         return f"what is drawn instead{named} was not measured"
     more = change_of(evaluation, nothing.name) if nothing is not None else None  # beyond the original's
     low = more[1] if more is not None else finite(nothing.low) if nothing is not None else None
