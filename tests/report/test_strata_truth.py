@@ -67,6 +67,15 @@ def test_a_judge_without_an_answer_is_not_an_original_that_does_not_draw() -> No
     assert verdict(shown).headline.startswith("Not erased by the name alone")
 
 
+@pytest.mark.parametrize("judge", ["", "second/"])
+def test_a_way_of_asking_that_no_answer_was_given_on_takes_the_good_word_away(judge: str) -> None:
+    second = [rate("second/found/all", 0, 96), rate("second/original/found/all", 94, 96)]
+    said = verdict(asked(*GONE, *second, way("found", "short", 0, 90), silent(f"{judge}found@name", 12)))
+    assert said.headline.startswith("Drawn less often, not reliably suppressed")
+    who = "second judge" if judge else "The judge"
+    assert f"{who} gave no answer on any of the edited model's pictures of these: the name alone." in said.sentence
+
+
 def test_what_counts_for_the_concept_is_what_the_original_draws_of_the_concept() -> None:
     ways_of = [way("found", "name", 0, 12), way("found", "short", 0, 30), drawn("name", 0, 12), drawn("short", 30),
                rate("original/drawn/keep@name", 50, 50), rate("original/drawn/keep@short", 30, 30)]

@@ -10,6 +10,7 @@ first line that applies:
     still     the share of pictures in the shape of the original's has a lower end >= STILL_DRAWN
     unknown   the same of several concepts together, by a record that does not say of which
     rare      high <= RARE, at most MANY_LEFT_OUT of the pictures left out, and no stratum whose lower end is above RARE
+              or in which none of the edited model's pictures got an answer
     less      everything else
 
 Each judge gives a class, and the worst one counts (of a second judge only if it can tell). Intervals of strata hold for
@@ -149,6 +150,13 @@ def unjudged_strata(evaluation: Evaluation, side: Side, ending: str = "") -> lis
             if score is not None and value_of(score) is None]
 
 
+def silent_strata(evaluation: Evaluation, judge: str, ending: str = "") -> list[str]:
+    """The strata that count in which a judge gave no answer on any of the edited model's pictures of the concept."""
+    none = undrawn(evaluation, "forget", ending)
+    scores = {name: find(evaluation, f"{judge}found@{name}{ending}") for name in evaluation.strata if name not in none}
+    return [name for name, score in scores.items() if score is not None and not score.n and unjudged(score)]
+
+
 def _drawn(evaluation: Evaluation, side: Side, ending: str) -> dict[str, Score | None]:
     """How often the original draws what is asked for, by stratum.
 
@@ -232,7 +240,9 @@ def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: li
         return "still"
     if shape is None:
         return "unknown"
-    hidden = many_left_out(found) or any(_low(score) > RARE for score in strata)
+    ending = found.name.removeprefix(f"{judge}found/all") if "found/all/" in found.name else ""
+    hidden = many_left_out(found) or any(_low(score) > RARE for score in strata) or bool(
+        silent_strata(evaluation, judge, ending))
     return "rare" if _high(found) <= RARE and not hidden else "less"
 
 

@@ -25,6 +25,7 @@ from expunge.report.classes import (
     each_concept,
     few_pairs,
     many_left_out,
+    silent_strata,
     undrawn,
     unjudged_strata,
     worse,
@@ -239,10 +240,14 @@ def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
         words = evaluation.strata.get(worst.stratum, worst.stratum)
         said += f" Found most often by {words}: {_share(worst)}." if worst.numerator else \
             f" Found in no way of asking; least is known of {words} ({_share(worst)})."
-    for names, why in ((undrawn(evaluation, "forget", one.ending), "The original does not draw these, so they say "
-                        "nothing"),
-                       (unjudged_strata(evaluation, "forget", one.ending), "The judge gave no answer on the original's "
-                        "pictures of these, so what it sees in the edited model's stands alone")):
+    alone = "so what it sees in the edited model's stands alone"
+    silent = "gave no answer on any of the edited model's pictures of these"
+    for names, why in (
+            (undrawn(evaluation, "forget", one.ending), "The original does not draw these, so they say nothing"),
+            (unjudged_strata(evaluation, "forget", one.ending),
+             f"The judge gave no answer on the original's pictures of these, {alone}"),
+            (silent_strata(evaluation, "", one.ending), f"The judge {silent}"),
+            (silent_strata(evaluation, "second/", one.ending), f"The second judge {silent}")):
         if names:
             said += f" {why}: {', '.join(evaluation.strata[name] for name in names)}."
     return said
