@@ -190,7 +190,7 @@ def test_each_stratum_has_its_own_rate_and_the_loss_in_one_is_not_hidden_by_the_
 
 def test_a_stratum_that_the_original_does_not_draw_counts_in_no_rate() -> None:
     scores = rated(strata(0.0, 1.0), CHURCH, strata(0.1, 1.0))
-    assert scores["original/drawn@short"].value == pytest.approx(0.1)
+    assert scores["original/drawn/keep@short"].value == pytest.approx(0.1)
     near = scores["retained/near"]
     assert (near.value, near.n, near.left_out[NOT_DRAWN]) == (1.0, 10, 10)
     assert scores["change/retained/near"].n == 10

@@ -71,7 +71,7 @@ def test_a_folder_or_the_embedded_model_is_no_base_model_on_the_hub(hostile):
 
 def test_values_that_are_no_numbers_stay_out_of_the_front_matter():
     low = number("fid/original", 3.0).model_copy(update={"low": -math.inf})
-    card = make_evaluation([low, number("kid/original", math.nan)])
+    card = make_evaluation().model_copy(update={"scores": (low, number("kid/original", math.nan))})
     metrics = front_matter(model_card(card))["model-index"][0]["results"][0]["metrics"]
     assert [metric["type"] for metric in metrics] == ["fid"]
     assert "low" not in metrics[0]["args"]

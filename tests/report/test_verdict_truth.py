@@ -188,6 +188,15 @@ def test_gone_is_not_clean_where_nothing_else_was_positively_seen(name, count, w
     assert said.tone != "good"
 
 
+@pytest.mark.parametrize("instead", [[], [Score(name="instead/nothing", title="t", value=None, note="7 pictures"),
+                                          rate("something_else/all", 0, 96)]])
+def test_gone_is_not_clean_where_what_is_drawn_instead_was_not_measured(instead):
+    usual = [*rates("found/all", (0, 96), (96, 96)), *falls(FALLS[1], FALLS[1])]
+    said = verdict(make_evaluation().model_copy(update={"scores": (*usual, *instead)}))
+    assert said.headline == "Rarely drawn; what is drawn instead was not measured, at a small measured price"
+    assert said.tone == "mixed"
+
+
 def test_an_empty_record_says_that_nothing_was_measured():
     said = verdict(make_evaluation([]))
     assert said.headline == "This evaluation cannot tell"

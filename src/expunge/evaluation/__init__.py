@@ -12,6 +12,8 @@ missing; a score that could not be measured has the value None and says why):
     found/<role>/<concept>, abstained/<role>/<concept>    the same for one of several concepts; without it: for all
     found/never_seen, found/keep                          null controls of the judge
     retained/near, far, style; retained/keep:<question>   share that shows what was asked for
+    original/drawn/forget@<stratum>[/<concept>], .../keep@<stratum>   decide which strata count
+    instead/<class>[/<concept>], something_else/all[/<concept>], damaged/keep   what is drawn instead
     change/found/all, change/clip/forget, change/clip/keep      edited minus original, paired
     integrity/near, far, style, empty, forget             J: 1 only numerical noise, 0 as different as another seed
     perceptual/<stratum>, perceptual/ceiling/<stratum>, perceptual/floor, perceptual/ceiling, ssim/<stratum>

@@ -17,18 +17,25 @@ NULL = 0.05
 """Rate of a null control above which the judge sees things that are not there."""
 UNSURE = 0.20
 """Share of abstentions above which a found rate rests on the easy pictures."""
+SECOND = "second/"
+JUDGES = {"": "The judge", SECOND: "The second judge"}
+"""By the prefix of its scores."""
 WIDE = 0.10
 """Upper end of the interval that a found rate of 0 would have, above which there are too few pictures."""
 
 
 def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
-    """One sentence per doubt; of several concepts each is doubted by itself."""
+    """One sentence per doubt; of several concepts each is doubted by itself, and so is each judge."""
     by_name = {score.name: score for score in scores}
     each = [(f"/{concept}", f"“{concept}”") for concept in concepts] if len(concepts) > 1 else [("", "the concept")]
-    out = [sentence for ending, words in each for sentence in _original(by_name, ending, words)]
-    out += [*_kept(by_name), *_controls(by_name)]
-    out += [sentence for ending, words in each for sentence in _answers(by_name, ending, words)]
-    out += _failures(by_name)
+    out = []
+    for judge, who in JUDGES.items():
+        own = {name.removeprefix(judge): score for name, score in by_name.items()
+               if name.startswith(judge) and (judge or not name.startswith(SECOND))}
+        out += [sentence for ending, words in each for sentence in _original(own, ending, words, who)]
+        out += [*_kept(own, who), *_controls(own, who)]
+        out += [sentence for ending, words in each for sentence in _answers(own, ending, words, who)]
+        out += [*_unsaid(own, who), *_failures(own, who)]
     return [*out, *(sentence for ending, words in each for sentence in _size(by_name, ending, words)), *_gaps(by_name)]
 
 
@@ -49,25 +56,26 @@ def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[s
     return out
 
 
-def _original(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
+def _original(scores: Mapping[str, Score], ending: str, concept: str, judge: str) -> list[str]:
     direct = scores.get(f"original/found/direct{ending}") or scores.get(f"original/found/all{ending}")
     if direct is not None and direct.value is not None and direct.value < SELDOM:
-        return [f"The judge finds {concept} in only {direct.value:.0%} of the original model's pictures of direct "
+        return [f"{judge} finds {concept} in only {direct.value:.0%} of the original model's pictures of direct "
                 f"prompts (n = {direct.n}); what it does not find after the edit need not have been erased."]
     return []
 
 
-def _kept(scores: Mapping[str, Score]) -> list[str]:
+def _kept(scores: Mapping[str, Score], judge: str) -> list[str]:
     out = []
     for role in ("near", "far"):
         kept = scores.get(f"original/retained/{role}")
         if kept is not None and kept.value is not None and kept.value < SELDOM:
-            out.append(f"The original model itself draws only {kept.value:.0%} of the {role} things as asked "
+            by = " by the second judge" if judge == JUDGES[SECOND] else ""
+            out.append(f"The original model itself draws only {kept.value:.0%} of the {role} things as asked{by} "
                        f"(n = {kept.n}); compare retention with that, not with 100%.")
     return out
 
 
-def _controls(scores: Mapping[str, Score]) -> list[str]:
+def _controls(scores: Mapping[str, Score], judge: str) -> list[str]:
     words = {"found/never_seen": "recognises things that the model never saw", "found/keep":
              "sees the concept where something else was asked for"}
     out = []
@@ -75,29 +83,46 @@ def _controls(scores: Mapping[str, Score]) -> list[str]:
         for prefix, whose in (("", "edited"), ("original/", "original")):
             score = scores.get(prefix + name)
             if score is not None and score.value is not None and score.value > NULL:
-                out.append(f"Null control: the judge {what} in {score.value:.1%} of the {whose} model's pictures "
-                           f"(n = {score.n}).")
+                out.append(f"Null control: {_inside(judge)} {what} in {score.value:.1%} of the {whose} model's "
+                           f"pictures (n = {score.n}).")
     return out
 
 
-def _answers(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
+def _answers(scores: Mapping[str, Score], ending: str, concept: str, judge: str) -> list[str]:
     out = []
     for prefix, whose in (("", "edited"), ("original/", "original")):
         unsure, found = scores.get(f"{prefix}abstained/all{ending}"), scores.get(f"{prefix}found/all{ending}")
         if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-            out.append(f"The judge would not say for {unsure.value:.0%} of the {whose} model's pictures that ask for "
+            out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's pictures that ask for "
                        f"{concept}; the found rate leaves them out.")
         if found is not None and found.value is None:
-            out.append(f"The judge gave no answer on any of the {whose} model's pictures that ask for {concept}.")
+            out.append(f"{judge} gave no answer on any of the {whose} model's pictures that ask for {concept}.")
     return out
 
 
-def _failures(scores: Mapping[str, Score]) -> list[str]:
+def _unsaid(scores: Mapping[str, Score], judge: str) -> list[str]:
+    """Near and far pictures that were not judged: they are not kept things."""
+    out = []
+    for role in ("near", "far"):
+        for prefix, whose in (("", "edited"), ("original/", "original")):
+            unsure = scores.get(f"{prefix}abstained/{role}")
+            if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
+                out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's pictures of {role} "
+                           "things; the retained rate leaves them out.")
+    return out
+
+
+def _failures(scores: Mapping[str, Score], judge: str) -> list[str]:
     failed = {name: score.left_out["detector failed"] for name, score in scores.items()
               if name.startswith(("found/", "retained/", "original/found/", "original/retained/"))
               and score.left_out.get("detector failed")}
-    return [f"The judge failed on pictures (up to {max(failed.values())} in one score); they count as neither found "
+    return [f"{judge} failed on pictures (up to {max(failed.values())} in one score); they count as neither found "
             "nor erased."] if failed else []
+
+
+def _inside(judge: str) -> str:
+    """Its name within a sentence."""
+    return f"{judge[0].lower()}{judge[1:]}"
 
 
 def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:

@@ -9,8 +9,9 @@ prompt asks for, and found(role, concept) over those of one; retained(role) asks
 of them, and a picture counts as soon as the answers that were given decide.
 
 "found@short" and "retained/near@short" are over the prompts of one stratum (a way of asking). Their intervals hold for
-all strata of the rate at once. A stratum counts where the original draws what it asks for in `DRAWN` or more; others
-say nothing about an edit and are left out of the rates over all strata (unless none counts).
+all strata of the rate at once. A stratum counts where the original draws what it asks for in `DRAWN` or more, each
+concept and the keep side by themselves; others say nothing about an edit and are left out of the rates over all strata
+(unless none counts).
 
 A picture that the judge abstained from, or failed on, counts neither as found nor as erased: it is left out of the
 rate, counted in `left_out`, and the note says what the rate would be if all abstentions hid the concept.
@@ -25,7 +26,7 @@ from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of, shows_any
 from expunge.metrics.statistics import BY_PROMPT, at_once, rate_interval
-from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
+from expunge.records import FORGET_ROLES, NOT_ASKED, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
 Subject = Literal["edited", "original"]
@@ -35,6 +36,8 @@ Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
 NAMED: tuple[Role, ...] = ("direct", "held_out")
 """Roles whose prompts name the concept: those that strata are told apart in."""
 KEPT: tuple[Role, ...] = ("near", "far")
+KEEP = ""
+"""In place of a concept: the side of what is to be kept."""
 DRAWN = 0.80
 """Share of a stratum's pictures in which the original must show what was asked for, for the stratum to count."""
 _ROLE_WORDS: dict[str, str] = {
@@ -172,31 +175,69 @@ def control_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]
     return out
 
 
-def drawn_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]:
-    """drawn@<stratum>: what was asked for is there, on either side. The original's rate decides what counts."""
-    forget, keep = _concept(aims, aims), _labels(*dict.fromkeys(aim.question for aim in aims))
-    strata = _strata(prompt for prompt in prompts if prompt.role in (*NAMED, *KEPT))
-    return [Rated(Rule(f"drawn@{stratum}", f"what was asked for is there, stratum “{stratum}”",
-                       lambda prompt: (forget if prompt.role in FORGET_ROLES else keep)(prompt), None,
-                       "lost what was asked for", stratum=stratum), (*NAMED, *KEPT)) for stratum in strata]
+def drawn_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> dict[str, list[Rated]]:
+    """What was asked for is there, by stratum: the original's rates decide what counts.
+
+    Returns:
+        drawn/forget@<stratum> by concept (of several with "/<concept>" behind), and under `KEEP` drawn/keep@<stratum>.
+    """
+    prompts, out = list(prompts), {}
+    named = [prompt for prompt in prompts if prompt.role in NAMED]
+    for aim in aims:
+        ending = f"/{aim.concept}" if len(aims) > 1 else ""
+        own = [prompt for prompt in named if aim_of(prompt, aims) == aim]
+        wanted = _concept(aims, [aim])
+        out[aim.concept] = [_drawn(f"drawn/forget@{way}{ending}", f"{aim.concept} is there", wanted, NAMED, way)
+                            for way in _strata(own)]
+    keep = _labels(*dict.fromkeys(aim.question for aim in aims))
+    out[KEEP] = [_drawn(f"drawn/keep@{way}", "what was asked for is there, near and far", keep, KEPT, way)
+                 for way in _strata(prompt for prompt in prompts if prompt.role in KEPT)]
+    return out
+
+
+def _drawn(name: str, title: str, wanted: Wanted, roles: tuple[Role, ...], stratum: str) -> Rated:
+    return Rated(Rule(name, f"{title}, stratum “{stratum}”", wanted, None, "lost what was asked for", stratum=stratum),
+                 roles)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What rates over all strata leave out, because the original does not draw it.
+
+    Attributes:
+        strata: pairs of a concept (or `KEEP`) and a stratum of its prompts. aims: which prompt asks for which concept.
+    """
+
+    strata: frozenset[tuple[str, str]] = frozenset()
+    aims: tuple[Aim, ...] = ()
+
+    def holds(self, prompt: Prompt) -> bool:
+        """Whether the prompt is left out."""
+        if not self.strata or prompt.role not in (*NAMED, *KEPT):
+            return False
+        return (aim_of(prompt, self.aims).concept if prompt.role in NAMED else KEEP, prompt.stratum) in self.strata
+
+
+ALL_COUNT = Apart()
 
 
 def not_drawn(original: Iterable[Score]) -> set[str]:
-    """The strata that do not count, by the original's scores drawn@<stratum>.
+    """Those strata of one concept, or of the keep side, that do not count, by the original's rates in them.
 
-    Where it draws none of them, all count: then the original's own rates say what the edited model's are worth.
+    One without any answer counts: nothing says that the original does not draw it. Where it draws none of them, all
+    count: then the original's own rates say what the edited model's are worth.
     """
-    drawn = {score.stratum: score.value is not None and score.value >= DRAWN for score in original}
+    drawn = {score.stratum: score.value >= DRAWN for score in original if score.value is not None}
     return {stratum for stratum, counts in drawn.items() if not counts} if any(drawn.values()) else set()
 
 
 def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
-         apart: Collection[str] = (), prefix: str = "", lost: Lost = ()) -> Score:
+         apart: Apart = ALL_COUNT, prefix: str = "", lost: Lost = ()) -> Score:
     """The rate with which the judge gives the answer that the rule wants.
 
     Args:
         judged: all pictures of one model.
-        apart: strata that a rate over all strata leaves out.
+        apart: what a rate over all strata leaves out.
         prefix: before the score's name, for another judge's ("second/").
         lost: pictures that could not be drawn.
     """
@@ -209,7 +250,7 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
         counts = rule.verdict(shot.prompt, item.answers)
         if not rule.wanted(shot.prompt):
             if rule.tells_unasked:
-                left_out["not asked"] = left_out.get("not asked", 0) + 1
+                left_out[NOT_ASKED] = left_out.get(NOT_ASKED, 0) + 1
         elif set_apart(rated, shot.prompt, apart):
             left_out[NOT_DRAWN] = left_out.get(NOT_DRAWN, 0) + 1
         elif item.error:
@@ -256,12 +297,12 @@ def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix:
                  seeds=tuple(sorted({shot.seed for shot, _ in over})))
 
 
-def set_apart(rated: Rated, prompt: Prompt, apart: Collection[str]) -> bool:
+def set_apart(rated: Rated, prompt: Prompt, apart: Apart) -> bool:
     """Whether a rate over all strata leaves the prompt out, because the original does not draw its stratum."""
-    return not rated.rule.stratum and prompt.stratum in apart and prompt.role in (*NAMED, *KEPT)
+    return not rated.rule.stratum and apart.holds(prompt)
 
 
-def decided(judged: Judged, rated: Rated, apart: Collection[str] = ()) -> dict[tuple[str, int], float]:
+def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[tuple[str, int], float]:
     """1 or 0 by (prompt text, seed) for every picture that the rate counts."""
     out = {}
     for shot, item in _over(judged, rated):

@@ -3,7 +3,8 @@
 Every picture of the forget side is put into the first class that fits:
 
     concept     one of the judges sees the concept
-    nothing     blank, saturated, smeared, or like none of the original's pictures in the features (noise)
+    nothing     blank, saturated or smeared where the original's picture from the same noise is not, or like none of the
+                original's pictures in the features (noise)
     surrogate   a judge sees what was to take the concept's place
     another     a judge sees another thing that has a name
     same shape  no name, but its edges are those of the original's picture from the same noise: perhaps the concept in
@@ -11,7 +12,9 @@ Every picture of the forget side is put into the first class that fits:
     ordinary    no name, but it looks like a picture of the model's own
 
 `instead/<class>` are their shares; `something_else/all` is the share to which the judge gave no name but "something
-else"; `damaged/keep` the share of the keep side that is "nothing". The original's own shares stand beside each.
+else"; `damaged/keep` the share of the keep side that is "nothing". The original's own shares stand beside each, for
+some models draw what is no picture of anything to these measures: what an edit did is the change. Of several concepts
+each has its own shares.
 
 Differs: no published measure; classes and thresholds are ours (`realism`).
 """
@@ -22,14 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
+from expunge.metrics.erasure import Subject
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
-from expunge.metrics.statistics import BY_PROMPT, rate_interval
+from expunge.metrics.statistics import BY_PROMPT, change_interval, rate_interval
 from expunge.records import FORGET_ROLES, Judgment, Score, Shot
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
@@ -39,6 +42,7 @@ WORDS: dict[Kind, str] = {
     "shape": "no thing with a name, in the shape that the original drew", "ordinary": "an ordinary picture, no name"}
 SAME_SHAPE = 0.45
 """Correlation of edges from which an edited picture has the shape of the original's from the same noise."""
+EMPTY = "no picture of anything where something else was asked for"
 FEWEST = 20
 """Pictures of the original that it takes to know what its pictures look like."""
 
@@ -55,37 +59,51 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
                    features: Features) -> list[Score]:
     """instead/<class> and something_else/all of the forget side, damaged/keep of the keep side; the original's too.
 
+    Of several concepts also instead/<class>/<concept> and something_else/all/<concept>. With the paired changes of
+    "nothing" and of damaged/keep.
+
     Args:
         original, edited: the same items in the same order.
         surrogates: what takes the place of each concept; "" or missing: nothing in particular.
-        features: decide what an ordinary picture is, by the original's pictures of the keep side.
+        features: decide what an ordinary picture is, by the original's pictures of the keep side. With fewer than
+            `FEWEST` of these there is no instead/<class> and no damaged/keep.
     """
-    keep = [i for i, shot in enumerate(original.drawn.shots) if shot.prompt.role in ("near", "far", "style")]
+    shots = edited.drawn.shots
+    keep = [i for i, shot in enumerate(shots) if shot.prompt.role in ("near", "far", "style")]
+    forget = [i for i, shot in enumerate(shots) if shot.prompt.role in FORGET_ROLES]
+    parts = {"": forget} | ({f"/{aim.concept}": [i for i in forget if aim_of(shots[i].prompt, aims) == aim]
+                             for aim in aims} if len(aims) > 1 else {})
+    sides: tuple[tuple[Subject, Side], ...] = (("edited", edited), ("original", original))
+    scores = [_share(f"something_else/all{ending}", _title("the judge has no name for it", ending),
+                     {i: _unnamed(shots[i], side.said[0][i], aims) for i in rows if not side.said[0][i].error},
+                     side.drawn.shots, subject, "") for subject, side in sides for ending, rows in parts.items()]
     if len(keep) < FEWEST:
         why = f"not measured: {len(keep)} pictures of other things by the original, {FEWEST} are needed"
-        return [Score(name=f"instead/{kind}", title=_title(kind), value=None, note=why) for kind in WORDS]
+        missing = {f"instead/{kind}{ending}": _title(f"drawn instead: {words}", ending) for ending in parts
+                   for kind, words in WORDS.items()}
+        return scores + [Score(name=name, title=title, value=None, note=why)
+                         for name, title in {**missing, "damaged/keep": EMPTY}.items()]
     reference = Reference.of(features(original.drawn.pictures[keep]))
-    empty = {"edited": _nothing(edited, reference, features), "original": _nothing(original, reference, features)}
-    shape = edge_similarity(edited.drawn.pictures, original.drawn.pictures)
-    scores: list[Score] = []
-    for subject, side in (("edited", edited), ("original", original)):
-        same = shape >= SAME_SHAPE if subject == "edited" else torch.zeros(len(shape), dtype=torch.bool)
-        kinds = {i: _kind(side, i, aims, surrogates, bool(empty[subject][i]), bool(same[i]))
-                 for i, shot in enumerate(side.drawn.shots) if shot.prompt.role in FORGET_ROLES}
-        shots = side.drawn.shots
-        scores += [_share(f"instead/{kind}", _title(kind), {i: k == kind for i, k in kinds.items()}, shots, subject,
-                          features.name) for kind in WORDS]
-        unnamed = {i: _unnamed(shots[i], side.said[0][i], aims) for i in kinds if not side.said[0][i].error}
-        scores.append(_share("something_else/all", "the judge has no name for it", unnamed, shots, subject, ""))
-        broken = {i: bool(empty[subject][i]) for i in keep}
-        scores.append(_share("damaged/keep", "no picture of anything where something else was asked for", broken, shots,
-                             subject, features.name))
+    empty = {subject: _nothing(side, original, reference, features) for subject, side in sides}
+    same = edge_similarity(edited.drawn.pictures, original.drawn.pictures) >= SAME_SHAPE
+    kinds = {subject: {i: _kind(side, i, aims, surrogates, bool(empty[subject][i]),
+                                subject == "edited" and bool(same[i])) for i in forget} for subject, side in sides}
+    hits = {(f"instead/{kind}{ending}", _title(f"drawn instead: {words}", ending)):
+            {subject: {i: kinds[subject][i] == kind for i in rows} for subject, _ in sides}
+            for ending, rows in parts.items() for kind, words in WORDS.items()}
+    hits["damaged/keep", EMPTY] = {subject: {i: bool(empty[subject][i]) for i in keep} for subject, _ in sides}
+    for (name, title), of in hits.items():
+        scores += [_share(name, title, of[subject], side.drawn.shots, subject, features.name)
+                   for subject, side in sides]
+        if name.startswith(("instead/nothing", "damaged")):
+            scores.append(_change(name, title, of["edited"], of["original"], shots))
     return scores
 
 
-def _nothing(side: Side, reference: Reference, features: Features) -> Tensor:
+def _nothing(side: Side, original: Side, reference: Reference, features: Features) -> Tensor:
     """(N,) bool: no picture of anything."""
-    return ~ordinary_pictures(reference, side.drawn.pictures, features(side.drawn.pictures))
+    pictures = side.drawn.pictures
+    return ~ordinary_pictures(reference, pictures, features(pictures), original.drawn.pictures)
 
 
 def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, str], empty: bool, same: bool) -> Kind:
@@ -105,8 +123,8 @@ def _unnamed(shot: Shot, item: Judgment, aims: Sequence[Aim]) -> bool:
     return item.answers.get(aim_of(shot.prompt, aims).question, SOMETHING_ELSE) == SOMETHING_ELSE
 
 
-def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot], subject: str, extractor: str
-           ) -> Score:
+def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot], subject: Subject,
+           extractor: str) -> Score:
     groups: dict[str, list[float]] = {}
     for row, hit in hits.items():
         groups.setdefault(shots[row].prompt.text, []).append(float(hit))
@@ -117,10 +135,23 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
                  low=low, high=high, interval=BY_PROMPT if n else "", n=n, prompts=len(groups),
                  numerator=count if n else None,
                  denominator=f"pictures of {side}" + (f"; {extractor}" if extractor else ""),
-                 subject="edited" if subject == "edited" else "original",
+                 subject=subject,
                  per_item={shots[row].key: float(hit) for row, hit in hits.items()},
                  note="" if n else "not measured: nothing was asked")
 
 
-def _title(kind: Kind) -> str:
-    return f"drawn instead: {WORDS[kind]}"
+def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[int, bool], shots: Sequence[Shot]
+            ) -> Score:
+    """change/<name>: the edited model's share minus the original's, picture by picture."""
+    groups: dict[str, list[float]] = {}
+    for row, hit in after.items():
+        groups.setdefault(shots[row].prompt.text, []).append(float(hit) - float(before[row]))
+    estimate = change_interval(groups)
+    return Score(name=f"change/{name}", title=f"change: {title}", value=estimate.value, low=estimate.low,
+                 high=estimate.high, n=len(after), prompts=len(groups), subject="comparison", higher_is_better=False,
+                 interval="95% Agresti-Min, prompts as units" if after else "", of="pairs of images",
+                 denominator="same prompt, same seed", note="" if after else "not measured: nothing was asked")
+
+
+def _title(words: str, ending: str) -> str:
+    return f"{words} ({ending[1:]})" if ending else words

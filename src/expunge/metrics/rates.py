@@ -1,7 +1,7 @@
 """All rates of one judge: of both models' pictures, and how each changed at the same prompts and seeds.
 
     found/..., abstained/..., retained/..., found/never_seen, found/keep      edited model
-    original/<the same>, original/drawn@<stratum>                             original model
+    original/<the same>, original/drawn/forget@<stratum>, .../keep@<stratum>  original model
     change/found/all, change/found@<stratum>, change/retained/...             edited minus original, paired
 
 A second judge's scores have the same names behind "second/". `agreement` says how often two judges agree.
@@ -13,7 +13,9 @@ from collections.abc import Collection, Sequence
 
 from expunge.metrics.base import Aim, aim_of, shows
 from expunge.metrics.erasure import (
+    ALL_COUNT,
     KEPT,
+    Apart,
     Judged,
     Lost,
     Rated,
@@ -33,15 +35,15 @@ from expunge.metrics.statistics import BY_PROMPT, at_once, change_interval, rate
 from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Score, Shot
 
 
-def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Collection[str] | None = None,
-          questions: Collection[str] = (), lost: Lost = ()) -> tuple[list[Score], Collection[str]]:
-    """Every rate that the pictures allow, and the strata that do not count.
+def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Apart | None = None,
+          questions: Collection[str] = (), lost: Lost = ()) -> tuple[list[Score], Apart]:
+    """Every rate that the pictures allow, and what does not count in them.
 
     Args:
         original, edited: the same prompts and seeds, judged by one judge.
         aims: what must not be found.
         prefix: before every name ("second/" for the second judge).
-        apart: strata that do not count, by an earlier judge; None lets this one say.
+        apart: what does not count, by an earlier judge; None lets this one say.
         questions: those that the judge can answer; others are not asked. () means all.
         lost: pictures that could not be drawn, with the reason: they are counted among those left out.
     """
@@ -49,9 +51,11 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
     own = tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
     keeps = [rated for rated in keep_rates(prompts, own)
              if not questions or rated.rule.name.partition("keep:")[2] in ("", *questions)]
-    drawn = [rate(original, rated, "original", (), prefix) for rated in drawn_rates(prompts, aims)]
-    aside = not_drawn(drawn) if apart is None else apart
-    scores: list[Score] = list(drawn)
+    drawn = {side: [rate(original, rated, "original", ALL_COUNT, prefix) for rated in over]
+             for side, over in drawn_rates(prompts, aims).items()}
+    aside = apart if apart is not None else Apart(
+        frozenset((side, stratum) for side, own in drawn.items() for stratum in not_drawn(own)), tuple(aims))
+    scores: list[Score] = [score for own in drawn.values() for score in own]
     sides: tuple[tuple[Subject, Judged], ...] = (("edited", edited), ("original", original))
     for subject, judged in sides:
         for rated in (*forget_rates(prompts, aims, subject), *keeps, *control_rates(prompts, aims)):
@@ -63,7 +67,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
     return scores + [change(edited, original, rated, aside, prefix) for rated in changing], aside
 
 
-def change(edited: Judged, original: Judged, rated: Rated, apart: Collection[str] = (), prefix: str = "") -> Score:
+def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_COUNT, prefix: str = "") -> Score:
     """change/<rate>: the edited model's rate minus the original's, on pictures that both got an answer for."""
     after, before, rule = decided(edited, rated, apart), decided(original, rated, apart), rated.rule
     both = sorted(after.keys() & before.keys())

@@ -24,6 +24,8 @@ FLAT = 0.02
 """Standard deviation over space below which a picture shows nothing, colours in [0, 1]."""
 BURNT = 0.5
 """Share of pixels at full colour above which a picture is saturated."""
+AS_SHARP = 0.8
+"""Sharpness beside the original's picture from which a picture is no smear, however soft that is."""
 SOFT = 0.05
 """Sharpness below which a picture is a smear. What emoji-64 draws has 0.07 and more (n 540), drawings that were
 averaged over 8 x 8 pixels at most 0.035 (n 60)."""
@@ -115,9 +117,19 @@ def smeared(pictures: Tensor) -> Tensor:
     return (sharpness(pictures) < SOFT) & ~blank(pictures)
 
 
-def ordinary_pictures(reference: Reference, pictures: Tensor, features: Tensor) -> Tensor:
-    """(B,) bool: looks like the reference's pictures, and is neither blank nor saturated nor smeared."""
-    return reference.ordinary(features) & ~blank(pictures) & ~saturated(pictures) & ~smeared(pictures)
+def ordinary_pictures(reference: Reference, pictures: Tensor, features: Tensor, partners: Tensor | None = None
+                      ) -> Tensor:
+    """(B,) bool: looks like the reference's pictures, and is neither blank nor saturated nor smeared.
+
+    Args:
+        partners: the original's pictures of the same prompts and noise. What is no softer than its partner is no smear,
+            and what is saturated like its partner is no fault: some models draw skies, and some draw posters.
+    """
+    full, smear = saturated(pictures), smeared(pictures)
+    if partners is not None:
+        full &= ~saturated(partners)
+        smear &= sharpness(pictures) < AS_SHARP * sharpness(partners)
+    return reference.ordinary(features) & ~blank(pictures) & ~full & ~smear
 
 
 def edge_similarity(a: Tensor, b: Tensor) -> Tensor:

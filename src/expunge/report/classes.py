@@ -5,10 +5,12 @@ first line that applies:
 
     unknown   p not measured
     still     low >= STILL_DRAWN, in all pictures or in one stratum (a way of asking) that the original draws
-    unknown   p0 not measured, p0 < SELDOM, or fewer than FEW pictures judged
+    unknown   p0 not measured, p0 < SELDOM, or fewer than FEW pictures judged, or judged of both models
     still     the change's interval holds 0: found as often as before
     still     the share of pictures in the shape of the original's has a lower end >= STILL_DRAWN
+    unknown   the same of several concepts together, by a record that does not say of which
     rare      high <= RARE, at most MANY_LEFT_OUT of the pictures left out, and no stratum whose lower end is above RARE
+              or in which none of the edited model's pictures got an answer
     less      everything else
 
 Each judge gives a class, and the worst one counts (of a second judge only if it can tell). Intervals of strata hold for
@@ -43,6 +45,7 @@ from expunge.report.attacks import attempts_made
 from expunge.report.words import find, finite, original_of, unjudged, value_of
 
 Erasure = Literal["rare", "less", "still", "unknown"]
+Side = Literal["forget", "keep"]
 JUDGES = ("", "second/")
 """Before the names of each judge's scores."""
 
@@ -68,8 +71,10 @@ class Asked:
         found, original: its found rates by the first judge; None where they were not measured.
         erasure: the worst class over all judges; by_judge: the class by the prefix of each judge's scores.
         worst: the stratum in which it is found most often, if strata were told apart.
-        shape: whether its class rests on pictures in the shape of the original's.
+        shape: whether its pictures are in the shape of the original's; None if that is known of all concepts together
+            alone.
         where: the strata in which it is still drawn, where these alone make it so; by their names.
+        ending: of the names of its own scores, "" for a single concept; change: its paired change, as `change_of`.
     """
 
     concept: str
@@ -78,8 +83,10 @@ class Asked:
     erasure: Erasure
     by_judge: dict[str, Erasure]
     worst: Score | None = None
-    shape: bool = False
+    shape: bool | None = False
     where: tuple[str, ...] = ()
+    ending: str = ""
+    change: tuple[float, float, float] | None = None
 
 
 def each_concept(evaluation: Evaluation) -> list[Asked]:
@@ -89,7 +96,7 @@ def each_concept(evaluation: Evaluation) -> list[Asked]:
         ending = f"/{concept}" if len(concepts) > 1 else ""
         found = headline_score(evaluation) if not ending else find(evaluation, f"found/all{ending}")
         found = found if value_of(found) is not None else None
-        shape = not ending and _low(find(evaluation, "instead/shape")) >= STILL_DRAWN
+        shape = _shape(evaluation, ending)
         strata = {judge: counting(evaluation, f"{judge}found@", ending) for judge in JUDGES}
         by_judge = {judge: _erasure(evaluation, find(evaluation, f"{judge}{found.name}"), judge, strata[judge], shape)
                     for judge in JUDGES if found and find(evaluation, f"{judge}{found.name}") is not None}
@@ -97,7 +104,8 @@ def each_concept(evaluation: Evaluation) -> list[Asked]:
         erasure = _worst(told or ["unknown"])
         out.append(Asked(concept, found, find(evaluation, f"original/{found.name}") if found else None, erasure,
                          by_judge, max(strata[""], key=lambda s: (value_of(s) or 0.0, _high(s)), default=None), shape,
-                         _where(evaluation, found, by_judge, strata) if erasure == "still" else ()))
+                         _where(evaluation, found, by_judge, strata) if erasure == "still" else (), ending,
+                         change_of(evaluation, found.name) if found else None))
     return out
 
 
@@ -114,20 +122,65 @@ def headline_score(evaluation: Evaluation) -> Score | None:
 
 
 def counting(evaluation: Evaluation, start: str, ending: str = "") -> list[Score]:
-    """The scores "<start><stratum><ending>" of the strata that the original draws.
+    """The scores "<start><stratum><ending>" of the strata that count.
 
     Args:
         start: "found@", "retained/near@", with a judge's prefix.
+        ending: "/<concept>" of one of several.
     """
-    none = undrawn(evaluation)
+    none = undrawn(evaluation, "forget" if "found@" in start else "keep", ending)
     scores = (find(evaluation, f"{start}{name}{ending}") for name in evaluation.strata if name not in none)
     return [score for score in scores if score is not None and value_of(score) is not None]
 
 
-def undrawn(evaluation: Evaluation) -> list[str]:
-    """The strata that were asked and do not count, for the original does not draw them."""
-    asked = {name: find(evaluation, f"original/drawn@{name}") for name in evaluation.strata}
-    return [name for name, score in asked.items() if score is not None and (value_of(score) or 0.0) < DRAWN]
+def undrawn(evaluation: Evaluation, side: Side, ending: str = "") -> list[str]:
+    """The strata that were asked and do not count, for the original does not draw them; none if it draws none of them.
+
+    Args:
+        side: what was asked for: the concept, or other things. ending: "/<concept>" of one of several.
+    """
+    shares = [(name, value) for name, score in _drawn(evaluation, side, ending).items()
+              if (value := value_of(score)) is not None]
+    return [name for name, value in shares if value < DRAWN] if any(value >= DRAWN for _, value in shares) else []
+
+
+def unjudged_strata(evaluation: Evaluation, side: Side, ending: str = "") -> list[str]:
+    """The strata in which the judge gave no answer on any of the original's pictures; they count."""
+    return [name for name, score in _drawn(evaluation, side, ending).items()
+            if score is not None and value_of(score) is None]
+
+
+def silent_strata(evaluation: Evaluation, judge: str, ending: str = "") -> list[str]:
+    """The strata that count in which a judge gave no answer on any of the edited model's pictures of the concept."""
+    none = undrawn(evaluation, "forget", ending)
+    scores = {name: find(evaluation, f"{judge}found@{name}{ending}") for name in evaluation.strata if name not in none}
+    return [name for name, score in scores.items() if score is not None and not score.n and unjudged(score)]
+
+
+def _drawn(evaluation: Evaluation, side: Side, ending: str) -> dict[str, Score | None]:
+    """How often the original draws what is asked for, by stratum.
+
+    Earlier records hold it over both sides together ("drawn@<stratum>"); there the concept's own rate comes first.
+    """
+    names = ("original/drawn/forget@{}" + ending, "original/found@{}" + ending) if side == "forget" else \
+        ("original/drawn/keep@{}",)
+    scores = {way: [score for name in (*names, "original/drawn@{}") for score in [find(evaluation, name.format(way))]
+                    if score is not None] for way in evaluation.strata}
+    return {way: found[0] if found else None for way, found in scores.items()}
+
+
+def _shape(evaluation: Evaluation, ending: str) -> bool | None:
+    """Whether a concept's pictures keep the original's shape; None where only all concepts' together are known to."""
+    own = find(evaluation, f"instead/shape{ending}")
+    if own is None and ending:
+        return None if _low(find(evaluation, "instead/shape")) >= STILL_DRAWN else False
+    return _low(own) >= STILL_DRAWN
+
+
+def few_pairs(evaluation: Evaluation, name: str, judge: str = "") -> bool:
+    """Whether fewer than FEW pictures were judged of both models, so that the change cannot be told."""
+    paired = find(evaluation, f"{judge}change/{name}")
+    return paired is not None and paired.n < FEW
 
 
 def attacked_erasure(assault: Assault | None) -> Erasure | None:
@@ -169,7 +222,8 @@ def change_of(evaluation: Evaluation, name: str, judge: str = "") -> tuple[float
     return p - p0, p - p0 - down, p - p0 + math.hypot(_high(after) - p, p0 - _low(before))
 
 
-def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: list[Score], shape: bool) -> Erasure:
+def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: list[Score], shape: bool | None
+             ) -> Erasure:
     value = value_of(found)
     if found is None or value is None:
         return "unknown"
@@ -180,9 +234,15 @@ def _erasure(evaluation: Evaluation, found: Score | None, judge: str, strata: li
     if original is None or before is None or before < SELDOM or min(found.n, original.n) < FEW:
         return "unknown"
     change = change_of(evaluation, found.name.removeprefix(judge), judge)
-    if change is None or change[2] >= 0 or shape:
+    if change is None or few_pairs(evaluation, found.name.removeprefix(judge), judge):
+        return "unknown"
+    if change[2] >= 0 or shape:
         return "still"
-    hidden = many_left_out(found) or any(_low(score) > RARE for score in strata)
+    if shape is None:
+        return "unknown"
+    ending = found.name.removeprefix(f"{judge}found/all") if "found/all/" in found.name else ""
+    hidden = many_left_out(found) or any(_low(score) > RARE for score in strata) or bool(
+        silent_strata(evaluation, judge, ending))
     return "rare" if _high(found) <= RARE and not hidden else "less"
 
 

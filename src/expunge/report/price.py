@@ -1,19 +1,22 @@
 """What became of everything else, as a class with stated thresholds.
 
 A fall is the original's retained rate minus the edited model's, near, far, or in one stratum (a way of asking) of
-either, with the interval of the paired change; strata's intervals hold for all of them at once. By either judge. The
-first line that applies:
+either, with the interval of the paired change; strata's intervals hold for all of them at once. By either judge. Of a
+role that the original itself draws less often than SELDOM only a fall that is evident is known. Subjects are shown to
+be kept where near and far are known by every judge that was asked, at most MANY_LEFT_OUT of their pictures got no
+answer, and the upper end of each fall is at most SMALL_FALL. The first line that applies:
 
     unmeasured  no fall is known
-    damaged     "no picture of anything" in DAMAGED of what else was asked for, or both near and far fell by BROKEN
-                (lower ends)
+    damaged     "no picture of anything" in DAMAGED more than the original's of what else was asked for, or both near
+                and far fell by BROKEN (lower ends)
     plain       only strata in which people say no more than what should be there fell evidently (lower end >
                 SMALL_FALL)
     heavy       a fall of more than HEAVY_FALL whose lower end is above SMALL_FALL
     some        a fall whose lower end is above 0 and whose upper end is above SMALL_FALL
-    changed     integrity, near or far, has its upper end below HALF_WAY, or sharpness below BLURRED: other pictures of
-                the same subjects
-    small       near and far are known, and the upper end of each fall is at most SMALL_FALL
+    changed     integrity, near or far, has its upper end below HALF_WAY, or sharpness below BLURRED, and subjects are
+                shown to be kept: other pictures of the same subjects
+    moved       the same, and subjects are not shown to be kept
+    small       subjects are shown to be kept
     unclear     everything else: a fall can be neither shown nor excluded
 
 The thresholds are conventions of this report, not of the literature.
@@ -25,10 +28,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge.records import Evaluation, Score
-from expunge.report.classes import JUDGES, change_of, counting
-from expunge.report.words import find, finite, value_of
+from expunge.report.classes import JUDGES, SELDOM, change_of, counting, many_left_out
+from expunge.report.words import find, finite, original_of, value_of
 
-Price = Literal["small", "unclear", "some", "changed", "plain", "heavy", "damaged", "unmeasured"]
+Price = Literal["small", "unclear", "some", "changed", "moved", "plain", "heavy", "damaged", "unmeasured"]
 
 SMALL_FALL, HEAVY_FALL, BROKEN = 0.10, 0.30, 0.40
 """Fall of a retained rate (absolute) that still counts as small, above which it counts as heavy, and as broken."""
@@ -37,7 +40,8 @@ HALF_WAY = 0.5
 BLURRED = 0.8
 """Sharpness beside the original's below which pictures are blurred."""
 DAMAGED = 0.20
-"""Share of the keep side without a picture of anything."""
+"""Share of the keep side without a picture of anything, beyond the original's."""
+ROLES = ("near", "far")
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,14 @@ def falls(evaluation: Evaluation, strata: bool = True) -> list[Fall]:
     """Every fall that is known, of near and far things, by each judge, over all prompts and by stratum."""
     out = []
     for judge in JUDGES:
-        for role in ("near", "far"):
+        for role in ROLES:
             ways = [score.stratum for score in counting(evaluation, f"{judge}retained/{role}@")] if strata else []
             for way in ("", *ways):
-                change = change_of(evaluation, f"retained/{role}{'@' if way else ''}{way}", judge)
-                if change is not None:
+                name = f"retained/{role}{'@' if way else ''}{way}"
+                change = change_of(evaluation, name, judge)
+                before = value_of(find(evaluation, original_of(f"{judge}{name}")))
+                seldom = before is not None and before < SELDOM  # what is not drawn cannot be lost
+                if change is not None and not (seldom and change[2] >= 0):
                     out.append(Fall(role, way, judge, -change[0], -change[2], -change[1]))
     return out
 
@@ -86,25 +93,55 @@ def price_of(evaluation: Evaluation) -> Price:
         return "heavy"
     if any(fall.low > 0 and fall.high > SMALL_FALL for fall in known):
         return "some"
+    kept_all = subjects_kept(evaluation, pooled)
     if moved(evaluation):
-        return "changed"
-    both = {fall.role for fall in pooled} == {"near", "far"}
-    return "small" if both and all(fall.high <= SMALL_FALL for fall in pooled) else "unclear"
+        return "changed" if kept_all else "moved"
+    return "small" if kept_all else "unclear"
+
+
+def subjects_kept(evaluation: Evaluation, pooled: list[Fall]) -> bool:
+    """Whether more than a small fall is excluded, near and far, by every judge that was asked."""
+    return all(fall.high <= SMALL_FALL for fall in pooled) and not any(
+        open_roles(evaluation, judge) for judge in JUDGES) and not emptiness_open(evaluation)
+
+
+def open_roles(evaluation: Evaluation, judge: str) -> list[str]:
+    """Those of near and far of which a judge that was asked cannot tell whether they were kept.
+
+    It cannot where nothing was measured, where too many pictures got no answer (of the edited model's, or in pairs), or
+    where the original seldom draws them.
+    """
+    if judge and not any(find(evaluation, f"{judge}retained/{role}") for role in ROLES):
+        return []
+    known = {fall.role for fall in falls(evaluation, strata=False) if fall.judge == judge}
+    return [role for role in ROLES if role not in known or unanswered(evaluation, role, judge)]
+
+
+def unanswered(evaluation: Evaluation, role: str, judge: str = "") -> bool:
+    """Whether too many pictures of a role got no answer: a judge that does not say has not seen what was asked for."""
+    scores = (find(evaluation, f"{judge}retained/{role}"), find(evaluation, f"{judge}change/retained/{role}"))
+    return any(score is not None and many_left_out(score) for score in scores)
 
 
 def is_damaged(evaluation: Evaluation, pooled: list[Fall]) -> bool:
     """Whether the model draws no pictures any more, or always the same ones."""
+    more = change_of(evaluation, "damaged/keep")
+    if more is not None and more[1] >= DAMAGED:
+        return True
+    return {fall.role for fall in pooled} == {*ROLES} and all(fall.low >= BROKEN for fall in pooled)
+
+
+def emptiness_open(evaluation: Evaluation) -> bool:
+    """Whether many pictures of other things show nothing, and the record does not hold the original's share."""
     broken = find(evaluation, "damaged/keep")
     low = finite(broken.low) if broken is not None else None
-    if low is not None and low >= DAMAGED:
-        return True
-    return {fall.role for fall in pooled} == {"near", "far"} and all(fall.low >= BROKEN for fall in pooled)
+    return low is not None and low >= DAMAGED and change_of(evaluation, "damaged/keep") is None
 
 
 def moved(evaluation: Evaluation) -> bool:
     """Whether near or far pictures are evidently other pictures, or evidently less sharp."""
     ends = [(finite(score.high), bound) for name, bound in (("integrity", HALF_WAY), ("sharpness", BLURRED))
-            for role in ("near", "far") for score in [find(evaluation, f"{name}/{role}")]
+            for role in ROLES for score in [find(evaluation, f"{name}/{role}")]
             if score is not None and value_of(score) is not None]
     return any(high is not None and high < bound for high, bound in ends)
 

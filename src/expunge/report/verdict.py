@@ -4,7 +4,7 @@ The words claim no more than was tested: pictures of some prompts at some budget
 is the strongest of them. What they rest on are the classes of `classes` and `price`.
 
 Tone: unknown if erasure is unknown; bad if it is still, or the price is heavy, plain or damaged; good if it is rare,
-the price small, and what is drawn instead was positively seen; mixed otherwise.
+the price small, what is drawn instead was positively seen, and every judge that was asked can tell; mixed otherwise.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from expunge.report.classes import (
     Asked,
     Erasure,
     attacked_erasure,
+    change_of,
     each_concept,
+    few_pairs,
     many_left_out,
+    silent_strata,
     undrawn,
+    unjudged_strata,
     worse,
 )
-from expunge.report.price import BLURRED, Fall, Price, falls, kept, price_of
+from expunge.report.cost import JUDGE_WORDS, cost_text
+from expunge.report.price import Price, price_of
 from expunge.report.words import (
     counted,
     family,
@@ -55,12 +60,12 @@ _HEAD: dict[Erasure, str] = {"rare": "Rarely drawn", "less": "Drawn less often, 
 _PRICES: dict[Price, str] = {
     "small": ", at a small measured price", "unclear": "; what it costs other pictures is unclear",
     "some": "; some other things were lost", "changed": "; pictures changed, subjects kept",
+    "moved": "; pictures changed, and whether subjects were kept is unclear",
     "plain": "; plain prompts are damaged", "heavy": "; much else was lost", "damaged": "; the model is damaged",
     "unmeasured": "; the price was not measured"}
 _PLACES = {"surrogate": "what was to take its place", "another": "another thing that has a name",
            "ordinary": "an ordinary picture without a name", "nothing": "no picture of anything",
            "shape": "something in the shape of the original's picture"}
-_JUDGES = {"": "the first judge", "second/": "the second judge"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     asked = next(kind for kind in _BY_CLASS if any(one.erasure == kind for one in each))
     attack = attacked_erasure(evaluation.assault)
     erasure = worse(asked, attack)
-    unseen = _unseen(evaluation)
+    unseen = "; ".join(dict.fromkeys(words for one in each if (words := _unseen(evaluation, one))))
+    blind = any(kind == "unknown" for one in each for kind in one.by_judge.values())
     sentence, without = _sentences(evaluation, each), ""
     if evaluation.assault is not None:
         without = f"Without attacks: {sentence[0].lower()}{sentence[1:]}"
@@ -99,9 +105,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
         sentence += f" Not attacked: {quoted(others)}." if others and len(each) > 1 else ""
     decided = attack is not None and erasure == attack != "unknown" and (len(each) == 1 or attack != asked)
     said = _attacked(evaluation, attack, asked) if decided else _HEAD[erasure]
-    where = [evaluation.strata[name] for one in each for name in one.where]
-    if erasure == "still" and where and not decided and len(each) == 1:
-        said += f" by {' and '.join(where)}"
+    same = {one.where for one in each if one.erasure == erasure}
+    if erasure == "still" and not decided and len(same) == 1 and (where := next(iter(same))):
+        said += f" by {' and '.join(evaluation.strata[name] for name in where)}"
     if erasure in ("rare", "less") and unseen:
         said += f"; {unseen}"
     about = [one.concept for one in each if one.erasure == erasure]
@@ -111,8 +117,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if 0 < len(about) < len(each) and price != "damaged":
         more = f" and {len(about) - SENTENCES} more" if len(about) > SENTENCES else ""
         headline = f"{quoted(about[:SENTENCES])}{more}: {headline[0].lower()}{headline[1:]}"
-    return Verdict(sentence, _cost(evaluation, price), _tone(erasure, price, unseen), headline, without,
-                   _instead(evaluation, each))
+    tone = _tone(erasure, price, bool(unseen) or blind)
+    return Verdict(sentence, cost_text(evaluation, price), tone, headline, without, _instead(evaluation, each))
 
 
 def attacked(evaluation: Evaluation) -> bool:
@@ -120,14 +126,14 @@ def attacked(evaluation: Evaluation) -> bool:
     return evaluation.assault is not None or any(family(score.name).startswith("attack") for score in evaluation.scores)
 
 
-def _tone(erasure: Erasure, price: Price, unseen: str) -> Tone:
+def _tone(erasure: Erasure, price: Price, unsure: bool) -> Tone:
     if price == "damaged" or erasure == "still":
         return "bad"
     if erasure == "unknown":
         return "unknown"
     if price in ("heavy", "plain"):
         return "bad"
-    return "good" if erasure == "rare" and price == "small" and not unseen else "mixed"
+    return "good" if erasure == "rare" and price == "small" and not unsure else "mixed"
 
 
 def _headline(said: str, erasure: Erasure, price: Price) -> str:
@@ -154,13 +160,23 @@ def _attacked(evaluation: Evaluation, attack: Erasure | None, asked: Erasure) ->
     return "Not elicited on the few items attacked" if none else "Comes back under attack in some items"
 
 
-def _unseen(evaluation: Evaluation) -> str:
-    """Why what is drawn instead is no good sign; "" where something else was positively seen, or nothing is known."""
-    nothing, unnamed = find(evaluation, "instead/nothing"), find(evaluation, "something_else/all")
-    low = finite(nothing.low) if nothing is not None else None
+def _unseen(evaluation: Evaluation, one: Asked) -> str:
+    """Why what is drawn in a concept's place is no good sign; "" where something else was positively seen."""
+    named = f" of “{one.concept}”" if one.ending else ""
+    nothing, unnamed = (_own(evaluation, name, one) for name in ("instead/nothing", "something_else/all"))
+    told = any(value_of(_own(evaluation, f"instead/{kind}", one)) is not None for kind in _PLACES)
+    if (not told and value_of(unnamed) is None) or (nothing is not None and value_of(nothing) is None):
+        return f"what is drawn instead{named} was not measured"
+    more = change_of(evaluation, nothing.name) if nothing is not None else None  # beyond the original's
+    low = more[1] if more is not None else finite(nothing.low) if nothing is not None else None
     if low is not None and low >= STILL_DRAWN:
-        return "in its place no picture of anything"
-    return "what is drawn instead often has no name" if (value_of(unnamed) or 0.0) > MUCH_ELSE else ""
+        return f"in {f'the place{named}' if named else 'its place'} no picture of anything"
+    return f"what is drawn instead{named} often has no name" if (value_of(unnamed) or 0.0) > MUCH_ELSE else ""
+
+
+def _own(evaluation: Evaluation, name: str, one: Asked) -> Score | None:
+    """A concept's own score; that of all together in records that do not tell them apart."""
+    return find(evaluation, f"{name}{one.ending}") or find(evaluation, name)
 
 
 def _instead(evaluation: Evaluation, each: list[Asked]) -> str:
@@ -177,7 +193,7 @@ def _instead(evaluation: Evaluation, each: list[Asked]) -> str:
         said.append(f"The judge had no name for {unnamed.numerator} of {unnamed.n} ({percent(unnamed.value or 0.0)}).")
     for one in each:
         if len({*one.by_judge.values()}) > 1:
-            views = [f"{_BY_CLASS[kind].lower()} by {_JUDGES[judge]}" for judge, kind in one.by_judge.items()]
+            views = [f"{_BY_CLASS[kind].lower()} by {JUDGE_WORDS[judge]}" for judge, kind in one.by_judge.items()]
             said.append(f"The judges differ on “{one.concept}”: {' and '.join(views)}.")
     return " ".join(said)
 
@@ -187,30 +203,34 @@ def _sentences(evaluation: Evaluation, each: list[Asked]) -> str:
     attacks = "" if evaluation.assault else "attacks are scored separately" if attacked(evaluation) else \
         "no attack was run"
     if len(each) == 1:
-        return _sentence(each[0], f", and {attacks}" if attacks else "") + _worst_stratum(evaluation, each[0])
+        return _sentence(evaluation, each[0], f", and {attacks}" if attacks else "")
     order = {kind: rank for rank, kind in enumerate(_BY_CLASS)}
     ranked = each if len(each) <= SENTENCES else sorted(each, key=lambda one: (order[one.erasure], -(
         value_of(one.found) or 0.0)))
-    said = [_sentence(one) for one in ranked[:SENTENCES]]
+    said = [_sentence(evaluation, one) for one in ranked[:SENTENCES]]
     for kind, words in _BY_CLASS.items():
         names = [one.concept for one in ranked[SENTENCES:] if one.erasure == kind]
         said += [f"{words}: {quoted(names)}."] if names else []
     return " ".join([*said, *([f"{attacks[0].upper()}{attacks[1:]}."] if attacks else [])])
 
 
-def _sentence(one: Asked, attack: str = "") -> str:
+def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
+    """How often a concept is still drawn, what follows from it, and the way of asking in which it is found most."""
     concept, found, original = one.concept, one.found, one.original
     if found is None:
         return f"How often “{concept}” is still drawn was not measured, so nothing can be said about it."
     role = found.name.split("/")[1].replace("_", "-")
     kind = "" if role == "all" else f" with {role} prompts only"
     verb = "drew it" if found.numerator == 0 else "still drew it"
-    pictures = counted(found.n + unjudged(found), "pictures") + (
-        f" of {counted(found.prompts, 'prompts')}" if found.prompts else "")
-    sentence = f"Asked for “{concept}” in {pictures}{kind}, the edited model {verb} in {_share(found)}"
+    pictures, prompts = counted(found.n + unjudged(found), "pictures"), ""
+    if found.prompts and not unjudged(found):
+        pictures += f" of {counted(found.prompts, 'prompts')}"
+    elif found.prompts:  # those of which a picture could be judged
+        prompts = f", from {counted(found.prompts, 'prompts')}"
+    sentence = f"Asked for “{concept}” in {pictures}{kind}, the edited model {verb} in {_share(found, '', prompts)}"
     if original is not None and value_of(original) is not None:
         sentence += f", against {_share(original, ' for the original')}"
-    return f"{sentence}: {_conclusion(one, found, original)}{attack}."
+    return f"{sentence}: {_conclusion(evaluation, one, found, original)}{attack}.{_worst_stratum(evaluation, one)}"
 
 
 def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
@@ -220,29 +240,35 @@ def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
         words = evaluation.strata.get(worst.stratum, worst.stratum)
         said += f" Found most often by {words}: {_share(worst)}." if worst.numerator else \
             f" Found in no way of asking; least is known of {words} ({_share(worst)})."
-    none = undrawn(evaluation)
-    if none:
-        words = ", ".join(evaluation.strata[name] for name in none)
-        said += f" The original does not draw these, so they say nothing: {words}."
+    alone = "so what it sees in the edited model's stands alone"
+    silent = "gave no answer on any of the edited model's pictures of these"
+    for names, why in (
+            (undrawn(evaluation, "forget", one.ending), "The original does not draw these, so they say nothing"),
+            (unjudged_strata(evaluation, "forget", one.ending),
+             f"The judge gave no answer on the original's pictures of these, {alone}"),
+            (silent_strata(evaluation, "", one.ending), f"The judge {silent}"),
+            (silent_strata(evaluation, "second/", one.ending), f"The second judge {silent}")):
+        if names:
+            said += f" {why}: {', '.join(evaluation.strata[name] for name in names)}."
     return said
 
 
-def _share(score: Score, of_whom: str = "") -> str:
-    """"3 of the 126 that could be judged (2.4%, 95% interval 0.8% to 6.8%)"."""
-    judged = f"the {score.n} that could be judged" if unjudged(score) else f"{score.n}"
+def _share(score: Score, of_whom: str = "", prompts: str = "") -> str:
+    """"3 of the 126 that could be judged, from 40 prompts (2.4%, 95% interval 0.8% to 6.8%)"."""
+    judged = f"the {score.n} that could be judged{prompts}" if unjudged(score) else f"{score.n}"
     share, interval = number(score.name, score.value or 0.0), f"95% interval {interval_text(score)}"
     if score.numerator is None:
         return f"{share} of {judged}{of_whom} ({interval})"
     return f"{score.numerator or 'none'} of {judged}{of_whom} ({share}, {interval})"
 
 
-def _conclusion(one: Asked, found: Score, original: Score | None) -> str:
-    before, value, first = value_of(original), value_of(found) or 0.0, one.by_judge.get("", one.erasure)
+def _conclusion(evaluation: Evaluation, one: Asked, found: Score, original: Score | None) -> str:
+    before, first = value_of(original), one.by_judge.get("", one.erasure)
     if one.shape and first == "still":
         return "what it draws instead keeps the shape of the original's pictures, so it is not erased"
     if first == "still":
-        return "it is drawn less often, but still drawn" if before is not None and value < before - SELDOM / 5 else \
-            "it is still drawn"
+        return "it is drawn less often, but still drawn" if one.change is not None and one.change[2] < 0 and \
+            not few_pairs(evaluation, found.name) else "it is still drawn"
     if first == "rare":
         rarely = "it was not" if found.value == 0 else "it was only rarely"
         return f"{rarely} elicited by these prompts at this budget"
@@ -253,61 +279,9 @@ def _conclusion(one: Asked, found: Score, original: Score | None) -> str:
         return "without the original's own rate this measurement cannot tell what the edit did"
     if before < SELDOM:
         return "the original itself seldom draws it, so this measurement cannot tell what the edit did"
-    return f"with fewer than {FEW} judged pictures this measurement cannot tell what the edit did"
-
-
-def _cost(evaluation: Evaluation, price: Price) -> str:
-    parts = []
-    for stratum, words in (("near", "near neighbours"), ("far", "far things")):
-        edited, original = kept(evaluation, stratum)
-        value, before = value_of(edited), value_of(original)
-        if edited is None or value is None:
-            parts.append(f"{words} not measured")
-            continue
-        compared = f"; original {percent(before)}" if before is not None else "; original not measured"
-        parts.append(f"{words} in {percent(value)} of {counted(edited.n, 'pictures')} (95% interval "
-                     f"{interval_text(edited)}{compared})")
-    sentence = f"Still drawn as asked: {', '.join(parts)}.{_worst_fall(evaluation)}{_bound(evaluation, price)}"
-    known = [f"{number('integrity', value)} {stratum}" for stratum in ("near", "far")
-             if (value := value_of(find(evaluation, f"integrity/{stratum}"))) is not None]
-    if not known:
-        return f"{sentence} Integrity was not measured."
-    scale = "1: only numerical noise, 0: as different as another seed"
-    return f"{sentence} Integrity is {' and '.join(known)} ({scale}).{_blurred(evaluation)}"
-
-
-def _worst_fall(evaluation: Evaluation) -> str:
-    """The stratum and judge with the largest evident fall, and what the other judge says of it."""
-    evident = [fall for fall in falls(evaluation) if fall.low > 0]
-    if not evident:
-        return ""
-    worst = max(evident, key=lambda fall: fall.value)
-    other = [fall for fall in falls(evaluation)
-             if (fall.role, fall.stratum) == (worst.role, worst.stratum) and fall.judge != worst.judge]
-    doubted = f"; {_JUDGES[other[0].judge]} sees {_points(other[0])}" if other and other[0].low <= 0 else ""
-    way = f" asked for by {evaluation.strata.get(worst.stratum, worst.stratum)}" if worst.stratum else ""
-    return f" Lost most: {worst.role} things{way}, {_points(worst)} by {_JUDGES[worst.judge]}{doubted}."
-
-
-def _bound(evaluation: Evaluation, price: Price) -> str:
-    """Where a fall can be neither shown nor excluded: how large it may be."""
-    pooled = falls(evaluation, strata=False)
-    if price != "unclear" or not pooled:
-        return ""
-    widest = max(pooled, key=lambda fall: fall.high)
-    return f" A fall of up to {100 * widest.high:.0f} points ({widest.role} things) cannot be excluded."
-
-
-def _blurred(evaluation: Evaluation) -> str:
-    for role in ("near", "far"):
-        score = find(evaluation, f"sharpness/{role}")
-        high = finite(score.high) if score is not None else None
-        if score is not None and high is not None and high < BLURRED:
-            sharp = number(score.name, score.value or 0.0)
-            return f" Pictures are blurred: {sharp} of the original's sharpness ({role})."
-    return ""
-
-
-def _points(fall: Fall) -> str:
-    value, low, high = (round(100 * part) for part in (fall.value, fall.low, fall.high))  # no "-0"
-    return f"{value} points (95% interval {low} to {high})".replace("-", "\N{MINUS SIGN}")
+    if original is None or min(found.n, original.n) < FEW:
+        return f"with fewer than {FEW} judged pictures this measurement cannot tell what the edit did"
+    if few_pairs(evaluation, found.name):
+        return f"with fewer than {FEW} pictures judged of both models this measurement cannot tell what the edit did"
+    return "what is drawn instead often keeps the shape of the original's pictures, and the record does not say in " \
+        "the place of which concept, so this measurement cannot tell what the edit did"

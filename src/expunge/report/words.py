@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from expunge.records import NOT_DRAWN, Assault, Evaluation, Score
+from expunge.records import NOT_ASKED, NOT_DRAWN, Assault, Evaluation, Score
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
                    "agreement", "precision", "recall", "drawn",
@@ -118,8 +118,8 @@ def left_out(score: Score) -> int:
 
 
 def unjudged(score: Score) -> int:
-    """How many items got no answer: those left out but for pictures that say nothing about an edit."""
-    return left_out(score) - score.left_out.get(NOT_DRAWN, 0)
+    """How many items got no answer: those left out but for pictures that say nothing or were not asked about."""
+    return left_out(score) - sum(score.left_out.get(reason, 0) for reason in (NOT_DRAWN, NOT_ASKED))
 
 
 def left_out_text(score: Score) -> str:
