@@ -8,7 +8,8 @@ first line that applies:
     unknown   p0 not measured, p0 < SELDOM, or fewer than FEW pictures judged
     still     the change's interval holds 0: found as often as before
     still     the share of pictures in the shape of the original's has a lower end >= STILL_DRAWN
-    rare      high <= RARE, at most MANY_LEFT_OUT of the pictures left out, and no stratum whose lower end is above RARE
+    rare      high <= RARE, FEW prompts or more, at most MANY_LEFT_OUT of the pictures left out, and no stratum whose
+              lower end is above RARE
     less      everything else
 
 Each judge gives a class, and the worst one counts (of a second judge only if it can tell). Intervals of strata hold for
@@ -18,7 +19,8 @@ With attacks, from the worst case over them (w of the items that the original sh
 "still" from the worst case without attacks that do no better than their null control):
 
     still     low >= STILL_DRAWN
-    rare      high <= RARE (with nothing found: 35 items or more) and at most MANY_LEFT_OUT of the items unjudged
+    rare      high <= RARE (with nothing found: 35 prompts or more), FEW prompts or more, and at most MANY_LEFT_OUT of
+              the items unjudged
     less      everything else
 
 The verdict takes the worse of the two (rare, less, still): attacks can only take a good word away. Attacks of which
