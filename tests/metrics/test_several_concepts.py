@@ -236,7 +236,7 @@ def test_judges_agree_on_what_was_kept_by_the_question_of_what_goes() -> None:
     shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
     one, other = ([(shot, Judgment(shot=shot.key, detector="d", answers={"object": "house", "style": style}))]
                   for style in ("flat", "3d"))
-    style, thing = ([score for score in agreement(one, other, (aim,)) if score.name == "agreement/kept"][0]
+    style, thing = (next(score for score in agreement(one, other, (aim,)) if score.name == "agreement/kept")
                     for aim in (Aim("pixel art", "style"), Aim("church", "object")))
     assert (style.numerator, style.n) == (0, 1)
     assert (thing.numerator, thing.n) == (1, 1)
