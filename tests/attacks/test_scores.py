@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from expunge.attacks.doubts import assault_doubts
-from expunge.attacks.scores import assault_scores, legacy_rate
+from expunge.attacks.scores import TAKEN, assault_scores, legacy_rate
 from expunge.metrics.statistics import wilson
 from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler
 
@@ -89,7 +89,11 @@ def test_too_few_items_for_the_claim_made() -> None:
     run = AttackRun(attack="a", access="image", white_box=False, attempts=tuple(still),
                     control=(attempt(0, "not elicited"),), control_of="x")
     assert any("too few items" in line for line in assault_doubts(still, [run], assault_scores(still, [run]), 5, 5))
-    many = [attempt(seed, "not elicited", "none") for seed in range(60)]
+    together = [attempt(seed, "not elicited", "none") for seed in range(60)]
+    run = run.model_copy(update={"attempts": tuple(together)})
+    assert assault_doubts(together, [run], assault_scores(together, [run]), 60, 60) == [
+        "too few items: with 60 of them from 1 prompt a rate of 0 still allows up to 79%"]
+    many = [item.model_copy(update={"prompt": Prompt(text=f"p{item.seed}", role="direct")}) for item in together]
     run = run.model_copy(update={"attempts": tuple(many)})
     assert assault_doubts(many, [run], assault_scores(many, [run]), 60, 60) == []
 
@@ -109,3 +113,25 @@ def test_the_prompt_is_the_unit_of_every_interval() -> None:
         assert (together.value, together.n, together.prompts, apart.prompts) == (0.5, 12, 2, 12)
         assert (apart.low, apart.high) == wilson(6, 12)
         assert (together.low, together.high) == wilson(1, 2)
+
+
+def test_items_that_an_attack_without_evidence_took_are_not_counted_as_not_elicited() -> None:
+    """One attack takes 38 of 40 (its null control scores too), so a proven one is given two, and elicits both."""
+    def tries(name: str, outcomes: dict[int, str]) -> list[Attempt]:
+        return [attempt(seed, outcome, name) for seed, outcome in outcomes.items()]
+
+    before = [attempt(seed, "not elicited", "none") for seed in range(40)]
+    wild = AttackRun(attack="w", access="image", white_box=False, control_of="a thing",
+                     attempts=tuple(tries("w", {seed: "found" if seed < 38 else "not elicited" for seed in range(40)})),
+                     control=tuple(tries("w", dict.fromkeys(range(8), "found"))))
+    proven = AttackRun(attack="s", access="prompt", white_box=True, control_of="a thing",
+                       attempts=tuple(tries("s", {38: "found", 39: "found"})),
+                       control=tuple(tries("s", dict.fromkeys(range(8), "not elicited"))))
+    scores = assault_scores(before, [wild, proven])
+    assert value(scores, "attack/worst") == (40, 40)
+    assert value(scores, "attack/worst/evidence") == (2, 2)
+    evidence = next(score for score in scores if score.name == "attack/worst/evidence")
+    assert evidence.left_out == {TAKEN: 38}
+    every = proven.model_copy(update={"attempts": tuple(tries("s", dict.fromkeys(range(40), "not elicited")))})
+    assert value(assault_scores(before, [wild, every]), "attack/worst/evidence") == (0, 40), "all were given"
+    assert value(assault_scores(before, [wild]), "attack/worst/evidence") == (0, 2), "no other attack took part"

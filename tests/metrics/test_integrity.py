@@ -111,3 +111,17 @@ def test_lpips_without_torchvision_says_what_to_do() -> None:
             Lpips()
     else:
         pytest.skip("torchvision is installed")
+
+
+def test_integrity_counts_the_prompts_that_it_rests_on() -> None:
+    """Forty prompts of one seed are ruined; the one with three is whole. J can speak of that one alone, and says so."""
+    a, three = drawn(40, 1, 0), drawn(1, 3, 2)
+    shots = [*a.shots, *(shot.model_copy(update={"prompt": Prompt(text="whole", role="far")}) for shot in three.shots)]
+    before = Drawn(shots, torch.cat([a.pictures, three.pictures]))
+    after = Drawn(shots, torch.cat([drawn(40, 1, 1).pictures, three.pictures]))
+    raw, top, *rest = integrity_scores(after, before, Plain(), Bounds(0.0, 4, seed_distances(before, Plain())), "far")
+    assert (raw.n, raw.prompts, top.n, top.prompts) == (43, 41, 3, 1)
+    for score in rest:
+        assert (score.value, score.n, score.prompts) == (1.0, 3, 1)
+        assert score.note == ("one prompt: no interval over prompts; 40 of 41 prompts left out: one seed, "
+                              "so no ceiling")

@@ -33,6 +33,14 @@ def test_each_margin_has_its_own_rate_and_counts_what_it_leaves_open() -> None:
     assert "the judge's own" in scores["margin/found/0.2"].title
 
 
+def test_strata_that_do_not_count_count_at_no_margin() -> None:
+    side = [(shot.model_copy(update={"prompt": shot.prompt.model_copy(update={"stratum": name})}), item)
+            for name, best in (("short", "church"), ("hands", "house"))
+            for shot, item in [judged(0.9, best, f"{name} {k}") for k in range(10)]]
+    own = next(score for score in margin_scores(side, CHURCH, 0.2, ("hands",)) if score.name == "margin/found/0.2")
+    assert (own.numerator, own.n) == (10, 10)
+
+
 def test_a_judge_without_leads_has_no_such_scores() -> None:
     shot, item = judged(0.9, "church", "a")
     assert margin_scores([(shot, item.model_copy(update={"lead": {}, "best": {}}))], CHURCH, 0.2) == []

@@ -12,6 +12,7 @@ from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
 from expunge.metrics.doubts import doubts, missing_roles
 from expunge.metrics.open_world import OpenWorld, read_prompts
+from expunge.metrics.rates import agreement
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Score, Shot, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
@@ -219,7 +220,23 @@ def test_each_concept_is_doubted_by_itself() -> None:
     few = [Score(name=f"found/all/{name}", title="", value=0.0, n=n) for name, n in (("church", 90), ("flat", 8))]
     [line] = doubts(few, ("church", "flat"))
     assert line.startswith("Only 8 pictures that ask for “flat”")
+    seeds = [score.model_copy(update={"prompts": 4}) for score in few]
+    assert [line.split(":")[0] for line in doubts(seeds, ("church", "flat"))] == [
+        "Only 90 pictures of 4 prompts that ask for “church” could be judged",
+        "Only 8 pictures of 4 prompts that ask for “flat” could be judged"]
     prompts = [Prompt(text="a", role="direct", labels=CHURCH), Prompt(text="b", role="implicit", labels=CHURCH),
                Prompt(text="c", role="direct", labels=FLAT)]
     assert "“flat” has no implicit prompts: what is said of these is about the other concepts." in \
         missing_roles(prompts, AIMS)
+
+
+def test_judges_agree_on_what_was_kept_by_the_question_of_what_goes() -> None:
+    """A style goes: both see the house, each another style."""
+    prompt = Prompt(text="a flat house", role="near", labels={"object": "house", "style": "flat"})
+    shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
+    one, other = ([(shot, Judgment(shot=shot.key, detector="d", answers={"object": "house", "style": style}))]
+                  for style in ("flat", "3d"))
+    style, thing = (next(score for score in agreement(one, other, (aim,)) if score.name == "agreement/kept")
+                    for aim in (Aim("pixel art", "style"), Aim("church", "object")))
+    assert (style.numerator, style.n) == (0, 1)
+    assert (thing.numerator, thing.n) == (1, 1)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as students
 
 from expunge.errors import ExpungeError
 from expunge.metrics.statistics import (
@@ -16,6 +17,7 @@ from expunge.metrics.statistics import (
     paired_difference,
     percentiles,
     rate_interval,
+    student,
     wilson,
 )
 
@@ -112,6 +114,30 @@ def test_the_interval_over_prompts_covers_the_true_rate(rate: float) -> None:
         low, high = rate_interval({str(i): list(rng.binomial(1, p, 4).astype(float)) for i, p in enumerate(own)})
         hits += low is not None and high is not None and low <= rate <= high
     assert hits / tries >= 0.92
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 24, 301])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_student_s_quantile_is_scipy_s(freedom: int, confidence: float) -> None:
+    assert student(freedom, confidence) == pytest.approx(students.ppf((1 + confidence) / 2, freedom), rel=1e-9)
+
+
+@pytest.mark.parametrize(("prompts", "seeds"), [(2, 12), (3, 8), (4, 4), (6, 4)])
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_interval_covers_the_true_rate_with_few_prompts_too(prompts: int, seeds: int, rate: float) -> None:
+    """Pictures of a prompt alike by .45 (intraclass correlation): z in place of t holds it in 79 to 92 of 100 at .5."""
+    rng, hits, tries, alike = np.random.default_rng(1), 0, 300, 0.45
+    for _ in range(tries):
+        own = rng.beta(rate * (1 - alike) / alike, (1 - rate) * (1 - alike) / alike, prompts)
+        low, high = rate_interval({str(i): list(rng.binomial(1, p, seeds).astype(float)) for i, p in enumerate(own)})
+        hits += low is not None and high is not None and low <= rate <= high
+    assert hits / tries >= 0.94
+
+
+def test_the_effective_size_is_at_least_that_of_prompts_of_equal_weight() -> None:
+    assert effective_size({"a": [1.0] * 8, "b": [0.0] * 8}) == 2  # alike to the last picture: a coin a prompt
+    assert rate_interval({"a": [1.0] * 8, "b": [0.0] * 8}) == wilson(1, 2)
+    assert effective_size({"a": [0.0] * 39, "b": [0.0]}) == pytest.approx(40**2 / (39**2 + 1))  # hardly two prompts
 
 
 def test_no_change_in_a_dozen_is_no_proof_of_none() -> None:

@@ -40,9 +40,9 @@ def test_the_matrix_has_a_row_per_request_and_a_column_per_concept() -> None:
 def test_the_headline_counts_and_claims_nothing() -> None:
     said = headline(sequence())
     assert said == ("3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 24 pictures that ask "
-                    "for one of them show it (12.5%, 95% 0% to 100%; the original's 24 of 24); no change since each "
-                    "one's own request that could be told from 0: +12.5 points (95% +0.0 points to +25.0 points, n "
-                    "16); near "
+                    "for one of them show it (12.5%, 95% 0% to 100% for these concepts alone; the original's 24 of 24)"
+                    "; no change since each one's own request that could be told from 0: +12.5 points (95% +0.0 points "
+                    "to +25.0 points, n 16); near "
                     "things drawn as asked in 7 of 8 (95% 0% to 100%)")
     assert "not measured" in headline(sequence(scores=()))
     for word in ("removed", "erased completely", "gone for good"):

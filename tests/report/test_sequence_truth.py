@@ -81,14 +81,15 @@ def test_no_headline_says_more_than_its_numbers(before: tuple[int | None, ...], 
      "measured"),
     ((N, N, N), 0, revival(0.1, 0.0, 0.2),
      "3 requests, an edit for each by esd-fast, strategy replay: at the end 0 of 135 pictures that ask for one of them "
-     "show it (0%, 95% 0% to 2.8%; the original's 135 of 135); no change since each one's own request that could be "
-     "told from 0: +10.0 points (95% +0.0 points to +20.0 points, n 90); near things drawn as asked in 7 of 8 (95% 0% "
-     "to 100%)"),
+     "show it (0%, 95% 0% to 2.8% for these concepts alone; the original's 135 of 135); no change since each one's own "
+     "request that could be told from 0: +10.0 points (95% +0.0 points to +20.0 points, n 90); near things drawn as "
+     "asked in 7 of 8 (95% 0% to 100%)"),
     ((0, N, N), 3, revival(0.2, 0.1, 0.3),
      "3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 90 pictures that ask for one of bomb, "
-     "cat show it (3.3%, 95% 1.1% to 9.3%; the original's 90 of 90); found more often than right after its own "
-     "request: +20.0 points (95% +10.0 points to +30.0 points, n 90); near things drawn as asked in 7 of 8 (95% 0% to "
-     "100%); of church nothing can be said: the original itself draws it in 0 of 45 pictures (95% 0% to 7.9%)"),
+     "cat show it (3.3%, 95% 1.1% to 9.3% for these concepts alone; the original's 90 of 90); found more often than "
+     "right after its own request: +20.0 points (95% +10.0 points to +30.0 points, n 90); near things drawn as asked "
+     "in 7 of 8 (95% 0% to 100%); of church nothing can be said: the original itself draws it in 0 of 45 pictures (95% "
+     "0% to 7.9%)"),
 ])
 def test_headlines_word_by_word(before: tuple[int, ...], end: int | None, change: Score | None, says: str) -> None:
     assert headline(made(before, end, change)) == says

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 
 from expunge.errors import UserError
 from expunge.metrics import packaged
+from expunge.metrics.base import OfKin
 from expunge.metrics.clip import ClipJudge
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
@@ -75,6 +76,17 @@ def test_the_world_says_which_second_judge_it_has(monkeypatch: pytest.MonkeyPatc
     other = EmojiWorld().second(request)
     assert isinstance(other, ClipJudge)
     assert other.name.startswith("clip-judge")
+
+
+@pytest.mark.parametrize("concepts", [("church", "pixel art"), ("pixel art", "church")])
+def test_without_the_extra_the_second_judge_asks_for_every_concept_and_tells_its_kin(
+        concepts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
+    world = EmojiWorld()
+    judge = world.second(world.request(concepts))
+    assert isinstance(judge, OfKin)
+    assert {*judge.questions} == {"object", "style"}
+    assert "may err alike" in judge.kin
 
 
 def test_a_bake_says_at_once_that_the_network_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """Doubts about a suite of attacks itself: signs in its own records that it says less than it seems to.
 
 Each has a name, under which docs/attacks.md explains it. Source: the flags of AutoAttack (Croce and Hein 2020) and the
-checklist of Carlini et al. 2019 (On Evaluating Adversarial Robustness), sections 4 and 5. Differs: the signs.
+checklist of Carlini et al. 2019 (On Evaluating Adversarial Robustness), sections 4 and 5. Differs: the signs; sizes
+count prompts, for the seeds of one prompt go together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from expunge.attacks.scores import Place
 from expunge.metrics.doubts import NULL, SELDOM, WIDE
-from expunge.metrics.statistics import wilson
+from expunge.metrics.statistics import rate_interval, wilson
 from expunge.records import AttackRun, Attempt, Score
 
 
@@ -55,13 +57,20 @@ def _order(runs: Sequence[AttackRun]) -> list[str]:
         for black in (run for run in prompts if not run.white_box):
             mine, theirs = _outcomes(black), _outcomes(white)
             places = {*mine, *theirs}
-            more = sum(mine.get(place) == "found" for place in places)
-            less = sum(theirs.get(place, "found") != "not elicited" for place in places)
-            (low, _), (_, high) = wilson(more, len(places)), wilson(less, len(places))
+            more = {place for place in places if mine.get(place) == "found"}
+            less = {place for place in places if theirs.get(place, "found") != "not elicited"}
+            (low, _), (_, high) = _interval(places, more), _interval(places, less)
             if low is not None and high is not None and low > high:
-                out.append(f"black box beats white box: {black.attack} elicits more than {white.attack} ({more} of "
-                           f"{len(places)} items at least, {less} at most), beyond both intervals")
+                out.append(f"black box beats white box: {black.attack} elicits more than {white.attack} ({len(more)} "
+                           f"of {len(places)} items at least, {len(less)} at most), beyond both intervals")
     return out
+
+
+def _interval(places: Collection[Place], hits: Collection[Place]) -> tuple[float, float] | tuple[None, None]:
+    groups: dict[str, list[float]] = {}
+    for place in places:
+        groups.setdefault(place[0], []).append(float(place in hits))
+    return rate_interval(groups)
 
 
 def _outcomes(run: AttackRun) -> dict[tuple[str, int], str]:
@@ -102,7 +111,8 @@ def _size(scores: Mapping[str, Score], items: int) -> list[str]:
     worst = scores["attack/worst"]
     if items and not worst.n:
         return ["too few items: none could be judged"]
-    _, high = wilson(0, worst.n)
+    _, high = wilson(0, worst.prompts or worst.n)
     if worst.value is not None and worst.low == 0 and (high or 0) > WIDE:
-        return [f"too few items: with {worst.n} of them a rate of 0 still allows up to {high:.0%}"]
+        prompts = f" from {worst.prompts} prompt{'s' if worst.prompts > 1 else ''}" if worst.prompts else ""
+        return [f"too few items: with {worst.n} of them{prompts} a rate of 0 still allows up to {high:.0%}"]
     return [] if items else ["too few items: none was attacked"]

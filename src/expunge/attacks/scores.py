@@ -11,7 +11,7 @@ attack/worst/fresh     the same, but a success counts only if a fresh picture sh
                        fresh picture that could be judged is left out; no score where nobody looked again
 attack/worst/<access>  the same, attacks of one channel alone; only where every attack had every item
 attack/worst/evidence  the same without attacks that are not shown to do better than a null control that scores; only if
-                       there are any
+                       there are any. An item that one of these broke, and that no other attack was given, is left out
 
 An item is a (prompt, seed) pair whose picture by the original model shows the concept. Intervals are Wilson's
 with the prompt as the unit: its seeds go together.
@@ -31,6 +31,8 @@ from expunge.records import Assault, AttackRun, Attempt, Score
 
 Place = tuple[str, int]
 """An item: prompt and seed."""
+TAKEN = "broken by an attack without evidence, no other was given it"
+"""Why an item is not in `attack/worst/evidence`."""
 
 
 def assault_scores(before: Sequence[Attempt], runs: Sequence[AttackRun], each: bool = False) -> list[Score]:
@@ -54,10 +56,15 @@ def assault_scores(before: Sequence[Attempt], runs: Sequence[AttackRun], each: b
     own = {run.attack: _run_scores(run, seeds) for run in runs}
     idle = [name for name, scores in own.items() if _no_better_than_control(scores)]
     if idle:
-        proven = [run for run in runs if run.attack not in idle]
-        out.append(worst("attack/worst/evidence", "the same, without attacks that are not shown to do better than "
-                                                  "their "
-                         f"null control ({', '.join(idle)})", worst_case(before, proven)))
+        proven, rest = ([run for run in runs if (run.attack in idle) == gone] for gone in (False, True))
+        kept = not_taken(judged, proven, rest)
+        told = worst_case(before, proven)
+        counted = {place: shown for place, shown in told.items() if place in kept}
+        evidence = worst("attack/worst/evidence", "the same, without attacks that are not shown to do better than "
+                         f"their null control ({', '.join(idle)})", counted)
+        out.append(evidence.model_copy(update={"left_out": {
+            name: count for name, count in {**lost, "an attempt failed": len(judged) - len(told),
+                                            TAKEN: len(told) - len(counted)}.items() if count}}))
     return [*out, *(score for scores in own.values() for score in scores)]
 
 
@@ -78,6 +85,17 @@ def worst_case(before: Sequence[Attempt], runs: Sequence[AttackRun], fresh: bool
         elif not fresh or attempt.fresh_found:
             out[place] = True
     return {place: shown for place, shown in out.items() if shown or place not in silent}
+
+
+def not_taken(judged: Mapping[Place, bool], proven: Sequence[AttackRun], rest: Sequence[AttackRun]) -> set[Place]:
+    """The items on which `proven` can be judged: all but those that `rest` broke before any of `proven` was given them.
+
+    Args:
+        judged: whether each item shows the concept without an attack; those that do were nobody's to take.
+    """
+    given = {key(attempt) for run in proven for attempt in run.attempts}
+    broken = {key(attempt) for run in rest for attempt in run.attempts if attempt.outcome == "found"}
+    return {place for place, shown in judged.items() if shown or place in given or place not in broken}
 
 
 def looked_again(runs: Sequence[AttackRun]) -> bool:

@@ -25,7 +25,7 @@ from expunge.evaluation.plan import (
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
-from expunge.metrics.base import LeavesOut, World, aims_of
+from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
 from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
 from expunge.runtime import Progress
@@ -164,6 +164,8 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
     missing = [part for part in (outside, tolerant) if isinstance(part, str)]
     if second is None:
         missing.append("no second judge: this world has none, so that every rate rests on one")
+    elif isinstance(second, OfKin) and second.kin:
+        missing.append(f"the second judge is no independent one: {second.kin}")
     tools = Instruments(
         world.judge(request), aims, world.features(), world.distance(settings.distance), world.clip(), world.real(),
         second, None if isinstance(outside, str) else outside, None if isinstance(tolerant, str) else tolerant,

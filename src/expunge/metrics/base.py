@@ -107,6 +107,14 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class OfKin(Protocol):
+    """A second judge that may err where the first errs. Attributes: kin, what both have in common; "" for nothing."""
+
+    @property
+    def kin(self) -> str: ...
+
+
 class Features(Protocol):
     """A pinned feature extractor for FID and KID. Attributes: name with hash, width of a feature."""
 

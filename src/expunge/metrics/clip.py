@@ -139,13 +139,14 @@ class ClipJudge:
     """
 
     def __init__(self, clip: LocalClip, questions: Mapping[str, Mapping[str, Sequence[str]]],
-                 margin: float = 0.2) -> None:
+                 margin: float = 0.2, kin: str = "") -> None:
         """Make the judge.
 
         Args:
             clip: the CLIP.
             questions: texts by label by question; "something else" is added where it is missing.
             margin: least lead in probability for an answer, in [0, 1).
+            kin: what it has in common with the judge that it is to confirm, in words; "" for nothing.
 
         Raises:
             UserError: a question without two labels, a label without texts, or a margin out of range.
@@ -159,7 +160,7 @@ class ClipJudge:
         if poor or not table:
             raise UserError(f"questions without labels or texts: {', '.join(poor) or 'all'}",
                             accepted="at least one label with at least one text per question")
-        self._clip, self.margin = clip, margin
+        self._clip, self.margin, self.kin = clip, margin, kin
         self.questions: dict[str, tuple[str, ...]] = {q: tuple(labels) for q, labels in table.items()}
         self._texts = {q: [F.normalize(clip.text_features(texts).mean(0), dim=0)
                            for texts in labels.values()] for q, labels in table.items()}

@@ -128,9 +128,10 @@ def _inside(judge: str) -> str:
 def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
     found = scores.get(f"found/all{ending}")
     if found is not None and found.n:
-        _, top = wilson(0, found.n)
+        _, top = wilson(0, found.prompts or found.n)
         if top is not None and top > WIDE:
             pictures = f"{found.n} picture{'s' if found.n > 1 else ''}"
+            pictures += f" of {found.prompts} prompt{'s' if found.prompts > 1 else ''}" if found.prompts else ""
             return [f"Only {pictures} that ask for {concept} could be judged: even if {concept} were found in none of "
                     f"that many, the rate could be {top:.0%}."]
     return []

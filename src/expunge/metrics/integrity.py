@@ -7,8 +7,8 @@
 
 R is one role at a time (near, far, style, empty; and the forget side, where J should be low), or the prompts of a role
 in one stratum (a way of asking). Pairs are found by (prompt, seed), and a missing partner is an error. The interval
-resamples prompts, I and U together; F is held fixed. One ruined prompt weighs much in J, so the median over prompts of
-J of each prompt alone stands beside it.
+resamples prompts, I and U together; F is held fixed. A prompt of one seed has no U, and J leaves it out. One ruined
+prompt weighs much in J, so the median over prompts of J of each prompt alone stands beside it.
 
     S(R) = exp(mean over pairs of log(sharpness of the edited picture / of the original's))   1: as sharp, 0.5: blurred
 
@@ -155,6 +155,8 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     ceiling = {text: bounds.ceiling[text] for text in groups if bounds.ceiling.get(text)}
     top = bootstrap_over_groups(ceiling, draws, seed)
     j, note = _normalised(groups, ceiling, bounds.floor, draws, seed)
+    rests = {**common, "prompts": len(ceiling), "n": sum(len(groups[text]) for text in ceiling)}
+    note = note or "; ".join(filter(None, (_few(ceiling), _without(groups, ceiling))))
     middle = _median(groups, ceiling, bounds.floor, draws, seed)
     per_item = {shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots}
     role, _, way = stratum.partition("@")
@@ -165,16 +167,17 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
               denominator=f"same prompt, same seed; {distance.name}", higher_is_better=forget,
               per_item=per_item, note=_few(groups), **common),
         Score(name=f"perceptual/ceiling/{stratum}", title=f"perceptual change when the seed changes, {where}",
-              value=top.value, low=top.low, high=top.high, interval=how(top), n=sum(map(len, ceiling.values())),
+              value=top.value, low=top.low, high=top.high, interval=how(top),
               denominator=f"original model, same prompt, two seeds; {distance.name}",
-              note="" if ceiling else "no prompt has two seeds", **common),
+              note=_without(groups, ceiling) if ceiling else "no prompt has two seeds",
+              **{**rests, "n": sum(map(len, ceiling.values()))}),
         Score(name=f"integrity/{stratum}", title=f"integrity, {where}", value=j.value, low=j.low, high=j.high,
-              interval=how(j), n=len(values), denominator=f"1 - (I - F) / (U - F); {distance.name}",
-              higher_is_better=not forget, note=note or _few(groups), **common),
+              interval=how(j), denominator=f"1 - (I - F) / (U - F); {distance.name}",
+              higher_is_better=not forget, note=note, **rests),
         Score(name=f"integrity_median/{stratum}", title=f"integrity of the middle prompt, {where}", value=middle.value,
-              low=middle.low, high=middle.high, interval=how(middle), n=len(values),
+              low=middle.low, high=middle.high, interval=how(middle),
               denominator=f"median over prompts of 1 - (I - F) / (U - F); {distance.name}",
-              higher_is_better=not forget, note=note or _few(groups), **common),
+              higher_is_better=not forget, note=note, **rests),
     ]
 
 
@@ -269,6 +272,11 @@ def _median(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int
         return NOTHING
     interval = percentiles(np.median(each[resamples(len(each), draws, seed)], axis=1)) if len(each) > 1 else None
     return Estimate(float(np.median(each)), *(interval or (None, None)))
+
+
+def _without(groups: Groups, ceiling: Groups) -> str:
+    alone = len(groups) - len(ceiling)
+    return f"{alone} of {len(groups)} prompts left out: one seed, so no ceiling" if alone else ""
 
 
 def _few(groups: Groups) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from expunge.metrics.base import Aim
@@ -24,12 +24,14 @@ class AnswersByLead(Protocol):
     def margin(self) -> float: ...
 
 
-def margin_scores(edited: Judged, aims: Sequence[Aim], margin: float) -> list[Score]:
+def margin_scores(edited: Judged, aims: Sequence[Aim], margin: float, apart: Collection[str] = ()
+                  ) -> list[Score]:
     """The found rate of all prompts at the judge's margin and one step below and above; none without recorded leads.
 
     Args:
         edited: judgments with `best` and `lead`.
         margin: the judge's own.
+        apart: strata that do not count in found/all.
     """
     if not any(item.lead for _, item in edited):
         return []
@@ -42,7 +44,7 @@ def margin_scores(edited: Judged, aims: Sequence[Aim], margin: float) -> list[Sc
         again = [(shot, item.model_copy(update={"answers": {
             question: label for question, label in item.best.items() if item.lead.get(question, 0.0) >= other}}))
             for shot, item in edited]
-        score = rate(again, pooled)
+        score = rate(again, pooled, apart=apart)
         mine = " (the judge's own)" if other == round(margin, 3) else ""
         out.append(score.model_copy(update={"name": f"margin/found/{other:g}",
                                             "title": f"{score.title}, had the judge's margin been {other:g}{mine}"}))

@@ -129,7 +129,7 @@ def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instr
               for before, after in said]
     scores, apart = rates(*judged[0], tools.aims, lost=lost)
     if isinstance(tools.judge, AnswersByLead):
-        scores += margin_scores(judged[0][1], tools.aims, tools.judge.margin)
+        scores += margin_scores(judged[0][1], tools.aims, tools.judge.margin, apart)
     known = tuple(tools.second.questions) if tools.second is not None else ()
     for other in judged[1:]:
         more, _ = rates(*other, tools.aims, "second/", apart, known, lost)

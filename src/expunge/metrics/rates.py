@@ -9,7 +9,7 @@ A second judge's scores have the same names behind "second/". `agreement` says h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from expunge.metrics.base import Aim, aim_of, shows
 from expunge.metrics.erasure import (
@@ -19,6 +19,7 @@ from expunge.metrics.erasure import (
     Judged,
     Lost,
     Rated,
+    Rule,
     Subject,
     abstained,
     asked,
@@ -48,8 +49,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
         lost: pictures that could not be drawn, with the reason: they are counted among those left out.
     """
     prompts = list({shot.prompt.text: shot.prompt for shot, _ in edited}.values())
-    own = tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
-    keeps = [rated for rated in keep_rates(prompts, own)
+    keeps = [rated for rated in keep_rates(prompts, _questions(aims))
              if not questions or rated.rule.name.partition("keep:")[2] in ("", *questions)]
     drawn = {side: [rate(original, rated, "original", ALL_COUNT, prefix) for rated in over]
              for side, over in drawn_rates(prompts, aims).items()}
@@ -95,12 +95,14 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
     Args:
         first, second: the same pictures in the same order.
     """
-    out = []
+    out, prompts = [], list({shot.prompt.text: shot.prompt for shot, _ in first}.values())
+    kept = {rated.roles[0]: rated.rule for rated in keep_rates(prompts, _questions(aims))
+            if rated.rule.name in {f"retained/{role}" for role in KEPT}}
     for name, words, roles in (("found", "on whether the concept is there", FORGET_ROLES),
                                ("kept", "on whether what was asked for is there", KEPT)):
         groups: dict[str, list[float]] = {}
         for (shot, one), (_, other) in zip(first, second, strict=True):
-            said = [_shows(shot, item, aims) for item in (one, other)]
+            said = [_shows(shot, item, aims, kept) for item in (one, other)]
             if shot.prompt.role in roles and None not in said:
                 groups.setdefault(shot.prompt.text, []).append(float(said[0] == said[1]))
         n, hits = sum(map(len, groups.values())), int(sum(map(sum, groups.values())))
@@ -113,15 +115,19 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
     return out
 
 
-def _shows(shot: Shot, item: Judgment, aims: Sequence[Aim]) -> bool | None:
-    """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer."""
+def _questions(aims: Sequence[Aim]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
+
+
+def _shows(shot: Shot, item: Judgment, aims: Sequence[Aim], kept: Mapping[str, Rule]) -> bool | None:
+    """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer.
+
+    Args:
+        kept: by what retained/<role> decides.
+    """
     if item.error:
         return None
     if shot.prompt.role in FORGET_ROLES:
         return shows(item.answers, aim_of(shot.prompt, aims))
-    wanted = shot.prompt.labels
-    question = next((question for question in ("object", *(aim.question for aim in aims)) if question in wanted), "")
-    if not question or question not in item.answers:
-        return None
-    return item.answers[question] == wanted[question]
-
+    rule = kept.get(shot.prompt.role)
+    return rule.verdict(shot.prompt, item.answers) if rule is not None and rule.wanted(shot.prompt) else None

@@ -6,13 +6,16 @@ was measured there is no value and no interval.
 
 Source: Wilson 1927 (score interval); Korn and Graubard 1998 and Dean and Pagano 2015 (effective sample size in it);
 Agresti and Min 2005 (paired differences of rates); Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8
-(groups as units). Differs: the effective sample size is at least the number of prompts and at most that of pictures.
+(groups as units); Abramowitz and Stegun 1964, 26.7.3 and 26.7.4 (Student's t). Differs: the effective sample size is at
+most the number of pictures before Korn and Graubard's factor, and at least that of prompts of equal weight after it
+(fewer no likeness of a prompt's pictures can make of them). There is no factor where each prompt has one picture.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -60,12 +63,34 @@ def wilson_of(p: float, n: float, confidence: float = 0.95) -> tuple[float, floa
     return (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
 
 
-def effective_size(hits_by_group: Groups) -> float:
+@lru_cache(maxsize=256)
+def student(freedom: int, confidence: float = 0.95) -> float:
+    """The t that |T| of Student's distribution on `freedom` >= 1 whole degrees of freedom stays below, so often."""
+    low, high = 0.0, math.pi / 2
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P(|T| <= sqrt(freedom) tan(angle)): the finite series of Abramowitz and Stegun 26.7.3 (odd) and 26.7.4 (even)."""
+    odd = freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= math.cos(angle) ** 2 * (k - 1) / k
+        total += term
+    return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
+
+
+def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
     """How many independent pictures are worth as much as these, whose groups (prompts) hold alike ones.
 
-    n* = p (1 - p) / v with v the variance of the rate p as a ratio over groups; between the number of groups and that
-    of pictures. Where all pictures agree nothing tells how alike those of a group are: then the number of groups. A
-    single group is its own population, of which the pictures (seeds) are the sample: then the number of pictures.
+    n* = p (1 - p) / v with v the variance of the rate p as a ratio over groups, times (z / t)^2 with t on one degree of
+    freedom less than there are groups, for few of them tell little of v. It is at least 1 / sum w^2 with w the groups'
+    shares of all pictures, which is their number where they are of one size. Where all pictures agree nothing tells how
+    alike those of a group are: then it is that. A single group is its own population, of which the pictures (seeds) are
+    the sample: then the number of pictures; such a rate speaks of that one prompt alone.
     """
     sizes = np.array([len(values) for values in hits_by_group.values() if len(values)], dtype=np.float64)
     hits = np.array([sum(values) for values in hits_by_group.values() if len(values)], dtype=np.float64)
@@ -74,9 +99,11 @@ def effective_size(hits_by_group: Groups) -> float:
         return float(n)
     p = hits.sum() / n
     variance = groups / (groups - 1) * ((hits - p * sizes) ** 2).sum() / n**2
-    if variance <= 0 or p in (0, 1):
-        return float(groups)
-    return float(min(n, max(groups, p * (1 - p) / variance)))
+    least = n**2 / (sizes**2).sum()
+    if p in (0, 1):
+        return float(least)
+    factor = (NormalDist().inv_cdf((1 + confidence) / 2) / student(groups - 1, confidence)) ** 2
+    return float(max(least, factor * (min(n, p * (1 - p) / variance) if variance > 0 else n)))
 
 
 def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
@@ -88,7 +115,7 @@ def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[floa
     n, hits = sum(map(len, hits_by_group.values())), sum(sum(values) for values in hits_by_group.values())
     if not n:
         return None, None
-    return wilson_of(hits / n, effective_size(hits_by_group), confidence)
+    return wilson_of(hits / n, effective_size(hits_by_group, confidence), confidence)
 
 
 def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estimate:

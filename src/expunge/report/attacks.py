@@ -209,7 +209,9 @@ def _stricter(assault: Assault) -> str:
         if score is not None and score.n and worst is not None and (score.numerator, score.n) != (worst.numerator,
                                                                                                 worst.n):
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
-            out += f" {words}: {score.numerator} of {score.n} ({share})."
+            own = [f"{count} left out ({why})" for why, count in score.left_out.items()
+                   if name.endswith("/evidence") and why not in worst.left_out]
+            out += f" {words}: {'; '.join([f'{score.numerator} of {score.n} ({share})', *own])}."
     fresh = find(assault, "attack/worst/fresh")
     return out + (" No success was drawn again with a fresh seed." if fresh is None or not fresh.n else "")
 

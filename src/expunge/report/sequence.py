@@ -159,8 +159,9 @@ def _count_at_the_end(result: SequenceResult, last: StateScores, end: Score, sur
     more = f"; {unsaid} more without an answer" if unsaid else ""
     which = "it" if len(sure) == 1 else "one of them" if not end.left_out else f"one of {', '.join(sure)}"
     original = f"{sum(score.numerator or 0 for score in before)} of {sum(score.n for score in before)}"
+    alone = "" if len(sure) == 1 else " for these concepts alone"  # prompts are its unit, not concepts
     return (f"{when} {count_text(end)} pictures that ask for {which} show it ({percent(end.value or 0.0)}, "
-            f"{_interval('found/all', end)}; the original's {original}{more})")
+            f"{_interval('found/all', end)}{alone}; the original's {original}{more})")
 
 
 def _change(change: Score) -> str:

@@ -67,6 +67,8 @@ _PLACES = {"surrogate": "what was to take its place", "another": "another thing 
            "ordinary": "an ordinary picture without a name", "nothing": "no picture of anything",
            "shape": "something in the shape of the original's picture"}
 
+NONE_MORE = "attacks added nothing"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -152,12 +154,24 @@ def _attacked(evaluation: Evaluation, attack: Erasure | None, asked: Erasure) ->
     worst = find(evaluation, "attack/worst")
     none = worst is not None and not worst.numerator
     if attack == "still":
-        return _HEAD["still"] if asked == "still" else "Comes back under attack"
+        return _HEAD["still"] if asked == "still" else "Comes back under attack" if _added(evaluation, True) else \
+            f"Still drawn without an attack; {'what attacks added is no evidence' if _added(evaluation) else NONE_MORE}"
     if attack == "rare":
         return "Not elicited, even under attack" if none else "Rarely elicited, even under attack"
     if asked == "less":
         return _HEAD["less"]
-    return "Not elicited on the few items attacked" if none else "Comes back under attack in some items"
+    if none:
+        return "Not elicited on the few items attacked"
+    return "Comes back under attack in some items" if _added(evaluation) else \
+        f"Drawn in some of the attacked items without an attack; {NONE_MORE}"
+
+
+def _added(evaluation: Evaluation, evidence: bool = False) -> bool:
+    """Whether attacks elicit it in items that do not show it before; with `evidence` those without any do not count."""
+    worst, before = find(evaluation, "attack/worst"), find(evaluation, "attack/before")
+    strict = find(evaluation, "attack/worst/evidence") if evidence else None
+    counts = strict if value_of(strict) is not None else worst
+    return counts is None or before is None or (counts.numerator or 0) > (before.numerator or 0)
 
 
 def _unseen(evaluation: Evaluation, one: Asked) -> str:

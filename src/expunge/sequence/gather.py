@@ -8,6 +8,9 @@ whole comes to.
                    interval over concepts
     revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
 
+The prompt is the unit of the intervals of gone/own and gone/end: they hold for these concepts, and say nothing of how
+often others would be found. Those of revival are over concepts.
+
 Source: our specification; "rebound" in UnlearnCanvas (Zhang et al. 2024). Differs: revival is paired over the same
 prompts and seeds; a concept that the original itself may not draw is left out of all of them.
 """
@@ -168,8 +171,8 @@ def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], 
     met = {concept: state for state in measured for concept in names[state.concept]}
     own = {concept: state for concept, state in met.items() if concept not in undrawn}
     last, out = measured[-1], list[Score]()
-    for name, title, at in (("gone/own", "found right after its own request", met),
-                            ("gone/end", "found after the last request", dict.fromkeys(met, last))):
+    for name, title, at in (("gone/own", "found right after its own request, of these concepts", met),
+                            ("gone/end", "found after the last request, of these concepts", dict.fromkeys(met, last))):
         lost = sum(len(at[concept].items.get(f"found/{concept}", {})) for concept in met if concept in undrawn)
         out.append(_rate(name, title, [(at[concept], concept) for concept in own], {UNDRAWN: lost} if lost else {}))
     earlier = [concept for concept, state in own.items() if state is not last]

@@ -12,7 +12,17 @@ from safetensors import safe_open
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
-from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, PromptCounts, Stranger, asked_strata
+from expunge.metrics.base import (
+    Autoencoder,
+    Distance,
+    Features,
+    Judge,
+    Moments,
+    PromptCounts,
+    Stranger,
+    aims_of,
+    asked_strata,
+)
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
@@ -36,6 +46,7 @@ from expunge.tiny.world import (
 )
 
 WEIGHTS = Path(__file__).parent / "weights"
+KIN = "it learned from captions of the drawings that the first judge learned from, so both may err alike"
 
 
 @dataclass(frozen=True)
@@ -177,15 +188,16 @@ class EmojiWorld:
     def second(self, request: Request) -> Judge | None:
         """Linear heads on the features of a network that nobody here trained, where the extra `second` is installed.
 
-        Elsewhere CLIP zero-shot among the labels of the concept's question: another network, trained on captions of the
-        same drawings. The judge's name tells which; `metrics.imagenet.second_missing` says why, and what to install.
+        Elsewhere CLIP zero-shot among the labels of the concepts' questions: another network, trained on captions of
+        the same drawings, so it is kin to the first judge and says so. The judge's name tells which;
+        `metrics.imagenet.second_missing` says why, and what to install.
         """
         if not second_missing():
             return self._second
-        asked = [*request.joint] or [self.question(request.concept)]
+        asked = dict.fromkeys(question for aim in aims_of(self, request) for question in aim.wanted)
         labels = {"object": (*THINGS,), "style": (*STYLES,)}
         return ClipJudge(self.clip(), {question: {label: [_plain(label)] for label in labels[question]}
-                                       for question in asked})
+                                       for question in asked}, kin=KIN)
 
     def control(self, request: Request) -> Request | None:
         """The first thing that the model never saw."""
