@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from expunge.metrics.base import Aim
-from expunge.metrics.erasure import Judged, forget_rates, rate
+from expunge.metrics.erasure import ALL_COUNT, Apart, Judged, forget_rates, rate
 from expunge.records import Score
 
 STEP = 0.1
@@ -24,14 +24,13 @@ class AnswersByLead(Protocol):
     def margin(self) -> float: ...
 
 
-def margin_scores(edited: Judged, aims: Sequence[Aim], margin: float, apart: Collection[str] = ()
-                  ) -> list[Score]:
+def margin_scores(edited: Judged, aims: Sequence[Aim], margin: float, apart: Apart = ALL_COUNT) -> list[Score]:
     """The found rate of all prompts at the judge's margin and one step below and above; none without recorded leads.
 
     Args:
         edited: judgments with `best` and `lead`.
         margin: the judge's own.
-        apart: strata that do not count in found/all.
+        apart: what found/all leaves out.
     """
     if not any(item.lead for _, item in edited):
         return []

@@ -65,7 +65,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
                            device=where, dtype=number, text_dtype=words,
-                           remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
+                           remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}",
+                                            fresh=verify))
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",

@@ -35,9 +35,9 @@ from expunge.records.stored import ASSAULTS, EVALUATIONS, LEDGER, RELEARNINGS, S
 
 __all__ = [
     "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN", "RELEARNINGS",
-    "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference", "Edit",
-    "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named", "OwnLook",
-    "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
+    "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference",
+    "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named",
+    "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
     "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
     "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind", "longer_name", "mentions",
     "names", "names_any", "names_target", "overlap", "places", "read_card", "read_own_prompts", "remarks", "same_name",
