@@ -10,7 +10,7 @@ import torch
 
 from expunge.errors import UserError
 from expunge.models.cache import Pictures
-from expunge.models.fitting import TOO_LONG, split, unfit
+from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler, Shot
 
@@ -31,9 +31,13 @@ def test_each_prompt_that_cannot_be_drawn_has_its_reason(model: Any) -> None:
     bare = PLAIN.model_copy(update={"guidance": 1.0})
     negative = SAMPLER.model_copy(update={"negative": "a dog"})
     reasons = unfit(model, [PLAIN, LONG, odd, bare], negative)
-    assert reasons == {1: TOO_LONG, 2: "width 17, and not a multiple of 2 pixels",
+    assert reasons == {1: TOO_LONG, 2: "width 17; accepted: a multiple of 2 pixels",
                        3: "a guidance of 1, with a negative prompt"}
     assert split(model, [PLAIN, LONG], SAMPLER.model_copy(update={"truncate": True})) == ([PLAIN, LONG], {})
+    told = none_fits("2 prompts", {0: reasons[2], 1: reasons[2]})
+    assert told.got == "none of 2 prompts can be drawn (prompt 1: width 17; accepted: a multiple of 2 pixels)"
+    assert told.remedy == "mend the sizes and guidances of the list"
+    assert none_fits("1 prompts", {0: TOO_LONG}).remedy == "shorten what is too long, or cut it with --truncate"
 
 
 def test_a_prompt_is_drawn_as_its_list_says_whatever_is_drawn_beside_it(model: Any, tmp_path: Path) -> None:

@@ -162,13 +162,20 @@ def test_network_that_computes_with_other_weights_is_seen_and_left_as_it_was(mod
 def test_patch_that_is_on_already_or_rounded_away_is_refused(model: Any, pipe: Any) -> None:
     patch = make(model, "xattn")
     load_into_pipeline(pipe, patch)
-    with pytest.raises(ModelError, match="has every value of the patch already"):
+    with pytest.raises(ModelError, match=r"has every value of the patch already.*nothing is to be done$"):
         load_into_pipeline(pipe, patch)
     half = pipe.to(torch.bfloat16)
     tensors = {name: parameter.bfloat16().float() * (1 + 1e-5) for name, parameter in patch.tensors.items()}
     tiny = Patch.of(tensors, model=model, request=patch.card.request, method="esd", settings={}, seed=1)
-    with pytest.raises(ModelError, match="rounded away: load the pipeline in float32"):
+    with pytest.raises(ModelError, match="bfloat16 rounds all of it away: then load the pipeline in float32"):
         load_into_pipeline(half, tiny)
+
+
+def test_a_folder_will_do_for_a_patch(model: Any, pipe: Any, tmp_path: Path) -> None:
+    make(model, "xattn").save(tmp_path / "patch")
+    assert load_into_pipeline(pipe, tmp_path / "patch")["unet"] > 0
+    with pytest.raises(ModelError, match="no patch at nowhere"):
+        load_into_pipeline(pipe, "nowhere")
 
 
 def test_pipeline_without_the_part_and_foreign_names_and_shapes_are_refused(model: Any, pipe: Any) -> None:

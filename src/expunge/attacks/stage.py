@@ -22,7 +22,7 @@ from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at
 from expunge.metrics.brought import list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
-from expunge.models.fitting import TOO_LONG, split, unfit
+from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.patch import Patch
 from expunge.records import FORGET_ROLES, Prompt, Request
 
@@ -138,8 +138,7 @@ def drawable(victim: Victim, items: Sequence[Item]) -> tuple[list[Item], dict[in
     lost = unfit(victim.model, [prompt for prompt, _ in items], victim.sampler)
     kept = [item for place, item in enumerate(items) if place not in lost]
     if items and not kept:
-        raise UserError(f"none of {len(items)} items can be drawn: {next(iter(lost.values()))}",
-                        accepted="prompts that the model draws", remedy="shorten them, or cut them with --truncate")
+        raise none_fits(f"{len(items)} items", lost)
     return kept, lost
 
 

@@ -73,7 +73,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.files import check_writable, readable
     from expunge.locks import alone
     from expunge.models.cache import Pictures
-    from expunge.models.fitting import split
+    from expunge.models.fitting import none_fits, split
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
 
@@ -89,8 +89,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         how = how.model_copy(update={"guidance": opened.guidance})
     kept, lost = split(opened, texts, how)
     if not kept:
-        raise UserError(f"none of {len(texts)} prompts can be drawn: {next(iter(lost.values()))}",
-                        accepted="at least one that can", remedy="shorten it, or cut it with --truncate")
+        raise none_fits(f"{len(texts)} prompts", lost)
     numbers = {place: number for number, place in enumerate(place for place in range(len(texts)) if place not in lost)}
     each = [prompt.seeds(0, 1, 1) if prompt.seed is not None else chosen for prompt in kept]
     items = [(prompt, seed) for prompt, its in zip(kept, each, strict=True) for seed in its]

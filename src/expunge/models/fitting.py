@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from expunge.errors import UserError
 from expunge.models.base import Denoiser
@@ -29,6 +29,17 @@ def unfit(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> dict[
     return out
 
 
+def none_fits(what: str, lost: Mapping[int, str]) -> UserError:
+    """The error where nothing of `what` ("3 prompts") can be drawn: each reason of `unfit` once, and the way out."""
+    reasons = list(dict.fromkeys(lost.values()))
+    ways = ["shorten what is too long, or cut it with --truncate"] if TOO_LONG in reasons else []
+    ways += ["mend the sizes and guidances of the list"] if set(reasons) - {TOO_LONG} else []
+    first = {why: 1 + place for place, why in reversed([*lost.items()])}
+    told = "; ".join(f"prompt {first[why]}: {why}" for why in reasons[:3])
+    return UserError(f"none of {what} can be drawn ({told})", accepted="at least one that the model draws",
+                     remedy="; ".join(ways))
+
+
 def split(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[list[Prompt], dict[int, str]]:
     """The prompts that can be drawn, in their order, and `unfit`."""
     reasons = unfit(model, prompts, sampler)
@@ -41,5 +52,5 @@ def _undrawable(model: Denoiser, how: Sampler) -> str:
     try:
         model.initial_noise([], how.height, how.width)
     except UserError as error:
-        return f"{error.got}, and not {error.accepted}"
+        return f"{error.got}; accepted: {error.accepted}"
     return ""

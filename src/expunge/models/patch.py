@@ -231,8 +231,8 @@ def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Reques
 
 
 @torch.no_grad()
-def load_into_pipeline(pipe: Any, patch: Patch) -> dict[str, float]:
-    """Put a patch on a diffusers pipeline, in place, and see that it acts.
+def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]:
+    """Put a patch (or the one in a folder or file) on a diffusers pipeline, in place, and see that it acts.
 
     Adapters, compilation, fused projections and offloading are looked through (`models.wrapped`). Names and shapes are
     checked; that the weights are those of the patch's base is not.
@@ -245,6 +245,7 @@ def load_into_pipeline(pipe: Any, patch: Patch) -> dict[str, float]:
         ModelError: a tensor is not there, cannot be reached or has another shape, or a component's output is the same
             as before; then the pipeline is as it was.
     """
+    patch = Patch.load(patch) if isinstance(patch, str | Path) else patch
     components = sorted({full.partition("/")[0] for full in patch.tensors})
     parts: dict[str, Any] = {name: getattr(pipe, name, None) for name in components}
     gone = [name for name, part in parts.items() if part is None]
@@ -256,9 +257,10 @@ def load_into_pipeline(pipe: Any, patch: Patch) -> dict[str, float]:
         mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
                                           if full.startswith(f"{name}/")})
     if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
+        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in mine.values()} - {"float32"}
+        rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
         raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
-                         remedy=f"it is on, or rounded away: load the pipeline in float32 (it is in "
-                                f"{next(iter(mine.values())).dtype})")
+                         remedy=f"it is on: nothing is to be done{rounded}")
     looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
     before = {name: tensor.detach().clone() for name, tensor in mine.items()}
     try:
