@@ -9,6 +9,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.evaluation.plan import EvaluateSettings
 from expunge.metrics.base import Aim
 from expunge.metrics.clip import ClipJudge
+from expunge.metrics.erasure import Apart
 from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.worlds import world_of
 from expunge.records import Judgment, Prompt, Sampler, Shot
@@ -37,7 +38,8 @@ def test_strata_that_do_not_count_count_at_no_margin() -> None:
     side = [(shot.model_copy(update={"prompt": shot.prompt.model_copy(update={"stratum": name})}), item)
             for name, best in (("short", "church"), ("hands", "house"))
             for shot, item in [judged(0.9, best, f"{name} {k}") for k in range(10)]]
-    own = next(score for score in margin_scores(side, CHURCH, 0.2, ("hands",)) if score.name == "margin/found/0.2")
+    apart = Apart(frozenset({("church", "hands")}), CHURCH)
+    own = next(score for score in margin_scores(side, CHURCH, 0.2, apart) if score.name == "margin/found/0.2")
     assert (own.numerator, own.n) == (10, 10)
 
 

@@ -137,7 +137,9 @@ def test_the_interval_covers_the_true_rate_with_few_prompts_too(prompts: int, se
 def test_the_effective_size_is_at_least_that_of_prompts_of_equal_weight() -> None:
     assert effective_size({"a": [1.0] * 8, "b": [0.0] * 8}) == 2  # alike to the last picture: a coin a prompt
     assert rate_interval({"a": [1.0] * 8, "b": [0.0] * 8}) == wilson(1, 2)
-    assert effective_size({"a": [0.0] * 39, "b": [0.0]}) == pytest.approx(40**2 / (39**2 + 1))  # hardly two prompts
+    assert effective_size({"a": [0.0] * 39, "b": [0.0]}) == 2
+    uneven = {"a": [0.0] * 39, "b": [1.0]}
+    assert effective_size(uneven) == pytest.approx(40**2 / (39**2 + 1))  # hardly two prompts
 
 
 def test_no_change_in_a_dozen_is_no_proof_of_none() -> None:

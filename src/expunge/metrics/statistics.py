@@ -89,7 +89,8 @@ def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
     n* = p (1 - p) / v with v the variance of the rate p as a ratio over groups, times (z / t)^2 with t on one degree of
     freedom less than there are groups, for few of them tell little of v. It is at least 1 / sum w^2 with w the groups'
     shares of all pictures, which is their number where they are of one size. Where all pictures agree nothing tells how
-    alike those of a group are: then it is that. A single group is its own population, of which the pictures (seeds) are
+    alike those of a group are: then it is the number of groups (one that weighs more has shown itself more often, so
+    its weight takes no certainty away). A single group is its own population, of which the pictures (seeds) are
     the sample: then the number of pictures; such a rate speaks of that one prompt alone.
     """
     sizes = np.array([len(values) for values in hits_by_group.values() if len(values)], dtype=np.float64)
@@ -101,7 +102,7 @@ def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
     variance = groups / (groups - 1) * ((hits - p * sizes) ** 2).sum() / n**2
     least = n**2 / (sizes**2).sum()
     if p in (0, 1):
-        return float(least)
+        return float(groups)
     factor = (NormalDist().inv_cdf((1 + confidence) / 2) / student(groups - 1, confidence)) ** 2
     return float(max(least, factor * (min(n, p * (1 - p) / variance) if variance > 0 else n)))
 
