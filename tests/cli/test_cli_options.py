@@ -116,5 +116,13 @@ def test_recent_half_decides_where_the_speed_changes_within_a_phase() -> None:
     assert "1 min 4" in line.split(" gone, ")[1] or "1 min 3" in line.split(" gone, ")[1]
 
 
+def test_a_batch_that_is_reported_picture_by_picture_is_one_step() -> None:
+    batches = [(15.0 * (1 + k // 64), k + 1, 192, "") for k in range(129)]
+    first, *_, last = _told(*batches)
+    assert "left" not in first, "of a first batch nothing is known yet"
+    seconds = int(last.split(" gone, ")[1].split(" s left")[0])
+    assert abs(seconds - 15) <= 2, last  # one batch is left to be drawn
+
+
 def test_the_end_is_told_once() -> None:
     assert len(_told((5, 5, 10, ""), (9, 10, 10, ""), (9, 10, 10, ""))) == 1

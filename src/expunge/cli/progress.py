@@ -35,12 +35,18 @@ def progress(title: str, stream: TextIO | None = None) -> Iterator[Report]:
         yield PlainLines(title, stream)
 
 
+_AT_ONCE = 0.01
+"""Reports that lie closer than this share of the time gone are of one moment."""
+
+
 class Pace:
     """How long a piece of work has taken and still takes, told what is done of how much.
 
     A piece begins anew with another title, with less done than before, or with another total: what came before was of
     another kind, and says nothing about the speed. What was done when a piece begins was there already. Of a long piece
     its recent half counts, for its beginning may have been quicker (things that were kept) or slower (a first call).
+    What is reported at one moment was worked on together (a batch): only what was reported before counts, since the
+    rest of a batch is still to be told.
     """
 
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +64,10 @@ class Pace:
         if new:  # its first item was worked on since the last report
             began = self.began if last is None else self._marks[-1][0] if done else now
             self.title, self._total, self.began, self._marks = title, total, began, [(began, max(0, done - 1))]
-        self._marks.append((now, done))
+        if len(self._marks) > 1 and now - self._marks[-1][0] <= _AT_ONCE * (now - self.began):
+            self._marks[-1] = (self._marks[-1][0], done)
+        else:
+            self._marks.append((now, done))
         return new
 
     @property
@@ -69,15 +78,15 @@ class Pace:
     @property
     def left(self) -> float | None:
         """Seconds that the rest takes at the recent speed; None where nothing is known of it."""
-        if self._total is None or len(self._marks) < 2:
+        if self._total is None or len(self._marks) < 3:
             return None
-        now, done = self._marks[-1][0], self._marks[-1][1]
+        now, done = self._marks[-2]
         half = [mark for mark in self._marks if mark[0] <= self.began + (now - self.began) / 2] or self._marks[:1]
         then, before = half[-1]
         self._marks = [self._marks[0], *self._marks[-512:]] if len(self._marks) > 1024 else self._marks
         if done <= before or now <= then:
             return None
-        return (self._total - done) * (now - then) / (done - before)
+        return (self._total - self._marks[-1][1]) * (now - then) / (done - before)
 
 
 class PlainLines:
