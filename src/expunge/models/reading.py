@@ -38,9 +38,9 @@ def laid_out(tokenizer: Any, prompts: Sequence[str], length: int) -> Any:
                      truncation=True, return_tensors="pt")
 
 
-def token_ids(tokenizer: Any, prompt: str, *, framed: bool = False) -> list[int]:
-    """All ids of the prompt, however many; `framed`: with start and end."""
-    ids: list[int] = tokenizer(as_read(tokenizer, prompt), add_special_tokens=framed, truncation=False,
+def token_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """All ids of the prompt, however many, without start and end."""
+    ids: list[int] = tokenizer(as_read(tokenizer, prompt), add_special_tokens=False, truncation=False,
                                verbose=False).input_ids
     return ids
 
