@@ -27,7 +27,8 @@ from torch import Tensor
 import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.patch import Patch, applied
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 from expunge.runtime import machine
@@ -99,7 +100,7 @@ def recipe(options: argparse.Namespace) -> Recipe:
                          "checkpoint_every": 1e9, "frozen_batch": options.frozen_batch, **few})
 
 
-def timed(method: Recipe, model: StableDiffusion, request: Request) -> Run:
+def timed(method: Recipe, model: Model, request: Request) -> Run:
     """Train once, with everything that the UNet sees counted."""
     run, cuda = Run(), model.device.type == "cuda"
     clock = [time.perf_counter()]
@@ -122,7 +123,7 @@ def timed(method: Recipe, model: StableDiffusion, request: Request) -> Run:
 
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    hook = model.unet.register_forward_pre_hook(count)
+    hook = model.network.register_forward_pre_hook(count)
     run.patch = method(model, request, seed=0, progress=tell)
     hook.remove()
     run.memory = torch.cuda.max_memory_allocated() if cuda else 0
@@ -130,7 +131,7 @@ def timed(method: Recipe, model: StableDiffusion, request: Request) -> Run:
     return run
 
 
-def results(model: StableDiffusion, request: Request, runs: dict[str, Run], items: int) -> None:
+def results(model: Model, request: Request, runs: dict[str, Run], items: int) -> None:
     """What the two patches do."""
     world, told = EmojiWorld(), []
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": items, "held_out": items,
@@ -159,18 +160,18 @@ def rate(hits: int, n: int) -> str:
     return f"{hits} of {n} ({low or 0:.0%} to {high if high is not None else 1:.0%})"
 
 
-def embedded(options: argparse.Namespace) -> tuple[StableDiffusion, Request]:
+def embedded(options: argparse.Namespace) -> tuple[Model, Request]:
     """emoji-64 and the concept."""
     return expunge.load("embedded", device=options.device), EmojiWorld().request(options.concept)
 
 
-def sd14(options: argparse.Namespace) -> tuple[StableDiffusion, Request]:
+def sd14(options: argparse.Namespace) -> tuple[Model, Request]:
     """The shape of Stable Diffusion 1.4 with random weights, frozen parts in bfloat16, and a request in its tokens."""
     sys.path.insert(0, str(Path(__file__).parent))
     from attack import sd14_pipeline
 
-    model = StableDiffusion(sd14_pipeline(), "shape of Stable Diffusion 1.4, random weights", device=options.device,
-                            dtype=torch.bfloat16, text_dtype=torch.float32)
+    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
+                  device=options.device, dtype=torch.bfloat16, text_dtype=torch.float32)
     return model, Request(concept="ab", prompts=("a ab",), keep=("a bc", "a cd", "a de"))
 
 

@@ -30,7 +30,8 @@ from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.trial import plain
 from expunge.metrics.base import Answer, PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.patch import Patch, applied
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
 from expunge.records import Prompt, Request, Sampler
 from expunge.registry import ATTACKS
@@ -107,7 +108,7 @@ def timed(attack: Attack, scene: Scene, items: Sequence[Item]) -> Timed:
     def count(module: Any, given: tuple[Tensor, ...]) -> None:
         passes.append(len(given[0]))
 
-    hook, cuda = model.unet.register_forward_pre_hook(count), model.device.type == "cuda"
+    hook, cuda = model.network.register_forward_pre_hook(count), model.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     began, used = time.perf_counter(), time.process_time()
@@ -175,7 +176,7 @@ class Nothing:
 def sd14_scene(options: argparse.Namespace) -> Scene:
     """Prompts for a model of Stable Diffusion 1.4's shape, and noise to aim at."""
     torch.manual_seed(0)
-    model = StableDiffusion(sd14_pipeline(), "shape of Stable Diffusion 1.4, random weights",
+    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
                             device=options.device, dtype=getattr(torch, options.dtype))
     request = Request(concept="thing", prompts=("a thing",))
     texts = [f"a b c d e {chr(97 + k % 26)}" for k in range(options.prompts)]

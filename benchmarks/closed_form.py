@@ -23,8 +23,8 @@ from torch.nn import Parameter
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import expunge
-from expunge.models.base import Conditioning, Denoiser
-from expunge.models.sd import StableDiffusion
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
 from expunge.records import Request, Target
 from expunge.runtime import machine
 from expunge.unlearn.closed_form.method import ClosedForm
@@ -37,7 +37,7 @@ SYLLABLES = ("ka", "lo", "mi", "ren", "sto", "tu", "vel", "wo", "zan", "bri", "d
 
 @dataclass
 class Shape:
-    """As much of a `Denoiser` as a closed form asks for. `seconds`, `cpu`: spent in the text encoder."""
+    """As much of a `Model` as a closed form asks for. `seconds`, `cpu`: spent in the text encoder."""
 
     encoder: Any
     tokenizer: Any
@@ -74,13 +74,13 @@ class Shape:
 def shape() -> Shape:
     """CLIP-L and 32 projections, random; the embedded model's tokenizer."""
     embedded = expunge.load("embedded", device="cpu")
-    assert isinstance(embedded, StableDiffusion)
-    ids = {key: getattr(embedded.tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    assert isinstance(embedded, Model)
+    ids = {key: getattr(embedded.texts[0].tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     encoder = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
                                            num_attention_heads=12, vocab_size=49408, **ids)).eval()
     made = {f"unet/{i}.attn2.to_{kind}.weight": Parameter(0.03 * torch.randn(rows, 768), requires_grad=False)
             for i, rows in enumerate(WIDTHS) for kind in "kv"}
-    return Shape(encoder.requires_grad_(False), embedded.tokenizer, made)
+    return Shape(encoder.requires_grad_(False), embedded.texts[0].tokenizer, made)
 
 
 def request(count: int) -> Request:
@@ -109,7 +109,7 @@ def main() -> None:
         method = resolve_method(name, {"retain": None})
         assert isinstance(method, ClosedForm)
         began, used, encoded, cpu = time.perf_counter(), time.process_time(), model.seconds, model.cpu
-        patch = method(cast(Denoiser, model), asked)
+        patch = method(cast(Model, model), asked)
         seconds, spent = time.perf_counter() - began, time.process_time() - used
         if model.seconds > encoded:
             print(f"encoding {len(model.known)} texts: {model.seconds:.1f} s ({model.cpu:.1f} s of processor time)")

@@ -40,9 +40,9 @@ from expunge.guard.relaxed import WholeUser
 from expunge.locks import held
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import percentiles, resamples
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
-from expunge.models.sd import StableDiffusion
 from expunge.records import Request
 from expunge.records.request import Target
 from expunge.runtime import machine, versions
@@ -134,7 +134,7 @@ class Bench:
             return mask.frozen
 
     @contextmanager
-    def as_published(self, arm: str, seed: int) -> Iterator[StableDiffusion]:
+    def as_published(self, arm: str, seed: int) -> Iterator[Model]:
         """The model, with the forbidden names erased where the arm says so."""
         if not arm.startswith("erased"):
             yield self.model
@@ -182,9 +182,9 @@ class Bench:
         file = self.out / "cost.json"
         if not file.is_file():
             learned, names = self.drawings(NAMES[0], 0, 16), tuple(f"unet/{n}" for n, _ in
-                                                                   self.model.unet.named_parameters())
+                                                                   self.model.network.named_parameters())
             gauge = Gauge(self.model, learned, rows=64, batch=4, seed=0, name="cost")
-            published = {f"unet/{n}": p.detach().clone() for n, p in self.model.unet.named_parameters()}
+            published = {f"unet/{n}": p.detach().clone() for n, p in self.model.network.named_parameters()}
             seconds: dict[str, list[float]] = {"training": [], "simulated": [], "mask": []}
             with fine_tuning(self.model, learned, FineTune(batch=4)) as tuner:
                 user = WholeUser(tuner, published, names, 1.0)
@@ -361,7 +361,7 @@ def report(record: Mapping[str, Any]) -> None:
     print(f"\nmachine: {record['machine']}; {', '.join(f'{k} {v}' for k, v in record['versions'].items())}")
     print(f"model: {record['model'][:16]}; users: {plan['steps']} steps of AdamW, {plan['pictures']} drawings; "
           f"{len(cells)} of {record['asked']} cells\n")
-    print("\n".join(table(cells)))
+    print("\n".join(cells.texts[0].table))
     print("\nmitigation and harm: 1 - (adaptation under the arm / adaptation without a mask), of forbidden and of "
           "innocent characters; beyond random: 1 - (forbidden adaptation under the arm / under random masks of the "
           "same ratio). 95% bootstrap over the characters, each with all users who taught it, given these masks (one "

@@ -22,7 +22,8 @@ from expunge.attacks.noising import Noising
 from expunge.attacks.null import randomised
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.patch import Patch, applied
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Request, Sampler
 from expunge.tiny.emoji import EmojiWorld

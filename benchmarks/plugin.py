@@ -25,8 +25,8 @@ import expunge
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.patch import Patch, applied
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.models.store import load, merge
 from expunge.records import Prompt, Request, Sampler
 from expunge.tiny.emoji import EmojiWorld
@@ -59,7 +59,7 @@ def main() -> None:
                 print(f"| {name} | {'none' if worn is None else worn.card.method} | {' | '.join(cells)} |", flush=True)
 
 
-def tuned(model: StableDiffusion, options: argparse.Namespace, folder: Path) -> Path:
+def tuned(model: Model, options: argparse.Namespace, folder: Path) -> Path:
     """The model fine-tuned on its own pictures in one style, as a diffusers folder."""
     things = [name for name in SEEN if name != options.concept][:options.things]
     items = [(f"an emoji of a {thing} in {options.style} style", seed) for thing in things for seed in range(2)]
@@ -74,7 +74,7 @@ def tuned(model: StableDiffusion, options: argparse.Namespace, folder: Path) -> 
     return merge("embedded", change, folder / "model", "float32")
 
 
-def measured(model: StableDiffusion, patch: Patch | None, world: EmojiWorld, request: Request,
+def measured(model: Model, patch: Patch | None, world: EmojiWorld, request: Request,
              options: argparse.Namespace) -> list[str]:
     """The cells of one row."""
     n, concept, judge = options.items, request.concept, world.judge(request)

@@ -77,7 +77,7 @@ def main() -> None:
 
 def report(made: dict[str, list[tuple[SequenceResult, Relearning | None]]], where: str) -> None:
     """Print the table and what goes with it."""
-    print(table(made))
+    print(made.texts[0].table)
     print("\nShares: Wilson's interval, pictures taken as independent (sequences share prompts and seeds). Revival: "
           "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
     counts = ", ".join(f"{name} {len(runs)}" for name, runs in made.items())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import expunge
 from expunge.files import write_json
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Sampler
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.strata import METHOD_TEMPLATES
@@ -45,7 +45,7 @@ def items(concept: str, count: int) -> tuple[list[Item], list[Item]]:
     return about([concept], 0), [*about(near(concept), 100), *about(rng.sample(others, min(count, len(others))), 200)]
 
 
-def counted(model: StableDiffusion, concept: str, count: int, steps: int) -> Counts:
+def counted(model: Model, concept: str, count: int, steps: int) -> Counts:
     """Of the model as it is."""
     gone, kept = items(concept, count)
     every = [*gone, *kept]

@@ -22,7 +22,7 @@ import expunge
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import TIERS
 from expunge.finetune import FineTune, fine_tuning, material
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Assault, AttackRun, Score
 from expunge.registry import ATTACKS
 from expunge.runtime import machine, versions
@@ -63,7 +63,7 @@ def main() -> None:
     print("\nBelow 90%, and why:\n\n" + ("\n".join(reasons) or "none"))
 
 
-def lora(model: StableDiffusion, concept: str, file: Path, steps: int) -> Path:
+def lora(model: Model, concept: str, file: Path, steps: int) -> Path:
     """A LoRA of the concept, trained on what the model draws of it, for the attack that merges one."""
     if file.is_file():
         return file

@@ -30,8 +30,8 @@ def test_pictures_are_decoded_by_a_rule_of_their_size_and_alone_as_in_a_crowd(
         model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     z = torch.randn(5, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     sizes: list[int] = []
-    whole, decode = model.decode(z), model.vae.decode
-    monkeypatch.setattr(model.vae, "decode", lambda z, **how: (sizes.append(len(z)), decode(z, **how))[1])
+    whole, decode = model.decode(z), model.components["vae"].decode
+    monkeypatch.setattr(model.components["vae"], "decode", lambda z, **how: (sizes.append(len(z)), decode(z, **how))[1])
     assert model.decode(z).equal(whole)
     assert sizes == [5]
     monkeypatch.setattr(sd, "AT_ONCE", 16 * 16)
@@ -64,10 +64,10 @@ def test_what_is_said_of_memory_is_understood() -> None:
 
 def test_drawing_and_training_that_run_out_say_what_took_it_and_what_helps(model: Any, monkeypatch: pytest.MonkeyPatch
                                                                           ) -> None:
-    monkeypatch.setattr(model.vae, "decode", lambda *args, **kwargs: exhausting())
+    monkeypatch.setattr(model.components["vae"], "decode", lambda *args, **kwargs: exhausting())
     with pytest.raises(ResourceError, match=r"out of memory: decoding 2 pictures \(.*more were asked for.*--batch"):
         draw(model, [("a church", 0), ("a dog", 1)], Sampler(steps=1))
-    monkeypatch.setattr(model.unet, "forward", lambda *args, **kwargs: exhausting())
+    monkeypatch.setattr(model.network, "forward", lambda *args, **kwargs: exhausting())
     with pytest.raises(ResourceError, match=r"denoising 2 pictures together.*--dtype"):
         draw(model, [("a church", 0), ("a dog", 1)], Sampler(steps=1))
     with pytest.raises(ResourceError, match=r"training step 1 of 3.*--scope"):

@@ -16,8 +16,7 @@ from torch import Tensor
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.finetune import FineTune, Material, Tuner, diffusion_loss, fine_tuning, material, picture_folder
 from expunge.models.lora import Lora
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 CAPTIONS = ("a church", "a red apple", "a dog")
 QUICK = FineTune(steps=6, batch=2, rate=1e-3)
@@ -29,12 +28,12 @@ def pictures(count: int = 3) -> Tensor:
 
 
 @pytest.fixture
-def learned(model: StableDiffusion) -> Material:
+def learned(model: Model) -> Material:
     return material(model, pictures(), CAPTIONS)
 
 
-def weights(model: StableDiffusion) -> dict[str, Tensor]:
-    named = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+def weights(model: Model) -> dict[str, Tensor]:
+    named = model.editable()
     return {name: p.detach().clone() for name, p in named.items()}
 
 
@@ -42,7 +41,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def trained(model: StableDiffusion, learned: Material, settings: FineTune, **more: Any) -> dict[str, Tensor]:
+def trained(model: Model, learned: Material, settings: FineTune, **more: Any) -> dict[str, Tensor]:
     """What the tuned parameters are at the end."""
     with fine_tuning(model, learned, settings, **more) as tuner:
         list(tuner.train())
@@ -50,7 +49,7 @@ def trained(model: StableDiffusion, learned: Material, settings: FineTune, **mor
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_loss_falls_and_the_model_comes_back_bit_exactly(model: StableDiffusion, learned: Material, scope: str) -> None:
+def test_loss_falls_and_the_model_comes_back_bit_exactly(model: Model, learned: Material, scope: str) -> None:
     before = weights(model)
     rate = 2e-2 if scope == "lora" else 4e-3
     settings = FineTune(scope=scope, steps=25, batch=4, rate=rate, drop=0.0)
@@ -60,10 +59,10 @@ def test_loss_falls_and_the_model_comes_back_bit_exactly(model: StableDiffusion,
         end = sum(float(tuner.loss(number).detach()) for number in range(900, 904))
     assert end < 0.98 * start, f"{start} before, {end} after"
     assert same(weights(model), before)
-    assert not any(p.requires_grad or p.grad is not None for p in model.unet.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in model.network.parameters())
 
 
-def test_model_comes_back_after_an_error(model: StableDiffusion, learned: Material) -> None:
+def test_model_comes_back_after_an_error(model: Model, learned: Material) -> None:
     before = weights(model)
 
     def stopped_in_the_middle() -> None:
@@ -76,7 +75,7 @@ def test_model_comes_back_after_an_error(model: StableDiffusion, learned: Materi
     assert same(weights(model), before)
 
 
-def test_each_scope_trains_what_it_says(model: StableDiffusion, learned: Material) -> None:
+def test_each_scope_trains_what_it_says(model: Model, learned: Material) -> None:
     moved = {}
     for scope in SCOPES[:2]:
         before = weights(model)
@@ -84,13 +83,13 @@ def test_each_scope_trains_what_it_says(model: StableDiffusion, learned: Materia
             list(tuner.train())
             after = weights(model)
         moved[scope] = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved["all"] == set(full_names("unet", model.unet))
+    assert moved["all"] == set(model.parameters_of("denoiser"))
     assert moved["cross-attention"] == {name for name in moved["all"] if ".attn2." in name}
     with fine_tuning(model, learned, FineTune(scope="lora", lora=Lora(targets=("to_k",)))) as tuner:
         assert {name.partition(".lora_")[0].rpartition(".")[2] for name in tuner.params} == {"to_k"}
 
 
-def test_text_encoder_trains_on_request(model: StableDiffusion, learned: Material) -> None:
+def test_text_encoder_trains_on_request(model: Model, learned: Material) -> None:
     settings = FineTune(scope="cross-attention", text_encoder=True, steps=2)
     before = weights(model)
     with fine_tuning(model, learned, settings) as tuner:
@@ -101,26 +100,26 @@ def test_text_encoder_trains_on_request(model: StableDiffusion, learned: Materia
     assert same(weights(model), before)
 
 
-def test_target_is_the_model_s_own(model: StableDiffusion, v_model: StableDiffusion) -> None:
+def test_target_is_the_model_s_own(model: Model, v_model: Model) -> None:
     """A network that outputs the target by the textbook formula has no loss."""
     x0, eps = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([10, 500, 999])
     for each in (model, v_model):
-        abar = each._abar[t].view(-1, 1, 1, 1)
-        target = eps if each.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
+        abar = each.process.schedule.levels(t)[0].square().view(-1, 1, 1, 1)
+        target = eps if each.process.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
         each.predict = lambda x_t, t, cond, out=target: out  # type: ignore[method-assign, misc]
         assert diffusion_loss(each, x0, eps, t, each.encode(["a church"])).shape == (3,)
         assert float(diffusion_loss(each, x0, eps, t, each.encode(["a church"])).max()) < 1e-10
 
 
-def test_v_model_learns_too(v_model: StableDiffusion) -> None:
+def test_v_model_learns_too(v_model: Model) -> None:
     with fine_tuning(v_model, material(v_model, pictures(), CAPTIONS), FineTune(steps=20, rate=4e-3)) as tuner:
         start = float(tuner.loss(999).detach())
         list(tuner.train())
         assert float(tuner.loss(999).detach()) < start
 
 
-def test_training_pauses_where_asked_and_looking_changes_nothing(model: StableDiffusion, learned: Material) -> None:
+def test_training_pauses_where_asked_and_looking_changes_nothing(model: Model, learned: Material) -> None:
     straight = trained(model, learned, QUICK)
     with fine_tuning(model, learned, QUICK) as tuner:
         stops = []
@@ -134,7 +133,7 @@ def test_training_pauses_where_asked_and_looking_changes_nothing(model: StableDi
 
 
 @pytest.mark.parametrize("scope", ["cross-attention", "lora"])
-def test_seed_decides_everything(model: StableDiffusion, learned: Material, scope: str) -> None:
+def test_seed_decides_everything(model: Model, learned: Material, scope: str) -> None:
     settings = QUICK.model_copy(update={"scope": scope})
     torch.manual_seed(0)
     first = trained(model, learned, settings, seed=3)
@@ -146,7 +145,7 @@ def test_seed_decides_everything(model: StableDiffusion, learned: Material, scop
 
 
 @pytest.mark.parametrize("scope", ["cross-attention", "lora"])
-def test_killed_training_goes_on_to_the_same_weights(model: StableDiffusion, learned: Material, tmp_path: Path,
+def test_killed_training_goes_on_to_the_same_weights(model: Model, learned: Material, tmp_path: Path,
                                                      scope: str) -> None:
     settings = QUICK.model_copy(update={"scope": scope, "warmup": 4})
     whole, file = trained(model, learned, settings), tmp_path / "user.safetensors"
@@ -161,8 +160,8 @@ def test_killed_training_goes_on_to_the_same_weights(model: StableDiffusion, lea
         list(tuner.train(checkpoint=file))
 
 
-def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: StableDiffusion, learned: Material) -> None:
-    every = full_names("unet", model.unet)
+def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: Model, learned: Material) -> None:
+    every = model.parameters_of("denoiser")
     frozen = [name for name in every if "down_blocks" in name]
     with fine_tuning(model, learned, QUICK, frozen=frozen) as tuner:
         before = weights(model)
@@ -179,7 +178,7 @@ def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: StableDiffusion
         pass
 
 
-def test_prior_pictures_add_their_term(model: StableDiffusion, learned: Material) -> None:
+def test_prior_pictures_add_their_term(model: Model, learned: Material) -> None:
     prior = material(model, 1 - pictures(), ("a house", "a house", "a house"))
     with fine_tuning(model, learned, QUICK) as tuner:
         alone = float(tuner.loss(0).detach())
@@ -192,7 +191,7 @@ def test_prior_pictures_add_their_term(model: StableDiffusion, learned: Material
     assert both > alone
 
 
-def test_every_picture_is_shown_once_a_round(model: StableDiffusion, learned: Material) -> None:
+def test_every_picture_is_shown_once_a_round(model: Model, learned: Material) -> None:
     with fine_tuning(model, learned, FineTune(batch=2, drop=0.0)) as tuner:
         texts = [int(row) for number in range(3) for row in tuner._points(learned, number, 0)[3]]
         dropped = Tuner(model, learned, FineTune(drop=1.0), tuner.params, 0, None)._points(learned, 0, 0)[3]
@@ -200,7 +199,7 @@ def test_every_picture_is_shown_once_a_round(model: StableDiffusion, learned: Ma
     assert dropped.tolist() == [0] * 4
 
 
-def test_sgd_is_plain_gradient_descent(model: StableDiffusion, learned: Material) -> None:
+def test_sgd_is_plain_gradient_descent(model: Model, learned: Material) -> None:
     settings = FineTune(optimizer="sgd", steps=1, rate=0.5, clip=1e9, scope="cross-attention")
     with fine_tuning(model, learned, settings) as tuner:
         before = {name: p.detach().clone() for name, p in tuner.params.items()}
@@ -210,7 +209,7 @@ def test_sgd_is_plain_gradient_descent(model: StableDiffusion, learned: Material
             assert torch.allclose(p, before[name] - 0.5 * gradient, atol=1e-7)
 
 
-def lapses(model: StableDiffusion) -> Iterator[tuple[Any, str]]:
+def lapses(model: Model) -> Iterator[tuple[Any, str]]:
     learned = material(model, pictures(), CAPTIONS)
     yield lambda: material(model, pictures(0), ()), "pictures of shape"
     yield lambda: material(model, torch.rand(1, 3, 15, 16), ("a",)), "multiples of 2"
@@ -220,7 +219,7 @@ def lapses(model: StableDiffusion) -> Iterator[tuple[Any, str]]:
     yield lambda: fine_tuning(model, learned, lora).__enter__(), "nothing"
 
 
-def test_bad_input_is_a_clear_error(model: StableDiffusion) -> None:
+def test_bad_input_is_a_clear_error(model: Model) -> None:
     for act, words in lapses(model):
         with pytest.raises(ExpungeError, match=words):
             act()
@@ -234,7 +233,7 @@ def test_half_precision_is_refused(pipeline_folder: Path, learned: Material) -> 
         pass
 
 
-def test_missing_peft_names_the_extra(model: StableDiffusion, learned: Material, monkeypatch: pytest.MonkeyPatch
+def test_missing_peft_names_the_extra(model: Model, learned: Material, monkeypatch: pytest.MonkeyPatch
                                       ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"expunge\[lora\]"), fine_tuning(model, learned, FineTune(scope="lora")):
@@ -242,7 +241,7 @@ def test_missing_peft_names_the_extra(model: StableDiffusion, learned: Material,
     assert trained(model, learned, QUICK)
 
 
-def test_only_a_lora_can_be_saved_as_one(model: StableDiffusion, learned: Material, tmp_path: Path) -> None:
+def test_only_a_lora_can_be_saved_as_one(model: Model, learned: Material, tmp_path: Path) -> None:
     with fine_tuning(model, learned, QUICK) as tuner, pytest.raises(UserError, match="LoRA file"):
         tuner.save_lora(tmp_path / "lora.safetensors")
 

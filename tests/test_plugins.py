@@ -126,7 +126,8 @@ def test_recipe_is_described(with_example: None, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(("name", "flags"), [("shaken", []), ("shaken-by", ["--set", "size=0.2"])])
 def test_recipe_for_methods_erases(with_example: None, model: Any, pipeline_folder: Path, tmp_path: Path, name: str,
                                    flags: list[str]) -> None:
-    from expunge.models.patch import Patch, applied
+    from expunge.models.model import applied
+    from expunge.models.patch import Patch
 
     short = tmp_path / "prompts.txt"
     short.write_text("a church\n", encoding="utf-8")

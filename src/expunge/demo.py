@@ -20,8 +20,8 @@ from expunge.records import ASSAULTS, Assault, Evaluation
 if TYPE_CHECKING:
     from expunge.attacks.settings import AttackSettings
     from expunge.evaluation import EvaluateSettings
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
     from expunge.unlearn.recipe import Recipe
 
 Stage = Callable[[str], AbstractContextManager[Callable[..., None]]]
@@ -99,7 +99,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     return Demo(out, assault, evaluation, page, clock.seconds)
 
 
-def _can_be_seen(model: StableDiffusion, concept: str, settings: AttackSettings) -> None:
+def _can_be_seen(model: Model, concept: str, settings: AttackSettings) -> None:
     """UserError, before anything is trained, if the original model never shows the concept: no edit could be judged."""
     from expunge.attacks.base import Victim
     from expunge.attacks.stage import staged
@@ -127,7 +127,7 @@ def _settings(smoke: bool) -> EvaluateSettings:
                             strip_columns=2)
 
 
-def _patch(model: StableDiffusion, concept: str, recipe: Recipe, seed: int, out: Path,
+def _patch(model: Model, concept: str, recipe: Recipe, seed: int, out: Path,
            progress: Callable[..., None]) -> Patch:
     """The patch, trained now, or as an earlier run of the same settings left it in `out`."""
     from expunge.models.patch import Patch
@@ -155,7 +155,7 @@ def _attack_settings(smoke: bool) -> AttackSettings:
                           fresh=1, steps=8)
 
 
-def _assault(model: StableDiffusion, patch: Patch, settings: AttackSettings, out: Path,
+def _assault(model: Model, patch: Patch, settings: AttackSettings, out: Path,
              progress: Callable[..., None]) -> Assault:
     """What attacks find, now, or as an earlier run of the same settings left it in `out`."""
     from expunge.attacks.suite import attack

@@ -32,12 +32,11 @@ from torch.nn import Parameter
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
 from expunge.models.lora import Lora, peft, save_lora, with_lora
-from expunge.models.patch import tensors_hash
-from expunge.models.prediction import output_for
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
+from expunge.models.sample import encoded
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Material:
 
 
 @torch.no_grad()
-def material(model: StableDiffusion, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> Material:
+def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> Material:
     """Pictures float32 (N, 3, H, W) in [0, 1] and their captions, encoded.
 
     Raises:
@@ -139,7 +138,7 @@ def picture_folder(folder: str | Path) -> PictureFolder:
     return PictureFolder(tuple(chosen), pictures, left_out)
 
 
-def check_pictures(model: StableDiffusion, pictures: Tensor) -> None:
+def check_pictures(model: Model, pictures: Tensor) -> None:
     """UserError unless these are pictures (N, 3, H, W) in [0, 1] that the model's autoencoder can take."""
     accepted = "a tensor (N, 3, height, width) of floating point numbers in [0, 1]"
     if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
@@ -156,7 +155,7 @@ def check_pictures(model: StableDiffusion, pictures: Tensor) -> None:
         raise UserError(f"pictures with values from {low:g} to {high:g}", accepted=accepted)
 
 
-def check_tuning(model: StableDiffusion, settings: FineTune) -> None:
+def check_tuning(model: Model, settings: FineTune) -> None:
     """UserError where the model's weights are not float32, or peft is needed and not installed."""
     if model.dtype != torch.float32:
         raise UserError(f"the model's weights are {model.dtype}", accepted="torch.float32",
@@ -165,14 +164,14 @@ def check_tuning(model: StableDiffusion, settings: FineTune) -> None:
         peft()
 
 
-def diffusion_loss(model: StableDiffusion, x0: Tensor, eps: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-    """(B,) squared error of the network's native output, averaged over each row; x0, eps (B, c, h, w), t int64 (B,)."""
-    out = model.predict(model.noise(x0, eps, t), t, cond)
-    return (out - output_for(model, x0, eps, t)).square().mean((1, 2, 3))
+def diffusion_loss(model: Model, x0: Tensor, eps: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+    """(B,) squared error of the network's output, averaged over each row; x0, eps (B, c, h, w), t float32 (B,)."""
+    out = model.predict(model.process.noised(x0, eps, t), t, cond)
+    return (out - model.process.target(x0, eps, t)).square().mean((1, 2, 3))
 
 
 @contextmanager
-def fine_tuning(model: StableDiffusion, learned: Material, settings: FineTune | None = None, *, seed: int = 0,
+def fine_tuning(model: Model, learned: Material, settings: FineTune | None = None, *, seed: int = 0,
                 frozen: Collection[str] = (), prior: Material | None = None) -> Iterator[Tuner]:
     """Lend the model to a user who trains it in place; afterwards it is as before, bit for bit, whatever happened.
 
@@ -200,7 +199,7 @@ class Tuner:
         params: what trains, by full name. optimizer: over all of them. done: steps taken.
     """
 
-    def __init__(self, model: StableDiffusion, learned: Material, settings: FineTune, params: dict[str, Parameter],
+    def __init__(self, model: Model, learned: Material, settings: FineTune, params: dict[str, Parameter],
                  seed: int, prior: Material | None) -> None:
         self.settings, self.params, self.done = settings, params, 0
         self._model, self._seed, self._sets = model, seed, [learned, *([prior] if prior else [])]
@@ -285,7 +284,7 @@ class Tuner:
         count, batch = len(learned.captions), self.settings.batch
         picked = in_turn(count, batch, number, self._seed, f"order/{place}")
         generator = step_generator(self._seed, number, f"points/{place}")
-        t = torch.randint(0, self._model.train_steps, (batch,), generator=generator)
+        t = self._model.process.schedule.draw(batch, generator)
         eps = torch.randn(batch, *learned.latents.shape[1:], generator=generator)
         bare = torch.rand(batch, generator=generator) < self.settings.drop
         texts = torch.tensor([self._texts[learned.captions[k]] for k in picked.tolist()]).masked_fill(bare, 0)
@@ -293,30 +292,29 @@ class Tuner:
 
     def _told(self, rows: Tensor) -> Conditioning:
         if self._known is not None:
-            return self._known.at(rows.to(self._model.device))
+            return self._known.at(rows)
         names = list(self._texts)
         return self._model.encode([names[row] for row in rows.tolist()])
 
     @torch.no_grad()
     def _encoded(self) -> Conditioning:
-        each = [self._model.encode([text]) for text in self._texts]
-        return Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
+        return encoded(self._model, [*self._texts])[0]
 
     def _fingerprint(self) -> str:
         """Hash of all that decides the weights after a given number of steps."""
         told = [self.settings.model_dump(mode="json", exclude={"steps"}), self._seed, sorted(self.params),
-                self._model.hash, self._model.process, self._model.parts, self._model.patch_hash,
+                self._model.hash, self._model.process.description, self._model.parts, self._model.patch_hash,
                 *([tensors_hash({"latents": one.latents}), one.captions] for one in self._sets)]
         return text_digest(json.dumps(told))
 
 
 @contextmanager
-def _trainable(model: StableDiffusion, settings: FineTune, frozen: frozenset[str], seed: int
+def _trainable(model: Model, settings: FineTune, frozen: frozenset[str], seed: int
                ) -> Iterator[dict[str, Parameter]]:
     """What trains, with gradients on; afterwards the model is as before."""
-    base = full_names("unet", model.unet)
-    chosen = ({} if settings.scope == "lora" else base if settings.scope == "all" else
-              {name: p for name, p in base.items() if "attn2" in name.split(".")})
+    chosen: dict[str, Parameter] = {}
+    if settings.scope != "lora":
+        chosen = model.parameters_of("denoiser") if settings.scope == "all" else model.parameters_in("xattn")
     if settings.text_encoder:
         chosen = chosen | model.parameters_in("text")
     chosen = {name: p for name, p in chosen.items() if name not in frozen}

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from expunge.attacks.base import Goal, Item
 from expunge.metrics.base import Answer
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Prompt, Request, Sampler
 
 REQUEST = Request(concept="church", prompts=("a church", "a church on a hill"), keep=("a house", "a dog", "a castle"))
@@ -45,7 +44,7 @@ def church_above(limit: float, known: bool = True) -> Goal:
     return Goal(Brightness(limit), "object", "church", known)
 
 
-def weights(model: StableDiffusion) -> dict[str, Tensor]:
+def weights(model: Model) -> dict[str, Tensor]:
     """Copies of all weights that an attack might touch."""
-    named = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+    named = model.editable()
     return {name: p.detach().clone() for name, p in named.items()}

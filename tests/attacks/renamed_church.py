@@ -6,7 +6,6 @@ from expunge.attacks.base import Goal, Item, Victim
 from expunge.metrics.base import PromptCounts
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.models.text import tokens_of
 from expunge.records import Prompt, Request, Sampler
 from expunge.tiny.emoji import EmojiWorld
 
@@ -19,8 +18,8 @@ def renamed_church() -> tuple[Victim, Goal, Request]:
     request = world.request("church")
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "paraphrase": 4})
     variants = {"paraphrase": [prompt.text for prompt in world.prompts(request, counts)]}
-    words = model.text_encoder.get_input_embeddings().weight.detach().clone()
-    [church], [dog] = tokens_of(model, "church"), tokens_of(model, "dog")
+    words = model.texts[0].module.get_input_embeddings().weight.detach().clone()
+    [church], [dog] = model.texts[0].tokens("church"), model.texts[0].tokens("dog")
     words[church] = words[dog]
     patch = Patch.of({"text_encoder/embeddings.token_embedding.weight": words}, model=model, request=request,
                      method="renamed", settings={}, seed=0)

@@ -18,15 +18,14 @@ from expunge.attacks.trial import attempts
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.models.lora import Lora, read_lora
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.registry import ATTACKS
 
 LORA = Lora(rank=2, alpha=3.0, targets=("to_q", "to_v", "to_out.0", "conv1"))
 
 
 @pytest.fixture
-def tuned(model: StableDiffusion, tmp_path: Path) -> tuple[Path, Tensor]:
+def tuned(model: Model, tmp_path: Path) -> tuple[Path, Tensor]:
     """A LoRA made by a fine-tuning user, and what the model drew with it on."""
     learned = material(model, torch.ones(2, 3, 16, 16), ("a church", "a dog"))
     with fine_tuning(model, learned, FineTune(scope="lora", lora=LORA, steps=4, rate=3e-2)) as tuner:
@@ -36,7 +35,7 @@ def tuned(model: StableDiffusion, tmp_path: Path) -> tuple[Path, Tensor]:
     return file, drawn
 
 
-def test_merged_adapter_draws_what_the_tuned_model_drew(model: StableDiffusion, tuned: tuple[Path, Tensor]) -> None:
+def test_merged_adapter_draws_what_the_tuned_model_drew(model: Model, tuned: tuple[Path, Tensor]) -> None:
     file, drawn = tuned
     before, judge = weights(model), Brightness(-1.0)
     plain = Victim(model, None, SAMPLER).draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
@@ -49,7 +48,7 @@ def test_merged_adapter_draws_what_the_tuned_model_drew(model: StableDiffusion, 
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
-def test_diffusers_reads_the_same_file_in_the_same_way(pipeline_folder: Path, model: StableDiffusion,
+def test_diffusers_reads_the_same_file_in_the_same_way(pipeline_folder: Path, model: Model,
                                                        tuned: tuple[Path, Tensor]) -> None:
     """The reference: diffusers' own loader and peft's own fusing."""
     from diffusers import StableDiffusionPipeline
@@ -58,7 +57,7 @@ def test_diffusers_reads_the_same_file_in_the_same_way(pipeline_folder: Path, mo
     pipe.load_lora_weights(tuned[0].parent, weight_name=tuned[0].name)
     pipe.fuse_lora()
     pipe.unload_lora_weights()
-    mine = full_names("unet", model.unet)
+    mine = model.parameters_of("denoiser")
     deltas = read_lora(tuned[0], model).deltas(mine)
     theirs = dict(pipe.unet.named_parameters())
     assert any(delta.dim() == 4 for delta in deltas.values())
@@ -88,28 +87,28 @@ def respelt(tensors: Mapping[str, Tensor], way: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("way", ["kohya", "older", "oldest"])
-def test_other_spellings_are_the_same_lora(model: StableDiffusion, tuned: tuple[Path, Tensor], tmp_path: Path, way: str
+def test_other_spellings_are_the_same_lora(model: Model, tuned: tuple[Path, Tensor], tmp_path: Path, way: str
                                            ) -> None:
-    original = read_lora(tuned[0], model).deltas(full_names("unet", model.unet))
+    original = read_lora(tuned[0], model).deltas(model.parameters_of("denoiser"))
     file = tmp_path / f"{way}.safetensors"
     about = {} if way == "kohya" else {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": LORA.alpha})}
     save_file(respelt(load_file(tuned[0]), way), file, about)
-    again = read_lora(file, model).deltas(full_names("unet", model.unet))
+    again = read_lora(file, model).deltas(model.parameters_of("denoiser"))
     assert again.keys() == original.keys()
     assert all(torch.allclose(again[name], original[name]) for name in original)
 
 
-def test_text_encoder_and_no_alpha(model: StableDiffusion, tmp_path: Path) -> None:
+def test_text_encoder_and_no_alpha(model: Model, tmp_path: Path) -> None:
     down, up = torch.ones(1, 32), torch.full((32, 1), 0.5)
     layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
     save_file({f"{layer}.lora_linear_layer.down.weight": down, f"{layer}.lora_linear_layer.up.weight": up},
               tmp_path / "t.safetensors")
-    deltas = read_lora(tmp_path / "t.safetensors", model).deltas(full_names("text_encoder", model.text_encoder))
+    deltas = read_lora(tmp_path / "t.safetensors", model).deltas(model.parameters_of("text"))
     assert list(deltas) == ["text_encoder/encoder.layers.0.self_attn.q_proj.weight"]
     assert torch.equal(next(iter(deltas.values())), torch.full((32, 32), 0.5))
 
 
-def test_strength_zero_changes_nothing_and_outcomes_do_not_depend_on_batch(model: StableDiffusion,
+def test_strength_zero_changes_nothing_and_outcomes_do_not_depend_on_batch(model: Model,
                                                                           tuned: tuple[Path, Tensor]) -> None:
     victim, judge = Victim(model, None, SAMPLER), Brightness(2.0)
     plain = victim.draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
@@ -123,7 +122,7 @@ def test_strength_zero_changes_nothing_and_outcomes_do_not_depend_on_batch(model
     assert set(whole) == {True, False}
 
 
-def test_another_file_under_the_same_name_is_another_attack(model: StableDiffusion, tuned: tuple[Path, Tensor],
+def test_another_file_under_the_same_name_is_another_attack(model: Model, tuned: tuple[Path, Tensor],
                                                             tmp_path: Path) -> None:
     attack, goal = Adapter(path=str(tuned[0])), church_above(2.0)
     run = {"folder": tmp_path / "run", "fresh": 0}
@@ -134,7 +133,7 @@ def test_another_file_under_the_same_name_is_another_attack(model: StableDiffusi
         attempts(attack, Victim(model, None, SAMPLER), REQUEST, ITEMS[:1], goal, **run)  # type: ignore[arg-type]
 
 
-def test_bad_files_are_refused_before_anything_is_drawn(model: StableDiffusion, tuned: tuple[Path, Tensor],
+def test_bad_files_are_refused_before_anything_is_drawn(model: Model, tuned: tuple[Path, Tensor],
                                                         tmp_path: Path) -> None:
     good, victim = load_file(tuned[0]), Victim(model, None, SAMPLER)
     name = next(iter(good))

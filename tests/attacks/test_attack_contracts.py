@@ -15,7 +15,7 @@ from expunge.attacks.trial import plain
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
 from expunge.models.lora import Lora
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import Request, Sampler, Spent
 from expunge.registry import ATTACKS
@@ -40,7 +40,7 @@ ALWAYS_ALL = {"random-prompt", "seed-search", "noising", "ddim-inversion", "text
 """Attacks that spend their whole budget where they find nothing; others skip what cannot change the answer."""
 
 
-def small(name: str, model: StableDiffusion, folder: Path) -> Attack:
+def small(name: str, model: Model, folder: Path) -> Attack:
     """The attack with its smallest settings; `adapter` with a LoRA made for it."""
     settings = dict(SMALL.get(name, {}))
     if name == "adapter":
@@ -53,7 +53,7 @@ def small(name: str, model: StableDiffusion, folder: Path) -> Attack:
 
 
 @pytest.mark.parametrize("name", ATTACKS.names())
-def test_nothing_spends_more_than_its_budget(name: str, model: StableDiffusion, tmp_path: Path) -> None:
+def test_nothing_spends_more_than_its_budget(name: str, model: Model, tmp_path: Path) -> None:
     attack, variants = small(name, model, tmp_path), {"paraphrase": WORDINGS, "implicit": WORDINGS}
     victim = Victim(model, None, Sampler(steps=4, guidance=2.0), variants=variants)
     attack.check(victim, REQUEST, ITEMS[:2])

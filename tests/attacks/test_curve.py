@@ -14,7 +14,7 @@ from expunge.errors import UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Answer
 from expunge.metrics.statistics import wilson
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Look, Prompt
 
 PROMPTS = [Prompt(text=text, role="direct") for text in REQUEST.prompts]
@@ -24,7 +24,7 @@ BLACK = Lesson(torch.zeros(2, 3, 16, 16), ("a house", "a house"), "the user")
 TUNE = FineTune(steps=6, batch=2, rate=3e-3, drop=0.0)
 
 
-def test_every_look_is_a_rate_over_all_pictures(model: StableDiffusion) -> None:
+def test_every_look_is_a_rate_over_all_pictures(model: Model) -> None:
     before, goal = weights(model), church_above(2.0)
     for lesson, name in ((WHITE, "church"), (BLACK, "blorp")):
         curve = relearning_curve(Victim(model, None, SAMPLER), Subject("original", name, lesson, ITEMS, goal), TUNE,
@@ -44,7 +44,7 @@ def test_every_look_is_a_rate_over_all_pictures(model: StableDiffusion) -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
-def test_rate_follows_the_judge_and_known_looks_are_not_drawn_again(model: StableDiffusion) -> None:
+def test_rate_follows_the_judge_and_known_looks_are_not_drawn_again(model: Model) -> None:
     victim, watching, kept = Victim(model, None, SAMPLER), church_above(2.0), list[Look]()
     steps: list[int] = []
     relearning_curve(victim, Subject("edited", "church", WHITE, ITEMS, watching), TUNE, at=(0, 3), tell=steps.append)
@@ -66,7 +66,7 @@ def test_rate_follows_the_judge_and_known_looks_are_not_drawn_again(model: Stabl
     assert done.looks == whole.looks
 
 
-def test_pictures_that_the_judge_failed_on_are_left_out(model: StableDiffusion) -> None:
+def test_pictures_that_the_judge_failed_on_are_left_out(model: Model) -> None:
     class Half(Brightness):
         def __call__(self, pictures: Tensor) -> list[Answer]:
             answers = super().__call__(pictures)
@@ -84,7 +84,7 @@ def test_items_take_every_prompt_before_the_next_seed() -> None:
                      ("a church", 9)]
 
 
-def test_pictures_of_another_size_are_refused(model: StableDiffusion) -> None:
+def test_pictures_of_another_size_are_refused(model: Model) -> None:
     odd = Lesson(torch.ones(1, 3, 15, 16), ("a church",), "the user")
     with pytest.raises(UserError, match="multiples of 2"):
         relearning_curve(Victim(model, None, SAMPLER), Subject("edited", "church", odd, ITEMS, church_above(0)), at=())

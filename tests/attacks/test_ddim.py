@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.attacks.ddim import DdimInversion, coefficients, inverted, regenerated, tuned_states
+from expunge.attacks.ddim import DdimInversion, coefficients, inverted, tuned_states
 from expunge.attacks.reference import states_of
 from expunge.errors import UserError
+from expunge.models.denoising import denoise
 from expunge.records import Request
 
 
@@ -30,11 +31,11 @@ def either(request: pytest.FixtureRequest) -> Any:
 def test_steps_are_the_models_own(either: Any) -> None:
     empty = states_of(either, [""])
     x = either.initial_noise([0, 1])
-    pairs, grid = coefficients(either, 4), either.timesteps(4)
+    pairs, grid = coefficients(either, 4), either.process.schedule.grid(4)
     for k in range(3):
         with torch.no_grad():
             mine = pairs[k, 0] * x + pairs[k, 1] * either.predict(x, grid[k], empty.repeat(2))
-        x = either.denoise(x, empty.repeat(2), None, 4, 1.0, start=k, stop=k + 1)
+        x = denoise(either, x, empty.repeat(2), None, 4, 1.0, start=k, stop=k + 1)
         assert torch.allclose(mine, x, atol=1e-5)
 
 
@@ -47,7 +48,7 @@ def test_regeneration_returns_to_the_picture_and_fixed_points_help(either: Any) 
         assert path.shape == (11, *x0.shape)
         assert torch.equal(path[-1], x0)
         assert bool(path.isfinite().all())
-        return float((regenerated(either, path[0], empty.repeat(2), 10) - x0).abs().max())
+        return float((denoise(either, path[0], empty.repeat(2), None, 10, 1.0) - x0).abs().max())
 
     assert off(16) < 0.05 * off(0)
 
@@ -61,13 +62,13 @@ def test_tuning_comes_nearer_and_its_weight_holds_it_back(either: Any) -> None:
     empty = states_of(either, [""])
     x0 = either.initial_noise([2, 3])
     path = inverted(either, x0, empty, 4, 0)
-    plain = float((regenerated(either, path[0], empty.repeat(2), 4) - x0).square().mean())
+    plain = float((denoise(either, path[0], empty.repeat(2), None, 4, 1.0) - x0).square().mean())
     loose, far = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, rate=0.05, weight=0.0))
     _, near = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, rate=0.05, weight=100.0))
     assert far.shape == (4, 2, *empty.states.shape[1:])
     assert float((loose - x0).square().mean()) < plain
     assert float((near - empty.states).abs().mean()) < float((far - empty.states).abs().mean())
-    assert all(parameter.grad is None for parameter in either.unet.parameters())
+    assert all(parameter.grad is None for parameter in either.network.parameters())
 
 
 def test_tuned_items_do_not_depend_on_the_batch(either: Any) -> None:

@@ -10,8 +10,7 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.fixed import Implicit, Misspelt, Paraphrase, misspellings
 from expunge.errors import UserError
-from expunge.models.patch import applied
-from expunge.models.text import tokens_of
+from expunge.models.model import applied
 from expunge.records import Prompt, Request
 
 CHURCH = Request(concept="church", prompts=("a church on a hill",))
@@ -74,9 +73,9 @@ def test_misspellings_are_one_slip_away() -> None:
 def test_spellings_read_as_other_tokens(victim: Victim, goal: Goal) -> None:
     item = (Prompt(text="a church on a hill", role="direct"), 0)
     tries = Misspelt(prompts=50)._tries(victim, CHURCH, item)
-    plain = tuple(tokens_of(victim.model, item[0].text))
+    plain = tuple(victim.model.texts[0].tokens(item[0].text))
     assert tries
-    assert all(one.ids != plain and one.ids == tuple(tokens_of(victim.model, one.text)) for one in tries)
+    assert all(one.ids != plain and one.ids == tuple(victim.model.texts[0].tokens(one.text)) for one in tries)
     assert len({one.ids for one in tries}) == len(tries)
     assert all(one.text.startswith("a ") and one.text.endswith(" on a hill") for one in tries)
 

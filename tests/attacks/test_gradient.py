@@ -12,10 +12,11 @@ import torch
 from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu
+from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.errors import UserError
-from expunge.models.patch import Patch, applied
-from expunge.models.text import framed, plain_tokens, table, text_of, tokens_of
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.records import Prompt, Request
 
 ATTACKS: list[Any] = [
@@ -46,7 +47,7 @@ def outcomes(attack: Attack, victim: Victim, request: Request, items: Sequence[I
 
 
 def state(model: Any) -> dict[str, torch.Tensor]:
-    parts = {"unet": model.unet, "text_encoder": model.text_encoder, "vae": model.vae}
+    parts = {"unet": model.network, "text_encoder": model.texts[0].module, "vae": model.components["vae"]}
     return {f"{part}/{name}": value.clone() for part, module in parts.items()
             for name, value in module.state_dict().items()}
 
@@ -75,9 +76,9 @@ def test_the_model_is_left_as_it_was(attack: Attack, victim: Victim, request_: R
         assert model.patch_hash == was_on
         after = state(model)
     assert all(torch.equal(after[key], value) for key, value in before.items())
-    for part in (model.unet, model.text_encoder, model.vae):
+    for part in (model.network, model.texts[0].module, model.components["vae"]):
         assert not any(p.requires_grad or p.grad is not None for p in part.parameters())
-    assert not model.text_encoder.get_input_embeddings()._forward_hooks
+    assert not model.texts[0].module.get_input_embeddings()._forward_hooks
 
 
 @every_attack
@@ -89,14 +90,14 @@ def test_what_is_found_is_what_the_string_draws(attack: Attack, victim: Victim, 
     assert found
     for outcome in found:
         seed = items[outcome.row][1]
-        assert outcome.text == text_of(victim.model, outcome.ids)  # decoded; drawn below as it is read again
+        assert outcome.text == victim.model.texts[0].text_of(outcome.ids)  # decoded; drawn below as it is read again
         assert outcome.again is not None
         torch.testing.assert_close(outcome.picture, victim.draw([outcome.text], [seed])[0], atol=1e-4, rtol=0)
         torch.testing.assert_close(outcome.again([seed])[0], outcome.picture, atol=1e-4, rtol=0)
         if attack.model_dump().get("vocabulary") == "plain" and getattr(attack, "slot", "") == "prefix":
-            own = tokens_of(victim.model, items[outcome.row][0].text)
+            own = victim.model.texts[0].tokens(items[outcome.row][0].text)
             assert outcome.ids[-len(own):] == tuple(own)
-            assert set(outcome.ids[:-len(own)]) <= set(plain_tokens(victim.model).tolist())
+            assert set(outcome.ids[:-len(own)]) <= set(victim.model.texts[0].plain.tolist())
 
 
 @every_attack
@@ -128,15 +129,16 @@ def test_the_gradient_is_the_slope_of_each_rows_own_loss(victim: Victim) -> None
     model, chain = victim.model, torch.Generator().manual_seed(3)
     rows = [[5, 6, 7, 8], [9, 10, 11]]
     x_t, wanted = torch.randn(2, 4, 8, 8, generator=chain), torch.randn(2, 4, 8, 8, generator=chain)
-    t, ids, free = torch.tensor([100, 700]), framed(model, rows), [(1, 2), (0,)]
-    points = table(model)[torch.tensor([20, 21, 22])]
-    losses, gradient = prompt_gradient(model, ids, free, points, x_t, t, wanted)
+    t, texts, free = torch.tensor([100, 700]), ["", ""], [(1, 2), (0,)]
+    layouts = [Layout(tuple(row), places) for row, places in zip(rows, free, strict=True)]
+    points = model.texts[0].table[torch.tensor([20, 21, 22])]
+    losses, gradient = prompt_gradient(model, texts, layouts, free, points, x_t, t, wanted)
     assert (gradient.norm(dim=1) > 0).all()
     step = 1e-2 / gradient.norm()
-    moved, _ = prompt_gradient(model, ids, free, points + step * gradient, x_t, t, wanted)
+    moved, _ = prompt_gradient(model, texts, layouts, free, points + step * gradient, x_t, t, wanted)
     slope = float((moved - losses).sum() / step)
     assert slope == pytest.approx(float(gradient.square().sum()), rel=0.1)
-    alone = prompt_gradient(model, ids[1:], free[1:], points[2:], x_t[1:], t[1:], wanted[1:])[1]
+    alone = prompt_gradient(model, texts[1:], layouts[1:], free[1:], points[2:], x_t[1:], t[1:], wanted[1:])[1]
     torch.testing.assert_close(alone, gradient[2:], atol=1e-7, rtol=1e-3)
 
 
@@ -168,7 +170,7 @@ def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request
     with pytest.raises(UserError, match="target pictures of shape"):
         attack.check(replace(victim, pictures=torch.rand(0, 3, 16, 16)), request_, items)
     if not (isinstance(attack, P4D) and attack.form == "n"):  # which takes the prompt away
-        long = " ".join(["church"] * (victim.model.length - 2))
+        long = " ".join(["church"] * (victim.model.texts[0].room))
         with pytest.raises(UserError, match="insert fewer tokens"):
             attack.check(victim, request_, [(Prompt(text=long, role="direct"), 0)])
         attack.check(victim, request_, [*items, (Prompt(text=long, role="direct"), 0)])

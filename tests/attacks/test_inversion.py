@@ -12,8 +12,7 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.inversion import TextualInversion, _own_embedding, _slotted
 from expunge.errors import UserError
-from expunge.models.patch import applied
-from expunge.models.text import tokens_of
+from expunge.models.model import applied
 from expunge.records import Prompt, Request
 
 CHURCH = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
@@ -32,17 +31,17 @@ def given(victim: Victim) -> Victim:
 def test_the_words_own_embedding_in_its_place_is_the_prompt(victim: Victim) -> None:
     texts = ["a church on a hill", "a picture of a church"]
     slotted = _slotted(victim.model, texts, CHURCH)
-    assert len(tokens_of(victim.model, "church")) == 1
+    assert len(victim.model.texts[0].tokens("church")) == 1
     with torch.no_grad():
         states = slotted.states(victim.model, _own_embedding(victim.model, "church")).states
         torch.testing.assert_close(states, victim.model.encode(texts).states, atol=1e-5, rtol=0)
-    assert torch.equal(slotted.ids, victim.model.encode(texts).ids)
+    assert torch.equal(slotted.tokens.ids, victim.model.texts[0].laid_out(texts).ids)
 
 
 def test_a_prompt_that_does_not_name_the_concept_gets_the_word_in_front(victim: Victim) -> None:
     slotted = _slotted(victim.model, ["a dog", "a church"], CHURCH)
     assert slotted.place[..., 0].int().argmax(1).tolist() == [1, 2]
-    assert slotted.ids[0, 2:4].tolist() == tokens_of(victim.model, "a dog")
+    assert slotted.tokens.ids[0, 2:4].tolist() == victim.model.texts[0].tokens("a dog")
 
 
 def test_learning_lowers_the_loss(given: Victim, goal: Goal) -> None:

@@ -57,7 +57,7 @@ def test_weak_noise_gives_the_picture_back_and_strong_noise_does_not(owner: Vict
 
     def off(strength: float) -> float:
         start = start_point(strength, 20)
-        x = victim.model.noise(x0, eps, victim.model.timesteps(20)[start].repeat(2))
+        x = victim.model.process.noised(x0, eps, victim.model.process.schedule.grid(20)[start].repeat(2))
         return float((finish(victim, x, [""] * 2, "empty", start) - x0).square().mean())
 
     assert off(0.05) < 0.25 * off(0.95)

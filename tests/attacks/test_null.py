@@ -11,14 +11,14 @@ from expunge.attacks.null import randomised, shuffle
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.unet.state_dict().items()}
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
 
 
 def test_victim_is_left_bit_exactly_as_it_was(victim: Victim) -> None:
     before = _weights(victim.model)
     try:
         with randomised(victim, pictures=torch.rand(1, 3, 16, 16)) as blank:
-            assert blank.model.unet is not victim.model.unet
+            assert blank.model.network is not victim.model.network
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
@@ -40,7 +40,7 @@ def test_every_tensor_keeps_its_values_and_loses_their_order(victim: Victim) -> 
 def test_order_depends_on_the_seed_alone(victim: Victim) -> None:
     twins = [victim.model.frozen_copy() for _ in range(3)]
     for twin, seed in zip(twins, (5, 5, 6), strict=True):
-        shuffle(twin.unet, seed)
+        shuffle(twin.network, seed)
     a, b, c = (_weights(twin) for twin in twins)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not all(torch.equal(a[name], c[name]) for name in a)

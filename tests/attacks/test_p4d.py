@@ -9,8 +9,9 @@ import torch
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu, original_prediction
-from expunge.models.patch import Patch, applied
-from expunge.models.text import framed, table, tokens_of
+from expunge.attacks.tokens import Layout
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.records import Request, Sampler, Spent
 
 
@@ -24,7 +25,7 @@ def test_budgets() -> None:
 
 
 def test_forms_n_k_and_mu_place_their_tokens(victim: Victim, request_: Request, items: list[Item], goal: Goal) -> None:
-    own = tokens_of(victim.model, items[0][0].text)
+    own = victim.model.texts[0].tokens(items[0][0].text)
     never = replace(goal, concept="brighter still", known=False)
     [n] = P4D(tokens=5, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
     [k] = P4D(form="k", every=2, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
@@ -57,14 +58,15 @@ def test_the_target_is_the_original_models_prediction_for_the_original_prompt(
 
 def test_an_unedited_model_has_no_loss_at_its_own_prompt(victim: Victim, items: list[Item]) -> None:
     """The loss is 0 where the prompt is the original one, and the gradient points there from elsewhere."""
-    model, own = victim.model, tokens_of(victim.model, items[0][0].text)
+    model, own = victim.model, victim.model.texts[0].tokens(items[0][0].text)
     wanted = original_prediction(victim, items)
     x_t, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
     with torch.no_grad():
         aim = wanted((0,), x_t, x_t, x_t, t)
-    ids, free = framed(model, [own]), [tuple(range(len(own)))]
-    loss, gradient = prompt_gradient(model, ids, free, table(model)[own], x_t, t, aim)
+    layout = Layout(tuple(own), tuple(range(len(own))))
+    asked = (model, [items[0][0].text], [layout], [layout.free])
+    loss, gradient = prompt_gradient(*asked, model.texts[0].table[own], x_t, t, aim)
     assert float(loss) < 1e-9
-    moved, slope = prompt_gradient(model, ids, free, table(model)[own].flip(0), x_t, t, aim)
+    moved, slope = prompt_gradient(*asked, model.texts[0].table[own].flip(0), x_t, t, aim)
     assert float(moved) > 100 * float(loss)
     assert float(slope.norm()) > 10 * float(gradient.norm())

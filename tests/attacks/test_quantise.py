@@ -9,8 +9,7 @@ from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above
 from expunge.attacks.base import Goal, Victim
 from expunge.attacks.quantise import Quantise, rounded
 from expunge.errors import ConfigError
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.registry import ATTACKS
 
 
@@ -35,8 +34,8 @@ def test_rounding_by_hand() -> None:
     assert torch.allclose(rounded(rounded(weight, 4), 4), rounded(weight, 4), atol=1e-6)
 
 
-def test_each_number_of_bits_is_looked_at_in_turn(model: StableDiffusion) -> None:
-    before = {name: p.detach().clone() for name, p in full_names("unet", model.unet).items()}
+def test_each_number_of_bits_is_looked_at_in_turn(model: Model) -> None:
+    before = {name: p.detach().clone() for name, p in model.parameters_of("denoiser").items()}
     victim = Victim(model, None, SAMPLER)
     plain = victim.draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
     judge = Brightness(2.0)
@@ -45,10 +44,10 @@ def test_each_number_of_bits_is_looked_at_in_turn(model: StableDiffusion) -> Non
     assert 0 < eight < three
     assert [(o.found, o.spent.images, o.spent.network_rows) for o in outcomes] == [(False, 2, 6)] * len(ITEMS)
     assert all("3 bits" in o.note for o in outcomes)
-    assert all(torch.equal(p, before[name]) for name, p in full_names("unet", model.unet).items())
+    assert all(torch.equal(p, before[name]) for name, p in model.parameters_of("denoiser").items())
 
 
-def test_found_at_the_first_and_again_draws_rounded(model: StableDiffusion) -> None:
+def test_found_at_the_first_and_again_draws_rounded(model: Model) -> None:
     victim = Victim(model, None, SAMPLER)
     plain = victim.draw(["a church"], [0])
     for outcome in Quantise(bits=(3, 8)).run(victim, REQUEST, ITEMS[:1], church_above(-1.0)):
@@ -61,7 +60,7 @@ def test_found_at_the_first_and_again_draws_rounded(model: StableDiffusion) -> N
         assert not torch.allclose(again, plain, atol=1e-3)
 
 
-def test_outcomes_do_not_depend_on_batch_or_order(model: StableDiffusion) -> None:
+def test_outcomes_do_not_depend_on_batch_or_order(model: Model) -> None:
     victim, judge = Victim(model, None, SAMPLER), Brightness(2.0)
     list(Quantise(bits=(3,)).outcomes(victim, REQUEST, ITEMS, Goal(judge, "object", "church")))
     means = sorted(judge.seen[0].mean((1, 2, 3)).tolist())
@@ -75,7 +74,7 @@ def test_outcomes_do_not_depend_on_batch_or_order(model: StableDiffusion) -> Non
     assert sum(found[0].values()) == 2
 
 
-def test_text_encoder_is_rounded_on_request(model: StableDiffusion) -> None:
+def test_text_encoder_is_rounded_on_request(model: Model) -> None:
     victim, pictures = Victim(model, None, SAMPLER), []
     for text_encoder in (True, False):
         judge = Brightness(2.0)

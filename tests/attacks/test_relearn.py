@@ -12,15 +12,15 @@ from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, 
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Answer
-from expunge.models.patch import Patch, applied
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import ATTACKS
 
 QUICK = FineTune(steps=10, batch=2, rate=3e-3, drop=0.0)
 
 
-def victim(model: StableDiffusion, count: int = 2) -> Victim:
+def victim(model: Model, count: int = 2) -> Victim:
     """A model with the user's own pictures: white."""
     return Victim(model, None, SAMPLER, torch.ones(count, 3, 16, 16))
 
@@ -30,14 +30,14 @@ def told(outcomes: list[Outcome]) -> dict[int, tuple[bool, int, int, int]]:
 
 
 @pytest.fixture
-def at_once(model: StableDiffusion) -> dict[int, list[float]]:
+def at_once(model: Model) -> dict[int, list[float]]:
     """Mean brightness of every item after 0, 5 and 10 steps."""
     judge = Brightness(2.0)
     list(Relearn(tune=QUICK, at=(0, 5, 10)).outcomes(victim(model), REQUEST, ITEMS, Goal(judge, "object", "church")))
     return {row: [float(look[row].mean()) for look in judge.seen] for row in range(len(ITEMS))}
 
 
-def test_item_is_found_at_the_first_look_that_shows_the_concept(model: StableDiffusion,
+def test_item_is_found_at_the_first_look_that_shows_the_concept(model: Model,
                                                                 at_once: dict[int, list[float]]) -> None:
     before = weights(model)
     middle = sorted(means[1] for means in at_once.values())
@@ -55,10 +55,10 @@ def test_item_is_found_at_the_first_look_that_shows_the_concept(model: StableDif
     assert any(o.found for o in outcomes.values())
     after = weights(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(p.requires_grad for p in model.unet.parameters())
+    assert not any(p.requires_grad for p in model.network.parameters())
 
 
-def test_again_draws_with_the_weights_of_that_moment(model: StableDiffusion) -> None:
+def test_again_draws_with_the_weights_of_that_moment(model: Model) -> None:
     attack, them = Relearn(tune=QUICK, at=()), victim(model)
     plain = them.draw([ITEMS[0][0].text], [ITEMS[0][1]])
     for outcome in attack.run(them, REQUEST, ITEMS[:1], church_above(-1.0)):
@@ -72,7 +72,7 @@ def test_again_draws_with_the_weights_of_that_moment(model: StableDiffusion) -> 
 
 @pytest.mark.parametrize("attack", [Relearn(tune=QUICK, at=(4,)), RelearnXattn(tune=QUICK.model_copy(
     update={"scope": "cross-attention"}), at=(4,))], ids=["all", "cross-attention"])
-def test_outcomes_do_not_depend_on_batch_or_order(model: StableDiffusion, attack: Tuning,
+def test_outcomes_do_not_depend_on_batch_or_order(model: Model, attack: Tuning,
                                                   at_once: dict[int, list[float]]) -> None:
     limit = sum(means[1] for means in at_once.values()) / len(at_once)
     whole = told(list(attack.outcomes(victim(model), REQUEST, ITEMS, church_above(limit))))
@@ -83,7 +83,7 @@ def test_outcomes_do_not_depend_on_batch_or_order(model: StableDiffusion, attack
     assert backwards == {len(ITEMS) - 1 - row: value for row, value in whole.items()}
 
 
-def test_training_pictures_come_from_the_original_model(model: StableDiffusion) -> None:
+def test_training_pictures_come_from_the_original_model(model: Model) -> None:
     """With a patch on, the lesson is what the model drew without it, and only pictures in which the judge sees it."""
     base = model.parameters_in("xattn.kv")
     patch = Patch.of({name: torch.zeros_like(p) for name, p in base.items()}, model=model, request=REQUEST,
@@ -103,7 +103,7 @@ def test_training_pictures_come_from_the_original_model(model: StableDiffusion) 
     assert len(attack.lesson(Victim(model, None, SAMPLER), REQUEST, church_above(9.0, known=False)).pictures) == 4
 
 
-def test_benign_shows_no_picture_and_no_name_of_the_concept(model: StableDiffusion) -> None:
+def test_benign_shows_no_picture_and_no_name_of_the_concept(model: Model) -> None:
     attack = Benign(tune=QUICK, pictures=4, prompts=("a dog", "a house"))
     every = attack._drawn(Victim(model, None, SAMPLER), attack.prompts, church_above(2.0), False)
     limit = float(every.pictures.mean((1, 2, 3)).median())
@@ -119,7 +119,7 @@ def test_benign_shows_no_picture_and_no_name_of_the_concept(model: StableDiffusi
     assert not any("church" in text for text in asked)
 
 
-def test_benign_runs_and_leaves_the_model_alone(model: StableDiffusion) -> None:
+def test_benign_runs_and_leaves_the_model_alone(model: Model) -> None:
     before = weights(model)
     attack = Benign(tune=QUICK.model_copy(update={"steps": 2}), at=(0,), pictures=2, prompts=("a dog",))
     outcomes = list(attack.outcomes(Victim(model, None, SAMPLER), REQUEST, ITEMS[:2], church_above(2.0)))
@@ -127,7 +127,7 @@ def test_benign_runs_and_leaves_the_model_alone(model: StableDiffusion) -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
-def test_lora_relearns_and_comes_off(model: StableDiffusion) -> None:
+def test_lora_relearns_and_comes_off(model: Model) -> None:
     before = weights(model)
     attack = RelearnLora(tune=FineTune(scope="lora", steps=3, batch=2, rate=1e-2), at=())
     outcomes = list(attack.outcomes(victim(model), REQUEST, ITEMS[:1], church_above(-1.0)))
@@ -135,14 +135,14 @@ def test_lora_relearns_and_comes_off(model: StableDiffusion) -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 
 
-def test_nothing_to_train_on_is_a_failed_item_not_a_result(model: StableDiffusion) -> None:
+def test_nothing_to_train_on_is_a_failed_item_not_a_result(model: Model) -> None:
     attack = Relearn(tune=QUICK, pictures=2)
     outcomes = list(attack.outcomes(Victim(model, None, SAMPLER), REQUEST, ITEMS[:2], church_above(2.0)))
     assert [o.row for o in outcomes] == [0, 1]
     assert all("none of 8 pictures of the original model" in o.error and not o.found for o in outcomes)
 
 
-def test_judge_failure_is_an_error_not_a_success(model: StableDiffusion) -> None:
+def test_judge_failure_is_an_error_not_a_success(model: Model) -> None:
     class Broken(Brightness):
         def __call__(self, pictures: Tensor) -> list[Answer]:
             return [Answer({}, {}, "broken") for _ in pictures]
@@ -152,7 +152,7 @@ def test_judge_failure_is_an_error_not_a_success(model: StableDiffusion) -> None
     assert [(o.found, o.error) for o in outcomes] == [(False, "broken")]
 
 
-def test_bad_input_is_refused_before_any_training(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_refused_before_any_training(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Victim(model, None, SAMPLER, torch.empty(0, 3, 16, 16))
     with pytest.raises(UserError, match="pictures of shape"):
         Relearn().check(empty, REQUEST, ITEMS)
@@ -163,7 +163,7 @@ def test_bad_input_is_refused_before_any_training(model: StableDiffusion, monkey
         Benign().check(Victim(model, None, SAMPLER), Request(concept="a", prompts=("a church",)), ITEMS)
 
 
-def test_budget_is_what_an_unbroken_item_spends(model: StableDiffusion) -> None:
+def test_budget_is_what_an_unbroken_item_spends(model: Model) -> None:
     attack = Relearn(tune=QUICK, at=(0, 5, 50))
     outcome = next(iter(attack.outcomes(victim(model), REQUEST, ITEMS[:1], church_above(2.0))))
     assert (outcome.spent.gradient_steps, outcome.spent.images) == (10, 3)

@@ -19,8 +19,8 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.metrics.base import Autoencoder, PromptCounts, Stranger
 from expunge.metrics.statistics import wilson
+from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.models.sd import StableDiffusion
 from expunge.records import RELEARNINGS, Look, Prompt, RelearningCurve, Request, Score
 
 SETTINGS = RelearnSettings(at=(0, 2, 4), lesson=2, count=3, steps=3, tune={"batch": 2, "rate": 3e-3})
@@ -56,7 +56,7 @@ class Small:
 
 
 @pytest.fixture
-def patch(model: StableDiffusion) -> Patch:
+def patch(model: Model) -> Patch:
     name = next(name for name in model.parameters_in("xattn") if name.endswith("to_v.weight"))
     changed = {name: model.parameters_in("xattn")[name].detach() * -2}
     return Patch.of(changed, model=model, request=Small().request("church"), method="test", settings={}, seed=0)
@@ -76,7 +76,7 @@ def test_a_hidden_word_comes_back_beside_an_invented_thing(tmp_path: Path, monke
     assert unknown.detector.value is not None
 
 
-def test_three_curves_are_made_with_the_same_training(model: StableDiffusion, patch: Patch, tmp_path: Path) -> None:
+def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch, tmp_path: Path) -> None:
     made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=Small())  # type: ignore[arg-type]
     assert [(curve.of, curve.subject) for curve in made.curves] == [("edited", "church"), ("unknown", "blorp"),
                                                                     ("original", "church")]
@@ -98,7 +98,7 @@ def test_three_curves_are_made_with_the_same_training(model: StableDiffusion, pa
     assert not model.patch_hash
 
 
-def test_an_interrupted_run_goes_on(model: StableDiffusion, patch: Patch, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on(model: Model, patch: Patch, tmp_path: Path) -> None:
     world: Any = Small()
     whole = relearn(model, patch, settings=SETTINGS, out=tmp_path / "whole", world=world)
     before = len(world.judged.seen)
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on(model: StableDiffusion, patch: Patch, tmp_pa
     assert [curve.looks for curve in finished.curves] == [curve.looks for curve in whole.curves]
 
 
-def test_where_nothing_is_unknown_the_record_says_so(model: StableDiffusion, patch: Patch, tmp_path: Path) -> None:
+def test_where_nothing_is_unknown_the_record_says_so(model: Model, patch: Patch, tmp_path: Path) -> None:
     world: Any = Small(strange=False)
     made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=world)
     assert [curve.of for curve in made.curves] == ["edited", "original"]
@@ -149,7 +149,7 @@ def test_the_training_is_that_of_the_attack() -> None:
         "relearn-lora", "lora", 50, (0, 10, 50), 3)
 
 
-def test_bad_input_is_refused_before_any_training(model: StableDiffusion, patch: Patch, tmp_path: Path, v_model: Any
+def test_bad_input_is_refused_before_any_training(model: Model, patch: Patch, tmp_path: Path, v_model: Any
                                                   ) -> None:
     world: Any = Small()
     with pytest.raises(UserError, match="nothing to look for"):

@@ -12,8 +12,8 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Meter, Victim, item_generator
 from expunge.attacks.ringabell import PRESETS, RingABell
 from expunge.errors import ConfigError, UserError
-from expunge.models.patch import Patch, applied
-from expunge.models.text import plain_tokens, tokens_of
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.records import Prompt, Request
 
 CHURCH = Request(concept="church", prompts=("a church on a hill", "a picture of a church", "a dog"), anchor="house")
@@ -30,11 +30,11 @@ def target(attack: RingABell, victim: Victim, text: str) -> torch.Tensor:
 @pytest.mark.parametrize("start", ["random", "prompt"])
 def test_the_search_comes_nearer_to_its_target(victim: Victim, start: str) -> None:
     attack = RingABell.build({**QUICK, "start": start, "population": 16, "generations": 30, "compared": "all"})
-    words, text = plain_tokens(victim.model), "a house by the sea"
+    words, text = victim.model.texts[0].plain, "a house by the sea"
     with torch.no_grad():
         aim = target(attack, victim, text)
         generator = item_generator(attack, (Prompt(text=text, role="direct"), 0), "search")
-        ranked = attack._search(victim.model, tokens_of(victim.model, text), aim, words, generator)
+        ranked = attack._search(victim.model, victim.model.texts[0].tokens(text), aim, words, generator)
         best = attack._misfits(victim.model, torch.tensor(ranked[:1]), aim)
         chance = attack._misfits(victim.model, words[torch.randint(
             len(words), (64, 5), generator=torch.Generator().manual_seed(1))], aim)
@@ -45,10 +45,10 @@ def test_the_search_comes_nearer_to_its_target(victim: Victim, start: str) -> No
 
 def test_states_of_the_written_tokens_are_those_of_the_whole_prompt(victim: Victim) -> None:
     """The encoder is causal, so leaving the padding out changes nothing before it."""
-    rows = plain_tokens(victim.model)[torch.arange(10).reshape(2, 5)]
+    rows = victim.model.texts[0].plain[torch.arange(10).reshape(2, 5)]
     with torch.no_grad():
         aim = target(RingABell.build(QUICK), victim, "a dog")
-        whole = victim.model.encode([f"{victim.model.tokenizer.decode(ids)}" for ids in rows.tolist()]).states
+        whole = victim.model.encode([f"{victim.model.texts[0].tokenizer.decode(ids)}" for ids in rows.tolist()]).states
         expected = (whole[:, :7].double() - aim[:7].double()).square().sum((1, 2))
         written = RingABell.build({**QUICK, "compared": "written"})._misfits(victim.model, rows, aim)
     torch.testing.assert_close(written, expected, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,6 @@ from expunge.attacks.soft import SoftPrompt
 from expunge.attacks.trial import attempts, plain
 from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.errors import UserError
-from expunge.models.text import tokens_of
 from expunge.records import AttackRun, Prompt, Request, Spent
 
 LONG: Item = (Prompt(text=" ".join(["church"] * 13), role="direct"), 0)
@@ -79,4 +78,4 @@ def test_items_of_other_guidance_are_attacked_with_it(victim: Victim, request_: 
     first, = attempts(RandomPrompt(tries=1), victim, request_, [own], goal, folder=tmp_path)
     again, = attempts(RandomPrompt(tries=1), victim, request_, [items[0]], goal, folder=tmp_path)
     assert (first.prompt.guidance, again.prompt.guidance) == (4.0, None), "what was drawn otherwise is attacked anew"
-    assert len(tokens_of(victim.model, again.text)) == 3 + len(tokens_of(victim.model, prompt.text))
+    assert len(victim.model.texts[0].tokens(again.text)) == 3 + len(victim.model.texts[0].tokens(prompt.text))

@@ -11,7 +11,6 @@ import torch
 from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.search import RandomPrompt, SeedSearch, Try, asked_in_turn
 from expunge.errors import UserError
-from expunge.models.text import tokens_of
 from expunge.records import Prompt, Request
 
 
@@ -92,13 +91,13 @@ def test_random_prompts_read_back_as_they_were_drawn(victim: Victim, request_: R
     for outcome in outcomes:
         prompt, seed = items[outcome.row]
         assert outcome.text.endswith(prompt.text)
-        assert outcome.ids == tuple(tokens_of(victim.model, outcome.text))
-        assert len(outcome.ids) == 2 + len(tokens_of(victim.model, prompt.text))
+        assert outcome.ids == tuple(victim.model.texts[0].tokens(outcome.text))
+        assert len(outcome.ids) == 2 + len(victim.model.texts[0].tokens(prompt.text))
         torch.testing.assert_close(outcome.picture, victim.draw([outcome.text], [seed])[0], atol=1e-5, rtol=0)
 
 
 def test_a_prompt_without_room_for_the_prefix_is_refused(victim: Victim, request_: Request, items: list[Item]) -> None:
-    room = victim.model.length - 2 - max(len(tokens_of(victim.model, prompt.text)) for prompt, _ in items)
+    room = victim.model.texts[0].room - max(len(victim.model.texts[0].tokens(prompt.text)) for prompt, _ in items)
     RandomPrompt(tokens=room).check(victim, request_, items)
     with pytest.raises(UserError, match="shorten the prompt"):
-        RandomPrompt(tokens=victim.model.length - 2).check(victim, request_, items)
+        RandomPrompt(tokens=victim.model.texts[0].room).check(victim, request_, items)

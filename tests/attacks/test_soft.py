@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.attacks.soft import SoftPrompt, _latents, _states
+from expunge.attacks.soft import SoftPrompt, _latents
 from expunge.errors import UserError
-from expunge.models.prediction import output_for
-from expunge.models.text import tokens_of
 from expunge.records import Request
 
 QUICK: dict[str, Any] = {"tokens": 2, "steps": 6, "rows": 2, "looks": 2, "learning_rate": 0.05}
@@ -33,15 +31,15 @@ def test_learning_lowers_the_loss_on_fresh_noise(kind: str, request: pytest.Fixt
     model, attack = victim.model, SoftPrompt.build({**QUICK, "steps": 40, "looks": 1})
     never = replace(goal, concept="brighter still")
     [outcome] = attack.outcomes(victim, request_, [item], never)
-    ids, fixed, P = attack._start(model, [item])
+    told, P = attack._start(model, [item])
     x0 = _latents(model, list(given.pictures)).repeat(16, 1, 1, 1)
     generator = torch.Generator().manual_seed(5)
-    t, eps = torch.randint(model.train_steps, (16,), generator=generator), torch.randn(x0.shape, generator=generator)
+    t, eps = model.process.schedule.draw(16, generator), torch.randn(x0.shape, generator=generator)
     losses = []
     with torch.no_grad():
         for prefix in (P.detach(), outcome.tensors["prefix"][None]):
-            out = model.predict(model.noise(x0, eps, t), t, _states(model, ids, fixed, prefix, [0]).repeat(16))
-            losses.append(float((out - output_for(model, x0, eps, t)).square().mean()))
+            out = model.predict(model.process.noised(x0, eps, t), t, told.states(model, prefix, [0]).repeat(16))
+            losses.append(float((out - model.process.target(x0, eps, t)).square().mean()))
     assert losses[1] < losses[0]
 
 
@@ -73,11 +71,12 @@ def test_a_success_is_drawn_again_from_its_embeddings(given: Victim, items: list
 def test_embeddings_of_words_are_those_words(victim: Victim, items: list[Item]) -> None:
     """At the start the prefix is made of random words, so the states are those of the text that they spell."""
     attack = SoftPrompt.build(QUICK)
-    ids, fixed, P = attack._start(victim.model, items[:2])
-    texts = [victim.model.tokenizer.decode(row[1:1 + 2 + len(tokens_of(victim.model, prompt.text))].tolist())
-             for row, (prompt, _) in zip(ids, items[:2], strict=True)]
+    told, P = attack._start(victim.model, items[:2])
+    encoder = victim.model.texts[0]
+    texts = [encoder.tokenizer.decode(row[1:1 + 2 + len(encoder.tokens(prompt.text))].tolist())
+             for row, (prompt, _) in zip(told.tokens.ids, items[:2], strict=True)]
     with torch.no_grad():
-        states = _states(victim.model, ids, fixed, P, [0, 1])
+        states = told.states(victim.model, P, [0, 1])
         torch.testing.assert_close(states.states, victim.model.encode(texts).states, atol=1e-5, rtol=0)
         pictures = victim.draw_conditioned(states, [7, 8])
     torch.testing.assert_close(pictures, victim.draw(texts, [7, 8]), atol=1e-5, rtol=0)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from expunge.attacks.tokens import Hard, Layout, Simplex, Slot, Vocabulary, drawn, laid_out, on_simplex, prompt_layout
 from expunge.errors import UserError
-from expunge.models.text import text_of, tokens_of
 
 OWN = (11, 12, 13, 14, 15, 16, 17)
 
@@ -48,13 +47,13 @@ def test_a_place_outside_the_prompt_is_refused() -> None:
 
 def test_length_is_counted_in_tokens_not_in_words(model: Any) -> None:
     text = "kniferous church"  # two words, many tokens
-    own = tokens_of(model, text)
+    own = model.texts[0].tokens(text)
     assert len(own) > 2
-    room = model.length - 2 - len(own)
+    room = model.texts[0].room - len(own)
     assert prompt_layout(model, text, "prefix", room).tokens[room:] == tuple(own)
     with pytest.raises(UserError, match="shorten the prompt or insert fewer tokens"):
         prompt_layout(model, text, "prefix", room + 1)
-    assert len(prompt_layout(model, text, "replace", model.length - 2).free) == model.length - 2
+    assert len(prompt_layout(model, text, "replace", model.texts[0].room).free) == model.texts[0].room
 
 
 def bisected(row: np.ndarray) -> np.ndarray:
@@ -92,8 +91,8 @@ def test_tokens_are_drawn_with_their_probabilities() -> None:
 
 def test_the_plain_vocabulary_reads_back_as_itself(model: Any) -> None:
     words, whole = Vocabulary.of(model), Vocabulary.of(model, "whole")
-    assert 0 < len(words.ids) < len(whole.ids) == len(model.tokenizer)
-    assert all(tokens_of(model, text_of(model, [token])) == [token] for token in words.ids.tolist())
+    assert 0 < len(words.ids) < len(whole.ids) == len(model.texts[0].tokenizer)
+    assert all(model.texts[0].tokens(model.texts[0].text_of([token])) == [token] for token in words.ids.tolist())
     torch.testing.assert_close(words.unit.norm(dim=1), torch.ones(len(words.ids)))
 
 

@@ -11,19 +11,18 @@ import torch
 
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.gradient import prompt_gradient
+from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
 from expunge.errors import UserError
 from expunge.metrics.base import PromptCounts
-from expunge.models.prediction import output_for
-from expunge.models.text import framed, plain_tokens, table, tokens_of
 from expunge.records import Prompt, Request, Sampler, Spent
 
 
-def test_times_are_the_published_ones() -> None:
-    clock = torch.Generator()
+def test_times_are_the_published_ones(model: Any) -> None:
+    clock, schedule = torch.Generator(), model.process.schedule
     published, few = UnlearnDiff.published(), UnlearnDiff(timesteps=4)
-    assert [published._time(1000, number, clock) for number in range(50)] == list(range(10, 1000, 20))
-    assert [few._time(1000, number, clock) for number in range(4)] == [125, 375, 625, 875]
+    assert [published._time(schedule, number, clock) for number in range(50)] == list(range(10, 1000, 20))
+    assert [few._time(schedule, number, clock) for number in range(4)] == [125, 375, 625, 875]
 
 
 def test_budgets() -> None:
@@ -37,12 +36,12 @@ def test_budgets() -> None:
 def prompt_losses(model: Any, prompts: Sequence[Sequence[int]], x0: torch.Tensor, count: int = 32) -> torch.Tensor:
     """(N,) each prompt's denoising error, over the same `count` times and noises."""
     chain = torch.Generator().manual_seed(1)
-    t = torch.randint(model.train_steps, (count,), generator=chain)
+    t = model.process.schedule.draw(count, chain)
     eps, x = torch.randn(count, *x0.shape, generator=chain), x0.expand(count, *x0.shape)
     free: list[Sequence[int]] = [(0,)] + [()] * (count - 1)
-    x_t, wanted = model.noise(x, eps, t), output_for(model, x, eps, t)
-    return torch.stack([prompt_gradient(model, framed(model, [row] * count), free, table(model)[[row[0]]], x_t, t,
-                                        wanted)[0].mean() for row in prompts])
+    x_t, wanted = model.process.noised(x, eps, t), model.process.target(x, eps, t)
+    return torch.stack([prompt_gradient(model, [""] * count, [Layout(tuple(row), (0,))] * count, free,
+                                        model.texts[0].table[[row[0]]], x_t, t, wanted)[0].mean() for row in prompts])
 
 
 @pytest.mark.parametrize("kind", ["model", "v_model"])
@@ -54,7 +53,7 @@ def test_the_attacked_loss_falls(kind: str, request: pytest.FixtureRequest, requ
     [outcome] = attack.outcomes(victim, request_, [(Prompt(text=text, role="direct"), 0)],
                                 replace(goal, concept="brighter still"))
     assert outcome.error == ""
-    words, own, chain = plain_tokens(model), tokens_of(model, text), torch.Generator().manual_seed(2)
+    words, own, chain = model.texts[0].plain, model.texts[0].tokens(text), torch.Generator().manual_seed(2)
     others = [[*words[torch.randint(len(words), (2,), generator=chain)].tolist(), *own] for _ in range(8)]
     losses = prompt_losses(model, [list(outcome.ids), *others], model.encode_pixels(pictures)[0])
     print("found", losses[0], "random", losses[1:].sort().values)

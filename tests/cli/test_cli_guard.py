@@ -56,9 +56,9 @@ def test_learn_apply_verify(folders: tuple[str, str], pipeline_folder: Path, tmp
     assert [f"unet/{name}" for name in terms["frozen"]] == list(learned.frozen)
     assert np.loadtxt(out / "mask.txt").sum() == len(learned.frozen)
     returned = load(pipeline_folder, device="cpu")
-    free = dict(returned.unet.named_parameters())[terms["trainable"][0]]
+    free = dict(returned.network.named_parameters())[terms["trainable"][0]]
     free.data.add_(1)
-    returned.unet.save_pretrained(tmp_path / "returned", safe_serialization=True)
+    returned.network.save_pretrained(tmp_path / "returned", safe_serialization=True)
     assert run(["guard", "verify", str(out), str(tmp_path / "returned"), *model]) == 0
     assert "others: 1 moved" in capsys.readouterr().out
 
@@ -66,8 +66,8 @@ def test_learn_apply_verify(folders: tuple[str, str], pipeline_folder: Path, tmp
 def test_a_cheat_ends_with_code_one_and_is_named(mask: Path, pipeline_folder: Path, tmp_path: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     returned, frozen = load(pipeline_folder, device="cpu"), load_mask(mask).frozen[0].removeprefix("unet/")
-    dict(returned.unet.named_parameters())[frozen].data.mul_(1.5).add_(1)
-    returned.unet.save_pretrained(tmp_path / "returned", safe_serialization=True)
+    dict(returned.network.named_parameters())[frozen].data.mul_(1.5).add_(1)
+    returned.network.save_pretrained(tmp_path / "returned", safe_serialization=True)
     arguments = ["guard", "verify", str(mask), str(tmp_path / "returned"), "--model", str(pipeline_folder)]
     assert run(arguments) == 1
     told = capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_one_way_to_tell_a_lora_s_layers(mask: Path, pipeline_folder: Path, tmp_
 
 def test_added_tensors_end_with_code_one_and_are_named(mask: Path, pipeline_folder: Path, tmp_path: Path,
                                                        capsys: pytest.CaptureFixture[str]) -> None:
-    returned = load(pipeline_folder, device="cpu").unet
+    returned = load(pipeline_folder, device="cpu").network
     save_file({**returned.state_dict(), "extra.weight": torch.zeros(1)}, tmp_path / "unet.safetensors")
     assert run(["guard", "verify", str(mask), str(tmp_path / "unet.safetensors"), "--model", str(pipeline_folder)]) == 1
     told = capsys.readouterr().out

@@ -13,7 +13,7 @@ import expunge
 from expunge.evaluation.plan import EvaluateSettings
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Sampler
 from expunge.report.verdict import verdict
 from expunge.tiny.emoji import EmojiWorld
@@ -23,7 +23,7 @@ REQUEST = WORLD.request("church")
 TONE, SEEDS = 0.5, 4
 
 
-def darkening(model: StableDiffusion) -> expunge.Patch:
+def darkening(model: Model) -> expunge.Patch:
     """All of the UNet, trained on the model's own churches times `TONE`, held by its own pictures of other things."""
     sampler = Sampler(steps=20, guidance=model.guidance)
     others = [text for thing, texts in WORLD.vocabulary().items() if thing != "church" for text in texts[:3]]

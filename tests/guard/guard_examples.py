@@ -7,8 +7,7 @@ from torch import Tensor
 
 from expunge.finetune import Material, material
 from expunge.guard import Publisher
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 QUICK = {"steps": 3, "passes": 1, "rows": 4, "batch": 2, "users": {"adamw": {"rate": 4e-3, "batch": 2, "drop": 0.0}}}
 """Settings of the projected learner on the small pipeline."""
@@ -20,20 +19,20 @@ def pictures(count: int, level: float, seed: int = 7) -> Tensor:
     return level + 0.3 * torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def publisher(model: StableDiffusion, prior: bool = False) -> Publisher:
+def publisher(model: Model, prior: bool = False) -> Publisher:
     """Dark churches are forbidden, bright apples are not."""
     return Publisher((material(model, pictures(4, 0.0), ["a church"] * 4),),
                      (material(model, pictures(4, 0.7), ["a red apple"] * 4),),
                      Material(*_prior(model)) if prior else None)
 
 
-def _prior(model: StableDiffusion) -> tuple[Tensor, tuple[str, ...]]:
+def _prior(model: Model) -> tuple[Tensor, tuple[str, ...]]:
     kept = material(model, pictures(2, 0.4), ["a dog"] * 2)
     return kept.latents, kept.captions
 
 
-def weights(model: StableDiffusion) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in full_names("unet", model.unet).items()}
+def weights(model: Model) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.parameters_of("denoiser").items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -24,7 +24,7 @@ from expunge.guard.ratio import Groups, hardened
 from expunge.guard.relaxed import WholeUser
 from expunge.guard.saliency import Saliency, saliency
 from expunge.locks import LOCK
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 SETTINGS: dict[str, dict[str, Any]] = {"projected": QUICK, "saliency": ONE_SHOT, "released": RELEASED}
 KINDS = ("forbidden", "innocent")
@@ -99,7 +99,7 @@ def test_learner_freezes_what_only_the_forbidden_domain_needs(learner: Any, uppe
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_mask_is_repeatable_and_the_model_comes_back(model: StableDiffusion, preset: str) -> None:
+def test_mask_is_repeatable_and_the_model_comes_back(model: Model, preset: str) -> None:
     before, state = weights(model), torch.get_rng_state()
     settings = {**SETTINGS[preset], "ratio": 0.5}
     first = learn_mask(model, publisher(model), preset, settings=settings, seed=3)
@@ -116,7 +116,7 @@ def test_mask_is_repeatable_and_the_model_comes_back(model: StableDiffusion, pre
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_killed_learning_goes_on_to_the_same_mask(model: StableDiffusion, preset: str, tmp_path: Path,
+def test_killed_learning_goes_on_to_the_same_mask(model: Model, preset: str, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("projected", "saliency", "released"):  # a checkpoint at every step, not every half a minute
         module = importlib.import_module(f"expunge.guard.{name}")
@@ -149,7 +149,7 @@ def test_killed_learning_goes_on_to_the_same_mask(model: StableDiffusion, preset
     {"kinds": ["lora"], "lora": {"rate": 2e-2, "batch": 2}}, {"kinds": ["sgd"], "sgd": {"rate": 0.3, "batch": 2}},
     {"kinds": ["dreambooth", "adamw"], "dreambooth": {"rate": 4e-3}, "adamw": {"rate": 4e-3}}],
     ids=lambda users: users["kinds"][0])
-def test_every_kind_of_user_can_be_simulated(model: StableDiffusion, users: dict[str, Any]) -> None:
+def test_every_kind_of_user_can_be_simulated(model: Model, users: dict[str, Any]) -> None:
     before = weights(model)
     mask = learn_mask(model, publisher(model, prior=True), settings={**QUICK, "steps": 4, "users": users})
     scored = {name for name, tensor in mask.tensors.items() if tensor.score}
@@ -158,12 +158,12 @@ def test_every_kind_of_user_can_be_simulated(model: StableDiffusion, users: dict
     assert same(weights(model), before)
 
 
-def test_one_user_may_train_on_both_sides_as_published(model: StableDiffusion) -> None:
+def test_one_user_may_train_on_both_sides_as_published(model: Model) -> None:
     mask = learn_mask(model, publisher(model), settings={**QUICK, "shown": "both"})
     assert {"gain forbidden", "gain innocent"} <= mask.losses.keys()
 
 
-def test_every_thing_has_its_users_and_both_sides_as_many(model: StableDiffusion) -> None:
+def test_every_thing_has_its_users_and_both_sides_as_many(model: Model) -> None:
     one, other = publisher(model), publisher(model)
     made = Publisher((*one.forbidden, *other.innocent, *other.forbidden), one.innocent)
     told = [turn.subjects for turn in resolve("saliency").turns(made)]  # type: ignore[union-attr]
@@ -174,7 +174,7 @@ def test_every_thing_has_its_users_and_both_sides_as_many(model: StableDiffusion
     assert len(side.turns(made)) == 4  # type: ignore[union-attr]
 
 
-def test_what_cannot_be_done_is_refused_before_any_computing(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monkeypatch: pytest.MonkeyPatch
                                                             ) -> None:
     made = publisher(model)
     monkeypatch.setattr(model, "predict", lambda *given: pytest.fail("something was computed"))
@@ -200,13 +200,13 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: StableDiffus
         learn_mask(model, Publisher(made.forbidden, (wide,)))
 
 
-def test_users_who_learn_nothing_are_told(model: StableDiffusion) -> None:
+def test_users_who_learn_nothing_are_told(model: Model) -> None:
     still = {**QUICK, "users": {"adamw": {"rate": 1e-30, "batch": 2}}}
     with pytest.raises(TrainingError, match="learned nothing of the forbidden pictures"):
         learn_mask(model, publisher(model), settings=still)
 
 
-def test_simulated_users_and_the_upper_level_share_no_picture(model: StableDiffusion) -> None:
+def test_simulated_users_and_the_upper_level_share_no_picture(model: Model) -> None:
     whole = publisher(model).forbidden[0]
     theirs, ours = halves(whole)
     rows = [row.sum().item() for row in (*theirs.latents, *ours.latents)]
@@ -214,7 +214,7 @@ def test_simulated_users_and_the_upper_level_share_no_picture(model: StableDiffu
     assert len(set(rows)) == 4
 
 
-def test_gain_is_zero_as_published_one_for_a_free_user_and_bounded(model: StableDiffusion) -> None:
+def test_gain_is_zero_as_published_one_for_a_free_user_and_bounded(model: Model) -> None:
     pictured = material(model, pictures(4, 0.0), ["a church"] * 4)
     gauge = Gauge(model, pictured, rows=16, batch=4, seed=0, name="forbidden")
     dark: Subject = ("forbidden", 0)
@@ -231,7 +231,7 @@ def test_gain_is_zero_as_published_one_for_a_free_user_and_bounded(model: Stable
         shares = [float(upper.loss(dark, number, free).detach()) for number in range(4)]
     assert sum(shares) / 4 == pytest.approx(1, abs=0.15)
     with torch.no_grad():
-        for p in model.unet.parameters():
+        for p in model.network.parameters():
             p.mul_(3)
     assert float(upper.loss(dark, 0, free)) == 0, "breaking the model was rewarded"
     hinge = Upper({dark: gauge}, "hinge", 1.0, 0.1)
@@ -239,7 +239,7 @@ def test_gain_is_zero_as_published_one_for_a_free_user_and_bounded(model: Stable
     assert float(hinge.loss(dark, 0, free)) == pytest.approx(least, rel=1e-5)
 
 
-def test_estimate_counts_what_is_done(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimate_counts_what_is_done(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     learner, made = resolve("projected", QUICK), publisher(model)
     counted = {"user_steps": 0, "mask_steps": 0}
     for name, what in (("step", "user_steps"), ("gradient", "mask_steps")):
@@ -249,7 +249,7 @@ def test_estimate_counts_what_is_done(model: StableDiffusion, monkeypatch: pytes
     check_learning(model, made, learner)
     learn_mask(model, made, settings=QUICK)
     told = estimate(model, made, learner)
-    size = 4 * sum(p.numel() for p in model.unet.parameters())
+    size = 4 * sum(p.numel() for p in model.network.parameters())
     assert {name: told[name] for name in counted} == counted
     assert told["memory_bytes"] == 6 * size
 
@@ -265,7 +265,7 @@ def test_released_has_the_published_numbers() -> None:
     assert len(turns) - sum(turns) == 2000
 
 
-def test_released_keeps_its_state_consistent(model: StableDiffusion) -> None:
+def test_released_keeps_its_state_consistent(model: Model) -> None:
     """theta~ - m D stays theta_ft: after any step theta~ + (1 - m) D is the published model."""
     from expunge.guard.released import Released, _Stage2
 

@@ -13,28 +13,27 @@ import torch
 from expunge.errors import ModelError, UserError
 from expunge.guard import check_mask, export_positions, import_positions, load_mask, random_mask, save_mask
 from expunge.guard.mask import content_hash, mask_of
-from expunge.models.patch import Patch, applied
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Request
 
 
-def test_mask_goes_to_disk_and_back(model: StableDiffusion, tmp_path: Path) -> None:
+def test_mask_goes_to_disk_and_back(model: Model, tmp_path: Path) -> None:
     mask = random_mask(model, 0.4, 1)
     assert save_mask(tmp_path, mask) == tmp_path / "mask.json"
     assert load_mask(tmp_path) == load_mask(tmp_path / "mask.json") == mask
     assert mask.frozen
     assert mask.trainable
     assert not set(mask.frozen) & set(mask.trainable)
-    assert set(mask.frozen) | set(mask.trainable) == set(full_names("unet", model.unet))
+    assert set(mask.frozen) | set(mask.trainable) == set(model.parameters_of("denoiser"))
     assert mask.tensors[mask.frozen[0]].sha256 == content_hash(
-        mask.frozen[0], full_names("unet", model.unet)[mask.frozen[0]])
+        mask.frozen[0], model.parameters_of("denoiser")[mask.frozen[0]])
 
 
 @pytest.mark.parametrize("by", ["numel", "count"])
 @pytest.mark.parametrize("granularity", ["tensor", "module"])
-def test_random_masks_have_the_ratio_and_a_seed(model: StableDiffusion, by: Any, granularity: Any) -> None:
+def test_random_masks_have_the_ratio_and_a_seed(model: Model, by: Any, granularity: Any) -> None:
     first, again, other = (random_mask(model, 0.5, seed, by=by, granularity=granularity) for seed in (0, 0, 1))
     assert first.frozen == again.frozen != other.frozen
     assert first.share(by) == pytest.approx(0.5, abs=0.02)
@@ -56,7 +55,7 @@ def rehashed(told: dict[str, Any]) -> None:
     (flipped, "frozen without a hash"), (rehashed, "edited by hand"),
     (lambda told: told.update(ratio=3), "ratio"), (lambda told: told.update(extra=1), "extra"),
     (lambda told: told.update(tensors={}), "tensors"), (lambda told: told.pop("model_hash"), "model_hash")])
-def test_a_mask_that_was_edited_by_hand_is_refused(model: StableDiffusion, tmp_path: Path, edit: Any, says: str
+def test_a_mask_that_was_edited_by_hand_is_refused(model: Model, tmp_path: Path, edit: Any, says: str
                                                    ) -> None:
     file = save_mask(tmp_path, random_mask(model, 0.4))
     told = json.loads(file.read_text())
@@ -75,7 +74,7 @@ def test_a_damaged_mask_is_refused(tmp_path: Path, text: str) -> None:
         load_mask(tmp_path / "nowhere")
 
 
-def test_a_mask_for_another_model_is_refused(model: StableDiffusion, v_pipeline_folder: Path) -> None:
+def test_a_mask_for_another_model_is_refused(model: Model, v_pipeline_folder: Path) -> None:
     mask, other = random_mask(model, 0.4), load(v_pipeline_folder, device="cpu")
     check_mask(mask, model)
     with pytest.raises(ModelError, match="a mask for"):
@@ -85,7 +84,7 @@ def test_a_mask_for_another_model_is_refused(model: StableDiffusion, v_pipeline_
         check_mask(odd, model)
 
 
-def test_a_mask_belongs_to_the_patch_that_was_on(model: StableDiffusion) -> None:
+def test_a_mask_belongs_to_the_patch_that_was_on(model: Model) -> None:
     name = next(iter(model.parameters_in("xattn")))
     patch = Patch.of({name: model.parameters_in("xattn")[name].detach() + 1}, model=model, method="test", settings={},
                      seed=0, request=Request(concept="church", prompts=("a church",)))
@@ -102,24 +101,24 @@ def test_weights_that_were_cast_have_no_mask(pipeline_folder: Path) -> None:
         random_mask(load(pipeline_folder, device="cpu", dtype="bfloat16"), 0.5)
 
 
-def test_unknown_names_are_refused(model: StableDiffusion) -> None:
+def test_unknown_names_are_refused(model: Model) -> None:
     with pytest.raises(UserError, match="no tensor of the UNet"):
         mask_of(model, ["unet/nothing"], method="test", ratio=0.1)
 
 
-def test_published_format_is_read_by_numpy_and_back(model: StableDiffusion, tmp_path: Path) -> None:
+def test_published_format_is_read_by_numpy_and_back(model: Model, tmp_path: Path) -> None:
     mask = random_mask(model, 0.4)
     file = export_positions(tmp_path / "mask.txt", mask, model)
     by_position = np.loadtxt(file)  # as the published training scripts do
-    for frozen, name in zip(by_position, full_names("unet", model.unet), strict=True):
+    for frozen, name in zip(by_position, model.parameters_of("denoiser"), strict=True):
         assert bool(frozen) == mask.tensors[name].frozen
     back = import_positions(file, model)
     assert back.frozen == mask.frozen
     assert back.method == "positional"
 
 
-def test_bare_positions_are_read(model: StableDiffusion, tmp_path: Path) -> None:
-    names = tuple(full_names("unet", model.unet))
+def test_bare_positions_are_read(model: Model, tmp_path: Path) -> None:
+    names = tuple(model.parameters_of("denoiser"))
     np.savetxt(tmp_path / "mask.txt", torch.tensor([k % 2 for k in range(len(names))]).float().numpy())
     assert import_positions(tmp_path / "mask.txt", model).frozen == names[1::2]
 
@@ -128,14 +127,14 @@ def test_bare_positions_are_read(model: StableDiffusion, tmp_path: Path) -> None
     (lambda lines: lines[:-1], "lines"), (lambda lines: [*lines[:-1], "0.5"], "0.5"),
     (lambda lines: [lines[1], lines[0], *lines[2:]], "where this UNet has"),
     (lambda lines: [*lines[:-1], "frozen"], "cannot be read")])
-def test_positions_that_do_not_fit_are_refused(model: StableDiffusion, tmp_path: Path, change: Any, says: str) -> None:
+def test_positions_that_do_not_fit_are_refused(model: Model, tmp_path: Path, change: Any, says: str) -> None:
     file = export_positions(tmp_path / "mask.txt", random_mask(model, 0.4), model)
     file.write_text("\n".join(change(file.read_text().splitlines())))
     with pytest.raises(ModelError, match=says):
         import_positions(file, model)
 
 
-def test_a_mask_in_another_order_is_not_exported(model: StableDiffusion, tmp_path: Path) -> None:
+def test_a_mask_in_another_order_is_not_exported(model: Model, tmp_path: Path) -> None:
     mask = random_mask(model, 0.4)
     turned = mask.model_copy(update={"tensors": dict(reversed(mask.tensors.items()))})
     with pytest.raises(ModelError, match="another order"):

@@ -17,8 +17,7 @@ from expunge.finetune import FineTune, fine_tuning, material
 from expunge.guard.relaxed import LoraUser, WholeUser
 from expunge.guard.users import Users, user_at_mask
 from expunge.models.lora import Lora
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 NAMES = ("net/0.weight", "net/0.bias", "net/2.weight", "net/2.bias")
 
@@ -91,8 +90,8 @@ def test_a_mask_of_ones_holds_everything_bit_for_bit(optimizer: str) -> None:
 
 
 @contextmanager
-def user(model: StableDiffusion, kind: str, m: float, **more: Any) -> Iterator[Any]:
-    names = tuple(full_names("unet", model.unet))
+def user(model: Model, kind: str, m: float, **more: Any) -> Iterator[Any]:
+    names = tuple(model.parameters_of("denoiser"))
     quick = {"batch": 2, "drop": 0.0}
     users = Users.build({"adamw": {**quick, "rate": 4e-3}, "lora": {**quick, "rate": 2e-2},
                          "sgd": quick, "dreambooth": {**quick, "rate": 4e-3}})
@@ -103,7 +102,7 @@ def user(model: StableDiffusion, kind: str, m: float, **more: Any) -> Iterator[A
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "dreambooth"])
-def test_a_mask_of_zeros_is_ordinary_fine_tuning(model: StableDiffusion, kind: str) -> None:
+def test_a_mask_of_zeros_is_ordinary_fine_tuning(model: Model, kind: str) -> None:
     before, prior = weights(model), publisher(model, prior=True).prior
     with user(model, kind, 0.0, prior=prior) as trial:
         for number in range(3):
@@ -120,12 +119,12 @@ def test_a_mask_of_zeros_is_ordinary_fine_tuning(model: StableDiffusion, kind: s
     assert same(weights(model), before), "the model was not given back"
 
 
-def test_gradient_by_the_mask_of_a_lora_is_that_of_its_scales(model: StableDiffusion) -> None:
+def test_gradient_by_the_mask_of_a_lora_is_that_of_its_scales(model: Model) -> None:
     """By differences: the loss at the mask a little to either side."""
-    names, lora = tuple(full_names("unet", model.unet)), Lora(rank=2)
+    names, lora = tuple(model.parameters_of("denoiser")), Lora(rank=2)
     settings = FineTune(scope="lora", lora=lora, rate=5e-2, batch=2, drop=0.0, steps=9)
     with fine_tuning(model, material(model, pictures(2, 0.0), ["a church"] * 2), settings) as tuner:
-        trial = LoraUser(tuner, model.unet, names, 1.0)
+        trial = LoraUser(tuner, model.network, names, 1.0)
         m = torch.full((len(names),), 0.4, dtype=torch.float64)
         trial.set(m)
         for number in range(6):
@@ -144,13 +143,13 @@ def test_gradient_by_the_mask_of_a_lora_is_that_of_its_scales(model: StableDiffu
             assert float(found[k]) == pytest.approx((sides[1] - sides[0]) / 0.4, rel=0.1, abs=2e-6)
 
 
-def test_a_lora_under_a_mask_of_ones_says_nothing(model: StableDiffusion) -> None:
+def test_a_lora_under_a_mask_of_ones_says_nothing(model: Model) -> None:
     with user(model, "lora", 0.0) as trial:
         trial.step(0)
         cond = model.encode(["a church"])
         x = model.initial_noise([0])
-        names = len(tuple(full_names("unet", model.unet))) - 2 * sum(
-            ".lora_A." in name for name, _ in model.unet.named_parameters())
+        names = len(tuple(model.parameters_of("denoiser"))) - 2 * sum(
+            ".lora_A." in name for name, _ in model.network.named_parameters())
         adapted = model.predict(x, torch.tensor([500]), cond)
         trial.set(torch.ones(names, dtype=torch.float64))
         held = model.predict(x, torch.tensor([500]), cond)
@@ -158,6 +157,6 @@ def test_a_lora_under_a_mask_of_ones_says_nothing(model: StableDiffusion) -> Non
     assert float((held - plain).detach().abs().max()) < 1e-4 < float((adapted - plain).detach().abs().max())
 
 
-def test_a_module_without_a_lora_is_told(model: StableDiffusion) -> None:
+def test_a_module_without_a_lora_is_told(model: Model) -> None:
     with pytest.raises(ExpungeError, match="no layer with a LoRA"):
-        LoraUser(Small(), model.unet, NAMES, 1.0)
+        LoraUser(Small(), model.network, NAMES, 1.0)

@@ -15,23 +15,22 @@ from torch import nn
 from expunge.errors import UserError
 from expunge.guard import captioned, check_lora, random_mask, read_lora_config, savings, terms
 from expunge.guard.mask import mask_of
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 
-def test_terms_name_every_parameter_as_diffusers_does(model: StableDiffusion) -> None:
+def test_terms_name_every_parameter_as_diffusers_does(model: Model) -> None:
     mask = random_mask(model, 0.5, by="count")
     told = terms(model, mask)
-    assert {*told.frozen, *told.trainable} == {name for name, _ in model.unet.named_parameters()}
+    assert {*told.frozen, *told.trainable} == {name for name, _ in model.network.named_parameters()}
     assert not set(told.frozen) & set(told.trainable)
     assert told.lora_targets
-    layers = dict(model.unet.named_modules())
+    layers = dict(model.network.named_modules())
     assert all(isinstance(layers[name], nn.Linear) and f"{name}.weight" in told.trainable for name in told.lora_targets)
 
 
 @pytest.mark.parametrize("targets", [("to_q",), ["to_k", "to_v"], r".*attn2\.to_q", "all-linear",
                                      r"(down|up)_blocks\.\d+\..*attn\d\.(to_q|to_k|to_out\.0)"])
-def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusion, targets: Any, tmp_path: Path
+def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: Model, targets: Any, tmp_path: Path
                                                            ) -> None:
     from peft import LoraConfig
 
@@ -39,9 +38,9 @@ def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusio
     file.write_text(json.dumps({"target_modules": targets}))
     read = read_lora_config(file)
     layers = check_lora(model, mask_of(model, [], method="test", ratio=0.0), read)
-    model.unet.add_adapter(LoraConfig(r=2, target_modules=targets if isinstance(targets, str) else list(targets)))
-    on = {name.partition(".lora_A")[0] for name, _ in model.unet.named_parameters() if ".lora_A." in name}
-    model.unet.unload_lora()
+    model.network.add_adapter(LoraConfig(r=2, target_modules=targets if isinstance(targets, str) else list(targets)))
+    on = {name.partition(".lora_A")[0] for name, _ in model.network.named_parameters() if ".lora_A." in name}
+    model.network.unload_lora()
     assert set(layers) == on
     held = mask_of(model, [f"unet/{layers[0]}.weight"], method="test", ratio=0.0)
     with pytest.raises(UserError, match="1 frozen layers"):
@@ -56,7 +55,7 @@ def test_a_lora_s_configuration_is_judged_as_peft_reads_it(model: StableDiffusio
     ('{"target_modules": ["to_q"], "bias": "some"}', "bias is 'some'"), ("[" * 100_000, "no configuration"),
     ('{"target_modules": ["to_q"], "modules_to_save": "conv_in"}', "modules_to_save is"),
     ('{"target_modules": ["to_q"], "exclude_modules": ["to_q"]}', "no layer")])
-def test_bad_configurations_are_told(model: StableDiffusion, tmp_path: Path, text: str, says: str) -> None:
+def test_bad_configurations_are_told(model: Model, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=says):
         check_lora(model, random_mask(model, 0.5), read_lora_config(tmp_path / "a.json"))
@@ -68,9 +67,9 @@ def test_bad_configurations_are_told(model: StableDiffusion, tmp_path: Path, tex
     ({"target_parameters": ["conv_in.weight"]}, "target_parameters trains 1 frozen"),
     ({"target_modules": "all-linear"}, "1 frozen layers"), ({"peft_type": "LORA", "modules_to_save": None}, ""),
     ({"target_modules": ["to_out.0", "to_q"], "exclude_modules": r".*attn1\.to_q"}, "")])
-def test_all_that_a_lora_trains_is_judged(model: StableDiffusion, tmp_path: Path, more: dict[str, Any], says: str
+def test_all_that_a_lora_trains_is_judged(model: Model, tmp_path: Path, more: dict[str, Any], says: str
                                           ) -> None:
-    names = list(full_names("unet", model.unet))
+    names = list(model.parameters_of("denoiser"))
     held = [next(name for name in names if name.endswith(end)) for end in ("to_out.0.bias", "attn1.to_q.weight")]
     mask = mask_of(model, [*held, "unet/conv_in.weight", "unet/conv_in.bias"][: 4 if "all" in more.values() else 3],
                    method="test", ratio=0.0)
@@ -84,19 +83,19 @@ def test_all_that_a_lora_trains_is_judged(model: StableDiffusion, tmp_path: Path
 
 @pytest.mark.parametrize("pattern", [r"([\w.]|[\w.])*!", "(a*)*!", "((a+)b)+", ".*.*.*.*.*!", ".?" * 30 + "!",
                                      "(d|d)(o|o)" * 20, "(a)" * 150 + "((", r"(.)\1", "a{1,99}", "(?=.*a)b"])
-def test_expressions_that_could_take_for_ever_are_refused(model: StableDiffusion, pattern: str) -> None:
+def test_expressions_that_could_take_for_ever_are_refused(model: Model, pattern: str) -> None:
     with pytest.raises(UserError, match=r"take for ever|unterminated"):
         check_lora(model, random_mask(model, 0.0), pattern)
 
 
-def test_terms_for_targets_that_fit_no_layer_are_refused(model: StableDiffusion) -> None:
+def test_terms_for_targets_that_fit_no_layer_are_refused(model: Model) -> None:
     with pytest.raises(UserError, match="no layer of the UNet fits"):
         terms(model, random_mask(model, 0.5), ["nothing"])
 
 
-def test_savings_of_everything_and_nothing(model: StableDiffusion) -> None:
+def test_savings_of_everything_and_nothing(model: Model) -> None:
     nothing, everything = savings(model, random_mask(model, 0.0)), savings(model, random_mask(model, 1.0))
-    size = sum(p.numel() for p in model.unet.parameters())
+    size = sum(p.numel() for p in model.network.parameters())
     assert (nothing.memory_bytes, nothing.time_share, nothing.first_trainable) == (
         0, 0, "unet/time_embedding.linear_1.weight")
     assert everything.memory_bytes == 12 * size
@@ -105,18 +104,18 @@ def test_savings_of_everything_and_nothing(model: StableDiffusion) -> None:
     assert everything.first_trainable == ""
 
 
-def test_savings_are_those_of_flops_that_torch_counts(model: StableDiffusion) -> None:
+def test_savings_are_those_of_flops_that_torch_counts(model: Model) -> None:
     """Forward and backward with and without gradients of the frozen weights; attention's own products excepted."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    names = [name for name in full_names("unet", model.unet) if "conv" in name and name.endswith(".weight")
+    names = [name for name in model.parameters_of("denoiser") if "conv" in name and name.endswith(".weight")
              and "conv_in" not in name]
     mask = mask_of(model, names, method="test", ratio=0.5)
     told = savings(model, mask)
 
     def flops(frozen: bool) -> int:
-        model.unet.requires_grad_(True)
-        for name, p in full_names("unet", model.unet).items():
+        model.network.requires_grad_(True)
+        for name, p in model.parameters_of("denoiser").items():
             p.requires_grad_(not (frozen and name in names))
         with FlopCounterMode(display=False) as counter:
             cond = model.encode(["a church"])
@@ -124,7 +123,7 @@ def test_savings_are_those_of_flops_that_torch_counts(model: StableDiffusion) ->
         return int(counter.get_total_flops())
 
     whole, saved = flops(False), flops(False) - flops(True)
-    model.unet.requires_grad_(False)
+    model.network.requires_grad_(False)
     assert told.weight_gradients == pytest.approx(saved / whole, rel=0.15)
 
 

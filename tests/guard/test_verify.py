@@ -17,27 +17,26 @@ from expunge.finetune import FineTune, fine_tuning
 from expunge.guard import random_mask, verify
 from expunge.guard.mask import mask_of
 from expunge.models.lora import Lora
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records.freezing import FreezeMask
 
 
 @pytest.fixture
-def mask(model: StableDiffusion) -> FreezeMask:
+def mask(model: Model) -> FreezeMask:
     return random_mask(model, 0.5, by="count")
 
 
 @pytest.fixture
-def returned(model: StableDiffusion, mask: FreezeMask) -> dict[str, Tensor]:
+def returned(model: Model, mask: FreezeMask) -> dict[str, Tensor]:
     """An honest user's UNet."""
     with fine_tuning(model, publisher(model).innocent[0], FineTune(steps=2, batch=2, rate=1e-3),
                      frozen=mask.frozen) as tuner:
         list(tuner.train())
-        return {name: p.detach().clone() for name, p in model.unet.state_dict().items()}
+        return {name: p.detach().clone() for name, p in model.network.state_dict().items()}
 
 
-def test_an_honest_user_moved_the_others_alone(model: StableDiffusion, mask: FreezeMask, returned: Any) -> None:
+def test_an_honest_user_moved_the_others_alone(model: Model, mask: FreezeMask, returned: Any) -> None:
     found = verify(model, returned, mask)
     assert found.broken == found.missing == found.added == ()
     assert found.kept == found.frozen == len(mask.frozen)
@@ -45,7 +44,7 @@ def test_an_honest_user_moved_the_others_alone(model: StableDiffusion, mask: Fre
     assert all(one.largest for one in found.moved)
 
 
-def test_what_a_cheat_moved_comes_first_with_how_far(model: StableDiffusion, mask: FreezeMask, returned: Any) -> None:
+def test_what_a_cheat_moved_comes_first_with_how_far(model: Model, mask: FreezeMask, returned: Any) -> None:
     cheated = [name.removeprefix("unet/") for name in mask.frozen if name.endswith(".weight")][:2]
     for name, size in zip(cheated, (1e-6, 0.5), strict=True):
         returned[name] = returned[name] * (1 + size)
@@ -56,7 +55,7 @@ def test_what_a_cheat_moved_comes_first_with_how_far(model: StableDiffusion, mas
     assert found.kept == found.frozen - 2
 
 
-def test_missing_added_reshaped_and_infinite_tensors_are_named(model: StableDiffusion, mask: FreezeMask, returned: Any
+def test_missing_added_reshaped_and_infinite_tensors_are_named(model: Model, mask: FreezeMask, returned: Any
                                                                ) -> None:
     first, second, third = (name.removeprefix("unet/") for name in mask.frozen[:3])
     del returned[first]
@@ -73,21 +72,21 @@ def test_missing_added_reshaped_and_infinite_tensors_are_named(model: StableDiff
     assert json.loads(found.model_dump_json())["missing"] == [f"unet/{first}"]
 
 
-def test_every_form_of_a_model_is_compared_alike(model: StableDiffusion, mask: FreezeMask, returned: Any,
+def test_every_form_of_a_model_is_compared_alike(model: Model, mask: FreezeMask, returned: Any,
                                                  pipeline_folder: Path, tmp_path: Path) -> None:
     other = load(pipeline_folder, device="cpu")
-    other.unet.load_state_dict(returned)
-    other.unet.save_pretrained(tmp_path / "pipe" / "unet", safe_serialization=True)
-    other.unet.save_pretrained(tmp_path / "sharded", safe_serialization=True, max_shard_size="100KB")
+    other.network.load_state_dict(returned)
+    other.network.save_pretrained(tmp_path / "pipe" / "unet", safe_serialization=True)
+    other.network.save_pretrained(tmp_path / "sharded", safe_serialization=True, max_shard_size="100KB")
     save_file(returned, tmp_path / "alone.safetensors")
     wanted = verify(model, returned, mask).moved
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
     for form in (tmp_path / "pipe", tmp_path / "pipe" / "unet", tmp_path / "sharded", tmp_path / "alone.safetensors",
-                 other, other.unet):
+                 other, other.network):
         assert verify(model, form, mask).moved == wanted, form
 
 
-def test_a_smaller_number_type_is_no_cheat(model: StableDiffusion, mask: FreezeMask, returned: Any) -> None:
+def test_a_smaller_number_type_is_no_cheat(model: Model, mask: FreezeMask, returned: Any) -> None:
     half = {name: value.half() for name, value in returned.items()}
     found = verify(model, half, mask)
     assert not found.broken
@@ -101,7 +100,7 @@ def test_a_smaller_number_type_is_no_cheat(model: StableDiffusion, mask: FreezeM
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8, torch.complex64])
-def test_types_in_which_a_moved_tensor_can_hide_are_a_breach(model: StableDiffusion, mask: FreezeMask, returned: Any,
+def test_types_in_which_a_moved_tensor_can_hide_are_a_breach(model: Model, mask: FreezeMask, returned: Any,
                                                              kind: torch.dtype) -> None:
     for name in (mask.frozen[0], mask.trainable[0]):
         bare = name.removeprefix("unet/")
@@ -117,7 +116,7 @@ def cheat(mask: FreezeMask, returned: dict[str, Tensor]) -> tuple[dict[str, Tens
 
 
 @pytest.mark.parametrize("decoy", ["unet.{}", "unet/{}", "module.{}"])
-def test_a_decoy_under_another_spelling_hides_nothing(model: StableDiffusion, mask: FreezeMask, returned: Any,
+def test_a_decoy_under_another_spelling_hides_nothing(model: Model, mask: FreezeMask, returned: Any,
                                                       decoy: str) -> None:
     moved, held = cheat(mask, returned)
     found = verify(model, {**moved, **{decoy.format(name): returned[name] for name in held}}, mask)
@@ -127,7 +126,7 @@ def test_a_decoy_under_another_spelling_hides_nothing(model: StableDiffusion, ma
     assert not verify(model, whole, mask).broken, "a prefix that all names carry is a spelling"
 
 
-def test_two_names_of_one_tensor_are_refused(model: StableDiffusion, mask: FreezeMask, returned: Any) -> None:
+def test_two_names_of_one_tensor_are_refused(model: Model, mask: FreezeMask, returned: Any) -> None:
     moved, held = cheat(mask, returned)
     layer, _, leaf = held[0].rpartition(".")
     for part in ("base_layer", "original_module"):
@@ -144,7 +143,7 @@ def sharded(folder: Path, shards: dict[str, dict[str, Tensor]], places: Any = No
     return folder
 
 
-def test_a_decoy_in_another_shard_hides_nothing(model: StableDiffusion, mask: FreezeMask, returned: Any, tmp_path: Path
+def test_a_decoy_in_another_shard_hides_nothing(model: Model, mask: FreezeMask, returned: Any, tmp_path: Path
                                                 ) -> None:
     moved, held = cheat(mask, returned)
     spelt = sharded(tmp_path / "a", {"1.safetensors": moved, "2.safetensors": {
@@ -165,7 +164,7 @@ def test_a_decoy_in_another_shard_hides_nothing(model: StableDiffusion, mask: Fr
     "unet/diffusion_pytorch_model.safetensors.index.json", "unet/other.safetensors", "unet/deep/x.safetensors",
     "pytorch_lora_weights.safetensors", "v1.safetensors", "v1.ckpt", "unet_ema/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.bin.index.json"])
-def test_weights_beside_those_that_are_compared_are_refused(model: StableDiffusion, mask: FreezeMask, returned: Any,
+def test_weights_beside_those_that_are_compared_are_refused(model: Model, mask: FreezeMask, returned: Any,
                                                             tmp_path: Path, beside: str) -> None:
     (tmp_path / "unet").mkdir()
     save_file(returned, tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
@@ -183,11 +182,11 @@ def test_weights_beside_those_that_are_compared_are_refused(model: StableDiffusi
         verify(model, tmp_path, mask)
 
 
-def test_added_modules_and_another_architecture_are_a_breach(model: StableDiffusion, returned: Any, tmp_path: Path
+def test_added_modules_and_another_architecture_are_a_breach(model: Model, returned: Any, tmp_path: Path
                                                              ) -> None:
     nothing = random_mask(model, 0.0)
     save_file(returned, tmp_path / "diffusion_pytorch_model.safetensors")
-    config = json.loads(json.dumps(dict(model.unet.config)))
+    config = json.loads(json.dumps(dict(model.network.config)))
     (tmp_path / "config.json").write_text(json.dumps({**config, "sample_size": 99, "_name_or_path": "elsewhere"}))
     assert not verify(model, tmp_path, nothing).broken
     (tmp_path / "config.json").write_text(json.dumps({**config, "encoder_hid_dim": 32, "act_fn": "gelu"}))
@@ -199,7 +198,7 @@ def test_added_modules_and_another_architecture_are_a_breach(model: StableDiffus
     assert verify(model, tmp_path, nothing).broken[0] == "unet/encoder_hid_proj.weight"
 
 
-def test_adapters_among_a_unet_s_tensors_are_found_in_every_form(model: StableDiffusion, mask: FreezeMask,
+def test_adapters_among_a_unet_s_tensors_are_found_in_every_form(model: Model, mask: FreezeMask,
                                                                  returned: Any, tmp_path: Path) -> None:
     held = next(name for name in mask.frozen if name.endswith(("to_q.weight", "to_k.weight")))
     layer = held.removeprefix("unet/").removesuffix(".weight")
@@ -214,16 +213,16 @@ def test_adapters_among_a_unet_s_tensors_are_found_in_every_form(model: StableDi
             assert not found.added
 
 
-def test_a_bias_s_adapter_is_on_the_bias(model: StableDiffusion) -> None:
+def test_a_bias_s_adapter_is_on_the_bias(model: Model) -> None:
     bias = next(name for name in random_mask(model, 1.0).frozen if name.endswith("to_out.0.bias"))
     held, layer = mask_of(model, [bias], method="test", ratio=0.0), bias.removeprefix("unet/").removesuffix(".bias")
-    returned = {name: p.detach() for name, p in model.unet.named_parameters()}
+    returned = {name: p.detach() for name, p in model.network.named_parameters()}
     plain = {f"{layer}.lora_A.x.weight": torch.ones(2, 2), f"{layer}.lora_B.x.weight": torch.ones(2, 2)}
     assert verify(model, {**returned, **plain}, held).broken == ()
     assert verify(model, {**returned, **plain, f"{layer}.lora_B.x.bias": torch.ones(2)}, held).broken == (bias,)
 
 
-def test_a_tensor_that_breaks_the_policy_twice_is_counted_once(model: StableDiffusion, mask: FreezeMask, returned: Any
+def test_a_tensor_that_breaks_the_policy_twice_is_counted_once(model: Model, mask: FreezeMask, returned: Any
                                                                ) -> None:
     held = next(name for name in mask.frozen if name.endswith(("to_q.weight", "to_k.weight")))
     bare = held.removeprefix("unet/")
@@ -233,10 +232,10 @@ def test_a_tensor_that_breaks_the_policy_twice_is_counted_once(model: StableDiff
     assert found.kept == found.frozen - 1
 
 
-def test_a_published_model_that_moved_in_memory_is_refused(model: StableDiffusion, mask: FreezeMask, returned: Any
+def test_a_published_model_that_moved_in_memory_is_refused(model: Model, mask: FreezeMask, returned: Any
                                                            ) -> None:
     with torch.no_grad():
-        full_names("unet", model.unet)[mask.frozen[0]].add_(1)
+        model.parameters_of("denoiser")[mask.frozen[0]].add_(1)
     with pytest.raises(ModelError, match="not as it was published: 1 frozen"):
         verify(model, returned, mask)
 
@@ -244,7 +243,7 @@ def test_a_published_model_that_moved_in_memory_is_refused(model: StableDiffusio
 @pytest.mark.parametrize("text", ["[1]", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}', "{}",
                                   '{"weight_map": {}}', '{"weight_map": {"a": ".."}}', '{"weight_map": {"a": ""}}',
                                   "[" * 100_000, "\ud800", '{"weight_map": {"a": "nowhere.safetensors"}}'])
-def test_an_index_of_another_shape_is_refused(model: StableDiffusion, mask: FreezeMask, tmp_path: Path, text: str
+def test_an_index_of_another_shape_is_refused(model: Model, mask: FreezeMask, tmp_path: Path, text: str
                                               ) -> None:
     file = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -252,14 +251,14 @@ def test_an_index_of_another_shape_is_refused(model: StableDiffusion, mask: Free
         verify(model, tmp_path, mask)
 
 
-def test_a_lora_on_frozen_layers_is_found(model: StableDiffusion, mask: FreezeMask, pipeline_folder: Path,
+def test_a_lora_on_frozen_layers_is_found(model: Model, mask: FreezeMask, pipeline_folder: Path,
                                           tmp_path: Path) -> None:
     published = load(pipeline_folder, device="cpu")
     for frozen, broken in ((mask.frozen, False), ((), True)):
         settings = FineTune(scope="lora", lora=Lora(rank=2), rate=1e-2, batch=2, steps=2)
         with fine_tuning(model, publisher(model).innocent[0], settings, frozen=frozen) as tuner:
             list(tuner.train())
-            live = verify(published, model.unet, mask)
+            live = verify(published, model.network, mask)
             folder = tmp_path / str(broken)
             tuner.save_lora(folder / "pytorch_lora_weights.safetensors")
         found = verify(model, folder, mask)
@@ -271,14 +270,14 @@ def test_a_lora_on_frozen_layers_is_found(model: StableDiffusion, mask: FreezeMa
         assert not live.added
 
 
-def test_buffers_are_compared_too(model: StableDiffusion, mask: FreezeMask, returned: Any) -> None:
-    model.unet.register_buffer("scale", torch.ones(2))
+def test_buffers_are_compared_too(model: Model, mask: FreezeMask, returned: Any) -> None:
+    model.network.register_buffer("scale", torch.ones(2))
     assert verify(model, returned, mask).missing == ("unet/scale",)
     found = verify(model, {**returned, "scale": torch.zeros(2)}, mask)
     assert [one.name for one in found.moved if "scale" in one.name] == ["unet/scale"]
 
 
-def test_what_cannot_be_compared_is_refused(model: StableDiffusion, mask: FreezeMask, pipeline_folder: Path,
+def test_what_cannot_be_compared_is_refused(model: Model, mask: FreezeMask, pipeline_folder: Path,
                                             v_pipeline_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "unet.bin").write_bytes(b"pickle")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")

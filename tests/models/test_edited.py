@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from expunge.errors import ModelError, UserError
-from expunge.models.patch import Patch, applied, stacked
+from expunge.models.model import applied
+from expunge.models.patch import Patch, stacked
 from expunge.models.scope import full_names
 from expunge.models.store import load
 from expunge.records import Request
@@ -23,7 +24,7 @@ def shifted(model: Any, scope: str, by: float, request: Request = CHURCH) -> Pat
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for part in ("unet", "text_encoder")
-            for name, p in full_names(part, getattr(model, part)).items()}
+            for name, p in full_names(part, model.components[part]).items()}
 
 
 def test_an_edited_model_has_the_patch_in_its_weights_and_another_hash(model: Any) -> None:
@@ -34,7 +35,7 @@ def test_an_edited_model_has_the_patch_in_its_weights_and_another_hash(model: An
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
     assert twin.hash != model.hash
     assert twin.encoder_hash == model.encoder_hash
-    assert (twin.patch_hash, twin.process) == ("", model.process)
+    assert (twin.patch_hash, twin.process.description) == ("", model.process.description)
     with pytest.raises(ModelError, match="a patch for"):
         twin.apply(patch)  # made for the original
 

@@ -21,7 +21,7 @@ LONG = Prompt(text="a church and " * 12, role="direct")
 
 def test_one_question_tells_which_prompts_are_too_long_without_encoding_any(model: Any, monkeypatch: pytest.MonkeyPatch
                                                                             ) -> None:
-    monkeypatch.setattr(model, "text_encoder", None)
+    monkeypatch.setattr(model.texts[0], "module", None)
     assert model.too_long(["a church", LONG.text, LONG.text]) == {LONG.text: 36}
     assert model.too_long([]) == {}
 

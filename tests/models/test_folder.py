@@ -64,8 +64,8 @@ def test_a_part_without_the_variant_takes_its_plain_weights(both: Path, model: A
         file.unlink()
     mixed = load(both, device="cpu")
     assert mixed.rounded("float16") == model.rounded("float16")
-    assert torch.equal(next(mixed.vae.parameters()), next(model.vae.parameters()))
-    assert not torch.equal(next(mixed.unet.parameters()), next(model.unet.parameters()))
+    assert torch.equal(next(mixed.components["vae"].parameters()), next(model.components["vae"].parameters()))
+    assert not torch.equal(next(mixed.network.parameters()), next(model.network.parameters()))
 
 
 def test_unknown_and_several_variants_are_named(both: Path, half_folder: Path, tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from expunge.errors import ExpungeError
 from expunge.models.cache import Pictures
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
+from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
 from expunge.records import Prompt, Request, Sampler
 
@@ -144,14 +146,14 @@ def test_the_same_folder_elsewhere_and_a_drawn_with_model_have_the_key_of_the_fi
     model.encode(["a church"])
     again = opened(folder)
     assert key(again) == key(model)
-    model.tokenizer("a dog", padding="max_length", max_length=7, truncation=True)  # leaves its lengths behind
+    model.texts[0].tokenizer("a dog", padding="max_length", max_length=7, truncation=True)  # leaves its lengths behind
     assert opened(folder).parts == parts_now(model)
 
 
 def parts_now(model: Any) -> str:
     from expunge.models.identity import parts_digest
 
-    return parts_digest(model.unet, model.text_encoder, model.vae, model.tokenizer, model.length)
+    return parts_digest(model.denoiser)
 
 
 def _tokenizer(folder: Path, **settings: Any) -> None:
@@ -249,10 +251,9 @@ def test_learned_words_of_several_vectors_are_read_as_diffusers_reads_them(folde
     for prompt in ("a <thing> on a hill", "a <one>", "<thing> and <thing>", "a dog"):
         theirs = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
         assert model.encode([prompt]).states.equal(theirs), prompt
-    from expunge.models.text import tokens_of
 
-    added = model.tokenizer.convert_tokens_to_ids(["<thing>", "<thing>_1", "<thing>_2"])
-    assert tokens_of(model, "<thing>") == added
+    added = model.texts[0].tokenizer.convert_tokens_to_ids(["<thing>", "<thing>_1", "<thing>_2"])
+    assert model.texts[0].tokens("<thing>") == added
 
 
 def test_other_vectors_or_names_of_learned_words_are_other_models(folder: Path, tmp_path: Path) -> None:
@@ -327,13 +328,13 @@ def test_patch_and_copy_of_its_base_in_half_precision_fit_each_other(
     model.apply(patch_of(opened(tmp_path / "half"), scope))
     model.remove()
     with torch.no_grad():
-        next(half.unet.parameters()).add_(0.1)
-        next(half.text_encoder.parameters()).add_(0.1)
-    moved = type(half)(_pipe_of(half, pipe), "moved")
+        next(half.network.parameters()).add_(0.1)
+        next(half.texts[0].module.parameters()).add_(0.1)
+    moved = Model(StableDiffusion(_pipe_of(half, pipe)), "moved")
     with pytest.raises(ExpungeError, match="a patch for"):
         moved.apply(patch)
 
 
 def _pipe_of(model: Any, pipe: Any) -> Any:
-    pipe.unet, pipe.text_encoder, pipe.vae = model.unet, model.text_encoder, model.vae
+    pipe.unet, pipe.text_encoder, pipe.vae = model.network, model.texts[0].module, model.components["vae"]
     return pipe

@@ -12,9 +12,13 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from expunge.errors import ModelError, TrainingError, UserError
-from expunge.models.patch import Patch, applied, load_into_pipeline, tensors_hash
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
+from expunge.models.pipeline import load_into_pipeline
 from expunge.models.sample import draw
 from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 
 REQUEST = Request(concept="church", prompts=("a church",))
@@ -28,7 +32,7 @@ def make(model: Any, scope: str = "xattn.kv", by: float = 1.5) -> Patch:
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for part in ("unet", "text_encoder")
-            for name, parameter in full_names(part, getattr(model, part)).items()}
+            for name, parameter in full_names(part, model.components[part]).items()}
 
 
 @pytest.mark.parametrize("scope", ["xattn.kv", "text", "all"])
@@ -157,8 +161,8 @@ def test_an_edit_that_is_not_finite_is_no_patch(model: Any) -> None:
 
 def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: Any) -> None:
     with torch.no_grad():
-        v_model.vae.decoder.conv_out.bias.add_(1)
-    other = type(v_model)(_pipe_of(v_model, steps_offset=1), "the other model")
+        v_model.components["vae"].decoder.conv_out.bias.add_(1)
+    other = Model(StableDiffusion(_pipe_of(v_model, steps_offset=1)), "the other model")
     before = weights(model)
     with pytest.raises(ModelError, match=rf"a patch for the other model \({other.hash[:12]}\).*{model.hash[:12]}"):
         model.apply(make(other))
@@ -168,9 +172,9 @@ def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: A
 
 def _pipe_of(model: Any, **schedule: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
-        vae=model.vae, text_encoder=model.text_encoder, tokenizer=model.tokenizer, unet=model.unet,
-        scheduler=DDIMScheduler.from_config(model._ddim.config, **schedule), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False)
+        **model.components, tokenizer=model.texts[0].tokenizer, safety_checker=None, feature_extractor=None,
+        scheduler=DDIMScheduler.from_config(model.process.schedule._scheduler.config, **schedule),
+        requires_safety_checker=False)
 
 
 OWN_BETAS = {"trained_betas": [0.001 * i for i in range(1, 11)], "num_train_timesteps": 10}
@@ -181,7 +185,7 @@ OWN_BETAS = {"trained_betas": [0.001 * i for i in range(1, 11)], "num_train_time
     {"num_train_timesteps": 500}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, OWN_BETAS,
 ], ids=lambda schedule: ",".join(schedule))
 def test_patch_for_equal_weights_of_another_process_is_refused(model: Any, schedule: dict[str, Any]) -> None:
-    patch, other = make(model), type(model)(_pipe_of(model, **schedule), "other")
+    patch, other = make(model), Model(StableDiffusion(_pipe_of(model, **schedule)), "other")
     assert other.hash == model.hash
     with pytest.raises(ModelError, match=r"a patch for .* with epsilon, scaled_linear betas 0.00085 to 0.012, 1000"):
         other.apply(patch)
@@ -191,14 +195,14 @@ def test_patch_for_equal_weights_of_another_process_is_refused(model: Any, sched
 
 @pytest.mark.parametrize("grid", [{"timestep_spacing": "trailing"}, {"set_alpha_to_one": True}])
 def test_how_the_sampler_walks_does_not_matter_to_a_patch(model: Any, grid: dict[str, Any]) -> None:
-    other = type(model)(_pipe_of(model, **grid), "other")
+    other = Model(StableDiffusion(_pipe_of(model, **grid)), "other")
     assert other.drawing != model.drawing
     other.apply(make(model))
 
 
 def test_card_that_names_no_process_goes_by_the_weights(model: Any) -> None:
     patch = make(model)
-    assert patch.card.base_process == model.process
+    assert patch.card.base_process == model.process.description
     model.apply(Patch(patch.tensors, patch.card.model_copy(update={"base_process": ""})))
 
 
@@ -249,7 +253,7 @@ def test_plain_diffusers_loads_a_patch(model: Any, pipeline_folder: Path, tmp_pa
     model.apply(patch)
     for part in ("unet", "text_encoder"):
         for pipe in (plain, ours):
-            theirs, mine = getattr(pipe, part).state_dict(), getattr(model, part).state_dict()
+            theirs, mine = getattr(pipe, part).state_dict(), model.components[part].state_dict()
             assert all(value.equal(theirs[name]) for name, value in mine.items())
 
 

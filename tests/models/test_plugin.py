@@ -12,7 +12,8 @@ from transformers import CLIPTextModel
 
 from expunge.cli import run
 from expunge.errors import ModelError, UserError
-from expunge.models.patch import Patch, applied
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.models.scope import full_names
 from expunge.models.store import load, merge
 from expunge.records import Request
@@ -45,7 +46,7 @@ def test_plain_transformers_opens_the_encoder_alone(model: Any, pipeline_folder:
     assert not (out / "unet").exists()
     opened = CLIPTextModel.from_pretrained(out)
     with applied(model, patch):
-        wanted = {name: p.detach().clone() for name, p in full_names("text_encoder", model.text_encoder).items()}
+        wanted = {name: p.detach().clone() for name, p in model.parameters_of("text").items()}
     for name, p in full_names("text_encoder", opened).items():
         torch.testing.assert_close(p.float(), wanted[name], rtol=2e-3, atol=1e-3 if dtype == "float16" else 0)
     pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, text_encoder=opened.float(), safety_checker=None,
@@ -60,11 +61,11 @@ def test_patch_of_the_encoder_goes_onto_another_model_that_shares_it(model: Any,
     other = relative(pipeline_folder, tmp_path / "other", "unet")
     assert other.hash != model.hash
     assert other.encoder_hash == model.encoder_hash == patch.card.base_encoder
-    before = tuple(p.detach().clone() for p in other.text_encoder.parameters())
+    before = tuple(p.detach().clone() for p in other.texts[0].module.parameters())
     with applied(other, patch), applied(model, patch):
         torch.testing.assert_close(other.encode(["a church"]).states, model.encode(["a church"]).states)
-        assert not torch.equal(other.unet.conv_in.weight, model.unet.conv_in.weight)
-    assert all(torch.equal(a, b) for a, b in zip(before, other.text_encoder.parameters(), strict=True))
+        assert not torch.equal(other.network.conv_in.weight, model.network.conv_in.weight)
+    assert all(torch.equal(a, b) for a, b in zip(before, other.texts[0].module.parameters(), strict=True))
 
 
 def test_encoder_hash_does_not_depend_on_the_number_type_or_on_a_patch(model: Any, pipeline_folder: Path) -> None:

@@ -86,7 +86,7 @@ def test_seeds_that_no_generator_takes_are_refused(model: Any, seed: int) -> Non
 def test_values_that_are_not_finite_are_no_picture(model: Any) -> None:
     """They would be black, and count as pictures without the concept."""
     with torch.no_grad():
-        model.vae.decoder.conv_out.bias.fill_(float("nan"))
+        model.components["vae"].decoder.conv_out.bias.fill_(float("nan"))
     drawn: list[int] = []
     with pytest.raises(ModelError, match="not finite for 'a church'"):
         draw(model, ITEMS, SAMPLER, sink=lambda i, _: drawn.append(i))

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from expunge.errors import UserError
-from expunge.models.scope import full_name, full_names, select
+from expunge.models.scope import UNET, full_name, select
 
 
 def names(model: Any, scope: str) -> set[str]:
@@ -19,7 +19,7 @@ def names(model: Any, scope: str) -> set[str]:
 
 def test_cross_attention_is_attn2_and_nothing_else(model: Any) -> None:
     found = names(model, "xattn")
-    assert found == {name for name in full_names("unet", model.unet) if ".attn2." in name}
+    assert found == {name for name in model.parameters_of("denoiser") if ".attn2." in name}
     kv = names(model, "xattn.kv")
     assert kv < found
     assert {name.rsplit(".", 2)[1] for name in kv} == {"to_k", "to_v"}
@@ -30,16 +30,16 @@ def test_noxattn_and_xattn_split_the_unets_layers(model: Any) -> None:
     rest = names(model, "noxattn")
     assert not rest & names(model, "xattn")
     assert rest | names(model, "xattn") == names(model, "unet")
-    norms = {full_name("unet", f"{name}.weight") for name, module in model.unet.named_modules()
+    norms = {full_name("unet", f"{name}.weight") for name, module in model.network.named_modules()
              if isinstance(module, nn.GroupNorm | nn.LayerNorm)}
     assert norms
     assert not norms & names(model, "unet")
     assert {"unet/conv_in.weight", "unet/conv_out.bias", "unet/time_embedding.linear_1.weight"} <= rest
-    assert len(rest) + len(norms) * 2 + len(names(model, "xattn")) == len(list(model.unet.parameters()))
+    assert len(rest) + len(norms) * 2 + len(names(model, "xattn")) == len(list(model.network.parameters()))
 
 
 def test_text_leaves_the_embeddings_frozen(model: Any) -> None:
-    every = set(full_names("text_encoder", model.text_encoder))
+    every = set(model.parameters_of("text"))
     left_out = every - names(model, "text")
     assert left_out == {"text_encoder/embeddings.token_embedding.weight",
                         "text_encoder/embeddings.position_embedding.weight"}
@@ -50,7 +50,11 @@ def test_values_are_the_models_own_parameters(model: Any) -> None:
     for name, parameter in model.parameters_in("xattn.kv").items():
         with torch.no_grad():
             parameter.fill_(3)
-        assert bool((dict(model.unet.named_parameters())[name.removeprefix("unet/")] == 3).all())
+        assert bool((dict(model.network.named_parameters())[name.removeprefix("unet/")] == 3).all())
+
+
+def chosen(network: nn.Module, encoder: nn.Module, scope: str) -> dict[str, nn.Parameter]:
+    return select("unet", network, UNET, {"text_encoder": encoder}, scope)
 
 
 def test_layer_one_is_not_layers_ten_and_eleven() -> None:
@@ -59,14 +63,14 @@ def test_layer_one_is_not_layers_ten_and_eleven() -> None:
         max_position_embeddings=4, bos_token_id=6, eos_token_id=7, pad_token_id=7))
 
     def layers(scope: str) -> set[int]:
-        return {int(name.split("layers.")[1].split(".")[0]) for name in select(nn.Identity(), encoder, scope)}
+        return {int(name.split("layers.")[1].split(".")[0]) for name in chosen(nn.Identity(), encoder, scope)}
 
     assert layers("text.layers:1") == {1}
     assert layers("text.layers:0-2") == {0, 1, 2}
     assert layers("text.layers:9-11") == {9, 10, 11}
     for scope in ("text.layers:12", "text.layers:3-12", "text.layers:2-1"):
         with pytest.raises(UserError, match=r"has 12 layers; accepted: .* within 0-11"):
-            select(nn.Identity(), encoder, scope)
+            chosen(nn.Identity(), encoder, scope)
 
 
 def test_a_prefix_of_older_transformers_makes_no_difference() -> None:
@@ -83,4 +87,4 @@ def test_unknown_scopes_list_the_known(model: Any, scope: str) -> None:
 
 def test_scope_that_selects_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="'xattn' selects nothing"):
-        select(nn.Linear(2, 2), nn.Identity(), "xattn")
+        chosen(nn.Linear(2, 2), nn.Identity(), "xattn")

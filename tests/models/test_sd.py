@@ -10,6 +10,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from expunge.errors import ModelError, UserError
+from expunge.models.denoising import denoise
+from expunge.models.model import Model
 from expunge.models.sd import StableDiffusion
 
 
@@ -31,7 +33,7 @@ def test_draws_what_diffusers_draws(which: str, guidance: float, request: pytest
     folder = request.getfixturevalue(which)
     model, prompts, steps = load(folder, device="cpu"), ["a church", "a dog on a hill"], 5
     x = model.initial_noise([3, 4])
-    ours = model.decode(model.denoise(x, model.encode(prompts), model.encode([""]), steps, guidance))
+    ours = model.decode(denoise(model, x, model.encode(prompts), model.encode([""]), steps, guidance))
     theirs = reference(folder, x, prompts, steps, guidance)
     assert ours.std() > 0.01
     assert not torch.allclose(ours[0], ours[1], atol=1e-2)
@@ -40,7 +42,7 @@ def test_draws_what_diffusers_draws(which: str, guidance: float, request: pytest
 
 def test_negative_prompt_takes_the_unconditional_place(model: Any, pipeline_folder: Path) -> None:
     x = model.initial_noise([3])
-    ours = model.decode(model.denoise(x, model.encode(["a church"]), model.encode(["a dog"]), 4, 6.0))
+    ours = model.decode(denoise(model, x, model.encode(["a church"]), model.encode(["a dog"]), 4, 6.0))
     theirs = reference(pipeline_folder, x, ["a church"], 4, 6.0, negative_prompt=["a dog"])
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
@@ -51,47 +53,47 @@ def test_stops_exactly_at_the_grid_points_noise_level(which: str, request: pytes
     model = request.getfixturevalue(which)
     generator = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 2, *model.latent_shape, generator=generator)
-    t = model.timesteps(7)
-    at = lambda k: model.noise(x0, eps, t[k].repeat(2))
+    t = model.process.schedule.grid(7)
+    at = lambda k: model.process.noised(x0, eps, t[k].repeat(2))
 
     def oracle(x_t: torch.Tensor, time: torch.Tensor, cond: object) -> torch.Tensor:
-        if model.prediction == "epsilon":
+        if model.process.prediction == "epsilon":
             return eps
-        return model.noise(eps, -x0, time.repeat(2))  # v = sqrt(abar) e - sqrt(1 - abar) x0
+        return model.process.noised(eps, -x0, time.repeat(2))  # v = sqrt(abar) e - sqrt(1 - abar) x0
 
     model.predict = oracle
     cond = model.encode(["a church", "a dog"])
     for start, stop in ((0, 0), (0, 1), (0, 3), (0, 6), (2, 5)):
-        found = model.denoise(at(start), cond, None, 7, 1.0, start=start, stop=stop)
+        found = denoise(model, at(start), cond, None, 7, 1.0, start=start, stop=stop)
         torch.testing.assert_close(found, at(stop), atol=1e-4, rtol=0)
     if which == "v_model":
-        torch.testing.assert_close(model.denoise(at(0), cond, None, 7, 1.0), x0, atol=1e-4, rtol=0)
-        assert model.noise(x0, eps, torch.tensor([999, 999])).equal(eps)
+        torch.testing.assert_close(denoise(model, at(0), cond, None, 7, 1.0), x0, atol=1e-4, rtol=0)
+        assert model.process.noised(x0, eps, torch.tensor([999, 999])).equal(eps)
 
 
 def test_two_halves_make_a_whole(model: Any) -> None:
     cond, uncond, x = model.encode(["a church"]), model.encode([""]), model.initial_noise([0])
-    half = model.denoise(x, cond, uncond, 6, 3.0, stop=2)
-    assert model.denoise(half, cond, uncond, 6, 3.0, start=2).equal(model.denoise(x, cond, uncond, 6, 3.0))
-    assert model.denoise(x, cond, uncond, 6, 3.0, stop=0).equal(x)
+    half = denoise(model, x, cond, uncond, 6, 3.0, stop=2)
+    assert denoise(model, half, cond, uncond, 6, 3.0, start=2).equal(denoise(model, x, cond, uncond, 6, 3.0))
+    assert denoise(model, x, cond, uncond, 6, 3.0, stop=0).equal(x)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(3, 2), (0, 7), (-1, 3)])
 def test_denoising_off_the_grid_is_refused(model: Any, start: int, stop: int) -> None:
     with pytest.raises(UserError, match="grid point"):
-        model.denoise(model.initial_noise([0]), model.encode([""]), None, 6, 1.0, start=start, stop=stop)
+        denoise(model, model.initial_noise([0]), model.encode([""]), None, 6, 1.0, start=start, stop=stop)
 
 
 def test_guidance_without_unconditional_states_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match="without unconditional"):
-        model.denoise(model.initial_noise([0]), model.encode(["a"]), None, 4, 2.0)
+        denoise(model, model.initial_noise([0]), model.encode(["a"]), None, 4, 2.0)
 
 
 @pytest.mark.parametrize("steps", [0, 1000, 1001])
 def test_impossible_step_counts_are_refused(model: Any, steps: int) -> None:
     """1000 leading steps with offset 1 would ask for time 1000, one more than there is."""
     with pytest.raises(UserError, match="1 to 999"):
-        model.timesteps(steps)
+        model.process.schedule.grid(steps)
 
 
 def test_prediction_goes_through_the_unet_untouched(model: Any, pipeline_folder: Path) -> None:
@@ -106,7 +108,7 @@ def test_overlong_prompt_is_refused_with_what_would_be_cut(model: Any) -> None:
     prompt = "a church on a hill by the sea with a dog and a castle and a house and a knife"
     with pytest.raises(UserError, match=r"has \d+ tokens; accepted: up to 14;.*would be cut: '.*knife'"):
         model.encode(["a dog", prompt])
-    assert model.encode([prompt], truncate=True).ids.shape == (1, 16)
+    assert model.encode([prompt], truncate=True).states.shape == (1, 16, 32)
 
 
 def test_prompt_of_exactly_the_full_length_passes(model: Any) -> None:
@@ -116,7 +118,7 @@ def test_prompt_of_exactly_the_full_length_passes(model: Any) -> None:
 
 
 def test_everything_is_frozen_until_asked_and_then_encode_is_differentiable(model: Any) -> None:
-    parts = (model.unet, model.text_encoder, model.vae)
+    parts = (model.network, model.texts[0].module, model.components["vae"])
     assert not any(parameter.requires_grad for part in parts for parameter in part.parameters())
     assert not model.encode(["a church"]).states.requires_grad
     for parameter in model.parameters_in("text").values():
@@ -136,11 +138,11 @@ def test_frozen_copy_stays_when_the_student_moves(model: Any) -> None:
     with torch.no_grad():
         for parameter in model.parameters_in("all").values():
             parameter.add_(0.01)
-    assert not any(p.requires_grad for p in [*teacher.unet.parameters(), *teacher.text_encoder.parameters()])
+    assert not any(p.requires_grad for p in [*teacher.network.parameters(), *teacher.texts[0].module.parameters()])
     assert teacher.predict(x, t, teacher.encode(["a church"])).equal(before)
     assert not torch.allclose(model.predict(x, t, model.encode(["a church"])), before)
-    assert teacher.vae is model.vae
-    assert (teacher.hash, teacher.prediction) == (model.hash, model.prediction)
+    assert teacher.components["vae"] is model.components["vae"]
+    assert (teacher.hash, teacher.process.prediction) == (model.hash, model.process.prediction)
 
 
 def test_initial_noise_belongs_to_its_seed(model: Any) -> None:
@@ -156,7 +158,7 @@ def test_initial_noise_belongs_to_its_seed(model: Any) -> None:
 def test_pixels_go_to_latents_and_back_in_shape_and_scale(model: Any) -> None:
     z = model.encode_pixels(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     assert z.shape == (2, 4, 8, 8)
-    vae = model.vae
+    vae = model.components["vae"]
     with torch.no_grad():
         expected = vae.encode(torch.zeros(1, 3, 16, 16)).latent_dist.mean * vae.config.scaling_factor
     torch.testing.assert_close(model.encode_pixels(torch.full((1, 3, 16, 16), 0.5)), expected)
@@ -169,26 +171,26 @@ def test_pixels_go_to_latents_and_back_in_shape_and_scale(model: Any) -> None:
 def test_other_families_are_refused(pipeline_folder: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
     with pytest.raises(ModelError, match="UNet2DConditionModel; accepted: StableDiffusionPipeline"):
-        StableDiffusion(pipe.unet, "a unet")
+        Model(StableDiffusion(pipe.unet), "a unet")
     base = pipe.scheduler.config
     pipe.scheduler = DDIMScheduler.from_config(base, prediction_type="sample")
     with pytest.raises(ModelError, match="predicts 'sample'; accepted: epsilon, v_prediction"):
-        StableDiffusion(pipe, "a sample predictor")
+        Model(StableDiffusion(pipe), "a sample predictor")
     pipe.scheduler = DDIMScheduler.from_config(base, rescale_betas_zero_snr=True)
     with pytest.raises(ModelError, match="zero-terminal-SNR schedule with epsilon"):
-        StableDiffusion(pipe, "a bad schedule")
+        Model(StableDiffusion(pipe), "a bad schedule")
 
 
 def test_hash_sees_every_weight_and_drawing_sees_the_schedule(pipeline_folder: Path, model: Any) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
-    assert StableDiffusion(pipe, "same").hash == model.hash
+    assert Model(StableDiffusion(pipe), "same").hash == model.hash
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    other = StableDiffusion(pipe, "other schedule")
+    other = Model(StableDiffusion(pipe), "other schedule")
     assert other.hash == model.hash
     assert other.drawing != model.drawing
     for part in (pipe.unet, pipe.text_encoder, pipe.vae):
         last = list(part.parameters())[-1]
         with torch.no_grad():
             last.view(-1)[-1] += 1e-6
-        assert StableDiffusion(pipe, "changed").hash != other.hash
-        other = StableDiffusion(pipe, "changed")
+        assert Model(StableDiffusion(pipe), "changed").hash != other.hash
+        other = Model(StableDiffusion(pipe), "changed")

@@ -36,10 +36,10 @@ def pickle_part(folder: Path, part: str = "unet") -> Path:
 
 
 def test_folder_opens_frozen_in_float32(model: Any, v_model: Any, pipeline_folder: Path) -> None:
-    assert (model.name, model.world, model.prediction) == (str(pipeline_folder), "open", "epsilon")
-    assert (v_model.world, v_model.prediction) == ("emoji", "v_prediction")
+    assert (model.name, model.world, model.process.prediction) == (str(pipeline_folder), "open", "epsilon")
+    assert (v_model.world, v_model.process.prediction) == ("emoji", "v_prediction")
     assert model.latent_shape == (4, 8, 8)
-    assert model.train_steps == 1000
+    assert int(model.process.schedule.last + 1) == 1000
     assert model.dtype == torch.float32
     assert model.hash == load(pipeline_folder, device="cpu").hash
     assert len(model.hash) == 64
@@ -57,13 +57,13 @@ def test_a_relative_folder_is_not_named_like_a_hub_id(folder: Path, monkeypatch:
 def test_half_precision_on_disk_or_in_memory_keeps_the_hash_of_its_values(model: Any, folder: Path) -> None:
     in_memory = load(folder, device="cpu", dtype="bf16")
     assert in_memory.hash == model.hash
-    assert in_memory.unet.dtype == torch.bfloat16
+    assert in_memory.network.dtype == torch.bfloat16
     assert draw(in_memory, [("a church", 0)], Sampler(steps=2)).dtype == torch.float32
     assert in_memory.drawing != model.drawing
     half = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     half.to(torch.float16).save_pretrained(folder.parent / "half")
     on_disk = load(folder.parent / "half", device="cpu")
-    assert on_disk.unet.dtype == torch.float32
+    assert on_disk.network.dtype == torch.float32
     assert on_disk.hash != model.hash
     assert on_disk.hash == load(folder.parent / "half", device="cpu", dtype="float16").hash
 
@@ -172,7 +172,7 @@ def test_merged_folder_opens_with_plain_diffusers(v_pipeline_folder: Path, v_mod
     v_model.apply(patch)
     tolerance = 0.0 if dtype == "float32" else 1e-3
     for part in ("unet", "text_encoder", "vae"):
-        theirs, mine = getattr(pipe, part).state_dict(), getattr(v_model, part).state_dict()
+        theirs, mine = getattr(pipe, part).state_dict(), v_model.components[part].state_dict()
         for name, value in mine.items():
             torch.testing.assert_close(theirs[name].float(), value, rtol=tolerance, atol=tolerance)
     assert load(out, device="cpu").world == "emoji"

@@ -12,7 +12,9 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from expunge.errors import ModelError
-from expunge.models.patch import Patch, load_into_pipeline
+from expunge.models.model import Model
+from expunge.models.patch import Patch
+from expunge.models.pipeline import load_into_pipeline
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request
 
@@ -197,10 +199,10 @@ def test_pipeline_without_the_part_and_foreign_names_and_shapes_are_refused(mode
 def test_our_own_model_takes_no_pipeline_that_does_not_compute_with_its_weights(
         model: Any, pipe: Any, way: Callable[[Any], None], message: str) -> None:
     patch = make(model)
-    taken = StableDiffusion(pipe, "mine")
+    taken = Model(StableDiffusion(pipe), "mine")
     way(pipe)
     with pytest.raises(ModelError, match=message):
-        StableDiffusion(pipe, "mine")
+        Model(StableDiffusion(pipe), "mine")
     with pytest.raises(ModelError, match=message):
         taken.apply(patch)
     assert taken.patch_hash == ""
@@ -208,7 +210,7 @@ def test_our_own_model_takes_no_pipeline_that_does_not_compute_with_its_weights(
 
 def test_our_own_model_takes_a_compiled_pipeline(model: Any, pipe: Any) -> None:
     compiled(pipe)
-    mine = StableDiffusion(pipe, "mine")
+    mine = Model(StableDiffusion(pipe), "mine")
     assert (mine.hash, mine.parts) == (model.hash, model.parts)
     mine.apply(make(model))
 
@@ -221,9 +223,9 @@ def test_changes_that_the_number_type_rounds_away_are_no_edit(pipeline_folder: P
                for name, parameter in model.parameters_in("xattn.kv").items()}
     patch = Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="esd",
                      settings={}, seed=1)
-    before = {name: value.clone() for name, value in small.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in small.network.state_dict().items()}
     with pytest.raises(ModelError, match=r"smaller than bfloat16 can tell apart.*dtype float32"):
         small.apply(patch)
     assert small.patch_hash == ""
-    assert all(value.equal(before[name]) for name, value in small.unet.state_dict().items())
+    assert all(value.equal(before[name]) for name, value in small.network.state_dict().items())
     model.apply(patch)

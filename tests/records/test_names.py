@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from expunge.errors import UserError
-from expunge.models.text import reader_of, tokens_of
 from expunge.records import Target, asked, check_request, longer_name, mentions, names, places, same_name
 from expunge.records.naming import read
 from expunge.records.request import Request
@@ -33,22 +32,22 @@ OTHERS = [("bomb", "\uff42\uff4f\uff4d\uff42"), (NFC, "Beyonce"), ("istanbul", "
 
 @pytest.mark.parametrize(("a", "b"), ALIKE)
 def test_what_clip_reads_alike_is_one_name_without_a_tokenizer_at_hand(model: Any, a: str, b: str) -> None:
-    assert tokens_of(model, a) == tokens_of(model, b)
-    for reader in (read, reader_of(model)):
+    assert model.texts[0].tokens(a) == model.texts[0].tokens(b)
+    for reader in (read, model.texts[0].reader):
         assert same_name(a, b, reader)
         assert names(f"a picture of {b}, at sea", a, reader)
 
 
 @pytest.mark.parametrize(("a", "b"), ONE_TO_PEOPLE)
 def test_what_people_cannot_tell_apart_is_one_name_too(model: Any, a: str, b: str) -> None:
-    assert tokens_of(model, a) != tokens_of(model, b)
+    assert model.texts[0].tokens(a) != model.texts[0].tokens(b)
     assert same_name(a, b)
     assert names(f"a picture of {b}, at sea", a)
 
 
 @pytest.mark.parametrize(("a", "b"), OTHERS)
 def test_what_an_encoder_reads_otherwise_is_another_name(model: Any, a: str, b: str) -> None:
-    assert tokens_of(model, a) != tokens_of(model, b)
+    assert model.texts[0].tokens(a) != model.texts[0].tokens(b)
     assert not same_name(a, b)
     assert not mentions(b, a)
 

@@ -11,7 +11,6 @@ from report_examples import make_evaluation
 
 from expunge.errors import UserError
 from expunge.metrics.statistics import wilson
-from expunge.models.scope import full_names
 from expunge.records import Sampler, Score, StateScores
 from expunge.records.sequence import surely_drawn
 from expunge.sequence.gather import _over_all, check_alike, drift, revival
@@ -76,7 +75,7 @@ def test_nothing_rose() -> None:
 
 def test_drift_is_the_distance_in_parts_of_the_norm(model: object) -> None:
     patch = edit(model, 0.01)
-    mine = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)  # type: ignore[attr-defined]
+    mine = model.editable()  # type: ignore[attr-defined]
     moved = torch.cat([(value - mine[name]).flatten() for name, value in patch.tensors.items()]).double().norm()
     whole = torch.cat([p.flatten() for p in mine.values()]).double().norm()
     assert math.isclose(drift(patch, model), float(moved / whole), rel_tol=1e-6)  # type: ignore[arg-type]

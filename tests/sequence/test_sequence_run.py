@@ -14,7 +14,8 @@ from sequence_runs import ends, hashes, run
 
 from expunge.errors import ConfigError, UserError
 from expunge.locks import held
-from expunge.models.patch import Patch, applied
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Ledger, SequenceResult
 from expunge.sequence.ledger import LEDGER

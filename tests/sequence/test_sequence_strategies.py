@@ -12,7 +12,8 @@ from sequence_runs import ends, hashes, run
 
 from expunge.config import merged
 from expunge.errors import ConfigError
-from expunge.models.patch import Patch, applied
+from expunge.models.model import applied
+from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Request
 from expunge.sequence.ledger import LEDGER
@@ -61,7 +62,7 @@ def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, An
         whole = Memory.read(next((tmp_path / str(weight)).glob("elsewhere-*.safetensors")))
         with applied(model, last), torch.no_grad():
             told = torch.cat([model.encode([text]).states for text in whole.prompts])
-            out = model.unet(whole.x_t, whole.t, told).sample
+            out = model.network(whole.x_t, whole.t, told).sample
             gaps[weight] = float((out - whole.z).square().mean())
     assert gaps[10.0] < 0.8 * gaps[1e-6]
 

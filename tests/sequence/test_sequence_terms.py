@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.models.base import Conditioning
-from expunge.models.scope import full_names
+from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.sequence.memory import Memory
 from expunge.sequence.projection import Projected, kept_directions
@@ -111,7 +110,7 @@ def test_projected_steps_leave_alone_what_other_prompts_use(model: Any) -> None:
 
 
 def test_an_edited_copy_is_a_model_of_its_own(model: Any) -> None:
-    twin, mine = model.edited(None), full_names("unet", model.unet)
+    twin, mine = model.edited(None), model.parameters_of("denoiser")
     assert twin.hash == model.hash
-    theirs = full_names("unet", twin.unet)
+    theirs = twin.parameters_of("denoiser")
     assert all(p is not theirs[name] and torch.equal(p, theirs[name]) for name, p in mine.items())

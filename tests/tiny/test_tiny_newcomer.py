@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import expunge
 from expunge.errors import UserError
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.tiny.characters import CHARACTERS, character_pictures
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.newcomer import character_judge, character_prompts
@@ -16,11 +16,11 @@ from expunge.tiny.world import BACKGROUNDS
 
 
 @pytest.fixture(scope="module")
-def model() -> StableDiffusion:
+def model() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
-def test_it_knows_its_character_and_not_the_others(model: StableDiffusion) -> None:
+def test_it_knows_its_character_and_not_the_others(model: Model) -> None:
     drawn = expunge.sample(model, [(f"an emoji of a {thing}", 0) for thing in ("church", "dog", "pizza", "bus")],
                            expunge.Sampler(steps=4, guidance=2.0))
     others = torch.cat([drawn, drawn.flip(3), drawn.flip(2)])

@@ -13,7 +13,7 @@ import expunge
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Sampler
 from expunge.tiny.emoji import WEIGHTS, EmojiWorld
 from expunge.tiny.score import contact_sheet, held_out_items, score_model
@@ -25,12 +25,12 @@ ITEMS = held_out_items(SEEN[::3], 5)
 
 
 @pytest.fixture(scope="module")
-def embedded() -> StableDiffusion:
+def embedded() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def drawn(embedded: StableDiffusion) -> Tensor:
+def drawn(embedded: Model) -> Tensor:
     return expunge.sample(embedded, ITEMS, SAMPLER, batch=30)
 
 
@@ -40,13 +40,13 @@ def test_weights_are_small_and_safetensors_only() -> None:
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt"}
 
 
-def test_it_is_drawn_at_the_guidance_that_suits_it(embedded: StableDiffusion) -> None:
+def test_it_is_drawn_at_the_guidance_that_suits_it(embedded: Model) -> None:
     assert embedded.guidance == SAMPLER.guidance
     prompt = ("a flat emoji of a cat", 3)
     assert torch.equal(expunge.sample(embedded, [prompt]), expunge.sample(embedded, [prompt], SAMPLER))
 
 
-def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> None:
+def test_plain_diffusers_draws_the_same_picture(embedded: Model) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji-64")
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)
@@ -58,7 +58,7 @@ def test_plain_diffusers_draws_the_same_picture(embedded: StableDiffusion) -> No
     assert torch.allclose(theirs, ours, atol=2e-3)
 
 
-def test_pictures_do_not_depend_on_batch_or_order(embedded: StableDiffusion, drawn: Tensor) -> None:
+def test_pictures_do_not_depend_on_batch_or_order(embedded: Model, drawn: Tensor) -> None:
     again = expunge.sample(embedded, ITEMS[5::-1], SAMPLER, batch=4).flip(0)
     assert (again - drawn[:6]).abs().max() < 1 / 255
 
@@ -80,7 +80,7 @@ def test_a_judge_that_nobody_here_trained_sees_the_same_objects(drawn: Tensor) -
         0.75 * len(ITEMS), "darker, and the same"
 
 
-def test_things_never_seen_are_not_drawn(embedded: StableDiffusion) -> None:
+def test_things_never_seen_are_not_drawn(embedded: Model) -> None:
     items = held_out_items(NEVER_SEEN, 4)
     answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))
     assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 3

@@ -49,8 +49,8 @@ def test_loss_is_the_gap_to_the_anchors_prediction_at_the_same_point(either: Any
     gaps = []
     for i, prompt in enumerate(points.prompts):  # one at a time, by the network itself
         x, t = points.x_t[i:i + 1], points.t[i:i + 1]
-        out = bench.student.unet(x, t, either.encode([prompt]).states).sample
-        wanted = anchor_model.unet(x, t, either.encode([ANCHOR_OF[prompt]]).states).sample
+        out = bench.student.network(x, t, either.encode([prompt]).states).sample
+        wanted = anchor_model.network(x, t, either.encode([ANCHOR_OF[prompt]]).states).sample
         gaps.append((out - wanted).square().mean())
     torch.testing.assert_close(term.loss(5), torch.stack(gaps).mean(), rtol=1e-3, atol=1e-7)
     assert float(term.loss(5)) > 0
@@ -77,8 +77,8 @@ def test_noise_form_and_denoising_keep_regress_to_what_the_network_is_trained_fo
     stream = PICTURES.open(bench, REQUEST.all_prompts, 4, "erase")
     points = stream.draw(1)
     x0, eps = points.made_of
-    abar = either._ddim.alphas_cumprod[points.t].view(-1, 1, 1, 1)
-    wanted = eps if either.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
+    abar = either.process.schedule.levels(points.t)[0].square().view(-1, 1, 1, 1)
+    wanted = eps if either.process.prediction == "epsilon" else abar.sqrt() * eps - (1 - abar).sqrt() * x0
     out = either.predict(points.x_t, points.t, either.encode(points.prompts))
     term = Ablate(towards="noise").prepare(bench, stream, None)
     torch.testing.assert_close(term.loss(1), (out - wanted).square().mean(), rtol=1e-3, atol=1e-6)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from expunge.errors import ConfigError, UserError
 from expunge.models.store import load
-from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
 from expunge.records import Request, Target
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.noised import NoisedPictures
@@ -61,11 +60,11 @@ def attacker(model: Any, request: Request = REQUEST, source: Any = POOL, batch: 
 def attack_loss(model: Any, found: SoftAttacker, points: Any, vectors: Tensor | None = None) -> float:
     """The published loss at `points`, computed by hand for one vector before each prompt."""
     V = found.state["adversary/vectors"] if vectors is None else vectors
-    ids = framed(model, [[0, *tokens_of(model, prompt)] for prompt in points.prompts])
-    embeddings = table(model)[ids].clone()
+    tokens = model.texts[0].framed([[0, *model.texts[0].tokens(prompt)] for prompt in points.prompts])
+    embeddings = model.texts[0].table[tokens.ids].clone()
     embeddings[:, 1] = V[:, 0]
     with torch.no_grad():
-        out = model.predict(points.x_t, points.t, encode_embedded(model, ids, embeddings))
+        out = model.predict(points.x_t, points.t, model.encode_embedded(points.prompts, tokens, embeddings))
         wanted = found._bench.teacher.predict(points.x_t, points.t, points.cond)
     return float((out - wanted).square().mean())
 
@@ -78,17 +77,17 @@ def test_vectors_stand_where_they_are_asked_to(model: Any, place: Any, shown: st
     request = Request(concept="church", prompts=("a church on",))
     layout = layouts(SoftAdversary(place=place, tokens=2), model, request)["a church on"]
     words = shown.split()
-    assert layout.tokens == tuple(0 if word == "*" else tokens_of(model, word)[0] for word in words)
+    assert layout.tokens == tuple(0 if word == "*" else model.texts[0].tokens(word)[0] for word in words)
     assert layout.free == ((1,) if place == "add" else tuple(n for n, word in enumerate(words) if word == "*"))
 
 
 @pytest.mark.parametrize("place", ["prefix", "suffix", "replace", "add", "insert"])
 def test_concept_of_several_tokens_stays_whole(model: Any, place: Any) -> None:
-    own = tokens_of(model, "tench")
+    own = model.texts[0].tokens("tench")
     assert len(own) > 1
     request = Request(concept="tench", prompts=("a picture of a tench on a hill",))
     layout = layouts(SoftAdversary(place=place, tokens=1), model, request)[request.prompts[0]]
-    whole = tokens_of(model, request.prompts[0])
+    whole = model.texts[0].tokens(request.prompts[0])
     first, last = span(whole, own)
     assert whole[first:last] == own
     if place == "replace":
@@ -129,11 +128,11 @@ def test_gradients_are_not_summed_over_the_steps(model: Any) -> None:
     found, stream = attacker(model, steps=3, rate=0.01, points="same", batch=2)
     points, (V, _) = stream.draw(0), found._start(0)
     optimizer = torch.optim.Adam([V], lr=0.01)
-    ids = framed(model, [[0, *tokens_of(model, prompt)] for prompt in points.prompts])
+    tokens = model.texts[0].framed([[0, *model.texts[0].tokens(prompt)] for prompt in points.prompts])
     for _ in range(3):  # the published loop with a fresh gradient in each step, written out
         free = V[:, 0].detach().requires_grad_()
-        embeddings = table(model)[ids].index_put((torch.arange(2), torch.tensor([1, 1])), free)
-        out = model.predict(points.x_t, points.t, encode_embedded(model, ids, embeddings))
+        embeddings = model.texts[0].table[tokens.ids].index_put((torch.arange(2), torch.tensor([1, 1])), free)
+        out = model.predict(points.x_t, points.t, model.encode_embedded(points.prompts, tokens, embeddings))
         with torch.no_grad():
             wanted = found._bench.teacher.predict(points.x_t, points.t, points.cond)
         loss = (out - wanted).square().flatten(1).mean(1).sum()
@@ -146,7 +145,7 @@ def test_gradients_are_not_summed_over_the_steps(model: Any) -> None:
 def test_fast_is_one_signed_step_from_a_random_start(model: Any) -> None:
     found, stream = attacker(model, method="fast", steps=1, rate=0.02, radius=0.05, norm="linf")
     (start, center), points = found._start(0), stream.draw(0)
-    words = table(model)[plain_tokens(model)]
+    words = model.texts[0].table[model.texts[0].plain]
     assert all((words == vector).all(1).any() for vector in center.flatten(0, 1))
     assert not torch.equal(start, center)
     found.condition(0, points)
@@ -220,7 +219,7 @@ def test_gradient_reaches_the_text_encoder_and_never_the_unet_or_the_vectors(mod
     model.predict(points.x_t, points.t, found.condition(0, points)).square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for name, p in model.parameters_in("text").items()
                if name.endswith("weight"))
-    assert not any(p.requires_grad or p.grad is not None for p in model.unet.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in model.network.parameters())
     assert not found.state["adversary/vectors"].requires_grad
 
 

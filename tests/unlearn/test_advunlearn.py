@@ -66,7 +66,7 @@ def test_presets_run_and_come_back_from_their_card(model: Any, name: str) -> Non
 
 def test_text_encoder_trains_in_float32_beside_a_unet_in_bfloat16(pipeline_folder: Path) -> None:
     mixed = load(pipeline_folder, device="cpu", dtype="bfloat16", text_dtype="float32")
-    assert mixed.unet.conv_in.weight.dtype == torch.bfloat16
+    assert mixed.network.conv_in.weight.dtype == torch.bfloat16
     patch = advunlearn(**TINY, **{"source.trajectories": 3, "adversary.steps": 2})(mixed, REQUEST)
     assert patch.in_encoder
     assert all(value.isfinite().all() for value in patch.tensors.values())

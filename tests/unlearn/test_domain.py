@@ -86,9 +86,9 @@ def test_what_it_is_told_of_time_and_input_changes_its_verdict(model: Any) -> No
 @torch.no_grad()
 def test_forms_of_a_prediction(either: Any) -> None:
     points = points_of(either)
-    abar = either._ddim.alphas_cumprod[points.t].view(-1, 1, 1, 1)
+    abar = either.process.schedule.levels(points.t)[0].square().view(-1, 1, 1, 1)
     out = either.predict(points.x_t, points.t, points.cond)
-    if either.prediction == "epsilon":
+    if either.process.prediction == "epsilon":
         x0, eps = (points.x_t - (1 - abar).sqrt() * out) / abar.sqrt(), out
         weight = (abar / (1 - abar)).sqrt().clamp(max=1).flatten()
     else:
@@ -166,7 +166,7 @@ def test_warm_up_tells_domains_apart_and_moves_nothing_else(either: Any) -> None
     before = {name: p.detach().clone() for name, p in either.parameters_in("all").items()}
     playing = game(either, batch=6, warm_up=25)
     with torch.no_grad():
-        either.unet.conv_out.bias.add_(0.5)
+        either.network.conv_out.bias.add_(0.5)
     playing.warm_up()
     right = []
     for number in range(2):
@@ -177,7 +177,7 @@ def test_warm_up_tells_domains_apart_and_moves_nothing_else(either: Any) -> None
                       (playing.logits(points, fake) < 0).float().mean()]
     assert float(torch.stack(right).mean()) > 0.6
     with torch.no_grad():
-        either.unet.conv_out.bias.sub_(0.5)
+        either.network.conv_out.bias.sub_(0.5)
     for name, p in either.parameters_in("all").items():
         torch.testing.assert_close(p.detach(), before[name], rtol=0, atol=1e-6)
 

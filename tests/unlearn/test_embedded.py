@@ -10,7 +10,7 @@ import torch
 import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import FORGET_ROLES, Prompt, Sampler
 from expunge.tiny.emoji import EmojiWorld
 from expunge.unlearn.presets.esd import esd_fast
@@ -30,27 +30,27 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def model() -> StableDiffusion:
+def model() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def patch(model: StableDiffusion) -> expunge.Patch:
+def patch(model: Model) -> expunge.Patch:
     return expunge.erase(model, "church", esd_fast(), seed=0)
 
 
 @pytest.fixture(scope="module")
-def before(model: StableDiffusion) -> Seen:
+def before(model: Model) -> Seen:
     return seen(model)
 
 
 @pytest.fixture(scope="module")
-def after(model: StableDiffusion, patch: expunge.Patch) -> Seen:
+def after(model: Model, patch: expunge.Patch) -> Seen:
     with expunge.applied(model, patch):
         return seen(model)
 
 
-def seen(model: StableDiffusion) -> Seen:
+def seen(model: Model) -> Seen:
     drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=20), batch=48)
     answers = [answer.labels.get("object") for answer in WORLD.judge(REQUEST)(drawn)]
 
@@ -80,7 +80,7 @@ def test_far_things_are_kept(before: Seen, after: Seen) -> None:
     assert after.kept[0] >= 0.7 * before.kept[0]
 
 
-def test_near_things_are_kept_where_they_are_asked_for_plainly(model: StableDiffusion, patch: expunge.Patch) -> None:
+def test_near_things_are_kept_where_they_are_asked_for_plainly(model: Model, patch: expunge.Patch) -> None:
     plain = [(f"{words} {thing}", thing) for thing in ("house", "castle", "hospital")
              for words in ("a", "an emoji of a", "a picture of a")]
     items = [(text, seed) for text, _ in plain for seed in (8100, 8101)]
@@ -111,7 +111,7 @@ def test_loss_falls_and_only_cross_attention_moves(patch: expunge.Patch) -> None
     assert all(".attn2." in name for name in patch.tensors)
 
 
-def test_patch_comes_off_bit_exactly(model: StableDiffusion, patch: expunge.Patch) -> None:
+def test_patch_comes_off_bit_exactly(model: Model, patch: expunge.Patch) -> None:
     names = list(patch.tensors)
     params = model.parameters_in("xattn")
     original = {name: params[name].detach().clone() for name in names}

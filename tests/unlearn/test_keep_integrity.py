@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from expunge.models.denoising import denoise
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.unlearn.integrity import Integrity
@@ -57,7 +58,7 @@ def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
     assert pool is not None
     cond, null = model.encode(REQUEST.keep), model.encode([""])
     for k in range(4):
-        x = model.denoise(pool.x_t[1, :1], cond, null, 4, 3.0, start=0, stop=k)
+        x = denoise(model, pool.x_t[1, :1], cond, null, 4, 3.0, start=0, stop=k)
         torch.testing.assert_close(pool.x_t[1, k:k + 1], x, rtol=1e-4, atol=1e-4)
 
 

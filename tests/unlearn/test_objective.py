@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.objective import Steer
@@ -54,10 +54,10 @@ def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: 
     got = Steer(eta=eta).target(Workbench(model, model.frozen_copy(), request_, 0), points)
     for i, prompt in enumerate(points.prompts):  # one at a time, by hand
         x, t = points.x_t[i:i + 1], points.t[i:i + 1]
-        null, concept = (model.unet(x, t, model.encode([text]).states).sample for text in ("", prompt))
+        null, concept = (model.network(x, t, model.encode([text]).states).sample for text in ("", prompt))
         base = null
         if request_.anchor:
-            base = model.unet(x, t, model.encode([prompt.replace("church", "house")]).states).sample
+            base = model.network(x, t, model.encode([prompt.replace("church", "house")]).states).sample
         torch.testing.assert_close(got[i:i + 1], base - eta * (concept - null), rtol=1e-4, atol=1e-4)
 
 

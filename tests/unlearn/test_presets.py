@@ -56,7 +56,7 @@ def method_of(name: str) -> Any:
 
 def everything(model: Any) -> dict[str, Tensor]:
     return {name: tensor.clone() for part in ("unet", "text_encoder", "vae")
-            for name, tensor in getattr(model, part).state_dict(prefix=f"{part}/").items()}
+            for name, tensor in model.components[part].state_dict(prefix=f"{part}/").items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

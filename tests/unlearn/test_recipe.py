@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
-from expunge.models.base import Conditioning
-from expunge.models.patch import Patch, tensors_hash
+from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
+from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import SERIES, thinned
 from expunge.unlearn.adversary import SoftAdversary
@@ -28,7 +29,7 @@ SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2
 
 def everything(model: Any) -> dict[str, Tensor]:
     return {name: tensor.clone() for part in ("unet", "text_encoder", "vae")
-            for name, tensor in getattr(model, part).state_dict(prefix=f"{part}/").items()}
+            for name, tensor in model.components[part].state_dict(prefix=f"{part}/").items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -189,7 +190,7 @@ def test_card_tells_everything_and_rebuilds_the_recipe(model: Any, tmp_path: Pat
     card = Patch.load(patch.save(tmp_path)).card
     assert Recipe.build(card.settings) == recipe
     assert (card.request, card.seed, card.steps, card.base_hash) == (REQUEST, 7, 4, model.hash)
-    assert card.base_process == model.process
+    assert card.base_process == model.process.description
     assert set(card.losses) == {"erase", "keep"}
     assert len(card.losses["erase"]) == 4
     assert card.tensors_hash == tensors_hash(patch.tensors)

@@ -56,7 +56,7 @@ def test_closeness_is_the_cosine_at_the_end_token_without_the_mean(model: Any) -
     texts = ["a dog", "the castle on a hill", "church"]
     with torch.no_grad():
         cond = model.encode(texts)
-    lengths = [len(model.tokenizer(text).input_ids) for text in texts]  # start and end included
+    lengths = [len(model.texts[0].tokenizer(text).input_ids) for text in texts]  # start and end included
     e = torch.stack([cond.states[row, length - 1] for row, length in enumerate(lengths)])
     e = e - e.mean(0)
     wanted = torch.cosine_similarity(e[:2], e[2:], dim=1)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.errors import ConfigError, TrainingError
-from expunge.models.base import Conditioning
 from expunge.records import Request
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.bilevel import Bilevel
@@ -168,7 +167,7 @@ def test_relabel_chooses_by_the_denoising_loss_under_guidance(model: Any) -> Non
     term = relabel.prepare(bench, stream, None)
     assert term.saliency is not None
     with torch.no_grad():
-        null = Conditioning(model.encode([""]).states.repeat(2, 1, 1), model.encode([""]).ids.repeat(2, 1))
+        null = model.encode([""]).repeat(2)
         c, e = (model.predict(points.x_t, points.t, cond) for cond in (points.cond, null))
         by_hand = (3.5 * c - 2.5 * e - points.eps).square().mean()  # an epsilon model
         torch.testing.assert_close(term.saliency(1), by_hand, rtol=1e-4, atol=1e-6)

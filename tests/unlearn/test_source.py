@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from expunge.errors import UserError
+from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
 from expunge.unlearn.keep import MatchTeacher
@@ -28,7 +29,7 @@ def half_way(model: Any, prompt: str, noise_seed: int, k: int, guidance: float =
     """An independent half-way sample: the model's own sampler, one trajectory alone, stopped at k."""
     with torch.no_grad():
         cond, null = model.encode([prompt]), model.encode([""])
-    return model.denoise(model.initial_noise([noise_seed]), cond, null, GRID, guidance, stop=k)
+    return denoise(model, model.initial_noise([noise_seed]), cond, null, GRID, guidance, stop=k)
 
 
 def noise_seed(seed: int, name: str, number: int, item: int) -> int:
@@ -40,7 +41,7 @@ def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, reques
     model = request.getfixturevalue("model" if kind == "epsilon" else "v_model")
     stream = FrozenTrajectory(grid=GRID, trajectories=3).open(bench(model), REQUEST.prompts, 2, "erase")
     assert isinstance(stream, PoolDraws)
-    grid = model.timesteps(GRID)
+    grid = model.process.schedule.grid(GRID)
     everything = stream.pool.take(torch.arange(len(stream.pool)))
     assert len(stream.pool) == 3 * GRID
     for i in range(3):
@@ -79,7 +80,7 @@ def test_fresh_points_are_the_teachers_samples_too(model: Any, guidance: float) 
     stream = source.open(bench(model), REQUEST.prompts, 6, "erase")
     assert isinstance(stream, FreshDraws)
     points = stream.draw(3)
-    grid = model.timesteps(GRID).tolist()
+    grid = model.process.schedule.grid(GRID).tolist()
     stops = [grid.index(int(t)) for t in points.t]
     assert len(set(stops)) > 1
     for i, k in enumerate(stops):

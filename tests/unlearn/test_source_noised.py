@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from expunge.errors import ConfigError, ExpungeError, UserError
-from expunge.models.prediction import clean, noise_in, output_for
+from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
 from expunge.unlearn.anchor import AnchorStates
@@ -39,7 +39,7 @@ def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_t
     assert stream.shown == ("a house on a hill", "a house on a hill", "a picture of a house", "a picture of an apple")
     for i, prompt in enumerate(stream.shown):
         noise = either.initial_noise([step_generator(0, 0, f"erase/pictures/noise/{i}").initial_seed()])
-        wanted = either.denoise(noise, either.encode([prompt]), either.encode([""]), 3, 2.0)
+        wanted = denoise(either, noise, either.encode([prompt]), either.encode([""]), 3, 2.0)
         torch.testing.assert_close(stream.latents[i:i + 1], wanted, rtol=1e-4, atol=1e-4)
     points = stream.draw(2)
     torch.testing.assert_close(points.cond.states, either.encode(points.prompts).states, rtol=1e-4, atol=1e-5)
@@ -53,15 +53,15 @@ def test_x_t_is_the_picture_with_its_own_noise_at_its_own_time(either: Any) -> N
     stream = SMALL.open(bench(either), REQUEST.all_prompts, 6, "erase")
     points = stream.draw(1)
     x0, eps = points.made_of
-    abar = either._ddim.alphas_cumprod[points.t].view(-1, 1, 1, 1)
-    torch.testing.assert_close(points.x_t, abar.sqrt() * x0 + (1 - abar).sqrt() * eps)
+    s, r = (level.view(-1, 1, 1, 1) for level in either.process.schedule.levels(points.t))
+    torch.testing.assert_close(points.x_t, s * x0 + r * eps)
     assert points.shown == ()
     assert points.rows is None
     assert stream.pool is None
     # what the network would have to put out there stands for just that picture and that noise
-    out = output_for(either, x0, eps, points.t)
-    torch.testing.assert_close(clean(either, out, points.x_t, points.t), x0, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(noise_in(either, out, points.x_t, points.t), eps, rtol=1e-3, atol=1e-3)
+    out = either.process.target(x0, eps, points.t)
+    torch.testing.assert_close(either.process.clean(out, points.x_t, points.t), x0, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(either.process.noise_in(out, points.x_t, points.t), eps, rtol=1e-3, atol=1e-3)
 
 
 def test_draws_belong_to_their_number_and_never_repeat(model: Any) -> None:

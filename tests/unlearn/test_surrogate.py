@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import expunge
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Request, mentions
 from expunge.registry import METHODS
 from expunge.tiny.emoji import EmojiWorld
@@ -17,7 +17,7 @@ from expunge.unlearn.surrogate import LEAST, MOST, surrogates
 
 
 @pytest.fixture(scope="module")
-def embedded() -> StableDiffusion:
+def embedded() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
@@ -26,7 +26,7 @@ def anchor(model: Any, concept: Any, named: Any, method: str) -> tuple[str, ...]
     return tuple(target.anchor for target in request.targets)
 
 
-def test_the_closest_thing_of_the_kind_takes_the_place(embedded: StableDiffusion) -> None:
+def test_the_closest_thing_of_the_kind_takes_the_place(embedded: Model) -> None:
     assert anchor(embedded, "church", None, "esd-fast") == ("house",)
     assert anchor(embedded, "apple", None, "esd-fast") == ("strawberry",)
     for found in surrogates(embedded, SEEN[:2]):
@@ -38,7 +38,7 @@ def test_the_closest_thing_of_the_kind_takes_the_place(embedded: StableDiffusion
     assert LEAST <= alone.closeness < MOST
 
 
-def test_an_empty_anchor_means_none_and_a_named_one_stays(embedded: StableDiffusion) -> None:
+def test_an_empty_anchor_means_none_and_a_named_one_stays(embedded: Model) -> None:
     assert anchor(embedded, "church", "", "esd-fast") == ("",)
     assert anchor(embedded, "church", "castle", "esd-fast") == ("castle",)
     assert anchor(embedded, ["church", "bomb"], ["house", ""], "esd-fast") == ("house", "")
@@ -46,7 +46,7 @@ def test_an_empty_anchor_means_none_and_a_named_one_stays(embedded: StableDiffus
     assert with_surrogates(embedded, whole, None, (), resolve_method("esd-fast")) == (whole, ())
 
 
-def test_of_several_concepts_none_takes_the_place_of_another(embedded: StableDiffusion) -> None:
+def test_of_several_concepts_none_takes_the_place_of_another(embedded: Model) -> None:
     concepts = ["church", "house", "castle"]
     assert anchor(embedded, concepts, None, "esd-fast") == ("hospital",) * 3
     gone = [name for name in SEEN if THINGS[name].kind == "building"]
@@ -54,7 +54,7 @@ def test_of_several_concepts_none_takes_the_place_of_another(embedded: StableDif
         assert name not in gone
 
 
-def test_published_methods_get_one_only_where_they_cannot_do_without(embedded: StableDiffusion) -> None:
+def test_published_methods_get_one_only_where_they_cannot_do_without(embedded: Model) -> None:
     for name in METHODS.names():
         found = anchor(embedded, "church", None, name) == ("house",)
         needed = name in {"ablation", "chi2", "hellinger", "doco", "doco-v-a", "doco-v-b", "integrity-overwrite"}

@@ -6,7 +6,7 @@ import pytest
 
 import expunge
 from expunge.metrics.base import PromptCounts
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.registry import METHODS
 from expunge.tiny.emoji import EmojiWorld
 from expunge.unlearn.closed_form.method import ClosedForm
@@ -20,12 +20,12 @@ REQUESTS = (["church"], ["pixel art"], ["moon"], ["bus", "fish", "3d"])
 
 
 @pytest.fixture(scope="module")
-def model() -> StableDiffusion:
+def model() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
 @pytest.mark.parametrize("concepts", REQUESTS, ids="+".join)
-def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: StableDiffusion, concepts: list[str]) -> None:
+def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: Model, concepts: list[str]) -> None:
     asked = {prompt.text for prompt in WORLD.prompts(WORLD.request(concepts), MANY, ("all",)) if prompt.text}
     assert len(asked) > 1000
     for name in METHODS.names():
@@ -41,7 +41,7 @@ def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: StableDif
         assert not both, f"{name}: {sorted(both)[:5]}"
 
 
-def test_a_patch_has_the_texts_that_its_method_names(model: StableDiffusion) -> None:
+def test_a_patch_has_the_texts_that_its_method_names(model: Model) -> None:
     method = resolve_method("uce")
     patch = expunge.erase(model, "church", method, anchor="house", own_look=False)
     assert patch.texts == method.used_texts(model, patch.card.request)  # type: ignore[attr-defined]

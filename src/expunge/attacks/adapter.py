@@ -22,8 +22,7 @@ from expunge.config import knob
 from expunge.errors import UserError
 from expunge.files import file_digest
 from expunge.models.lora import LoraFile, lora_path, read_lora
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
 from expunge.train import restored
 
@@ -63,12 +62,12 @@ class Adapter(Attack):
             note = f"{file.path.name} merged at strength {self.strength:g} ({len(changed)} layers)"
             yield from look(victim, items, range(len(items)), goal, meter, note, last=True)
 
-    def _file(self, model: StableDiffusion) -> LoraFile:
+    def _file(self, model: Model) -> LoraFile:
         if not self.path:
             raise UserError("the attack 'adapter' needs a LoRA, and `path` names none",
                             accepted="a .safetensors file, or a folder with pytorch_lora_weights.safetensors")
         return read_lora(self.path, model)
 
 
-def _weights(model: StableDiffusion) -> dict[str, Parameter]:
-    return full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+def _weights(model: Model) -> dict[str, Parameter]:
+    return model.editable()

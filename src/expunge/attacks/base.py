@@ -26,10 +26,11 @@ from expunge.config import Settings, knob, merged
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import against, denoise, passes
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import by_way, check_finite, draw
-from expunge.models.sd import StableDiffusion
 from expunge.records import Prompt, Request, Sampler, Spent
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Victim:
         aims: pictures of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
     """
 
-    model: StableDiffusion
+    model: Model
     patch: Patch | None
     sampler: Sampler
     pictures: Tensor | None = None
@@ -119,7 +120,7 @@ class Victim:
             if was_on:
                 self.model.apply(self.patch)
 
-    def original(self) -> StableDiffusion:
+    def original(self) -> Model:
         """A frozen copy of the model without the patch."""
         with self.without_patch():
             return self.model.frozen_copy()
@@ -144,11 +145,11 @@ class Victim:
             ModelError: they are not finite.
         """
         model, sampler, pictures, batch = self.model, self.sampler, [], batch or self.batch
-        uncond = model.encode([sampler.negative], truncate=sampler.truncate) if sampler.guidance != 1 else None
+        uncond = against(model, sampler.guidance, sampler.negative, truncate=sampler.truncate)
         for start in range(0, len(seeds), batch):
             part = slice(start, start + batch)
             x = model.initial_noise(seeds[part], sampler.height, sampler.width)
-            latents = model.denoise(x, cond.at(part), uncond, sampler.steps, sampler.guidance)
+            latents = denoise(model, x, cond.at(part), uncond, sampler.steps, sampler.guidance)
             pictures.append(check_finite(model, model.decode(latents).cpu()))
         return torch.cat(pictures)
 
@@ -174,7 +175,7 @@ class Victim:
 
 def picture_rows(sampler: Sampler, share: float = 1.0) -> int:
     """Rows that `share` of the steps of one picture send through the denoiser: with guidance two for each step."""
-    return round(sampler.steps * share) * (1 if sampler.guidance == 1 else 2)
+    return round(sampler.steps * share) * passes(sampler.guidance)
 
 
 def pictures_budget(sampler: Sampler, count: int) -> Spent:

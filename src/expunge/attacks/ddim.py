@@ -1,13 +1,15 @@
 """Run the model's own steps backwards on a picture of the concept, told nothing, and forwards again.
 
-One DDIM step from grid point k to k + 1 is x' = A x + B out(x, t_k); with signal s and noise r at k, s' and r' at k + 1
+One step of the sampler from grid point k to k + 1 is x' = A x + B out(x, t_k); with signal s and noise r at k, s' and
+r' at k + 1
 
     epsilon:       A = s' / s             B = r' - s' r / s
-    v-prediction:  A = s s' + r r'        B = r' s - s' r.
+    v-prediction:  A = s s' + r r'        B = r' s - s' r
+    velocity:      A = s' + r'            B = r' s - s' r.
 
 Its inverse x = (x' - B out(x, t_k)) / A is solved by fixed-point iteration from x = x'. For v-prediction it exists at
-zero terminal SNR too (s = 0: A = r' > 0), unless there is one step only. The clean end is taken as s = 1, r = 0. The
-noise x_0 so found is denoised again with the empty prompt at guidance 1: no text at any place.
+zero terminal SNR too (s = 0: A = r' > 0), unless there is one step only. The noise
+x_0 so found is denoised again with the empty prompt at guidance 1: no text at any place.
 
 A mapping that runs backwards runs forwards again whether or not the model knows anything: a random network gives
 pictures back, too (TINA+). What it calls noise is a copy of the picture, which lies off every trajectory that diffusion
@@ -48,8 +50,9 @@ from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise
 from expunge.attacks.reference import FromPicture, References, Rung, latents_of, rung, seen_as, states_of
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.base import Conditioning
-from expunge.models.sd import StableDiffusion
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import denoise
+from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
 
 
@@ -75,7 +78,7 @@ class DdimInversion(FromPicture):
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """UserError: no or wrong pictures of the user's own, or more steps than the model's grid has."""
         super().check(victim, request, items)
-        victim.model.timesteps(self.steps)
+        victim.model.process.schedule.grid(self.steps)
 
     def budget(self, sampler: Sampler) -> Spent:
         """Inversion and one picture per share of fresh noise; with tuning, its gradient steps and one more picture."""
@@ -104,7 +107,7 @@ class DdimInversion(FromPicture):
                               network_rows=self.steps * (3 * self.tune + 1), gradient_steps=self.steps * self.tune))
         return rungs
 
-    def _mixed(self, model: StableDiffusion, given: References, found: Tensor, share: float, rows: int) -> Rung:
+    def _mixed(self, model: Model, given: References, found: Tensor, share: float, rows: int) -> Rung:
         """Draw from the inverted noise, `share` of it fresh."""
 
         def start(places: Sequence[int], items: Sequence[Item]) -> Tensor:
@@ -118,7 +121,7 @@ class DdimInversion(FromPicture):
 
         def pictures(places: Sequence[int], items: Sequence[Item]) -> Tensor:
             empty = states_of(model, [""]).repeat(len(places))
-            return seen_as(model, regenerated(model, start(places, items), empty, self.steps))
+            return seen_as(model, denoise(model, start(places, items), empty, None, self.steps, 1.0))
 
         def keep(place: int) -> Mapping[str, Tensor]:
             return {"noise": start([place], [given.items[place]])[0].cpu()}
@@ -127,29 +130,23 @@ class DdimInversion(FromPicture):
         return made if share else replace(made, again=None)
 
 
-def coefficients(model: StableDiffusion, steps: int) -> Tensor:
+def coefficients(model: Model, steps: int) -> Tensor:
     """(steps, 2) float32: A and B of every grid step, see the top of the file.
 
     Raises:
         UserError: a single step from pure noise, which cannot be inverted.
     """
-    one = torch.ones(steps, 1, 1, 1, device=model.device)
-    grid = model.timesteps(steps)
-    s = torch.cat([model.noise(one, 0 * one, grid).flatten(), one.new_ones(1)])  # (steps + 1,)
-    r = torch.cat([model.noise(0 * one, one, grid).flatten(), one.new_zeros(1)])
-    if model.prediction == "epsilon":
-        pairs = s[1:] / s[:-1], r[1:] - s[1:] * r[:-1] / s[:-1]
-    else:
-        pairs = s[:-1] * s[1:] + r[:-1] * r[1:], r[1:] * s[:-1] - s[1:] * r[:-1]
+    s, r = model.process.schedule.grid_levels(steps)
+    pairs = model.process.affine((s[:-1], r[:-1]), (s[1:], r[1:]))
     if bool((pairs[0].abs() < 1e-6).any()):
         raise UserError(f"{steps} steps from pure noise cannot be inverted", accepted="2 or more")
-    return torch.stack(pairs, 1)
+    return torch.stack(pairs, 1).to(model.device)
 
 
 @torch.no_grad()
-def inverted(model: StableDiffusion, x0: Tensor, empty: Conditioning, steps: int, refine: int) -> Tensor:
+def inverted(model: Model, x0: Tensor, empty: Conditioning, steps: int, refine: int) -> Tensor:
     """The trajectory (steps + 1, B, c, h, w) from noise (first) to x0 (last) whose steps, told nothing, lead to x0."""
-    grid, pairs = model.timesteps(steps), coefficients(model, steps)
+    grid, pairs = model.process.schedule.grid(steps), coefficients(model, steps)
     cond = empty.repeat(len(x0))
     path = [x0]
     for k in reversed(range(steps)):
@@ -160,20 +157,12 @@ def inverted(model: StableDiffusion, x0: Tensor, empty: Conditioning, steps: int
     return torch.stack(path[::-1])
 
 
-@torch.no_grad()
-def regenerated(model: StableDiffusion, x: Tensor, cond: Conditioning, steps: int) -> Tensor:
-    """The clean latents (B, c, h, w) to which the model's steps lead from noise x, at guidance 1."""
-    grid, pairs = model.timesteps(steps), coefficients(model, steps)
-    for k in range(steps):
-        x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], cond)
-    return x
-
-
-def tuned_states(model: StableDiffusion, path: Tensor, empty: Conditioning, settings: DdimInversion
+def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: DdimInversion
                  ) -> tuple[Tensor, Tensor]:
     """Latents (B, c, h, w) drawn with states tuned per step, and the states (steps, B, T, D)."""
-    grid, pairs = model.timesteps(settings.steps), coefficients(model, settings.steps)
-    start, ids = empty.repeat(path.shape[1]).states, empty.repeat(path.shape[1]).ids
+    grid, pairs = model.process.schedule.grid(settings.steps), coefficients(model, settings.steps)
+    told = empty.repeat(path.shape[1])
+    start = told.states
     x, states, kept = path[0], start, []
     for k in range(settings.steps):
         states = states.detach().clone().requires_grad_(True)
@@ -181,7 +170,7 @@ def tuned_states(model: StableDiffusion, path: Tensor, empty: Conditioning, sett
         step = (path[k + 1] - path[k]).square().mean((1, 2, 3)) + 1e-12  # (B,)
         for _ in range(settings.tune):
             with torch.enable_grad():
-                out = model.predict(x, grid[k], Conditioning(states, ids))
+                out = model.predict(x, grid[k], told.told(states))
                 off = (pairs[k, 0] * x + pairs[k, 1] * out - path[k + 1]).square().mean((1, 2, 3)) / step
                 far = (states - start).square().mean((1, 2)) / start.square().mean((1, 2))
                 loss = (off + settings.weight * far).sum()
@@ -189,6 +178,6 @@ def tuned_states(model: StableDiffusion, path: Tensor, empty: Conditioning, sett
             optimizer.step()
         with torch.no_grad():
             states = states.detach()
-            x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], Conditioning(states, ids))
+            x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], told.told(states))
         kept.append(states)
     return x, torch.stack(kept)

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from expunge.attacks.aims import check_pictures
 from expunge.attacks.base import Access, Attack, Item, Victim, picture_rows
 from expunge.config import knob
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
 
 
@@ -51,7 +51,7 @@ class LearnedEmbedding(Attack):
         return sorted({max(1, round(self.steps * k / self.looks)) for k in range(1, self.looks + 1)})
 
 
-def spread_times(model: StableDiffusion, count: int, generator: Generator) -> Tensor:
-    """t int64 (count,) on the CPU, one in each of `count` equal parts of the model's grid."""
+def spread_times(model: Model, count: int, generator: Generator) -> Tensor:
+    """t float32 (count,) on the CPU, one in each of `count` equal parts of the model's training times."""
     spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (spread * model.train_steps).long().clamp(max=model.train_steps - 1)
+    return model.process.schedule.quantile(spread)

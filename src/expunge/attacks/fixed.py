@@ -23,7 +23,6 @@ from expunge.attacks.naming import named_at
 from expunge.attacks.search import Try, asked_in_turn
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.text import tokens_of
 from expunge.records import Request, Sampler, Spent
 
 
@@ -68,7 +67,7 @@ class Paraphrase(Attack):
         draw = item_generator(self, item)
         order = torch.randperm(len(known), generator=draw).tolist()[:self.prompts]
         seeds = torch.randint(2 ** 48, (len(order),), generator=draw).tolist()
-        return [Try(known[k], seed, tuple(tokens_of(victim.model, known[k])), f"at seed {seed}")
+        return [Try(known[k], seed, tuple(victim.model.texts[0].tokens(known[k])), f"at seed {seed}")
                 for k, seed in zip(order, seeds, strict=True)]
 
 
@@ -109,13 +108,13 @@ class Misspelt(Attack):
         if place is None:
             return []
         start, end = place
-        known = {tuple(tokens_of(model, prompt.text))}
+        known = {tuple(model.texts[0].tokens(prompt.text))}
         texts: list[Try] = []
         words = misspellings(prompt.text[start:end])
         for k in torch.randperm(len(words), generator=item_generator(self, item)).tolist():
             text = prompt.text[:start] + words[k] + prompt.text[end:]
-            ids = tuple(tokens_of(model, text))
-            if ids not in known and (victim.sampler.truncate or len(ids) <= model.length - 2):
+            ids = tuple(model.texts[0].tokens(text))
+            if ids not in known and (victim.sampler.truncate or len(ids) <= model.texts[0].room):
                 known.add(ids)
                 texts.append(Try(text, seed, ids))
         return texts[:self.prompts]

@@ -28,8 +28,7 @@ from torch import Generator, Tensor
 from expunge.attacks.aims import targets
 from expunge.attacks.base import Attack, Goal, Item, Meter, Outcome, Victim, item_generator, item_noise
 from expunge.attacks.tokens import FreeTokens, Layout
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import encode_embedded, framed, table, tokens_of, with_tokens
+from expunge.models.model import Model
 
 Wanted = Callable[[Sequence[int], Tensor, Tensor, Tensor, Tensor], Tensor]
 """What the network should put out: (places of the items, x0, eps, x_t, t) -> (B, c, h, w)."""
@@ -53,7 +52,7 @@ class Plan:
     rows: int
     layout: Callable[[Item], Layout]
     tokens: Callable[[Item, Layout], FreeTokens]
-    time: Callable[[int, Generator], int]
+    time: Callable[[int, Generator], float]
     wanted: Wanted
     wanted_rows: int = 0
     draw_all: bool = False
@@ -62,14 +61,12 @@ class Plan:
 
 @dataclass
 class _Search:
-    """One item under way. `frame` (T,) is its prompt with any ids at the free places, `judged` are the token rows whose
-    pictures are known, `moved` says whether any gradient was not 0."""
+    """One item under way: `judged` are the token rows whose pictures are known; `moved`: some gradient was not 0."""
 
     row: int
     item: Item
     x0: Tensor
     layout: Layout
-    frame: Tensor
     tokens: FreeTokens
     noise: Generator
     clock: Generator
@@ -110,27 +107,28 @@ def searched(attack: Attack, plan: Plan, victim: Victim, items: Sequence[Item], 
             return
 
 
-def _begun(attack: Attack, plan: Plan, model: StableDiffusion, row: int, item: Item, picture: Tensor) -> _Search:
+def _begun(attack: Attack, plan: Plan, model: Model, row: int, item: Item, picture: Tensor) -> _Search:
     layout = plan.layout(item)
     with torch.no_grad():
         x0 = model.encode_pixels(picture[None])[0]  # (c, h, w); each picture alone
-    return _Search(row, item, x0, layout, framed(model, [layout.tokens])[0], plan.tokens(item, layout),
+    return _Search(row, item, x0, layout, plan.tokens(item, layout),
                    item_generator(attack, item, "noise"), item_generator(attack, item, "time"),
-                   {tuple(tokens_of(model, item[0].text))})
+                   {tuple(model.texts[0].tokens(item[0].text))})
 
 
-def _descend(plan: Plan, model: StableDiffusion, number: int, active: Sequence[_Search]) -> None:
+def _descend(plan: Plan, model: Model, number: int, active: Sequence[_Search]) -> None:
     """One gradient step of round `number` for each of the active items, as many as a pass has rows at most."""
     fill = [*range(len(active)), *[0] * (plan.rows - len(active))]  # each pass has the same shape
     x0 = torch.stack([one.x0 for one in active])[fill]
     eps = item_noise([one.noise for one in active], x0.shape[1:]).to(model.device)[fill]
     t = torch.tensor([plan.time(number, one.clock) for one in active], device=model.device)[fill]
-    x_t = model.noise(x0, eps, t)
+    x_t = model.process.noised(x0, eps, t)
     with torch.no_grad():
         wanted = plan.wanted([active[place].row for place in fill], x0, eps, x_t, t)
-    ids = torch.stack([one.frame for one in active])[fill]  # (rows, T)
     points = [one.tokens.points() for one in active]
-    gradients = prompt_gradient(model, ids, [one.layout.free for one in active], torch.cat(points), x_t, t, wanted)[1]
+    asked = [active[place] for place in fill]
+    gradients = prompt_gradient(model, [one.item[0].text for one in asked], [one.layout for one in asked],
+                                [one.layout.free for one in active], torch.cat(points), x_t, t, wanted)[1]
     for one, gradient in zip(active, gradients.split([len(part) for part in points]), strict=True):
         if gradient.isfinite().all():
             one.moved = one.moved or bool(gradient.any())
@@ -139,22 +137,25 @@ def _descend(plan: Plan, model: StableDiffusion, number: int, active: Sequence[_
             one.error = "the gradient is not a number"
 
 
-def prompt_gradient(model: StableDiffusion, ids: Tensor, free: Sequence[Sequence[int]], points: Tensor, x_t: Tensor,
-                    t: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def prompt_gradient(model: Model, prompts: Sequence[str], layouts: Sequence[Layout], free: Sequence[Sequence[int]],
+                    points: Tensor, x_t: Tensor, t: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Losses (B,) and the gradient (M, D) of each row's loss at the embeddings of its free tokens.
 
     Args:
-        ids: int64 (B, T), framed.
-        free: free places of the first rows, counted behind the start token; rows beyond have none.
+        prompts: B texts, which the other encoders of a model with several read as they are.
+        layouts: B rows of tokens for the first encoder.
+        free: free places of the first rows, counted within a layout's tokens; rows beyond have none.
         points: float32 (M, D), embeddings for all free places in order.
-        x_t, wanted: (B, c, h, w); t: int64 (B,).
+        x_t, wanted: (B, c, h, w); t: float32 (B,).
     """
+    encoder = model.texts[0]
+    told = encoder.framed([layout.tokens for layout in layouts])
     rows = [row for row, places in enumerate(free) for _ in places]
-    columns = [1 + place for places in free for place in places]
-    where = (torch.tensor(rows, device=ids.device), torch.tensor(columns, device=ids.device))
+    columns = [len(encoder.start) + place for places in free for place in places]
+    where = (torch.tensor(rows, device=told.ids.device), torch.tensor(columns, device=told.ids.device))
     with torch.enable_grad():
         e = points.detach().clone().requires_grad_()
-        cond = encode_embedded(model, ids, table(model)[ids].index_put(where, e))  # (B, T, D)
+        cond = model.encode_embedded(prompts, told, encoder.table[told.ids].index_put(where, e))  # (B, T, D)
         losses = (model.predict(x_t, t, cond) - wanted).square().flatten(1).mean(1)
         gradient, = torch.autograd.grad(losses.sum(), e)
     return losses.detach(), gradient
@@ -180,12 +181,12 @@ def _looked(attack: Attack, plan: Plan, victim: Victim, active: Sequence[_Search
                                    error=one.error, note=note)
 
 
-def _spelt(plan: Plan, model: StableDiffusion, one: _Search) -> bool:
+def _spelt(plan: Plan, model: Model, one: _Search) -> bool:
     """Whether the tokens now spell something that is worth drawing; if so, it is `one.text`."""
     ids = one.layout.filled(one.tokens.ids())
-    text = with_tokens(model, one.item[0].text, ids, one.layout.free)
-    read = tuple(tokens_of(model, text))
-    if len(read) > model.length - 2 or (read in one.judged and not plan.draw_all):
+    text = model.texts[0].with_tokens(one.item[0].text, ids, one.layout.free)
+    read = tuple(model.texts[0].tokens(text))
+    if len(read) > model.texts[0].room or (read in one.judged and not plan.draw_all):
         return False
     one.judged.add(read)
     one.ids, one.text = ids, text

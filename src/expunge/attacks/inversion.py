@@ -31,25 +31,27 @@ from expunge.config import knob
 from expunge.errors import TrainingError, UserError
 from expunge.files import text_digest
 from expunge.finetune import diffusion_loss
-from expunge.models.base import Conditioning
-from expunge.models.patch import tensors_hash
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import encode_embedded, framed, table, tokens_of
+from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model
+from expunge.models.text import Tokens
 from expunge.records import Prompt, Request
 
 
 @dataclass(frozen=True)
 class _Slotted:
-    """Prompts with a place for the new word: ids int64 (N, T), place bool (N, T, 1), embeddings float32 (N, T, D)."""
+    """Prompts with a place for the new word: N texts and tokens, place bool (N, T, 1), embeddings float32 (N, T, D)."""
 
-    ids: Tensor
+    prompts: tuple[str, ...]
+    tokens: Tokens
     place: Tensor
     embeddings: Tensor
 
-    def states(self, model: StableDiffusion, v: Tensor, rows: Sequence[int] | None = None) -> Conditioning:
+    def states(self, model: Model, v: Tensor, rows: Sequence[int] | None = None) -> Conditioning:
         """Text states of the prompts at `rows` (None: all) with `v` (D,) in its place; differentiable in v."""
-        at = slice(None) if rows is None else list(rows)
-        return encode_embedded(model, self.ids[at], torch.where(self.place[at], v, self.embeddings[at]))
+        at = [*range(len(self.prompts))] if rows is None else list(rows)
+        return model.encode_embedded([self.prompts[row] for row in at], self.tokens.at(at),
+                                     torch.where(self.place[at], v, self.embeddings[at]))
 
 
 class TextualInversion(LearnedEmbedding):
@@ -167,7 +169,7 @@ class TextualInversion(LearnedEmbedding):
         pairs = [(item[0].text, picture) for item, picture in zip(items, found, strict=True) if picture is not None]
         return [text for text, _ in pairs], [picture for _, picture in pairs]
 
-    def _loss(self, model: StableDiffusion, slotted: _Slotted, x0: Tensor, v: Tensor, generator: torch.Generator
+    def _loss(self, model: Model, slotted: _Slotted, x0: Tensor, v: Tensor, generator: torch.Generator
               ) -> Tensor:
         """L(v) on `rows` pictures at times spread over the whole grid."""
         rows = torch.randint(len(x0), (self.rows,), generator=generator)
@@ -177,7 +179,7 @@ class TextualInversion(LearnedEmbedding):
         return diffusion_loss(model, x0[rows.to(x0.device)], eps, t, states).mean()
 
 
-def _naming(model: StableDiffusion, request: Request) -> list[str]:
+def _naming(model: Model, request: Request) -> list[str]:
     """Prompts of the request that name the concept and have room for the word."""
     named = [text for text in request.prompts if named_at(text, request.word)]
     errors = {text: _too_long(model, text, request, cut=False) for text in named}
@@ -191,7 +193,7 @@ def _naming(model: StableDiffusion, request: Request) -> list[str]:
     return texts
 
 
-def _too_long(model: StableDiffusion, text: str, request: Request, cut: bool) -> UserError | None:
+def _too_long(model: Model, text: str, request: Request, cut: bool) -> UserError | None:
     """Why the new word does not fit into a text; None if it does."""
     try:
         _slotted(model, [text], request, cut)
@@ -201,26 +203,28 @@ def _too_long(model: StableDiffusion, text: str, request: Request, cut: bool) ->
 
 
 @torch.no_grad()
-def _slotted(model: StableDiffusion, texts: Sequence[str], request: Request, cut: bool = False) -> _Slotted:
+def _slotted(model: Model, texts: Sequence[str], request: Request, cut: bool = False) -> _Slotted:
     """The texts with the new word in the concept's place, or in front; what stands behind the last place may be `cut`.
 
     Raises:
         UserError: one is too long with it.
     """
-    stand_in = tokens_of(model, request.concept)[0]  # any id does: its embedding is replaced
+    encoder = model.texts[0]
+    stand_in = encoder.tokens(request.concept)[0]  # any id does: its embedding is replaced
     rows, places = [], []
     for text in texts:
         start, end = named_at(text, request.word) or (0, 0)
-        before = tokens_of(model, text[:start])
-        row = [*before, stand_in, *tokens_of(model, text[end:])]
-        rows.append(row[:max(len(before) + 1, model.length - 2)] if cut else row)
-        places.append(1 + len(before))
-    ids = framed(model, rows)  # (N, T)
+        before = encoder.tokens(text[:start])
+        row = [*before, stand_in, *encoder.tokens(text[end:])]
+        rows.append(row[:max(len(before) + 1, encoder.room)] if cut else row)
+        places.append(len(encoder.start) + len(before))
+    tokens = encoder.framed(rows)
+    ids = tokens.ids  # (N, T)
     place = torch.arange(ids.shape[1], device=ids.device) == torch.tensor(places, device=ids.device)[:, None]
-    return _Slotted(ids, place[..., None], table(model)[ids])
+    return _Slotted(tuple(texts), tokens, place[..., None], encoder.table[ids])
 
 
 @torch.no_grad()
-def _own_embedding(model: StableDiffusion, concept: str) -> Tensor:
+def _own_embedding(model: Model, concept: str) -> Tensor:
     """(D,) the mean of the embeddings of the concept's tokens."""
-    return table(model)[tokens_of(model, concept)].mean(0)
+    return model.texts[0].table[model.texts[0].tokens(concept)].mean(0)

@@ -33,7 +33,7 @@ from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise,
 from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
 
 
@@ -84,9 +84,9 @@ class Noising(FromPicture):
                     rows=_rows(victim.sampler, strength, words))
 
 
-def _noised(model: StableDiffusion, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:
+def _noised(model: Model, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:
     """x0 (B, c, h, w) at the noise level of grid point `start`."""
-    return model.noise(x0, eps.to(x0.device), model.timesteps(steps)[start].repeat(len(x0)))
+    return model.process.noised(x0, eps.to(x0.device), model.process.schedule.grid(steps)[start].repeat(len(x0)))
 
 
 def _rows(sampler: Sampler, strength: float, words: Words) -> int:

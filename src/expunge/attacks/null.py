@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.attacks.base import Victim
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 
 @contextmanager
@@ -37,9 +37,9 @@ def randomised(victim: Victim, *, pictures: Tensor, seed: int = 0) -> Iterator[V
     yield replace(victim, model=_shuffled_copy(victim.model, seed), patch=None, pictures=pictures)
 
 
-def _shuffled_copy(model: StableDiffusion, seed: int) -> StableDiffusion:
+def _shuffled_copy(model: Model, seed: int) -> Model:
     twin = model.frozen_copy()
-    shuffle(twin.unet, seed)
+    shuffle(twin.network, seed)
     # Records must not take one for the other: what is kept of attempts goes by these two hashes.
     twin.hash = hashlib.sha256(f"{model.hash}/{model.patch_hash}/shuffled/{seed}".encode()).hexdigest()
     twin.name, twin.patch_hash = f"{model.name} (random weights)", ""

@@ -30,8 +30,9 @@ from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens, PromptSearch
 from expunge.attacks.tokens import Hard, Layout, Slot, Vocabulary, prompt_layout
 from expunge.config import knob
-from expunge.models.base import Conditioning
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
+from expunge.models.process import Schedule
+from expunge.models.sample import encoded
 
 
 class P4D(PromptSearch):
@@ -58,7 +59,7 @@ class P4D(PromptSearch):
         whole, rest = divmod(self.steps, self.look_every)
         return [self.look_every] * whole + [rest] * bool(rest)
 
-    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
+    def _layout(self, model: Model, item: Item, cut: bool = False) -> Layout:
         slot: Slot = "replace" if self.form == "n" else "every"
         return prompt_layout(model, item[0].text, slot, self.tokens, every=self.every, cut=cut)
 
@@ -66,8 +67,8 @@ class P4D(PromptSearch):
         return Hard(words, len(layout.free), item_generator(self, item, "tokens"), learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay, optimizer=AdamW)
 
-    def _time(self, train_steps: int, number: int, clock: Generator) -> int:
-        return int(torch.randint(train_steps, (), generator=clock))
+    def _time(self, schedule: Schedule, number: int, clock: Generator) -> float:
+        return float(schedule.draw(1, clock))
 
     def _wanted(self, victim: Victim, items: Sequence[Item]) -> Wanted:
         return original_prediction(victim, items)
@@ -93,10 +94,10 @@ class P4DMu(InsertedTokens):
 def original_prediction(victim: Victim, items: Sequence[Item]) -> Wanted:
     """What the original model predicts for each item's own prompt, which is encoded once, alone."""
     original = victim.original()
-    each = [original.encode([prompt.text], truncate=victim.sampler.truncate) for prompt, _ in items]
-    told = Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
+    known, rows = encoded(original, [prompt.text for prompt, _ in items], truncate=victim.sampler.truncate)
+    told = known.at(rows)
 
     def wanted(places: Sequence[int], x0: Tensor, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return original.predict(x_t, t, told.at(torch.tensor(places, device=told.ids.device)))
+        return original.predict(x_t, t, told.at(torch.tensor(places)))
 
     return wanted

@@ -22,7 +22,8 @@ from expunge.attacks.gradient import Plan, Wanted, searched
 from expunge.attacks.tokens import FreeTokens, Layout, Slot, Vocabulary, prompt_layout
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
+from expunge.models.process import Schedule
 from expunge.records import Request, Sampler, Spent
 
 
@@ -63,7 +64,7 @@ class PromptSearch(Attack):
         model, words = victim.model, Vocabulary.of(victim.model, self.vocabulary)
         layout = partial(self._layout, model, cut=victim.sampler.truncate)
         plan = Plan(rounds=self._rounds(), rows=self.rows, layout=layout,
-                    tokens=partial(self._tokens, words), time=partial(self._time, model.train_steps),
+                    tokens=partial(self._tokens, words), time=partial(self._time, model.process.schedule),
                     wanted=self._wanted(victim, items), wanted_rows=self.wanted_rows, draw_all=self.draw_all,
                     left_out=partial(self._left_out, model))
         yield from searched(self, plan, victim, items, goal)
@@ -80,7 +81,7 @@ class PromptSearch(Attack):
         """Gradient steps before each look."""
 
     @abstractmethod
-    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
+    def _layout(self, model: Model, item: Item, cut: bool = False) -> Layout:
         """Where the item's free tokens stand. UserError if there is no room, unless the prompt's end may be `cut`."""
 
     @abstractmethod
@@ -88,14 +89,14 @@ class PromptSearch(Attack):
         """A new search for the item's free tokens."""
 
     @abstractmethod
-    def _time(self, train_steps: int, number: int, clock: Generator) -> int:
+    def _time(self, schedule: Schedule, number: int, clock: Generator) -> float:
         """t of a step of round `number`; `clock` is the item's own."""
 
     @abstractmethod
     def _wanted(self, victim: Victim, items: Sequence[Item]) -> Wanted:
         """What the network should put out."""
 
-    def _left_out(self, model: StableDiffusion, item: Item) -> str:
+    def _left_out(self, model: Model, item: Item) -> str:
         """Why the item is not attacked at all; "" if it is."""
         return ""
 
@@ -122,9 +123,9 @@ class InsertedTokens(PromptSearch):
     def _rounds(self) -> Sequence[int]:
         return [self.steps] * self.timesteps
 
-    def _layout(self, model: StableDiffusion, item: Item, cut: bool = False) -> Layout:
+    def _layout(self, model: Model, item: Item, cut: bool = False) -> Layout:
         return prompt_layout(model, item[0].text, self.slot, self.tokens, at=self.at, every=self.every, cut=cut)
 
-    def _time(self, train_steps: int, number: int, clock: Generator) -> int:
-        """The middle of part `number` of equal parts of the time grid: 10, 30, ..., 990 for 50 of 1000."""
-        return (2 * number + 1) * train_steps // (2 * self.timesteps)
+    def _time(self, schedule: Schedule, number: int, clock: Generator) -> float:
+        """The middle of part `number` of equal parts of the training times: 10, 30, ..., 990 for 50 of 1000."""
+        return float(schedule.evenly(self.timesteps)[number])

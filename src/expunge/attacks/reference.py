@@ -17,9 +17,10 @@ from torch import Tensor
 
 from expunge.attacks.aims import check_pictures, targets
 from expunge.attacks.base import Access, Again, Attack, Goal, Item, Meter, Outcome, Sight, Victim
-from expunge.models.base import Conditioning
-from expunge.models.sample import check_finite
-from expunge.models.sd import StableDiffusion
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import against, denoise
+from expunge.models.model import Model
+from expunge.models.sample import check_finite, encoded
 from expunge.records import Request, Sampler
 
 Words = Literal["empty", "own"]
@@ -123,16 +124,16 @@ def references(victim: Victim, items: Sequence[Item], goal: Goal, lost: list[Out
 
 
 @torch.no_grad()
-def latents_of(model: StableDiffusion, pictures: Tensor, batch: int = 32) -> Tensor:
+def latents_of(model: Model, pictures: Tensor, batch: int = 32) -> Tensor:
     """Latents float32 (B, c, h, w) of pictures (B, 3, H, W) in [0, 1]."""
     return torch.cat([model.encode_pixels(part) for part in pictures.split(batch)])
 
 
 @torch.no_grad()
-def states_of(model: StableDiffusion, texts: Sequence[str]) -> Conditioning:
+def states_of(model: Model, texts: Sequence[str]) -> Conditioning:
     """The texts' states, each distinct text encoded in a batch of its own, as `sample.draw` does."""
-    each = {text: model.encode([text]) for text in dict.fromkeys(texts)}
-    return Conditioning(torch.cat([each[text].states for text in texts]), torch.cat([each[text].ids for text in texts]))
+    known, rows = encoded(model, texts)
+    return known.at(rows)
 
 
 def told(sampler: Sampler, words: Words) -> Sampler:
@@ -146,12 +147,12 @@ def finish(victim: Victim, x: Tensor, texts: Sequence[str], words: Words, start:
     """Latents denoised from grid point `start` to `stop` (None: to the clean end), x and result (B, c, h, w)."""
     model, sampler = victim.model, told(victim.sampler, words)
     cond = states_of(model, ["" if words == "empty" else text for text in texts])
-    uncond = None if sampler.guidance == 1 else states_of(model, [sampler.negative])
-    return model.denoise(x, cond, uncond, sampler.steps, sampler.guidance, start=start, stop=stop)
+    uncond = against(model, sampler.guidance, sampler.negative)
+    return denoise(model, x, cond, uncond, sampler.steps, sampler.guidance, start=start, stop=stop)
 
 
 @torch.no_grad()
-def seen_as(model: StableDiffusion, latents: Tensor) -> Tensor:
+def seen_as(model: Model, latents: Tensor) -> Tensor:
     """Pictures of latents, float32 (B, 3, H, W) on the CPU. ModelError: they are not finite."""
     return check_finite(model, model.decode(latents).cpu())
 

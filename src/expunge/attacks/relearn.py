@@ -85,7 +85,7 @@ class Tuning(Attack):
         long = victim.model.too_long(texts)
         if texts and not {*texts} - long.keys():
             raise UserError(f"prompt {texts[0]!r} has {long[texts[0]]} tokens",
-                            accepted=f"up to {victim.model.length - 2}", remedy="shorten it")
+                            accepted=f"up to {victim.model.texts[0].room}", remedy="shorten it")
         return [text for text in texts if text not in long]
 
     @abstractmethod

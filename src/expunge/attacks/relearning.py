@@ -38,10 +38,10 @@ from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
-from expunge.models.base import drawn_by
 from expunge.models.fitting import split
-from expunge.models.patch import Patch, applied, tensors_hash
-from expunge.models.sd import StableDiffusion
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model, applied, drawn_by
+from expunge.models.patch import Patch
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -57,7 +57,7 @@ _RIGHT = 0.8
 
 
 @alone_in_out("relearning")  # attacks may write beside it
-def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
+def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
             out: str | Path, progress: Progress | None = None, world: World | None = None) -> Relearning:
     """Measure how fast an edited model learns its concept again.
 
@@ -97,7 +97,7 @@ def relearn(model: StableDiffusion, patch: Patch | None, *, concept: str = "", s
     return made
 
 
-def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: RelearnSettings,
+def rehearsed(model: Model, patch: Patch | None, concept: str, settings: RelearnSettings,
               world: World | None = None) -> tuple[Request, Victim, Goal, list[Prompt]]:
     """What is sought, from whom, when it counts as found, and the prompts that ask for it; nothing is drawn.
 

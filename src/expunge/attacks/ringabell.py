@@ -40,8 +40,7 @@ from expunge.attacks.naming import renamed
 from expunge.attacks.search import Try, asked_in_turn
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import framed, plain_tokens, text_of, tokens_of
+from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
 
 _PUBLISHED: Mapping[str, Any] = {"population": 200, "generations": 3000, "crossover": 0.5, "mutation": 0.25,
@@ -94,8 +93,9 @@ class RingABell(Attack):
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError where all prompts are too long, or for a request that never names its concept."""
-        if self.tokens > victim.model.length - 2:
-            raise UserError(f"{self.tokens} tokens", accepted=f"up to {victim.model.length - 2} for this text encoder")
+        room = victim.model.texts[0].room
+        if self.tokens > room:
+            raise UserError(f"{self.tokens} tokens", accepted=f"up to {room} for this text encoder")
         self._pairs(victim.model, request)
         self.some_room(victim, request, items)
 
@@ -103,7 +103,7 @@ class RingABell(Attack):
         """For a prompt that the text encoder does not read to its end."""
         long = {} if victim.sampler.truncate else victim.model.too_long([item[0].text])
         return UserError(f"prompt {item[0].text!r} has {long[item[0].text]} tokens",
-                         accepted=f"up to {victim.model.length - 2}", remedy="shorten it") if long else None
+                         accepted=f"up to {victim.model.texts[0].room}", remedy="shorten it") if long else None
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """One search per distinct prompt, then its best finds drawn at every item's seed."""
@@ -120,7 +120,7 @@ class RingABell(Attack):
         """As many pictures as prompts are drawn; the search costs text states only."""
         return pictures_budget(sampler, self.draws)
 
-    def _pairs(self, model: StableDiffusion, request: Request) -> list[tuple[str, str]]:
+    def _pairs(self, model: Model, request: Request) -> list[tuple[str, str]]:
         """Prompts of the request with the concept and with something else in its place, those that are read whole."""
         word = request.anchor or self.neutral
         pairs = [(text, without) for text in request.prompts
@@ -138,17 +138,17 @@ class RingABell(Attack):
                     found: dict[str, list[list[int]]]) -> None:
         """The survivors of each distinct prompt's search, best first, into `found`."""
         model = victim.model
-        v = torch.stack([model.encode([a]).states[0] - model.encode([b]).states[0]
+        v = torch.stack([_states(model, a) - _states(model, b)
                          for a, b in self._pairs(model, request)]).mean(0)  # (T, D)
-        words = plain_tokens(model)
+        words = model.texts[0].plain
         for text in dict.fromkeys(prompt.text for prompt, _ in items):
-            target = model.encode([text], truncate=victim.sampler.truncate).states[0] + self.eta * v  # (T, D)
+            target = _states(model, text) + self.eta * v  # (T, D)
             prompt = next(prompt for prompt, _ in items if prompt.text == text)
             generator = item_generator(self, (prompt, 0), "search")  # of the text alone: seeds share the search
-            found[text] = self._search(model, tokens_of(model, text), target, words, generator)
+            found[text] = self._search(model, model.texts[0].tokens(text), target, words, generator)
             meter.add([row for row, item in enumerate(items) if item[0].text == text])
 
-    def _search(self, model: StableDiffusion, own: Sequence[int], target: Tensor, words: Tensor, generator: Generator
+    def _search(self, model: Model, own: Sequence[int], target: Tensor, words: Tensor, generator: Generator
                 ) -> list[list[int]]:
         alive = words[torch.randint(len(words), (self.population, self.tokens), generator=generator)]  # (P, K)
         if self.start == "prompt":
@@ -176,19 +176,28 @@ class RingABell(Attack):
         fresh = words[torch.randint(len(words), (count, 1), generator=generator)]
         return torch.where(changed & (torch.arange(K) == place), fresh, children)
 
-    def _misfits(self, model: StableDiffusion, rows: Tensor, target: Tensor) -> Tensor:
+    def _misfits(self, model: Model, rows: Tensor, target: Tensor) -> Tensor:
         """(P,) float64 on the CPU: sum of squared differences to the target's states."""
-        read = self.tokens + 2 if self.compared == "written" else model.length
-        states: Tensor = model.text_encoder(framed(model, rows.tolist())[:, :read])[0]  # (P, read, D)
+        encoder = model.texts[0]
+        read = self.tokens + len(encoder.start) + 1 if self.compared == "written" else encoder.length
+        tokens = encoder.framed(rows.tolist())
+        # A causal encoder's states do not depend on what stands behind: it need not read it.
+        states = encoder.read(tokens.first(read) if encoder.causal else tokens)["states"][:, :read]  # (P, read, D)
         return (states.double() - target[:read].double()).square().sum((1, 2)).cpu()
 
-    def _tries(self, model: StableDiffusion, ranked: Sequence[Sequence[int]], seed: int) -> list[Try]:
+    def _tries(self, model: Model, ranked: Sequence[Sequence[int]], seed: int) -> list[Try]:
         """The best distinct strings that the text encoder reads whole."""
         texts = dict[str, tuple[int, ...]]()
         for ids in ranked:
-            text = text_of(model, ids)
-            if text not in texts and 0 < len(tokens_of(model, text)) <= model.length - 2:
+            text = model.texts[0].text_of(ids)
+            if text not in texts and 0 < len(model.texts[0].tokens(text)) <= model.texts[0].room:
                 texts[text] = tuple(ids)
             if len(texts) == self.draws:
                 break
         return [Try(text, seed, ids) for text, ids in texts.items()]
+
+
+def _states(model: Model, text: str) -> Tensor:
+    """(T, D): how the first encoder reads a text, cut if it is too long."""
+    encoder = model.texts[0]
+    return encoder.read(encoder.laid_out([text]))["states"][0]

@@ -33,7 +33,6 @@ from expunge.attacks.base import (
 )
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.models.text import plain_tokens, text_of, tokens_of
 from expunge.records import Request, Sampler, Spent
 
 
@@ -71,7 +70,7 @@ class RandomPrompt(Attack):
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         """Ask every item's prompt after one random prefix after the other."""
-        words = plain_tokens(victim.model)
+        words = victim.model.texts[0].plain
         yield from asked_in_turn(self, victim, items, [self._tries(victim, item, words) for item in items], goal)
 
     def budget(self, sampler: Sampler) -> Spent:
@@ -80,12 +79,12 @@ class RandomPrompt(Attack):
 
     def _tries(self, victim: Victim, item: Item, words: Tensor) -> list[Try]:
         (prompt, seed), model = item, victim.model
-        rest, generator = tuple(tokens_of(model, prompt.text)), item_generator(self, item)
+        rest, generator = tuple(model.texts[0].tokens(prompt.text)), item_generator(self, item)
         out: list[Try] = []
         for _ in range(2 * self.tries):  # a prefix that reads back as more tokens than fit is drawn again
             prefix = words[torch.randint(len(words), (self.tokens,), generator=generator)].tolist()
-            text = f"{text_of(model, prefix)} {prompt.text}".strip()
-            fits = victim.sampler.truncate or len(tokens_of(model, text)) <= model.length - 2
+            text = f"{model.texts[0].text_of(prefix)} {prompt.text}".strip()
+            fits = victim.sampler.truncate or len(model.texts[0].tokens(text)) <= model.texts[0].room
             if len(out) < self.tries and fits:
                 out.append(Try(text, seed, (*prefix, *rest)))
         return out
@@ -158,7 +157,7 @@ def asked_in_turn(attack: Attack, victim: Victim, items: Sequence[Item], tries: 
 
 def room_for(victim: Victim, item: Item, extra: int) -> UserError | None:
     """Why `extra` tokens do not fit before the item's prompt; None if they do, or what is too long is cut."""
-    room, count = victim.model.length - 2, len(tokens_of(victim.model, item[0].text))
+    room, count = victim.model.texts[0].room, len(victim.model.texts[0].tokens(item[0].text))
     if count + extra <= room or (victim.sampler.truncate and extra < room):
         return None
     return UserError(f"a prompt of {count} tokens, before which {extra} more are put: {item[0].text!r}",

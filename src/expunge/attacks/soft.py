@@ -12,6 +12,7 @@ Source: objective of Zhang et al. 2024, UnlearnDiffAtk, eq. 6; embeddings left f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,10 +26,28 @@ from expunge.attacks.search import room_for
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.finetune import diffusion_loss
-from expunge.models.base import Conditioning
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
+from expunge.models.text import Tokens
 from expunge.records import Request
+
+
+@dataclass(frozen=True)
+class _Prefixed:
+    """Prompts (B) with k free places before them: tokens, and their embeddings float32 (B, T, D)."""
+
+    prompts: tuple[str, ...]
+    tokens: Tokens
+    embeddings: Tensor
+
+    def states(self, model: Model, P: Tensor, rows: Sequence[int]) -> Conditioning:
+        """What is told of the prompts at `rows`, with their P (k, D) of (B, k, D) right behind the start token.
+
+        Differentiable in P.
+        """
+        at, k, start = list(rows), P.shape[1], len(model.texts[0].start)
+        embeddings = torch.cat([self.embeddings[at, :start], P[at], self.embeddings[at, start + k:]], 1)  # (A, T, D)
+        return model.encode_embedded([self.prompts[row] for row in at], self.tokens.at(at), embeddings)
 
 
 class SoftPrompt(LearnedEmbedding):
@@ -62,16 +81,17 @@ class SoftPrompt(LearnedEmbedding):
         if not active:
             return
         x0 = _latents(model, aims)
-        ids, fixed, P = self._start(model, items)
+        told, P = self._start(model, items)
         optimizer = torch.optim.Adam([P], lr=self.learning_rate)
         generators = [item_generator(self, item, "noise") for item in items]
         looks = self.look_steps()
         for step in range(1, self.steps + 1):
-            self._learn(model, optimizer, x0, ids, fixed, P, generators, active)
+            self._learn(model, optimizer, x0, told, P, generators, active)
             meter.add(active, gradient_steps=1, network_rows=3 * self.rows)
             if step not in looks:
                 continue
-            cond = _states(model, ids, fixed, P.detach(), active)
+            with torch.no_grad():
+                cond = told.states(model, P, active)
             pictures = victim.draw_conditioned(cond, [items[row][1] for row in active], self.batch)
             sights, standing, settled = goal.see(pictures), [], []
             meter.add(active, images=1, network_rows=victim.rows_per_picture)
@@ -81,7 +101,7 @@ class SoftPrompt(LearnedEmbedding):
                 if not (sight.found or error or step == self.steps):
                     standing.append(row)
                     continue
-                again = partial(self._again, victim, ids[row:row + 1], fixed[row:row + 1], learned[None])
+                again = partial(self._again, victim, told, P.detach().clone(), row)
                 settled.append(Outcome(row, sight.found and not error, meter[row], picture=picture, error=error,
                                        tensors={"prefix": learned.cpu()}, again=again))
             active = standing
@@ -90,17 +110,20 @@ class SoftPrompt(LearnedEmbedding):
             if not active:
                 return
 
-    def _start(self, model: StableDiffusion, items: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids (B, T), embeddings of the prompts (B, T, D), and free ones (B, k, D), at first those of random words."""
-        words, vectors = plain_tokens(model), table(model)
+    def _start(self, model: Model, items: Sequence[Item]) -> tuple[_Prefixed, Tensor]:
+        """The items' prompts with room before them, and the embeddings P (B, k, D), at first those of random words."""
+        encoder = model.texts[0]
+        words = encoder.plain
         drawn = torch.stack([words[torch.randint(len(words), (self.tokens,), generator=item_generator(self, item))]
                              for item in items])  # (B, k)
-        ids = framed(model, [[*first, *tokens_of(model, prompt.text)][:model.length - 2]
-                             for first, (prompt, _) in zip(drawn.tolist(), items, strict=True)])
-        return ids, vectors[ids], vectors[drawn.to(vectors.device)].clone().requires_grad_()
+        tokens = encoder.framed([[*first, *encoder.tokens(prompt.text)][:encoder.room]
+                                 for first, (prompt, _) in zip(drawn.tolist(), items, strict=True)])
+        table = encoder.table
+        return (_Prefixed(tuple(prompt.text for prompt, _ in items), tokens, table[tokens.ids]),
+                table[drawn.to(table.device)].clone().requires_grad_())
 
-    def _learn(self, model: StableDiffusion, optimizer: torch.optim.Optimizer, x0: Tensor, ids: Tensor, fixed: Tensor,
-               P: Tensor, generators: Sequence[Generator], active: Sequence[int]) -> None:
+    def _learn(self, model: Model, optimizer: torch.optim.Optimizer, x0: Tensor, told: _Prefixed, P: Tensor,
+               generators: Sequence[Generator], active: Sequence[int]) -> None:
         """One step for the active rows; the loss is a sum over items, so that none feels the others."""
         R, shape = self.rows, x0.shape[1:]
         t = torch.cat([spread_times(model, R, generators[row]) for row in active]).to(model.device)  # (A*R,)
@@ -108,24 +131,18 @@ class SoftPrompt(LearnedEmbedding):
         x = x0[list(active)].repeat_interleave(R, 0)  # (A*R, c, h, w)
         optimizer.zero_grad()
         with torch.enable_grad():
-            cond = _states(model, ids, fixed, P, active).repeat(R)
+            cond = told.states(model, P, active).repeat(R)
             (diffusion_loss(model, x, eps, t, cond).sum() / R).backward()
         optimizer.step()
 
-    def _again(self, victim: Victim, ids: Tensor, fixed: Tensor, P: Tensor, seeds: Sequence[int]) -> Tensor:
-        cond = _states(victim.model, ids, fixed, P, [0])
+    @torch.no_grad()
+    def _again(self, victim: Victim, told: _Prefixed, P: Tensor, row: int, seeds: Sequence[int]) -> Tensor:
+        cond = told.states(victim.model, P, [row])
         return victim.draw_conditioned(cond.repeat(len(seeds)), seeds, self.batch)
 
 
-def _states(model: StableDiffusion, ids: Tensor, fixed: Tensor, P: Tensor, rows: Sequence[int]) -> Conditioning:
-    """Text states of the rows with P right behind the start token; differentiable in P."""
-    at, k = list(rows), P.shape[1]
-    embeddings = torch.cat([fixed[at, :1], P[at], fixed[at, 1 + k:]], 1)  # (A, T, D)
-    return encode_embedded(model, ids[at], embeddings)
-
-
 @torch.no_grad()
-def _latents(model: StableDiffusion, aims: Sequence[Tensor | None]) -> Tensor:
+def _latents(model: Model, aims: Sequence[Tensor | None]) -> Tensor:
     """(B, c, h, w); zeros where there is nothing to aim at. Each picture is encoded alone."""
     zeros = torch.zeros(model.latent_shape, device=model.device)
     return torch.stack([zeros if aim is None else model.encode_pixels(aim[None])[0] for aim in aims])

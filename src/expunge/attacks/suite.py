@@ -47,9 +47,8 @@ from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
-from expunge.models.base import drawn_by
-from expunge.models.patch import Patch, applied
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model, applied, drawn_by
+from expunge.models.patch import Patch
 from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -79,7 +78,7 @@ there is how fast (`expunge relearn`), not whether."""
 
 
 @alone_in_out()
-def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
+def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
            out: str | Path, progress: Progress | None = None, world: World | None = None) -> Assault:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
 
@@ -127,7 +126,7 @@ def attack(model: StableDiffusion, patch: Patch | None, *, concept: str = "", se
     return assault
 
 
-def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings
+def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackSettings
               ) -> tuple[list[Attack], int]:
     """The attacks that `attack` would make and how many items it would look at; nothing is drawn.
 
@@ -142,7 +141,7 @@ def rehearsed(model: StableDiffusion, patch: Patch | None, concept: str, setting
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
-def _prepared(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings, world: World
+def _prepared(model: Model, patch: Patch | None, concept: str, settings: AttackSettings, world: World
               ) -> tuple[Request, Victim, list[Attack]]:
     """What is sought, whom it is sought from, and how."""
     chosen, request = planned(settings), sought(world, patch, concept)

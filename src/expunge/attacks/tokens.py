@@ -24,8 +24,7 @@ from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
 from expunge.errors import UserError
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import plain_tokens, table, tokens_of
+from expunge.models.model import Model
 
 Slot = Literal["prefix", "suffix", "mid", "at", "spread", "every", "replace"]
 """Where free tokens go: before the prompt, behind it, in its middle, before its token number `at`, at equal distances,
@@ -76,7 +75,7 @@ def laid_out(own: Sequence[int], slot: Slot, count: int, *, at: int = 0, every: 
     return Layout(tuple(0 if place in set(free) else next(kept) for place in range(length)), free)
 
 
-def prompt_layout(model: StableDiffusion, text: str, slot: Slot, count: int, *, at: int = 0, every: int = 3,
+def prompt_layout(model: Model, text: str, slot: Slot, count: int, *, at: int = 0, every: int = 3,
                   cut: bool = False) -> Layout:
     """`laid_out` for a text, in the model's own tokens.
 
@@ -86,15 +85,16 @@ def prompt_layout(model: StableDiffusion, text: str, slot: Slot, count: int, *, 
     Raises:
         UserError: prompt and insertion together are longer than the text encoder reads, or `at` is not in the prompt.
     """
-    own = tokens_of(model, text)
+    own = model.texts[0].tokens(text)
     layout = laid_out(own, slot, count, at=at, every=every)
-    for length in range(len(own) - 1, 0, -1) if cut and len(layout.tokens) > model.length - 2 else ():
+    for length in range(len(own) - 1, 0, -1) if cut and len(layout.tokens) > model.texts[0].room else ():
         layout = laid_out(own[:length], slot, count, at=min(at, length), every=every)
-        if len(layout.tokens) <= model.length - 2:
+        if len(layout.tokens) <= model.texts[0].room:
             break
-    if len(layout.tokens) > model.length - 2:
+    if len(layout.tokens) > model.texts[0].room:
         raise UserError(f"prompt {text!r} has {len(own)} tokens, with {len(layout.free)} inserted {len(layout.tokens)}",
-                        accepted=f"up to {model.length - 2} in all", remedy="shorten the prompt or insert fewer tokens")
+                        remedy="shorten the prompt or insert fewer tokens",
+                        accepted=f"up to {model.texts[0].room} in all")
     return layout
 
 
@@ -107,10 +107,10 @@ class Vocabulary:
     unit: Tensor
 
     @classmethod
-    def of(cls, model: StableDiffusion, which: Literal["plain", "whole"] = "plain") -> Vocabulary:
+    def of(cls, model: Model, which: Literal["plain", "whole"] = "plain") -> Vocabulary:
         """"plain": tokens that read back as themselves; "whole": every token, start and end among them."""
-        weights = table(model)
-        ids = plain_tokens(model) if which == "plain" else torch.arange(len(model.tokenizer))
+        weights = model.texts[0].table
+        ids = model.texts[0].plain if which == "plain" else torch.arange(len(model.texts[0].tokenizer))
         ids = ids.to(weights.device)
         return cls(ids, weights[ids], normalize(weights[ids], dim=1))
 

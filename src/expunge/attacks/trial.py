@@ -22,7 +22,6 @@ from torch import Tensor
 from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
 from expunge.errors import ConfigError, ModelError
 from expunge.files import write_atomically, write_tensors, write_text
-from expunge.models.text import tokens_of
 from expunge.records import Attempt, Request, Spent
 from expunge.runtime import Progress
 
@@ -116,7 +115,7 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
     told: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
                             "spent": outcome.spent, "text": outcome.text, "ids": outcome.ids,
                             "note": outcome.note, "error": outcome.error,
-                            "reread": tuple(tokens_of(victim.model, outcome.text)) if outcome.text else ()}
+                            "reread": tuple(victim.model.texts[0].tokens(outcome.text)) if outcome.text else ()}
     if outcome.error:
         return Attempt(outcome="failed", **told)
     if outcome.tensors:

@@ -27,9 +27,7 @@ from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens
 from expunge.attacks.tokens import Layout, Simplex, Vocabulary
 from expunge.config import knob
-from expunge.models.prediction import output_for
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import tokens_of
+from expunge.models.model import Model
 
 LONGEST = 60
 """Prompts of more tokens, start and end included, were left out of the published runs."""
@@ -54,12 +52,12 @@ class UnlearnDiff(InsertedTokens):
         model = victim.model
 
         def wanted(places: Sequence[int], x0: Tensor, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-            return output_for(model, x0, eps, t)
+            return model.process.target(x0, eps, t)
 
         return wanted
 
-    def _left_out(self, model: StableDiffusion, item: Item) -> str:
-        length = len(tokens_of(model, item[0].text)) + 2
+    def _left_out(self, model: Model, item: Item) -> str:
+        length = len(model.texts[0].tokens(item[0].text)) + 2
         if not self.legacy_length or length <= LONGEST:
             return ""
         return f"not attacked: {length} tokens, more than the {LONGEST} of the published runs"

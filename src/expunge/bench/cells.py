@@ -26,7 +26,7 @@ from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
 from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
 from expunge.unlearn.erase import CHECKPOINT, resolve_method, seeks_surrogate
 from expunge.unlearn.method import Configured, Method
@@ -92,7 +92,7 @@ _BEGUN = ("patch.safetensors", CHECKPOINT)
 """What an edit leaves once it has begun: the patch, or how far it is."""
 
 
-def planned_cells(settings: BenchSettings, model: Denoiser, world: World, out: Path) -> list[Cell]:
+def planned_cells(settings: BenchSettings, model: Model, world: World, out: Path) -> list[Cell]:
     """Every cell, seed by seed: a bench that is stopped early has met every method with its first seed.
 
     Raises:
@@ -123,7 +123,7 @@ def _apart(parent: Path, title: str, titles: Sequence[str]) -> Path:
     return folder_of(parent, title, known=lambda folder: alone)
 
 
-def _request(model: Denoiser, world: World, column: BenchConcept, method: Method) -> Request:
+def _request(model: Model, world: World, column: BenchConcept, method: Method) -> Request:
     """What is asked of a method: where the column names no anchor, as `erase` would choose one for it."""
     request = world.request(column.concept, column.anchor or "", column.keep)
     if column.anchor is None and seeks_surrogate(method, request):
@@ -148,7 +148,7 @@ def chosen_cells(cells: Sequence[Cell], only: Iterable[str]) -> list[Cell]:
     return [cell for cell in cells if not wanted or {cell.method.title, cell.method.method} & set(wanted)]
 
 
-def check_methods(cells: Sequence[Cell], model: Denoiser) -> None:
+def check_methods(cells: Sequence[Cell], model: Model) -> None:
     """Look for methods that do not fit the model or a concept.
 
     Raises:
@@ -189,11 +189,11 @@ def check_begun(cells: Sequence[Cell]) -> None:
                           remedy="choose another output folder, or delete these to make them again")
 
 
-def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Denoiser, world: World,
+def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Model, world: World,
            request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
     """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest."""
     resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
-    out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process, "parts": model.parts,
+    out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process.description, "parts": model.parts,
                                        "method": row.method,
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
     if attack is not None:
@@ -205,7 +205,7 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Den
     return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
 
 
-def _defaults(row: BenchMethod, model: Denoiser) -> dict[Stage, Any]:
+def _defaults(row: BenchMethod, model: Model) -> dict[Stage, Any]:
     """The settings of each stage where nothing is said, as far as they have any; cells of old do not tell the parts."""
     plain = resolve_method(row.method, {})
     own = {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {}

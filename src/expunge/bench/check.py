@@ -20,13 +20,13 @@ from expunge.bench.settings import BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.files import write_json
 from expunge.metrics.base import World
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import BenchCheck, CheckedCell, Edit, Score
 
 CHECK = "check.json"
 
 
-def checked(cells: Sequence[Cell], count: int, model: StableDiffusion, world: World, settings: BenchSettings,
+def checked(cells: Sequence[Cell], count: int, model: Model, world: World, settings: BenchSettings,
             folder: Path, tell: Callable[[int, int, str], None], seed: int = 0) -> BenchCheck:
     """Make `count` of the cells again, and write what came of it to `<folder>/check.json`.
 

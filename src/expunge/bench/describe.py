@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from expunge.errors import ExpungeError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import Request
 from expunge.registry import METHODS
 from expunge.unlearn.closed_form.method import ClosedForm
@@ -19,7 +19,7 @@ EXAMPLE = ("church", "house")
 UNKNOWN = "not said: it is a method without settings"
 
 
-def described(name: str, model: Denoiser) -> dict[str, str]:
+def described(name: str, model: Model) -> dict[str, str]:
     """Words by what they are about, for a registered method.
 
     Raises:
@@ -30,7 +30,7 @@ def described(name: str, model: Denoiser) -> dict[str, str]:
             "cost": _cost(chosen, request), "source": METHODS.source(name) or "not said"}
 
 
-def _trains(chosen: Any, model: Denoiser) -> str:
+def _trains(chosen: Any, model: Model) -> str:
     """The scope, and its share of the model's parameters."""
     scope = getattr(chosen, "scope", None)
     if not isinstance(scope, str):
@@ -39,7 +39,7 @@ def _trains(chosen: Any, model: Denoiser) -> str:
     return f"{scope}: {mine:,} of {whole:,} parameters of {model.name} ({mine / whole:.0%})"
 
 
-def _needs(chosen: Any, model: Denoiser, request: Request) -> str:
+def _needs(chosen: Any, model: Model, request: Request) -> str:
     """Whether it refuses a request without an anchor, or without prompts to keep."""
     if not isinstance(chosen, Configured):
         return UNKNOWN

@@ -10,7 +10,8 @@ from expunge.bench.cells import Cell
 from expunge.bench.settings import BenchSettings
 from expunge.evaluation import planned_prompts
 from expunge.metrics.base import World
-from expunge.models.sd import StableDiffusion
+from expunge.models.denoising import passes
+from expunge.models.model import Model
 from expunge.models.speed import drawing_speed
 from expunge.records import Sampler
 from expunge.unlearn.method import Configured
@@ -47,7 +48,7 @@ class Estimate:
         return left * (mean + self.evaluate + self.attack)
 
 
-def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffusion, world: World) -> Estimate:
+def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, world: World) -> Estimate:
     """Measure; nothing is made."""
     made = [edit for cell in cells if (edit := cell.made()) is not None]
     failed = sum(bool(edit.failed_at) for edit in made)
@@ -64,13 +65,13 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: StableDiffu
     return out
 
 
-def _add_attacks(out: Estimate, settings: BenchSettings, model: StableDiffusion) -> None:
+def _add_attacks(out: Estimate, settings: BenchSettings, model: Model) -> None:
     attack = settings.attack
     assert attack is not None
     tier, sampler = TIERS[attack.tier], attack.sampler(model)
     out.items = (attack.count or tier.prompts) * attack.seeds
     control = tier.control if attack.control_items is None else attack.control_items
-    rows_per_picture = sampler.steps * (1 if sampler.guidance == 1 else 2)
+    rows_per_picture = sampler.steps * passes(sampler.guidance)
     per_row = _seconds_per_picture(model, sampler) / rows_per_picture
     rows = sum(one.budget(sampler).network_rows for one in planned(attack)) * (out.items + control)
     again = len(planned(attack)) * attack.fresh * out.items * rows_per_picture
@@ -78,5 +79,5 @@ def _add_attacks(out: Estimate, settings: BenchSettings, model: StableDiffusion)
     out.attack = per_row * (rows + again + plain)
 
 
-def _seconds_per_picture(model: StableDiffusion, sampler: Sampler) -> float:
+def _seconds_per_picture(model: Model, sampler: Sampler) -> float:
     return drawing_speed(model, sampler, PROBES).picture(sampler)

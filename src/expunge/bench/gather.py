@@ -12,14 +12,14 @@ from expunge.bench.kinds import WHOLE, Kind, kinds
 from expunge.bench.pooling import CLUSTER, Block, Stratum, block, differences, estimate
 from expunge.bench.settings import BenchSettings
 from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval, wilson_of
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import BenchCheck, BenchResult, Difference, Edit, EditCost, Pooled, Score, Summary
 
 SEED = 0
 """Seed of all resampling."""
 
 
-def gathered(cells: Sequence[Cell], settings: BenchSettings, model: Denoiser, check: BenchCheck | None = None
+def gathered(cells: Sequence[Cell], settings: BenchSettings, model: Model, check: BenchCheck | None = None
              ) -> BenchResult:
     """The bench's record, from what the cells' folders hold now, and the last check of it."""
     made = [(cell, edit) for cell in cells if (edit := cell.made()) is not None]

@@ -23,8 +23,8 @@ from expunge.errors import ExpungeError, StorageError
 from expunge.evaluation import evaluate
 from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
+from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.models.sd import StableDiffusion
 from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.erase import CHECKPOINT, erase
@@ -43,7 +43,7 @@ KEPT = ("found/", "abstained/all", "retained/", "integrity/", "perceptual/floor"
 """Scores that go into the record of a bench, by the beginning of their names; the folder has them all."""
 
 
-def make(cell: Cell, model: StableDiffusion, world: World, settings: BenchSettings, tell: Tell) -> Edit:
+def make(cell: Cell, model: Model, world: World, settings: BenchSettings, tell: Tell) -> Edit:
     """Make the cell, keep its record, and return it. What goes wrong by itself becomes a failed record.
 
     Raises:
@@ -68,7 +68,7 @@ def make(cell: Cell, model: StableDiffusion, world: World, settings: BenchSettin
     return edit
 
 
-def _parts(cell: Cell, model: StableDiffusion, world: World, settings: BenchSettings, tell: Tell, stage: list[Stage]
+def _parts(cell: Cell, model: Model, world: World, settings: BenchSettings, tell: Tell, stage: list[Stage]
            ) -> dict[str, Any]:
     """Everything that the record of a whole cell holds; `stage` grows as the stages begin."""
     seconds: dict[str, float] = {}
@@ -92,7 +92,7 @@ def _parts(cell: Cell, model: StableDiffusion, world: World, settings: BenchSett
         "patch_hash": patch.hash}
 
 
-def _erased(cell: Cell, model: StableDiffusion, tell: Tell) -> tuple[Patch, EditCost]:
+def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
     """The patch and what it took, now or as an earlier run left them."""
     kept, cost = _kept_patch(cell, model), _read_cost(cell.folder)
     if kept is not None and cost is not None:
@@ -125,7 +125,7 @@ def _unet_samples(cell: Cell) -> dict[str, int]:
     return {"unet_frozen": cost.frozen, "unet_trained": cost.trained}
 
 
-def _kept_patch(cell: Cell, model: StableDiffusion) -> Patch | None:
+def _kept_patch(cell: Cell, model: Model) -> Patch | None:
     """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again)."""
     if not (cell.folder / "patch.safetensors").is_file():
         return None
@@ -138,7 +138,7 @@ def _kept_patch(cell: Cell, model: StableDiffusion) -> Patch | None:
     return patch if same else None
 
 
-def _attacked(cell: Cell, model: StableDiffusion, patch: Patch, world: World, settings: AttackSettings, tell: Tell
+def _attacked(cell: Cell, model: Model, patch: Patch, world: World, settings: AttackSettings, tell: Tell
               ) -> list[Assault]:
     """A suite for each concept of the request; one that an earlier run finished is read back."""
     cell.begin("attack")
@@ -162,7 +162,7 @@ def attack_folder(cell: Cell, concept: str) -> Path:
     return folder_of(cell.place("attack"), concept, known=lambda folder: alone)
 
 
-def _evaluated(cell: Cell, model: StableDiffusion, patch: Patch, world: World, assaults: list[Assault],
+def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, assaults: list[Assault],
                settings: BenchSettings, tell: Tell) -> Evaluation:
     """The evaluation, now or as an earlier run left it; with the attacks in it if they sought the one concept."""
     cell.begin("evaluate")

@@ -21,7 +21,7 @@ from expunge.files import check_writable, write_text
 from expunge.locks import held
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import BenchResult
 from expunge.runtime import Progress
@@ -82,7 +82,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     return result
 
 
-def _make_all(cells: Sequence[Cell], model: StableDiffusion, world: World, settings: BenchSettings, tell: Progress,
+def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress,
               began: float) -> None:
     """Until every cell is finished, by this process or another one."""
     todo = [cell for cell in cells if not _finished(cell, began)]

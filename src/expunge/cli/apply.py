@@ -10,8 +10,8 @@ import click
 from expunge.cli.options import model_options_of
 
 if TYPE_CHECKING:
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
 
 EXAMPLES = """\b
 Examples:
@@ -48,7 +48,8 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     from expunge.cli.output import STILL_THERE, still_there, tell
     from expunge.errors import ModelError, UserError
     from expunge.files import check_writable
-    from expunge.models.patch import Patch, acting
+    from expunge.models.patch import Patch
+    from expunge.models.pipeline import acting
     from expunge.models.store import load
 
     if out is not None and out.suffix.lower() != ".png":
@@ -74,21 +75,20 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
         raise click.exceptions.Exit(STILL_THERE)
 
 
-def _hash(model: StableDiffusion) -> str:
-    from expunge.models.patch import tensors_hash
-    from expunge.models.scope import full_names
+def _hash(model: Model) -> str:
+    from expunge.models.hashing import tensors_hash
 
-    return tensors_hash(full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder))
+    return tensors_hash(model.editable())
 
 
-def _strip(model: StableDiffusion, patch: Patch, prompts: list[str], count: int, out: Path) -> None:
+def _strip(model: Model, patch: Patch, prompts: list[str], count: int, out: Path) -> None:
     """For each prompt a row of the original and a row of the edited model below it."""
     import torch
 
     from expunge.cli.progress import progress
     from expunge.cli.sample import sheet, write_picture
     from expunge.models.cache import Pictures
-    from expunge.models.patch import applied
+    from expunge.models.model import applied
     from expunge.records import Prompt, Sampler
 
     items = [(Prompt(text=prompt, role="direct"), seed) for prompt in prompts for seed in range(count)]

@@ -12,8 +12,8 @@ from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 
 if TYPE_CHECKING:
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
 
 EXAMPLES = """\b
 Examples:
@@ -91,7 +91,7 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
     return folder_of(beside.parent, concept, f"{beside.name}-", known) if patch.card.request.also else beside
 
 
-def _estimate(model: StableDiffusion, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
+def _estimate(model: Model, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
     from expunge.attacks.base import picture_rows
     from expunge.attacks.suite import rehearsed

@@ -13,8 +13,8 @@ from expunge.cli.output import MEASURED
 from expunge.evaluation import EvaluateSettings
 
 if TYPE_CHECKING:
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
 
 EXAMPLES = f"""\b
 Examples:
@@ -71,7 +71,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     click.echo(f"next: expunge report {quote(str(folder))}")
 
 
-def _estimate(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, assault: Path | None) -> str:
+def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: Path | None) -> str:
     """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span

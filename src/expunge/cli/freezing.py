@@ -12,14 +12,14 @@ from expunge.cli.options import as_yaml
 if TYPE_CHECKING:
     from expunge.finetune import Material
     from expunge.guard import Publisher
-    from expunge.models.sd import StableDiffusion
+    from expunge.models.model import Model
     from expunge.records.freezing import FreezeMask, Moved, Savings, Verification
 
 _MOST = 10
 """Tensors that are named one by one; --json has them all."""
 
 
-def publisher_of(model: StableDiffusion, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
+def publisher_of(model: Model, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
                  pictures: int, prior: tuple[str, ...]) -> Publisher:
     """The pictures that a command names, encoded. UserError: there are none, or a name is on both sides."""
     from expunge.errors import UserError
@@ -46,7 +46,7 @@ def _place(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
-def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Material:
+def _material(model: Model, name: str, caption: str, count: int) -> Material:
     from expunge.errors import UserError
     from expunge.finetune import material
     from expunge.guard.pictures import captioned_folder
@@ -58,7 +58,7 @@ def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Ma
         rows = [row for row, text in enumerate(captions) if text not in long]
         if not rows:
             raise UserError(f"all captions in {name} are longer than the text encoder reads ({captions[0]!r} first)",
-                            accepted=f"up to {model.length - 2} tokens", remedy="shorten them")
+                            accepted=f"up to {model.texts[0].room} tokens", remedy="shorten them")
         over = [f"{len(captions) - len(rows)} of {len(captions)} pictures left out: their captions are longer than the "
                 "text encoder reads."] if long else []
         for line in (*found.told, *over):
@@ -70,7 +70,7 @@ def _material(model: StableDiffusion, name: str, caption: str, count: int) -> Ma
                     + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
 
 
-def learning_estimate(model: StableDiffusion, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int
+def learning_estimate(model: Model, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int
                       ) -> str:
     """The settings as YAML, and what learning takes, by one measured step of a user."""
     import time

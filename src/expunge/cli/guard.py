@@ -14,7 +14,7 @@ from expunge.cli.lists import Name, Sentence
 from expunge.cli.options import dry_run_option, given, model_options_of
 
 if TYPE_CHECKING:
-    from expunge.models.sd import StableDiffusion
+    from expunge.models.model import Model
 
 EXAMPLES = """\b
 Examples:
@@ -243,8 +243,9 @@ def verify(mask: Path, returned: Path, model: str, device: str, variant: str | N
     return 1 if found.broken else 0
 
 
-def _patched(model: StableDiffusion, patch: Path | None) -> Any:
+def _patched(model: Model, patch: Path | None) -> Any:
     """The patch is on inside, where there is one."""
-    from expunge.models.patch import Patch, applied
+    from expunge.models.model import applied
+    from expunge.models.patch import Patch
 
     return applied(model, Patch.load(patch)) if patch else nullcontext()

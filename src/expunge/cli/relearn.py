@@ -13,7 +13,7 @@ from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 
 if TYPE_CHECKING:
-    from expunge.models.sd import StableDiffusion
+    from expunge.models.model import Model
 
 EXAMPLES = """\b
 Examples:
@@ -77,7 +77,7 @@ def command(patch: Path | None, concept: str, model: str, device: str, variant: 
             click.echo(line)
 
 
-def _estimate(model: StableDiffusion, settings: RelearnSettings, count: int, curves: int) -> str:
+def _estimate(model: Model, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
     from expunge.attacks.base import picture_rows
     from expunge.attacks.relearning import training_attack

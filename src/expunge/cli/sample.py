@@ -74,7 +74,8 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.locks import alone
     from expunge.models.cache import Pictures
     from expunge.models.fitting import none_fits, split
-    from expunge.models.patch import Patch, applied
+    from expunge.models.model import applied
+    from expunge.models.patch import Patch
     from expunge.models.store import load
 
     if count is not None and seeds:

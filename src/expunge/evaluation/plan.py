@@ -16,7 +16,7 @@ from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler
 from expunge.sampling import SamplingSettings
 
 if TYPE_CHECKING:
-    from expunge.models.base import Denoiser
+    from expunge.models.model import Model
 
 class EvaluateSettings(SamplingSettings):
     """Everything about an evaluation that can be set."""
@@ -65,7 +65,7 @@ def planned_prompts(world: World, request: Request, settings: EvaluateSettings) 
     return prompts
 
 
-def drawable(model: Denoiser, prompts: Sequence[Prompt], aims: Sequence[Aim], settings: EvaluateSettings
+def drawable(model: Model, prompts: Sequence[Prompt], aims: Sequence[Aim], settings: EvaluateSettings
              ) -> tuple[list[Prompt], list[tuple[Prompt, str]]]:
     """The prompts that the model draws as they are asked, and those that it does not, each with the reason.
 

@@ -34,12 +34,12 @@ if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.metrics.integrity import Drawn
     from expunge.metrics.measure import Instruments
     from expunge.models.cache import Pictures
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
 
 
 @alone_in_out(when=lambda: runtime.current().main)
-def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings | None = None,
+def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
              world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
     """Measure what a patch does to a model.
@@ -105,15 +105,14 @@ def evaluate(model: StableDiffusion, patch: Patch, *, settings: EvaluateSettings
     return Evaluation.model_validate(processes.gather(records)[0])
 
 
-def rehearsed(model: StableDiffusion, patch: Patch, settings: EvaluateSettings, world: World | None = None,
+def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: World | None = None,
               assault: str | Path | Assault | None = None) -> tuple[list[Prompt], Instruments]:
     """The prompts that are asked and the instruments that measure; nothing is drawn.
 
     Raises:
         UserError: what `evaluate` refuses before it draws anything.
     """
-    from expunge.models.base import drawn_by
-    from expunge.models.patch import applied
+    from expunge.models.model import applied, drawn_by
 
     if model.patch_hash:
         raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
@@ -146,7 +145,7 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
     return out
 
 
-def _world(model: StableDiffusion, settings: EvaluateSettings) -> World:
+def _world(model: Model, settings: EvaluateSettings) -> World:
     from expunge.metrics.worlds import world_of
 
     return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
@@ -177,12 +176,12 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
     return tools
 
 
-def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
+def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
           pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> tuple[Drawn, Drawn, Drawn]:
     """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
-    from expunge.models.patch import applied
+    from expunge.models.model import applied
 
     items, sampler = planned_items(prompts, settings), settings.sampler(model)
 
@@ -202,14 +201,14 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
     return original, edited, again
 
 
-def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
+def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
              drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
              tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
     """Judge and score what was drawn (original, edited, original again); copy the pictures to show."""
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
-    from expunge.models.base import drawn_by
+    from expunge.models.model import drawn_by
 
     original, edited, again = drawn
     judges = [(tools.judge, "judgments.jsonl"), *([(tools.second, "judgments-second.jsonl")] if tools.second else [])]

@@ -18,8 +18,8 @@ from expunge.runtime import Progress
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
+    from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.models.sd import StableDiffusion
     from expunge.records import Attempt, Shot
 
 
@@ -62,10 +62,10 @@ def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: E
     return tuple(made)
 
 
-def draw_finds(model: StableDiffusion, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
+def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
                pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
     """The first finds of each attack, with what both models draw for the same item without the attack."""
-    from expunge.models.patch import applied
+    from expunge.models.model import applied
 
     if assault is None:
         return []

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from expunge.errors import TrainingError, UserError
 from expunge.finetune import Material, diffusion_loss
-from expunge.models.patch import tensors_hash
-from expunge.models.sd import StableDiffusion
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model
+from expunge.models.sample import encoded
 from expunge.train import in_turn, step_generator
 
 Side = Literal["forbidden", "innocent"]
@@ -98,19 +99,18 @@ class Gauge:
     The model must be as published when it is made. Times are spread evenly over the grid, so that few rows say much.
     """
 
-    def __init__(self, model: StableDiffusion, pictures: Material, *, rows: int, batch: int, seed: int, name: str
+    def __init__(self, model: Model, pictures: Material, *, rows: int, batch: int, seed: int, name: str
                  ) -> None:
         self._model, self._batch, self._seed, self._name = model, batch, seed, name
         generator = step_generator(seed, 0, f"gauge/{name}")
         places = torch.arange(rows) % len(pictures.captions)
-        even = (torch.arange(rows) + torch.rand(rows, generator=generator)) / rows * model.train_steps
-        self._t = even.long()[torch.randperm(rows, generator=generator)].to(model.device)
+        even = model.process.schedule.quantile((torch.arange(rows) + torch.rand(rows, generator=generator)) / rows)
+        self._t = even[torch.randperm(rows, generator=generator)].to(model.device)
         self._x0 = pictures.latents[places.to(pictures.latents.device)]
         self._eps = torch.randn(self._x0.shape, generator=generator).to(self._x0)
         with torch.no_grad():
-            told = {text: model.encode([text]).states for text in dict.fromkeys(pictures.captions)}
-            self._cond = model.encode([""]).repeat(rows)
-            self._cond.states[:] = torch.cat([told[pictures.captions[k]] for k in places.tolist()])
+            known, texts = encoded(model, pictures.captions)
+            self._cond = known.at(texts[places.to(texts.device)])
         self.published = self._all()
 
     def rows(self, number: int) -> tuple[Tensor, Tensor]:

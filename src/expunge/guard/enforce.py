@@ -25,6 +25,7 @@ from torch.nn import Parameter
 from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.guard.mask import check_names, content_hash
 from expunge.guard.naming import Named, named, some
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 
 _DEEPEST = 8
@@ -179,7 +180,7 @@ def _layers(model: Any) -> Iterator[Any]:
             inner = getattr(inner, "_orig_mod", None) or (
                 inner.module if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel) else None)
         else:
-            inner = getattr(inner, "unet", None)
+            inner = inner.network if isinstance(inner, Model) else getattr(inner, "unet", None)
         if inner is None:
             return
 

@@ -27,7 +27,7 @@ from expunge.guard.released import Released, released
 from expunge.guard.saliency import Saliency, saliency
 from expunge.guard.users import user_at_mask, user_seed
 from expunge.locks import alone_in_out
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 from expunge.train import Progress, thinned
 
@@ -50,7 +50,7 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
 
 
 @alone_in_out()
-def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "projected", *,
+def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
                settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,
                progress: Progress | None = None) -> FreezeMask:
     """Learn which tensors of the UNet to freeze, so that forbidden pictures cannot be learned and innocent ones can.
@@ -71,8 +71,8 @@ def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "proj
     began, learner = time.monotonic(), resolve(preset, settings)
     groups = check_learning(model, publisher, learner, seed)
     told = learner.model_dump(mode="json")
-    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process, model.parts, model.patch_hash,
-                                          publisher.digest]))
+    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process.description, model.parts,
+                                          model.patch_hash, publisher.digest]))
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
@@ -99,7 +99,7 @@ def learn_mask(model: StableDiffusion, publisher: Publisher, preset: str = "proj
     return mask
 
 
-def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projected | Saliency | Released, seed: int = 0
+def check_learning(model: Model, publisher: Publisher, learner: Projected | Saliency | Released, seed: int = 0
                    ) -> Groups:
     """What `learn_mask` refuses before any computing; the groups that it freezes by.
 
@@ -135,20 +135,20 @@ def check_learning(model: StableDiffusion, publisher: Publisher, learner: Projec
     return groups
 
 
-def estimate(model: StableDiffusion, publisher: Publisher, learner: Projected | Saliency | Released) -> dict[str, int]:
+def estimate(model: Model, publisher: Publisher, learner: Projected | Saliency | Released) -> dict[str, int]:
     """What learning takes: steps of simulated users, mask steps, and bytes beside the model itself.
 
     Memory of users who train whole tensors by AdamW: gradient, two moments, and three copies of the UNet in float32:
     the published values twice (one copy gives the model back bit for bit, one makes D with theta_ft) and theta_ft.
     Activations are not counted.
     """
-    size, (users, marks) = sum(p.numel() for p in model.unet.parameters()), learner.work(publisher)
+    size, (users, marks) = sum(p.numel() for p in model.network.parameters()), learner.work(publisher)
     whole = isinstance(learner, Released) or any(learner.users.tuning(kind).scope != "lora"
                                                  for kind in learner.users.kinds)
     return {"user_steps": users, "mask_steps": marks, "memory_bytes": 4 * size * 6 if whole else 0}
 
 
-def _by_rounds(learner: Projected | Saliency, groups: Groups, model: StableDiffusion, publisher: Publisher, seed: int,
+def _by_rounds(learner: Projected | Saliency, groups: Groups, model: Model, publisher: Publisher, seed: int,
                checkpoint: Path | None, fingerprint: str, progress: Progress | None) -> Learned:
     turns = learner.turns(publisher)
     split = {subject: halves(_pictures(learner, publisher, subject)) for turn in turns for subject in turn.subjects}
@@ -175,7 +175,7 @@ def _pictures(learner: Rounds, publisher: Publisher, subject: Subject) -> Materi
     return publisher.of(side)[place] if learner.shown == "thing" else together(publisher.of(side))
 
 
-def _rounded(model: StableDiffusion, found: Learned, groups: Groups, learner: Released, about: dict[str, Any]
+def _rounded(model: Model, found: Learned, groups: Groups, learner: Released, about: dict[str, Any]
              ) -> FreezeMask:
     """frozen = round(m), as published; the ratio is what it is, and told where it is off."""
     held = groups.spread(torch.sigmoid(found.scores / learner.temperature).round() == 1).tolist()

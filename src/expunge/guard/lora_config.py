@@ -22,8 +22,7 @@ from torch import nn
 from expunge.errors import UserError
 from expunge.guard.enforce import lora_targets
 from expunge.guard.naming import some
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 
 Targets = Sequence[str] | str
@@ -87,7 +86,7 @@ def read_lora_config(path: str | Path) -> LoraConfig:
                         accepted="peft's adapter_config.json of a LoRA, with target_modules") from error
 
 
-def check_lora(model: StableDiffusion, mask: FreezeMask, asked: LoraConfig | Targets) -> list[str]:
+def check_lora(model: Model, mask: FreezeMask, asked: LoraConfig | Targets) -> list[str]:
     """The layers that a LoRA is put on.
 
     Args:
@@ -97,10 +96,10 @@ def check_lora(model: StableDiffusion, mask: FreezeMask, asked: LoraConfig | Tar
         UserError: it would change a frozen tensor, or there is no layer that it is put on.
     """
     asked = asked if isinstance(asked, LoraConfig) else LoraConfig(asked)
-    left_out = set(matching_layers(model.unet, asked.exclude)) if asked.exclude else set()
-    matched = matching_layers(model.unet, asked.targets) if asked.targets else []
+    left_out = set(matching_layers(model.network, asked.exclude)) if asked.exclude else set()
+    matched = matching_layers(model.network, asked.targets) if asked.targets else []
     layers = [name for name in matched if name not in left_out]
-    names = [name.partition("/")[2] for name in full_names("unet", model.unet)]
+    names = [name.partition("/")[2] for name in model.parameters_of("denoiser")]
     direct = [name for name in names if _ends(name, asked.parameters)]
     if not layers and not direct:
         raise UserError(f"no layer of the UNet fits the targets {asked.targets!r}", accepted="ends of names such as "

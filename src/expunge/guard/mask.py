@@ -20,21 +20,20 @@ from expunge import runtime
 from expunge.errors import ModelError, UserError
 from expunge.files import write_json, write_text
 from expunge.guard.ratio import Groups, check_ratio, hardened, tolerance
-from expunge.models.patch import tensors_hash
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask, Granularity, MaskedTensor, Measure, hash_of_frozen
 from expunge.train import step_generator
 
 MASK = "mask.json"
 
 
-def groups_of(model: StableDiffusion, granularity: Granularity = "tensor") -> Groups:
+def groups_of(model: Model, granularity: Granularity = "tensor") -> Groups:
     """All tensors of the UNet, in its order, by what is frozen together."""
-    return Groups.by({name: p.numel() for name, p in full_names("unet", model.unet).items()}, granularity)
+    return Groups.by({name: p.numel() for name, p in model.parameters_of("denoiser").items()}, granularity)
 
 
-def mask_of(model: StableDiffusion, frozen: Iterable[str], *, method: str, ratio: float, by: Measure = "numel",
+def mask_of(model: Model, frozen: Iterable[str], *, method: str, ratio: float, by: Measure = "numel",
             granularity: Granularity = "tensor", scores: Mapping[str, float] | None = None,
             settings: Mapping[str, Any] | None = None, seed: int = 0, warnings: Iterable[str] = (), **told: Any
             ) -> FreezeMask:
@@ -43,7 +42,7 @@ def mask_of(model: StableDiffusion, frozen: Iterable[str], *, method: str, ratio
     Raises:
         UserError: weights not in float32, or names that the UNet does not have.
     """
-    params, chosen = full_names("unet", model.unet), set(frozen)
+    params, chosen = model.parameters_of("denoiser"), set(frozen)
     if unknown := sorted(chosen - params.keys()):
         raise UserError(f"{unknown[0]!r} is no tensor of the UNet", accepted="full names, such as unet/conv_in.weight")
     if model.dtype != torch.float32:
@@ -52,14 +51,14 @@ def mask_of(model: StableDiffusion, frozen: Iterable[str], *, method: str, ratio
     tensors = {name: MaskedTensor(frozen=name in chosen, score=None if scores is None else scores[name],
                                   numel=p.numel(), sha256=content_hash(name, p) if name in chosen else "")
                for name, p in params.items()}
-    return FreezeMask(model=model.name, model_hash=model.hash, process=model.process, patch_hash=model.patch_hash,
-                      tensors=tensors, frozen_hash=hash_of_frozen(tensors), ratio=ratio, by=by, granularity=granularity,
-                      method=method, settings=dict(settings or {}), seed=seed, warnings=tuple(warnings),
-                      versions=runtime.versions(), machine=runtime.machine(model.device),
+    return FreezeMask(model=model.name, model_hash=model.hash, process=model.process.description,
+                      patch_hash=model.patch_hash, tensors=tensors, frozen_hash=hash_of_frozen(tensors), ratio=ratio,
+                      by=by, granularity=granularity, method=method, settings=dict(settings or {}), seed=seed,
+                      warnings=tuple(warnings), versions=runtime.versions(), machine=runtime.machine(model.device),
                       created=datetime.now(timezone.utc).isoformat(timespec="seconds"), **told)
 
 
-def hard_mask(model: StableDiffusion, scores: Tensor, groups: Groups, *, ratio: float, by: Measure, **told: Any
+def hard_mask(model: Model, scores: Tensor, groups: Groups, *, ratio: float, by: Measure, **told: Any
               ) -> FreezeMask:
     """The mask of `ratio` that freezes groups by score, float64 (groups,), larger first; a miss is told in it."""
     weights = groups.weights(by)
@@ -72,7 +71,7 @@ def hard_mask(model: StableDiffusion, scores: Tensor, groups: Groups, *, ratio: 
                    ratio=ratio, by=by, scores=each, warnings=(*told.pop("warnings", ()), *doubt), **told)
 
 
-def random_mask(model: StableDiffusion, ratio: float, seed: int = 0, *, by: Measure = "numel",
+def random_mask(model: Model, ratio: float, seed: int = 0, *, by: Measure = "numel",
                 granularity: Granularity = "tensor") -> FreezeMask:
     """The baseline: groups in random order, until the ratio is reached.
 
@@ -111,7 +110,7 @@ def load_mask(path: str | Path) -> FreezeMask:
                          remedy="copy or make it again") from error
 
 
-def check_mask(mask: FreezeMask, model: StableDiffusion) -> None:
+def check_mask(mask: FreezeMask, model: Model) -> None:
     """Whether the mask is of this model; compares hashes that are known already, and reads no weights.
 
     Raises:
@@ -121,14 +120,15 @@ def check_mask(mask: FreezeMask, model: StableDiffusion) -> None:
     if not isinstance(mask, FreezeMask):
         raise UserError(f"{type(mask).__name__} as a mask", accepted="what load_mask or learn_mask returns")
     remedy = "load the mask's own model"
-    if (mask.model_hash, mask.process) != (model.hash, model.process):
+    if (mask.model_hash, mask.process) != (model.hash, model.process.description):
         raise ModelError(f"a mask for {mask.model} ({mask.model_hash[:12]}, {mask.process})", remedy=remedy,
-                         accepted=f"masks for the loaded model, {model.name} ({model.hash[:12]}, {model.process})")
+                         accepted=f"masks for the loaded model, {model.name} "
+                                  f"({model.hash[:12]}, {model.process.description})")
     if mask.patch_hash != model.patch_hash:
         words = [f"patch {each[:12]}" if each else "no patch" for each in (mask.patch_hash, model.patch_hash)]
         raise ModelError(f"a mask for {mask.model} with {words[0]} on", accepted=f"here there is {words[1]} on",
                          remedy="put on the patch that the mask was made with, or take off the one that is on")
-    check_names(mask, {name: p.numel() for name, p in full_names("unet", model.unet).items()})
+    check_names(mask, {name: p.numel() for name, p in model.parameters_of("denoiser").items()})
 
 
 def check_names(mask: FreezeMask, sizes: Mapping[str, int]) -> None:
@@ -141,14 +141,14 @@ def check_names(mask: FreezeMask, sizes: Mapping[str, int]) -> None:
                          remedy="where a LoRA or a compiler renamed the tensors, look at the model underneath")
 
 
-def export_positions(path: str | Path, mask: FreezeMask, model: StableDiffusion) -> Path:
+def export_positions(path: str | Path, mask: FreezeMask, model: Model) -> Path:
     """Write the published text format.
 
     Raises:
         ModelError: the model's tensors are not those of the mask, in its order.
     """
     check_mask(mask, model)
-    names = tuple(full_names("unet", model.unet))
+    names = tuple(model.parameters_of("denoiser"))
     if names != tuple(mask.tensors):
         raise ModelError("the mask's tensors stand in another order than the model's", accepted="the mask's own model",
                          remedy="a positional file would freeze the wrong tensors")
@@ -158,7 +158,7 @@ def export_positions(path: str | Path, mask: FreezeMask, model: StableDiffusion)
     return file
 
 
-def import_positions(path: str | Path, model: StableDiffusion) -> FreezeMask:
+def import_positions(path: str | Path, model: Model) -> FreezeMask:
     """Read the published text format for `model`; names are checked where the file tells them.
 
     Raises:
@@ -171,7 +171,7 @@ def import_positions(path: str | Path, model: StableDiffusion) -> FreezeMask:
     except (OSError, ValueError) as error:
         raise ModelError(f"positional mask {path} cannot be read: {error}", accepted="one 0.0 or 1.0 per line"
                          ) from error
-    names = tuple(full_names("unet", model.unet))
+    names = tuple(model.parameters_of("denoiser"))
     if len(told) != len(names):
         raise ModelError(f"positional mask {path} has {len(told)} lines", accepted=f"{len(names)}, one for each tensor "
                          f"of this UNet", remedy="use the model and the versions that it was made with")

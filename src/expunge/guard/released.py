@@ -35,7 +35,8 @@ from expunge.guard.domains import SIDES, Publisher, together
 from expunge.guard.projected import Learned, Learner
 from expunge.guard.ratio import Groups
 from expunge.guard.rules import ReleasedRule
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
+from expunge.models.sample import encoded
 from expunge.records.freezing import Granularity, Measure
 from expunge.train import Losses, Progress, in_turn, run_loop, step_generator
 
@@ -76,7 +77,7 @@ class Released(Learner):
         return self.first.steps + self.user_steps, sum(told)
 
 
-def released(settings: Released, groups: Groups, model: StableDiffusion, publisher: Publisher, *, seed: int,
+def released(settings: Released, groups: Groups, model: Model, publisher: Publisher, *, seed: int,
              folder: Path | None = None, fingerprint: str = "", progress: Progress | None = None) -> Learned:
     """Learn a mask as published; the model comes back bit for bit.
 
@@ -110,19 +111,17 @@ def released(settings: Released, groups: Groups, model: StableDiffusion, publish
 class _Stage2:
     """theta~ (the model's own tensors), D and x."""
 
-    def __init__(self, settings: Released, groups: Groups, model: StableDiffusion, mixed: Material, forbidden: Tensor,
+    def __init__(self, settings: Released, groups: Groups, model: Model, mixed: Material, forbidden: Tensor,
                  published: dict[str, Tensor], seed: int) -> None:
         self._s, self._groups, self._model, self._mixed, self._seed = settings, groups, model, mixed, seed
         self._forbidden = forbidden
-        named = dict(model.unet.named_parameters())
+        named = dict(model.network.named_parameters())
         self._params = {name: named[name.partition("/")[2]] for name in groups.names}
         x = torch.rand(len(groups.labels), generator=step_generator(seed, 0, "mask"), dtype=torch.float64)
         self.rule = ReleasedRule(x, settings.ratio, settings.temperature, settings.rate, settings.sparsity)
         self._texts = {text: row for row, text in enumerate(dict.fromkeys(mixed.captions))}
         with torch.no_grad():
-            encoded = [model.encode([text]) for text in self._texts]
-            self._known = encoded[0].repeat(len(encoded))
-            self._known.states[:] = torch.cat([each.states for each in encoded])
+            self._known, _ = encoded(model, [*self._texts])
             self._D = {name: published[name] - p for name, p in self._params.items()}
             for name, m in self._masks():
                 self._params[name].add_(self._D[name], alpha=m)
@@ -167,7 +166,7 @@ class _Stage2:
         """(B,) of a step's rows, with gradient, and float32 (B,): 1 for forbidden ones."""
         picked = in_turn(len(self._mixed.captions), self._s.batch, number, self._seed, "stage2")
         generator = step_generator(self._seed, number, "stage2")
-        t = torch.randint(0, self._model.train_steps, (len(picked),), generator=generator)
+        t = self._model.process.schedule.draw(len(picked), generator)
         x0 = self._mixed.latents[picked.to(self._mixed.latents.device)]
         eps = torch.randn(x0.shape, generator=generator).to(x0)
         rows = torch.tensor([self._texts[self._mixed.captions[k]] for k in picked.tolist()])

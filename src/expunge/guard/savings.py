@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.guard.mask import check_mask
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask, Savings
 
 FORMULA = ("12 B per frozen parameter (float32 gradient, AdamW's two moments); of 6 P |W| FLOPs per linear or "
@@ -28,7 +28,7 @@ FORMULA = ("12 B per frozen parameter (float32 gradient, AdamW's two moments); o
 
 
 @torch.no_grad()
-def savings(model: StableDiffusion, mask: FreezeMask) -> Savings:
+def savings(model: Model, mask: FreezeMask) -> Savings:
     """The estimate; runs the UNet once on one latent of the model's own size.
 
     Raises:
@@ -47,7 +47,7 @@ def savings(model: StableDiffusion, mask: FreezeMask) -> Savings:
                    formula=FORMULA)
 
 
-def _forward(model: StableDiffusion) -> tuple[list[str], dict[str, float]]:
+def _forward(model: Model) -> tuple[list[str], dict[str, float]]:
     """Parameters in the order in which they are used, and P |W| of the layers' weights, by full name."""
     used: dict[str, None] = {}
     work: dict[str, float] = {}
@@ -56,19 +56,19 @@ def _forward(model: StableDiffusion) -> tuple[list[str], dict[str, float]]:
     def note(path: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             for part, p in module.named_parameters(recurse=False):
-                name = f"unet/{path}.{part}"
+                name = f"{model.network_name}/{path}.{part}"
                 used.setdefault(name)
                 if part == "weight" and isinstance(module, nn.Linear | nn.Conv2d) and isinstance(output, Tensor):
                     places = output.numel() / output.shape[1 if isinstance(module, nn.Conv2d) else -1]
                     work[name] = work.get(name, 0.0) + places * p.numel()
         return hook
 
-    for path, module in model.unet.named_modules():
+    for path, module in model.network.named_modules():
         if any(True for _ in module.parameters(recurse=False)):
             hooks.append(module.register_forward_hook(note(path)))
     try:
         cond = model.encode([""])
-        model.predict(model.initial_noise([0]), torch.zeros(1, dtype=torch.long), cond)
+        model.predict(model.initial_noise([0]), torch.zeros(1), cond)
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,11 +16,11 @@ from expunge.guard.lora_config import matching_layers
 from expunge.guard.mask import check_mask
 from expunge.guard.savings import savings
 from expunge.models.lora import Lora
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask, TrainingTerms
 
 
-def terms(model: StableDiffusion, mask: FreezeMask, targets: Sequence[str] | str = Lora().targets) -> TrainingTerms:
+def terms(model: Model, mask: FreezeMask, targets: Sequence[str] | str = Lora().targets) -> TrainingTerms:
     """The terms on which others may fine-tune the model.
 
     Args:
@@ -31,7 +31,7 @@ def terms(model: StableDiffusion, mask: FreezeMask, targets: Sequence[str] | str
         ModelError: a mask for another model. UserError: targets that fit no layer.
     """
     check_mask(mask, model)
-    layers, held = matching_layers(model.unet, targets), frozen_modules(mask)
+    layers, held = matching_layers(model.network, targets), frozen_modules(mask)
     if not layers:
         raise UserError(f"no layer of the UNet fits the targets {targets!r}", accepted="ends of names such as to_q")
     return TrainingTerms(

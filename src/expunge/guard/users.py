@@ -16,8 +16,7 @@ from expunge.files import text_digest
 from expunge.finetune import FineTune, Material, check_tuning, fine_tuning
 from expunge.guard.domains import Publisher
 from expunge.guard.relaxed import LoraUser, Trial, WholeUser
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 
 UserKind = Literal["adamw", "sgd", "lora", "dreambooth"]
 
@@ -36,7 +35,7 @@ class Users(Settings):
         tuning: FineTune = getattr(self, kind)
         return tuning
 
-    def check(self, model: StableDiffusion, publisher: Publisher) -> None:
+    def check(self, model: Model, publisher: Publisher) -> None:
         """UserError: weights that cannot train, peft missing, text encoders that train, or DreamBooth without a
         prior."""
         for kind in self.kinds:
@@ -50,7 +49,7 @@ class Users(Settings):
 
 
 @contextmanager
-def user_at_mask(model: StableDiffusion, users: Users, kind: UserKind, pictures: Material, names: Sequence[str], *,
+def user_at_mask(model: Model, users: Users, kind: UserKind, pictures: Material, names: Sequence[str], *,
                  seed: int, prior: Material | None = None) -> Iterator[Trial]:
     """Lend the model, as published, to a simulated user; afterwards it is as before, bit for bit.
 
@@ -58,10 +57,10 @@ def user_at_mask(model: StableDiffusion, users: Users, kind: UserKind, pictures:
         names: full names of the mask's tensors, in its order.
     """
     settings = users.tuning(kind)
-    published = {name: p.detach().clone() for name, p in full_names("unet", model.unet).items()
+    published = {name: p.detach().clone() for name, p in model.parameters_of("denoiser").items()
                  } if settings.scope != "lora" else {}
     with fine_tuning(model, pictures, settings, seed=seed, prior=prior if kind == "dreambooth" else None) as tuner:
-        yield (LoraUser(tuner, model.unet, names, settings.clip) if settings.scope == "lora" else
+        yield (LoraUser(tuner, model.network, names, settings.clip) if settings.scope == "lora" else
                WholeUser(tuner, published, names, settings.clip))
 
 

@@ -25,7 +25,7 @@ from expunge.guard.mask import check_mask, content_hash
 from expunge.guard.naming import named, some, without_prefix
 from expunge.guard.returned import Files, source_at
 from expunge.models.lora import read_lora
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask, Moved, Verification
 
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -34,7 +34,7 @@ _FREE_KEYS = ("sample_size",)
 """Keys of config.json that change no computation."""
 
 
-def verify(published: StableDiffusion, returned: Any, mask: FreezeMask) -> Verification:
+def verify(published: Model, returned: Any, mask: FreezeMask) -> Verification:
     """Which tensors of the UNet moved, frozen ones first, and what was added.
 
     Args:
@@ -51,7 +51,7 @@ def verify(published: StableDiffusion, returned: Any, mask: FreezeMask) -> Verif
     if published.dtype != torch.float32:
         raise UserError(f"the published model is in {published.dtype}", accepted="torch.float32",
                         remedy="load it with dtype float32")
-    own = {f"unet/{name}": tensor.detach() for name, tensor in _state(published.unet).items()}
+    own = {f"{published.network_name}/{name}": tensor.detach() for name, tensor in _state(published.network).items()}
     stale = [name for name in mask.frozen if content_hash(name, own[name]) != mask.tensors[name].sha256]
     if stale:
         raise ModelError(f"the model in memory is not as it was published: {len(stale)} frozen tensors moved "
@@ -62,12 +62,12 @@ def verify(published: StableDiffusion, returned: Any, mask: FreezeMask) -> Verif
         tensors = Files(source)
         if len(source.files) == 1 and _is_lora(tensors, own):
             return _verified_lora(published, source.files[0], mask, own)
-        return _verified(own, tensors, mask, str(returned), _differing(published.unet, source.config))
+        return _verified(own, tensors, mask, str(returned), _differing(published.network, source.config))
     if isinstance(returned, Mapping):
         return _verified(own, returned, mask, "a state dict", ())
     module = unwrapped(returned)
     return _verified(own, _state(module), mask, type(returned).__name__,
-                     _differing(published.unet, getattr(module, "config", None)))
+                     _differing(published.network, getattr(module, "config", None)))
 
 
 def _verified(own: Mapping[str, Tensor], returned: Mapping[str, Tensor], mask: FreezeMask, what: str,
@@ -90,10 +90,9 @@ def _verified(own: Mapping[str, Tensor], returned: Mapping[str, Tensor], mask: F
                    note=_types_note(types))
 
 
-def _verified_lora(published: StableDiffusion, file: Path, mask: FreezeMask, own: Mapping[str, Tensor]) -> Verification:
+def _verified_lora(published: Model, file: Path, mask: FreezeMask, own: Mapping[str, Tensor]) -> Verification:
     read, held, moved = read_lora(file, published), set(mask.frozen), []
-    weights = {**own, **{f"text_encoder/{name.removeprefix('text_model.')}": p
-                         for name, p in published.text_encoder.named_parameters()}}
+    weights = {**own, **published.parameters_of("text")}
     for name, delta in read.deltas(weights).items():
         difference = _difference(name, weights[name].detach(), weights[name].detach() + delta, name in held)
         if difference is not None or name in held:  # a LoRA of zeros on a frozen module trains there all the same

@@ -1,128 +1,81 @@
-"""The one interface over a diffusion model; everything outside this folder sees models through it.
+"""What a family of models is to everything else: the one border to networks, tokenizers and schedules.
+
+A family is a class with the members of `Denoiser`; `models.model.Model` makes of it what is used everywhere else, with
+name, hashes and patches. docs/families.md says who asks for what, and when.
 
 Letters used everywhere: B batch, T tokens, D text width, c h w latent channels and sides, H W pixels.
-Latents are float32 (B, c, h, w). Time `t` is int64 (B,) in the model's own training grid, 0 = clean,
-`train_steps - 1` = noise. Pixels at borders are float32 (B, 3, H, W) in [0, 1].
+Latents are float32 (B, c, h, w). Time `t` is float32 (B,) in the family's own units, 0 = clean, `process.schedule.last`
+= noise. Pixels at borders are float32 (B, 3, H, W) in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 
-from torch import Tensor
-from torch.nn import Parameter
+from torch import Tensor, nn
 
+from expunge.models.conditioning import Conditioning
+from expunge.models.process import Process
+from expunge.models.scope import Rule
+from expunge.models.text import TextEncoder, Tokens
 
-@dataclass(frozen=True)
-class Conditioning:
-    """What the denoiser is told.
-
-    Attributes:
-        states: (B, T, D) text states.
-        ids: (B, T) token ids, for records and attacks.
-    """
-
-    states: Tensor
-    ids: Tensor
-
-    def repeat(self, count: int) -> Conditioning:
-        """Each row `count` times in place: (B*count, T, D)."""
-        return Conditioning(self.states.repeat_interleave(count, 0), self.ids.repeat_interleave(count, 0))
-
-    def at(self, rows: Tensor | slice) -> Conditioning:
-        """The rows at `rows`."""
-        return Conditioning(self.states[rows], self.ids[rows])
+Role = Literal["denoiser", "text", "autoencoder"]
+"""What a component is in a model. Every model has one denoiser, one autoencoder and at least one text encoder."""
+Null = Literal["empty", "zeros", "none"]
+"""What classifier-free guidance goes away from where no negative prompt is given: the states of the empty prompt, zeros
+in place of all states, or nothing (the model takes no such guidance)."""
+Guidance = Literal["classifier-free", "embedded", "none"]
+"""How a model is guided: by a second pass without the prompt; by a number that the network is told (distilled models,
+in the conditioning's row "guidance"); or not at all."""
 
 
 class Denoiser(Protocol):
-    """A text-to-image diffusion model behind one interface.
+    """A family's networks behind one interface. All members are asked for; there are no others.
 
     Attributes:
-        name: what the user called it; hash: content hash of its weights as loaded (patch excluded).
-        encoder_hash: content hash of its text encoder alone. Models that share it can take each other's patches of the
-            text encoder.
-        prediction: the network's native output: "epsilon" or "v_prediction".
-        process: what the weights were trained for, in words: prediction and noise schedule. Models with one hash and
-            one process can take each other's patches.
-        parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizer
-            reads (`models.identity`). It begins with the number of its scheme.
-        train_steps: length of the training time grid (1000).
-        latent_shape: (c, h, w) at the native size.
-        world: name of the registered world that goes with it ("emoji" for the embedded model, else "open").
-        guidance: classifier-free guidance at which it is drawn where nobody asks for another.
-        patch_hash: hash of the patch now applied, "" if none.
+        family: its name in words ("Stable Diffusion").
+        process: noise schedule and meaning of the network's output.
+        components: networks by name, as files and patches call them ("unet", "text_encoder", "vae").
+        roles: what each component is.
+        texts: the text encoders, each over the component of its name; the first one is searched by token attacks.
+        scopes: which layers of the denoiser a scope selects, by the scope's name (`models.scope`).
+        latent_shape: (c, h, w) at the native size. factor: pixels per latent on a side.
+        null, guided: see `Null` and `Guidance`.
     """
 
-    name: str
-    hash: str
-    encoder_hash: str
-    prediction: str
-    process: str
-    parts: str
-    train_steps: int
-    latent_shape: tuple[int, int, int]
-    world: str
-    guidance: float
-    patch_hash: str
-
     @property
-    def drawing(self) -> str:
-        """Short digest of all that decides a picture beside weights, prompt, seed and sampler.
+    def family(self) -> str: ...
+    @property
+    def process(self) -> Process: ...
+    @property
+    def components(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def roles(self) -> Mapping[str, Role]: ...
+    @property
+    def texts(self) -> tuple[TextEncoder, ...]: ...
+    @property
+    def scopes(self) -> Mapping[str, Rule]: ...
+    @property
+    def latent_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def factor(self) -> int: ...
+    @property
+    def null(self) -> Null: ...
+    @property
+    def guided(self) -> Guidance: ...
 
-        That is schedule, architecture, tokenizer, number type and kind of device; drawn pictures are kept apart by it.
-        It begins with the number of its scheme.
-        """
-        ...
-
-    def rounded(self, kind: str = "") -> Mapping[str, str]:
-        """Content hashes of the parts' weights as loaded, rounded to a smaller type: by "float16/unet" and so on.
+    def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
+        """What the denoiser is told of texts, of which each encoder has its own tokens.
 
         Args:
-            kind: "float16" or "bfloat16"; "" means both. A type that cannot be told from the weights in memory is
-                missing.
+            tokens: one for each of `texts`, B rows each.
+            embeddings: by the encoder's place, (B, T, D) in the place of its tokens' own; differentiable.
         """
-        ...
-
-    def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
-        """Text states of the prompts; differentiable where the text encoder trains.
-
-        Raises:
-            UserError: a prompt is longer than the text encoder reads, unless `truncate`.
-        """
-        ...
-
-    def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
-        """Those of the prompts that the text encoder does not read to their end, with their numbers of tokens.
-
-        Each once, in their order; nothing is encoded.
-        """
-        ...
-
-    def noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, each (B, c, h, w)."""
         ...
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The network's native output (B, c, h, w)."""
-        ...
-
-    def timesteps(self, steps: int) -> Tensor:
-        """(steps,) int64: the sampler's grid, from noise to clean."""
-        ...
-
-    def denoise(self, x_t: Tensor, cond: Conditioning, uncond: Conditioning | None, steps: int, guidance: float, *,
-                start: int = 0, stop: int | None = None) -> Tensor:
-        """Deterministic DDIM (eta 0) over grid points start..stop-1, no gradient; returns x at point `stop`.
-
-        With `stop` = k, the result has exactly the noise level of `timesteps(steps)[k]`; None runs to the clean
-        latent.
-        """
-        ...
-
-    def initial_noise(self, seeds: Sequence[int], height: int | None = None, width: int | None = None) -> Tensor:
-        """(B, c, h, w) float32 standard normal; row i depends on seeds[i] alone (CPU generator)."""
+        """The network's native output, float32 (B, c, h, w); t is (B,) or a single time."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
@@ -133,37 +86,6 @@ class Denoiser(Protocol):
         """Pixels in [0, 1] to latents (posterior mean), scaled as the network expects."""
         ...
 
-    def parameters_in(self, scope: str) -> dict[str, Parameter]:
-        """Trainable tensors of a named scope, by full name ("unet/..." or "text_encoder/...").
-
-        Raises:
-            UserError: unknown scope, or one that selects nothing.
-        """
+    def with_components(self, components: Mapping[str, nn.Module]) -> Denoiser:
+        """The same with some components exchanged for others of the same kind."""
         ...
-
-    def frozen_copy(self, trained: Collection[str] = ("unet", "text_encoder")) -> Denoiser:
-        """A teacher: the same weights now, no gradients; components that are not `trained` may be shared."""
-        ...
-
-    def apply(self, patch: object) -> None:
-        """Put a `models.patch.Patch` on. UserError or ModelError: made for another base, or one is on."""
-        ...
-
-    def remove(self) -> None:
-        """Take the patch off again, bit-exactly."""
-        ...
-
-
-def drawn_by(model: Denoiser) -> dict[str, str]:
-    """What decides the model's pictures beside weights, prompt, seed and sampler, in parts that records can compare.
-
-    "schedule and parts" is `Denoiser.drawing`, which holds number type and device as well.
-    """
-    weights = next(iter(model.parameters_in("unet").values()))
-    return {"process": model.process, "number type": str(weights.dtype).removeprefix("torch."),
-            "device": weights.device.type, "schedule and parts": model.drawing}
-
-
-ImageSink = Callable[[int, Tensor], None]
-"""Called with (index of the item, float32 (3, H, W) pixels) as pictures are finished."""
-

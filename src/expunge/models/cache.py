@@ -2,7 +2,7 @@
 
 `<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its
 `Shot`. `<key>` is `Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
-`Denoiser.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
+`Model.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
 not hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
 out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
 
@@ -35,9 +35,9 @@ from torch import Tensor
 
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
-from expunge.models.base import Denoiser
 from expunge.models.cache_size import limit, touched, within
 from expunge.models.cache_size import root as default_root
+from expunge.models.model import Model
 from expunge.models.sample import at_one_size, by_way, draw
 from expunge.records import Prompt, Sampler, Shot
 
@@ -53,7 +53,7 @@ class Pictures:
         """Args: root: the folder; None means `default_root()`."""
         self.root = Path(root) if root is not None else default_root()
 
-    def draw(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
+    def draw(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None,
              processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
         """The items' pictures; only batches with missing ones are drawn, and each picture is kept as its batch is done.
@@ -82,7 +82,7 @@ class Pictures:
         shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes)
         return shots, at_one_size(pictures)
 
-    def each(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
+    def each(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None,
              processes: runtime.Runtime | None = None) -> tuple[list[Shot], list[Tensor]]:
         """As `draw`, with each picture as it was drawn, float32 (3, H, W)."""
@@ -122,7 +122,7 @@ class Pictures:
                              remedy="draw it again")
         return picture.float() / 255
 
-    def _filled(self, model: Denoiser, batches: Sequence[Sequence[Shot]],
+    def _filled(self, model: Model, batches: Sequence[Sequence[Shot]],
                 progress: Callable[[int, int], None] | None) -> _Found:
         """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
         found: _Found = {}
@@ -166,7 +166,7 @@ class Pictures:
             log.info("the cache is past its bound: %d pictures that were not used for longest are gone (%d MiB)", gone,
                      freed // 2**20)
 
-    def _file(self, model: Denoiser, shot: Shot) -> Path:
+    def _file(self, model: Model, shot: Shot) -> Path:
         return self.root / model.drawing / shot.key[:2] / f"{shot.key}.png"
 
     def _write(self, file: Path, shot: Shot, picture: Tensor) -> tuple[Shot, Tensor]:

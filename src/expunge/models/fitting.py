@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from expunge.errors import UserError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import Prompt, Sampler
 
 TOO_LONG = "longer than the text encoder reads"
 """Why a prompt is left out, in records and on screen."""
 
 
-def unfit(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> dict[int, str]:
+def unfit(model: Model, prompts: Sequence[Prompt], sampler: Sampler) -> dict[int, str]:
     """Why each of the prompts that cannot be drawn cannot, by its place; nothing is computed.
 
     Those are prompts that the text encoder would cut, unless the sampler lets it, sizes that the model has none of, and
@@ -40,13 +40,13 @@ def none_fits(what: str, lost: Mapping[int, str]) -> UserError:
                      remedy="; ".join(ways))
 
 
-def split(model: Denoiser, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[list[Prompt], dict[int, str]]:
+def split(model: Model, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[list[Prompt], dict[int, str]]:
     """The prompts that can be drawn, in their order, and `unfit`."""
     reasons = unfit(model, prompts, sampler)
     return [prompt for place, prompt in enumerate(prompts) if place not in reasons], reasons
 
 
-def _undrawable(model: Denoiser, how: Sampler) -> str:
+def _undrawable(model: Model, how: Sampler) -> str:
     if how.negative and how.guidance == 1:
         return "a guidance of 1, with a negative prompt"
     try:

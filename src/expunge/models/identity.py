@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from expunge.files import text_digest
-from expunge.models.patch import tensors_hash
+from expunge.models.base import Denoiser
+from expunge.models.hashing import tensors_hash
 from expunge.models.reading import reading
 
 SCHEME = 2
@@ -40,15 +41,18 @@ _IDLE = {"dropout", "sample_size", "force_upcast"}
 """Of the other configs: the size of pictures is the sampler's, number types are chosen on loading."""
 
 
-def parts_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, tokenizer: Any, length: int) -> str:
-    """Digest of what the parts compute by, beside parameters: "2-" and 16 hex digits.
-
-    Args:
-        length: tokens that the text encoder reads.
-    """
-    told = {"unet": _config(unet), "vae": _config(vae), "text": _text_config(text_encoder),
-            "reads": reading(tokenizer, length), "size": _sizes(unet),
-            "buffers": [_buffers(part) for part in (unet, text_encoder, vae)]}
+def parts_digest(model: Denoiser) -> str:
+    """Digest of what the parts compute by, beside parameters: "2-" and 16 hex digits."""
+    named = {role: [name for name in model.components if model.roles[name] == role]
+             for role in ("denoiser", "text", "autoencoder")}
+    network = model.components[named["denoiser"][0]]
+    told: dict[str, Any] = {name: _config(model.components[name]) for name in named["denoiser"] + named["autoencoder"]}
+    for number, encoder in enumerate(model.texts):
+        behind = f"_{number + 1}" if number else ""
+        told |= {f"text{behind}": _text_config(encoder.module),
+                 f"reads{behind}": reading(encoder.tokenizer, encoder.length)}
+    told |= {"size": _sizes(network), "buffers": [
+        _buffers(model.components[name]) for role in named.values() for name in role]}
     return scheme_digest(told)
 
 
@@ -57,18 +61,23 @@ def scheme_digest(told: Any) -> str:
     return f"{SCHEME}-{text_digest(json.dumps(told, sort_keys=True, default=str))[:16]}"
 
 
-def former_digest(unet: nn.Module, text_encoder: nn.Module, vae: nn.Module, tokenizer: Any, rest: Sequence[Any]) -> str:
+def former_digest(model: Denoiser, rest: Sequence[Any]) -> str:
     """`drawing` under scheme 1, by which records of older versions go on: of the tokenizer the vocabulary alone.
 
+    "" for a family that older versions did not know.
+
     Args:
-        rest: what stands behind the parts: length, scale of latents, schedule, number types, device.
+        rest: what stands behind parts and schedule: number types, device.
     """
+    if model.family != "Stable Diffusion":
+        return ""
     plain = lambda config: {key: value for key, value in config.items() if not key.startswith("_")}
-    parts: list[Any] = [unet, vae, text_encoder]
-    text = {key: value for key, value in parts[2].config.to_dict().items()
+    unet, text_encoder, vae = (_config_of(model.components[name]) for name in ("unet", "text_encoder", "vae"))
+    text = {key: value for key, value in text_encoder.to_dict().items()
             if key not in {"dtype", "torch_dtype", "transformers_version"}}
-    told = [plain(parts[0].config), plain(parts[1].config), plain(text),
-            json.loads(tokenizer.backend_tokenizer.to_str())["model"], *rest]
+    (encoder,) = model.texts
+    told = [plain(unet), plain(vae), plain(text), json.loads(encoder.tokenizer.backend_tokenizer.to_str())["model"],
+            encoder.length, vae.scaling_factor, *model.process.identity, *rest]
     return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
 
 
@@ -85,21 +94,26 @@ def rounded_hash(tensors: Mapping[str, Tensor], kind: str) -> str:
     return tensors_hash(tensors, HALVES[kind])
 
 
+def _config_of(part: nn.Module) -> Any:
+    """The part's config; one without is told by its buffers and the shapes of its parameters alone."""
+    return getattr(part, "config", None)
+
+
 def _config(part: nn.Module) -> dict[str, Any]:
     """A diffusers config without its bookkeeping (names of folders, versions)."""
-    config: Any = part.config
+    config = _config_of(part) or {}
     return {key: value for key, value in config.items() if not key.startswith("_") and key not in _IDLE}
 
 
-def _sizes(unet: nn.Module) -> Any:
+def _sizes(network: nn.Module) -> Any:
     """The model's own size, where nobody asks for another."""
-    config: Any = unet.config
-    return config.sample_size
+    return getattr(_config_of(network), "sample_size", None)
 
 
 def _text_config(encoder: nn.Module) -> dict[str, Any]:
-    config: Any = encoder.config
-    return {key: value for key, value in config.to_dict().items() if not key.startswith("_") and key not in _IDLE_TEXT}
+    config = _config_of(encoder)
+    told = config.to_dict() if config is not None else {}
+    return {key: value for key, value in told.items() if not key.startswith("_") and key not in _IDLE_TEXT}
 
 
 def _buffers(part: nn.Module) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -28,8 +29,8 @@ from torch.nn import Parameter
 from expunge.config import Settings, knob
 from expunge.errors import ModelError, UserError, install
 from expunge.files import write_tensors
-from expunge.models.scope import full_name, full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
+from expunge.models.scope import full_name
 from expunge.train import step_generator
 
 _ADAPTER = "expunge"
@@ -49,7 +50,7 @@ class Lora(Settings):
 
 
 @contextmanager
-def with_lora(model: StableDiffusion, lora: Lora, *, seed: int = 0, frozen: Collection[str] = ()
+def with_lora(model: Model, lora: Lora, *, seed: int = 0, frozen: Collection[str] = ()
               ) -> Iterator[dict[str, Parameter]]:
     """Inside, the UNet has a new LoRA, whose parameters are yielded by full name; afterwards it is as it was.
 
@@ -61,20 +62,20 @@ def with_lora(model: StableDiffusion, lora: Lora, *, seed: int = 0, frozen: Coll
     Raises:
         UserError: peft is not installed, or no layer's name ends in one of the targets.
     """
-    layers = _layers(model.unet, lora, frozen)
-    flags = {name: p.requires_grad for name, p in model.unet.named_parameters()}
+    layers = _layers(model, lora, frozen)
+    flags = {name: p.requires_grad for name, p in model.network.named_parameters()}
     try:
         if layers:
             with torch.random.fork_rng():  # peft starts A from the global generator
-                model.unet.add_adapter(peft().LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers),
-                                       adapter_name=_ADAPTER)
-        params = {name: p for name, p in full_names("unet", model.unet).items() if f".{_ADAPTER}." in name}
+                config = peft().LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers)
+                peft().inject_adapter_in_model(config, model.network, _ADAPTER)
+        params = {name: p for name, p in model.parameters_of("denoiser").items() if f".{_ADAPTER}." in name}
         _start(params, seed)
         yield params
     finally:
         if layers:
-            model.unet.unload_lora()
-        for name, p in model.unet.named_parameters():
+            recurse_remove_peft_layers(model.network)
+        for name, p in model.network.named_parameters():
             p.requires_grad_(flags[name])
 
 
@@ -146,7 +147,7 @@ def lora_path(path: str | Path) -> Path:
     return file
 
 
-def read_lora(path: str | Path, model: StableDiffusion) -> LoraFile:
+def read_lora(path: str | Path, model: Model) -> LoraFile:
     """Read a LoRA for `model`; see `lora_path`.
 
     Raises:
@@ -167,14 +168,14 @@ class _Reader:
     """Names of one file's tensors, translated into full names of the model's weights."""
 
     file: Path
-    model: StableDiffusion
+    model: Model
     told: Mapping[str, Any]
     kohya: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.kohya = {f"{short}_{name.replace('.', '_')}": f"{part}.{name}"
-                      for short, part, module in (("lora_unet", "unet", self.model.unet),
-                                                  ("lora_te", "text_encoder", self.model.text_encoder))
+                      for short, part, module in (("lora_unet", self.model.network_name, self.model.network),
+                                                  ("lora_te", self.model.text_names[0], self.model.texts[0].module))
                       for path, _ in module.named_modules()
                       for name in {path, path.removeprefix("text_model."), f"text_model.{path}"}}
 
@@ -225,13 +226,13 @@ class _Reader:
         return float(value) / (math.sqrt(rank) if told.get("use_rslora") else rank)
 
 
-def _layers(unet: nn.Module, lora: Lora, frozen: Collection[str]) -> list[str]:
-    layers = [name for name, module in unet.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))
+def _layers(model: Model, lora: Lora, frozen: Collection[str]) -> list[str]:
+    layers = [name for name, module in model.network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))
               and any(name == end or name.endswith(f".{end}") for end in lora.targets)]
     if not layers:
         raise UserError(f"no layer's name ends in {' or '.join(lora.targets)}",
                         accepted="ends of names of the UNet's linear and convolutional layers, such as to_q or conv1")
-    return [name for name in layers if f"unet/{name}.weight" not in frozen]
+    return [name for name in layers if f"{model.network_name}/{name}.weight" not in frozen]
 
 
 @torch.no_grad()

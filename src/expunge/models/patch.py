@@ -3,19 +3,18 @@
 `patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and
 "text_encoder/<parameter>"; its card is in `patch.json` and in the tensor file's metadata, so that the one
 file is enough. All texts that the edit trained on or held on to are in `prompts.json` beside it, which need not be
-copied along; the card has the hash of it. `load_into_pipeline` puts a patch on a pipeline of plain diffusers.
+copied along; the card has the hash of it. `models.pipeline` puts a patch on a pipeline of plain
+diffusers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,19 +22,22 @@ from torch import Tensor
 
 from expunge import files, runtime
 from expunge.errors import ModelError, TrainingError
-from expunge.models.base import Denoiser
-from expunge.models.wrapped import answer, real_tensors, refresh_fused
+from expunge.models.hashing import tensors_hash
+from expunge.models.process import Process
 from expunge.records import PatchCard, Request
 
 
-def tensors_hash(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
-    """sha256 (hex) over names, dtypes, shapes and bytes, in the order of the names; of the values cast to `dtype`."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().to("cpu", dtype).contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+class Base(Protocol):
+    """What a patch asks of the model that it was made on, or is to be put on (see `models.model.Model`)."""
+
+    name: str
+    hash: str
+    encoder_hash: str
+    parts: str
+
+    @property
+    def process(self) -> Process: ...
+    def rounded(self, kind: str = "") -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Patch:
         return self.card.tensors_hash
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], *, model: Denoiser, request: Request, method: str,
+    def of(cls, tensors: Mapping[str, Tensor], *, model: Base, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
            seconds: float = 0.0, steps: int = 0, texts: Mapping[str, Sequence[str]] | None = None,
            left_out: Mapping[str, str] | None = None) -> Patch:
@@ -76,7 +78,7 @@ class Patch:
                                 "first", accepted="finite weights",
                                 remedy="lower the learning rate (with refresh: update.gamma)")
         told = {use: tuple(mine) for use, mine in (texts or {}).items()}
-        card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process,
+        card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process.description,
                          base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
                          method=method, settings=dict(settings),
                          tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
@@ -132,16 +134,16 @@ class Patch:
 
     @property
     def in_encoder(self) -> bool:
-        """Whether it changes the text encoder and nothing else."""
-        return bool(self.tensors) and all(name.startswith("text_encoder/") for name in self.tensors)
+        """Whether it changes text encoders and nothing else."""
+        return bool(self.tensors) and all(_of_text(name) for name in self.tensors)
 
-    def made_on(self, model: Denoiser) -> bool:
+    def made_on(self, model: Base) -> bool:
         """Whether `model` is the base to the bit; what an older card does not tell is not compared."""
         card = self.card
-        return (card.base_hash == model.hash and card.base_process in ("", model.process)
+        return (card.base_hash == model.hash and card.base_process in ("", model.process.description)
                 and card.base_parts in ("", model.parts))
 
-    def check(self, model: Denoiser, tensors: Mapping[str, Tensor]) -> str:
+    def check(self, model: Base, tensors: Mapping[str, Tensor]) -> str:
         """Whether the patch fits `model`, whose tensors are `tensors`.
 
         A patch of the text encoder alone fits every model with the same text encoder: what such a patch changes is what
@@ -159,8 +161,8 @@ class Patch:
         if self.in_encoder and card.base_encoder == model.encoder_hash:
             self._check_tensors(tensors)
             return ""
-        parts = ("text_encoder",) if self.in_encoder and card.base_encoder else ("unet", "text_encoder", "vae")
-        rounded = "" if card.base_hash == model.hash else self._rounded_alike(model, parts)
+        only_text = self.in_encoder and bool(card.base_encoder)
+        rounded = "" if card.base_hash == model.hash else self._rounded_alike(model, only_text)
         if self.in_encoder and card.base_encoder:
             if rounded:
                 self._check_tensors(tensors)
@@ -169,13 +171,14 @@ class Patch:
         if card.base_hash != model.hash and not rounded:
             raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]})",
                              accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]})", remedy=remedy)
-        if card.base_process not in ("", model.process):
+        if card.base_process not in ("", model.process.description):
             raise ModelError(f"a patch for {card.base} with {card.base_process}",
-                             accepted=f"patches for the loaded model, {model.name} with {model.process}", remedy=remedy)
+                             remedy=remedy, accepted=f"patches for the loaded model, {model.name} with "
+                                                     f"{model.process.description}")
         self._check_tensors(tensors)
         return self._note(model, rounded)
 
-    def _note(self, model: Denoiser, rounded: str) -> str:
+    def _note(self, model: Base, rounded: str) -> str:
         notes = [] if not rounded else [f"{model.name} is {self.card.base} as far as {rounded} tells: the numbers are "
                                         f"equal when they are rounded to {rounded}"]
         if self.card.base_parts and self.card.base_parts != model.parts and not self.in_encoder:
@@ -183,13 +186,15 @@ class Patch:
                          "(tokenizer or configs differ): look at what the patch does here")
         return "; ".join(notes)
 
-    def _rounded_alike(self, model: Denoiser, parts: Sequence[str]) -> str:
-        """The number type in which the base's parts and the model's are equal; "" if they are in none."""
+    def _rounded_alike(self, model: Base, only_text: bool) -> str:
+        """The number type in which the base's components (or its text encoders) and the model's are equal; "" if none.
+        """
         theirs = self.card.base_rounded
         for kind in dict.fromkeys(name.partition("/")[0] for name in theirs):
-            names = [f"{kind}/{part}" for part in parts]
             mine = model.rounded(kind)
-            if all(name in theirs and theirs[name] == mine.get(name) for name in names):
+            names = [name for name in {**theirs, **mine} if name.startswith(f"{kind}/")
+                     and (not only_text or _of_text(name.partition("/")[2]))]
+            if names and all(name in theirs and theirs[name] == mine.get(name) for name in names):
                 return kind
         return ""
 
@@ -202,17 +207,7 @@ class Patch:
                                  accepted=f"{tuple(tensors[name].shape)}, as in this model")
 
 
-@contextmanager
-def applied(model: Denoiser, patch: Patch) -> Iterator[Denoiser]:
-    """The model with the patch on, inside the `with`; off again afterwards, whatever happened."""
-    model.apply(patch)
-    try:
-        yield model
-    finally:
-        model.remove()
-
-
-def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Request) -> Patch:
+def stacked(first: Patch | None, second: Patch, model: Base, request: Request) -> Patch:
     """One patch of `model` in the place of two: `first` (None: nothing), and `second`, made on top of it.
 
     Where both change a tensor the second's values hold, for it went on from the first's. The card says what was done
@@ -221,90 +216,18 @@ def stacked(first: Patch | None, second: Patch, model: Denoiser, request: Reques
     Raises:
         ModelError: `first` was made for another model.
     """
-    if first is not None and (first.card.base_hash, first.card.base_process) != (model.hash, model.process):
+    if first is not None and (first.card.base_hash, first.card.base_process) != (model.hash, model.process.description):
         raise ModelError(f"a patch for {first.card.base} ({first.card.base_hash[:12]}, {first.card.base_process})",
-                         accepted=f"patches for {model.name} ({model.hash[:12]}, {model.process})")
+                         accepted=f"patches for {model.name} ({model.hash[:12]}, {model.process.description})")
     card = second.card
     return Patch.of({**(first.tensors if first is not None else {}), **second.tensors}, model=model, request=request,
                     method=card.method, settings=card.settings, seed=card.seed, losses=card.losses,
                     seconds=card.seconds, steps=card.steps, texts=second.texts, left_out=card.left_out)
 
 
-@torch.no_grad()
-def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]:
-    """Put a patch (or the one in a folder or file) on a diffusers pipeline, in place, and see that it acts.
-
-    Adapters, compilation, fused projections and offloading are looked through (`models.wrapped`). Names and shapes are
-    checked; that the weights are those of the patch's base is not.
-
-    Returns:
-        By component ("unet", "text_encoder") how much its output for fixed inputs changed: mean |difference| over mean
-        |output|.
-
-    Raises:
-        ModelError: a tensor is not there, cannot be reached or has another shape, or a component's output is the same
-            as before; then the pipeline is as it was.
-    """
-    patch = Patch.load(patch) if isinstance(patch, str | Path) else patch
-    components = sorted({full.partition("/")[0] for full in patch.tensors})
-    parts: dict[str, Any] = {name: getattr(pipe, name, None) for name in components}
-    gone = [name for name, part in parts.items() if part is None]
-    if gone:
-        raise ModelError(f"the patch changes the {gone[0]}, which this pipeline does not have",
-                         accepted="a pipeline with all of its parts loaded")
-    mine: dict[str, Tensor] = {}
-    for name, part in parts.items():
-        mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
-                                          if full.startswith(f"{name}/")})
-    if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
-        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in mine.values()} - {"float32"}
-        rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
-        raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
-                         remedy=f"it is on: nothing is to be done{rounded}")
-    looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
-    before = {name: tensor.detach().clone() for name, tensor in mine.items()}
-    try:
-        _write(mine, patch.tensors, parts)
-        return {name: _acts(name, *looks[name], answer(name, part))
-                for name, part in parts.items()}
-    except BaseException:
-        _write(mine, before, parts)
-        raise
-
-
-@torch.no_grad()
-def acting(model: Any, patch: Patch) -> dict[str, float]:
-    """By component how much the output of a loaded model (`models.sd`) for fixed inputs changes with the patch on.
-
-    Returns:
-        Mean |difference| over mean |output|, as `load_into_pipeline`. The model is afterwards as it was.
-
-    Raises:
-        ModelError: one answers as before, or the patch does not fit. UserError: a patch is on.
-    """
-    parts = {name: getattr(model, name) for name in sorted({full.partition("/")[0] for full in patch.tensors})}
-    before = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
-    with applied(model, patch):
-        return {name: _acts(name, *before[name], answer(name, part)) for name, part in parts.items()}
-
-
-def _write(mine: Mapping[str, Tensor], values: Mapping[str, Tensor], parts: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        mine[name].copy_(value)
-    for part in parts.values():
-        refresh_fused(part)
-
-
-def _acts(component: str, before: Tensor, again: Tensor, after: Tensor) -> float:
-    """How much the output changed, as a share of it. ModelError: no more than from one call to the next."""
-    chance, change = float((again - before).abs().mean()), float((after - before).abs().mean())
-    if not change > 4 * chance:
-        raise ModelError(f"the patch is on, but the {component} answers as before (changed by {change:.3g}, from one "
-                         f"call to the next by {chance:.3g}): something else computes in its place",
-                         accepted="a pipeline whose networks compute with their own weights",
-                         remedy="put the patch on a freshly loaded pipeline, before anything is fused, compiled or "
-                                "offloaded; the pipeline is as it was")
-    return change / max(float(before.abs().mean()), 1e-12)
+def _of_text(name: str) -> bool:
+    """Whether a component, or the component of a tensor's full name, is a text encoder."""
+    return name.startswith("text_encoder")
 
 
 def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchCard, beside: str) -> None:

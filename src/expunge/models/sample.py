@@ -20,10 +20,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from expunge.errors import ModelError, UserError
-from expunge.models.base import Conditioning, Denoiser, ImageSink
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import against, denoise
+from expunge.models.model import Model
 from expunge.records import Prompt, Sampler
 from expunge.runtime import memory_for
 
+ImageSink = Callable[[int, Tensor], None]
+"""Called with (index of the item, float32 (3, H, W) pixels) as pictures are finished."""
 DrawProgress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
 _SMALLER = ("draw fewer at once (batch, --batch) or smaller ones, or load the model in a smaller number type (dtype, "
@@ -32,7 +36,7 @@ _SEEDS = 2**64
 """How many seeds a generator of torch tells apart."""
 
 
-def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
+def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
          batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None
          ) -> Tensor:
     """Draw every item.
@@ -68,14 +72,15 @@ def draw(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], sampler: Sa
     if odd:
         raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")
     texts = [_text(prompt) for prompt, _ in items]
-    known, rows = _encoded(model, texts, sampler.truncate)
-    uncond = _encoded(model, [sampler.negative], sampler.truncate)[0] if sampler.guidance != 1 else None
+    with torch.no_grad():
+        known, rows = encoded(model, texts, truncate=sampler.truncate)
+        uncond = against(model, sampler.guidance, sampler.negative, truncate=sampler.truncate)
     pictures: list[Tensor] = []
     for chunk in chunks:
         count = chunk.stop - chunk.start
         with memory_for(f"denoising {count} pictures together", _SMALLER):
             x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
-            latents = model.denoise(x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
+            latents = denoise(model, x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad(), memory_for(f"decoding {count} pictures", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
         pictures.append(check_finite(model, done, texts[chunk]))
@@ -95,7 +100,7 @@ def by_way(ways: Sequence[Sampler]) -> dict[Sampler, list[int]]:
     return out
 
 
-def _each_way(model: Denoiser, items: Sequence[tuple[Prompt | str, int]], ways: Sequence[Sampler],
+def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Sequence[Sampler],
               batch: int | Sequence[int], sink: ImageSink | None, progress: DrawProgress | None) -> Tensor:
     """`draw` for items that are not all drawn alike: those that are, together."""
     if not isinstance(batch, int):
@@ -134,7 +139,7 @@ def _text(prompt: Prompt | str) -> str:
     return prompt if isinstance(prompt, str) else prompt.text
 
 
-def check_finite(model: Denoiser, pictures: Tensor, texts: Sequence[str] = ()) -> Tensor:
+def check_finite(model: Model, pictures: Tensor, texts: Sequence[str] = ()) -> Tensor:
     """The pictures (B, 3, H, W), drawn for `texts`, if any were told.
 
     Raises:
@@ -160,16 +165,18 @@ def _chunks(count: int, batch: int | Sequence[int]) -> list[slice]:
     return [slice(first, end) for first, end in pairwise(ends)]
 
 
-@torch.no_grad()
-def _encoded(model: Denoiser, texts: Sequence[str], truncate: bool = False) -> tuple[Conditioning, Tensor]:
-    """The distinct texts' states, each encoded in a batch of its own, and the (N,) row of each text."""
+def encoded(model: Model, texts: Sequence[str], *, truncate: bool = False) -> tuple[Conditioning, Tensor]:
+    """What the model is told of the distinct texts, each encoded in a batch of its own, and the (N,) row of each text.
+
+    Kernels round by the shape of a batch: a text that is always encoded alone is read alike whatever stands beside it.
+    Without texts there is one row, the empty text's.
+    """
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts or [""]))}
-    each = [model.encode([text], truncate=truncate) for text in distinct]
-    known = Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
-    return known, torch.tensor([distinct[text] for text in texts], dtype=torch.int64, device=known.ids.device)
+    known = Conditioning.cat(model.encode([text], truncate=truncate) for text in distinct)
+    return known, torch.tensor([distinct[text] for text in texts], dtype=torch.int64, device=known.device)
 
 
 @torch.no_grad()
-def _nothing(model: Denoiser, sampler: Sampler) -> Tensor:
+def _nothing(model: Model, sampler: Sampler) -> Tensor:
     side = model.decode(model.initial_noise([0], sampler.height, sampler.width)).shape
     return torch.empty((0, *side[1:]))

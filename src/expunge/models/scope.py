@@ -6,14 +6,14 @@
 | `xattn.kv` | `attn2.to_k` and `attn2.to_v` | esd-x-strict, UCE |
 | `xattn.k`, `xattn.v` | one of the two | SPEED and OCE: `xattn.v` |
 | `noxattn` | the UNet's linear and convolutional layers outside `attn2` | esd-u |
-| `unet` | all of the UNet's linear and convolutional layers | esd-all |
-| `text` | the text encoder's transformer layers and final norm; embeddings stay frozen | AdvUnlearn, full |
+| `unet` | all linear and convolutional layers of the denoiser, whatever it is | esd-all |
+| `text` | the text encoders' transformer layers and final norms; embeddings stay frozen | AdvUnlearn, full |
 | `text.layers:0-2`, `text.layers:5` | whole transformer layers, both ends included | AdvUnlearn, layers |
 | `all` | `unet` and `text` | |
 
-Names are "unet/<parameter>" and "text_encoder/<parameter>". Transformers has spelt the text encoder's
-parameters with and without a leading "text_model."; ours are always without, so that patches and hashes
-outlive its versions.
+The first four are a UNet's (`UNET`); another kind of denoiser brings a table of its own. Names are "unet/<parameter>",
+"text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters with and without a
+leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
 
 Source: Gandikota et al. 2023 (ESD), section 4.1, and `esd_sd.py`@25613d2:24-47. Differs: esd-u of the
 older CompVis script also leaves out the time embedding and the last convolution.
@@ -23,29 +23,28 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import nn
 from torch.nn import Parameter
 
 from expunge.errors import UserError
 
-KNOWN = ("xattn", "xattn.kv", "xattn.k", "xattn.v", "noxattn", "unet", "text", "text.layers:FIRST-LAST", "all")
-"""Scopes as a person would type them."""
+Rule = Callable[[list[str]], bool]
+"""Whether a scope holds a layer of the denoiser, by the parts of the layer's path."""
 
 _LAYERS = re.compile(r"text\.layers:(\d+)(?:-(\d+))?")
 _TRAINABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
-_Rule = Callable[[list[str]], bool]
 
-_UNET_RULES: dict[str, _Rule] = {
+UNET: Mapping[str, Rule] = {
     "xattn": lambda path: "attn2" in path,
     "xattn.kv": lambda path: path[-2:] in (["attn2", "to_k"], ["attn2", "to_v"]),
     "xattn.k": lambda path: path[-2:] == ["attn2", "to_k"],
     "xattn.v": lambda path: path[-2:] == ["attn2", "to_v"],
     "noxattn": lambda path: "attn2" not in path,
-    "unet": lambda path: True,
-    "all": lambda path: True,
 }
+"""Scopes of diffusers' UNets."""
+_WHOLE: Mapping[str, Rule] = {"unet": lambda path: True, "all": lambda path: True}
 
 
 def full_names(component: str, module: nn.Module) -> dict[str, Parameter]:
@@ -55,43 +54,54 @@ def full_names(component: str, module: nn.Module) -> dict[str, Parameter]:
 
 def full_name(component: str, name: str) -> str:
     """ "text_encoder", "text_model.final_layer_norm.bias" -> "text_encoder/final_layer_norm.bias" """
-    return f"{component}/{name.removeprefix('text_model.') if component == 'text_encoder' else name}"
+    return f"{component}/{name.removeprefix('text_model.') if component.startswith('text_encoder') else name}"
 
 
-def select(unet: nn.Module, text_encoder: nn.Module, scope: str) -> dict[str, Parameter]:
+def known(table: Mapping[str, Rule]) -> tuple[str, ...]:
+    """Scopes of a family with this table, as a person would type them."""
+    return (*table, "unet", "text", "text.layers:FIRST-LAST", "all")
+
+
+def select(component: str, network: nn.Module, table: Mapping[str, Rule], texts: Mapping[str, nn.Module], scope: str
+           ) -> dict[str, Parameter]:
     """The parameters of `scope` by full name, in the order in which the modules hold them.
 
+    Args:
+        component: the denoiser's, whose network is `network`; table: its scopes. texts: text encoders by component.
+
     Raises:
-        UserError: unknown scope, text layers that the encoder does not have, or a scope that selects nothing.
+        UserError: unknown scope, text layers that no encoder has, or a scope that selects nothing.
     """
-    if scope not in {*_UNET_RULES, "text"} and not _LAYERS.fullmatch(scope):
-        close = difflib.get_close_matches(scope, KNOWN, n=1, cutoff=0.5)
-        raise UserError(f"unknown scope {scope!r}", accepted=", ".join(KNOWN),
+    names, rules = known(table), {**table, **_WHOLE}
+    if scope not in {*rules, "text"} and not _LAYERS.fullmatch(scope):
+        close = difflib.get_close_matches(scope, names, n=1, cutoff=0.5)
+        raise UserError(f"unknown scope {scope!r}", accepted=", ".join(names),
                         remedy=f"did you mean {close[0]!r}?" if close else "")
     found: dict[str, Parameter] = {}
-    if scope in _UNET_RULES:
-        found |= _unet(unet, _UNET_RULES[scope])
+    if scope in rules:
+        found |= _layers(component, network, rules[scope])
     if scope == "all" or scope.startswith("text"):
-        found |= _text(text_encoder, scope)
+        for name, encoder in texts.items():
+            found |= _text(name, encoder, scope)
     if not found:
-        raise UserError(f"scope {scope!r} selects nothing in this model", accepted=", ".join(KNOWN))
+        raise UserError(f"scope {scope!r} selects nothing in this model", accepted=", ".join(names))
     return found
 
 
-def _unet(unet: nn.Module, rule: _Rule) -> dict[str, Parameter]:
-    return {full_name("unet", f"{name}.{part}" if name else part): parameter
-            for name, module in unet.named_modules()
+def _layers(component: str, network: nn.Module, rule: Rule) -> dict[str, Parameter]:
+    return {full_name(component, f"{name}.{part}" if name else part): parameter
+            for name, module in network.named_modules()
             if isinstance(module, _TRAINABLE) and rule(name.split("."))
             for part, parameter in module.named_parameters(recurse=False)}
 
 
-def _text(encoder: nn.Module, scope: str) -> dict[str, Parameter]:
-    every = full_names("text_encoder", encoder)
+def _text(component: str, encoder: nn.Module, scope: str) -> dict[str, Parameter]:
+    every = full_names(component, encoder)
     layer_of = {name: _layer(name) for name in every}
     match = _LAYERS.fullmatch(scope)
     if not match:
         return {name: parameter for name, parameter in every.items()
-                if layer_of[name] is not None or name.startswith("text_encoder/final_layer_norm.")}
+                if layer_of[name] is not None or name.startswith(f"{component}/final_layer_norm.")}
     first, last = int(match[1]), int(match[2] or match[1])
     count = 1 + max((layer for layer in layer_of.values() if layer is not None), default=-1)
     if not first <= last < count:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from expunge.models.base import Denoiser
+from expunge.models.denoising import passes
+from expunge.models.model import Model
 from expunge.records import Sampler
 
 SLOW = 0.25
@@ -32,7 +33,7 @@ class Speed:
 
     def picture(self, sampler: Sampler) -> float:
         """Of a whole picture."""
-        return sampler.steps * (1 if sampler.guidance == 1 else 2) * self.row + self.decode
+        return sampler.steps * passes(sampler.guidance) * self.row + self.decode
 
 
 def seconds_each(work: Callable[[int], object], batch: int) -> float:
@@ -52,9 +53,9 @@ def seconds_each(work: Callable[[int], object], batch: int) -> float:
 
 
 @torch.no_grad()
-def drawing_speed(model: Denoiser, sampler: Sampler, batch: int) -> Speed:
+def drawing_speed(model: Model, sampler: Sampler, batch: int) -> Speed:
     """What a picture takes, drawn as `sampler` says and `batch` at a time."""
-    middle, known = torch.tensor([model.train_steps // 2]), model.encode([""])
+    middle, known = model.process.schedule.quantile(torch.tensor([0.5])), model.encode([""])
 
     def noise(count: int) -> torch.Tensor:
         return model.initial_noise(range(count), sampler.height, sampler.width)

@@ -24,9 +24,10 @@ from safetensors.torch import load_file, save_file
 from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
 from expunge.models.folder import PICKLES, WEIGHED, check_complete, check_weights, variant_of
+from expunge.models.model import GUIDANCE, Model
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
-from expunge.models.sd import GUIDANCE, StableDiffusion
+from expunge.models.sd import StableDiffusion
 
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
@@ -38,7 +39,7 @@ _ABOUT = "expunge.json"
 
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
-         variant: str | None = None, verify: bool = False) -> StableDiffusion:
+         variant: str | None = None, verify: bool = False) -> Model:
     """Open a model.
 
     Args:
@@ -63,10 +64,9 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     pipe = _open(folder, allow_pickle, variant, with_checker=False)
     name, about = _name(str(source), folder), _about(folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
-    return StableDiffusion(pipe, name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
-                           device=where, dtype=number, text_dtype=words,
-                           remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}",
-                                            fresh=verify))
+    return Model(StableDiffusion(pipe), name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
+                 device=where, dtype=number, text_dtype=words,
+                 remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
@@ -80,7 +80,7 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
     every model with the same text encoder.
 
     Raises:
-        ModelError: as `load` and `StableDiffusion.apply`.
+        ModelError: as `load` and `Model.apply`.
         UserError: `out` holds something already, or the patch changes more than the one component.
         StorageError: it cannot be written.
     """
@@ -91,7 +91,7 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     folder = _folder(str(source), allow_pickle, revision, variant)
     pipe = _open(folder, allow_pickle, variant, with_checker=True)
-    model = StableDiffusion(pipe, str(source))
+    model = Model(StableDiffusion(pipe), str(source))
     model.apply(patch)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ class FreezeMask(Record):
     """Which tensors of which model stay frozen: a policy that a platform can enforce and verify.
 
     Attributes:
-        model, model_hash, process: the model it is for, as in `Denoiser`; patch_hash: of the edit that was on.
+        model, model_hash, process: the model it is for, as in `Model`; patch_hash: of the edit that was on.
         tensors: every tensor of the UNet by its full name, in the order in which the UNet holds them.
         frozen_hash: sha256 over names and hashes of the frozen tensors.
         ratio, by, granularity: what was asked for; what came of it is `share`.

@@ -70,7 +70,7 @@ class Sampler(Record):
     Attributes:
         steps: denoising steps.
         guidance: classifier-free guidance scale; 1 means none. The default is emoji-64's; a model's own is
-            `Denoiser.guidance`.
+            `Model.guidance`.
         height, width: pixels; None means the model's own size.
         negative: negative prompt.
         truncate: prompts that are longer than the text encoder reads are cut, as most programs do; of a picture: its

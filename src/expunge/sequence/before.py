@@ -12,8 +12,7 @@ from torch.nn import Parameter
 
 from expunge.continual.fisher import hutchinson
 from expunge.files import text_digest
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.projection import Projected, kept_directions, keys_and_values
 from expunge.sequence.strategy import Strategy, WeightAnchor
@@ -43,7 +42,7 @@ class Before:
     """
 
     strategy: Strategy
-    original: StableDiffusion
+    original: Model
     last: str
     gone: tuple[str, ...]
     memories: tuple[Memory, ...] = ()
@@ -51,7 +50,7 @@ class Before:
     kept_prompts: tuple[str, ...] = ()
 
     @property
-    def teacher(self) -> StableDiffusion | None:
+    def teacher(self) -> Model | None:
         """The original; None for the model that the request found."""
         return self.original if self.strategy.teacher == "original" else None
 
@@ -86,7 +85,7 @@ class Before:
     def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
         if anchor.to == "last":
             return {name: p.detach().clone() for name, p in params.items()}
-        mine = full_names("unet", self.original.unet) | full_names("text_encoder", self.original.text_encoder)
+        mine = self.original.editable()
         return {name: mine[name].detach() for name in params}
 
     def _metric(self, anchor: WeightAnchor, bench: Workbench, params: Mapping[str, Parameter]
@@ -115,7 +114,7 @@ def _predictions(bench: Workbench, memories: Sequence[Memory], samples: int, gen
                   for _ in range(min(ROWS, samples - first))]
         x_t, t = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t"))
         rows, cond = encoded(bench.student, [memory.prompts[i] for memory, i in picked])
-        known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked], device=cond.ids.device))
+        known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked]))
         prompts = [memory.prompts[i] for memory, i in picked]
         yield lambda x_t=x_t, t=t, known=known, prompts=prompts: bench.student.predict(  # type: ignore[misc]
             x_t, t, bench.student.encode(prompts) if bench.text_trains else known)

@@ -31,9 +31,8 @@ from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.base import World
 from expunge.metrics.statistics import BY_PROMPT, bootstrap_over_groups, rate_interval
+from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.models.scope import full_names
-from expunge.models.sd import StableDiffusion
 from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores
 from expunge.records.sequence import surely_drawn
 from expunge.sequence.measure import kept_evaluation
@@ -52,7 +51,7 @@ BEFORE = ("original/retained/near", "original/retained/far")
 """Scores of the original that stand beside those of the states."""
 
 
-def gathered(settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, states: Sequence[State]
+def gathered(settings: SequenceSettings, model: Model, world: World, folder: Path, states: Sequence[State]
              ) -> SequenceResult:
     """The record of the states that there are.
 
@@ -114,7 +113,7 @@ def check_alike(measured: Mapping[str, Evaluation]) -> None:
 
 
 def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: Request, settings: SequenceSettings,
-           model: StableDiffusion, world: World, folder: Path) -> StateScores:
+           model: Model, world: World, folder: Path) -> StateScores:
     values = {"number": state.number, "concept": state.asked.title, "drift": drift(patch, model),
               "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **_cost(state, patch)}
     values["versions"] = evaluation.versions if evaluation is not None else patch.card.versions
@@ -150,9 +149,9 @@ def _found(evaluation: Evaluation, request: Request, prefix: str = "") -> list[S
 
 
 @torch.no_grad()
-def drift(patch: Patch, model: StableDiffusion) -> float:
+def drift(patch: Patch, model: Model) -> float:
     """|theta - theta_0| / |theta_0| over all of UNet and text encoder."""
-    mine = full_names("unet", model.unet) | full_names("text_encoder", model.text_encoder)
+    mine = model.editable()
     moved = sum(float((value.to(mine[name]) - mine[name]).double().square().sum())
                 for name, value in patch.tensors.items())
     return math.sqrt(moved / sum(float(p.double().square().sum()) for p in mine.values()))

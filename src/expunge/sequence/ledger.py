@@ -13,14 +13,14 @@ from typing import Any
 
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import LEDGER as LEDGER
 from expunge.records import Entry, Ledger
 from expunge.sequence.settings import Demand, SequenceSettings, Withdrawal
 from expunge.sequence.states import State
 
 
-def read_ledger(folder: Path, model: Denoiser) -> Ledger:
+def read_ledger(folder: Path, model: Model) -> Ledger:
     """The ledger of a sequence's folder; an empty one where there is none yet.
 
     Raises:
@@ -32,7 +32,7 @@ def read_ledger(folder: Path, model: Denoiser) -> Ledger:
             raise UserError(f"states of a sequence in {folder}, and no {LEDGER}",
                             accepted="a folder with both, or with neither",
                             remedy="put back a copy of the ledger, or choose another output folder")
-        return Ledger(model=model.name, model_hash=model.hash, process=model.process, parts=model.parts)
+        return Ledger(model=model.name, model_hash=model.hash, process=model.process.description, parts=model.parts)
     try:
         ledger = Ledger.read(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -40,10 +40,11 @@ def read_ledger(folder: Path, model: Denoiser) -> Ledger:
                         remedy="put back a copy of it, or choose another output folder") from error
     _check_chain(ledger, file)
     apart = ledger.parts not in ("", model.parts)  # "" was begun before it was told
-    if apart or (ledger.model_hash, ledger.process) != (model.hash, model.process):
+    if apart or (ledger.model_hash, ledger.process) != (model.hash, model.process.description):
         raise UserError(f"{file} is of {ledger.model} ({ledger.model_hash[:12]}, {ledger.process})"
                         f"{' with another tokenizer or other configs' if apart else ''}",
-                        accepted=f"one of the loaded model, {model.name} ({model.hash[:12]}, {model.process})",
+                        accepted=f"one of the loaded model, {model.name} "
+                                 f"({model.hash[:12]}, {model.process.description})",
                         remedy="choose another output folder, or load that model")
     return ledger
 

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.files import text_digest, write_tensors
-from expunge.models.base import Conditioning, Denoiser
-from expunge.models.patch import tensors_hash
+from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
+from expunge.models.model import Model
+from expunge.models.sample import encoded as sample_encoded
 from expunge.registry import WORLDS
 from expunge.sequence.strategy import Others, Replay
 from expunge.unlearn.objective import tabulated
@@ -44,7 +46,7 @@ class Memory:
     """N points and what is to be predicted there.
 
     Attributes:
-        x_t: float32 (N, c, h, w); t: int64 (N,); prompts: N; z: float32 (N, c, h, w), native output.
+        x_t: float32 (N, c, h, w); t: float32 (N,); prompts: N; z: float32 (N, c, h, w), native output.
         about: what each prompt asks for, by prompt; only where the prompts were made of things.
     """
 
@@ -148,12 +150,11 @@ def check_room(settings: Others, kept: Sequence[str]) -> int:
     return room
 
 
-def encoded(model: Denoiser, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:
+def encoded(model: Model, prompts: Sequence[str]) -> tuple[dict[str, int], Conditioning]:
     """Text states of each distinct prompt, encoded alone, and their rows by prompt; no gradient."""
     each = {text: row for row, text in enumerate(dict.fromkeys(prompts))}
     with torch.no_grad():
-        known = [model.encode([text]) for text in each]
-    return each, Conditioning(torch.cat([one.states for one in known]), torch.cat([one.ids for one in known]))
+        return each, sample_encoded(model, [*each])[0]
 
 
 def _pool(bench: Workbench, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:

@@ -18,14 +18,14 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from expunge.errors import ConfigError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.sequence.strategy import Projection
 from expunge.train import Losses
 from expunge.unlearn.update import LossFn, Stepper
 
 
 @torch.no_grad()
-def kept_directions(model: Denoiser, prompts: Sequence[str], settings: Projection) -> Tensor:
+def kept_directions(model: Model, prompts: Sequence[str], settings: Projection) -> Tensor:
     """(D, r), orthonormal: the directions of text states of `prompts` that hold `energy` of their second moment."""
     C = torch.cat([model.encode([text]).states[0] for text in prompts]).double()  # (n, D)
     values, vectors = torch.linalg.eigh(C.T @ C)
@@ -35,7 +35,7 @@ def kept_directions(model: Denoiser, prompts: Sequence[str], settings: Projectio
     return U
 
 
-def keys_and_values(model: Denoiser, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
+def keys_and_values(model: Model, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Those of `params` that make keys or values of text states: what projection acts on.
 
     Raises:

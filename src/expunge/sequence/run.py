@@ -22,8 +22,8 @@ from expunge.locks import held
 from expunge.metrics.base import World, aims_of
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
+from expunge.models.model import Model
 from expunge.models.patch import Patch, stacked
-from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
 from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.runtime import Progress
@@ -92,7 +92,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     return result
 
 
-def checked_ledger(settings: SequenceSettings, model: StableDiffusion, folder: Path) -> Ledger:
+def checked_ledger(settings: SequenceSettings, model: Model, folder: Path) -> Ledger:
     """The folder's ledger, which the file of requests agrees with.
 
     Raises:
@@ -116,7 +116,7 @@ def check_judge(settings: SequenceSettings, world: World) -> None:
 class _Run:
     """One run of a sequence: what every request needs, and the ledger as it grows."""
 
-    def __init__(self, settings: SequenceSettings, model: StableDiffusion, world: World, folder: Path, ledger: Ledger,
+    def __init__(self, settings: SequenceSettings, model: Model, world: World, folder: Path, ledger: Ledger,
                  tell: Progress) -> None:
         self.settings, self.model, self.world, self.folder = settings, model, world, folder
         self.ledger, self.tell = ledger, tell
@@ -254,7 +254,7 @@ class _Run:
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))
 
 
-def state_patch(state: State, model: StableDiffusion, ledger: Ledger) -> Patch | None:
+def state_patch(state: State, model: Model, ledger: Ledger) -> Patch | None:
     """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again).
 
     Raises:

@@ -19,7 +19,7 @@ from typing import Any
 from expunge.errors import ConfigError, UserError
 from expunge.files import readable, text_digest
 from expunge.metrics.base import World
-from expunge.models.sd import StableDiffusion
+from expunge.models.model import Model
 from expunge.records import Request, check_request, names_any
 from expunge.sequence.memory import check_room
 from expunge.sequence.projection import keys_and_values
@@ -64,14 +64,14 @@ class State:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def planned_states(settings: SequenceSettings, model: StableDiffusion, world: World, out: Path) -> list[State]:
+def planned_states(settings: SequenceSettings, model: Model, world: World, out: Path) -> list[State]:
     """One state for each request that stands, in their order.
 
     Raises:
         ConfigError: requests that the world does not know or methods that do not fit, all at once.
     """
     states, mistakes = list[State](), list[str]()
-    key = text_digest(json.dumps([model.hash, model.process, settings.chosen.model_dump(mode="json")]))
+    key = text_digest(json.dumps([model.hash, model.process.description, settings.chosen.model_dump(mode="json")]))
     gone: tuple[str, ...] = ()
     concepts, anchors = list[str](), list[str]()
     for place, (number, item) in enumerate(settings.active, 1):
@@ -89,7 +89,7 @@ def planned_states(settings: SequenceSettings, model: StableDiffusion, world: Wo
     return states
 
 
-def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, model: StableDiffusion, world: World,
+def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, model: Model, world: World,
              gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
     strategy, keep = settings.chosen, tuple(dict.fromkeys((*settings.keep, *(
         name for n, earlier in settings.active if n <= number for name in earlier.keep))))

@@ -54,7 +54,7 @@ def recalled(bench: Workbench, parts: Sequence[Recall], every: int = 1) -> Term:
         picked = [point for part in parts for point in part.drawn(bench.seed, number)]
         prompts = tuple(memory.prompts[i] for memory, i in picked)
         x_t, t, z = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t", "z"))
-        places = torch.tensor([rows[prompt] for prompt in prompts], device=known.ids.device)
+        places = torch.tensor([rows[prompt] for prompt in prompts])
         return Points(x_t, t, prompts, known.at(places)), z
 
     def loss(number: int) -> Tensor:

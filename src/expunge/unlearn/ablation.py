@@ -14,8 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.base import Conditioning
-from expunge.models.prediction import output_for
+from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
@@ -68,10 +67,10 @@ class Ablate(Settings):
 
 
 def noise_target(bench: Workbench, points: Points) -> Tensor:
-    """What a network in training is asked for at noised pictures: eps or v, (B, c, h, w).
+    """What a network in training is asked for at noised pictures: eps, v or velocity, (B, c, h, w).
 
     Raises:
         ExpungeError: the points are not noised pictures.
     """
     x0, eps = points.made_of
-    return output_for(bench.teacher, x0, eps, points.t)
+    return bench.teacher.process.target(x0, eps, points.t)

@@ -25,7 +25,8 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.errors import UserError
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
 from expunge.records import Request
 from expunge.train import Losses
 from expunge.unlearn.workbench import Points, Stream, Workbench
@@ -76,7 +77,7 @@ class Counts:
 class Adversary(Protocol):
     """Settings of an adversary."""
 
-    def check(self, model: Denoiser, request: Request) -> None:
+    def check(self, model: Model, request: Request) -> None:
         """Raise UserError for what would go wrong later."""
         ...
 
@@ -139,7 +140,7 @@ class SoftAdversary(Settings):
             raise ValueError("answer best compares losses, which needs points same: at new points they differ by t")
         return self
 
-    def check(self, model: Denoiser, request: Request) -> None:
+    def check(self, model: Model, request: Request) -> None:
         """Whether every prompt has room for the vectors.
 
         Raises:

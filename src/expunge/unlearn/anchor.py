@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
+from expunge.models.sample import encoded
 from expunge.records import SPREADS, Request, Target
 from expunge.records.renaming import renamed
 from expunge.unlearn.workbench import Points, Workbench
@@ -47,18 +49,17 @@ class AnchorStates:
 
     @classmethod
     @torch.no_grad()
-    def encoded(cls, teacher: Denoiser, request: Request) -> AnchorStates:
+    def encoded(cls, teacher: Model, request: Request) -> AnchorStates:
         """By the frozen teacher; each distinct anchor prompt in a batch of its own, as pictures are drawn."""
         prompts = request.all_prompts
         anchors = anchor_prompts(prompts, request)
         each = {text: row for row, text in enumerate(dict.fromkeys(anchors))}
-        known = [teacher.encode([text]) for text in each]
-        cond = Conditioning(torch.cat([one.states for one in known]), torch.cat([one.ids for one in known]))
+        cond, _ = encoded(teacher, [*each])
         return cls({prompt: each[anchor] for prompt, anchor in zip(prompts, anchors, strict=True)}, cond)
 
     def of(self, prompts: Sequence[str]) -> Conditioning:
         """(B, T, D): what is told in place of `prompts`, which are prompts of the request."""
-        return self.cond.at(torch.tensor([self.rows[prompt] for prompt in prompts], device=self.cond.ids.device))
+        return self.cond.at(torch.tensor([self.rows[prompt] for prompt in prompts]))
 
 
 def anchor_predictor(bench: Workbench, who: AnchorModel) -> Callable[[Points], Tensor]:

@@ -24,8 +24,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from expunge.config import Settings, knob
-from expunge.models.base import Denoiser
-from expunge.models.prediction import clean, levels, noise_in
+from expunge.models.model import Model
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
@@ -162,10 +161,10 @@ class Game:
         model, form = self._bench.teacher, self._settings.form
         seen = out
         if form == "x0":
-            seen = clean(model, out, points.x_t, points.t)
+            seen = model.process.clean(out, points.x_t, points.t)
         elif form == "eps":
-            seen = noise_in(model, out, points.x_t, points.t)
-        time = points.t.to(out) * (2 / max(1, model.train_steps - 1)) - 1
+            seen = model.process.noise_in(out, points.x_t, points.t)
+        time = points.t.to(out) * (2 / model.process.schedule.last) - 1
         logits: Tensor = self.discriminator(seen, points.x_t, time)
         return logits
 
@@ -179,10 +178,11 @@ class Game:
         return each.mean()
 
 
-def damping(model: Denoiser, form: Form, points: Points) -> Tensor:
+def damping(model: Model, form: Form, points: Points) -> Tensor:
     """(B,) min(1, sqrt(SNR)): by how much the clean latent of an epsilon model amplifies its output; else 1."""
-    signal, noise = (level.flatten() for level in levels(model, points.x_t, points.t))
-    return (signal / noise).clamp(max=1.0) if (model.prediction, form) == ("epsilon", "x0") else torch.ones_like(signal)
+    signal, noise = (level.flatten() for level in model.process.levels(points.t, points.x_t))
+    amplified = (model.process.prediction, form) == ("epsilon", "x0")
+    return (signal / noise).clamp(max=1.0) if amplified else torch.ones_like(signal)
 
 
 def _anchor_predictor(settings: AlignDomains, bench: Workbench, stream: Stream) -> Callable[[Points], Tensor]:

@@ -11,9 +11,8 @@ from typing import Any
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
 from expunge.locks import alone_in_out
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.models.text import reader_of
 from expunge.records import Request, Target, asked, check_request, with_prompts
 from expunge.registry import FAILURES, METHODS, WORLDS, described
 from expunge.train import Progress
@@ -30,7 +29,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 @alone_in_out()
-def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
+def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
           seed: int = 0, out: Path | str | None = None, progress: Progress | None = None, own_look: bool = True
@@ -83,7 +82,7 @@ def erase(model: Denoiser, concept: str | Sequence[str] | Request, method: str |
     return patch
 
 
-def _check_free(folder: Path, model: Denoiser, request: Request, method: Method, seed: int) -> None:
+def _check_free(folder: Path, model: Model, request: Request, method: Method, seed: int) -> None:
     """UserError: another edit lies in the folder; the results beside it would be taken for this one's."""
     if not (folder / "patch.safetensors").is_file():
         return
@@ -102,7 +101,7 @@ def _check_free(folder: Path, model: Denoiser, request: Request, method: Method,
                         remedy="choose another output folder, or delete that one")
 
 
-def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
+def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
          anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
          prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
          seed: int = 0) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def plan(model: Denoiser, concept: str | Sequence[str] | Request, method: str | 
             **chosen.estimate(model, request)}
 
 
-def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
+def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
                     keep: Sequence[str], method: Method, *, kind: str = "", only_with: str = "",
                     prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> tuple[Request, tuple[Surrogate, ...]]:
     """The full request as `method` is to have it, and what was found to take its concepts' places.
@@ -153,7 +152,7 @@ def with_surrogates(model: Denoiser, concept: str | Sequence[str] | Request, anc
     return resolve_request(model, concept, [one.anchor for one in found], keep, **how), found
 
 
-def fitting(model: Denoiser, request: Request) -> tuple[Request, dict[str, str]]:
+def fitting(model: Model, request: Request) -> tuple[Request, dict[str, str]]:
     """The request without texts that the text encoder does not read to their end, and those, with the reason.
 
     That goes for prompts, for what takes their concepts' place in them, and for what must stay. A concept of which no
@@ -181,7 +180,7 @@ def seeks_surrogate(method: Method, request: Request) -> bool:
     return wanted and not any(target.joint for target in request.targets)
 
 
-def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
+def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
                     keep: Sequence[str] = (), *, kind: str = "", only_with: str = "",
                     prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> Request:
     """The full request; names are completed by the model's world, and compared as its text encoder reads them.
@@ -209,7 +208,7 @@ def resolve_request(model: Denoiser, concept: str | Sequence[str] | Request, anc
         world = WORLDS.get(model.world)()
         request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
             world.request(names, anchors, tuple(keep), **wishes)
-    reader = reader_of(model)
+    reader = model.texts[0].reader
     if prompts:
         request = with_prompts(request, prompts, reader)
     check_request(request, reader)

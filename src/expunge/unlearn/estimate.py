@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge import runtime
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
 from expunge.models.speed import seconds_each
-from expunge.unlearn.weights import text_trains, training
+from expunge.unlearn.weights import training
 
 
-def seconds_per_sample(model: Denoiser, params: Mapping[str, Parameter], prompt: str, frozen_batch: int, batch: int
+def seconds_per_sample(model: Model, params: Mapping[str, Parameter], prompt: str, frozen_batch: int, batch: int
                        ) -> tuple[float, float]:
     """Seconds per UNet sample: without gradient at the frozen batch, and with gradient to `params` at `batch`."""
-    middle = torch.tensor([model.train_steps // 2])
+    middle = model.process.schedule.quantile(torch.tensor([0.5]))
     with torch.no_grad():
         known = model.encode([prompt])
 
@@ -30,7 +31,7 @@ def seconds_per_sample(model: Denoiser, params: Mapping[str, Parameter], prompt:
             forward(count, known.repeat(count))
 
     def trained(count: int) -> None:
-        cond = model.encode([prompt] * count) if text_trains(params) else None
+        cond = model.encode([prompt] * count) if model.trains_text(params) else None
         forward(count, cond or known.repeat(count)).square().mean().backward()
 
     without = seconds_each(frozen, frozen_batch)
@@ -52,7 +53,7 @@ def seconds(work: Callable[[], None]) -> float:
     return best
 
 
-def training_memory(model: Denoiser, trained: int, pooled: int) -> int | None:
+def training_memory(model: Model, trained: int, pooled: int) -> int | None:
     """Bytes of the process: the peak so far (weights, one training step) and what a run adds to it.
 
     That is the teacher, the optimizer, the originals and the pools, for so many trained parameters and pooled points.

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
 from expunge.unlearn.objective import Term, tabulated
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Points, Workbench
@@ -77,11 +78,10 @@ class Integrity(Settings):
 
         return Term(loss)
 
-    def _compared(self, model: Denoiser, points: Points, cond: Conditioning, null: Conditioning) -> Tensor:
+    def _compared(self, model: Model, points: Points, cond: Conditioning, null: Conditioning) -> Tensor:
         """(B, c, h, w) guided, or (B, 2c, h, w) both branches."""
         count = len(points.t)
-        states = torch.cat([cond.states, null.repeat(count).states])
-        told = Conditioning(states, torch.cat([cond.ids, null.repeat(count).ids]))
+        told = Conditioning.cat([cond, null.repeat(count)])
         out = model.predict(points.x_t.repeat(2, 1, 1, 1), points.t.repeat(2), told)
         of_prompt, of_null = out.chunk(2)
         if self.branches == "both":

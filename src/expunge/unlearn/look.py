@@ -21,8 +21,9 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.files import text_digest
-from expunge.models.base import Denoiser
-from expunge.models.patch import Patch, applied
+from expunge.models.denoising import denoise
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
 from expunge.models.sample import draw
 from expunge.records import OwnLook, Request, Sampler, Target
 from expunge.registry import WORLDS
@@ -52,7 +53,7 @@ class Judges(Protocol):
         ...
 
 
-def look(model: Denoiser, patch: Patch) -> tuple[OwnLook, ...]:
+def look(model: Model, patch: Patch) -> tuple[OwnLook, ...]:
     """What is there of each concept of the patch's request (of many concepts: of some).
 
     Args:
@@ -73,7 +74,7 @@ def look(model: Denoiser, patch: Patch) -> tuple[OwnLook, ...]:
     return tuple(_of_outputs(target.concept, _left(model, patch, target)) for target in targets)
 
 
-def _by_pictures(model: Denoiser, patch: Patch, targets: Sequence[Target], judge: Any, questions: Sequence[str]
+def _by_pictures(model: Model, patch: Patch, targets: Sequence[Target], judge: Any, questions: Sequence[str]
                  ) -> tuple[OwnLook, ...]:
     each = max(2, PICTURES // len(targets))
     items = [(prompt, int(text_digest(f"{patch.card.seed}/look/{target.concept}/{place}")[:8], 16))
@@ -94,18 +95,18 @@ def _of_outputs(concept: str, left: float) -> OwnLook:
 
 
 @torch.no_grad()
-def _left(model: Denoiser, patch: Patch, target: Target) -> float:
+def _left(model: Model, patch: Patch, target: Target) -> float:
     """The share of the concept's outputs that is left."""
     prompts = spread(target.prompts, POINTS)
     asked, instead = model.encode(prompts), model.encode([anchored(prompt, target) for prompt in prompts])
     seeds = [int(text_digest(f"{patch.card.seed}/look/{target.concept}/{place}")[:8], 16) for place in range(POINTS)]
-    x, grid = model.initial_noise(seeds), model.timesteps(STEPS)
+    x, grid = model.initial_noise(seeds), model.process.schedule.grid(STEPS)
     points: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for k in range(STEPS):
         t = grid[k].repeat(POINTS)
         points.append((x, t, model.predict(x, t, asked), model.predict(x, t, instead)))
         if k + 1 < STEPS:
-            x = model.denoise(x, asked, None, STEPS, 1.0, start=k, stop=k + 1)
+            x = denoise(model, x, asked, None, STEPS, 1.0, start=k, stop=k + 1)
     along = whole = 0.0
     with applied(model, patch):
         told = model.encode(prompts)

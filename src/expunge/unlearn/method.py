@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from typing_extensions import Self
 
 from expunge.config import knob, merged
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Progress
@@ -25,7 +25,7 @@ SURROGACY: Surrogacy = knob(
 class Method(Protocol):
     """Anything that takes a concept out of a model: a recipe, a closed form, a plug-in."""
 
-    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
+    def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None) -> Patch:
         """The edit as a patch; the model itself is unchanged when this returns or raises."""
         ...
@@ -41,15 +41,15 @@ class Configured(Method, Protocol):
         """The method with some settings changed, by (dotted) name. ConfigError: every mistake at once."""
         ...
 
-    def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
+    def check(self, model: Model, request: Request) -> dict[str, Parameter]:
         """The parameters that it will change, after looking for what would go wrong later (UserError)."""
         ...
 
-    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+    def used_texts(self, model: Model, request: Request) -> dict[str, tuple[str, ...]]:
         """Every text that a run trains on or holds on to, by use, as `Patch.texts` has them."""
         ...
 
-    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+    def estimate(self, model: Model, request: Request) -> dict[str, Any]:
         """What a run takes, JSON-able: `seconds`, `memory_bytes` (of the process; None where it is not told), and
         what is counted."""
         ...

@@ -1,9 +1,10 @@
 """Pictures with fresh noise on them: points of training as a network first learned from.
 
-    x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps,   t uniform over the training grid, eps ~ N(0, I),
+    x_t = s z + r eps,   t as the model was trained, eps ~ N(0, I),
 
-z a clean latent that the frozen teacher draws itself, so that no pictures need to be collected and none leave what the
-model knows. Both t and eps are new in every step and for every item; only the pictures are few and drawn once.
+s and r the levels at t (`models.process`), z a clean latent that the frozen teacher draws itself, so that no pictures
+need to be collected and none leave what the model knows. Both t and eps are new in every step and for every item; only
+the pictures are few and drawn once.
 
 Source: Kumari et al. 2023 (Concept Ablation), section 3.2, where the pictures show the anchor concept.
 """
@@ -18,7 +19,8 @@ import torch
 from torch import Generator, Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import against, denoise, passes
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.needs import Need, check_anchors
@@ -65,7 +67,7 @@ class NoisedPictures(Settings):
 
     def calls(self, draws: int) -> float:
         """UNet samples: the pictures, however many points are drawn from them."""
-        return self.pictures * self.grid * (1 if self.guidance == 1.0 else 2)
+        return self.pictures * self.grid * passes(self.guidance)
 
     @property
     def entries(self) -> int | None:
@@ -80,14 +82,14 @@ class NoisedPictures(Settings):
     def _pictures(self, bench: Workbench, cond: Conditioning, name: str) -> Tensor:
         teacher = bench.teacher
         noise = teacher.initial_noise([noise_seed(bench.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)])
-        null = None if self.guidance == 1.0 else teacher.encode([""])
+        null = against(teacher, self.guidance)
         rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.pictures, rows)
         done = []
         for part, first in enumerate(parts):
             x, mine = noise[first:first + rows], cond.at(slice(first, first + rows))
             for k in range(self.grid):
-                x = teacher.denoise(x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
+                x = denoise(teacher, x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
                 if bench.tell is not None:
                     bench.tell(part * self.grid + k + 1, len(parts) * self.grid, {})
             done.append(x)
@@ -129,9 +131,9 @@ class NoisedDraws:
     def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> Points:
         """The pictures at `rows`, int64 (B,), noised."""
         seed, model = self.bench.seed, self.bench.teacher
-        t = torch.randint(model.train_steps, (len(rows),), generator=generator).to(self.latents.device)
+        t = model.process.schedule.draw(len(rows), generator).to(self.latents.device)
         eps = model.initial_noise([noise_seed(seed, name, number, i) for i in range(len(rows))])
         x0 = self.latents[rows]
         told, shown = (tuple(texts[int(i)] for i in rows) for texts in (self.told, self.shown))
-        return Points(model.noise(x0, eps, t), t, told, self.cond.at(rows), x0=x0, eps=eps,
+        return Points(model.process.noised(x0, eps, t), t, told, self.cond.at(rows), x0=x0, eps=eps,
                       shown=shown if shown != told else ())

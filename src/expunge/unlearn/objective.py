@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from expunge.config import Settings, knob
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts

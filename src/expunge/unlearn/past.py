@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch.nn import Parameter
 
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Stepper
 from expunge.unlearn.workbench import Workbench
@@ -29,7 +29,7 @@ class Past(Protocol):
     """
 
     @property
-    def teacher(self) -> Denoiser | None: ...
+    def teacher(self) -> Model | None: ...
 
     @property
     def gone(self) -> Sequence[str]: ...

@@ -22,7 +22,7 @@ from torch.nn import Parameter
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, TrainingError, UserError
 from expunge.files import text_digest
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
@@ -38,7 +38,7 @@ from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import AnySource, FrozenTrajectory
 from expunge.unlearn.update import Plain, Stepper
-from expunge.unlearn.weights import checked_weights, text_trains, training
+from expunge.unlearn.weights import checked_weights, training
 from expunge.unlearn.workbench import Workbench
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
@@ -88,7 +88,7 @@ class Recipe(Settings):
         """
         return Recipe.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
 
-    def check(self, model: Denoiser, request: Request, past: Past | None = None) -> dict[str, Parameter]:
+    def check(self, model: Model, request: Request, past: Past | None = None) -> dict[str, Parameter]:
         """The parameters to train, after looking for everything that would go wrong later.
 
         Raises:
@@ -111,7 +111,7 @@ class Recipe(Settings):
             self.adversary.check(model, whole)
         return params
 
-    def keeping(self, model: Denoiser, request: Request, past: Past | None = None) -> Retained:
+    def keeping(self, model: Model, request: Request, past: Past | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
         the keep's source has places for; nothing that names what is gone already.
 
@@ -129,7 +129,7 @@ class Recipe(Settings):
         made = self.retain.retained(knows or model, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
 
-    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+    def used_texts(self, model: Model, request: Request) -> dict[str, tuple[str, ...]]:
         """Every text that a run trains on or holds on to, by use, as a patch records them (`Patch.texts`).
 
         Raises:
@@ -163,7 +163,7 @@ class Recipe(Settings):
             trained, pooled = trained + self.keep.student_calls * mine, pooled + (self.keep.source.entries or 0)
         return Cost(round(frozen), trained, pooled)
 
-    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+    def estimate(self, model: Model, request: Request) -> dict[str, Any]:
         """UNet samples, time (measured: one batch of each kind on the model itself) and memory of a run."""
         params, cost = model.parameters_in(self.scope), self.cost(request)
         frozen, trained = seconds_per_sample(model, params, request.prompts[0], self.frozen_batch, self.batch)
@@ -171,7 +171,7 @@ class Recipe(Settings):
                 "seconds": round(cost.frozen * frozen + cost.trained * trained, 1),
                 "memory_bytes": training_memory(model, sum(p.numel() for p in params.values()), cost.pooled)}
 
-    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
+    def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: Past | None = None) -> Patch:
         """Train, and return what changed.
 
@@ -198,7 +198,7 @@ class Recipe(Settings):
             check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed, past))
         teacher = past.teacher if past is not None else None
         teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
-        bench = Workbench(model, teacher, keeping.request, seed, text_trains(params), self.frozen_batch, progress)
+        bench = Workbench(model, teacher, keeping.request, seed, model.trains_text(params), self.frozen_batch, progress)
         with training(params) as original:
             trained = self._train(bench, params, checkpoint, progress, began, past)
             changed = {name: p.detach().clone() for name, p in params.items()
@@ -211,10 +211,10 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
-    def fingerprint(self, model: Denoiser, request: Request, seed: int, past: Past | None = None) -> str:
+    def fingerprint(self, model: Model, request: Request, seed: int, past: Past | None = None) -> str:
         """Hash of everything that decides the trained weights."""
         settings = self.model_dump(mode="json", exclude={"checkpoint_every"})
-        told = [settings, request.model_dump(mode="json"), model.hash, model.process, model.parts, seed,
+        told = [settings, request.model_dump(mode="json"), model.hash, model.process.description, model.parts, seed,
                 *([past.digest] if past is not None else ())]
         return text_digest(json.dumps(told, sort_keys=True))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.base import Conditioning
+from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.train import step_generator
 from expunge.unlearn.ablation import noise_target
@@ -106,8 +106,7 @@ class WrongPrompts:
     def predict(self, by: Literal["student", "teacher"], points: Points, number: int) -> Tensor:
         """(B, c, h, w), no gradient: the prediction for the wrong prompts at `points`."""
         bench, texts = self._bench, self.of(points.prompts, number)
-        rows = torch.tensor([self._texts.index(text) for text in texts], device=self._known.ids.device)
-        known = self._known.at(rows)
+        known = self._known.at(torch.tensor([self._texts.index(text) for text in texts]))
         if by == "teacher":
             return bench.teacher.predict(points.x_t, points.t, known)
         return bench.student.predict(points.x_t, points.t, bench.told(texts, known))

@@ -28,8 +28,7 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.errors import UserError
-from expunge.models.base import Denoiser
-from expunge.models.text import reader_of
+from expunge.models.model import Model
 from expunge.records import Request, Target, names, names_any
 from expunge.registry import WORLDS
 from expunge.unlearn.kinds import kin_of
@@ -93,7 +92,7 @@ class Retain(Settings):
     similar: float = knob(0.8, "Closeness to a concept, in the text encoder, from which on a thing is not kept", gt=0.0,
                           le=1.0)
 
-    def retained(self, model: Denoiser, request: Request, gone: Sequence[str] = ()) -> Retained:
+    def retained(self, model: Model, request: Request, gone: Sequence[str] = ()) -> Retained:
         """The request with the prompts in it; none for what is `gone` already, by name.
 
         Raises:
@@ -102,7 +101,7 @@ class Retain(Settings):
         world = WORLDS.get(model.world)()
         vocabulary: Mapping[str, Sequence[str]] = world.vocabulary(self.things)
         single = [target.concept for target in request.targets if not target.joint]  # parts of a joint one stay
-        wanted, reader = [*single, *gone, *self.names], reader_of(model)
+        wanted, reader = [*single, *gone, *self.names], model.texts[0].reader
         close = closest(model, [*vocabulary], wanted) if wanted else [("", -1.0)] * len(vocabulary)
 
         def named(text: str) -> bool:
@@ -152,7 +151,7 @@ class Retain(Settings):
 
 
 @torch.no_grad()
-def closest(model: Denoiser, things: Sequence[str], concepts: Sequence[str]) -> list[tuple[str, float]]:
+def closest(model: Model, things: Sequence[str], concepts: Sequence[str]) -> list[tuple[str, float]]:
     """For each thing the concept that it is closest to, and how close it is, from -1 to 1."""
     e = _ends(model, [*things, *concepts])  # (N + C, D)
     e = torch.nn.functional.normalize(e - e.mean(0), dim=1)
@@ -160,24 +159,24 @@ def closest(model: Denoiser, things: Sequence[str], concepts: Sequence[str]) -> 
     return [(concepts[int(i)], float(v)) for i, v in zip(place, value, strict=True)]
 
 
-def _ends(model: Denoiser, texts: Sequence[str], batch: int = 64) -> Tensor:
-    """Text states (N, D) at the end token, which stands right behind the start in an empty prompt."""
+def _ends(model: Model, texts: Sequence[str], batch: int = 64) -> Tensor:
+    """Text states (N, D) at the first encoder's end token."""
     known = _known_ends(model)
     new = [text for text in dict.fromkeys(texts) if text not in known]
-    end = model.encode([""]).ids[0, 1]
+    encoder = model.texts[0]
     for first in range(0, len(new), batch):
         part = new[first:first + batch]
-        cond = model.encode(part)
-        ends = cond.states[torch.arange(len(cond.ids)), (cond.ids == end).int().argmax(1).cpu()]
+        states = model.encode(part).states
+        ends = states[torch.arange(len(part)), encoder.ends(encoder.laid_out(part)).cpu()]
         known.update(zip(part, ends, strict=True))
     return torch.stack([known[text] for text in texts])
 
 
-_ENDS: WeakKeyDictionary[Denoiser, tuple[Any, dict[str, Tensor]]] = WeakKeyDictionary()
+_ENDS: WeakKeyDictionary[Model, tuple[Any, dict[str, Tensor]]] = WeakKeyDictionary()
 """Of each model its weights' state and what its text encoder made of texts: plans ask for the same ones many times."""
 
 
-def _known_ends(model: Denoiser) -> dict[str, Tensor]:
+def _known_ends(model: Model) -> dict[str, Tensor]:
     """Text states by text, of the model as it is now: a weight that changed since has torch's count of it changed."""
     now = (model.patch_hash, sum(p._version for p in model.parameters_in("all").values()))
     before, known = _ENDS.get(model, (None, {}))
@@ -187,7 +186,7 @@ def _known_ends(model: Denoiser) -> dict[str, Tensor]:
     return known
 
 
-def _fitting(model: Denoiser, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
+def _fitting(model: Model, texts: Sequence[str], left_out: dict[str, str]) -> list[str]:
     """Those that the text encoder reads to their end; the others are `left_out`."""
     long = model.too_long(texts)
     left_out.update(dict.fromkeys(long, "longer than the text encoder reads"))

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.tokens import Layout, Slot, laid_out
 from expunge.errors import UserError
-from expunge.models.base import Conditioning, Denoiser
-from expunge.models.sd import StableDiffusion
-from expunge.models.text import encode_embedded, framed, plain_tokens, table, tokens_of
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
+from expunge.models.text import Tokens
 from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Place, SoftAdversary
@@ -27,31 +27,28 @@ from expunge.unlearn.workbench import Points, Stream, Workbench
 _SLOTS: Mapping[Place, Slot] = {"prefix": "prefix", "suffix": "suffix", "insert": "spread"}
 
 
-def layouts(settings: SoftAdversary, model: Denoiser, request: Request) -> dict[str, Layout]:
+def layouts(settings: SoftAdversary, model: Model, request: Request) -> dict[str, Layout]:
     """Every prompt of the request with the vectors' places in it.
 
     Raises:
-        UserError: the model gives no access to its word embeddings, or a prompt has no room.
+        UserError: a prompt has no room.
     """
-    if not isinstance(model, StableDiffusion):
-        raise UserError(f"an adversary among the word embeddings of {model.name}, a {type(model).__name__}",
-                        accepted="a model of the Stable Diffusion family")
     return {prompt: _layout(settings, model, prompt, request.target_of(prompt).word)
             for prompt in request.all_prompts}
 
 
-def _layout(settings: SoftAdversary, model: StableDiffusion, prompt: str, concept: str) -> Layout:
-    own, place, k = tokens_of(model, prompt), settings.place, settings.tokens
-    first, last = span(own, tokens_of(model, concept))
+def _layout(settings: SoftAdversary, model: Model, prompt: str, concept: str) -> Layout:
+    own, place, k = model.texts[0].tokens(prompt), settings.place, settings.tokens
+    first, last = span(own, model.texts[0].tokens(concept))
     if place == "add":
         layout = Layout(tuple(own), tuple(range(first, last)))
     elif place == "replace":
         layout = Layout((*own[:first], *[0] * k, *own[last:]), tuple(range(first, first + k)))
     else:
         layout = laid_out(own, _SLOTS[place], k)
-    if len(layout.tokens) > model.length - 2:
+    if len(layout.tokens) > model.texts[0].room:
         raise UserError(f"prompt {prompt!r} has {len(own)} tokens, with the adversary's {len(layout.tokens)}",
-                        accepted=f"up to {model.length - 2} in all",
+                        accepted=f"up to {model.texts[0].room} in all",
                         remedy="shorten the prompt or set fewer adversary.tokens")
     return layout
 
@@ -68,12 +65,16 @@ class _Rows:
     """The points of a step as the attack sees them.
 
     Attributes:
-        ids: int64 (B, T), framed tokens; free: the free places of each row.
+        prompts: B texts; layouts: their tokens for the first encoder; tokens: these framed, `start` places before them.
+        free: the free places of each row.
         group, slot: int64 (M,), for each free place in order: whose vector, and which.
         groups: int64 (B,), the group of each row.
     """
 
-    ids: Tensor
+    prompts: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    tokens: Tokens
+    start: int
     free: tuple[tuple[int, ...], ...]
     group: Tensor
     slot: Tensor
@@ -87,12 +88,11 @@ class SoftAttacker:
         """Tabulate the teacher's predictions, if the stream has a pool."""
         self.settings, self._bench, self._stream = settings, bench, stream
         self._layouts = layouts(settings, bench.student, bench.request)
-        assert isinstance(bench.student, StableDiffusion)  # `layouts` has looked
         self._model = bench.student
         self._concepts = {target.concept: number for number, target in enumerate(bench.request.targets)}
         groups = batch if settings.vectors == "own" else len(self._concepts)
         most = max(len(layout.free) for layout in self._layouts.values())
-        shape, device = (groups, most, table(self._model).shape[1]), self._model.device
+        shape, device = (groups, most, self._model.texts[0].table.shape[1]), self._model.device
         self.state: dict[str, Tensor] = {
             "adversary/vectors": torch.zeros(shape, device=device),
             "adversary/start": torch.zeros(shape, device=device),
@@ -129,7 +129,8 @@ class SoftAttacker:
         for step in range(settings.steps):
             at = points if settings.points == "same" else self._stream.beside(number, step, points.prompts)
             values = self._values(rows, V)
-            losses, gradient = prompt_gradient(self._model, rows.ids, rows.free, values, at.x_t, at.t, self._target(at))
+            losses, gradient = prompt_gradient(self._model, rows.prompts, rows.layouts, rows.free, values, at.x_t, at.t,
+                                               self._target(at))
             trace.append(float(losses.mean()))
             _keep_best(best, lowest, V, _per_group(losses, rows.groups, len(V)))
             V.grad = self._gathered(rows, gradient, V)
@@ -151,7 +152,7 @@ class SoftAttacker:
         """Vectors (G, K, D) to begin with, and the centres of their balls."""
         settings, old = self.settings, self.state["adversary/vectors"]
         generator = step_generator(self._bench.seed, number, "adversary/start")
-        words, vectors = plain_tokens(self._model), table(self._model)
+        words, vectors = self._model.texts[0].plain, self._model.texts[0].table
         drawn = words[torch.randint(len(words), old.shape[:2], generator=generator)]  # (G, K)
         center = torch.zeros_like(old) if settings.place == "add" else vectors[drawn.to(vectors.device)]
         start = center + _in_ball(settings, old.shape, generator).to(old.device)
@@ -166,25 +167,28 @@ class SoftAttacker:
         groups = [place if self.settings.vectors == "own" else self._concepts[target_of(prompt).concept]
                   for place, prompt in enumerate(prompts)]
         plan = [self._layouts[prompt] if found is None or found[group] else
-                Layout(tuple(tokens_of(self._model, prompt)), ())
+                Layout(tuple(self._model.texts[0].tokens(prompt)), ())
                 for prompt, group in zip(prompts, groups, strict=True)]
         free = tuple(layout.free for layout in plan)
         whose = [group for group, places in zip(groups, free, strict=True) for _ in places]
         slots = [slot for places in free for slot in range(len(places))]
         device = self._model.device
-        return _Rows(framed(self._model, [layout.tokens for layout in plan]), free,
+        encoder = self._model.texts[0]
+        return _Rows(tuple(prompts), tuple(plan), encoder.framed([layout.tokens for layout in plan]),
+                     len(encoder.start), free,
                      *(torch.tensor(values, dtype=torch.int64, device=device) for values in (whose, slots, groups)))
 
     def _values(self, rows: _Rows, V: Tensor) -> Tensor:
         """(M, D): embeddings at all free places."""
         values = V.detach()[rows.group, rows.slot]
         if self.settings.place == "add":
-            values = values + table(self._model)[rows.ids[_where(rows)]]
+            values = values + self._model.texts[0].table[rows.tokens.ids[_where(rows)]]
         return values
 
     def _encoded(self, rows: _Rows, V: Tensor) -> Conditioning:
-        embeddings = table(self._model)[rows.ids].index_put(_where(rows), self._values(rows, V))  # (B, T, D)
-        return encode_embedded(self._model, rows.ids, embeddings)
+        table = self._model.texts[0].table
+        embeddings = table[rows.tokens.ids].index_put(_where(rows), self._values(rows, V))  # (B, T, D)
+        return self._model.encode_embedded(rows.prompts, rows.tokens, embeddings)
 
     def _gathered(self, rows: _Rows, gradient: Tensor, V: Tensor) -> Tensor:
         """Gradient (M, D) at the free places as that of each group's mean loss at its vectors, (G, K, D)."""
@@ -202,11 +206,11 @@ class SoftAttacker:
 
 
 def _where(rows: _Rows) -> tuple[Tensor, Tensor]:
-    """Row and column (behind the start token) of every free place."""
+    """Row and column of every free place."""
     row = [number for number, places in enumerate(rows.free) for _ in places]
-    column = [1 + place for places in rows.free for place in places]
-    return (torch.tensor(row, dtype=torch.int64, device=rows.ids.device),
-            torch.tensor(column, dtype=torch.int64, device=rows.ids.device))
+    column = [rows.start + place for places in rows.free for place in places]
+    return (torch.tensor(row, dtype=torch.int64, device=rows.tokens.ids.device),
+            torch.tensor(column, dtype=torch.int64, device=rows.tokens.ids.device))
 
 
 def _step(settings: SoftAdversary, optimizer: Optimizer, V: Tensor) -> None:

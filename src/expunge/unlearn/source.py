@@ -15,14 +15,16 @@ The other source, pictures with fresh noise on them, is in noised.py; what all o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from expunge.config import ByKind, Settings, knob
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.denoising import against, denoise, passes
+from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.workbench import Points, Pool, Stream, Workbench, noise_seed, spread
@@ -56,7 +58,7 @@ class FrozenTrajectory(Settings):
 
     def calls(self, draws: int) -> float:
         """UNet samples: fixed for a pool, per draw if fresh."""
-        per_step = 1 if self.guidance == 1.0 else 2
+        per_step = passes(self.guidance)
         if self.fresh:
             return per_step * draws * (self.grid - 1) / 2
         return per_step * self.trajectories * (self.grid - 1)
@@ -74,7 +76,7 @@ class FrozenTrajectory(Settings):
     def _pool(self, bench: Workbench, prompts: Sequence[str], name: str) -> Pool:
         teacher, S = bench.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
-        cond = _frozen(teacher.encode(chosen))  # (N, T, D)
+        cond = teacher.encode(chosen).detach()  # (N, T, D)
         noise = teacher.initial_noise([noise_seed(bench.seed, name, 0, i) for i in range(self.trajectories)])
         x_t = noise.new_empty(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
         rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
@@ -86,10 +88,10 @@ class FrozenTrajectory(Settings):
             for k in range(S):
                 x_t[here, k] = x
                 if k + 1 < S:
-                    x = teacher.denoise(x, mine, null, S, self.guidance, start=k, stop=k + 1)
+                    x = denoise(teacher, x, mine, null, S, self.guidance, start=k, stop=k + 1)
                 if bench.tell is not None:
                     bench.tell(part * S + k + 1, len(parts) * S, {})
-        return Pool(x_t, teacher.timesteps(S).to(x_t.device), chosen, cond)
+        return Pool(x_t, teacher.process.schedule.grid(S).to(x_t.device), chosen, cond)
 
 
 class EditedTrajectory(Settings):
@@ -117,7 +119,7 @@ class EditedTrajectory(Settings):
 
     def calls(self, draws: int) -> float:
         """UNet samples: half a trajectory per draw on average."""
-        return (1 if self.guidance == 1.0 else 2) * draws * (self.grid - 1) / 2
+        return passes(self.guidance) * draws * (self.grid - 1) / 2
 
     @property
     def entries(self) -> int | None:
@@ -163,7 +165,7 @@ class FreshDraws:
     """A trajectory of `model`, as it is now, for every item of every draw."""
 
     bench: Workbench
-    model: Denoiser
+    model: Model
     prompts: tuple[str, ...]
     batch: int
     grid: int
@@ -190,21 +192,18 @@ class FreshDraws:
     def _points(self, k: Tensor, chosen: tuple[str, ...], number: int, name: str) -> Points:
         """A trajectory for each prompt, stopped at grid points `k`, int64 (B,)."""
         teacher = self.bench.teacher
-        cond = _frozen(teacher.encode(chosen))
+        cond = teacher.encode(chosen).detach()
         x = teacher.initial_noise([noise_seed(self.bench.seed, name, number, i) for i in range(len(chosen))])
         null = _null(teacher, len(chosen), self.guidance)
         for start in range(int(k.max())):
             alive = (k > start).nonzero().flatten()
             against = null.at(alive) if null is not None else None
-            x[alive] = self.model.denoise(x[alive], cond.at(alive), against, self.grid, self.guidance,
+            x[alive] = denoise(self.model, x[alive], cond.at(alive), against, self.grid, self.guidance,
                                           start=start, stop=start + 1)
-        return Points(x, teacher.timesteps(self.grid)[k].to(x.device), chosen, cond)
+        return Points(x, teacher.process.schedule.grid(self.grid)[k].to(x.device), chosen, cond)
 
 
 @torch.no_grad()
-def _null(teacher: Denoiser, count: int, guidance: float) -> Conditioning | None:
-    return None if guidance == 1.0 else teacher.encode([""]).repeat(count)
-
-
-def _frozen(cond: Conditioning) -> Conditioning:
-    return replace(cond, states=cond.states.detach())
+def _null(teacher: Model, count: int, guidance: float) -> Conditioning | None:
+    null = against(teacher, guidance)
+    return None if null is None else null.repeat(count)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import mentions
 from expunge.registry import WORLDS
 from expunge.unlearn.kinds import kin_of
@@ -43,14 +43,14 @@ class Surrogate:
                 "name another anchor, or '' for none)")
 
 
-def surrogates(model: Denoiser, concepts: Sequence[str]) -> tuple[Surrogate, ...]:
+def surrogates(model: Model, concepts: Sequence[str]) -> tuple[Surrogate, ...]:
     """One for each of the concepts, which all go in one edit; none names a concept that goes."""
     world = WORLDS.get(model.world)()
     vocabulary: Mapping[str, Sequence[str]] = world.vocabulary()
     return tuple(_found(model, world, concept, concepts, vocabulary) for concept in concepts)
 
 
-def _found(model: Denoiser, world: object, concept: str, gone: Sequence[str], vocabulary: Mapping[str, Sequence[str]]
+def _found(model: Model, world: object, concept: str, gone: Sequence[str], vocabulary: Mapping[str, Sequence[str]]
            ) -> Surrogate:
     kin = kin_of(world, concept)
     free = [thing for thing in kin or vocabulary if not any(mentions(thing, name) or mentions(name, thing)

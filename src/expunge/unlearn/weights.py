@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.errors import UserError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.train import restored
 
 
-def checked_weights(model: Denoiser, scope: str) -> dict[str, Parameter]:
+def checked_weights(model: Model, scope: str) -> dict[str, Parameter]:
     """The parameters of `scope`, fit to be changed.
 
     Raises:
@@ -27,11 +27,6 @@ def checked_weights(model: Denoiser, scope: str) -> dict[str, Parameter]:
         raise UserError(f"the model's weights are {', '.join(kinds)}", accepted="torch.float32",
                         remedy="load the model with dtype float32 to change it")
     return params
-
-
-def text_trains(params: Mapping[str, Parameter]) -> bool:
-    """Whether part of the text encoder is among `params`."""
-    return any(name.startswith("text_encoder/") for name in params)
 
 
 @contextmanager

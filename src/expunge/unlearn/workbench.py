@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from expunge.errors import ExpungeError
-from expunge.models.base import Conditioning, Denoiser
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
 from expunge.records import Request
 from expunge.train import Progress, step_generator
 
@@ -33,8 +34,8 @@ class Workbench:
         own_text: the student's text states by prompt, where they are not the teacher's and do not train.
     """
 
-    student: Denoiser
-    teacher: Denoiser
+    student: Model
+    teacher: Model
     request: Request
     seed: int
     text_trains: bool = False
@@ -59,8 +60,7 @@ class Workbench:
         with torch.no_grad():
             for text in {*prompts} - self.own_text.keys():
                 self.own_text[text] = self.student.encode([text])
-        each = [self.own_text[text] for text in prompts]
-        return Conditioning(torch.cat([one.states for one in each]), torch.cat([one.ids for one in each]))
+        return Conditioning.cat(self.own_text[text] for text in prompts)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Points:
 
     Attributes:
         x_t: float32 (B, c, h, w), no gradient.
-        t: int64 (B,), the exact time of each.
+        t: float32 (B,), the exact time of each.
         prompts: B prompts, what the student is told; the latents were drawn under them, unless `shown` says else.
         cond: the frozen teacher's text states of the prompts.
         rows: int64 (B,) places in the stream's pool; None where there is no pool.
@@ -99,7 +99,7 @@ class Pool:
     """Trajectories kept at every grid point; entry i*S + k is trajectory i at point k.
 
     Attributes:
-        x_t: float32 (N, S, c, h, w); t: int64 (S,), the grid; prompts: N; cond: (N, T, D), the teacher's.
+        x_t: float32 (N, S, c, h, w); t: float32 (S,), the grid; prompts: N; cond: N rows, the teacher's.
     """
 
     x_t: Tensor

@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from expunge.config import Settings, knob
 from expunge.errors import UserError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Losses, Progress, thinned
@@ -70,7 +70,7 @@ class ClosedForm(Settings):
         """
         return ClosedForm.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
 
-    def check(self, model: Denoiser, request: Request) -> dict[str, Parameter]:
+    def check(self, model: Model, request: Request) -> dict[str, Parameter]:
         """The projections to change, after looking for everything that would go wrong later.
 
         Raises:
@@ -80,11 +80,11 @@ class ClosedForm(Settings):
         params, _ = self._projections(model), self._planned(model, request)
         return params
 
-    def used_texts(self, model: Denoiser, request: Request) -> dict[str, tuple[str, ...]]:
+    def used_texts(self, model: Model, request: Request) -> dict[str, tuple[str, ...]]:
         """Every text that is read, by use, as a patch records them (`Patch.texts`). UserError: as `check`."""
         return self._planned(model, request)[0].uses
 
-    def estimate(self, model: Denoiser, request: Request) -> dict[str, Any]:
+    def estimate(self, model: Model, request: Request) -> dict[str, Any]:
         """Texts to encode, time and memory of a run; timed are `retain`, a batch of texts and a product of matrices."""
         params, began = self._projections(model), time.monotonic()
         texts = self._planned(model, request)[0].texts
@@ -98,7 +98,7 @@ class ClosedForm(Settings):
         return {"encoded_texts": len(texts), "seconds": round(planning + reading + solving, 1),
                 "memory_bytes": memory(4 * states + 3 * 8 * sum(W.numel() for W in layers.values()))}
 
-    def __call__(self, model: Denoiser, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
+    def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None) -> Patch:
         """Read, solve, and return what changed; the model is not touched.
 
@@ -134,7 +134,7 @@ class ClosedForm(Settings):
         if self.rounds is not None:
             yield from self.rounds.against(first, original, reading, self.solver, seed)
 
-    def _projections(self, model: Denoiser) -> dict[str, Parameter]:
+    def _projections(self, model: Model) -> dict[str, Parameter]:
         params, known = checked_weights(model, self.scope), model.parameters_in("xattn.kv")
         other = [name for name in params if name not in known or name.endswith(".bias")]
         if other:
@@ -142,7 +142,7 @@ class ClosedForm(Settings):
                             accepted="xattn.kv, xattn.k, xattn.v, without biases", remedy="or train it, as esd does")
         return params
 
-    def _planned(self, model: Denoiser, request: Request) -> tuple[Plan, Retained]:
+    def _planned(self, model: Model, request: Request) -> tuple[Plan, Retained]:
         retained = self.retain.retained(model, request) if self.retain is not None else Retained(request)
         return Plan.of(request, self.texts, retained.prompts), retained
 
@@ -190,7 +190,7 @@ class Gauge:
 
 
 @torch.no_grad()
-def _encode(model: Denoiser, texts: Sequence[str]) -> None:
+def _encode(model: Model, texts: Sequence[str]) -> None:
     model.encode(texts)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.models.base import Denoiser
+from expunge.models.model import Model
 from expunge.records import Request, Target
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
@@ -123,7 +123,7 @@ class Plan:
 
 
 @torch.no_grad()
-def read(model: Denoiser, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, retain_tokens: KeepTokens,
+def read(model: Model, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, retain_tokens: KeepTokens,
          batch: int = 32, progress: Progress | None = None) -> Reading:
     """Encode the plan's texts and take the states at the positions asked for.
 
@@ -168,16 +168,18 @@ def computable(values: Tensor) -> Tensor:
     return values.detach().cpu() if values.device.type == "mps" else values.detach()
 
 
-def _encoded(model: Denoiser, texts: Sequence[str], batch: int, progress: Progress | None) -> Mapping[str, _Read]:
-    """Each text read; the empty one, which must be among them, says which token is the end."""
-    rows: list[tuple[Tensor, tuple[int, ...]]] = []
-    for start in range(0, len(texts), batch):
-        cond = model.encode(texts[start:start + batch])
-        rows += [(states, tuple(ids.tolist())) for states, ids in zip(computable(cond.states), cond.ids, strict=True)]
+def _encoded(model: Model, texts: Sequence[str], batch: int, progress: Progress | None) -> Mapping[str, _Read]:
+    """Each text read; places are the first encoder's."""
+    encoder, known = model.texts[0], dict[str, _Read]()
+    for first in range(0, len(texts), batch):
+        part = texts[first:first + batch]
+        states, told = computable(model.encode(part).states), encoder.laid_out(part)
+        ids, ends = told.ids.tolist(), encoder.ends(told).tolist()
+        known |= {text: _Read(mine, tuple(row), end)
+                  for text, mine, row, end in zip(part, states, ids, ends, strict=True)}
         if progress is not None:
-            progress(len(rows), len(texts), {})
-    end = rows[texts.index("")][1][1]
-    return {text: _Read(states, ids, ids.index(end, 1)) for text, (states, ids) in zip(texts, rows, strict=True)}
+            progress(len(known), len(texts), {})
+    return known
 
 
 def _places(here: _Read, there: _Read, concept: _Read, anchor: _Read, tokens: Tokens) -> list[tuple[int, int]]:

@@ -1,0 +1,90 @@
+"""The deterministic sampler and its guidance, as functions over any model.
+
+Under classifier-free guidance with scale g the output is
+
+    out = out_u + g (out_c - out_u),
+
+out_u for what the model is told in place of the prompt, out_c for the prompt: two rows of the network for each picture.
+g = 1 is no guidance, and one row. A distilled model is told g as a number, and takes one row at any g.
+
+Source: Ho and Salimans 2021 (classifier-free guidance); Meng et al. 2023 (distilled guidance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from expunge.errors import UserError
+from expunge.models.conditioning import Conditioning
+from expunge.models.model import Model
+
+
+def passes(guidance: float) -> int:
+    """Rows of the network for each picture and step of a model that is guided without a classifier."""
+    return 1 if guidance == 1 else 2
+
+
+def against(model: Model, guidance: float, negative: str = "", *, truncate: bool = False) -> Conditioning | None:
+    """One row: what guidance of this scale goes away from; None where a single pass does."""
+    if passes_of(model, guidance) == 1:
+        return None
+    return model.unconditional(negative, truncate=truncate)
+
+
+def passes_of(model: Model, guidance: float) -> int:
+    """Rows of the model's network for each picture and step."""
+    return passes(guidance) if model.denoiser.guided == "classifier-free" else 1
+
+
+def guided(model: Model, x: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning | None, guidance: float
+           ) -> Tensor:
+    """The guided output, float32 (B, c, h, w); differentiable.
+
+    Args:
+        x: (B, c, h, w) at time `t`, (B,) or a single time.
+        cond: B rows; uncond: B rows or one row for all, not looked at where a single pass does.
+
+    Raises:
+        UserError: a scale that needs `uncond`, without it, or a model that takes no guidance.
+    """
+    kind = model.denoiser.guided
+    if kind == "none" and guidance != 1:
+        raise UserError(f"guidance {guidance} of {model.name}", accepted="guidance 1: the model takes none")
+    if kind == "embedded":
+        scale = torch.full((len(cond),), float(guidance), device=cond.device)
+        return model.predict(x, t, replace(cond, rows={**cond.rows, "guidance": scale}))
+    if guidance == 1:
+        return model.predict(x, t, cond)
+    if uncond is None:
+        raise UserError(f"guidance {guidance} without unconditional states", accepted="guidance 1, or `uncond`")
+    both = Conditioning.cat([uncond if len(uncond) == len(cond) else uncond.repeat(len(cond)), cond])
+    out_u, out_c = model.predict(torch.cat([x, x]), t if t.dim() == 0 else torch.cat([t, t]), both).chunk(2)
+    return out_u + guidance * (out_c - out_u)
+
+
+@torch.no_grad()
+def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning | None, steps: int, guidance: float, *,
+            start: int = 0, stop: int | None = None) -> Tensor:
+    """The deterministic sampler over grid points start..stop-1, no gradient; returns x at grid point `stop`.
+
+    Args:
+        x_t: float32 (B, c, h, w) at the noise level of grid point `start`.
+        cond, uncond: as in `guided`.
+        stop: k gives exactly the noise level of `process.schedule.grid(steps)[k]`; None or `steps` the clean latent.
+
+    Raises:
+        UserError: `start` and `stop` out of order or off the grid, or as `guided`.
+    """
+    process, stop = model.process, steps if stop is None else stop
+    grid = process.schedule.grid(steps)
+    if not 0 <= start <= stop <= steps:
+        raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")
+    s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
+    x = x_t.to(model.device)
+    for k in range(start, stop):
+        out = guided(model, x, grid[k], cond, uncond, guidance)
+        x = process.step(out, x, (s[k], r[k]), (s[k + 1], r[k + 1]))
+    return x

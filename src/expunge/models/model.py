@@ -1,0 +1,393 @@
+"""A loaded model: a family's networks, frozen, with name, identity and patches. All other code sees models as this."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from expunge.errors import ModelError, UserError
+from expunge.models import scope as scopes
+from expunge.models.base import Denoiser, Role
+from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
+from expunge.models.identity import HALVES, former_digest, parts_digest, rounded_hash, scheme_digest, stored_half
+from expunge.models.patch import Patch
+from expunge.models.process import Process
+from expunge.models.text import TextEncoder, Tokens
+from expunge.models.wrapped import why_not_plain
+
+log = logging.getLogger(__name__)
+
+Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
+"""Gives what its argument gives, now or earlier (`models.remembered`)."""
+AT_ONCE = 512 * 512
+"""Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
+Diffusion's in float32; 32 of them at once took 26)."""
+GUIDANCE = 7.5
+"""Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
+
+
+class Model:
+    """A family's networks, frozen and in evaluation mode.
+
+    Attributes:
+        denoiser: the family's networks; nothing outside `models/` asks it for anything.
+        name: what the user called it. world: name of the registered world that goes with it ("emoji" for the embedded
+            model, else "open").
+        guidance: guidance scale at which it is drawn where nobody asks for another.
+        hash: content hash of the float32 values of all parameters as loaded (patch excluded), before any cast: a folder
+            in float16 has the same hash however it is loaded. encoder_hash: that of its text encoders alone; models
+            that share it can take each other's patches of the text encoder.
+        parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizers
+            read (`models.identity`). It begins with the number of its scheme.
+        patch_hash: hash of the patch now applied, "" if none.
+        device, dtype: of the denoiser's weights. Latents, text states and pixels are float32 at every border.
+    """
+
+    def __init__(self, denoiser: Denoiser, name: str, world: str = "open", *, guidance: float = GUIDANCE,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+                 text_dtype: torch.dtype | None = None, remember: Remember | None = None) -> None:
+        """Take over the networks, freeze them and cast them; `text_dtype` None: the text encoders' is `dtype`.
+
+        `remember` may know the weights' hashes from their files; None takes them anew.
+
+        Raises:
+            ModelError: parts that do not compute with their own weights (adapters, fused projections, offloading).
+        """
+        self.denoiser, self.name, self.world, self.guidance, self.patch_hash = denoiser, name, world, guidance, ""
+        _check_plain(self.components)
+        # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
+        for part in self.components.values():
+            nn.Module.to(part.eval().requires_grad_(False), torch.float32)
+        self._originals: dict[str, Tensor] = {}
+        self._said: set[str] = set()
+        self._identify(remember)
+        self.parts = parts_digest(denoiser)
+        self.device, self.dtype = torch.device(device), dtype
+        for component, part in self.components.items():
+            text = denoiser.roles[component] == "text"
+            nn.Module.to(part, self.device, (text_dtype or dtype) if text else dtype)
+
+    @property
+    def components(self) -> Mapping[str, nn.Module]:
+        """Networks by name, as files and patches call them."""
+        return self.denoiser.components
+
+    @property
+    def texts(self) -> tuple[TextEncoder, ...]:
+        """The text encoders."""
+        return self.denoiser.texts
+
+    @property
+    def process(self) -> Process:
+        """Noise schedule and meaning of the network's output."""
+        return self.denoiser.process
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) at the native size."""
+        return self.denoiser.latent_shape
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent on a side."""
+        return self.denoiser.factor
+
+    @property
+    def network_name(self) -> str:
+        """The denoising network's component ("unet")."""
+        return self._named("denoiser")[0]
+
+    @property
+    def network(self) -> nn.Module:
+        """The denoising network itself."""
+        return self.components[self.network_name]
+
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """The text encoders' components."""
+        return tuple(self._named("text"))
+
+    def parameters_of(self, *roles: Role) -> dict[str, Parameter]:
+        """All parameters of the components in these roles, by full name ("unet/..."), in the components' order."""
+        return {full: parameter for role in roles for component in self._named(role)
+                for full, parameter in scopes.full_names(component, self.components[component]).items()}
+
+    def editable(self) -> dict[str, Parameter]:
+        """All that a patch may change, by full name: the denoiser and the text encoders."""
+        return self.parameters_of("denoiser", "text")
+
+    def parameters_in(self, scope: str) -> dict[str, Parameter]:
+        """Parameters of a named scope by full name (see `models.scope`), frozen until the caller says else.
+
+        Raises:
+            UserError: unknown scope, or one that selects nothing.
+        """
+        texts = {name: self.components[name] for name in self.text_names}
+        return scopes.select(self.network_name, self.network, self.denoiser.scopes, texts, scope)
+
+    def trains_text(self, names: Collection[str]) -> bool:
+        """Whether a text encoder is among the parameters of these full names."""
+        return any(name.partition("/")[0] in self.text_names for name in names)
+
+    @cached_property
+    def drawing(self) -> str:
+        """Digest of all that decides a picture beside weights, prompt, seed and sampler: scheme and 16 hex digits.
+
+        That is schedule, architecture, tokenizers, number types and kind of device; drawn pictures are kept apart by
+        it.
+        """
+        return scheme_digest([self.parts, *self.process.identity, str(self.dtype), str(self._text_dtype),
+                              self.device.type])
+
+    @cached_property
+    def former_drawing(self) -> str:
+        """What `drawing` was before schemes had numbers: attempts and looks that older versions kept go by it."""
+        words = self._text_dtype
+        return former_digest(self.denoiser, [str(self.dtype), self.device.type,
+                                             *([str(words)] if words != self.dtype else [])])
+
+    def rounded(self, kind: str = "") -> dict[str, str]:
+        """Content hashes of the parts' weights as loaded, rounded to a smaller type: by "float16/unet" and so on.
+
+        Args:
+            kind: "float16" or "bfloat16"; "" means both. A type that neither the weights are stored in nor those in
+                memory can be rounded to (they were cast to another on loading) is missing.
+        """
+        kinds, whole = [kind] if kind else [*HALVES], self.dtype == self._text_dtype == torch.float32
+        for one in kinds:
+            if whole and one in HALVES and not any(name.startswith(f"{one}/") for name in self._rounded):
+                self._rounded |= self._hashed(one)
+        return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
+
+    def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
+        """What the denoiser is told of the prompts; differentiable where a text encoder trains.
+
+        Raises:
+            UserError: a prompt is longer than every text encoder reads, unless `truncate`.
+        """
+        if not truncate:
+            self.check_lengths(prompts)
+        return self.denoiser.condition([encoder.laid_out(prompts) for encoder in self.texts], {})
+
+    def encode_embedded(self, prompts: Sequence[str], tokens: Tokens, embeddings: Tensor) -> Conditioning:
+        """What the denoiser is told of token embeddings that need not stand for any token; differentiable in them.
+
+        Args:
+            prompts: B texts for the other encoders, where there are others; cut if too long.
+            tokens: B rows for the first encoder; they say where its end token is.
+            embeddings: (B, T, D) of the first encoder, before positions are added.
+        """
+        others = [encoder.laid_out(prompts) for encoder in self.texts[1:]]
+        return self.denoiser.condition([tokens, *others], {0: embeddings})
+
+    def unconditional(self, negative: str = "", *, truncate: bool = False) -> Conditioning:
+        """One row: what guidance goes away from.
+
+        Raises:
+            UserError: the family takes no such guidance, or a negative prompt is too long.
+        """
+        if self.denoiser.null == "none":
+            raise UserError(f"classifier-free guidance of {self.name}", accepted="guidance 1 for this model")
+        told = self.encode([negative], truncate=truncate)
+        if negative or self.denoiser.null == "empty":
+            return told
+        return told.emptied()
+
+    def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
+        """Those of the prompts that no text encoder reads to their end, with their numbers of tokens.
+
+        Each once, in their order; nothing is encoded. A model of several encoders is told all of a prompt as long as
+        one of them reads all of it.
+        """
+        each = [encoder.too_long(prompts) for encoder in self.texts]
+        return {text: count for text, count in each[0].items() if all(text in counts for counts in each)}
+
+    def check_lengths(self, prompts: Sequence[str]) -> None:
+        """UserError: a prompt is longer than every text encoder reads."""
+        long = self.too_long(prompts)
+        if long:
+            max(self.texts, key=lambda encoder: encoder.room).check_length([*long])
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The network's native output, float32 (B, c, h, w); t (B,) or a single time."""
+        return self.denoiser.predict(x_t, t, cond)
+
+    def initial_noise(self, seeds: Sequence[int], height: int | None = None, width: int | None = None) -> Tensor:
+        """(B, c, h, w) float32 standard normal; row i depends on seeds[i] alone (CPU generator).
+
+        Raises:
+            UserError: a height or width (pixels) that is no multiple of the autoencoder's factor.
+        """
+        c, h, w = self.latent_shape
+        for side, pixels in (("height", height), ("width", width)):
+            if pixels is not None and pixels % self.factor:
+                raise UserError(f"{side} {pixels}", accepted=f"a multiple of {self.factor} pixels")
+        shape = (c, height // self.factor if height else h, width // self.factor if width else w)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows).to(self.device) if rows else torch.empty((0, *shape), device=self.device)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents to pixels, float32 (B, 3, H, W) in [0, 1]; as many at once as `AT_ONCE` allows.
+
+        How many is a rule of size alone, so that a picture's bits do not depend on what memory is free.
+        """
+        pixels: int = z.shape[-2] * z.shape[-1] * self.factor**2
+        return torch.cat([self.denoiser.decode(some) for some in z.split(max(1, AT_ONCE // pixels))])
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
+        some = max(1, AT_ONCE // (pixels.shape[-2] * pixels.shape[-1]))
+        return torch.cat([self.denoiser.encode_pixels(part.to(self.device)) for part in pixels.split(some)])
+
+    def frozen_copy(self, trained: Collection[str] | None = None) -> Model:
+        """A teacher: the components that train as they are now, copied and frozen; the rest is shared.
+
+        Args:
+            trained: names of components; None: the denoiser and the text encoders.
+        """
+        names = (self.network_name, *self.text_names) if trained is None else trained
+        return self._with({name: copy.deepcopy(self.components[name]).eval().requires_grad_(False) for name in names})
+
+    @torch.no_grad()
+    def edited(self, patch: Patch | None) -> Model:
+        """A model of its own that has the patch in its weights (None: equal weights), for further edits of it.
+
+        Its hash is that of its weights, so it takes patches that were made for it and no others. The autoencoder is
+        shared.
+
+        Raises:
+            UserError: a patch is on, or weights not in float32. ModelError: as `apply`.
+        """
+        if self.patch_hash:
+            raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
+        if self.dtype != torch.float32 or self._text_dtype != torch.float32:
+            raise UserError(f"the model's weights are {self.dtype}", accepted="torch.float32",
+                            remedy="load the model with dtype float32 to change it")
+        twin = self.frozen_copy()
+        if patch is not None:
+            twin.apply(patch)
+            twin._originals, twin.patch_hash, twin.name = {}, "", f"{self.name} without {patch.card.request.title}"
+            twin._identify()
+        return twin
+
+    def check_fits(self, patch: object) -> Patch:
+        """The patch, which could be put on this model.
+
+        Raises:
+            UserError: no patch, or another one is on already.
+            ModelError: made for other weights or another process, or tensors that this model does not have.
+        """
+        if not isinstance(patch, Patch):
+            raise UserError(f"{type(patch).__name__} is no patch", accepted="a Patch (see Patch.load)")
+        if self.patch_hash:
+            raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
+        _check_plain(self.components)
+        note = patch.check(self, self.editable())
+        if note and note not in self._said:  # a base that is not the patch's own to the bit is told once
+            self._said.add(note)
+            log.warning("%s", note)
+        return patch
+
+    @torch.no_grad()
+    def apply(self, patch: object) -> None:
+        """Put a `models.patch.Patch` on; the originals are kept, so that `remove` is bit-exact.
+
+        Raises:
+            UserError, ModelError: as `check_fits`; ModelError also where the number type rounds all of it away.
+        """
+        fitting, mine = self.check_fits(patch), self.editable()
+        self._originals = {name: mine[name].detach().clone() for name in fitting.tensors}
+        for name, value in fitting.tensors.items():
+            mine[name].copy_(value)
+        self.patch_hash = fitting.hash
+        self._check_acts(fitting, mine)
+
+    @torch.no_grad()
+    def remove(self) -> None:
+        """Take the patch off again, bit-exactly. UserError if none is on."""
+        if not self.patch_hash:
+            raise UserError("there is no patch on this model")
+        mine = self.editable()
+        for name, value in self._originals.items():
+            mine[name].copy_(value)
+        self._originals, self.patch_hash = {}, ""
+
+    def _check_acts(self, patch: Patch, mine: Mapping[str, Tensor]) -> None:
+        """ModelError, and the patch is off again: the number type in memory rounds all of a real change away."""
+        if all(mine[name].equal(value) for name, value in self._originals.items()):
+            exact = all(value.equal(patch.tensors[name].to(value)) and value.dtype == torch.float32
+                        for name, value in self._originals.items())
+            if not exact:
+                kind = str(self.dtype).removeprefix("torch.")
+                self.remove()
+                raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
+                                 accepted="a number type that holds them", remedy="load the model with dtype float32")
+
+    def _with(self, components: Mapping[str, nn.Module]) -> Model:
+        twin = copy.copy(self)
+        twin.denoiser = self.denoiser.with_components(components)
+        return twin
+
+    def _named(self, role: Role) -> list[str]:
+        return [name for name in self.components if self.denoiser.roles[name] == role]
+
+    @property
+    def _text_dtype(self) -> torch.dtype:
+        return next(self.texts[0].module.parameters()).dtype
+
+    def _hashed(self, kind: str) -> dict[str, str]:
+        """Rounded hashes of the weights in memory, a patch that is on left out."""
+        return {f"{kind}/{component}": rounded_hash({
+            full: self._originals.get(full, parameter)
+            for full, parameter in scopes.full_names(component, part).items()}, kind)
+            for component, part in self.components.items()}
+
+    def _identify(self, remember: Remember | None = None) -> None:
+        """Take the hashes of the weights as they are, or those that are remembered of the same files."""
+        told = dict(self._digests() if remember is None else remember(self._digests))
+        self.hash, self.encoder_hash = told.pop("hash"), told.pop("encoder_hash")
+        self._rounded: dict[str, str] = told
+
+    def _digests(self) -> dict[str, str]:
+        """All that is a digest of the weights, and costs reading them."""
+        every = self.parameters_of("denoiser", "text", "autoencoder")
+        told = {"hash": tensors_hash(every), "encoder_hash": tensors_hash(self.parameters_of("text"))}
+        kind = stored_half(every)
+        # The weights may be cast to another type next.
+        return told | (self._hashed(kind) if kind else {})
+
+
+@contextmanager
+def applied(model: Model, patch: Patch) -> Iterator[Model]:
+    """The model with the patch on, inside the `with`; off again afterwards, whatever happened."""
+    model.apply(patch)
+    try:
+        yield model
+    finally:
+        model.remove()
+
+
+def _check_plain(components: Mapping[str, nn.Module]) -> None:
+    """ModelError: a part does not compute with its own weights, so that neither its hash nor an edit would mean it."""
+    for component, part in components.items():
+        got, remedy = why_not_plain(component, part)
+        if got:
+            raise ModelError(got, accepted="parts that compute with their own weights", remedy=remedy)
+
+
+def drawn_by(model: Model) -> dict[str, str]:
+    """What decides the model's pictures beside weights, prompt, seed and sampler, in parts that records can compare.
+
+    "schedule and parts" is `Model.drawing`, which holds number type and device as well.
+    """
+    weights = next(model.network.parameters())
+    return {"process": model.process.description, "number type": str(weights.dtype).removeprefix("torch."),
+            "device": weights.device.type, "schedule and parts": model.drawing}
