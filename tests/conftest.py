@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+for _folder in ("attacks", "evaluation", "guard", "sequence", "unlearn"):  # what their tests share
+    sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 WORDS = ("a church on a hill", "a house by the sea", "a picture of a dog", "an emoji of a red apple",
          "a castle and a hospital", "the knife of a chef", "a drawing in pixel art style, blue background")
@@ -14,15 +18,15 @@ LENGTH = 16
 """Tokens that the test text encoder reads, start and end included."""
 
 
-def _tokenizer() -> Any:
-    """A CLIP tokenizer over bytes and the words above (some 600 pieces)."""
+def tokenizer(more: tuple[str, ...] = ()) -> Any:
+    """A CLIP tokenizer over bytes and the words above (some 600 pieces), `more` before them."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = alphabet + [f"{byte}</w>" for byte in alphabet]
     merges: list[tuple[str, str]] = []
-    for word in dict.fromkeys(" ".join(WORDS).replace(",", "").split()):
+    for word in dict.fromkeys(" ".join((*more, *WORDS)).replace(",", "").split()):
         left = word[0]
         for place, letter in enumerate(word[1:], 2):
             pair = (left, letter if place < len(word) else f"{letter}</w>")
@@ -40,8 +44,8 @@ def _pipeline(scheduler: dict[str, Any]) -> Any:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    tokenizer = _tokenizer()
-    count = len(tokenizer)
+    words = tokenizer()
+    count = len(words)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         text_encoder = CLIPTextModel(CLIPTextConfig(
@@ -57,7 +61,7 @@ def _pipeline(scheduler: dict[str, Any]) -> Any:
                             up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
                             sample_size=16)
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, safety_checker=None,
+        vae=vae, text_encoder=text_encoder, tokenizer=words, unet=unet, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
         scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                                 clip_sample=False, **scheduler))
@@ -84,18 +88,20 @@ def v_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(pipeline_folder: Path) -> Any:
-    """The epsilon pipeline, freshly loaded on the CPU."""
+    """The epsilon pipeline, freshly loaded on the CPU, of whose family nothing is seen but the protocol's members."""
     from expunge.models.store import load
+    from families import strict
 
-    return load(pipeline_folder, device="cpu")
+    return strict(load(pipeline_folder, device="cpu"))
 
 
 @pytest.fixture
 def v_model(v_pipeline_folder: Path) -> Any:
-    """The v-prediction pipeline, freshly loaded on the CPU."""
+    """The v-prediction pipeline, in the same way."""
     from expunge.models.store import load
+    from families import strict
 
-    return load(v_pipeline_folder, device="cpu")
+    return strict(load(v_pipeline_folder, device="cpu"))
 
 
 @pytest.fixture(autouse=True)

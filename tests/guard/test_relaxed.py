@@ -124,7 +124,7 @@ def test_gradient_by_the_mask_of_a_lora_is_that_of_its_scales(model: Model) -> N
     names, lora = tuple(model.parameters_of("denoiser")), Lora(rank=2)
     settings = FineTune(scope="lora", lora=lora, rate=5e-2, batch=2, drop=0.0, steps=9)
     with fine_tuning(model, material(model, pictures(2, 0.0), ["a church"] * 2), settings) as tuner:
-        trial = LoraUser(tuner, model.network, names, 1.0)
+        trial = LoraUser(tuner, model.network, names, 1.0, "unet")
         m = torch.full((len(names),), 0.4, dtype=torch.float64)
         trial.set(m)
         for number in range(6):
@@ -159,4 +159,4 @@ def test_a_lora_under_a_mask_of_ones_says_nothing(model: Model) -> None:
 
 def test_a_module_without_a_lora_is_told(model: Model) -> None:
     with pytest.raises(ExpungeError, match="no layer with a LoRA"):
-        LoraUser(Small(), model.network, NAMES, 1.0)
+        LoraUser(Small(), model.network, NAMES, 1.0, "unet")

@@ -55,8 +55,8 @@ def method_of(name: str) -> Any:
 
 
 def everything(model: Any) -> dict[str, Tensor]:
-    return {name: tensor.clone() for part in ("unet", "text_encoder", "vae")
-            for name, tensor in model.components[part].state_dict(prefix=f"{part}/").items()}
+    return {name: tensor.clone() for part, module in model.components.items()
+            for name, tensor in module.state_dict(prefix=f"{part}/").items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -112,13 +112,9 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
     Raises:
         UserError: what `evaluate` refuses before it draws anything.
     """
-    from expunge.models.model import applied, drawn_by
+    from expunge.models.model import drawn_by
 
-    if model.patch_hash:
-        raise UserError(f"{model.name} has a patch on already ({model.patch_hash[:12]})",
-                        accepted="the base model, without a patch", remedy="call model.remove() first")
-    with applied(model, patch):
-        pass  # a patch for another model must not cost an hour of drawing first
+    model.check_fits(patch)  # a patch for another model must not cost an hour of drawing first
     world, request = world or _world(model, settings), patch.card.request
     taken_in = [made for made in beside(assault) if made is not None]
     for made in taken_in:

@@ -24,7 +24,7 @@ from torch.nn import Parameter
 
 from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.guard.mask import check_names, content_hash
-from expunge.guard.naming import Named, named, some
+from expunge.guard.naming import Named, component_of, named, some
 from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 
@@ -226,8 +226,8 @@ def lora_targets(module: nn.Module, mask: FreezeMask | None, ends: Iterable[str]
     """
     wanted = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
               and any(name == end or name.endswith(f".{end}") for end in ends)]
-    held = frozen_modules(mask) if mask else set()
-    free = [name for name in wanted if f"unet/{name}" not in held]
+    held, component = (frozen_modules(mask), component_of(mask.tensors)) if mask else (set(), "")
+    free = [name for name in wanted if f"{component}/{name}" not in held]
     if not free:
         raise UserError(f"no layer is left for a LoRA: {len(wanted)} match, and none of them is free",
                         accepted="ends of names of layers that are not frozen")

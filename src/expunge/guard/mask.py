@@ -178,7 +178,7 @@ def import_positions(path: str | Path, model: Model) -> FreezeMask:
     for (value, name), mine in zip(told, names, strict=True):
         if value not in (0.0, 1.0):
             raise ModelError(f"positional mask {path} holds {value:g}", accepted="0.0 and 1.0")
-        if name and f"unet/{name}" != mine:
+        if name and f"{model.network_name}/{name}" != mine:
             raise ModelError(f"positional mask {path} has {name!r} where this UNet has {mine!r}",
                              accepted="the model that it was made with")
     frozen = [name for (value, _), name in zip(told, names, strict=True) if value]

@@ -17,7 +17,7 @@ from expunge.errors import ModelError
 
 _TRACES = ("base_layer", "original_module")
 """What peft puts into the names of the tensors that it wraps."""
-_PREFIXES = ("unet/", "unet.", "module.", "_orig_mod.")
+_PREFIXES = ("unet/", "unet.", "transformer/", "transformer.", "module.", "_orig_mod.")
 _WEIGHT_ALONE = re.compile(r"lora_(A|B|magnitude_vector)(\.\w+)?\.weight|lora(_linear_layer)?\.(up|down)\.weight")
 _SHOWN = 5
 
@@ -45,14 +45,14 @@ def named(names: Iterable[str], own: Collection[str]) -> Named:
     Raises:
         ModelError: two names of one tensor, of which either could hide the other.
     """
-    members: dict[str, list[str]] = {}
+    component, members = component_of(own), dict[str, list[str]]()
     for name in own:
         members.setdefault(name.rpartition(".")[0], []).append(name)
     there: dict[str, str] = {}
     adapted: set[str] = set()
     strays = []
     for name in names:
-        full = "unet/" + ".".join(part for part in name.split(".") if part not in _TRACES)
+        full = f"{component}/" + ".".join(part for part in name.split(".") if part not in _TRACES)
         if full in own:
             if full in there:
                 raise ModelError(f"{there[full]!r} and {name!r} are names of one tensor", accepted="each tensor once",
@@ -69,6 +69,11 @@ def named(names: Iterable[str], own: Collection[str]) -> Named:
         else:
             adapted.update(members[module])
     return Named(there, frozenset(adapted), tuple(strays))
+
+
+def component_of(names: Iterable[str]) -> str:
+    """The component that full names belong to ("unet"); all of one mask are of the denoiser."""
+    return next(iter(names), "").partition("/")[0]
 
 
 def without_prefix(names: Collection[str]) -> dict[str, str]:

@@ -111,7 +111,7 @@ class LoraUser:
         ExpungeError: the module has no LoRA.
     """
 
-    def __init__(self, training: Training, module: nn.Module, names: Sequence[str], clip: float, component: str = "unet"
+    def __init__(self, training: Training, module: nn.Module, names: Sequence[str], clip: float, component: str
                  ) -> None:
         self._training, self._names, self._clip = training, tuple(names), clip
         self._layers = {f"{component}/{path}.weight": layer for path, layer in module.named_modules()

@@ -38,4 +38,5 @@ def terms(model: Model, mask: FreezeMask, targets: Sequence[str] | str = Lora().
         model=mask.model, model_hash=mask.model_hash, mask=mask.digest,
         frozen=tuple(name.partition("/")[2] for name in mask.frozen),
         trainable=tuple(name.partition("/")[2] for name in mask.trainable),
-        lora_targets=tuple(name for name in layers if f"unet/{name}" not in held), savings=savings(model, mask))
+        lora_targets=tuple(name for name in layers if f"{model.network_name}/{name}" not in held),
+        savings=savings(model, mask))

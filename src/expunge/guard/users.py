@@ -60,7 +60,7 @@ def user_at_mask(model: Model, users: Users, kind: UserKind, pictures: Material,
     published = {name: p.detach().clone() for name, p in model.parameters_of("denoiser").items()
                  } if settings.scope != "lora" else {}
     with fine_tuning(model, pictures, settings, seed=seed, prior=prior if kind == "dreambooth" else None) as tuner:
-        yield (LoraUser(tuner, model.network, names, settings.clip) if settings.scope == "lora" else
+        yield (LoraUser(tuner, model.network, names, settings.clip, model.network_name) if settings.scope == "lora" else
                WholeUser(tuner, published, names, settings.clip))
 
 

@@ -97,8 +97,10 @@ def save_lora(path: Path, params: Mapping[str, Tensor], lora: Lora) -> Path:
     """Write the parameters that `with_lora` gave as a file that `pipe.load_lora_weights(path)` reads."""
     tensors = {name.replace("/", ".", 1).replace(f".{_ADAPTER}.", "."): p.detach().cpu().contiguous()
                for name, p in params.items()}
-    layers = sorted({name.removeprefix("unet.").partition(".lora_")[0] for name in tensors})
-    about = {"unet.r": lora.rank, "unet.lora_alpha": lora.alpha, "unet.target_modules": layers}
+    component = next(iter(params)).partition("/")[0]
+    layers = sorted({name.removeprefix(f"{component}.").partition(".lora_")[0] for name in tensors})
+    about = {f"{component}.r": lora.rank, f"{component}.lora_alpha": lora.alpha,
+             f"{component}.target_modules": layers}
     write_tensors(path, tensors, {"format": "pt", _METADATA: json.dumps(about, sort_keys=True)})
     return path
 
@@ -174,9 +176,8 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.kohya = {f"{short}_{name.replace('.', '_')}": f"{part}.{name}"
-                      for short, part, module in (("lora_unet", self.model.network_name, self.model.network),
-                                                  ("lora_te", self.model.text_names[0], self.model.texts[0].module))
-                      for path, _ in module.named_modules()
+                      for short, part in (("lora_unet", self.model.network_name), ("lora_te", self.model.text_names[0]))
+                      for path, _ in self.model.components[part].named_modules()
                       for name in {path, path.removeprefix("text_model."), f"text_model.{path}"}}
 
     def factors(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -210,8 +211,8 @@ class _Reader:
         if ".processor." in layer:  # the spelling of early diffusers: attn1.processor.to_out_lora.down.weight
             layer = layer.replace(".processor.", ".")
             layer = f"{layer}.0" if layer.endswith(".to_out") else layer
-        if not layer.startswith(("unet.", "text_encoder.")):
-            layer = f"unet.{layer}"
+        if layer.partition(".")[0] not in self.model.components:
+            layer = f"{self.model.network_name}.{layer}"
         return layer, part
 
     def scale(self, component: str, path: str, rank: int, alpha: Tensor | None) -> float:

@@ -283,14 +283,21 @@ class Model:
 
         Raises:
             UserError: no patch, or another one is on already.
-            ModelError: made for other weights or another process, or tensors that this model does not have.
+            ModelError: made for other weights or another process, tensors that this model does not have, or changes
+                that the number type in memory rounds away.
         """
         if not isinstance(patch, Patch):
             raise UserError(f"{type(patch).__name__} is no patch", accepted="a Patch (see Patch.load)")
         if self.patch_hash:
             raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
         _check_plain(self.components)
-        note = patch.check(self, self.editable())
+        mine = self.editable()
+        note = patch.check(self, mine)
+        halves = {mine[name].dtype for name in patch.tensors} - {torch.float32}
+        if halves and all(mine[name].equal(value.to(mine[name])) for name, value in patch.tensors.items()):
+            kind = str(halves.pop()).removeprefix("torch.")
+            raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
+                             accepted="a number type that holds them", remedy="load the model with dtype float32")
         if note and note not in self._said:  # a base that is not the patch's own to the bit is told once
             self._said.add(note)
             log.warning("%s", note)
@@ -301,14 +308,13 @@ class Model:
         """Put a `models.patch.Patch` on; the originals are kept, so that `remove` is bit-exact.
 
         Raises:
-            UserError, ModelError: as `check_fits`; ModelError also where the number type rounds all of it away.
+            UserError, ModelError: as `check_fits`.
         """
         fitting, mine = self.check_fits(patch), self.editable()
         self._originals = {name: mine[name].detach().clone() for name in fitting.tensors}
         for name, value in fitting.tensors.items():
             mine[name].copy_(value)
         self.patch_hash = fitting.hash
-        self._check_acts(fitting, mine)
 
     @torch.no_grad()
     def remove(self) -> None:
@@ -319,17 +325,6 @@ class Model:
         for name, value in self._originals.items():
             mine[name].copy_(value)
         self._originals, self.patch_hash = {}, ""
-
-    def _check_acts(self, patch: Patch, mine: Mapping[str, Tensor]) -> None:
-        """ModelError, and the patch is off again: the number type in memory rounds all of a real change away."""
-        if all(mine[name].equal(value) for name, value in self._originals.items()):
-            exact = all(value.equal(patch.tensors[name].to(value)) and value.dtype == torch.float32
-                        for name, value in self._originals.items())
-            if not exact:
-                kind = str(self.dtype).removeprefix("torch.")
-                self.remove()
-                raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
-                                 accepted="a number type that holds them", remedy="load the model with dtype float32")
 
     def _with(self, components: Mapping[str, nn.Module]) -> Model:
         twin = copy.copy(self)

@@ -4,7 +4,7 @@ A text is cut into units as CLIP's tokenizer cuts before it merges bytes: runs o
 signs. A unit is known by two keys, and agrees with another where one of them does:
 
 * what a **reader** makes of it: by default composed characters in small letters, which is all that CLIP's tokenizer
-  does (full-width letters stay others); `models.text.reader_of` gives the reader of a model's own tokenizer;
+  does (full-width letters stay others); `models.text.TextEncoder.reader` is that of a model's own tokenizer;
 * what a person sees of it: without characters that cannot be seen (joiners, soft hyphens, variation selectors), and
   in one case for letters whose capitals are spelt otherwise (ß and SS, both small sigmas).
 

@@ -1,0 +1,131 @@
+"""The border holds: every method, attack and verb runs on a family of which nothing is known but the protocol.
+
+The family shares nothing with Stable Diffusion (`families.TwoTexts`). That they run on Stable Diffusion behind the same
+border is in the tests of each, whose models hide all else (`conftest.model`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from brightness import ITEMS, church_above
+from colour_world import SMALL, AttackedWorld, ColourWorld
+from guard_examples import ONE_SHOT, publisher
+from test_attack_contracts import REQUEST as ATTACKED
+from test_attack_contracts import WORDINGS, small
+from test_presets import REQUEST, everything, method_of, same
+
+import expunge
+from expunge.attacks.base import Victim
+from expunge.attacks.settings import RelearnSettings
+from expunge.models.model import Model, applied
+from expunge.models.patch import Patch
+from expunge.models.pipeline import acting
+from expunge.models.sample import draw
+from expunge.records import Sampler
+from expunge.registry import ATTACKS, METHODS
+from expunge.sequence import run as sequences
+from families import MEMBERS, two_texts
+
+
+@pytest.fixture(scope="module")
+def one() -> Model:
+    """One model for all methods: each must leave it as it was."""
+    return two_texts()
+
+
+@pytest.fixture
+def other() -> Model:
+    return two_texts()
+
+
+def test_a_family_has_few_members() -> None:
+    assert {"family", "process", "components", "roles", "texts", "scopes", "latent_shape", "factor", "null",
+                       "guided", "condition", "predict", "decode", "encode_pixels", "with_components"} == MEMBERS
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
+    before, method = everything(one), method_of(name)
+    patch = method(one, REQUEST, seed=3)
+    inside = one.parameters_in(method.scope)
+    assert patch.tensors
+    assert set(patch.tensors) <= set(inside)
+    assert any(not torch.equal(tensor, inside[name]) for name, tensor in patch.tensors.items())
+    assert same(everything(one), before)
+    again = Patch.load(patch.save(tmp_path / "patch"))
+    assert all(share > 0 for share in acting(one, again).values())
+    assert same(everything(one), before)
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_every_attack_runs_on_it(other: Model, name: str, tmp_path: Path) -> None:
+    attack, variants = small(name, other, tmp_path), {"paraphrase": WORDINGS, "implicit": WORDINGS}
+    victim = Victim(other, None, Sampler(steps=4, guidance=2.0), variants=variants)
+    attack.check(victim, ATTACKED, ITEMS[:2])
+    outcomes = list(attack.outcomes(victim, ATTACKED, ITEMS[:2], church_above(2.0, known=False)))
+    assert [outcome.error for outcome in outcomes] == [""] * 2
+
+
+@pytest.fixture
+def patch(other: Model) -> Patch:
+    made: Patch = METHODS.get("uce")(retain={"things": ("dog", "apple")})(other, ATTACKED)
+    return made
+
+
+def test_a_patch_goes_on_changes_pictures_and_comes_off(other: Model, patch: Patch) -> None:
+    items, sampler = [("a church on a hill", 0), ("a dog", 1)], Sampler(steps=4, guidance=2.0)
+    before = draw(other, items, sampler)
+    with applied(other, patch):
+        assert not torch.equal(draw(other, items, sampler), before)
+    assert torch.equal(draw(other, items, sampler), before)
+
+
+def test_it_is_evaluated(other: Model, patch: Patch, tmp_path: Path) -> None:
+    found = expunge.evaluate(other, patch, settings=SMALL, out=tmp_path, world=ColourWorld())
+    assert found.score("found/all").n + sum(found.score("found/all").left_out.values()) == 8
+    assert found.score("perceptual/far").value is not None
+
+
+def test_it_is_relearned(other: Model, patch: Patch, tmp_path: Path) -> None:
+    settings = RelearnSettings(at=(0, 2), lesson=2, count=2, tune={"batch": 1}, steps=3, guidance=1.0)
+    curves = expunge.relearn(other, patch, settings=settings, out=tmp_path, world=AttackedWorld())
+    assert curves.curves
+
+
+def test_a_mask_is_learned_for_it_and_holds(other: Model) -> None:
+    mask = expunge.learn_mask(other, publisher(other), "saliency", settings=ONE_SHOT)
+    assert mask.frozen
+    trained = two_texts()
+    params = trained.parameters_of("denoiser")
+    trained.network.requires_grad_(True)
+    with expunge.guarded(trained, mask):
+        free = [p for p in params.values() if p.requires_grad]
+        assert len(free) == len(mask.trainable)
+    with torch.no_grad():
+        params[mask.trainable[0]].add_(1.0)
+    assert not expunge.verify(other, trained.network, mask).broken
+    with torch.no_grad():
+        params[mask.frozen[0]].add_(1.0)
+    assert expunge.verify(other, trained.network, mask).broken
+
+
+def test_requests_follow_each_other_on_it(other: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sequence_runs import hashes, run
+
+    from conftest import LENGTH
+
+    monkeypatch.setattr(sequences, "load", lambda *args, **options: two_texts())
+    steps: dict[str, Any] = {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "steps": 2, "learning_rate": 0.01}
+    settings: dict[str, Any] = {
+        "model": "two texts", "device": "cpu", "method": "esd", "settings": steps, "strategy": "replay",
+        "holding": {"every": 1, "replay": {"trajectories": 2, "grid": 3, "batch": 2},
+                    "others": {"trajectories": 3, "grid": 3,
+                               "prompts": {"things": ["knife", "hospital"], "similar": 1.0}}},
+        "requests": [{"concept": "church"}, {"concept": "dog"}], "evaluation": None}
+    result = run(settings, tmp_path)
+    assert len({*hashes(result)}) == 2
+    assert other.texts[0].length == LENGTH
