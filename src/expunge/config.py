@@ -9,15 +9,15 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Protocol, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import Self
 
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, ExpungeError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,6 +98,81 @@ class ByKind:
             {name: handler.generate_schema(member) for name, member in members.items()}, kind,
             custom_error_type="unknown_kind",
             custom_error_message=f"Known kinds of {self.slot}: {', '.join(members)}")
+
+
+class Known(Protocol):
+    """What a slot asks of a registry (`registry.Registry`)."""
+
+    kind: str
+    needs: tuple[str, ...]
+
+    def names(self) -> list[str]: ...
+    def get(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A part of settings, by its kind one of all that are registered: `Annotated[Keep, Slot(KEEPS, "match")]`.
+
+    A part is settings with a `kind` and what the registry says a part of this sort must have. It may also be given as
+    an object, registered or not. Parts are imported when they are asked for.
+
+    Attributes:
+        known: the parts by kind; first: the kind of settings that name none.
+        inside: kind of the part that this one stands inside; a part's `within` names those that it may.
+    """
+
+    known: Known = field(hash=False)
+    first: str
+    inside: str = ""
+
+    def __get_pydantic_core_schema__(self, annotation: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A function that looks at `kind`; mistakes inside a part are told as those of that part."""
+        serializer = core_schema.plain_serializer_function_ser_schema(
+            lambda part, info: part.model_dump(mode=info.mode, by_alias=info.by_alias), info_arg=True)
+        return core_schema.no_info_plain_validator_function(self._part, serialization=serializer)
+
+    def members(self) -> dict[str, type[BaseModel]]:
+        """Every registered part that may stand here, by kind. Imports them."""
+        every = {name: self.known.get(name) for name in self.known.names()}
+        return {name: member for name, member in every.items() if self._fits(member)}
+
+    def _part(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            kind = value.get("kind", self.first)
+            if not isinstance(kind, str) or kind not in self.known.names():
+                raise self._unknown()
+            try:
+                value = self.known.get(kind).model_validate(value)
+            except ValidationError as error:
+                raise _under(kind, error) from error
+            except ExpungeError as error:
+                raise PydanticCustomError("unusable", "{told}", {"told": str(error)}) from error
+        if not isinstance(value, Settings) or not all(hasattr(value, name) for name in ("kind", *self.known.needs)):
+            raise self._unknown()
+        if not self._fits(type(value)):
+            raise PydanticCustomError("misplaced", "{told}", {
+                "told": f"{value.kind} cannot stand inside {self.inside}; known kinds of {self.known.kind} there: "  # type: ignore[attr-defined]
+                        f"{', '.join(self.members())}"})
+        return value
+
+    def _fits(self, member: Any) -> bool:
+        return not self.inside or self.inside in getattr(member, "within", ())
+
+    def _unknown(self) -> PydanticCustomError:
+        return PydanticCustomError("unknown_kind", "Known kinds of {slot}: {kinds}", {
+            "slot": self.known.kind, "kinds": ", ".join(self.members())})
+
+
+def _under(kind: str, error: ValidationError) -> ValidationError:
+    """The mistakes of a part, as pydantic tells those of a union's member: behind the member's name."""
+    told: list[InitErrorDetails] = []
+    for item in error.errors():
+        own = PydanticCustomError(item["type"], "{told}", {"told": item["msg"]})  # type: ignore[arg-type]
+        custom = item["type"] in ("value_error", "unknown_kind", "unusable", "misplaced", "assertion_error")
+        told.append(InitErrorDetails(type=own if custom else item["type"], loc=(kind, *item["loc"]),
+                                     input=item["input"], ctx={} if custom else item.get("ctx", {})))
+    return ValidationError.from_exception_data(error.title, told)
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -191,17 +266,27 @@ def _place(loc: Sequence[int | str], cls: type[BaseModel]) -> tuple[list[str], l
     """
     keys: list[str] = []
     inside, beside = {cls.__name__: cls}, list(cls.model_fields)
+    tagged = False
     for part in loc:
-        if len(inside) > 1 and part in inside:
-            inside = {str(part): inside[str(part)]}
+        if (len(inside) > 1 or tagged) and part in inside:
+            inside, tagged = {str(part): inside[str(part)]}, False
             continue
         keys.append(str(part))
         beside = list(dict.fromkeys(name for member in inside.values() for name in member.model_fields))
         fields = [member.model_fields[str(part)] for member in inside.values() if part in member.model_fields]
         if fields:
+            slots = _slots(fields[0])
             by_kind = any(isinstance(note, ByKind) for note in fields[0].metadata)
-            inside = _members(fields[0].annotation, by_kind)
+            inside = slots[0].members() if slots else _members(fields[0].annotation, by_kind)
+            tagged = bool(slots)
     return keys, beside
+
+
+def _slots(field: Any) -> list[Slot]:
+    """The slot that a field's annotation names, alone or with None beside it."""
+    notes = [*field.metadata, *(note for argument in get_args(field.annotation)
+                                for note in getattr(argument, "__metadata__", ()))]
+    return [note for note in notes if isinstance(note, Slot)]
 
 
 def _members(annotation: Any, by_kind: bool = False) -> dict[str, type[BaseModel]]:

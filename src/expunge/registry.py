@@ -38,6 +38,11 @@ class Registry:
     _skipped: dict[str, str] = field(default_factory=dict)
     _plugins_read: bool = False
 
+    @property
+    def group(self) -> str:
+        """The group of entry points by which other packages add to it ("expunge.methods")."""
+        return f"expunge.{self.kind[:-1]}ies" if self.kind.endswith("y") else f"expunge.{self.kind}s"
+
     def register(self, name: str, target: str, help: str = "", source: str = "") -> None:
         """Add an entry: its name, where it lives, a line of help, and the paper with a link, if there is one.
 
@@ -108,7 +113,8 @@ class Registry:
         if not callable(found):
             raise self.unusable(name, f"is a {type(found).__name__}, which cannot be called")
         if isinstance(found, type):
-            lacks = [need for need in self.needs if not hasattr(found, need)]
+            fields = getattr(found, "model_fields", {})
+            lacks = [need for need in self.needs if not hasattr(found, need) and need not in fields]
             lacks += sorted(getattr(found, "__abstractmethods__", ()))
             if lacks:
                 raise self.unusable(name, f"is a class without {', '.join(lacks)}")
@@ -150,7 +156,7 @@ class Registry:
 
     def _declared(self) -> Iterator[tuple[str, EntryPoint]]:
         """Every entry point of this kind with its package; of a package that is installed twice the first found."""
-        group, seen = f"expunge.{self.kind}s", set()
+        group, seen = self.group, set[str]()
         for one in distributions():
             package = _package(one)
             if package in seen:
@@ -261,6 +267,33 @@ METHODS.register("speed", "expunge.unlearn.presets.closed_form:speed",
 METHODS.register("oce", "expunge.unlearn.presets.closed_form:oce",
                  "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
 METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:oce_fast", "OCE with weights for emoji-64", _OCE)
+
+SOURCES = Registry("source", "expunge ls parts", ("open", "calls", "entries", "places"))
+SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
+SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
+SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")
+OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare", "teacher_calls"))
+OBJECTIVES.register("steer", "expunge.unlearn.objective:Steer", "away from what the original predicts (ESD)")
+OBJECTIVES.register("ablate", "expunge.unlearn.ablation:Ablate", "to the anchor's prediction, or the noise (Ablation)")
+OBJECTIVES.register("domain", "expunge.unlearn.domain:AlignDomains", "to the anchor's domain, by discriminator (DoCo)")
+OBJECTIVES.register("relabel", "expunge.unlearn.relabel:Relabel", "to what a wrong prompt brings (SalUn)")
+OBJECTIVES.register("noise", "expunge.unlearn.relabel:Noise", "to noise (EraseDiff)")
+KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps", "teacher_calls",
+                                              "student_calls"))
+KEEPS.register("match", "expunge.unlearn.keep:MatchTeacher", "what the original predicts on prompts to keep")
+KEEPS.register("denoise", "expunge.unlearn.denoise:Denoise", "the denoising loss on images to keep")
+KEEPS.register("integrity", "expunge.unlearn.integrity:Integrity", "the original's guided trajectories")
+UPDATES = Registry("update", "expunge ls parts", ("prepare", "erase_losses", "keep_losses"))
+UPDATES.register("plain", "expunge.unlearn.update:Plain", "add the gradients, step")
+UPDATES.register("masked", "expunge.unlearn.saliency:Masked", "on the most salient weights alone (SalUn)")
+UPDATES.register("surgery", "expunge.unlearn.surgery:Surgery", "conflicting gradients projected (PCGrad, DoCo)")
+UPDATES.register("bilevel", "expunge.unlearn.bilevel:Bilevel", "keep first, erase as a constraint (EraseDiff)")
+UPDATES.register("dual", "expunge.unlearn.dual:Dual", "one loss bounded, by dual ascent")
+UPDATES.register("refresh", "expunge.unlearn.refreshed:Refreshed", "an ascent before every few steps (refresh)")
+ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check", "counts"))
+ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
+PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
+"""The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""
 
 ATTACKS = Registry("attack", "expunge ls attacks", ("name", "access", "help", "build", "run", "budget"))
 ATTACKS.register("paraphrase", "expunge.attacks.fixed:Paraphrase", "prompts that call the concept by another name")

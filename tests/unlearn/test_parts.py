@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import ModuleType
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.config import Settings
+from expunge.config import Settings, knob
 from expunge.errors import ConfigError
-from expunge.unlearn.objective import Term
-from expunge.unlearn.parts import AnyKeep, AnyObjective, AnyUpdate
+from expunge.records import Request
+from expunge.registry import OBJECTIVES, PARTS
+from expunge.unlearn.objective import Steer, Term
 from expunge.unlearn.recipe import Recipe
-from expunge.unlearn.source import AnySource
 
-UNIONS = {"source": AnySource, "objective": AnyObjective, "keep": AnyKeep, "update": AnyUpdate}
-MEMBERS = [(slot, member) for slot, union in UNIONS.items() for member in union.__origin__.__args__]  # type: ignore[attr-defined]
+MEMBERS = [(slot, known.get(name)) for slot, known in PARTS.items() for name in known.names()]
+FIRST = {"source": "frozen", "objective": "steer", "keep": "match", "update": "plain", "adversary": "soft"}
+"""The kind of settings that name none."""
 
 
 def built(values: dict[str, Any]) -> Recipe:
@@ -34,7 +37,7 @@ def test_each_kind_is_reached_by_its_name_and_comes_back_from_json(slot: str, me
         Recipe().override({slot: kind, f"{slot}.zzz": 1})
 
 
-@pytest.mark.parametrize("slot", UNIONS)
+@pytest.mark.parametrize("slot", PARTS)
 def test_an_unknown_kind_is_told_with_the_known_ones(slot: str) -> None:
     kinds = ", ".join(member.model_fields["kind"].default for name, member in MEMBERS if name == slot)
     for wrong in ("nothing", {"kind": "nothing"}, 3):
@@ -43,16 +46,55 @@ def test_an_unknown_kind_is_told_with_the_known_ones(slot: str) -> None:
         assert f"known kinds of {slot}: {kinds}" in str(caught.value)
 
 
-@pytest.mark.parametrize("slot", UNIONS)
+@pytest.mark.parametrize("slot", PARTS)
 def test_settings_without_a_kind_mean_the_first_member(slot: str) -> None:
-    first = next(member for name, member in MEMBERS if name == slot)
-    assert type(getattr(built({slot: {}}), slot)) is first
+    assert getattr(built({slot: {}}), slot).kind == FIRST[slot]
 
 
-def test_kinds_differ_within_a_slot() -> None:
-    for slot in UNIONS:
-        kinds = [member.model_fields["kind"].default for name, member in MEMBERS if name == slot]
-        assert len(set(kinds)) == len(kinds) > 1
+@pytest.mark.parametrize(("slot", "member"), MEMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_part_is_registered_under_its_kind(slot: str, member: type[Settings]) -> None:
+    assert PARTS[slot].get(member.model_fields["kind"].default) is member
+
+
+class Away(Steer):
+    """An objective of somebody else's."""
+
+    kind: Literal["away"] = "away"  # type: ignore[assignment]
+    far: float = knob(2.0, "How far", gt=0.0)
+
+
+def test_a_part_may_be_an_object_of_a_class_that_nobody_registered(model: Any) -> None:
+    request = Request(concept="church", prompts=("a church",))
+    small = {"steps": 1, "source.trajectories": 2, "source.grid": 2, "batch": 1, "learning_rate": 1e-3}
+    patch = Recipe(name="mine", objective=Away(far=3.0)).override(small)(model, request)
+    assert patch.card.settings["objective"]["kind"] == "away"
+    assert patch.card.settings["objective"]["far"] == 3.0
+
+
+def test_a_part_of_another_package_is_known_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("somebody_elses")
+    module.Away = Away  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebody_elses", module)
+    monkeypatch.setattr(OBJECTIVES, "_entries", dict(OBJECTIVES._entries))
+    OBJECTIVES.register("away", "somebody_elses:Away", "away from it")
+    assert Recipe().override({"objective": "away", "objective.far": 4.0}).objective == Away(far=4.0)
+    with pytest.raises(ConfigError, match=r"objective\.far: got -1.0, input should be greater than 0"):
+        Recipe().override({"objective": "away", "objective.far": -1.0})
+
+
+def test_what_is_no_part_is_refused() -> None:
+    class Bare(Settings):
+        kind: Literal["bare"] = "bare"
+
+    with pytest.raises(ConfigError, match="known kinds of objective: ablate, domain, noise, relabel, steer"):
+        Recipe.build({"objective": Bare()})
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("masked", "masked"), ("masked", "dual"), ("dual", "bilevel"),
+                                              ("dual", "refresh"), ("refresh", "refresh")])
+def test_an_update_stands_only_where_it_can(outer: str, inner: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{inner} cannot stand inside {outer}; known kinds"):
+        Recipe().override({"update": outer, "update.update": inner})
 
 
 def test_parts_within_parts_are_named_by_kind_too() -> None:

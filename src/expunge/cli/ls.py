@@ -42,16 +42,22 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
     return _registered(WORLDS)
 
 
+def _parts(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import PARTS
+
+    return [(f"{slot} {name}", text) for slot, known in PARTS.items() for name, text in _registered(known)]
+
+
 def _registered(known: Registry) -> list[tuple[str, str]]:
     return [(name, known.help(name)) for name in known.usable()]
 
 
 def _tell_skipped(what: str) -> None:
     """A line for each plug-in that cannot be used."""
-    from expunge.registry import ATTACKS, METHODS, WORLDS
+    from expunge.registry import ATTACKS, METHODS, PARTS, WORLDS
 
-    for known in (METHODS, ATTACKS, WORLDS):
-        if what == f"{known.kind}s":
+    for known in (METHODS, ATTACKS, WORLDS, *PARTS.values()):
+        if what == ("parts" if known.kind in PARTS else f"{known.kind}s"):
             for name, why in known.skipped().items():
                 click.echo(f"skipped: {name} ({why})")
 
@@ -81,7 +87,7 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
+    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
 }
 
 
@@ -91,7 +97,7 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.option("--long", "every", is_flag=True, help="With methods: what each trains, needs, costs and showed here.")
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
-    """List methods, attacks, worlds, scopes (of parameters), or the concepts of the embedded model's world.
+    """List methods, their parts, attacks, worlds, scopes (of parameters), or the concepts of the embedded model.
 
     `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
     embedded model showed.

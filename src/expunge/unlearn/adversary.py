@@ -16,18 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, Slot, knob
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.records import Request
+from expunge.registry import ADVERSARIES
 from expunge.train import Losses
 from expunge.unlearn.workbench import Points, Stream, Workbench
 
@@ -88,6 +89,10 @@ class Adversary(Protocol):
     def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
         """An attacker on `stream`'s points, `batch` of them in every step."""
         ...
+
+
+AnyAdversary = Annotated[Adversary, Slot(ADVERSARIES, "soft")]
+"""Any registered adversary, by its kind, or an object."""
 
 
 class SoftAdversary(Settings):

@@ -18,7 +18,7 @@ lost).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class Bilevel(Stateless):
     """
 
     kind: Literal["bilevel"] = "bilevel"
+    within: ClassVar[tuple[str, ...]] = ("masked", "refresh")
     rule: Literal["constant", "descent", "cosine"] = knob("constant", "How lambda is found", source="erasediff_nsfw.py")
     weight: float = knob(1.0, "Lambda, where it is constant", gt=0.0, source="EraseDiff: 1.0 in its scripts, else 0.1")
     eta: float = knob(0.1, "How fast the erase loss must fall, where lambda is found", gt=0.0, source="EraseDiff, BOME")

@@ -17,24 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from expunge.config import ByKind, Settings, knob
+from expunge.config import Settings, Slot, knob
+from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
-from expunge.unlearn.saliency import Masked
-from expunge.unlearn.surgery import Surgery
-from expunge.unlearn.update import LossFn, Plain, Stepper
-
-AnyInner = Annotated[Plain | Surgery | Masked, ByKind("update")]
-"""Every update that can step along a Lagrangian."""
-
+from expunge.unlearn.update import LossFn, Plain, Stepper, Update
 
 _LEAST = 1e-8
 """Of the multiplier where it scales a loss: at 0 there would be no gradient for surgery to spare."""
@@ -47,12 +42,14 @@ class Dual(Settings):
     """
 
     kind: Literal["dual"] = "dual"
+    within: ClassVar[tuple[str, ...]] = ("refresh",)
     bounded: Literal["keep", "erase"] = knob("keep", "The loss that must not exceed `bound`; the other is minimised")
     bound: float = knob(0.01, "Largest value of that loss (epsilon or kappa)", ge=0.0)
     start: float = knob(1.0, "Multiplier at the first step", ge=0.0)
     rate: float = knob(10.0, "How much the multiplier rises per step and unit of excess (rho)", gt=0.0)
     highest: float = knob(100.0, "Largest multiplier", gt=0.0)
-    update: AnyInner = knob(Plain(), "How the Lagrangian's gradient becomes a step")
+    update: Annotated[Update, Slot(UPDATES, "plain", inside="dual")] = knob(
+        Plain(), "How the Lagrangian's gradient becomes a step")
 
     @property
     def needs(self) -> tuple[Need, ...]:

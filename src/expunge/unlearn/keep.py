@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, Slot, knob
+from expunge.registry import KEEPS
 from expunge.unlearn.objective import Term, regression
-from expunge.unlearn.source import AnySource, FrozenTrajectory
-from expunge.unlearn.workbench import Points, Workbench
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.workbench import AnySource, Points, Source, Workbench
 
 
 class Keep(Protocol):
@@ -20,7 +21,14 @@ class Keep(Protocol):
     Attributes:
         cadence: "same": in the step of the erase loss; "between": in `steps` optimizer steps of its own after
             it.
+        source: where its points come from, `batch` of them in every step.
     """
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def batch(self) -> int: ...
 
     @property
     def cadence(self) -> Literal["same", "between"]: ...
@@ -41,6 +49,10 @@ class Keep(Protocol):
     def prepare(self, bench: Workbench) -> Term:
         """The loss, weighted."""
         ...
+
+
+AnyKeep = Annotated[Keep, Slot(KEEPS, "match")]
+"""Any registered keep, by its kind, or an object."""
 
 
 class MatchTeacher(Settings):

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, Slot, knob
 from expunge.models.conditioning import Conditioning
 from expunge.records import Request
+from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
@@ -61,6 +62,10 @@ class Objective(Protocol):
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
         ...
+
+
+AnyObjective = Annotated[Objective, Slot(OBJECTIVES, "steer")]
+"""Any registered objective, by its kind, or an object."""
 
 
 @runtime_checkable

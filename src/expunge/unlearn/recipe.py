@@ -25,21 +25,22 @@ from expunge.files import text_digest
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
+from expunge.registry import PARTS
 from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
-from expunge.unlearn.adversary import Attacker, Counts
+from expunge.unlearn.adversary import AnyAdversary, Attacker, Counts
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.estimate import seconds_per_sample, training_memory
+from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
-from expunge.unlearn.objective import Steer, Term, WarmsUp
-from expunge.unlearn.parts import AnyAdversary, AnyKeep, AnyObjective, AnyUpdate
+from expunge.unlearn.objective import AnyObjective, Steer, Term, WarmsUp
 from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
-from expunge.unlearn.source import AnySource, FrozenTrajectory
-from expunge.unlearn.update import Plain, Stepper
+from expunge.unlearn.source import FrozenTrajectory
+from expunge.unlearn.update import AnyUpdate, Plain, Stepper
 from expunge.unlearn.weights import checked_weights, training
-from expunge.unlearn.workbench import Workbench
+from expunge.unlearn.workbench import AnySource, Source, Workbench
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
@@ -86,7 +87,12 @@ class Recipe(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
-        return Recipe.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
+        told = overridden(self.model_dump(mode="json"), settings, _SLOTS)
+        for slot, known in PARTS.items():
+            part, mine = getattr(self, slot), told.get(slot)
+            if part is not None and isinstance(mine, Mapping) and part.kind == mine["kind"] not in known.names():
+                told[slot] = type(part).build(mine, origin=f"{self.name}: {slot}")  # nobody else knows its class
+        return Recipe.build(told, origin=self.name)
 
     def check(self, model: Model, request: Request, past: Past | None = None) -> dict[str, Parameter]:
         """The parameters to train, after looking for everything that would go wrong later.
@@ -267,6 +273,6 @@ class Recipe(Settings):
         return step
 
 
-def _size(source: AnySource) -> str:
+def _size(source: Source) -> str:
     """The setting that says how many prompts a source has places for."""
     return "pictures" if isinstance(source, NoisedPictures) else "trajectories"

@@ -26,20 +26,16 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from expunge.config import ByKind, Settings, knob
+from expunge.config import Settings, Slot, knob
 from expunge.continual.refresh import Refresh, Refresher
 from expunge.continual.remembered import Remembered
+from expunge.registry import UPDATES
 from expunge.train import Losses
-from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.dual import Dual, DualStepper
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
-from expunge.unlearn.saliency import Masked, MaskedStepper
-from expunge.unlearn.surgery import Surgery
-from expunge.unlearn.update import LossFn, Plain, Stepper
-
-AnyRefreshable = Annotated[Plain | Surgery | Bilevel | Masked | Dual, ByKind("update")]
-"""Every update that refresh can go before: all others."""
+from expunge.unlearn.saliency import MaskedStepper
+from expunge.unlearn.update import LossFn, Plain, Stepper, Update
 
 
 class Refreshed(Settings):
@@ -64,7 +60,7 @@ class Refreshed(Settings):
     rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; steps that rise more are "
                               "halved", gt=0.0)
     halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
-    update: AnyRefreshable = knob(Plain(), "How gradients become a step")
+    update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "How gradients become a step")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

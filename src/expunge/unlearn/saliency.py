@@ -17,33 +17,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from expunge.config import ByKind, Settings, knob
+from expunge.config import Settings, Slot, knob
 from expunge.errors import TrainingError
+from expunge.registry import UPDATES
 from expunge.train import Losses
-from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.objective import Term
-from expunge.unlearn.surgery import Surgery
-from expunge.unlearn.update import LossFn, Plain, Stepper, gradients
-
-AnyMaskable = Annotated[Plain | Surgery | Bilevel, ByKind("update")]
-"""Every update that can work within a mask."""
+from expunge.unlearn.update import LossFn, Plain, Stepper, Update, gradients
 
 
 class Masked(Settings):
     """Another update, on the most salient weights alone."""
 
     kind: Literal["masked"] = "masked"
+    within: ClassVar[tuple[str, ...]] = ("dual", "refresh")
     share: float = knob(0.5, "Share of the scope's weights that train", gt=0.0, le=1.0, source="SalUn")
     draws: int = knob(100, "Batches over which the gradient is summed before the first step", ge=1,
                       source="SalUn: one pass over 800 pictures in batches of 8")
-    update: AnyMaskable = knob(Plain(), "How the masked gradients become a step")
+    update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
+        Plain(), "How the masked gradients become a step")
 
     def erase_losses(self, steps: int) -> int:
         """Those of the wrapped update and those before it."""

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from expunge.config import ByKind, Settings, knob
+from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise, passes
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
-from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.workbench import Points, Pool, Stream, Workbench, noise_seed, spread
 
 
@@ -131,9 +130,6 @@ class EditedTrajectory(Settings):
         """None: every draw may be under any prompt."""
         return None
 
-
-AnySource = Annotated[FrozenTrajectory | EditedTrajectory | NoisedPictures, ByKind("source")]
-"""Every source that settings can name. A new one joins here and nowhere else."""
 
 
 @dataclass(frozen=True)

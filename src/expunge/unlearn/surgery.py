@@ -14,7 +14,7 @@ Source: Yu et al. 2020 (PCGrad), algorithm 1; Wu et al. 2025 (DoCo), concept-pre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Surgery(Stateless):
     """
 
     kind: Literal["surgery"] = "surgery"
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh")
     block: Block = knob("tensor", "What conflicts and is projected: each tensor by itself, or all as one vector",
                         source="DoCo: tensor; Ko et al. 2024 (RGD): global")
     strength: float = knob(1.0, "Share of the conflicting part that is taken out (lambda)", ge=0.0, le=1.0,

@@ -8,7 +8,7 @@ Refreshed(update=Masked(update=Plain())).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, Slot, knob
+from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
 
@@ -45,7 +46,11 @@ class Stepper(Protocol):
 
 
 class Update(Protocol):
-    """Settings of an update."""
+    """Settings of an update. A class may say `within`: kinds of the updates that it may stand inside."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Its settings, JSON-able."""
+        ...
 
     def erase_losses(self, steps: int) -> int:
         """How often the erase loss is asked for in a run of `steps` steps."""
@@ -58,6 +63,10 @@ class Update(Protocol):
     def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
+
+
+AnyUpdate = Annotated[Update, Slot(UPDATES, "plain")]
+"""Any registered update, by its kind, or an object."""
 
 
 class Stateless(Settings):
@@ -85,6 +94,7 @@ class Plain(Stateless):
     """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
 
     kind: Literal["plain"] = "plain"
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh")
     clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
 
     def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Generator, Tensor
 
+from expunge.config import Slot
 from expunge.errors import ExpungeError
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.records import Request
+from expunge.registry import SOURCES
 from expunge.train import Progress, step_generator
 
 
@@ -162,6 +164,10 @@ class Source(Protocol):
     def places(self) -> int | None:
         """How many prompts can be drawn from at most; None: all, however many."""
         ...
+
+
+AnySource = Annotated[Source, Slot(SOURCES, "frozen")]
+"""Any registered source, by its kind, or an object."""
 
 
 def spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
