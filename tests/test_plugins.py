@@ -14,7 +14,7 @@ import pytest
 
 from expunge.cli import run
 from expunge.errors import ConfigError, UserError
-from expunge.registry import ATTACKS, METHODS, WORLDS, Registry
+from expunge.registry import ATTACKS, METHODS, PARTS, WORLDS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = """\
@@ -92,7 +92,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test reads the entry points anew, and leaves nothing registered behind."""
-    for registry, _ in KINDS.values():
+    for registry in (*(registry for registry, _ in KINDS.values()), *PARTS.values()):
         monkeypatch.setattr(registry, "_entries", {**registry._entries})
         monkeypatch.setattr(registry, "_packages", {})
         monkeypatch.setattr(registry, "_skipped", {})
@@ -109,7 +109,8 @@ def with_bad(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(bad))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("methods", "shaken"), ("methods", "shaken-by"), ("attacks", "next-seed"),
+@pytest.mark.parametrize(("kind", "name"), [("methods", "shaken"), ("methods", "shaken-by"),
+                                            ("parts", "objective halfway"), ("attacks", "next-seed"),
                                             ("worlds", "pets")])
 def test_recipe_is_listed(with_example: None, kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ls", kind]) == 0
@@ -139,6 +140,17 @@ def test_recipe_for_methods_erases(with_example: None, model: Any, pipeline_fold
     assert patch.card.settings == {"size": 0.2 if flags else 0.01}
     with applied(model, patch):
         assert model.patch_hash == patch.hash
+
+
+def test_recipe_for_parts_is_a_part_of_a_method(with_example: None, model: Any) -> None:
+    from expunge.records import Request
+    from expunge.unlearn.erase import resolve_method
+
+    method = resolve_method("esd", {"objective": "halfway", "steps": 1, "batch": 1, "source.trajectories": 2,
+                                    "source.grid": 2, "learning_rate": 1e-3})
+    patch = method(model, Request(concept="church", prompts=("a church",)))
+    assert patch.card.settings["objective"]["kind"] == "halfway"
+    assert patch.card.settings["objective"]["eta"] == 0.5
 
 
 def test_settings_that_a_method_of_a_plugin_does_not_take_are_named(with_example: None) -> None:

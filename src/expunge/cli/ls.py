@@ -87,7 +87,8 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
+    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes,
+    "concepts": _concepts,
 }
 
 
