@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint numbers clean help
+.PHONY: demo test test-all lint numbers docs clean help
 
 help:
 	@echo "make demo   install into $(VENV), erase church from the embedded model, write the report"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all  the slow tests, too"
 	@echo "make lint   ruff and mypy"
 	@echo "make numbers  print every quality number of docs/measured.md"
+	@echo "make docs   build the site of docs/ in site/"
 	@echo "make clean  remove $(VENV), runs and caches"
 
 demo: $(VENV)/.installed
@@ -31,8 +32,11 @@ lint: $(VENV)/.installed-dev
 numbers: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
 
 # A stamp per installation: nothing is installed again until the pinned set or the project file changes.
 $(VENV)/.installed: pyproject.toml constraints.txt

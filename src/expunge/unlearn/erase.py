@@ -43,7 +43,9 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
             particular. None leaves it to the method: where it says so (its setting `surrogate`) or cannot do without
             one, the closest thing of the concept's kind is found, and the card tells (`chosen`).
         keep: what must stay. Anchor and keep only with names: a request has its own.
-        kind, only_with, prompts: see `resolve_request`; the first two only with names.
+        kind: see `resolve_request`; only with names.
+        only_with: the same.
+        prompts: the user's own for training, see `resolve_request`.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
         out: folder for the patch; a run that was killed goes on from there when it is started again.
