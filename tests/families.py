@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from conftest import LENGTH, tokenizer
 from expunge.models.base import Denoiser, Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.models.process import StraightFlow, Velocity
 from expunge.models.scope import Rule
 from expunge.models.text import TextEncoder, Tokens
+from pipelines import LENGTH, tokenizer
 
 MEMBERS = {name for name, _ in inspect.getmembers(Denoiser) if not name.startswith("_")}
 """What a family must have; nothing else may be asked of it."""
