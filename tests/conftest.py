@@ -13,8 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 for _folder in ("attacks", "evaluation", "guard", "sequence", "unlearn"):  # what their tests share
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
-from pipelines import pipeline
-
 
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
