@@ -17,6 +17,7 @@ for _folder in ("attacks", "evaluation", "guard", "sequence", "unlearn"):  # wha
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder: epsilon prediction, "leading" grid with offset 1 (as SD 1.x); 16 x 16 pixels."""
+    from pipelines import pipeline
 
     folder = tmp_path_factory.mktemp("epsilon") / "pipeline"
     pipeline({"steps_offset": 1, "set_alpha_to_one": False}).save_pretrained(folder, safe_serialization=True)
@@ -26,6 +27,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def v_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder: v-prediction, zero terminal SNR, "trailing" grid, with an `expunge.json`."""
+    from pipelines import pipeline
 
     folder = tmp_path_factory.mktemp("v") / "pipeline"
     schedule = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
