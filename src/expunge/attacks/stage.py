@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
@@ -102,7 +102,9 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     if not items:
         raise UserError(f"the judge finds no {request.concept!r} in {len(asked)} pictures of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
-    left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen)}
+    spoilt = sum(sight.error == NO_PICTURE for sight in seen)
+    left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen) - spoilt,
+                "the original's picture is not finite": spoilt}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     left_out |= Counter(lost.values())
     second = world.second(request)

@@ -65,11 +65,14 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
     other files stay. The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that
     were drawn before are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
+
+    A picture whose values are not finite is named and not written; the others are, and the exit code is 1.
     """
     from contextlib import nullcontext
 
+    from expunge.cli.output import some
     from expunge.cli.progress import progress
-    from expunge.errors import UserError
+    from expunge.errors import ExpungeError, UserError
     from expunge.files import check_writable, readable
     from expunge.locks import alone
     from expunge.models.cache import Pictures
@@ -99,14 +102,21 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with alone(out):
         with progress("drawing") as report, on:
-            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report)
-        gone = _written(out, names, shots, pixels, COLUMNS if lists else len(chosen))
+            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report, go_on=True)
+        there = [row for row, shot in enumerate(shots) if shot.file]
+        names, drawn = [names[row] for row in there], [pixels[row] for row in there]
+        gone = _written(out, names, [shots[row] for row in there], drawn, COLUMNS if lists else len(chosen))
     for line in (*told, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
         click.echo(line)
     if gone:
         click.echo(f"removed: {gone} of an earlier run")
-    click.echo(f"pictures: {out} ({len(shots)})")
-    click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(shots) > ON_SHEET else ""))
+    click.echo(f"pictures: {out} ({len(names)})")
+    if names:
+        click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(names) > ON_SHEET else ""))
+    if broken := [f"prompt {places[row]} at seed {shot.seed}" for row, shot in enumerate(shots) if not shot.file]:
+        raise ExpungeError(f"{opened.name} drew values that are not finite: {some(broken)}", accepted="finite pixels",
+                           remedy="no file was written for these; load the model with --dtype float32 or bfloat16; if "
+                                  "it has a patch on, make that again")
 
 
 def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Sequence[Any], columns: int) -> int:
@@ -121,7 +131,10 @@ def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Seq
                               for shot, name in zip(shots, names, strict=True)])
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
-    write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    if pixels:
+        write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    else:
+        (out / SHEET).unlink(missing_ok=True)
     return len({*earlier} - {*names})
 
 

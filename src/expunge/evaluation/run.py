@@ -184,11 +184,11 @@ def _draw(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], setti
     from expunge.models.cache import Pictures
     from expunge.models.patch import applied
 
-    items, sampler = planned_items(prompts, settings), settings.sampler(model)
+    items, sampler = planned_items(prompts, settings), settings.sampler(model)  # a picture may be none: `spoilt`
 
     def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
-                                   progress=lambda done, total: tell(done, total, words))
+                                   progress=lambda done, total: tell(done, total, words), go_on=True)
         return Drawn(shots, pixels)
 
     original = draw(pictures, items, settings.batch, "drawing with the original model")
@@ -209,9 +209,12 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
+    from expunge.metrics.spoilt import Spoilt, finite_only, rows_in_both
     from expunge.models.base import drawn_by
 
-    original, edited, again = drawn
+    (original, none), (edited, broken), (again, _) = map(finite_only, drawn)
+    before_and_after = rows_in_both(original, edited)
+    pairs = original.only(before_and_after[0]), edited.only(before_and_after[1])
     judges = [(tools.judge, "judgments.jsonl"), *([(tools.second, "judgments-second.jsonl")] if tools.second else [])]
     said = []
     for judge, file in judges:
@@ -222,11 +225,11 @@ def _measure(model: StableDiffusion, patch: Patch, prompts: Sequence[Prompt], to
     sampler = settings.sampler(model)
     scores = measured(original, edited, again, said, tools, draws=settings.draws,
                       fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell,
-                      lost=lost_items(lost, settings))
+                      lost=lost_items(lost, settings), spoilt=Spoilt(broken, none))
     return Evaluation(
         card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, drawn=drawn_by(model),
         prompts_hash=prompts_digest(prompts), detectors=tools.names(),
-        scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
+        scores=tuple(scores), strips=strips(*pairs, chosen, settings, root, folder),
         not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
         warnings=tuple(doubts(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),

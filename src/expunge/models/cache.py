@@ -54,8 +54,8 @@ class Pictures:
         self.root = Path(root) if root is not None else default_root()
 
     def draw(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
-             progress: Callable[[int, int], None] | None = None,
-             processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
+             progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
+             go_on: bool = False) -> tuple[list[Shot], Tensor]:
         """The items' pictures; only batches with missing ones are drawn, and each picture is kept as its batch is done.
 
         With several processes each draws its share of the batches, then all of them read everything; call it in all of
@@ -69,6 +69,8 @@ class Pictures:
             batch: pictures drawn together; it may change the last bit of a picture (see the top of the file).
             progress: told (pictures there, pictures in all), of this process's share.
             processes: None means `runtime.current()`.
+            go_on: a picture that is not finite does not end the drawing: it is not kept, its record has no file, and
+                every value of it is NaN. Else it is an error.
 
         Returns:
             A record per item, and float32 (N, 3, H, W) in [0, 1] on the CPU: multiples of 1/255 (but those of other
@@ -79,12 +81,13 @@ class Pictures:
         """
         if not items:
             return [], draw(model, [], sampler)
-        shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes)
+        shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes,
+                                    go_on=go_on)
         return shots, at_one_size(pictures)
 
     def each(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
-             progress: Callable[[int, int], None] | None = None,
-             processes: runtime.Runtime | None = None) -> tuple[list[Shot], list[Tensor]]:
+             progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
+             go_on: bool = False) -> tuple[list[Shot], list[Tensor]]:
         """As `draw`, with each picture as it was drawn, float32 (3, H, W)."""
         cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
         whole = sampler.model_copy(update={"truncate": False})
@@ -98,10 +101,10 @@ class Pictures:
         alike = by_way([distinct[key].sampler for key in keys])
         batches = [[distinct[keys[place]] for place in places[first:first + batch]] for places in alike.values()
                    for first in range(0, len(places), batch)]
-        found = self._filled(model, processes.shard(batches), progress)
+        found = self._filled(model, processes.shard(batches), progress, go_on)
         if processes.count > 1:
             processes.barrier()
-            found |= self._filled(model, [one for one in batches if one[0].key not in found], None)
+            found |= self._filled(model, [one for one in batches if one[0].key not in found], None, go_on)
         done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
                 for shot, key in ((shot, shot.key) for shot in shots)]
         return done, [found[shot.key][1].float() / 255 for shot in shots]
@@ -123,8 +126,11 @@ class Pictures:
         return picture.float() / 255
 
     def _filled(self, model: Denoiser, batches: Sequence[Sequence[Shot]],
-                progress: Callable[[int, int], None] | None) -> _Found:
-        """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
+                progress: Callable[[int, int], None] | None, go_on: bool) -> _Found:
+        """Each shot's picture by key: read where there is one, drawn where there is none.
+
+        uint8 (3, H, W); float32 and NaN throughout of one that is not finite.
+        """
         found: _Found = {}
         damaged: list[str] = []
         for shot in (shot for batch in batches for shot in batch):
@@ -152,8 +158,13 @@ class Pictures:
             def sink(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
                 keep(shots[row], picture)
 
+            def lose(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
+                found.setdefault(shots[row].key, (shots[row], torch.full_like(picture, torch.nan)))
+                if progress is not None:
+                    progress(len(found), total)
+
             draw(model, [(shot.prompt, shot.seed) for shot in shots], sampler,
-                 batch=[len(todo[place]) for place in places], sink=sink)
+                 batch=[len(todo[place]) for place in places], sink=sink, broken=lose if go_on else None)
         if todo:
             self._make_room()
         return found

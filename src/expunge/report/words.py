@@ -14,7 +14,7 @@ from expunge.records import NOT_ASKED, NOT_DRAWN, Assault, Evaluation, Score
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
                    "agreement", "precision", "recall", "drawn",
-                   "margin"})
+                   "margin", "not_finite"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
 _DIGITS = {"integrity": 2, "integrity_median": 2, "sharpness": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4,
