@@ -31,11 +31,11 @@ from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
 from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
-from expunge.records.stored import ASSAULTS, EVALUATIONS, LEDGER, RELEARNINGS, SEQUENCES
+from expunge.records.stored import ASSAULTS, BENCHES, EVALUATIONS, LEDGER, RELEARNINGS, SEQUENCES
 
 __all__ = [
-    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN", "NOT_FINITE",
-    "RELEARNINGS", "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult",
+    "ASSAULTS", "BENCHES", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN",
+    "NOT_FINITE", "RELEARNINGS", "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult",
     "CheckedCell", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind",
     "Ledger", "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning",
     "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
