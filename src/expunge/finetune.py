@@ -38,6 +38,7 @@ from expunge.models.patch import tensors_hash
 from expunge.models.prediction import output_for
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
+from expunge.records import counted
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class PictureFolder:
     def told(self) -> list[str]:
         """In a sentence for each reason, how many are left out."""
         total, counts = len(self.files) + len(self.left_out), Counter(self.left_out.values())
-        return [f"{count} of {total} pictures left out: {why} "
+        return [f"{count} of {counted(total, 'pictures')} left out: {why} "
                 f"({next(name for name, its in self.left_out.items() if its == why)}{' first' * (count > 1)})."
                 for why, count in counts.items()]
 

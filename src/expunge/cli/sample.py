@@ -34,8 +34,8 @@ COLUMNS, ON_SHEET = 8, 400
 @click.command("sample", epilog=EXAMPLES)
 @click.argument("prompts", nargs=-1, type=Sentence())
 @click.option("--prompts", "lists", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="A list of prompts, beside or instead of PROMPT: CSV or TSV with a column prompt, or one a line. "
-                   "Columns of seeds, guidances and sizes are honoured.")
+              help="A list of prompts, beside or instead of PROMPT: CSV, TSV or JSON with a column prompt, or one a "
+                   "line. Columns of seeds, guidances and sizes are honoured.")
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
 @click.option("--seed", "seeds", type=Number(min=0), multiple=True, metavar="INTEGER",
@@ -79,6 +79,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.models.fitting import none_fits, split
     from expunge.models.patch import Patch, applied
     from expunge.models.store import load
+    from expunge.records import counted
 
     if count is not None and seeds:
         raise UserError("--seeds or --count and --seed together", accepted="one of the two")
@@ -92,7 +93,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         how = how.model_copy(update={"guidance": opened.guidance})
     kept, lost = split(opened, texts, how)
     if not kept:
-        raise none_fits(f"{len(texts)} prompts", lost)
+        raise none_fits(counted(len(texts), "prompts"), lost)
     numbers = {place: number for number, place in enumerate(place for place in range(len(texts)) if place not in lost)}
     each = [prompt.seeds(0, 1, 1) if prompt.seed is not None else chosen for prompt in kept]
     items = [(prompt, seed) for prompt, its in zip(kept, each, strict=True) for seed in its]

@@ -27,7 +27,7 @@ from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
 from expunge.metrics.brought import given_prompts
-from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
+from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, counted, overlap
 from expunge.runtime import Progress
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
@@ -142,7 +142,8 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
     both = dict.fromkeys([*overlap(request, texts), *(text for text in texts if text in made and text)])
     if both:
         some = ", ".join(map(repr, [*both][:4])) + (", ..." if len(both) > 4 else "")
-        out.append(f"{len(both)} of {len(texts)} prompts are among the texts that the edit was made from: {some}.")
+        total = counted(len(texts), "prompts")
+        out.append(f"{len(both)} of {total} among the texts that the edit was made from: {some}.")
     return out
 
 

@@ -25,6 +25,7 @@ from expunge.errors import TrainingError, UserError
 from expunge.finetune import Material, diffusion_loss
 from expunge.models.patch import tensors_hash
 from expunge.models.sd import StableDiffusion
+from expunge.records import counted
 from expunge.train import in_turn, step_generator
 
 Side = Literal["forbidden", "innocent"]
@@ -73,7 +74,7 @@ def halves(whole: Material) -> tuple[Material, Material]:
     """
     count = len(whole.captions)
     if count < 2:
-        raise UserError(f"{count} picture{'s' * (count != 1)} of one thing", accepted="two or more, half of which the "
+        raise UserError(f"{counted(count, 'pictures')} of one thing", accepted="two or more, half of which the "
                         "simulated users never see")
     rows = torch.arange(count)
     return (Material(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),

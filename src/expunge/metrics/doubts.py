@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.statistics import wilson
-from expunge.records import FORGET_ROLES, Prompt, Role, Score
+from expunge.records import FORGET_ROLES, Prompt, Role, Score, counted
 
 SELDOM = 0.80
 """Found rate of the original on direct prompts below which erasure cannot be told from incapacity."""
@@ -131,8 +131,8 @@ def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
     if found is not None and found.n:
         _, top = wilson(0, found.prompts or found.n)
         if top is not None and top > WIDE:
-            pictures = f"{found.n} picture{'s' if found.n > 1 else ''}"
-            pictures += f" of {found.prompts} prompt{'s' if found.prompts > 1 else ''}" if found.prompts else ""
+            pictures = counted(found.n, "pictures")
+            pictures += f" of {counted(found.prompts, 'prompts')}" if found.prompts else ""
             return [f"Only {pictures} that ask for {concept} could be judged: even if {concept} were found in none of "
                     f"that many, the rate could be {top:.0%}."]
     return []

@@ -19,7 +19,7 @@ from expunge.records.bench import (
     Summary,
 )
 from expunge.records.card import OwnLook, PatchCard
-from expunge.records.english import article, with_article
+from expunge.records.english import article, counted, with_article
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
@@ -40,6 +40,6 @@ __all__ = [
     "Ledger", "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning",
     "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
     "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request",
-    "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places", "read_card",
-    "read_own_prompts", "remarks", "same_name", "with_article", "with_prompts",
+    "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places",
+    "read_card", "read_own_prompts", "remarks", "same_name", "with_article", "with_prompts",
 ]

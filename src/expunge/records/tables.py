@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """What headers may be called, by what they hold."""
 TABLES = (".csv", ".tsv")
 _SEPARATORS = ",;\t|"
-_NOTHING = ("", "nan", "none", "null", "na")
-"""What programs write where there is no number."""
+_NOTHING = ("", "none", "null", "na")
+"""What programs write where there is nothing. "nan" is none of them: nothing can be drawn with it, which is said."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,32 @@ def read_table(file: Path, must: tuple[str, ...] = ("text",), names: Mapping[str
         raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a CSV file") from error
     known = [_known(rows[0], names) if rows else {} for rows in tried]
     best = max(range(len(tried)), key=lambda k: (len(known[k]), len(tried[k][0]) if tried[k] else 0))
-    rows, columns = tried[best], known[best]
-    heads = [head.strip() for head in rows[0]] if rows else []
+    rows = tried[best]
+    return table_of(file, rows[0] if rows else [], [row for row in rows[1:] if any(map(str.strip, row))], must, names)
+
+
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], must: tuple[str, ...] = ("text",),
+             names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+    """The table of these rows under these headers.
+
+    Raises:
+        ConfigError: it lacks a column that must be there.
+    """
+    heads, columns = [head.strip() for head in heads], _known(heads, names)
     missing = [what for what in must if what not in columns]
     if missing:
         raise ConfigError(f"{file} has no column for {' and '.join(missing)}: its columns are "
                           f"{', '.join(filter(None, heads)) or 'none'}",
                           accepted="; ".join(f"{what} as {', '.join(names[what])}" for what in missing),
-                          remedy="name the column so in the first line")
+                          remedy="name the column so")
     used = {place: what for what, place in columns.items()}
     cells = [{used[place]: cell if used[place] == "text" else cell.strip()
-              for place, cell in enumerate(row) if place in used} for row in rows[1:] if any(map(str.strip, row))]
+              for place, cell in enumerate(row) if place in used} for row in rows]
     return Table(file, {what: heads[place] for what, place in columns.items()},
                  tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
 
 
-def _known(heads: list[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def _known(heads: Sequence[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """The place of each column that is used, by what it holds."""
     names = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
     found = {what: next((names.index(name) for name in these if name in names), None)

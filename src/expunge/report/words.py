@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from expunge.records import NOT_ASKED, NOT_DRAWN, Assault, Evaluation, Score
+from expunge.records import counted as counted
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
                    "agreement", "precision", "recall", "drawn",
@@ -133,12 +134,6 @@ def count_text(score: Score) -> str:
     if score.numerator is not None:
         return f"{score.numerator} of {score.n}"
     return counted(score.n, score.of)
-
-
-def counted(count: int, of: str) -> str:
-    """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
-    first, *rest = of.split(" ")
-    return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
 
 
 def quoted(names: Iterable[str]) -> str:
