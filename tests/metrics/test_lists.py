@@ -165,6 +165,6 @@ def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, name: str, text: str
 
 
 def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
-    _, told = read(tmp_path, "prompt,seed\na church,3\n,\n")
+    _, told = read(tmp_path, "prompt,seed\na church,3\n,5\n")
     assert "1 with a seed, of 1 prompt." in told
     assert "1 row left out: no text (row 2)." in told

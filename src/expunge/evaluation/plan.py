@@ -131,11 +131,17 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def picture_counts(prompts: Sequence[Prompt], settings: EvaluateSettings) -> tuple[int, int]:
+    """How many pictures an evaluation draws with each of the two models when none is in the cache, and how many of the
+    original's it then draws a second time."""
+    items = planned_items(prompts, settings)
+    return len(items), min(settings.floor_items, sum(prompt.role in KEEP_ROLES for prompt, _ in items))
+
+
 def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
     """How many pictures an evaluation draws when none is in the cache."""
-    items = planned_items(prompts, settings)
-    keep = sum(prompt.role in KEEP_ROLES for prompt, _ in items)
-    return 2 * len(items) + min(settings.floor_items, keep)
+    each, again = picture_counts(prompts, settings)
+    return 2 * each + again
 
 
 def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler) -> list[str]:

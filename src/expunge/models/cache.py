@@ -17,7 +17,7 @@ What a picture is addressed by does not hold the plan: one that is there is take
 or where an earlier plan left a smaller last batch, a picture may differ by one grey level in a few pixels from the one
 that an empty cache would give (`tests/models/test_cache_batches.py` bounds both).
 
-The folder stays within a bound (`cache_size`): after every drawing, what was not used for longest goes.
+The folder stays within a bound (`cache_size`): as it grows, what was not used for longest goes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
-from expunge.models.cache_size import limit, touched, within
+from expunge.models.cache_size import limit, make_room, touched
 from expunge.models.cache_size import root as default_root
 from expunge.models.sample import at_one_size, by_way, draw
 from expunge.records import Prompt, Sampler, Shot
@@ -52,6 +52,7 @@ class Pictures:
     def __init__(self, root: str | Path | None = None) -> None:
         """Args: root: the folder; None means `default_root()`."""
         self.root = Path(root) if root is not None else default_root()
+        self._wrote = 0  # bytes since room was last made
 
     def draw(self, model: Denoiser, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
@@ -172,7 +173,8 @@ class Pictures:
     def _make_room(self) -> None:
         """Keep within the cache's bound (`cache_size`)."""
         most = limit()
-        gone, freed = within(self.root, most) if most is not None else (0, 0)
+        gone, freed = make_room(self.root, most, self._wrote) if most is not None else (0, 0)
+        self._wrote = 0
         if gone:
             log.info("the cache is past its bound: %d pictures that were not used for longest are gone (%d MiB)", gone,
                      freed // 2**20)
@@ -191,6 +193,7 @@ class Pictures:
         except StorageError as error:
             raise StorageError(error.got, remedy=f"free some space, or name another folder for drawn pictures with "
                                f"EXPUNGE_CACHE or --cache (now {self.root}); nothing was half-written") from error
+        self._wrote += sum(one.stat().st_size for one in (file, file.with_suffix(".json")))
         return kept, pixels
 
     def _read(self, file: Path, damaged: list[str]) -> tuple[Shot, Tensor] | None:
