@@ -132,6 +132,8 @@ def test_headers_are_told_apart_from_rows_with_many_separators(tmp_path: Path) -
      [("direct", "a church", 7), ("far", "a dog", None)]),
     ("p.ndjson", '"a church"\n{"text": "a dog", "class": "dog"}\n',
      [("direct", "a church", None), ("far", "a dog", None)]),
+    ("p.json", '["a church", {"sd_seed": 2, "Prompt": "a chapel"}, {"text": "a dog", "seed": 4, "class": "dog"}]',
+     [("direct", "a church", None), ("implicit", "a chapel", 2), ("far", "a dog", 4)]),
     ("p.json", '{"direct": ["a church", {"text": "an old church", "seed": 3}], "near": [{"text": "a house"}]}',
      [("direct", "a church", None), ("direct", "an old church", 3), ("near", "a house", None)])])
 def test_json_says_the_same_as_a_table_or_a_settings_file(tmp_path: Path, name: str, text: str,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError
-from expunge.records.tables import NAMES, Table, read_text, table_of
+from expunge.records.tables import NAMES, Table, read_text, table_of_objects
 
 JSON = (".json", ".jsonl", ".ndjson")
 _ACCEPTED = "a list of texts, a list of objects with the keys of a table's columns, or an object of lists by role"
@@ -47,9 +47,7 @@ def read_json_list(file: Path, names: Mapping[str, tuple[str, ...]] = NAMES
         return tuple(item for _, item in rows)
     text = names["text"][0]
     objects = [{text: item} if isinstance(item, str) else item for _, item in rows]
-    heads = list(dict.fromkeys(key for item in objects for key in item))
-    cells = [[_cell(item.get(head)) for head in heads] for item in objects]
-    return table_of(file, heads, cells, names=names)
+    return table_of_objects(file, [{key: _cell(value) for key, value in item.items()} for item in objects], names=names)
 
 
 def _whole(file: Path) -> list[tuple[int, Any]] | dict[str, Any]:

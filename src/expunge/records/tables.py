@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,17 +108,42 @@ def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], mu
         ConfigError: it lacks a column that must be there.
     """
     heads, columns = [head.strip() for head in heads], _known(heads, names)
+    _check(file, columns, heads, must, names)
+    used = {place: what for what, place in columns.items()}
+    cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
+             for row in rows]
+    return Table(file, {what: heads[place] for what, place in columns.items()},
+                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
+
+
+def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]], must: tuple[str, ...] = ("text",),
+                     names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+    """The table of rows that each name their own cells, which need not call them alike.
+
+    Raises:
+        ConfigError: none of them has a cell that must be there.
+    """
+    called = [{what: [*row][place] for what, place in _known([*row], names).items()} for row in rows]
+    columns = {what: head for its in reversed(called) for what, head in its.items()}
+    heads, used = dict.fromkeys(head for row in rows for head in row), {head for its in called for head in its.values()}
+    _check(file, columns, [*heads], must, names)
+    cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
+             for row, its in zip(rows, called, strict=True)]
+    return Table(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
+
+
+def _check(file: Path, columns: Collection[str], heads: Sequence[str], must: tuple[str, ...],
+           names: Mapping[str, tuple[str, ...]]) -> None:
     missing = [what for what in must if what not in columns]
     if missing:
         raise ConfigError(f"{file} has no column for {' and '.join(missing)}: its columns are "
                           f"{', '.join(filter(None, heads)) or 'none'}",
                           accepted="; ".join(f"{what} as {', '.join(names[what])}" for what in missing),
                           remedy="name the column so")
-    used = {place: what for what, place in columns.items()}
-    cells = [{used[place]: cell if used[place] == "text" else cell.strip()
-              for place, cell in enumerate(row) if place in used} for row in rows]
-    return Table(file, {what: heads[place] for what, place in columns.items()},
-                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
+
+
+def _stripped(what: str, cell: str) -> str:
+    return cell if what == "text" else cell.strip()
 
 
 def _known(heads: Sequence[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
