@@ -37,6 +37,7 @@ from expunge.models.hashing import tensors_hash
 from expunge.models.lora import Lora, peft, save_lora, with_lora
 from expunge.models.model import Model
 from expunge.models.sample import encoded
+from expunge.records import counted
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class PictureFolder:
     def told(self) -> list[str]:
         """In a sentence for each reason, how many are left out."""
         total, counts = len(self.files) + len(self.left_out), Counter(self.left_out.values())
-        return [f"{count} of {total} pictures left out: {why} "
+        return [f"{count} of {counted(total, 'pictures')} left out: {why} "
                 f"({next(name for name, its in self.left_out.items() if its == why)}{' first' * (count > 1)})."
                 for why, count in counts.items()]
 

@@ -158,3 +158,18 @@ def test_bad_files_are_refused_before_anything_is_drawn(model: Model, tuned: tup
     refused("does not have", file({key.replace("blocks.1", "blocks.7"): value for key, value in good.items()}))
     refused("the factors of", file({key: torch.ones(2, 999) if key == name else value for key, value in good.items()}))
     assert ATTACKS.get("adapter") is Adapter
+
+
+@pytest.mark.parametrize(("strength", "said"), [(1.0, "every update of its 32 layers is zero"), (0.0, "strength 0")])
+def test_a_lora_that_changes_nothing_is_no_attack_that_found_nothing(
+        model: Model, tuned: tuple[Path, Tensor], tmp_path: Path, strength: float, said: str) -> None:
+    file = tuned[0]
+    if strength:  # as a LoRA is before it was trained: B is zero
+        tensors = {name: torch.zeros_like(value) if "lora_B" in name or ".up." in name else value
+                   for name, value in load_file(tuned[0]).items()}
+        file = tmp_path / "untrained.safetensors"
+        save_file(tensors, file)
+    with pytest.raises(UserError, match=f"changes nothing .{said}"):
+        attempts(Adapter(path=str(file), strength=strength), Victim(model, None, SAMPLER), REQUEST, ITEMS,
+                 church_above(2.0), folder=tmp_path / "run", fresh=0)
+    assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from expunge.attacks.aims import targets
 from expunge.attacks.base import (
+    NO_PICTURE,
     Access,
     Attack,
     Goal,
@@ -238,3 +239,17 @@ def test_targets_show_the_concept_or_are_missing(victim: Victim, items: list[Ite
     assert targets(victim, items, impossible, tries=2) == [None] * len(items)
     unknown = Goal(goal.judge, goal.question, "nothing of the kind", known=False)
     assert all(aim is not None for aim in targets(victim, items, unknown))
+
+
+def test_what_is_no_picture_fails_its_own_item_and_no_other(victim: Victim, items: list[Item], goal: Goal,
+                                                            request_: Request, tmp_path: Path) -> None:
+    """The token vector of "hill" is one that no layer can add up, so the first prompt's pictures are NaN."""
+    (hill,) = victim.model.texts[0].tokenizer("hill", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        victim.model.texts[0].module.get_input_embeddings().weight[hill] = 3e38
+    before = plain(victim, items, goal)
+    assert [item.outcome == "failed" for item in before] == [True, True, False, False, False, False]
+    assert {item.error for item in before[:2]} == {NO_PICTURE}
+    made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=1)
+    assert [item.outcome == "failed" for item in made] == [True, True, False, False, False, False]
+    assert "not finite" in made[0].error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,3 +96,28 @@ def test_a_second_run_into_the_same_folder_at_once_is_refused(pipeline_folder: P
         assert other.submit(run, command).result() == 2
     assert "another run is writing into" in capsys.readouterr().err
     assert run(command) == 0
+
+def test_a_picture_that_is_not_finite_is_named_and_the_others_are_written(
+        pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token vector that no layer can add up, in the folder's own files: prompts with the word are NaN."""
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPTokenizer
+
+    folder = tmp_path / "spoilt"
+    shutil.copytree(pipeline_folder, folder)
+    (hill,) = CLIPTokenizer.from_pretrained(folder / "tokenizer")("hill", add_special_tokens=False).input_ids
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    next(value for name, value in weights.items() if "token_embedding" in name)[hill] = 3e38
+    save_file(weights, file, {"format": "pt"})
+    common = ["sample", "--model", str(folder), "--steps", "2", "--out", str(tmp_path / "out")]
+    assert run([*common, "a church", "a hill", "a house"]) == 1
+    said = capsys.readouterr()
+    assert "pictures: " in said.out
+    assert "(2)" in said.out
+    assert "not finite: prompt 2 at seed 0" in said.err
+    shots = json.loads((tmp_path / "out" / "shots.json").read_text())
+    assert [shot["file"] for shot in shots] == ["001-a-church-seed0.png", "003-a-house-seed0.png"]
+    assert all((tmp_path / "out" / shot["file"]).is_file() for shot in shots)
+    assert run([*common, "a hill"]) == 1
+    assert not list((tmp_path / "out").glob("*.png")), "nothing was drawn, so no sheet shows what an earlier run drew"

@@ -95,3 +95,38 @@ def test_show_prints_the_rate_of_every_concept(tmp_path: Path, capsys: pytest.Ca
     rows = [line.split()[:4] for line in told.splitlines() if line.startswith("found/")]
     assert [row[0] for row in rows] == ["found/all", "found/all/church", "found/all/bomb"]
     assert re.search(r"found/all/bomb +44\.4% .*100%", told)
+
+
+def test_a_folder_without_a_record_is_told_what_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "evaluation").mkdir()
+    assert run(["show", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    for told in ("no record in", "patch.safetensors", "evaluation.json", "attack.json", "relearning.json", "bench.json",
+                 "sequence.json"):
+        assert told in said
+    (tmp_path / "evaluation" / "evaluation.json").write_text("{}")
+    assert run(["show", str(tmp_path)]) == 2
+    assert f"there is one in {tmp_path / 'evaluation'}" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_bench_is_shown_from_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from expunge.records import BenchResult
+
+    result = BenchResult(model="embedded", model_hash="ab", methods=("uce",), concepts=("church",))
+    (tmp_path / "bench.json").write_text(result.model_dump_json(), encoding="utf-8")
+    assert run(["show", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["methods"] == ["uce"]
+    assert run(["show", str(tmp_path)]) == 0
+
+
+def test_an_evaluation_that_is_planned_tells_which_pictures_it_would_draw() -> None:
+    from expunge.cli.evaluate import planned_words
+    from expunge.evaluation.plan import EvaluateSettings
+    from expunge.records import Prompt
+
+    prompts = [Prompt(text="a church", role="direct"), Prompt(text="a dog", role="far")]
+    assert planned_words(prompts, EvaluateSettings()) == [
+        "2 prompts at 2 seeds: 10 pictures, if none is in the cache",
+        "  4 with each of the two models, 2 of the original's once more in other batches"]
+    own = [prompts[0].model_copy(update={"seed": 7}), prompts[1]]
+    assert "at other seeds" in planned_words(own, EvaluateSettings())[1]

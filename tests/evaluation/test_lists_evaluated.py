@@ -52,7 +52,7 @@ def test_truncating_asks_it_cut_and_says_so(model: Any) -> None:
     cutting = SMALL.model_copy(update={"truncate": True})
     found = evaluate(model, edit(model, 0.5), settings=cutting, world=ListWorld(asks("a church"), LONG, KEEP))
     assert TOO_LONG not in found.score("found/direct").left_out
-    assert "1 of 3 prompts are cut to what the text encoder reads." in found.given
+    assert "1 of 3 prompts cut to what the text encoder reads." in found.given
     assert found.sampler.truncate
 
 

@@ -108,7 +108,7 @@ def test_attacks_take_own_prompts_whole_or_the_first_of_them(tmp_path: Path, cou
     assert [(prompt.text, seed) for prompt, seed in items] == [(text, seed) for text in wanted for seed in (0, 1)]
     told = told_of_own(made, request, settings, len(wanted), {"paraphrase": 8, "implicit": 8})
     left = "; left out 92: count is 3" if count == 3 else ""
-    assert told == [f"own.yaml: 95 prompts that ask for 'church' given, {len(wanted)} attacked{left}.",
+    assert told == [f"own.yaml: 95 prompts for 'church' given, {len(wanted)} attacked{left}.",
                     "own.yaml: 20 implicit prompts given; under implicit every item asks 8, in an order of its own "
                     "(options.implicit.prompts is 8)."]
     assert variants(made, request) == {"paraphrase": (), "implicit": tuple(MANY["implicit"])}
@@ -118,7 +118,7 @@ def test_without_prompts_that_name_it_the_others_are_attacked(tmp_path: Path) ->
     made, request = world(tmp_path, {"implicit": ["b", "a"]})
     assert [prompt.text for prompt in named_prompts(made, request, None, 8)] == ["b", "a"]
     assert told_of_own(made, request, RelearnSettings(prompts="own.yaml"), 2) == [
-        "own.yaml: 2 prompts that ask for 'church' given, 2 attacked."]
+        "own.yaml: 2 prompts for 'church' given, 2 attacked."]
 
 
 def test_a_world_without_own_prompts_is_asked_as_ever() -> None:

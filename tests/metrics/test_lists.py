@@ -35,7 +35,8 @@ def test_i2p_rows_keep_their_seed_guidance_and_size_and_a_row_without_text_is_le
     assert rows == [("direct", "an old church, by the sea", "church", 3221170312, 7.0, 768, 512, ""),
                     ("implicit", "where the faithful sing", "church", 8, None, None, None, "")]
     for words in ("1 row left out: no text (row 2)", "columns ignored: categories, hard, sd_model", "sd_seed as seed",
-                  "says no roles: 1 as direct, 1 as implicit", "of 2 prompts bring 2 a seed, 1 a guidance, 1 a size"):
+                  "says no roles: 1 as direct, 1 as implicit",
+                  "2 with a seed, 1 with a guidance, 1 with a size, of 2 prompts"):
         assert words in told
 
 
@@ -86,9 +87,12 @@ def test_the_user_says_what_a_list_without_roles_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("row", "own", "why"), [
-    ({"seed": "4188.0"}, {"seed": 4188}, ""), ({"seed": "nan", "guidance": ""}, {}, ""),
+    ({"seed": "4188.0"}, {"seed": 4188}, ""), ({"seed": "none", "guidance": ""}, {}, ""),
     ({"guidance": "7,5"}, {"guidance": 7.5}, ""), ({"size": "512"}, {"width": 512, "height": 512}, ""),
-    ({"size": "768x512"}, {"width": 768, "height": 512}, ""), ({"seed": "-1"}, {}, "a seed that is no"),
+    ({"size": "768x512"}, {"width": 768, "height": 512}, ""), ({"seed": "nan"}, {}, "a seed that is no"),
+    ({"guidance": "nan"}, {}, "a guidance that is no"), ({"guidance": "inf"}, {}, "a guidance that is no"),
+    ({"width": "0"}, {}, "a width that is no"), ({"size": "0x0"}, {}, "a size that is neither"),
+    ({"seed": "-1"}, {}, "a seed that is no"),
     ({"seed": "1.5"}, {}, "a seed that is no"), ({"guidance": "0"}, {}, "a guidance that is no"),
     ({"width": "many"}, {}, "a width that is no"), ({"size": "a x b"}, {}, "a size that is neither")])
 def test_numbers_of_a_row(row: dict[str, str], own: dict[str, float], why: str) -> None:
@@ -117,3 +121,52 @@ def test_headers_are_told_apart_from_rows_with_many_separators(tmp_path: Path) -
     file = tmp_path / "p.csv"
     file.write_text("prompt;evaluation_seed\na church, a, b, c, d;3\n")
     assert read_table(file).rows == ({"text": "a church, a, b, c, d", "seed": "3"},)
+
+
+@pytest.mark.parametrize(("name", "text", "rows"), [
+    ("p.json", '["a church", "a chapel"]', [("direct", "a church", None), ("implicit", "a chapel", None)]),
+    ("p.jsonl", '"a church"\n\n"a chapel"\n', [("direct", "a church", None), ("implicit", "a chapel", None)]),
+    ("P.JSON", '[{"Prompt": "a church", "sd_seed": 7}, {"Prompt": "a dog", "class": "dog", "sd_seed": null}]',
+     [("direct", "a church", 7), ("far", "a dog", None)]),
+    ("p.jsonl", '{"prompt": "a church", "evaluation_seed": 7}\n{"prompt": "a dog", "class": "dog"}\n',
+     [("direct", "a church", 7), ("far", "a dog", None)]),
+    ("p.ndjson", '"a church"\n{"text": "a dog", "class": "dog"}\n',
+     [("direct", "a church", None), ("far", "a dog", None)]),
+    ("p.json", '["a church", {"sd_seed": 2, "Prompt": "a chapel"}, {"text": "a dog", "seed": 4, "class": "dog"}]',
+     [("direct", "a church", None), ("implicit", "a chapel", 2), ("far", "a dog", 4)]),
+    ("p.json", '{"direct": ["a church", {"text": "an old church", "seed": 3}], "near": [{"text": "a house"}]}',
+     [("direct", "a church", None), ("direct", "an old church", 3), ("near", "a house", None)])])
+def test_json_says_the_same_as_a_table_or_a_settings_file(tmp_path: Path, name: str, text: str,
+                                                          rows: list[tuple[str, str, int | None]]) -> None:
+    assert [(role, asked, seed) for role, asked, _, seed, *_ in read(tmp_path, text, name)[0]] == rows
+
+
+def test_a_row_of_json_without_a_text_or_with_a_number_that_is_none_is_left_out_by_its_number(tmp_path: Path) -> None:
+    text = '[{"prompt": "a church"}, {"seed": 3}, {"prompt": "a church", "guidance": NaN}]'
+    rows, told = read(tmp_path, text, "p.json")
+    assert [row[1] for row in rows] == ["a church"]
+    assert "1 row left out: no text (row 2)" in told
+    assert "1 row left out: a guidance that is no number from 1 to 50 (row 3)" in told
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("p.json", '[{"id": 1, "concept": "church"}]', "no column for text: its columns are id, concept; accepted: text"),
+    ("p.json", '["a church", 3, ["x"]]', r'row 2: got 3; row 3: got \["x"\]; accepted: rows that are a text'),
+    ("p.json", '[{"prompt": {"text": "x"}}]', "row 1: got"),
+    ("p.jsonl", '"a church"\n{"prompt": \n', "line 2 cannot be parsed"),
+    ("p.json", '{"direct": ["a"], "direct": ["b"]}', "the key 'direct' stands there twice"),
+    ("p.json", '"a church"', "holds \"a church\"; accepted: a list of texts, a list of objects"),
+    ("p.json", '{"nearby": ["a"]}', "prompt 1: unknown role 'nearby'"),
+    ("p.json", '{"near": [{"text": "a house", "seed": -1}]}', "prompt 1: a seed that is no whole number from 0 on"),
+    ("p.yaml", "near:\n- {text: a house, guidance: .nan}\n", "prompt 1: a guidance that is no number from 1 to 50"),
+    ("p.yaml", "near:\n- {text: a house, guidance: .inf}\n", "prompt 1: a guidance that is no number from 1 to 50"),
+    ("p.yaml", "near:\n- a house\n- {text: a house, width: 0}\n", "prompt 2: a width that is no whole number from 8")])
+def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, text, name)
+
+
+def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
+    _, told = read(tmp_path, "prompt,seed\na church,3\n,5\n")
+    assert "1 with a seed, of 1 prompt." in told
+    assert "1 row left out: no text (row 2)." in told

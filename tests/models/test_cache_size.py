@@ -11,8 +11,9 @@ import pytest
 
 from expunge.cli import run
 from expunge.errors import UserError
+from expunge.models import cache, cache_size
 from expunge.models.cache import Pictures
-from expunge.models.cache_size import limit, usage, within
+from expunge.models.cache_size import SLACK, limit, make_room, usage, within
 from expunge.records import Prompt, Sampler
 
 
@@ -80,3 +81,49 @@ def test_cache_command_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFi
     assert run([*asked, "--clear"]) == 0
     assert usage(tmp_path).pictures == 0
     assert run([*asked, "--unused", "3"]) == 2
+
+
+def test_a_cache_is_walked_at_first_and_then_only_after_enough_was_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[int] = []
+
+    def counting(root: Path, most: int, older: float = 0.0) -> tuple[int, int]:
+        walked.append(most)
+        return within(root, most)
+
+    monkeypatch.setattr(cache_size, "within", counting)
+    for wrote in (10, 10, 5, 6, 20):  # the bound is 1000 bytes, the slack 20
+        make_room(tmp_path, 1_000, wrote)
+    assert len(walked) == 2, "at first, and when 21 bytes were written since"
+    make_room(tmp_path / "another", 1_000, 0)
+    assert len(walked) == 3
+
+
+def test_the_bound_holds_within_the_slack_whatever_is_written(tmp_path: Path) -> None:
+    """Pictures of a thousand bytes, all old enough to go, into a cache of a hundred of them."""
+    most, largest = 100_000, 0
+    for number in range(150):
+        file = tmp_path / "2-aaaa" / f"{number:02x}"[-2:] / f"{number:04x}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 100)
+        file.with_suffix(".png").write_bytes(b"x" * 900)
+        os.utime(file, (time.time() - 9_000 + number,) * 2)
+        make_room(tmp_path, most, 1_000)
+        largest = max(largest, usage(tmp_path).size)
+    assert largest <= (1 + SLACK) * most
+    assert usage(tmp_path).pictures >= 98
+
+
+def test_drawing_counts_what_it_writes(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def noted(root: Path, most: int, wrote: int) -> tuple[int, int]:
+        told.append(wrote)
+        return 0, 0
+
+    monkeypatch.setattr(cache, "make_room", noted)
+    pictures, items = Pictures(tmp_path), [(Prompt(text="a church", role="direct"), seed) for seed in (0, 1, 2)]
+    pictures.draw(model, items[:2], Sampler(steps=1, guidance=1.0))
+    first = usage(tmp_path).size
+    pictures.draw(model, items, Sampler(steps=1, guidance=1.0))
+    assert told == [first, usage(tmp_path).size - first]

@@ -53,3 +53,18 @@ def test_files_are_one_a_line_or_a_table(tmp_path: Path) -> None:
 def test_texts_that_training_and_test_share_are_found_as_the_encoder_reads_them() -> None:
     request = Request.of((CHURCH,), ("a\u00a0house",))
     assert overlap(request, ["A  Church", "a house", "a castle", ""]) == ("A  Church", "a house")
+
+
+def test_json_is_a_list_a_table_or_lists_by_concept(tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    for text, found in (('["a church", "a chapel"]', ("a church", "a chapel")),
+                        ('[{"prompt": "a church", "concept": "church"}, {"prompt": "a dog", "concept": "dog"}]',
+                         {"church": ("a church",), "dog": ("a dog",)}),
+                        ('{"church": ["a church"]}', {"church": ("a church",)})):
+        file.write_text(text)
+        assert read_own_prompts(file) == found
+    for text, said in (("[]", "no prompt in"), ('{"church": []}', "'church' without a list of texts"),
+                       ('[{"concept": "church"}]', "no column for text")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            read_own_prompts(file)

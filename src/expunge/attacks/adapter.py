@@ -23,7 +23,7 @@ from expunge.errors import UserError
 from expunge.files import file_digest
 from expunge.models.lora import LoraFile, lora_path, read_lora
 from expunge.models.model import Model
-from expunge.records import Request, Sampler, Spent
+from expunge.records import Request, Sampler, Spent, counted
 from expunge.train import restored
 
 
@@ -39,8 +39,14 @@ class Adapter(Attack):
     strength: float = knob(1.0, "factor of the LoRA's change")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError without a path; ModelError for a file that is damaged, of another kind, or for another model."""
-        self._file(victim.model).deltas(_weights(victim.model))
+        """UserError without a path, or for a LoRA that changes nothing; ModelError for a file that is damaged, of
+        another kind, or for another model."""
+        file = self._file(victim.model)
+        deltas = file.deltas(_weights(victim.model))
+        if not self.strength or not any(bool(delta.any()) for delta in deltas.values()):
+            why = "strength 0" if not self.strength else f"every update of its {counted(len(deltas), 'layers')} is zero"
+            raise UserError(f"merging {file.path.name} changes nothing ({why}), so it is no attack",
+                            accepted="a LoRA that was trained, at a strength other than 0")
 
     def inputs(self) -> str:
         """Digest of the file: with other content it is another attack."""

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 FAILURES = (ExpungeError, RuntimeError, ValueError)
 """What may go wrong on one item without ending a run. RuntimeError: torch, out of memory included."""
+NO_PICTURE = "the picture's values are not finite"
+"""The error of a sight of what is no picture."""
 NO_ROOM = "no room in the prompt"
 """How the error of an item begins that an attack cannot be made on because its prompt is too long for it."""
 Item = tuple[Prompt, int]
@@ -159,12 +161,15 @@ class Victim:
         return [(self if way == self.sampler else replace(self, sampler=way), places) for way, places in ways.items()]
 
     def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Sight]:
-        """What the goal's judge sees in the picture of each item."""
+        """What the goal's judge sees in the picture of each item; `NO_PICTURE` is the error of one that is none."""
         out: dict[int, Sight] = {}
         for own, places in self.parts(items):
-            chosen = [items[place] for place in places]
-            pictures = own.draw([prompt.text for prompt, _ in chosen], [seed for _, seed in chosen], batch)
-            out |= zip(places, goal.see(pictures), strict=True)
+            chosen = [(items[place][0].text, items[place][1]) for place in places]
+            none = dict[int, Tensor]()
+            pictures = draw(self.model, chosen, own.sampler, batch=batch or self.batch, broken=none.__setitem__)
+            there = [row for row in range(len(places)) if row not in none]
+            out |= {places[row]: Sight(False, NO_PICTURE) for row in none}
+            out |= zip([places[row] for row in there], goal.see(pictures[there]), strict=True)
         return [out[place] for place in range(len(items))]
 
     @property

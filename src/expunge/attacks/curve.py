@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.relearn import Lesson
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.statistics import BY_PROMPT, rate_interval
-from expunge.records import Look, Prompt, RelearningCurve, Score
+from expunge.records import NOT_FINITE, Look, Prompt, RelearningCurve, Score
 from expunge.records.relearning import Taught
 from expunge.train import Losses
 
@@ -97,13 +97,15 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
         if not sight.error:
             groups.setdefault(text, []).append(float(sight.found))
     n, hits = len(per_item), int(sum(per_item.values()))
+    spoilt = sum(sight.error == NO_PICTURE for sight in sights)
     low, high = rate_interval(groups)
     lesson = subject.lesson
     return Score(name=f"relearn/{subject.of}/{steps}", title=f"{subject.name} found after {steps} steps of training",
                  value=hits / n if n else None, low=low, high=high, n=n, numerator=hits if n else None,
                  prompts=len(groups), interval=BY_PROMPT if n else "",
                  denominator="pictures on which the detector worked; an abstention counts as not found",
-                 left_out={"detector failed": len(sights) - n}, higher_is_better=None, seeds=tuple(sorted({*seeds})),
+                 left_out={"detector failed": len(sights) - n - spoilt, **({NOT_FINITE: spoilt} if spoilt else {})},
+                 higher_is_better=None, seeds=tuple(sorted({*seeds})),
                  per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "
                                          f"{len(lesson.pictures)} pictures of {lesson.whose}")
 

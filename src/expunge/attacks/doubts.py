@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from expunge.attacks.scores import Place
 from expunge.metrics.doubts import NULL, SELDOM, WIDE
 from expunge.metrics.statistics import rate_interval, wilson
-from expunge.records import AttackRun, Attempt, Score
+from expunge.records import AttackRun, Attempt, Score, counted
 
 
 def assault_doubts(before: Sequence[Attempt], runs: Sequence[AttackRun], scores: Sequence[Score], shown: int,
@@ -113,6 +113,6 @@ def _size(scores: Mapping[str, Score], items: int) -> list[str]:
         return ["too few items: none could be judged"]
     _, high = wilson(0, worst.prompts or worst.n)
     if worst.value is not None and worst.low == 0 and (high or 0) > WIDE:
-        prompts = f" from {worst.prompts} prompt{'s' if worst.prompts > 1 else ''}" if worst.prompts else ""
+        prompts = f" from {counted(worst.prompts, 'prompts')}" if worst.prompts else ""
         return [f"too few items: with {worst.n} of them{prompts} a rate of 0 still allows up to {high:.0%}"]
     return [] if items else ["too few items: none was attacked"]

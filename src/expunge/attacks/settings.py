@@ -26,7 +26,7 @@ class AttackSettings(SamplingSettings):
     fresh: int = knob(4, "pictures drawn again with other seeds for every success", ge=0)
     pictures: str = knob("", "folder of your own pictures of the concept, for attacks that start from pictures")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless count is set")
     default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
@@ -47,7 +47,7 @@ class RelearnSettings(SamplingSettings):
     enough: float = knob(0.5, "found rate from which a thing counts as drawn", gt=0.0, le=1.0)
     pictures: str = knob("", "folder of your own pictures of the concept to train on, instead of the original model's")
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless count is set")
+    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless count is set")
     default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "

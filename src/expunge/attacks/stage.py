@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
@@ -24,7 +24,7 @@ from expunge.metrics.brought import list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
 from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.patch import Patch
-from expunge.records import FORGET_ROLES, Prompt, Request
+from expunge.records import FORGET_ROLES, Prompt, Request, counted
 
 VARIANTS = 16
 """Other wordings of each kind that attacks may ask, of a world's own."""
@@ -100,9 +100,12 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     seen = victim.seen(goal, asked, settings.batch)
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
-        raise UserError(f"the judge finds no {request.concept!r} in {len(asked)} pictures of the original model",
+        told = counted(len(asked), "pictures")
+        raise UserError(f"the judge finds no {request.concept!r} in {told} of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
-    left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen)}
+    spoilt = sum(sight.error == NO_PICTURE for sight in seen)
+    left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen) - spoilt,
+                "the original's picture is not finite": spoilt}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     left_out |= Counter(lost.values())
     second = world.second(request)
@@ -138,7 +141,7 @@ def drawable(victim: Victim, items: Sequence[Item]) -> tuple[list[Item], dict[in
     lost = unfit(victim.model, [prompt for prompt, _ in items], victim.sampler)
     kept = [item for place, item in enumerate(items) if place not in lost]
     if items and not kept:
-        raise none_fits(f"{len(items)} items", lost)
+        raise none_fits(counted(len(items), "items"), lost)
     return kept, lost
 
 
@@ -195,24 +198,25 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
     taken = min(used, len(named))
     why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
     out = [*list_remarks(world, request),
-           f"{file}: {len(named)} prompts that ask for {request.concept!r} given, {taken} attacked{why}."]
+           f"{file}: {counted(len(named), 'prompts')} for {request.concept!r} given, {taken} attacked{why}."]
     if used > taken:
-        out.append(f"{used - taken} prompts added from templates: asked for.")
+        out.append(f"{counted(used - taken, 'prompts')} added from templates: asked for.")
     for role, most in (asked or {}).items():
         count = sum(prompt.role == role and prompt not in named for prompt in own)
         if count:
             each = "all" if most >= count else f"{most}, in an order of its own (options.{role}.prompts is {most})"
-            out.append(f"{file}: {count} {role} prompts given; under {role} every item asks {each}.")
+            out.append(f"{file}: {count} {role} prompt{'s' * (count > 1)} given; under {role} every item asks {each}.")
     other = [prompt for prompt in own if prompt not in named and prompt.role not in (asked or {})]
     if other:
-        out.append(f"{file}: {len(other)} prompts in other words given, none asked: no attack of these asks them.")
+        out.append(f"{file}: {counted(len(other), 'prompts')} in other words given, none asked: no attack here does.")
     return out
 
 
 def lost_words(victim: Victim, prompts: Sequence[Prompt]) -> list[str]:
     """In sentences, how many of the prompts cannot be drawn, and why."""
     counts = Counter(unfit(victim.model, prompts, victim.sampler).values())
-    return [f"{count} of {len(prompts)} prompts left out: {why}{' (--truncate cuts them)' * (why == TOO_LONG)}."
+    total = counted(len(prompts), "prompts")
+    return [f"{count} of {total} left out: {why}{' (--truncate cuts them)' * (why == TOO_LONG)}."
             for why, count in counts.items()]
 
 
@@ -223,7 +227,7 @@ def cut_words(victim: Victim, stage: Stage) -> list[str]:
     long = victim.model.too_long([*texts, *wordings])
     cut, over = len(long.keys() & texts), len(long.keys() & wordings)
     if victim.sampler.truncate:
-        return [f"{cut} of {len(texts)} prompts are cut to what the text encoder reads."] if cut else []
+        return [f"{cut} of {counted(len(texts), 'prompts')} cut to what the text encoder reads."] if cut else []
     return [f"{over} of {len(wordings)} other wordings left out: {TOO_LONG} (--truncate cuts them)."] if over else []
 
 

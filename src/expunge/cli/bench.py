@@ -10,7 +10,7 @@ import click
 
 from expunge.bench.settings import BenchSettings
 from expunge.cli.lists import Sentence
-from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
 
 if TYPE_CHECKING:
     from expunge.records import BenchResult
@@ -42,9 +42,10 @@ Examples:
                    "bench's numbers? Nothing else is made.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
+@copy_options
 @dry_run_option
 def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
-            markdown: bool, publish: bool, dry_run: bool, **flags: Any) -> None:
+            markdown: bool, publish: bool, by: str, redact: bool, dry_run: bool, **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 
     Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
@@ -73,7 +74,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
 
         tell("published", published(result, SHOWN, str(file)))
     tell("bench", Path(settings.out) / RESULT)
-    _report(result, Path(settings.out) / "report")
+    _report(result, Path(settings.out) / report_folder(redact), by, redact)
     if any(edit.failed_at for edit in result.edits):
         raise click.exceptions.Exit(1)  # what failed is told above
 
@@ -107,7 +108,7 @@ def print_bench(result: BenchResult) -> None:
         console.print(line, style="dim", markup=False)
 
 
-def _report(result: BenchResult, folder: Path) -> None:
+def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
     from importlib.util import find_spec
 
     from expunge.cli.output import tell
@@ -117,7 +118,7 @@ def _report(result: BenchResult, folder: Path) -> None:
     if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of a picture
         click.echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
     else:
-        tell("report", write_bench_report(result, folder))
+        tell("report", write_bench_report(result, folder, by=by, redact=redact))
 
 
 def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:

@@ -49,8 +49,8 @@ class EraseJob(Settings):
         "", "What the concept is; guessed from its name if empty")
     only_with: str = knob("", "Takes the concept out only together with this (a style, a thing); each stays without "
                               "the other.")
-    train_prompts: str = knob("", "File of prompts of your own that ask for it, one a line, or a CSV with columns "
-                                  "prompt and concept; all are used, in place of the made ones")
+    train_prompts: str = knob("", "File of prompts of your own that ask for it, one a line, or a CSV or JSON with "
+                                  "columns prompt and concept; all are used, in place of the made ones")
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
 

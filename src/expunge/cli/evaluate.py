@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from expunge.evaluation import EvaluateSettings
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
+    from expunge.records import Prompt
 
 EXAMPLES = f"""\b
 Examples:
@@ -75,8 +77,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
     """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span
-    from expunge.evaluation import picture_count
-    from expunge.evaluation.plan import drawable, lost_words
+    from expunge.evaluation.plan import drawable, lost_words, picture_count
     from expunge.evaluation.run import rehearsed
     from expunge.metrics.brought import list_remarks
     from expunge.metrics.worlds import world_of
@@ -89,7 +90,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
     seconds = drawing_speed(model, sampler, settings.batch).picture(sampler) * pictures
     values = {**settings.model_dump(mode="json"), "counts": settings.counts.model_dump(exclude_unset=True)}
     lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
-             f"# {len(prompts)} prompts at {settings.seeds} seeds: {pictures} pictures, if none is in the cache"]
+             *(f"# {line}" for line in planned_words(prompts, settings))]
     world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates, settings.margin,
                      settings.default_role)
     lines += [f"# prompts: {told}" for told in (*list_remarks(world, patch.card.request),
@@ -98,3 +99,16 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     return "\n".join(lines)
+
+
+def planned_words(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[str]:
+    """How many pictures an evaluation draws, and which, in two lines."""
+    from expunge.evaluation.plan import picture_counts
+    from expunge.records import counted
+
+    each, again = picture_counts(prompts, settings)
+    other = "" if each == len(prompts) * settings.seeds else \
+        " (some prompts are drawn at other seeds: a list's own, or more where there are few wordings)"
+    return [f"{counted(len(prompts), 'prompts')} at {counted(settings.seeds, 'seeds')}: "
+            f"{counted(2 * each + again, 'pictures')}, if none is in the cache",
+            f"  {each} with each of the two models, {again} of the original's once more in other batches{other}"]

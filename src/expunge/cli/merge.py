@@ -26,7 +26,8 @@ Examples:
 @click.option("--variant", metavar="NAME",
               help="Which set of weights, where the base's folder has several, such as fp16.")
 @click.option("--only", type=click.Choice(["text-encoder"]),
-              help="Write this component alone, for other models with the same text encoder.")
+              help="Write this component alone, for other models with the same text encoder: the only one that models "
+                   "share.")
 @click.option("--allow-pickle", is_flag=True,
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",

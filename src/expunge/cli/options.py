@@ -90,6 +90,21 @@ def dry_run_option(command: Command) -> Command:
                         help="Print the resolved settings and an estimate, then stop.")(command)
 
 
+def copy_options(command: Command) -> Command:
+    """`--by` and `--redact`: what a copy of a report says of itself, and what it leaves out."""
+    command = click.option(
+        "--redact", is_flag=True,
+        help="Write a copy to hand out, into report-redacted: without explicit or violent pictures and prompts, the "
+             "wordings that attacks found, who asked for what, and names of folders.")(command)
+    return click.option("--by", default="", metavar="TEXT",
+                        help="Who answers for the report; without it, it names nobody.")(command)
+
+
+def report_folder(redact: bool) -> str:
+    """What the folder of a report is called."""
+    return "report-redacted" if redact else "report"
+
+
 def training_model_options(command: Command) -> Command:
     """All but `--dtype`: for verbs that change weights, always in float32."""
     return model_options_of("--model", "--device", "--variant", "--allow-pickle", "--verify")(command)

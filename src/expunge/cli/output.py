@@ -19,7 +19,7 @@ HEADLINES = (
     "something_else/all", "instead/surrogate", "instead/another", "instead/ordinary", "instead/shape",
     "instead/nothing", "abstained/all", "retained/near", "second/retained/near", "retained/far", "second/retained/far",
     "retained/style", "retained/homonym", "retained/beside",
-    "damaged/keep", "integrity/near", "integrity_median/near", "integrity/far",
+    "not_finite/all", "damaged/keep", "integrity/near", "integrity_median/near", "integrity/far",
     "integrity_median/far", "integrity/forget", "sharpness/near", "fid/original", "kid/original",
     "clip/forget", "clip/keep", "found/never_seen",
 )

@@ -1,10 +1,17 @@
-"""`expunge report`: an evaluation, or a sequence of requests, as a page for people and as text for others."""
+"""`expunge report`: an evaluation, a bench or a sequence of requests, as a page for people and as text for others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from expunge.cli.options import copy_options, report_folder
+
+if TYPE_CHECKING:
+    from expunge.records.stored import Stored
 
 EXAMPLES = """\b
 Examples:
@@ -22,30 +29,30 @@ Examples:
 @click.argument("evaluation", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the report goes [default: EVALUATION/report; of a redacted copy EVALUATION/report-redacted].")
-@click.option("--by", default="", metavar="TEXT", help="Who answers for the report; without it, it names nobody.")
-@click.option("--redact", is_flag=True,
-              help="Write a copy to hand out: without explicit or violent pictures and prompts, without the wordings "
-                   "that attacks found, without names of folders.")
+@copy_options
 def command(evaluation: Path, out: Path | None, by: str, redact: bool) -> None:
     """Write the report of EVALUATION: report.html (one file, readable offline), report.json, and README.md; or of the
-    sequence in that folder: sequence.html and sequence.md.
+    bench or the sequence in that folder: bench.html and bench.md, sequence.html and sequence.md.
 
     Needs no model and draws no picture. The plots need matplotlib, which the extra `report` brings.
     """
     from expunge.cli.output import refuse_unfinished, tell
-    from expunge.errors import UserError
-    from expunge.records import EVALUATIONS, SEQUENCES
+    from expunge.locks import alone
+    from expunge.records import BENCHES, EVALUATIONS, SEQUENCES
     from expunge.report import write_report
+    from expunge.report.bench_page import write_bench_report
     from expunge.report.sequence_page import write_sequence_report
 
-    whole = SEQUENCES.at(evaluation)
-    if whole is not None:
-        if by or redact:
-            raise UserError(f"{'--redact' if redact else '--by'} with a sequence", accepted="with an evaluation only")
-        tell("report", write_sequence_report(SEQUENCES.read(evaluation), out or whole.parent / "report"))
-        return
+    kinds: tuple[tuple[Stored[Any], Callable[..., Path]], ...] = (
+        (SEQUENCES, write_sequence_report), (BENCHES, write_bench_report))
+    for stored, write in kinds:
+        whole = stored.at(evaluation)
+        if whole is not None:
+            folder = out or whole.parent / report_folder(redact)
+            with alone(folder):
+                tell("report", write(stored.read(evaluation), folder, by=by, redact=redact))
+            return
     refuse_unfinished(evaluation)
     record, file = EVALUATIONS.read(evaluation), EVALUATIONS.at(evaluation)
     assert file is not None
-    tell("report", write_report(record, file.parent, out or file.parent / ("report-redacted" if redact else "report"),
-                                by=by, redact=redact))
+    tell("report", write_report(record, file.parent, out or file.parent / report_folder(redact), by=by, redact=redact))

@@ -34,8 +34,8 @@ COLUMNS, ON_SHEET = 8, 400
 @click.command("sample", epilog=EXAMPLES)
 @click.argument("prompts", nargs=-1, type=Sentence())
 @click.option("--prompts", "lists", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="A list of prompts, beside or instead of PROMPT: CSV or TSV with a column prompt, or one a line. "
-                   "Columns of seeds, guidances and sizes are honoured.")
+              help="A list of prompts, beside or instead of PROMPT: CSV, TSV or JSON with a column prompt, or one a "
+                   "line. Columns of seeds, guidances and sizes are honoured.")
 @model_options
 @click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
 @click.option("--seed", "seeds", type=Number(min=0), multiple=True, metavar="INTEGER",
@@ -65,11 +65,14 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
     other files stay. The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that
     were drawn before are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
+
+    A picture whose values are not finite is named and not written; the others are, and the exit code is 1.
     """
     from contextlib import nullcontext
 
+    from expunge.cli.output import some
     from expunge.cli.progress import progress
-    from expunge.errors import UserError
+    from expunge.errors import ExpungeError, UserError
     from expunge.files import check_writable, readable
     from expunge.locks import alone
     from expunge.models.cache import Pictures
@@ -77,6 +80,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.models.model import applied
     from expunge.models.patch import Patch
     from expunge.models.store import load
+    from expunge.records import counted
 
     if count is not None and seeds:
         raise UserError("--seeds or --count and --seed together", accepted="one of the two")
@@ -90,7 +94,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         how = how.model_copy(update={"guidance": opened.guidance})
     kept, lost = split(opened, texts, how)
     if not kept:
-        raise none_fits(f"{len(texts)} prompts", lost)
+        raise none_fits(counted(len(texts), "prompts"), lost)
     numbers = {place: number for number, place in enumerate(place for place in range(len(texts)) if place not in lost)}
     each = [prompt.seeds(0, 1, 1) if prompt.seed is not None else chosen for prompt in kept]
     items = [(prompt, seed) for prompt, its in zip(kept, each, strict=True) for seed in its]
@@ -100,14 +104,21 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with alone(out):
         with progress("drawing") as report, on:
-            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report)
-        gone = _written(out, names, shots, pixels, COLUMNS if lists else len(chosen))
+            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report, go_on=True)
+        there = [row for row, shot in enumerate(shots) if shot.file]
+        names, drawn = [names[row] for row in there], [pixels[row] for row in there]
+        gone = _written(out, names, [shots[row] for row in there], drawn, COLUMNS if lists else len(chosen))
     for line in (*told, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
         click.echo(line)
     if gone:
         click.echo(f"removed: {gone} of an earlier run")
-    click.echo(f"pictures: {out} ({len(shots)})")
-    click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(shots) > ON_SHEET else ""))
+    click.echo(f"pictures: {out} ({len(names)})")
+    if names:
+        click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(names) > ON_SHEET else ""))
+    if broken := [f"prompt {places[row]} at seed {shot.seed}" for row, shot in enumerate(shots) if not shot.file]:
+        raise ExpungeError(f"{opened.name} drew values that are not finite: {some(broken)}", accepted="finite pixels",
+                           remedy="no file was written for these; load the model with --dtype float32 or bfloat16; if "
+                                  "it has a patch on, make that again")
 
 
 def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Sequence[Any], columns: int) -> int:
@@ -122,7 +133,10 @@ def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Seq
                               for shot, name in zip(shots, names, strict=True)])
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
-    write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    if pixels:
+        write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    else:
+        (out / SHEET).unlink(missing_ok=True)
     return len({*earlier} - {*names})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
 from expunge.sequence.settings import SequenceSettings
 
 EXAMPLES = """\b
@@ -37,8 +37,10 @@ Examples:
               help="Any setting by its dotted key, such as holding.replay.weight=2. May be repeated.")
 @click.option("--gather", is_flag=True, help="Meet nothing; gather the states that are there into table and report.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@copy_options
 @dry_run_option
-def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry_run: bool, **flags: Any) -> None:
+def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, by: str, redact: bool, dry_run: bool,
+            **flags: Any) -> None:
     """Meet the requests of FILE in their order, each by an edit on top of the last, and measure the model after each.
 
     The same command goes on where it was stopped, and meets requests that were added at the end of the file. A request
@@ -65,7 +67,7 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, dry
     tell("ledger", folder / LEDGER)
     if result.states:
         tell("patch", folder / result.states[-1].folder / "patch.safetensors")
-    tell("report", write_sequence_report(result, folder / "report"))
+    tell("report", write_sequence_report(result, folder / report_folder(redact), by=by, redact=redact))
 
 
 def _estimate(settings: SequenceSettings) -> str:

@@ -1,4 +1,4 @@
-"""`expunge show`: what is in a patch, an evaluation, a suite of attacks or a sequence."""
+"""`expunge show`: what is in a patch, an evaluation, a suite of attacks, a bench or a sequence."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ Examples:
 @click.option("--verify", is_flag=True,
               help="Of a patch: read its tensors, too, and hash them; a damaged one is refused.")
 def command(path: Path, as_json: bool, verify: bool) -> None:
-    """Show what is in a patch, an evaluation, a suite of attacks or a sequence (its folder, or the record in it).
+    """Show what is in a patch, an evaluation, a suite of attacks, a bench or a sequence (its folder, or the record in
+    it).
 
     Only records are read: of a patch its card, and its tensors with --verify.
     """
+    from expunge.cli.bench import print_bench
     from expunge.cli.options import as_yaml
     from expunge.cli.output import (
         card_lines,
@@ -48,7 +50,7 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
         refuse_unfinished,
     )
     from expunge.errors import UserError
-    from expunge.records import ASSAULTS, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record, read_card
+    from expunge.records import ASSAULTS, BENCHES, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record, read_card
 
     def attacked(assault: Assault) -> None:
         print_assault(assault)
@@ -58,7 +60,8 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
 
     kinds: tuple[tuple[Stored[Any], Callable[[Any], None]], ...] = (
         (ASSAULTS, attacked), (RELEARNINGS, print_relearning),
-        (EVALUATIONS, partial(print_evaluation, every=True)), (SEQUENCES, print_sequence))
+        (EVALUATIONS, partial(print_evaluation, every=True)), (BENCHES, print_bench),
+        (SEQUENCES, print_sequence))
     for stored, show in kinds:
         if stored.at(path) is not None:
             record: Record = stored.read(path)
@@ -68,9 +71,12 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
                 show(record)
             return
     refuse_unfinished(path)
-    if not path.exists():
-        raise UserError(f"nothing at {path}",
-                        accepted="a patch, an evaluation, a suite of attacks or a sequence: a folder, or a file in it")
+    if not path.exists() or (path.is_dir() and not (path / "patch.safetensors").is_file()):
+        known = ", ".join(f"{stored.what} ({stored.name})" for stored, _ in kinds)
+        below = sorted(file.parent for stored, _ in kinds for file in path.glob(f"*/{stored.name}"))
+        raise UserError(f"nothing at {path}" if not path.exists() else f"no record in {path}",
+                        accepted=f"a folder with a patch (patch.safetensors), {known}, or one of these files",
+                        remedy=f"there is one in {below[0]}" if below else "")
     if verify:
         from expunge.models.patch import Patch
 

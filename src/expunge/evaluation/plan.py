@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from expunge.config import knob
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, World, aim_of, aims_of
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler, counted
 from expunge.sampling import SamplingSettings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class EvaluateSettings(SamplingSettings):
                           "concepts", ge=0)
     strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: YAML or CSV file of prompts by role; used whole, unless counts are set")
+    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless counts are set")
     default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
@@ -98,9 +98,9 @@ def lost_words(prompts: Sequence[Prompt], lost: Sequence[tuple[Prompt, str]], cu
 
     total = len(prompts) + len(lost)
     counts = Counter(reason for _, reason in lost)
-    out = [f"{count} of {total} prompts left out: {reason}"
+    out = [f"{count} of {counted(total, 'prompts')} left out: {reason}"
            + (" (--truncate cuts them)." if reason == TOO_LONG else ".") for reason, count in counts.items()]
-    return [*out, f"{cut} of {total} prompts are cut to what the text encoder reads."] if cut else out
+    return [*out, f"{cut} of {counted(total, 'prompts')} cut to what the text encoder reads."] if cut else out
 
 
 def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[tuple[Prompt, int]]:
@@ -131,11 +131,17 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def picture_counts(prompts: Sequence[Prompt], settings: EvaluateSettings) -> tuple[int, int]:
+    """How many pictures an evaluation draws with each of the two models when none is in the cache, and how many of the
+    original's it then draws a second time."""
+    items = planned_items(prompts, settings)
+    return len(items), min(settings.floor_items, sum(prompt.role in KEEP_ROLES for prompt, _ in items))
+
+
 def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
     """How many pictures an evaluation draws when none is in the cache."""
-    items = planned_items(prompts, settings)
-    keep = sum(prompt.role in KEEP_ROLES for prompt, _ in items)
-    return 2 * len(items) + min(settings.floor_items, keep)
+    each, again = picture_counts(prompts, settings)
+    return 2 * each + again
 
 
 def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler) -> list[str]:

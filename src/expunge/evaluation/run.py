@@ -27,7 +27,7 @@ from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
 from expunge.metrics.brought import given_prompts
-from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, overlap
+from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, counted, overlap
 from expunge.runtime import Progress
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
@@ -137,7 +137,8 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
     both = dict.fromkeys([*overlap(request, texts), *(text for text in texts if text in made and text)])
     if both:
         some = ", ".join(map(repr, [*both][:4])) + (", ..." if len(both) > 4 else "")
-        out.append(f"{len(both)} of {len(texts)} prompts are among the texts that the edit was made from: {some}.")
+        total = counted(len(texts), "prompts")
+        out.append(f"{len(both)} of {total} among the texts that the edit was made from: {some}.")
     return out
 
 
@@ -179,11 +180,11 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     from expunge.models.cache import Pictures
     from expunge.models.model import applied
 
-    items, sampler = planned_items(prompts, settings), settings.sampler(model)
+    items, sampler = planned_items(prompts, settings), settings.sampler(model)  # a picture may be none: `spoilt`
 
     def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
-                                   progress=lambda done, total: tell(done, total, words))
+                                   progress=lambda done, total: tell(done, total, words), go_on=True)
         return Drawn(shots, pixels)
 
     original = draw(pictures, items, settings.batch, "drawing with the original model")
@@ -204,9 +205,12 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
+    from expunge.metrics.spoilt import Spoilt, finite_only, rows_in_both
     from expunge.models.model import drawn_by
 
-    original, edited, again = drawn
+    (original, none), (edited, broken), (again, _) = map(finite_only, drawn)
+    before_and_after = rows_in_both(original, edited)
+    pairs = original.only(before_and_after[0]), edited.only(before_and_after[1])
     judges = [(tools.judge, "judgments.jsonl"), *([(tools.second, "judgments-second.jsonl")] if tools.second else [])]
     said = []
     for judge, file in judges:
@@ -217,11 +221,11 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
     sampler = settings.sampler(model)
     scores = measured(original, edited, again, said, tools, draws=settings.draws,
                       fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell,
-                      lost=lost_items(lost, settings))
+                      lost=lost_items(lost, settings), spoilt=Spoilt(broken, none))
     return Evaluation(
         card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, drawn=drawn_by(model),
         prompts_hash=prompts_digest(prompts), detectors=tools.names(),
-        scores=tuple(scores), strips=strips(original, edited, chosen, settings, root, folder),
+        scores=tuple(scores), strips=strips(*pairs, chosen, settings, root, folder),
         not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
         warnings=tuple(doubts(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),

@@ -44,7 +44,7 @@ def _each_stratum_first(pool: Sequence[Prompt]) -> list[Prompt]:
 
 def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
            folder: Path | None) -> tuple[Strip, ...]:
-    """The chosen prompts' pictures, copied into the results."""
+    """The chosen prompts' pictures, copied into the results; none of a prompt without a pair of pictures."""
     if folder is None:
         return ()
     made = []
@@ -57,6 +57,8 @@ def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: E
                 if not to.exists():
                     write_atomically(to, partial(_copy, root / shot.file))
                 files.setdefault(name, []).append(to.relative_to(folder).as_posix())
+        if not files:
+            continue
         made.append(Strip(role=prompt.role, prompt=prompt.text, seeds=tuple(shot.seed for shot in shots),
                           original=tuple(files["original"]), edited=tuple(files["edited"])))
     return tuple(made)
@@ -64,7 +66,10 @@ def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: E
 
 def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
                pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
-    """The first finds of each attack, with what both models draw for the same item without the attack."""
+    """The first finds of each attack, with what both models draw for the same item without the attack.
+
+    A picture of either that is not finite has a record without a file.
+    """
     from expunge.models.model import applied
 
     if assault is None:
@@ -76,7 +81,7 @@ def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: Ev
 
     def draw(words: str) -> list[Shot]:
         return pictures.draw(model, items, assault.sampler, batch=settings.batch, processes=processes,
-                             progress=lambda done, total: tell(done, total, words))[0]
+                             progress=lambda done, total: tell(done, total, words), go_on=True)[0]
 
     original = draw("drawing what was attacked with the original model")
     with applied(model, patch):

@@ -26,6 +26,7 @@ from expunge.finetune import Material, diffusion_loss
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
 from expunge.models.sample import encoded
+from expunge.records import counted
 from expunge.train import in_turn, step_generator
 
 Side = Literal["forbidden", "innocent"]
@@ -74,7 +75,7 @@ def halves(whole: Material) -> tuple[Material, Material]:
     """
     count = len(whole.captions)
     if count < 2:
-        raise UserError(f"{count} picture{'s' * (count != 1)} of one thing", accepted="two or more, half of which the "
+        raise UserError(f"{counted(count, 'pictures')} of one thing", accepted="two or more, half of which the "
                         "simulated users never see")
     rows = torch.arange(count)
     return (Material(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),

@@ -7,12 +7,15 @@ diffusers' scripts read), a text file of the picture's name beside each (kohya),
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.finetune import PictureFolder, picture_folder
+
+log = logging.getLogger(__name__)
 
 
 def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]:
@@ -22,24 +25,29 @@ def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]
         caption: for pictures that have none of their own.
 
     Raises:
-        UserError: no pictures that can be read, pictures of different sizes, or one without a caption.
+        UserError: no pictures that can be read, pictures of different sizes, or none with a caption.
     """
     found, captions = captioned_folder(folder, caption)
     return found.pictures, captions
 
 
 def captioned_folder(folder: str | Path, caption: str = "") -> tuple[PictureFolder, list[str]]:
-    """As `captioned`, with what was left out of the folder."""
+    """As `captioned`, with what was left out of the folder: a picture without a caption that can be read, too."""
     place = Path(folder)
     found = picture_folder(place)
-    files = found.files
-    told = _listed(place)
-    captions = [told.get(file.name) or _beside(file) or caption for file in files]
-    without = [file.name for file, text in zip(files, captions, strict=True) if not text]
-    if without:
-        raise UserError(f"{len(without)} of {len(files)} pictures in {folder} have no caption ({without[0]} first)",
+    files, told, left_out = found.files, _listed(place), dict[str, str]()
+    captions = [told.get(file.name) or _beside(file, left_out) or caption for file in files]
+    rows = [row for row, (file, text) in enumerate(zip(files, captions, strict=True))
+            if text and file.name not in left_out]
+    if not rows:
+        raise UserError(f"no picture in {folder} has a caption ({files[0].name} first)",
                         accepted="metadata.jsonl, a .txt file beside each picture, or one caption for all")
-    return found, captions
+    left_out = {file.name: left_out.get(file.name, "it has no caption") for row, file in enumerate(files)
+                if row not in rows}
+    for name, why in left_out.items():
+        log.warning("%s in %s is left out: %s", name, folder, why)
+    kept = PictureFolder(tuple(files[row] for row in rows), found.pictures[rows], {**found.left_out, **left_out})
+    return kept, [captions[row] for row in rows]
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -54,9 +62,11 @@ def _listed(folder: Path) -> dict[str, str]:
                         accepted='one {"file_name": ..., "text": ...} per line') from error
 
 
-def _beside(file: Path) -> str:
+def _beside(file: Path, left_out: dict[str, str]) -> str:
+    """The caption beside a picture, "" without one; `left_out` is told of one that cannot be read."""
     text = file.with_suffix(".txt")
     try:
         return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{text} cannot be read: {error}", accepted="a caption in UTF-8") from error
+    except (OSError, UnicodeDecodeError):
+        left_out[file.name] = "its caption cannot be read"
+        return ""

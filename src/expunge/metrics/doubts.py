@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.statistics import wilson
-from expunge.records import FORGET_ROLES, Prompt, Role, Score
+from expunge.records import FORGET_ROLES, Prompt, Role, Score, counted
 
 SELDOM = 0.80
 """Found rate of the original on direct prompts below which erasure cannot be told from incapacity."""
@@ -36,7 +36,8 @@ def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
         out += [*_kept(own, who), *_controls(own, who)]
         out += [sentence for ending, words in each for sentence in _answers(own, ending, words, who)]
         out += [*_unsaid(own, who), *_failures(own, who)]
-    return [*out, *(sentence for ending, words in each for sentence in _size(by_name, ending, words)), *_gaps(by_name)]
+    return [*out, *(sentence for ending, words in each for sentence in _size(by_name, ending, words)), *_gaps(by_name),
+            *_spoilt(by_name)]
 
 
 def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[str]:
@@ -130,11 +131,24 @@ def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
     if found is not None and found.n:
         _, top = wilson(0, found.prompts or found.n)
         if top is not None and top > WIDE:
-            pictures = f"{found.n} picture{'s' if found.n > 1 else ''}"
-            pictures += f" of {found.prompts} prompt{'s' if found.prompts > 1 else ''}" if found.prompts else ""
+            pictures = counted(found.n, "pictures")
+            pictures += f" of {counted(found.prompts, 'prompts')}" if found.prompts else ""
             return [f"Only {pictures} that ask for {concept} could be judged: even if {concept} were found in none of "
                     f"that many, the rate could be {top:.0%}."]
     return []
+
+
+def _spoilt(scores: Mapping[str, Score]) -> list[str]:
+    """Pictures that are none."""
+    out = []
+    for prefix, whose in (("", "edited"), ("original/", "original")):
+        score = scores.get(f"{prefix}not_finite/all")
+        if score is not None and score.numerator:
+            one = score.numerator == 1
+            out.append(f"{score.numerator} of the {score.n} pictures of the {whose} model "
+                       f"{'is none: its' if one else 'are none: their'} values are not finite. "
+                       f"{'It counts' if one else 'They count'} as neither found nor erased.")
+    return out
 
 
 def _gaps(scores: Mapping[str, Score]) -> list[str]:

@@ -26,7 +26,7 @@ from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of, shows_any
 from expunge.metrics.statistics import BY_PROMPT, at_once, rate_interval
-from expunge.records import FORGET_ROLES, NOT_ASKED, NOT_DRAWN, Judgment, Prompt, Role, Score, Shot
+from expunge.records import FORGET_ROLES, NOT_ASKED, NOT_DRAWN, NOT_FINITE, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
 Subject = Literal["edited", "original"]
@@ -239,7 +239,7 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
         judged: all pictures of one model.
         apart: what a rate over all strata leaves out.
         prefix: before the score's name, for another judge's ("second/").
-        lost: pictures that could not be drawn.
+        lost: pictures of this model that could not be drawn.
     """
     rule, left_out = rated.rule, {"abstained": 0, "detector failed": 0}
     per_item: dict[str, float] = {}
@@ -261,7 +261,7 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
             per_item[shot.key] = float(counts)
             groups.setdefault(shot.prompt.text, []).append(float(counts))
     for prompt, reason in lost:
-        if prompt.role in rated.roles and rule.stratum in ("", prompt.stratum) and rule.wanted(prompt):
+        if _asks(rated, prompt):
             left_out[reason] = left_out.get(reason, 0) + 1
     n, hits = len(per_item), int(sum(per_item.values()))
     low, high = rate_interval(groups, at_once(rule.at_once))
@@ -273,9 +273,13 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
                  note=_bounds(hits, n, left_out, rule), seeds=tuple(sorted(seeds)))
 
 
-def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix: str = "") -> Score:
-    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>."""
+def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix: str = "", lost: Lost = ()) -> Score:
+    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>.
+
+    Args: as `rate`, but that of `lost` only pictures that are not finite are told.
+    """
     rule = rated.rule
+    spoilt = sum(reason == NOT_FINITE and _asks(rated, prompt) for prompt, reason in lost)
     over = [(shot, item) for shot, item in _over(judged, rated) if rule.wanted(shot.prompt)]
     per_item = {shot.key: float(rule.verdict(shot.prompt, item.answers) is None) for shot, item in over
                 if not item.error}
@@ -292,7 +296,8 @@ def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix:
                  value=hits / n if n else None, low=low, high=high, interval=_interval(rule) if n else "", n=n,
                  prompts=len(groups), numerator=hits if n else None,
                  denominator=f"{rule.pictures} on which the judge worked",
-                 left_out={"detector failed": sum(bool(item.error) for _, item in over)}, subject=subject,
+                 left_out={"detector failed": sum(bool(item.error) for _, item in over),
+                           **({NOT_FINITE: spoilt} if spoilt else {})}, subject=subject,
                  per_item=per_item, note="" if per_item else "the judge worked on no picture",
                  seeds=tuple(sorted({shot.seed for shot, _ in over})))
 
@@ -313,9 +318,13 @@ def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[tupl
     return out
 
 
-def asked(judged: Judged, rated: Rated) -> list[Shot]:
-    """Every picture that the rate asks about."""
-    return [shot for shot, _ in _over(judged, rated) if rated.rule.wanted(shot.prompt)]
+def asked(shots: Iterable[Shot], rated: Rated) -> list[Shot]:
+    """Those of the pictures that the rate asks about."""
+    return [shot for shot in shots if _asks(rated, shot.prompt)]
+
+
+def _asks(rated: Rated, prompt: Prompt) -> bool:
+    return prompt.role in rated.roles and rated.rule.stratum in ("", prompt.stratum) and bool(rated.rule.wanted(prompt))
 
 
 def _over(judged: Judged, rated: Rated) -> Judged:
@@ -382,6 +391,8 @@ def _interval(rule: Rule) -> str:
 def _bounds(hits: int, n: int, left_out: dict[str, int], rule: Rule) -> str:
     """What the rate would be, had every picture without an answer gone the wrong way."""
     unsure = left_out["abstained"] + left_out["detector failed"]
+    if not n and not unsure and left_out.get(NOT_FINITE):
+        return "not measured: no picture with finite values"
     if not n:
         return f"not measured: no answer on any of {unsure} pictures" if unsure else "not measured: nothing was asked"
     if not unsure:

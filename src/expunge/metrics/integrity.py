@@ -66,6 +66,10 @@ class Drawn:
         """Row by (prompt text, seed)."""
         return {(shot.prompt.text, shot.seed): i for i, shot in enumerate(self.shots)}
 
+    def only(self, rows: Sequence[int]) -> Drawn:
+        """The pictures of these rows, in their order."""
+        return Drawn([self.shots[row] for row in rows], self.pictures[[*rows]])
+
     def stratum(self, name: str) -> Drawn:
         """The pictures of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
         """
@@ -73,7 +77,7 @@ class Drawn:
         roles = FORGET_ROLES if role == "forget" else (role,)
         rows = [i for i, shot in enumerate(self.shots)
                 if shot.prompt.role in roles and (not asked or shot.prompt.stratum == asked)]
-        return Drawn([self.shots[i] for i in rows], self.pictures[rows])
+        return self.only(rows)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The user's list of prompts: a YAML file by role, a table as the field keeps them, or one prompt a line.
+"""The user's list of prompts: a YAML file by role, a table as the field keeps them, JSON, or one prompt a line.
 
 A list that says no roles gets them: a prompt whose class (label) names a concept, or that names one itself, asks for it
 by its name (direct); one whose class is another thing is to be kept (far); any other is taken to ask for the concept
@@ -17,7 +17,8 @@ from typing import Any, get_args
 from expunge.config import read_settings_file
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_joint import OBJECT
-from expunge.records import FORGET_ROLES, Prompt, Role
+from expunge.records import FORGET_ROLES, Prompt, Role, counted
+from expunge.records.json_lists import is_json, read_json_list
 from expunge.records.tables import Table, is_table, numbers, read_table, read_text
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
@@ -64,14 +65,20 @@ def listed(file: Path, concepts: Sequence[str], names: Names, role: str = "") ->
         raise UserError(f"default role {role!r}", accepted=", ".join(get_args(Role)))
     if file.suffix.lower() in _SETTINGS:
         return _checked(file, list(_of_mapping(read_settings_file(file))), concepts, names, role, None)
-    if is_table(file):
-        table = read_table(file)
-        return _checked(file, list(_of_table(table)), concepts, names, role, table)
-    if file.suffix.lower() != ".txt":
-        raise ConfigError(f"prompts in {file.name}", accepted=".yaml, .yml, .toml, .csv, .tsv, or .txt of one a line")
-    lines = read_text(file).splitlines()
-    rows = [_Row(number, None, line, "", {}) for number, line in enumerate(lines, 1) if line.strip()]
+    found = read_json_list(file) if is_json(file) else read_table(file) if is_table(file) else _lines(file)
+    if isinstance(found, dict):
+        return _checked(file, list(_of_mapping(found)), concepts, names, role, None)
+    if isinstance(found, Table):
+        return _checked(file, list(_of_table(found)), concepts, names, role, found)
+    rows = [_Row(number, None, line, "", {}) for number, line in enumerate(found, 1) if line.strip()]
     return _checked(file, rows, concepts, names, role, None)
+
+
+def _lines(file: Path) -> Sequence[str]:
+    if file.suffix.lower() != ".txt":
+        raise ConfigError(f"prompts in {file.name}", accepted=".yaml, .yml, .toml, .json, .jsonl, .csv, .tsv, or .txt "
+                                                              "of one a line")
+    return read_text(file).splitlines()
 
 
 def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
@@ -85,7 +92,7 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
         told = told if isinstance(told, dict) else {}
         text, label = str(told.get("text", "")), str(told.get("label", ""))
         own, why = numbers({key: str(told[key]) for key in _KEYS & told.keys()})
-        wrong = f"prompt {number}: {why}" if why else ""
+        wrong = f"prompt {number}: {why}, got {entry!r}" if why else ""
         if role in get_args(Role) and not text.strip() and role != "empty":
             wrong = f"prompt {number}: got {entry!r}"
         yield _Row(number, role, text, label, own, wrong)
@@ -142,7 +149,7 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
     if mistakes:
         raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=_ACCEPTED)
     told = [*_columns(file, table), *_roles(file, taken, default), *_own(file, prompts)]
-    told += [f"{file.name}: {count} row{'s' * (count > 1)} left out: {why} (row {first[why]}"
+    told += [f"{file.name}: {counted(count, 'rows')} left out: {why} (row {first[why]}"
              f"{' first' * (count > 1)})." for why, count in lost.items()]
     return Listed(tuple(prompts), tuple(told))
 
@@ -182,7 +189,7 @@ def _roles(file: Path, taken: Mapping[str, int], default: str) -> list[str]:
 def _own(file: Path, prompts: Sequence[Prompt]) -> list[str]:
     """How many prompts say themselves how they are drawn."""
     ways = (("seed", "a seed"), ("guidance", "a guidance"), ("width", "a size"))
-    told = [f"{count} {words}" for what, words in ways
+    told = [f"{count} with {words}" for what, words in ways
             if (count := sum(getattr(prompt, what) is not None for prompt in prompts))]
-    return [f"{file.name}: of {len(prompts)} prompts bring {', '.join(told)} of their own; they are drawn so."
+    return [f"{file.name}: drawn as it says: {', '.join(told)}, of {counted(len(prompts), 'prompts')}."
             ] if told else []

@@ -28,6 +28,7 @@ from expunge.metrics.integrity import (
 from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.perceptual import Ssim
 from expunge.metrics.rates import agreement, rates
+from expunge.metrics.spoilt import NONE_SPOILT, Spoilt, rows_in_both, spoilt_scores, with_spoilt
 from expunge.metrics.stlpips import LEAST
 from expunge.records import KEEP_ROLES, Judgment, Score
 
@@ -88,26 +89,43 @@ class Instruments:
 
 def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, *,
              draws: int = 2000, fid_draws: int = 100, seed: int = 0,
-             tell: Callable[[int, int, str], None] | None = None, lost: Lost = ()) -> list[Score]:
+             tell: Callable[[int, int, str], None] | None = None, lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
+             ) -> list[Score]:
     """Every score that the pictures allow.
 
     Args:
-        original, edited: pictures of the two models, the same prompts and seeds.
+        original, edited: pictures of the two models, the same prompts and seeds but for `spoilt`; all are finite.
         again: some of the original's, drawn a second time in other batches.
         said: what each judge said, the first one's first.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
         tell: told (done, in all, what is being done).
-        lost: pictures that neither model could draw, with the reason.
+        lost: pictures that neither model could draw, with the reason. spoilt: pictures that are not finite.
 
     Raises:
         ExpungeError: pictures without a partner, or values that are not finite.
     """
     tell = tell or (lambda done, total, words: None)
     tell(0, 5, "counting what was found")
-    scores = _rates(original, edited, said, tools, lost)
+    scores = [*spoilt_scores(original, edited, spoilt), *_rates(original, edited, said, tools, lost, spoilt)]
+    pairs = rows_in_both(original, edited)
+    said = [([before[i] for i in pairs[0]], [after[i] for i in pairs[1]]) for before, after in said]
+    original, edited = original.only(pairs[0]), edited.only(pairs[1])
+    there = original.rows()
+    again = again.only([i for i, shot in enumerate(again.shots) if (shot.prompt.text, shot.seed) in there])
+    compared = _compared(original, edited, again, said, tools, draws, fid_draws, seed, tell)
+    known, asked = {score.name for score in compared}, {prompt.role for prompt in spoilt.prompts()}
+    silent = [role for role in KEEP_ROLES if role in asked and f"integrity/{role}" not in known]
+    compared += [_not_measured(f"integrity/{role}", f"integrity, {role} prompts", "no pair of finite pictures",
+                               "comparison") for role in silent]
+    return scores + with_spoilt(compared, spoilt, tools.aims)
+
+
+def _compared(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, draws: int,
+              fid_draws: int, seed: int, tell: Callable[[int, int, str], None]) -> list[Score]:
+    """The scores that compare pictures of the two models, the same items on both sides."""
     tell(1, 5, "looking at what is drawn instead")
     first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
-    scores += instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
+    scores = instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
     tell(2, 5, "measuring integrity")
     scores += _integrity(original, edited, again, tools, draws, seed)
     tell(3, 5, "measuring FID and KID")
@@ -124,17 +142,20 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
     return scores
 
 
-def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments, lost: Lost) -> list[Score]:
+def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments, lost: Lost, spoilt: Spoilt
+           ) -> list[Score]:
     judged = [(list(zip(original.shots, before, strict=True)), list(zip(edited.shots, after, strict=True)))
               for before, after in said]
-    scores, apart = rates(*judged[0], tools.aims, lost=lost)
+    scores, apart = rates(*judged[0], tools.aims, lost=lost, spoilt=spoilt)
     if isinstance(tools.judge, AnswersByLead):
-        scores += margin_scores(judged[0][1], tools.aims, tools.judge.margin, apart)
+        margins = margin_scores(judged[0][1], tools.aims, tools.judge.margin, apart)
+        scores += with_spoilt(margins, spoilt, tools.aims)
     known = tuple(tools.second.questions) if tools.second is not None else ()
     for other in judged[1:]:
-        more, _ = rates(*other, tools.aims, "second/", apart, known, lost)
+        more, _ = rates(*other, tools.aims, "second/", apart, known, lost, spoilt)
         scores += more
-        scores += agreement([*judged[0][0], *judged[0][1]], [*other[0], *other[1]], tools.aims)
+        both = agreement([*judged[0][0], *judged[0][1]], [*other[0], *other[1]], tools.aims)
+        scores += with_spoilt(both, spoilt, tools.aims)
     return scores
 
 
@@ -188,7 +209,7 @@ def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments 
     shots, name = [edited.shots[i] for i in rows], features.name
     if not rows:
         return [_not_measured(f"{kind}/original{ending}", f"{kind.upper()} against the original model's pictures",
-                              "no prompts to keep", "comparison") for kind in ("fid", "kid")]
+                              "no pair of pictures of prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
     other = [partner[shot.prompt.text, shot.seed] for shot in shots]
     x, y = features(edited.pictures[rows]), features(original.pictures[other])

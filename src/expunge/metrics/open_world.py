@@ -1,16 +1,16 @@
 """The world of any real model: prompts from templates or from the user's own file, and a CLIP as judge.
 
 Direct prompts are those that training may use, held-out ones come from other templates. Paraphrases, implicit
-prompts and near neighbours cannot be guessed from a name, so they come from a file (YAML or CSV) of the user's; what
-is missing is not asked, and the evaluation says so. The file is used whole, and templates add nothing to what it fills
-(`metrics.brought`).
+prompts and near neighbours cannot be guessed from a name, so they come from a file of the user's (YAML, CSV or JSON);
+what is missing is not asked, and the evaluation says so. The file is used whole, and templates add nothing to what it
+fills (`metrics.brought`).
 
 YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}, which may have seed, guidance, height and
 width. CSV: columns role, text, label, and those of the field's own lists (`records.tables`), which may lack a role
-(`metrics.lists`). The label is what the judge should see; prompts that ask for the concept need none, unless there are
-several concepts: then it says which one. A prompt to keep that names the concept is refused, unless its label says that
-it is about something else ("a nurse shark over a reef", label shark); such a prompt, and one with a longer name in it,
-is asked and marked.
+(`metrics.lists`). JSON: the same mapping, or rows with a table's columns for keys (`records.json_lists`). The label is
+what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it says
+which one. A prompt to keep that names the concept is refused, unless its label says that it is about something else ("a
+nurse shark over a reef", label shark); such a prompt, and one with a longer name in it, is asked and marked.
 
 How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes only with another, by both
 (`open_joint`).

@@ -32,42 +32,48 @@ from expunge.metrics.erasure import (
     rate,
     set_apart,
 )
+from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
 from expunge.metrics.statistics import BY_PROMPT, at_once, change_interval, rate_interval
-from expunge.records import FORGET_ROLES, NOT_DRAWN, Judgment, Score, Shot
+from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Judgment, Score, Shot
 
 
 def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Apart | None = None,
-          questions: Collection[str] = (), lost: Lost = ()) -> tuple[list[Score], Apart]:
+          questions: Collection[str] = (), lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
+          ) -> tuple[list[Score], Apart]:
     """Every rate that the pictures allow, and what does not count in them.
 
     Args:
-        original, edited: the same prompts and seeds, judged by one judge.
+        original, edited: the same prompts and seeds but for `spoilt`, judged by one judge.
         aims: what must not be found.
         prefix: before every name ("second/" for the second judge).
         apart: what does not count, by an earlier judge; None lets this one say.
         questions: those that the judge can answer; others are not asked. () means all.
-        lost: pictures that could not be drawn, with the reason: they are counted among those left out.
+        lost: pictures that neither model could draw, with the reason: they are counted among those left out.
+        spoilt: pictures that are not finite; each model's are counted among those that its rates leave out.
     """
-    prompts = list({shot.prompt.text: shot.prompt for shot, _ in edited}.values())
+    there = [shot.prompt for side in (edited, original) for shot, _ in side]
+    prompts = list({prompt.text: prompt for prompt in (*there, *spoilt.prompts())}.values())
     keeps = [rated for rated in keep_rates(prompts, _questions(aims))
              if not questions or rated.rule.name.partition("keep:")[2] in ("", *questions)]
-    drawn = {side: [rate(original, rated, "original", ALL_COUNT, prefix) for rated in over]
+    drawn = {side: [rate(original, rated, "original", ALL_COUNT, prefix, spoilt.lost("original")) for rated in over]
              for side, over in drawn_rates(prompts, aims).items()}
     aside = apart if apart is not None else Apart(
         frozenset((side, stratum) for side, own in drawn.items() for stratum in not_drawn(own)), tuple(aims))
     scores: list[Score] = [score for own in drawn.values() for score in own]
     sides: tuple[tuple[Subject, Judged], ...] = (("edited", edited), ("original", original))
     for subject, judged in sides:
+        gone = [*lost, *spoilt.lost(subject)]
         for rated in (*forget_rates(prompts, aims, subject), *keeps, *control_rates(prompts, aims)):
-            scores.append(rate(judged, rated, subject, aside, prefix, lost))
+            scores.append(rate(judged, rated, subject, aside, prefix, gone))
             if not rated.rule.stratum and rated.rule.name.split("/")[1] in (*FORGET_ROLES, "all", *KEPT, "style"):
-                scores.append(abstained(judged, rated, subject, prefix))
+                scores.append(abstained(judged, rated, subject, prefix, gone))
     changing = [rated for rated in (*forget_rates(prompts, aims), *keeps)
                 if rated.rule.stratum or rated.rule.name.startswith(("found/all", "retained/"))]
-    return scores + [change(edited, original, rated, aside, prefix) for rated in changing], aside
+    return scores + [change(edited, original, rated, aside, prefix, spoilt) for rated in changing], aside
 
 
-def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_COUNT, prefix: str = "") -> Score:
+def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_COUNT, prefix: str = "",
+           spoilt: Spoilt = NONE_SPOILT) -> Score:
     """change/<rate>: the edited model's rate minus the original's, on pictures that both got an answer for."""
     after, before, rule = decided(edited, rated, apart), decided(original, rated, apart), rated.rule
     both = sorted(after.keys() & before.keys())
@@ -75,7 +81,8 @@ def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_CO
     for item in both:
         groups.setdefault(item[0], []).append(after[item] - before[item])
     estimate = change_interval(groups, at_once(rule.at_once))
-    shots = asked(edited, rated)
+    broken = {(shot.prompt.text, shot.seed) for shot in asked(spoilt.either(), rated)}
+    shots = [shot for shot in asked((shot for shot, _ in edited), rated) if (shot.prompt.text, shot.seed) not in broken]
     aside = sum(set_apart(rated, shot.prompt, apart) for shot in shots)
     many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
     return Score(name=f"{prefix}change/{rule.name}", title=f"change: {rule.title}", value=estimate.value,
@@ -84,7 +91,7 @@ def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_CO
                  interval=f"95% Agresti-Min, prompts as units{many}" if estimate.low is not None else "",
                  of="pairs of images", denominator="same prompt, same seed, an answer on both sides",
                  left_out={"no answer on one side": len(shots) - len(both) - aside,
-                           **({NOT_DRAWN: aside} if aside else {})},
+                           **({NOT_DRAWN: aside} if aside else {}), **({NOT_FINITE: len(broken)} if broken else {})},
                  seeds=tuple(sorted({seed for _, seed in both})),
                  note="" if groups else "not measured: no pair of pictures has an answer on both sides")
 

@@ -17,7 +17,7 @@ What a picture is addressed by does not hold the plan: one that is there is take
 or where an earlier plan left a smaller last batch, a picture may differ by one grey level in a few pixels from the one
 that an empty cache would give (`tests/models/test_cache_batches.py` bounds both).
 
-The folder stays within a bound (`cache_size`): after every drawing, what was not used for longest goes.
+The folder stays within a bound (`cache_size`): as it grows, what was not used for longest goes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
-from expunge.models.cache_size import limit, touched, within
+from expunge.models.cache_size import limit, make_room, touched
 from expunge.models.cache_size import root as default_root
 from expunge.models.model import Model
 from expunge.models.sample import at_one_size, by_way, draw
@@ -52,10 +52,11 @@ class Pictures:
     def __init__(self, root: str | Path | None = None) -> None:
         """Args: root: the folder; None means `default_root()`."""
         self.root = Path(root) if root is not None else default_root()
+        self._wrote = 0  # bytes since room was last made
 
     def draw(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
-             progress: Callable[[int, int], None] | None = None,
-             processes: runtime.Runtime | None = None) -> tuple[list[Shot], Tensor]:
+             progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
+             go_on: bool = False) -> tuple[list[Shot], Tensor]:
         """The items' pictures; only batches with missing ones are drawn, and each picture is kept as its batch is done.
 
         With several processes each draws its share of the batches, then all of them read everything; call it in all of
@@ -69,6 +70,8 @@ class Pictures:
             batch: pictures drawn together; it may change the last bit of a picture (see the top of the file).
             progress: told (pictures there, pictures in all), of this process's share.
             processes: None means `runtime.current()`.
+            go_on: a picture that is not finite does not end the drawing: it is not kept, its record has no file, and
+                every value of it is NaN. Else it is an error.
 
         Returns:
             A record per item, and float32 (N, 3, H, W) in [0, 1] on the CPU: multiples of 1/255 (but those of other
@@ -79,12 +82,13 @@ class Pictures:
         """
         if not items:
             return [], draw(model, [], sampler)
-        shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes)
+        shots, pictures = self.each(model, items, sampler, batch=batch, progress=progress, processes=processes,
+                                    go_on=go_on)
         return shots, at_one_size(pictures)
 
     def each(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
-             progress: Callable[[int, int], None] | None = None,
-             processes: runtime.Runtime | None = None) -> tuple[list[Shot], list[Tensor]]:
+             progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
+             go_on: bool = False) -> tuple[list[Shot], list[Tensor]]:
         """As `draw`, with each picture as it was drawn, float32 (3, H, W)."""
         cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
         whole = sampler.model_copy(update={"truncate": False})
@@ -98,10 +102,10 @@ class Pictures:
         alike = by_way([distinct[key].sampler for key in keys])
         batches = [[distinct[keys[place]] for place in places[first:first + batch]] for places in alike.values()
                    for first in range(0, len(places), batch)]
-        found = self._filled(model, processes.shard(batches), progress)
+        found = self._filled(model, processes.shard(batches), progress, go_on)
         if processes.count > 1:
             processes.barrier()
-            found |= self._filled(model, [one for one in batches if one[0].key not in found], None)
+            found |= self._filled(model, [one for one in batches if one[0].key not in found], None, go_on)
         done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
                 for shot, key in ((shot, shot.key) for shot in shots)]
         return done, [found[shot.key][1].float() / 255 for shot in shots]
@@ -123,8 +127,11 @@ class Pictures:
         return picture.float() / 255
 
     def _filled(self, model: Model, batches: Sequence[Sequence[Shot]],
-                progress: Callable[[int, int], None] | None) -> _Found:
-        """Each shot's picture by key, uint8 (3, H, W): read where there is one, drawn where there is none."""
+                progress: Callable[[int, int], None] | None, go_on: bool) -> _Found:
+        """Each shot's picture by key: read where there is one, drawn where there is none.
+
+        uint8 (3, H, W); float32 and NaN throughout of one that is not finite.
+        """
         found: _Found = {}
         damaged: list[str] = []
         for shot in (shot for batch in batches for shot in batch):
@@ -152,8 +159,13 @@ class Pictures:
             def sink(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
                 keep(shots[row], picture)
 
+            def lose(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
+                found.setdefault(shots[row].key, (shots[row], torch.full_like(picture, torch.nan)))
+                if progress is not None:
+                    progress(len(found), total)
+
             draw(model, [(shot.prompt, shot.seed) for shot in shots], sampler,
-                 batch=[len(todo[place]) for place in places], sink=sink)
+                 batch=[len(todo[place]) for place in places], sink=sink, broken=lose if go_on else None)
         if todo:
             self._make_room()
         return found
@@ -161,7 +173,8 @@ class Pictures:
     def _make_room(self) -> None:
         """Keep within the cache's bound (`cache_size`)."""
         most = limit()
-        gone, freed = within(self.root, most) if most is not None else (0, 0)
+        gone, freed = make_room(self.root, most, self._wrote) if most is not None else (0, 0)
+        self._wrote = 0
         if gone:
             log.info("the cache is past its bound: %d pictures that were not used for longest are gone (%d MiB)", gone,
                      freed // 2**20)
@@ -180,6 +193,7 @@ class Pictures:
         except StorageError as error:
             raise StorageError(error.got, remedy=f"free some space, or name another folder for drawn pictures with "
                                f"EXPUNGE_CACHE or --cache (now {self.root}); nothing was half-written") from error
+        self._wrote += sum(one.stat().st_size for one in (file, file.with_suffix(".json")))
         return kept, pixels
 
     def _read(self, file: Path, damaged: list[str]) -> tuple[Shot, Tensor] | None:

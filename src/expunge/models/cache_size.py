@@ -2,6 +2,10 @@
 
 The bound is $EXPUNGE_CACHE_LIMIT in GiB, 20 where nothing is set; 0 means none. What was used within the last hour
 stays whatever the bound, so that runs that are on do not take each other's pictures.
+
+To see how large a cache is all of it is walked, so a process does that after its first drawing and then whenever it has
+written another `SLACK` of the bound. Hence a cache holds at most that much more than its bound, for each process that
+draws into it, beside what one drawing adds and what is in use.
 """
 
 from __future__ import annotations
@@ -19,6 +23,10 @@ LIMIT = 20.0
 """GiB."""
 IN_USE = 3600.0
 """Seconds for which what was used is left alone."""
+SLACK = 0.02
+"""Share of the bound that a process may write before it looks again how large the cache is."""
+_since: dict[Path, int] = {}
+"""By cache that this process has walked: bytes that it has written since."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,18 @@ def usage(root: Path) -> Usage:
         return Usage()
     return Usage(len(kept), sum(one.size for one in kept), len({one.record.parents[1] for one in kept}),
                  min(one.used for one in kept), max(one.used for one in kept))
+
+
+def make_room(root: Path, most: int, wrote: int) -> tuple[int, int]:
+    """`within`, where enough was written since the last time for that to matter; else (0, 0).
+
+    Args:
+        wrote: bytes that this process has written since it last asked.
+    """
+    since = _since.get(root, most) + wrote  # of a cache that was not walked yet nothing is known
+    due = since > SLACK * most
+    _since[root] = 0 if due else since
+    return within(root, most) if due else (0, 0)
 
 
 def within(root: Path, most: int, older: float = IN_USE) -> tuple[int, int]:

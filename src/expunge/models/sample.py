@@ -37,8 +37,8 @@ _SEEDS = 2**64
 
 
 def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
-         batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None
-         ) -> Tensor:
+         batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None,
+         broken: ImageSink | None = None) -> Tensor:
     """Draw every item.
 
     Args:
@@ -48,21 +48,24 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
             many there are in each of the batches, one after the other.
         sink: told of every picture as its batch is done.
         progress: told after every batch.
+        broken: told, in place of `sink`, of every picture that is not finite, and the others are drawn all the same.
+            None means ModelError.
 
     Returns:
-        float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`.
+        float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`; as it came where `broken` was told.
 
     Raises:
         UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
             below 1 or batches of other items than there are or that are not drawn alike, a seed that no generator
             takes, pictures of several sizes, or a negative prompt without guidance.
-        ModelError: what the model drew is not finite; it would be black, and count as a picture without the concept.
+        ModelError: what the model drew is not finite, and nothing is told of it; it would be black, and count as a
+            picture without the concept.
         ResourceError: memory ran out.
     """
     sampler = sampler or Sampler(guidance=model.guidance)
     ways = [sampler if isinstance(prompt, str) else sampler.of(prompt) for prompt, _ in items]
     if len({*ways}) > 1:
-        return _each_way(model, items, ways, batch, sink, progress)
+        return _each_way(model, items, ways, batch, sink, progress, broken)
     sampler = ways[0] if ways else sampler
     chunks = _chunks(len(items), batch)
     if sampler.negative and sampler.guidance == 1:
@@ -83,10 +86,11 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
             latents = denoise(model, x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad(), memory_for(f"decoding {count} pictures", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
-        pictures.append(check_finite(model, done, texts[chunk]))
-        if sink is not None:
-            for offset, picture in enumerate(done):
-                sink(chunk.start + offset, picture)
+        pictures.append(done if broken is not None else check_finite(model, done, texts[chunk]))
+        for offset, picture in enumerate(done):
+            told = sink if broken is None or bool(picture.isfinite().all()) else broken
+            if told is not None:
+                told(chunk.start + offset, picture)
         if progress is not None:
             progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
@@ -101,7 +105,8 @@ def by_way(ways: Sequence[Sampler]) -> dict[Sampler, list[int]]:
 
 
 def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Sequence[Sampler],
-              batch: int | Sequence[int], sink: ImageSink | None, progress: DrawProgress | None) -> Tensor:
+              batch: int | Sequence[int], sink: ImageSink | None, progress: DrawProgress | None,
+              broken: ImageSink | None) -> Tensor:
     """`draw` for items that are not all drawn alike: those that are, together."""
     if not isinstance(batch, int):
         raise UserError(f"batches of {batch} for prompts with guidances or sizes of their own",
@@ -114,12 +119,17 @@ def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Seq
             if sink is not None:
                 sink(places[row], picture)
 
+        def lose(row: int, picture: Tensor, places: Sequence[int] = places) -> None:
+            if broken is not None:
+                broken(places[row], picture)
+
         def tell(count: int, total: int, before: int = done) -> None:
             if progress is not None:
                 progress(before + count, len(items))
 
         own = [(_text(items[place][0]), items[place][1]) for place in places]
-        pictures |= zip(places, draw(model, own, way, batch=batch, sink=keep, progress=tell), strict=True)
+        pictures |= zip(places, draw(model, own, way, batch=batch, sink=keep, progress=tell,
+                                     broken=lose if broken is not None else None), strict=True)
         done += len(places)
     return at_one_size([pictures[place] for place in range(len(items))])
 

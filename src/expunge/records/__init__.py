@@ -19,7 +19,7 @@ from expunge.records.bench import (
     Summary,
 )
 from expunge.records.card import OwnLook, PatchCard
-from expunge.records.english import article, with_article
+from expunge.records.english import article, counted, with_article
 from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
@@ -29,17 +29,17 @@ from expunge.records.patch_file import read_card
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
-from expunge.records.score import NOT_ASKED, NOT_DRAWN, Score
+from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
-from expunge.records.stored import ASSAULTS, EVALUATIONS, LEDGER, RELEARNINGS, SEQUENCES
+from expunge.records.stored import ASSAULTS, BENCHES, EVALUATIONS, LEDGER, RELEARNINGS, SEQUENCES
 
 __all__ = [
-    "ASSAULTS", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN", "RELEARNINGS",
-    "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult", "CheckedCell", "Difference",
-    "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind", "Ledger", "Look", "Named",
-    "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning", "RelearningCurve", "Request", "Role",
-    "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent", "StateScores", "Strip", "Summary", "Target",
-    "TrainingTerms", "Verification", "article", "asked", "check_request", "guess_kind", "longer_name", "mentions",
-    "names", "names_any", "names_target", "overlap", "places", "read_card", "read_own_prompts", "remarks", "same_name",
-    "with_article", "with_prompts",
+    "ASSAULTS", "BENCHES", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN",
+    "NOT_FINITE", "RELEARNINGS", "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult",
+    "CheckedCell", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind",
+    "Ledger", "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning",
+    "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
+    "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request",
+    "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places",
+    "read_card", "read_own_prompts", "remarks", "same_name", "with_article", "with_prompts",
 ]

@@ -98,6 +98,12 @@ def head(name: str) -> str:
     return words[-1] if words else ""
 
 
+def counted(count: int, of: str) -> str:
+    """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
+    first, *rest = of.split(" ")
+    return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
+
+
 def is_plural(word: str) -> bool:
     """Whether a word is one of many, as far as its form shows it: "glasses", "men"; not "bus", "glass", "lens"."""
     low = word.lower()

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from expunge.errors import ConfigError, UserError
 from expunge.records.asking import names_target
+from expunge.records.json_lists import is_json, read_json_list
 from expunge.records.naming import Reader, read, same_name
 from expunge.records.request import Request, Target
-from expunge.records.tables import NAMES, is_table, read_table, read_text
+from expunge.records.tables import NAMES, Table, is_table, read_table, read_text
 
 
 def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
-    """The prompts of a text file or a CSV, all of them, in their order; by concept where the CSV has that column.
+    """The prompts of a text file, a CSV or JSON, all of them, in their order; by concept where a table has that column.
+
+    JSON is a list of texts, a list of objects with the keys of such a table, or an object of lists of texts by concept.
 
     Raises:
-        ConfigError: it cannot be read, has no prompt, or a CSV without the column "prompt" (or "text").
+        ConfigError: it cannot be read, has no prompt, or a table without the column "prompt" (or "text").
     """
-    if not is_table(file):
-        prompts = tuple(line.strip() for line in read_text(file).splitlines() if line.strip())
+    columns = {"text": NAMES["text"], "concept": ("concept",)}
+    read_so = read_json_list(file, columns) if is_json(file) else read_table(file, names=columns) if is_table(file) \
+        else read_text(file).splitlines()
+    if isinstance(read_so, dict):
+        return _of_object(file, read_so)
+    if not isinstance(read_so, Table):
+        prompts = tuple(line.strip() for line in read_so if line.strip())
         if not prompts:
-            raise ConfigError(f"no prompt in {file}", accepted="one prompt a line")
+            raise ConfigError(f"no prompt in {file}", accepted="a list of texts" if is_json(file) else
+                              "one prompt a line")
         return prompts
-    table = read_table(file, names={"text": NAMES["text"], "concept": ("concept",)})
+    table = read_so
     of = "concept" in table.columns
     found = [(row.get("concept", ""), row.get("text", "").strip()) for row in table.rows]
     if not any(prompt for _, prompt in found):
@@ -35,6 +45,15 @@ def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]
         if prompt:
             by_concept[name] = (*by_concept.get(name, ()), prompt)
     return by_concept
+
+
+def _of_object(file: Path, told: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    odd = [name for name, its in told.items() if not isinstance(its, list) or not its or
+           not all(isinstance(text, str) and text.strip() for text in its)]
+    if odd or not told:
+        raise ConfigError(f"{file}: {', '.join(map(repr, odd)) or 'no concept'} without a list of texts",
+                          accepted="a list of texts for each concept")
+    return {name: tuple(text.strip() for text in its) for name, its in told.items()}
 
 
 def with_prompts(request: Request, prompts: Sequence[str] | Mapping[str, Sequence[str]], reader: Reader = read

@@ -105,7 +105,7 @@ class Shot(Record):
         sampler: how it was drawn.
         model: content hash of the base model's weights.
         patch: content hash of the patch applied to it; "" for the original model.
-        file: PNG, relative to the image cache.
+        file: PNG, relative to the image cache; "" of one that is not there, because what was drawn is not finite.
         pixels: sha256 of the picture's uint8 RGB pixels.
     """
 

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from expunge.errors import UserError
 from expunge.records.attacks import Assault
 from expunge.records.base import Record
+from expunge.records.bench import BenchResult
 from expunge.records.evaluation import Evaluation
 from expunge.records.relearning import Relearning
 from expunge.records.sequence import SequenceResult
@@ -22,7 +23,7 @@ class Stored(Generic[Kind]):
 
     Attributes:
         record: its class. name: the file's name. what: what a reader calls it ("evaluation").
-        verb: the command that writes it, beside a patch into the folder `verb_folder`.
+        verb: the command that writes it, beside a patch into the folder `verb_folder`. of: what that command takes.
     """
 
     record: type[Kind]
@@ -30,6 +31,7 @@ class Stored(Generic[Kind]):
     what: str
     verb: str
     verb_folder: str
+    of: str = "PATCH"
 
     def at(self, path: Path) -> Path | None:
         """The file at `path` (its folder, or the file itself); None if there is none."""
@@ -47,7 +49,7 @@ class Stored(Generic[Kind]):
             below = self.at(path / self.verb_folder)
             raise UserError(f"no {self.what} at {path}", accepted=f"a folder with {self.name}",
                             remedy=f"there is one at {below.parent}" if below
-                            else f"make one with `expunge {self.verb} PATCH`")
+                            else f"make one with `expunge {self.verb} {self.of}`")
         try:
             return self.record.read(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -60,5 +62,6 @@ LEDGER = "ledger.json"
 
 EVALUATIONS = Stored(Evaluation, "evaluation.json", "evaluation", "evaluate", "evaluation")
 ASSAULTS = Stored(Assault, "attack.json", "attacks", "attack", "attack")
-SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "sequence")
+SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "sequence", "FILE")
+BENCHES = Stored(BenchResult, "bench.json", "bench", "bench", "bench", "FILE")
 RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """What headers may be called, by what they hold."""
 TABLES = (".csv", ".tsv")
 _SEPARATORS = ",;\t|"
-_NOTHING = ("", "nan", "none", "null", "na")
-"""What programs write where there is no number."""
+_NOTHING = ("", "none", "null", "na")
+"""What programs write where there is nothing. "nan" is none of them: nothing can be drawn with it, which is said."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,57 @@ def read_table(file: Path, must: tuple[str, ...] = ("text",), names: Mapping[str
         raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a CSV file") from error
     known = [_known(rows[0], names) if rows else {} for rows in tried]
     best = max(range(len(tried)), key=lambda k: (len(known[k]), len(tried[k][0]) if tried[k] else 0))
-    rows, columns = tried[best], known[best]
-    heads = [head.strip() for head in rows[0]] if rows else []
+    rows = tried[best]
+    return table_of(file, rows[0] if rows else [], [row for row in rows[1:] if any(map(str.strip, row))], must, names)
+
+
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], must: tuple[str, ...] = ("text",),
+             names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+    """The table of these rows under these headers.
+
+    Raises:
+        ConfigError: it lacks a column that must be there.
+    """
+    heads, columns = [head.strip() for head in heads], _known(heads, names)
+    _check(file, columns, heads, must, names)
+    used = {place: what for what, place in columns.items()}
+    cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
+             for row in rows]
+    return Table(file, {what: heads[place] for what, place in columns.items()},
+                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
+
+
+def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]], must: tuple[str, ...] = ("text",),
+                     names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+    """The table of rows that each name their own cells, which need not call them alike.
+
+    Raises:
+        ConfigError: none of them has a cell that must be there.
+    """
+    called = [{what: [*row][place] for what, place in _known([*row], names).items()} for row in rows]
+    columns = {what: head for its in reversed(called) for what, head in its.items()}
+    heads, used = dict.fromkeys(head for row in rows for head in row), {head for its in called for head in its.values()}
+    _check(file, columns, [*heads], must, names)
+    cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
+             for row, its in zip(rows, called, strict=True)]
+    return Table(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
+
+
+def _check(file: Path, columns: Collection[str], heads: Sequence[str], must: tuple[str, ...],
+           names: Mapping[str, tuple[str, ...]]) -> None:
     missing = [what for what in must if what not in columns]
     if missing:
         raise ConfigError(f"{file} has no column for {' and '.join(missing)}: its columns are "
                           f"{', '.join(filter(None, heads)) or 'none'}",
                           accepted="; ".join(f"{what} as {', '.join(names[what])}" for what in missing),
-                          remedy="name the column so in the first line")
-    used = {place: what for what, place in columns.items()}
-    cells = [{used[place]: cell if used[place] == "text" else cell.strip()
-              for place, cell in enumerate(row) if place in used} for row in rows[1:] if any(map(str.strip, row))]
-    return Table(file, {what: heads[place] for what, place in columns.items()},
-                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
+                          remedy="name the column so")
 
 
-def _known(heads: list[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def _stripped(what: str, cell: str) -> str:
+    return cell if what == "text" else cell.strip()
+
+
+def _known(heads: Sequence[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """The place of each column that is used, by what it holds."""
     names = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
     found = {what: next((names.index(name) for name in these if name in names), None)

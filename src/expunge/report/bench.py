@@ -252,8 +252,30 @@ def failures(result: BenchResult) -> list[Edit]:
     return [edit for edit in result.edits if edit.failed_at]
 
 
-def notes(result: BenchResult) -> list[str]:
-    """How to read the tables, and what is missing from them."""
+def doubts(result: BenchResult) -> dict[str, str]:
+    """What evaluations and attacks doubt about themselves, each line once, and how many edits it is of."""
+    by: dict[str, list[Edit]] = {}
+    for edit in result.edits:
+        for line in edit.warnings:
+            by.setdefault(line, []).append(edit)
+    return {line: f"{counted(len(edits), 'edits')}, {edits[0].method}, {edits[0].concept}, seed {edits[0].seed}"
+            + (" first" if len(edits) > 1 else "") for line, edits in by.items()}
+
+
+def _spoilt(result: BenchResult) -> list[str]:
+    """Edits of which some pictures are none: what is said of them is of the others."""
+    told = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({count_text(score)})" for edit in result.edits
+            for score in edit.scores if score.name == "not_finite/all" and score.numerator]
+    return [f"Pictures whose values are not finite, which count neither way: {'; '.join(told[:6])}"
+            f"{'; ...' if told[6:] else '.'}"] if told else []
+
+
+def notes(result: BenchResult, with_failures: bool = True) -> list[str]:
+    """How to read the tables, and what is missing from them.
+
+    Args:
+        with_failures: whether to tell why cells failed, where that is not shown elsewhere.
+    """
     made = [item.edits for item in result.summaries if item.concept or len(result.concepts) < 2]
     told = []
     if any(edit.attacks for edit in result.edits):
@@ -279,13 +301,13 @@ def notes(result: BenchResult) -> list[str]:
                     f"in bold. Nothing is corrected for how many there are: of {with_interval} in the record, some "
                     f"{max(1, round(0.05 * with_interval))} would leave out zero by chance if no two methods differed.")
     broken = failures(result)
-    if broken:
+    if broken and with_failures:
         first = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({edit.failed_at}: {edit.failure})"
                  for edit in broken[:6]]
         told.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
     if result.missing:
         told.append(f"{counted(result.missing, 'cells')} not made yet.")
-    return [*told, *bench_versions(result)]
+    return [*told, *_spoilt(result), *bench_versions(result)]
 
 
 def _took(cost: EditCost) -> str:

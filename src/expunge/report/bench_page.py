@@ -8,6 +8,7 @@ from typing import Any
 
 from expunge.files import write_text
 from expunge.records import BenchResult
+from expunge.report.about import About, bench_facts
 from expunge.report.bench import (
     COST_HEADS,
     Figure,
@@ -15,44 +16,58 @@ from expunge.report.bench import (
     bench_tables,
     controls,
     cost_rows,
+    doubts,
     failures,
     headline,
     notes,
 )
 from expunge.report.differences import difference_tables
+from expunge.report.glossary import bench_glossary
 from expunge.report.page import rendered
 from expunge.report.pareto import pareto_chart
+from expunge.report.sensitive import WITHOUT_REASONS, redacted_bench, sensitive_bench
 from expunge.report.tables import flat
 
-TEMPLATES = ("bench.html.j2", "style.css.j2")
+TEMPLATES = ("bench.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
 
 
-def write_bench_report(result: BenchResult, out: str | Path) -> Path:
+NOBODY = About()
+
+
+def write_bench_report(result: BenchResult, out: str | Path, *, by: str = "", redact: bool = False) -> Path:
     """Write `bench.html` and `bench.md` into the folder `out`; returns the path of the page.
+
+    Args:
+        by: who answers for it, as it is to stand there. redact: write a copy to hand out (`report.sensitive`).
 
     Raises:
         UserError: jinja2 or matplotlib is missing.
         StorageError: a file cannot be written.
     """
-    page = bench_html(result)
-    write_text(Path(out) / "bench.md", markdown(result))
+    about = About(by.strip(), redact, result.digest)
+    shown = redacted_bench(result) if redact else result
+    page = bench_html(shown, about)
+    write_text(Path(out) / "bench.md", markdown(shown))
     write_text(Path(out) / "bench.html", page)
     return Path(out) / "bench.html"
 
 
-def bench_html(result: BenchResult) -> str:
+def bench_html(result: BenchResult, about: About = NOBODY) -> str:
     """The whole page as text. Raises UserError if jinja2 or matplotlib is missing."""
-    return rendered(TEMPLATES, _content(result))
+    return rendered(TEMPLATES, _content(result, about))
 
 
-def _content(result: BenchResult) -> dict[str, Any]:
+def _content(result: BenchResult, about: About) -> dict[str, Any]:
     tables = bench_tables(result)
     plots = [(table.title, pareto_chart(result, table.concept)) for table in tables]
     return {"result": result, "headline": headline(result), "tables": tables, "differences": difference_tables(result),
             "plots": [plot for plot in plots if plot[1]], "attacks": attack_tables(result),
             "controls": controls(result), "failures": failures(result),
-            "cost_heads": COST_HEADS, "costs": cost_rows(result), "notes": notes(result),
+            "cost_heads": COST_HEADS, "costs": cost_rows(result),
+            "notes": notes(result, with_failures=False), "doubts": doubts(result),
+            "first": bench_facts(result, about), "left_out": WITHOUT_REASONS if about.redacted else "",
+            "veiled": sensitive_bench(result), "glossary": bench_glossary(result),
             "settings": {name: flat(value) if isinstance(value, dict) else {name: str(value)}
                          for name, value in result.settings.items() if name in ("attack", "evaluation")},
             "rows": result.settings.get("methods", [])}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from expunge.records import Evaluation
+from expunge.records import BenchResult, Evaluation, SequenceResult
 
 _ALWAYS = {
     "Concept": "What was to be unlearned: a thing, a style, a person, a kind of content.",
     "Patch": "The edit itself: a small file of changed weights, made for one model, that can be taken off again.",
     "Original, edited": "The model without and with the patch. Everything is measured on both.",
     "Found": "The detector, another network, sees the concept in a picture. It can be wrong, which controls measure.",
-    "Abstained": "The detector did not decide. That never counts as erased.",
+    "Abstained": "The detector did not decide. That never counts as success.",
     "95% interval": "Where the true rate lies, as far as so few pictures can tell: of a hundred such intervals about "
                     "five miss it. A wide one says that too little was drawn.",
     "Near, far": "Things like the concept, which suffer first, and things unlike it. Both should be as before.",
@@ -30,9 +30,45 @@ _SOMETIMES = {
 }
 
 
+_BENCH = ("Concept", "Patch", "95% interval", "Near, far", "Kept, retained", "Integrity", "Seed", "Hash")
+_OF_BENCH = {
+    "Method": "A way to make an edit, with its settings.",
+    "Edit": "One patch: made by one method, for one concept, with one seed.",
+    "Item": "A prompt and a seed for which the detector sees the concept in the original model's picture.",
+    "Difference": "One method's score minus another's, on the items that both have.",
+    "FID, KID": "How far two sets of pictures lie apart, by what a network sees in them; lower is closer.",
+}
+_SEQUENCE = ("Concept", "Patch", "Found", "95% interval", "Near, far", "Kept, retained", "Integrity", "Seed", "Hash")
+_OF_SEQUENCE = {
+    "Request": "What somebody asked to be unlearned. Requests come one after the other.",
+    "State": "The model after a request: the original, and one patch that holds all edits so far.",
+    "Strategy": "How a later edit holds on to what earlier ones did.",
+    "Drift": "How far all weights have moved from the original's, in parts of their size.",
+    "Change since a request": "How much more often a concept is found at the end than after its own request: above 0 "
+                              "it came back.",
+    "Withdrawn": "A request that was taken back; the later ones were met again without it.",
+}
+
+
+def bench_glossary(result: BenchResult) -> dict[str, str]:
+    """The same for a bench."""
+    used = ("attack", "elicited", "control") if any(edit.attacks for edit in result.edits) else ()
+    return _sorted({name: _ALWAYS[name] for name in _BENCH} | _OF_BENCH | dict(_SOMETIMES[name] for name in used))
+
+
+def sequence_glossary(result: SequenceResult) -> dict[str, str]:
+    """The same for a sequence."""
+    words = {name: _ALWAYS[name] for name in _SEQUENCE} | _OF_SEQUENCE
+    return _sorted({word: text for word, text in words.items() if word != "Withdrawn" or result.withdrawn})
+
+
+def _sorted(words: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(words.items()))
+
+
 def glossary(evaluation: Evaluation) -> dict[str, str]:
     """Word to meaning, of those that this report uses, in the order of the alphabet."""
     used = ["anchor"] * any(target.anchor for target in evaluation.card.request.targets)
     used += ["attack", "elicited", "control"] * (evaluation.assault is not None)
     used += ["relearn"] * (evaluation.relearning is not None)
-    return dict(sorted({**_ALWAYS, **dict(_SOMETIMES[name] for name in used)}.items()))
+    return _sorted({**_ALWAYS, **dict(_SOMETIMES[name] for name in used)})

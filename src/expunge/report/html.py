@@ -31,7 +31,7 @@ from expunge.report.verdict import verdict
 from expunge.report.ways import ways
 from expunge.report.words import find, interval_text, model_name, number, quoted, value_of, value_text
 
-TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2")
+TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "shared.html.j2")
 """The page, and what it includes."""
 NOBODY = About()
 ASKED = 6

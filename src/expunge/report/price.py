@@ -6,6 +6,8 @@ role that the original itself draws less often than SELDOM only a fall that is e
 be kept where near and far are known by every judge that was asked, at most MANY_LEFT_OUT of their pictures got no
 answer, and the upper end of each fall is at most SMALL_FALL. The first line that applies:
 
+    unmeasured  more than SPOILT of the original's pictures have values that are not finite
+    damaged     more than SPOILT of the edited model's do
     unmeasured  no fall is known
     damaged     "no picture of anything" in DAMAGED more than the original's of what else was asked for, or both near
                 and far fell by BROKEN (lower ends)
@@ -28,7 +30,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge.records import Evaluation, Score
-from expunge.report.classes import JUDGES, SELDOM, change_of, counting, many_left_out
+from expunge.report.classes import JUDGES, SELDOM, change_of, counting, many_left_out, spoilt
 from expunge.report.words import find, finite, original_of, value_of
 
 Price = Literal["small", "unclear", "some", "changed", "moved", "plain", "heavy", "damaged", "unmeasured"]
@@ -80,6 +82,10 @@ def price_of(evaluation: Evaluation) -> Price:
     """What became of everything else, as a class."""
     known = falls(evaluation)
     pooled = [fall for fall in known if not fall.stratum]
+    if spoilt(evaluation, "original"):
+        return "unmeasured"
+    if spoilt(evaluation, "edited"):
+        return "damaged"
     if not pooled:
         return "unmeasured"
     if is_damaged(evaluation, pooled):

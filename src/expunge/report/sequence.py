@@ -15,6 +15,7 @@ from expunge.report.words import (
     interval_text,
     left_out,
     left_out_text,
+    model_name,
     number,
     percent,
     value_of,
@@ -219,7 +220,7 @@ def _doubts(result: SequenceResult) -> list[str]:
 def settings_of(result: SequenceResult) -> dict[str, str]:
     """What decides the sequence, in words."""
     held = result.settings.get("holding") or {}
-    return {"Model": f"{result.model} ({result.model_hash[:12]})", "Method": result.method,
+    return {"Model": f"{model_name(result.model)} ({result.model_hash[:12]})", "Method": result.method,
             "Strategy": result.strategy + (f" with {held}" if held else ""), "Seed": str(result.seed),
             "Machine": result.machine, "Gathered": result.created}
 

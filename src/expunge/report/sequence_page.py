@@ -6,7 +6,10 @@ from pathlib import Path
 
 from expunge.files import write_text
 from expunge.records import SequenceResult
+from expunge.report.about import About, sequence_facts
+from expunge.report.glossary import sequence_glossary
 from expunge.report.page import rendered
+from expunge.report.sensitive import WITHOUT_PEOPLE, redacted_sequence, sensitive_sequence
 from expunge.report.sequence import (
     headline,
     matrix,
@@ -19,23 +22,31 @@ from expunge.report.sequence import (
 )
 from expunge.report.tables import flat
 
-TEMPLATES = ("sequence.html.j2", "style.css.j2")
+TEMPLATES = ("sequence.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
 
 
-def write_sequence_report(result: SequenceResult, out: str | Path) -> Path:
+NOBODY = About()
+
+
+def write_sequence_report(result: SequenceResult, out: str | Path, *, by: str = "", redact: bool = False) -> Path:
     """Write `sequence.html` and `sequence.md` into the folder `out`; returns the path of the page.
+
+    Args:
+        by: who answers for it, as it is to stand there. redact: write a copy to hand out (`report.sensitive`).
 
     Raises:
         UserError: jinja2 is missing. StorageError: a file cannot be written.
     """
-    page = sequence_html(result)
-    write_text(Path(out) / "sequence.md", sequence_markdown(result))
+    about = About(by.strip(), redact, result.digest)
+    shown = redacted_sequence(result) if redact else result
+    page = sequence_html(shown, about)
+    write_text(Path(out) / "sequence.md", sequence_markdown(shown))
     write_text(Path(out) / "sequence.html", page)
     return Path(out) / "sequence.html"
 
 
-def sequence_html(result: SequenceResult) -> str:
+def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:
     """The whole page as text. Raises UserError if jinja2 is missing."""
     asked = [{**item, "anchor": ", ".join(filter(None, item["anchor"])) or "nothing in particular",
               "number": number, "title": ", ".join(item["concept"])}
@@ -44,7 +55,9 @@ def sequence_html(result: SequenceResult) -> str:
     return rendered(TEMPLATES, {
         "result": result, "headline": headline(result), "matrix": matrix(result), "share": share_text,
         "heads": state_heads(result), "rows": state_rows(result), "over_all": over_all(result), "notes": notes(result),
-        "asked": asked, "facts": settings_of(result), "evaluation": flat(evaluation) if evaluation else {}})
+        "asked": asked, "facts": settings_of(result), "evaluation": flat(evaluation) if evaluation else {},
+        "first": sequence_facts(result, about), "left_out": WITHOUT_PEOPLE if about.redacted else "",
+        "veiled": sensitive_sequence(result), "glossary": sequence_glossary(result)})
 
 
 def sequence_markdown(result: SequenceResult) -> str:

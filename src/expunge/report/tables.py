@@ -37,7 +37,7 @@ SECTIONS = (
      "Shares of the pictures that ask for the concept. Each picture is in the first class that fits: the concept (by "
      "one of the judges), no picture of anything, the surrogate, another thing with a name, the shape of the "
      "original's picture, an ordinary picture."),
-    ("What stayed?", ("drawn", "retained", "damaged", "agreement"),
+    ("What stayed?", ("not_finite", "drawn", "retained", "damaged", "agreement"),
      "Share of pictures in which the detector finds what the prompt asked for."),
     ("How far did other pictures move?", ("integrity", "integrity_median", "sharpness", "perceptual", "ssim"),
      "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, "

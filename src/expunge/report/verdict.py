@@ -26,6 +26,7 @@ from expunge.report.classes import (
     few_pairs,
     many_left_out,
     silent_strata,
+    spoilt,
     undrawn,
     unjudged_strata,
     worse,
@@ -232,7 +233,8 @@ def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
     """How often a concept is still drawn, what follows from it, and the way of asking in which it is found most."""
     concept, found, original = one.concept, one.found, one.original
     if found is None:
-        return f"How often “{concept}” is still drawn was not measured, so nothing can be said about it."
+        return f"How often “{concept}” is still drawn was not measured, so nothing can be said about it." \
+            f"{_not_finite(evaluation)}"
     role = found.name.split("/")[1].replace("_", "-")
     kind = "" if role == "all" else f" with {role} prompts only"
     verb = "drew it" if found.numerator == 0 else "still drew it"
@@ -276,8 +278,22 @@ def _share(score: Score, of_whom: str = "", prompts: str = "") -> str:
     return f"{score.numerator or 'none'} of {judged}{of_whom} ({share}, {interval})"
 
 
+def _not_finite(evaluation: Evaluation) -> str:
+    """How many of each model's pictures are none, where it is more than a few."""
+    each = [(whose, score) for whose in _WHOSE if (score := spoilt(evaluation, whose)) is not None]
+    told = [f"{score.numerator} of the {counted(score.n, 'pictures')} of the {whose} model "
+            f"{'is none: its' if score.numerator == 1 else 'are none: their'} values are not finite"
+            for whose, score in each]
+    return f" {'; '.join(told)}." if told else ""
+
+
+_WHOSE: tuple[Literal["edited", "original"], ...] = ("edited", "original")
+
+
 def _conclusion(evaluation: Evaluation, one: Asked, found: Score, original: Score | None) -> str:
     before, first = value_of(original), one.by_judge.get("", one.erasure)
+    if (broken := _not_finite(evaluation)) and first == "unknown":
+        return f"{broken[1:-1]}, so this measurement cannot tell what the edit did"
     if one.shape and first == "still":
         return "what it draws instead keeps the shape of the original's pictures, so it is not erased"
     if first == "still":

@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable
 
 from expunge.records import NOT_ASKED, NOT_DRAWN, Assault, Evaluation, Score
+from expunge.records import counted as counted
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
                    "agreement", "precision", "recall", "drawn",
-                   "margin"})
+                   "margin", "not_finite"})
 """Families (first part of a score's name) whose values are shares in [0, 1] and are written as percent."""
 
 _DIGITS = {"integrity": 2, "integrity_median": 2, "sharpness": 2, "perceptual": 3, "ssim": 3, "fid": 2, "kid": 4,
@@ -133,12 +134,6 @@ def count_text(score: Score) -> str:
     if score.numerator is not None:
         return f"{score.numerator} of {score.n}"
     return counted(score.n, score.of)
-
-
-def counted(count: int, of: str) -> str:
-    """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
-    first, *rest = of.split(" ")
-    return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
 
 
 def quoted(names: Iterable[str]) -> str:

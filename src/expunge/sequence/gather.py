@@ -33,7 +33,7 @@ from expunge.metrics.base import World
 from expunge.metrics.statistics import BY_PROMPT, bootstrap_over_groups, rate_interval
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores
+from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores, counted
 from expunge.records.sequence import surely_drawn
 from expunge.sequence.measure import kept_evaluation
 from expunge.sequence.settings import SequenceSettings
@@ -221,7 +221,7 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
     estimate = bootstrap_over_groups(by_concept, DRAWS, SEED)
     few = 0 < len(by_concept) < FEW
     same = estimate.low is not None and estimate.low == estimate.high
-    note = f"only {len(by_concept)} concept{'s' if len(by_concept) > 1 else ''}: no interval" if few else \
+    note = f"only {counted(len(by_concept), 'concepts')}: no interval" if few else \
         "every concept alike: how rare exceptions are cannot be seen" if same else \
         "" if by_concept else "nothing was measured"
     low, high = (None, None) if few else (estimate.low, estimate.high)
