@@ -70,3 +70,14 @@ def test_the_embedded_worlds_judge_finds_what_was_not_erased() -> None:
     patch = expunge.erase(model, "church", "uce")
     (gone,) = patch.card.look
     assert (gone.concept, gone.still, gone.n) == ("church", False, PICTURES)
+
+
+def test_pictures_that_are_not_finite_are_no_proof_that_a_concept_is_gone(v_model: Any) -> None:
+    name, table = next((name, p.detach().clone()) for name, p in v_model.parameters_of("text").items()
+                       if "token_embedding" in name)
+    (token,) = v_model.texts[0].tokens("church")
+    table[token] = 3e38
+    spoilt = Patch.of({name: table}, model=v_model, request=REQUEST, method="none", settings={}, seed=0)
+    (found,) = look(v_model, spoilt)
+    assert (found.found, found.n, found.still) == (0, 0, True)
+    assert found.words == "church in pictures that cannot be judged: none of them is finite"

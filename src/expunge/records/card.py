@@ -13,7 +13,8 @@ class OwnLook(Record):
 
     Attributes:
         concept: which of them. by: the judge's name, or "outputs": what the network answers to the concept's prompts.
-        found, n: pictures that show the concept, of so many drawn; 0 of 0 where outputs were compared.
+        found, n: pictures that show the concept, of so many that could be judged; 0 of 0 where outputs were compared, or
+            no picture is finite (then `still`, for nothing was seen to be gone).
         left: share of the concept's outputs that is left: 1 as before, 0 those of what takes its place, less beyond
             that; None where pictures were judged.
         still: whether the concept is still there: in a quarter of the pictures, or with most of its outputs left.
@@ -29,6 +30,8 @@ class OwnLook(Record):
     @property
     def words(self) -> str:
         """For a person."""
+        if self.left is None and not self.n:
+            return f"{self.concept} in pictures that cannot be judged: none of them is finite"
         if self.left is None:
             return f"{self.concept} in {self.found} of {self.n} pictures by {self.by}"
         return f"{max(0.0, self.left):.0%} of the outputs for {self.concept} are left"

@@ -79,14 +79,19 @@ def _by_pictures(model: Model, patch: Patch, targets: Sequence[Target], judge: A
     each = max(2, PICTURES // len(targets))
     items = [(prompt, int(text_digest(f"{patch.card.seed}/look/{target.concept}/{place}")[:8], 16))
              for target in targets for place, prompt in enumerate(spread(target.prompts, each))]
+    lost: list[int] = []
     with applied(model, patch):
-        answers = judge(draw(model, items, Sampler(steps=STEPS, guidance=model.guidance)))
+        pictures = draw(model, items, Sampler(steps=STEPS, guidance=model.guidance),
+                        broken=lambda place, _: lost.append(place))
+    seen = [place for place in range(len(items)) if place not in lost]
+    answers = dict(zip(seen, judge(pictures[seen]) if seen else [], strict=True))
     looks = []
-    for place, (target, question) in enumerate(zip(targets, questions, strict=True)):
-        mine = answers[place * each:(place + 1) * each]
+    for number, (target, question) in enumerate(zip(targets, questions, strict=True)):
+        mine = [answers[place] for place in range(number * each, (number + 1) * each) if place in answers]
         found = sum(answer.labels.get(question) == target.concept for answer in mine)
-        looks.append(OwnLook(concept=target.concept, by=judge.name, found=found, n=each,
-                             still=found >= STILL_PICTURES * each))
+        # Where no picture is finite nothing was seen to be gone.
+        looks.append(OwnLook(concept=target.concept, by=judge.name, found=found, n=len(mine),
+                             still=found >= STILL_PICTURES * len(mine)))
     return tuple(looks)
 
 
