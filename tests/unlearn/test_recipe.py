@@ -141,7 +141,7 @@ def test_checkpoint_of_another_run_is_refused(model: Any, tmp_path: Path, monkey
             recipe(model, request, seed=seed, checkpoint=tmp_path / "run.safetensors",
                    progress=lambda done, *_, told=told: told.append(done))
         assert told == []  # before any pool is drawn
-    monkeypatch.setattr(model, "process", "v_prediction, of some schedule")
+    monkeypatch.setattr(model.process.schedule, "description", "some other schedule")
     with pytest.raises(ConfigError, match="other settings"):
         SMALL(model, REQUEST, seed=1, checkpoint=tmp_path / "run.safetensors")
 
