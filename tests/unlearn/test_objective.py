@@ -33,8 +33,7 @@ class AsV:
         self.encode = model.encode
 
     def levels(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        one, zero = torch.ones_like(x), torch.zeros_like(x)
-        return self._model.noise(one, zero, t), self._model.noise(zero, one, t)
+        return self._model.process.levels(t, x)  # type: ignore[no-any-return]
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         eps = self._model.predict(x_t, t, cond)
