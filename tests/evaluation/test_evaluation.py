@@ -77,7 +77,7 @@ def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Pa
     def never(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(model, "denoise", never)
+    monkeypatch.setattr(model, "predict", never)
     again = evaluate(model, patch, settings=SMALL, out=out, world=world)
     assert world.the_judge.calls == 0
     plain = {"seconds": 0.0, "created": ""}
@@ -141,7 +141,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any)
     with pytest.raises(ModelError, match="a patch for"):
         evaluate(model, foreign, settings=SMALL, world=ColourWorld())
     model.apply(edit(model, 0.1))
-    with pytest.raises(UserError, match="patch on already"):
+    with pytest.raises(UserError, match="patch .* is already on"):
         evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld())
     model.remove()
     unknown = Patch.of(dict(edit(model, 0.1).tensors), model=model, request=ColourWorld().request("unicorn"),
