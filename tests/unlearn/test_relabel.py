@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,7 +111,7 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
         optimizers: dict[str, Any] = {}  # noqa: RUF012
 
         def condition(self, number: int, points: Any) -> Any:
-            return replace(points.cond, states=points.cond.states + 1)
+            return points.cond.told(points.cond.states + 1)
 
     bench = bench_of(model)
     stream = TRAJECTORIES.open(bench, REQUEST.prompts, 2, "erase")
