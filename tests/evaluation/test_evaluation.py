@@ -141,7 +141,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any)
     with pytest.raises(ModelError, match="a patch for"):
         evaluate(model, foreign, settings=SMALL, world=ColourWorld())
     model.apply(edit(model, 0.1))
-    with pytest.raises(UserError, match="patch .* is already on"):
+    with pytest.raises(UserError, match=r"patch .* is already on"):
         evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld())
     model.remove()
     unknown = Patch.of(dict(edit(model, 0.1).tensors), model=model, request=ColourWorld().request("unicorn"),
