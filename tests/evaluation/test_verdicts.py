@@ -131,6 +131,7 @@ def test_a_destroyed_model_is_damaged(session: Session, change: Change) -> None:
     assert said.tone == "bad"
 
 
+@SLOW
 def test_other_seeds_pictures_are_changed_and_their_subjects_kept(session: Session) -> None:
     items = [(shot.prompt, shot.seed + 500) for shot in session.original.shots]
     others = expunge.sample(expunge.load("embedded"), items, Sampler(steps=12, guidance=2.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import Sampler
@@ -9,6 +11,7 @@ from expunge.tiny.emoji import EmojiWorld
 from expunge.unlearn.presets.ablation import ablation_fast
 
 
+@pytest.mark.slow
 def test_held_out_prompts_no_longer_bring_the_concept() -> None:
     model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
     request = world.request("church", anchor="house")

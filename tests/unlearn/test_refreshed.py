@@ -181,6 +181,7 @@ def test_mistakes_are_told() -> None:
         Refreshed().prepare({"w": Parameter(START.bfloat16())}, Term(lambda number: torch.zeros(())))
 
 
+@pytest.mark.slow
 def test_on_the_embedded_model_it_erases_and_keeps() -> None:
     model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
     request = world.request("church")
