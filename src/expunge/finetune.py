@@ -82,8 +82,7 @@ def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int
     check_pictures(model, pictures)
     if len(captions) != len(pictures):
         raise UserError(f"{len(captions)} captions for {len(pictures)} pictures", accepted="one caption per picture")
-    for text in dict.fromkeys(captions):
-        model.encode([text])
+    model.check_lengths(captions)
     return Material(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
 
 

@@ -272,3 +272,13 @@ def test_cost_counts_what_is_computed(model: Any, monkeypatch: pytest.MonkeyPatc
     cost = recipe.cost(request)
     recipe(model, request)
     assert (sum(frozen), sum(trained)) == (cost.frozen, cost.trained)
+
+
+def test_what_a_run_needs_is_checked_without_encoding_anything(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("encoded")
+
+    monkeypatch.setattr(model, "encode", never)
+    assert SMALL.check(model, REQUEST)
+    with pytest.raises(UserError, match="tokens"):
+        SMALL.check(model, REQUEST.model_copy(update={"prompts": ("a church and " * 12,)}))

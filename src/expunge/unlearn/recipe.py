@@ -110,9 +110,7 @@ class Recipe(Settings):
                             remedy=f"raise source.{_size(self.source)}")
         whole = self.keeping(model, request, past).request
         prompts, keep = whole.all_prompts, whole.keep
-        with torch.no_grad():
-            for text in dict.fromkeys((*prompts, *anchor_prompts(prompts, request), *keep)):
-                model.encode([text])
+        model.check_lengths((*prompts, *anchor_prompts(prompts, request), *keep))
         if self.adversary is not None:
             self.adversary.check(model, whole)
         return params
