@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 
 from expunge.errors import StorageError, UserError
 from expunge.files import (
+    append_lines,
     check_writable,
     file_digest,
     folder_beside,
     folder_of,
+    read_lines,
     slug,
     text_digest,
     write_atomically,
@@ -147,3 +149,13 @@ def test_results_on_two_files_of_one_folder_lie_apart(tmp_path: Path) -> None:
     assert folder_beside(tmp_path, "evaluation") == tmp_path / "evaluation"
     assert folder_beside(tmp_path / "patch.safetensors", "evaluation") == tmp_path / "evaluation"
     assert folder_beside(tmp_path / "a.safetensors", "evaluation") == tmp_path / "a-evaluation"
+
+
+def test_a_line_that_a_kill_tore_is_left_out_and_the_rest_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "lines.jsonl"
+    assert read_lines(file) == []
+    append_lines(file, ["one", "two\u2028still two"])
+    append_lines(file, ["three"])
+    with file.open("a", encoding="utf-8") as torn:
+        torn.write("fou")
+    assert read_lines(file) == ["one", "two\u2028still two", "three"]

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,29 @@ def write_text(path: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines to a file that grows by them; a kill can tear the last one alone, which `read_lines` leaves out.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}", remedy="free some space or choose another folder; what was "
+                           "kept before is still there") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return text.split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
 
 
 def write_json(path: Path, value: Any) -> None:

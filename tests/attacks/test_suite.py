@@ -51,9 +51,15 @@ def test_each_attack_gets_only_what_still_stands_unless_all_get_everything(assau
     assert any(line.startswith("no null control") for line in made.warnings)
 
 
-def test_a_second_run_makes_nothing_again_and_the_record_is_read_back(assault: Assault, folder: Path) -> None:
+def test_a_second_run_draws_nothing_again_and_the_record_is_read_back(
+        assault: Assault, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int, str]] = []
     victim, _, _ = renamed_church()
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(victim.model, "predict", never)
     again = expunge.attack(victim.model, victim.patch, settings=SETTINGS, out=folder,
                            progress=lambda done, total, name: told.append((done, total, name)))
     assert again.runs == assault.runs  # seconds included: these are the very same records

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from expunge.attacks.sights import Sights
 from expunge.config import Settings, knob, merged
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Aim, Judge, shows
@@ -100,6 +101,7 @@ class Victim:
         variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
             "implicit": without any name); the world's, for attacks made of fixed prompts.
         aims: pictures of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
+        sights: where answers about pictures without an attack are kept; None keeps none.
     """
 
     model: Model
@@ -109,6 +111,7 @@ class Victim:
     batch: int = 32
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
+    sights: Sights | None = field(default=None, repr=False, compare=False)
 
     @contextmanager
     def without_patch(self) -> Iterator[None]:
@@ -162,6 +165,15 @@ class Victim:
 
     def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Sight]:
         """What the goal's judge sees in the picture of each item; `NO_PICTURE` is the error of one that is none."""
+        if self.sights is None:
+            return self._looked_at(goal, items, batch)
+        keys = [[self.model.hash, self.model.patch_hash, self.model.drawing, self.sampler.of(prompt).digest,
+                 goal.judge.name, goal.question, goal.concept, goal.joint, prompt.text, seed] for prompt, seed in items]
+        told = self.sights.found(keys, lambda places: [
+            (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)])
+        return [Sight(found, error) for found, error in told]
+
+    def _looked_at(self, goal: Goal, items: Sequence[Item], batch: int) -> list[Sight]:
         out: dict[int, Sight] = {}
         for own, places in self.parts(items):
             chosen = [(items[place][0].text, items[place][1]) for place in places]

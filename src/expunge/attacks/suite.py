@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.scores import assault_scores, key
 from expunge.attacks.settings import AttackSettings, Tier
+from expunge.attacks.sights import Sights
 from expunge.attacks.stage import (
     Stage,
     cut_words,
@@ -101,6 +102,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
+    victim = replace(victim, sights=Sights(folder / "sights.jsonl"))
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
 from expunge.errors import ConfigError, ModelError
-from expunge.files import write_atomically, write_tensors, write_text
+from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, Request, Spent
 from expunge.runtime import Progress
 
@@ -65,12 +65,14 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
     done = {_key(item): item for item in read_attempts(folder, fingerprint, former) if item.outcome != "failed"
             and ways.get(_key(item), victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
+    if todo:
+        _write(folder, fingerprint, done.values())
     if tell:
         tell(len(items) - len(todo), len(items), attack.name)
     for outcome in attack.outcomes(victim, request, todo, goal):
         attempt = _settled(attack, victim, todo[outcome.row], outcome, goal, folder, fresh, confirm)
         done[_key(attempt)] = attempt
-        _write(folder, fingerprint, done.values())
+        append_lines(folder / "attempts.jsonl", [attempt.model_dump_json()])
         if tell:
             tell(sum((p.text, s) in done for p, s in items), len(items), attack.name)
     return [done[prompt.text, seed] for prompt, seed in items]
@@ -96,7 +98,7 @@ def read_attempts(folder: Path, *fingerprints: str) -> list[Attempt]:
     if not file.is_file():
         return []
     try:
-        head, *lines = file.read_text(encoding="utf-8").splitlines()
+        head, *lines = read_lines(file)
         found = [Attempt.model_validate_json(line) for line in lines]
         told = json.loads(head)["fingerprint"]
     except (OSError, ValueError, KeyError) as error:

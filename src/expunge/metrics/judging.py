@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
-from expunge.files import write_text
+from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Answer, Judge
 from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import Drawn
@@ -43,7 +43,7 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
         known: earlier judgments with their pictures' records; those of the same pixels by the same judge are reused,
             unless it had failed.
         chunk: pictures at a time.
-        keep: called after each chunk with all records and judgments so far that are no failures, to be stored.
+        keep: called after each chunk with its records and judgments that are no failures, to be stored.
     """
     if len(shots) != len(pictures):
         raise ExpungeError(f"{len(shots)} records for {len(pictures)} pictures", accepted="one record per picture")
@@ -58,7 +58,7 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
                                 confidence=dict(answer.confidence), error=answer.error, best=dict(answer.best),
                                 lead=dict(answer.lead))
         if keep is not None:
-            keep([(shot, item) for shot, item in zip(shots, found, strict=True) if item is not None and not item.error])
+            keep([(shots[i], item) for i in rows if (item := found[i]) is not None and not item.error])
     return [item for item in found if item is not None]
 
 
@@ -78,7 +78,7 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
 
     def keep(items: Judged) -> None:
         if file:
-            write_judgments(file, [*known, *done, *items])
+            append_lines(file, _lines(items))
 
     for side in sides:
         out.append(judgments(judge, side.shots, side.pictures, known=known, keep=keep))
@@ -99,7 +99,7 @@ def read_judgments(path: Path) -> list[tuple[Shot, Judgment]]:
     if not path.exists():
         return []
     out = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             value = json.loads(line)
             out.append((Shot.model_validate(value["shot"]), Judgment.model_validate(value["judgment"])))
@@ -112,9 +112,12 @@ def read_judgments(path: Path) -> list[tuple[Shot, Judgment]]:
 
 def write_judgments(path: Path, items: Judged) -> None:
     """Write JSONL, atomically: {"shot": ..., "judgment": ...} per picture."""
-    lines = [json.dumps({"shot": shot.model_dump(mode="json"), "judgment": item.model_dump(mode="json")},
-                        ensure_ascii=False) for shot, item in items]
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(f"{line}\n" for line in _lines(items)))
+
+
+def _lines(items: Judged) -> list[str]:
+    return [json.dumps({"shot": shot.model_dump(mode="json"), "judgment": item.model_dump(mode="json")},
+                       ensure_ascii=False) for shot, item in items]
 
 
 def ask(judge: Judge, pictures: Tensor) -> list[Answer]:
