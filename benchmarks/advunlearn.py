@@ -29,6 +29,7 @@ from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
+from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 from expunge.runtime import machine
 from expunge.tiny.emoji import EmojiWorld
@@ -169,7 +170,7 @@ def sd14(options: argparse.Namespace) -> tuple[Model, Request]:
     sys.path.insert(0, str(Path(__file__).parent))
     from attack import sd14_pipeline
 
-    model = Model(Model(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
+    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
                   device=options.device, dtype=torch.bfloat16, text_dtype=torch.float32)
     return model, Request(concept="ab", prompts=("a ab",), keep=("a bc", "a cd", "a de"))
 

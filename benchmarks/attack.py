@@ -32,6 +32,7 @@ from expunge.metrics.base import Answer, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
+from expunge.models.sd import StableDiffusion
 from expunge.records import Prompt, Request, Sampler
 from expunge.registry import ATTACKS
 from expunge.runtime import machine
@@ -175,7 +176,7 @@ class Nothing:
 def sd14_scene(options: argparse.Namespace) -> Scene:
     """Prompts for a model of Stable Diffusion 1.4's shape, and noise to aim at."""
     torch.manual_seed(0)
-    model = Model(Model(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
+    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
                             device=options.device, dtype=getattr(torch, options.dtype))
     request = Request(concept="thing", prompts=("a thing",))
     texts = [f"a b c d e {chr(97 + k % 26)}" for k in range(options.prompts)]

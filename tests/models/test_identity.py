@@ -18,6 +18,7 @@ from expunge.models.cache import Pictures
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
+from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
 from expunge.records import Prompt, Request, Sampler
 
@@ -329,7 +330,7 @@ def test_patch_and_copy_of_its_base_in_half_precision_fit_each_other(
     with torch.no_grad():
         next(half.network.parameters()).add_(0.1)
         next(half.texts[0].module.parameters()).add_(0.1)
-    moved = Model(Model(_pipe_of(half, pipe)), "moved")
+    moved = Model(StableDiffusion(_pipe_of(half, pipe)), "moved")
     with pytest.raises(ExpungeError, match="a patch for"):
         moved.apply(patch)
 

@@ -18,6 +18,7 @@ from expunge.models.patch import Patch
 from expunge.models.pipeline import load_into_pipeline
 from expunge.models.sample import draw
 from expunge.models.scope import full_names
+from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 
 REQUEST = Request(concept="church", prompts=("a church",))
@@ -161,7 +162,7 @@ def test_an_edit_that_is_not_finite_is_no_patch(model: Any) -> None:
 def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: Any) -> None:
     with torch.no_grad():
         v_model.components["vae"].decoder.conv_out.bias.add_(1)
-    other = Model(Model(_pipe_of(v_model, steps_offset=1)), "the other model")
+    other = Model(StableDiffusion(_pipe_of(v_model, steps_offset=1)), "the other model")
     before = weights(model)
     with pytest.raises(ModelError, match=rf"a patch for the other model \({other.hash[:12]}\).*{model.hash[:12]}"):
         model.apply(make(other))
@@ -184,7 +185,7 @@ OWN_BETAS = {"trained_betas": [0.001 * i for i in range(1, 11)], "num_train_time
     {"num_train_timesteps": 500}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, OWN_BETAS,
 ], ids=lambda schedule: ",".join(schedule))
 def test_patch_for_equal_weights_of_another_process_is_refused(model: Any, schedule: dict[str, Any]) -> None:
-    patch, other = make(model), Model(Model(_pipe_of(model, **schedule)), "other")
+    patch, other = make(model), Model(StableDiffusion(_pipe_of(model, **schedule)), "other")
     assert other.hash == model.hash
     with pytest.raises(ModelError, match=r"a patch for .* with epsilon, scaled_linear betas 0.00085 to 0.012, 1000"):
         other.apply(patch)
@@ -194,7 +195,7 @@ def test_patch_for_equal_weights_of_another_process_is_refused(model: Any, sched
 
 @pytest.mark.parametrize("grid", [{"timestep_spacing": "trailing"}, {"set_alpha_to_one": True}])
 def test_how_the_sampler_walks_does_not_matter_to_a_patch(model: Any, grid: dict[str, Any]) -> None:
-    other = Model(Model(_pipe_of(model, **grid)), "other")
+    other = Model(StableDiffusion(_pipe_of(model, **grid)), "other")
     assert other.drawing != model.drawing
     other.apply(make(model))
 
@@ -289,3 +290,12 @@ def test_a_patch_that_is_older_than_the_file_of_texts_loads_with_its_own_list(mo
     file.with_suffix(".json").write_text(text)
     old = Patch.load(tmp_path)
     assert (old.card.kept, old.texts, old.card.look) == (("a dog",), {}, ())
+
+
+def test_old_places_of_functions_still_work() -> None:
+    from expunge.models import model, patch, pipeline
+
+    assert patch.load_into_pipeline is pipeline.load_into_pipeline
+    assert patch.applied is model.applied
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        patch.nothing  # noqa: B018

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from expunge.errors import ModelError, UserError
 from expunge.models.denoising import denoise
 from expunge.models.model import Model
+from expunge.models.sd import StableDiffusion
 
 
 def reference(folder: Path, latents: torch.Tensor, prompts: list[str], steps: int, guidance: float,
@@ -170,26 +171,26 @@ def test_pixels_go_to_latents_and_back_in_shape_and_scale(model: Any) -> None:
 def test_other_families_are_refused(pipeline_folder: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
     with pytest.raises(ModelError, match="UNet2DConditionModel; accepted: StableDiffusionPipeline"):
-        Model(Model(pipe.unet), "a unet")
+        Model(StableDiffusion(pipe.unet), "a unet")
     base = pipe.scheduler.config
     pipe.scheduler = DDIMScheduler.from_config(base, prediction_type="sample")
     with pytest.raises(ModelError, match="predicts 'sample'; accepted: epsilon, v_prediction"):
-        Model(Model(pipe), "a sample predictor")
+        Model(StableDiffusion(pipe), "a sample predictor")
     pipe.scheduler = DDIMScheduler.from_config(base, rescale_betas_zero_snr=True)
     with pytest.raises(ModelError, match="zero-terminal-SNR schedule with epsilon"):
-        Model(Model(pipe), "a bad schedule")
+        Model(StableDiffusion(pipe), "a bad schedule")
 
 
 def test_hash_sees_every_weight_and_drawing_sees_the_schedule(pipeline_folder: Path, model: Any) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
-    assert Model(Model(pipe), "same").hash == model.hash
+    assert Model(StableDiffusion(pipe), "same").hash == model.hash
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    other = Model(Model(pipe), "other schedule")
+    other = Model(StableDiffusion(pipe), "other schedule")
     assert other.hash == model.hash
     assert other.drawing != model.drawing
     for part in (pipe.unet, pipe.text_encoder, pipe.vae):
         last = list(part.parameters())[-1]
         with torch.no_grad():
             last.view(-1)[-1] += 1e-6
-        assert Model(Model(pipe), "changed").hash != other.hash
-        other = Model(Model(pipe), "changed")
+        assert Model(StableDiffusion(pipe), "changed").hash != other.hash
+        other = Model(StableDiffusion(pipe), "changed")

@@ -15,6 +15,7 @@ from expunge.errors import ModelError
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.pipeline import load_into_pipeline
+from expunge.models.sd import StableDiffusion
 from expunge.records import Request
 
 
@@ -198,10 +199,10 @@ def test_pipeline_without_the_part_and_foreign_names_and_shapes_are_refused(mode
 def test_our_own_model_takes_no_pipeline_that_does_not_compute_with_its_weights(
         model: Any, pipe: Any, way: Callable[[Any], None], message: str) -> None:
     patch = make(model)
-    taken = Model(Model(pipe), "mine")
+    taken = Model(StableDiffusion(pipe), "mine")
     way(pipe)
     with pytest.raises(ModelError, match=message):
-        Model(Model(pipe), "mine")
+        Model(StableDiffusion(pipe), "mine")
     with pytest.raises(ModelError, match=message):
         taken.apply(patch)
     assert taken.patch_hash == ""
@@ -209,7 +210,7 @@ def test_our_own_model_takes_no_pipeline_that_does_not_compute_with_its_weights(
 
 def test_our_own_model_takes_a_compiled_pipeline(model: Any, pipe: Any) -> None:
     compiled(pipe)
-    mine = Model(Model(pipe), "mine")
+    mine = Model(StableDiffusion(pipe), "mine")
     assert (mine.hash, mine.parts) == (model.hash, model.parts)
     mine.apply(make(model))
 

@@ -45,6 +45,11 @@ class Conditioning:
         return self.rows[STATES]
 
     @property
+    def ids(self) -> Tensor:
+        """(B, T) int64 ids of the tokens, where the family keeps them. KeyError: it does not."""
+        return self.rows["ids"]
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self.states.device

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,11 @@ class Model:
     def texts(self) -> tuple[TextEncoder, ...]:
         """The text encoders."""
         return self.denoiser.texts
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first text encoder's tokenizer, of transformers."""
+        return self.texts[0].tokenizer
 
     @property
     def process(self) -> Process:

@@ -9,6 +9,7 @@ diffusers.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -205,6 +206,17 @@ class Patch:
             if value.shape != tensors[name].shape:
                 raise ModelError(f"the patch's {name!r} is {tuple(value.shape)}",
                                  accepted=f"{tuple(tensors[name].shape)}, as in this model")
+
+
+_MOVED = {"load_into_pipeline": "pipeline", "acting": "pipeline", "applied": "model"}
+"""What lived here before 0.2, and in which module of this folder it lives now."""
+
+
+def __getattr__(name: str) -> Any:
+    """Old places of functions still work. AttributeError: there never was such a name here."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"expunge.models.{_MOVED[name]}"), name)
 
 
 def stacked(first: Patch | None, second: Patch, model: Base, request: Request) -> Patch:

@@ -55,8 +55,8 @@ class StableDiffusion:
         return twin
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
-        """Text states float32 (B, T, D)."""
-        return Conditioning(self.texts[0].read(tokens[0], embeddings.get(0)))
+        """Text states float32 (B, T, D), and the tokens' ids, which the UNet is not told."""
+        return Conditioning({**self.texts[0].read(tokens[0], embeddings.get(0)), "ids": tokens[0].ids})
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The UNet's output, float32 (B, c, h, w)."""
