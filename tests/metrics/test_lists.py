@@ -170,3 +170,29 @@ def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
     _, told = read(tmp_path, "prompt,seed\na church,3\n,5\n")
     assert "1 with a seed, of 1 prompt." in told
     assert "1 row left out: no text (row 2)." in told
+
+
+def test_rows_cut_by_separators_or_with_a_seed_that_is_none_are_left_out_and_told(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, 'prompt,seed\na church,7,9\na church,7\na chapel,"12,000"\na church,1.000\n')
+    assert [(row[1], row[3]) for row in rows] == [("a church", 7)]
+    assert "1 row left out: more cells than the header has columns (a text with the separator in it goes in" in told
+    assert "2 rows left out: a seed that is no whole number from 0 on (in digits alone) (row 3 first)" in told
+
+
+def test_a_line_ends_at_its_end_alone(tmp_path: Path) -> None:
+    rows, _ = read(tmp_path, "a church\u2028by night\r\na church\x0bby day\n", "p.txt")
+    assert [row[1] for row in rows] == ["a church\u2028by night", "a church\x0bby day"]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("p.json", r'["a house", "a ch\u0000urch"]'), ("p.jsonl", '"a house"\n"a ch\\ud800urch"\n'),
+    ("p.json", r'{"direct": ["a church", "a ch\u0000urch"]}'), ("p.yaml", 'direct: [a church, "a ch\\0urch"]\n')])
+def test_an_escape_that_no_encoder_reads_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match="prompt 2: "):
+        read(tmp_path, text, name)
+
+
+def test_an_escape_that_no_encoder_reads_is_left_out_of_a_table(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, r'[{"prompt": "a church"}, {"prompt": "a ch\u0000urch"}]', "p.json")
+    assert [row[1] for row in rows] == ["a church"]
+    assert "1 row left out: a text with NUL characters" in told

@@ -19,7 +19,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_joint import OBJECT
 from expunge.records import FORGET_ROLES, Prompt, Role, counted
 from expunge.records.json_lists import is_json, read_json_list
-from expunge.records.tables import Table, is_table, numbers, read_table, read_text
+from expunge.records.tables import Table, is_table, numbers, read_table, read_text, unreadable
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
                             "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
@@ -70,7 +70,8 @@ def listed(file: Path, concepts: Sequence[str], names: Names, role: str = "") ->
         return _checked(file, list(_of_mapping(found)), concepts, names, role, None)
     if isinstance(found, Table):
         return _checked(file, list(_of_table(found)), concepts, names, role, found)
-    rows = [_Row(number, None, line, "", {}) for number, line in enumerate(found, 1) if line.strip()]
+    rows = [_Row(number, None, line, "", {}, f"prompt {number}: {why}" if (why := unreadable(line)) else "")
+            for number, line in enumerate(found, 1) if line.strip()]
     return _checked(file, rows, concepts, names, role, None)
 
 
@@ -78,7 +79,7 @@ def _lines(file: Path) -> Sequence[str]:
     if file.suffix.lower() != ".txt":
         raise ConfigError(f"prompts in {file.name}", accepted=".yaml, .yml, .toml, .json, .jsonl, .csv, .tsv, or .txt "
                                                               "of one a line")
-    return read_text(file).splitlines()
+    return read_text(file).split("\n")  # splitlines would cut at characters that a text may hold
 
 
 def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
@@ -93,7 +94,7 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
         text, label = str(told.get("text", "")), str(told.get("label", ""))
         own, why = numbers({key: str(told[key]) for key in _KEYS & told.keys()})
         wrong = f"prompt {number}: {why}, got {entry!r}" if why else ""
-        if role in get_args(Role) and not text.strip() and role != "empty":
+        if role in get_args(Role) and (unreadable(text) or (not text.strip() and role != "empty")):
             wrong = f"prompt {number}: got {entry!r}"
         yield _Row(number, role, text, label, own, wrong)
 
@@ -110,8 +111,10 @@ def _of_table(table: Table) -> Iterator[_Row]:
             role = TYPES.get(row.get("type", "").casefold(), "") or None
         own, why = numbers(row)
         text = row.get("text", "")
+        why = why or unreadable(text)
         if not text.strip() and role != "empty":
             why = "no text"
+        why = table.wrong.get(number - 1, why)
         case = {"case": row["case"]} if row.get("case") else {}
         yield _Row(number, role, text, row.get("label", ""), {**own, **case}, why)
 
