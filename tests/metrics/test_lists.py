@@ -196,3 +196,24 @@ def test_an_escape_that_no_encoder_reads_is_left_out_of_a_table(tmp_path: Path) 
     rows, told = read(tmp_path, r'[{"prompt": "a church"}, {"prompt": "a ch\u0000urch"}]', "p.json")
     assert [row[1] for row in rows] == ["a church"]
     assert "1 row left out: a text with NUL characters" in told
+
+
+def test_an_unknown_type_costs_its_row_alone(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, "prompt,type\na church,erased\na house,Others\nx,weird\na chapel,\ny,weird\n")
+    assert [row[:2] for row in rows] == [("direct", "a church"), ("far", "a house"), ("implicit", "a chapel")]
+    assert "2 rows left out: the type 'weird', which is none of direct, held_out," in told
+    assert "(row 3 first)" in told
+
+
+def test_types_of_something_else_are_ignored_and_told(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, "prompt,Type\na church,photo\na chapel,sketch\n")
+    assert [row[:2] for row in rows] == [("direct", "a church"), ("implicit", "a chapel")]
+    assert "columns ignored: Type." in told
+
+
+def test_a_list_whose_prompts_are_all_refused_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("near: [a church by the sea]\n")
+    world = OpenWorld(prompts=file)
+    with pytest.raises(ConfigError, match="can be used: it is to be kept and names 'church'"):
+        world.prompts(world.request("church"), PromptCounts())

@@ -191,10 +191,12 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
     Args:
         used: prompts that are attacked. asked: how many other wordings each item asks at most, by attack.
     """
-    own = [prompt for prompt in own_prompts(world, request) if prompt.role in FORGET_ROLES]
-    if not own:
-        return []
+    brought = own_prompts(world, request)
+    own = [prompt for prompt in brought if prompt.role in FORGET_ROLES]
     named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
+    if not own:
+        return [*list_remarks(world, request), f"{file} has no prompt that asks for {request.concept!r}: those of "
+                "templates are attacked."] if brought else []
     taken = min(used, len(named))
     why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
     out = [*list_remarks(world, request),
