@@ -97,30 +97,27 @@ def unreadable(text: str) -> str:
     return "a text with NUL characters or halves of characters" if re.search("[\0\ud800-\udfff]", text) else ""
 
 
-def read_table(file: Path, must: tuple[str, ...] = ("text",), names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+def read_table(file: Path) -> Table:
     """The rows of a CSV or TSV file, in their order.
 
     The separator is the one that the first line names ("sep=;"), the tab of a .tsv that has any, or the one that splits
     the header best. Where none splits it, the list is one column, and a row is its whole line.
 
-    Args:
-        must: what there has to be a column for. names: what headers may be called, by what they hold.
-
     Raises:
-        ConfigError: it cannot be read, is empty, has a quote that is not closed, or lacks such a column: the names that
-            would do are in the message.
+        ConfigError: it cannot be read, is empty, has a quote that is not closed, or lacks a column of texts: the names
+            that would do are in the message.
     """
     text = read_text(file)
     first, _, rest = text.partition("\n")
     told = re.fullmatch(r"sep=(.)\s*", first)  # what Excel writes and reads
     text, line = (rest, 2) if told else (text, 1)
     separator = told[1] if told else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
-        else _separator(file, text, names)
+        else _separator(file, text)
     heads, *rows = [*separated_rows(file, text, separator, line)] or [[]]
-    return table_of(file, heads, rows, must, names)
+    return table_of(file, heads, rows)
 
 
-def _separator(file: Path, text: str, names: Mapping[str, tuple[str, ...]]) -> str:
+def _separator(file: Path, text: str) -> str:
     """What splits the header into the most columns that are known, then into the most; "" where nothing does."""
     found = {"": (0, 1)}
     for one in _SEPARATORS:
@@ -128,21 +125,20 @@ def _separator(file: Path, text: str, names: Mapping[str, tuple[str, ...]]) -> s
             heads = next(separated_rows(file, text, one), [])
         except ConfigError:  # its quotes end before another separator
             continue
-        found[one] = (len(_known(heads, names)), len(heads))
+        found[one] = (len(_known(heads)), len(heads))
     best = max(found, key=lambda one: found[one])
     return best if found[best][1] > 1 else ""
 
 
-def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], must: tuple[str, ...] = ("text",),
-             names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """The table of these rows under these headers. Rows with more cells than there are headers are wrong.
 
     Raises:
-        ConfigError: it lacks a column that must be there.
+        ConfigError: it lacks a column of texts.
     """
-    heads, columns = [head.strip() for head in heads], _known(heads, names)
+    heads, columns = [head.strip() for head in heads], _known(heads)
     width = max((place for place, head in enumerate(heads, 1) if head), default=0)
-    _check(file, columns, heads, must, names)
+    _check(file, columns, heads)
     used = {place: what for what, place in columns.items()}
     cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
              for row in rows]
@@ -151,41 +147,36 @@ def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], mu
                  tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells), wide)
 
 
-def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]], must: tuple[str, ...] = ("text",),
-                     names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> Table:
     """The table of rows that each name their own cells, which need not call them alike.
 
     Raises:
-        ConfigError: none of them has a cell that must be there.
+        ConfigError: none of them has a text.
     """
-    called = [{what: [*row][place] for what, place in _known([*row], names).items()} for row in rows]
+    called = [{what: [*row][place] for what, place in _known([*row]).items()} for row in rows]
     columns = {what: head for its in reversed(called) for what, head in its.items()}
     heads, used = dict.fromkeys(head for row in rows for head in row), {head for its in called for head in its.values()}
-    _check(file, columns, [*heads], must, names)
+    _check(file, columns, [*heads])
     cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
              for row, its in zip(rows, called, strict=True)]
     return Table(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
 
 
-def _check(file: Path, columns: Collection[str], heads: Sequence[str], must: tuple[str, ...],
-           names: Mapping[str, tuple[str, ...]]) -> None:
-    missing = [what for what in must if what not in columns]
-    if missing:
-        raise ConfigError(f"{file} has no column for {' and '.join(missing)}: its columns are "
-                          f"{', '.join(filter(None, heads)) or 'none'}",
-                          accepted="; ".join(f"{what} as {', '.join(names[what])}" for what in missing),
-                          remedy="name the column so")
+def _check(file: Path, columns: Collection[str], heads: Sequence[str]) -> None:
+    if "text" not in columns:
+        raise ConfigError(f"{file} has no column for text: its columns are {', '.join(filter(None, heads)) or 'none'}",
+                          accepted=f"text as {', '.join(NAMES['text'])}", remedy="name the column so")
 
 
 def _stripped(what: str, cell: str) -> str:
     return cell if what == "text" else cell.strip()
 
 
-def _known(heads: Sequence[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def _known(heads: Sequence[str]) -> dict[str, int]:
     """The place of each column that is used, by what it holds."""
     names = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
     found = {what: next((names.index(name) for name in these if name in names), None)
-             for what, these in accepted.items()}
+             for what, these in NAMES.items()}
     if found.get("role") is not None:
         found["type"] = None
     return {what: place for what, place in found.items() if place is not None}
