@@ -11,8 +11,9 @@ from expunge.metrics.open_world import OpenWorld
 
 def test_templates_in_place_of_a_list_that_does_not_ask_for_the_concept_are_said(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
-    file.write_text("near: [a castle]\n")
     world = OpenWorld(prompts=file)
-    told = told_of_own(world, world.request("church"), AttackSettings(prompts=str(file)), 3)
-    assert told == ["p.yaml has no prompt that asks for 'church': those of templates are attacked."]
+    for text in ("a castle", "a church"):  # the second is left out, for it is to be kept and names the concept
+        file.write_text(f"near: [{text}]\n")
+        told = told_of_own(world, world.request("church"), AttackSettings(prompts=str(file)), 3)
+        assert told == ["p.yaml has no prompt that asks for 'church': those of templates are attacked."]
     assert told_of_own(OpenWorld(), world.request("church"), AttackSettings(), 3) == []

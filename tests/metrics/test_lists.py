@@ -211,9 +211,11 @@ def test_types_of_something_else_are_ignored_and_told(tmp_path: Path) -> None:
     assert "columns ignored: Type." in told
 
 
-def test_a_list_whose_prompts_are_all_refused_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "p.yaml"
-    file.write_text("near: [a church by the sea]\n")
-    world = OpenWorld(prompts=file)
-    with pytest.raises(ConfigError, match="can be used: it is to be kept and names 'church'"):
-        world.prompts(world.request("church"), PromptCounts())
+@pytest.mark.parametrize(("name", "text"), [
+    ("p.csv", "role,text,label\ndirect,a church,church\ndirect,a bomb,bomb\n"),
+    ("p.yaml", "direct:\n- {text: a church, label: church}\n- {text: a bomb, label: bomb}\n")])
+def test_of_a_list_for_several_concepts_the_one_that_is_sought_is_asked_alone(tmp_path: Path, name: str, text: str
+                                                                              ) -> None:
+    rows, told = read(tmp_path, text, name)
+    assert [row[1] for row in rows] == ["a church"]
+    assert "1 row left out: asks for 'bomb', not for church (row 2)." in told

@@ -180,6 +180,8 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
         if not role:
             wrong = wrong or f"names none of {', '.join(concepts)}"
         if role in FORGET_ROLES and len(concepts) == 1:
+            if row.role is not None and _of_another(row, concepts[0], names):
+                wrong = wrong or f"asks for {row.label!r}, not for {concepts[0]}"
             label = concepts[0]
         elif role in FORGET_ROLES and label not in concepts:
             mistakes.append(f"prompt {row.number}: asks for {label!r}, which is none of {', '.join(concepts)}")
@@ -203,6 +205,11 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
         raise ConfigError(f"no prompt in {file} can be used", accepted="a list with a text to ask",
                           remedy=" ".join(made.told))
     return made
+
+
+def _of_another(row: _Row, concept: str, names: Names) -> bool:
+    """Whether a prompt of the forget side says by its label that it asks for another of a list's concepts."""
+    return bool(concept and row.label) and not names(row.label, concept) and not names(row.text, concept)
 
 
 def _guessed(row: _Row, concepts: Sequence[str], names: Names, default: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from expunge.errors import ConfigError, UserError
+from expunge.errors import UserError
 from expunge.metrics.base import (
     Autoencoder,
     Distance,
@@ -184,12 +184,7 @@ class OpenWorld:
 
     def _brought(self, request: Request) -> list[Prompt]:
         told = [labelled(prompt, request) for prompt in self._listed(request).prompts]
-        brought = [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in told]
-        if brought and all(_refused(prompt, request) for prompt in brought):
-            raise ConfigError(f"no prompt in {self._file} can be used: {_refused(brought[0], request)}",
-                              accepted="a prompt that asks for the concept, or one to keep that does not name it",
-                              remedy=" ".join(self.remarks(request)))
-        return brought
+        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in told]
 
     def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
         """All that templates could ask about `request`, by role."""
