@@ -3,7 +3,7 @@
 A list that says no roles gets them: a prompt whose class (label) names a concept, or that names one itself, asks for it
 by its name (direct); one whose class is another thing is to be kept (far); any other is taken to ask for the concept
 without its name (implicit). What was taken for what is said (`Listed.told`), and `role` decides instead where the user
-sets it. Rows that cannot be asked are left out one by one, with their reason.
+sets it. Rows that cannot be asked are left out one by one, with their reason; a list of no other rows is refused.
 """
 
 from __future__ import annotations
