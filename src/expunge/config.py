@@ -175,14 +175,17 @@ def _under(kind: str, error: ValidationError) -> ValidationError:
     return ValidationError.from_exception_data(error.title, told)
 
 
-def read_settings_file(path: Path) -> dict[str, Any]:
+def read_settings_file(path: Path, text: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML or TOML file (by its ending).
+
+    Args:
+        text: what the file holds; None reads it, as UTF-8.
 
     Raises:
         ConfigError: no such file, another ending, bad syntax, or no mapping at the top.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}", accepted="a YAML or TOML file") from error
     try:

@@ -219,3 +219,14 @@ def test_of_a_list_for_several_concepts_the_one_that_is_sought_is_asked_alone(tm
     rows, told = read(tmp_path, text, name)
     assert [row[1] for row in rows] == ["a church"]
     assert "1 row left out: asks for 'bomb', not for church (row 2)." in told
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.toml", "p.json", "p.txt", "p.jsonl"])
+def test_every_kind_of_list_is_read_by_its_mark_and_refused_without_one(tmp_path: Path, name: str) -> None:
+    text = {"p.yaml": "direct: [a church]\n", "p.toml": 'direct = ["a church"]\n', "p.json": '["a church"]',
+            "p.txt": "a church\n", "p.jsonl": '"a church"\n'}[name]
+    for code in ("utf-8-sig", "utf-16", "utf-32"):
+        assert [row[1] for row in read(tmp_path, text.encode(code), name)[0]] == ["a church"]
+    for code in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        with pytest.raises(ConfigError, match=r"NUL characters.*save it again as UTF-8"):
+            read(tmp_path, text.encode(code), name)

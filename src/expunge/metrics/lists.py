@@ -89,7 +89,7 @@ def read_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
         ConfigError: it cannot be read or has another ending.
     """
     if file.suffix.lower() in _SETTINGS:
-        return read_settings_file(file)
+        return read_settings_file(file, read_text(file))
     return read_json_list(file) if is_json(file) else read_table(file) if is_table(file) else _lines(file)
 
 
