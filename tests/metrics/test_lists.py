@@ -155,6 +155,7 @@ def test_a_row_of_json_without_a_text_or_with_a_number_that_is_none_is_left_out_
     ("p.json", '[{"prompt": {"text": "x"}}]', "row 1: got"),
     ("p.jsonl", '"a church"\n{"prompt": \n', "line 2 cannot be parsed"),
     ("p.json", '{"direct": ["a"], "direct": ["b"]}', "the key 'direct' stands there twice"),
+    ("p.yaml", "direct: [a]\nnear: [b]\ndirect: [c]\n", "the key 'direct' stands there twice"),
     ("p.json", '"a church"', "holds \"a church\"; accepted: a list of texts, a list of objects"),
     ("p.json", '{"nearby": ["a"]}', "prompt 1: unknown role 'nearby'"),
     ("p.json", '{"near": [{"text": "a house", "seed": -1}]}', "prompt 1: a seed that is no whole number from 0 on"),
