@@ -107,6 +107,7 @@ def test_empty_yaml_file_is_no_settings(tmp_path: Path) -> None:
     ("a.toml", "steps = = 3", "cannot be parsed"),
     ("a.yaml", "steps: [", "cannot be parsed"),
     ("a.yaml", "- 1\n- 2\n", "holds list"),
+    ("a.yaml", "a: {steps: 3, seed: 1, steps: 4}\n", "the key 'steps' stands there twice"),
     ("a.ini", "steps=3", "unknown kind of settings file"),
     ("a.toml", None, "cannot read settings"),
 ])

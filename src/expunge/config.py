@@ -175,23 +175,24 @@ def _under(kind: str, error: ValidationError) -> ValidationError:
     return ValidationError.from_exception_data(error.title, told)
 
 
-def read_settings_file(path: Path) -> dict[str, Any]:
+def read_settings_file(path: Path, text: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML or TOML file (by its ending).
 
+    Args:
+        text: what the file holds; None reads it, as UTF-8.
+
     Raises:
-        ConfigError: no such file, another ending, bad syntax, or no mapping at the top.
+        ConfigError: no such file, another ending, bad syntax, a key twice, or no mapping at the top.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read settings from {path}: {error}", accepted="a YAML or TOML file") from error
     try:
         if path.suffix.lower() == ".toml":
             values: Any = tomllib.loads(text)
         elif path.suffix.lower() in {".yaml", ".yml"}:
-            import yaml
-
-            values = yaml.safe_load(text) or {}
+            values = _yaml(text) or {}
         else:
             raise ConfigError(f"unknown kind of settings file: {path.name}", accepted=".yaml, .yml or .toml")
     except ConfigError:
@@ -201,6 +202,22 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}", accepted="a mapping of settings")
     return values
+
+
+def _yaml(text: str) -> Any:
+    """What a YAML text holds. A key that stands twice in a mapping is a mistake: YAML's reader would drop the first."""
+    import yaml
+
+    class Once(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = next((value for place, (tag, value) in enumerate(keys) if (tag, value) in keys[:place]), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands there twice",
+                                                        node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader=Once)  # a safe loader
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -155,6 +155,7 @@ def test_a_row_of_json_without_a_text_or_with_a_number_that_is_none_is_left_out_
     ("p.json", '[{"prompt": {"text": "x"}}]', "row 1: got"),
     ("p.jsonl", '"a church"\n{"prompt": \n', "line 2 cannot be parsed"),
     ("p.json", '{"direct": ["a"], "direct": ["b"]}', "the key 'direct' stands there twice"),
+    ("p.yaml", "direct: [a]\nnear: [b]\ndirect: [c]\n", "the key 'direct' stands there twice"),
     ("p.json", '"a church"', "holds \"a church\"; accepted: a list of texts, a list of objects"),
     ("p.json", '{"nearby": ["a"]}', "prompt 1: unknown role 'nearby'"),
     ("p.json", '{"near": [{"text": "a house", "seed": -1}]}', "prompt 1: a seed that is no whole number from 0 on"),
@@ -170,3 +171,63 @@ def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
     _, told = read(tmp_path, "prompt,seed\na church,3\n,5\n")
     assert "1 with a seed, of 1 prompt." in told
     assert "1 row left out: no text (row 2)." in told
+
+
+def test_rows_cut_by_separators_or_with_a_seed_that_is_none_are_left_out_and_told(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, 'prompt,seed\na church,7,9\na church,7\na chapel,"12,000"\na church,1.000\n')
+    assert [(row[1], row[3]) for row in rows] == [("a church", 7)]
+    assert "1 row left out: more cells than the header has columns (a text with the separator in it goes in" in told
+    assert "2 rows left out: a seed that is no whole number from 0 on (in digits alone) (row 3 first)" in told
+
+
+def test_a_line_ends_at_its_end_alone(tmp_path: Path) -> None:
+    rows, _ = read(tmp_path, "a church\u2028by night\r\na church\x0bby day\n", "p.txt")
+    assert [row[1] for row in rows] == ["a church\u2028by night", "a church\x0bby day"]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("p.json", r'["a house", "a ch\u0000urch"]'), ("p.jsonl", '"a house"\n"a ch\\ud800urch"\n'),
+    ("p.json", r'{"direct": ["a church", "a ch\u0000urch"]}'), ("p.yaml", 'direct: [a church, "a ch\\0urch"]\n')])
+def test_an_escape_that_no_encoder_reads_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match="prompt 2: "):
+        read(tmp_path, text, name)
+
+
+def test_an_escape_that_no_encoder_reads_is_left_out_of_a_table(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, r'[{"prompt": "a church"}, {"prompt": "a ch\u0000urch"}]', "p.json")
+    assert [row[1] for row in rows] == ["a church"]
+    assert "1 row left out: a text with NUL characters" in told
+
+
+def test_an_unknown_type_costs_its_row_alone(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, "prompt,type\na church,erased\na house,Others\nx,weird\na chapel,\ny,weird\n")
+    assert [row[:2] for row in rows] == [("direct", "a church"), ("far", "a house"), ("implicit", "a chapel")]
+    assert "2 rows left out: the type 'weird', which is none of direct, held_out," in told
+    assert "(row 3 first)" in told
+
+
+def test_types_of_something_else_are_ignored_and_told(tmp_path: Path) -> None:
+    rows, told = read(tmp_path, "prompt,Type\na church,photo\na chapel,sketch\n")
+    assert [row[:2] for row in rows] == [("direct", "a church"), ("implicit", "a chapel")]
+    assert "columns ignored: Type." in told
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("p.csv", "role,text,label\ndirect,a church,church\ndirect,a bomb,bomb\n"),
+    ("p.yaml", "direct:\n- {text: a church, label: church}\n- {text: a bomb, label: bomb}\n")])
+def test_of_a_list_for_several_concepts_the_one_that_is_sought_is_asked_alone(tmp_path: Path, name: str, text: str
+                                                                              ) -> None:
+    rows, told = read(tmp_path, text, name)
+    assert [row[1] for row in rows] == ["a church"]
+    assert "1 row left out: asks for 'bomb', not for church (row 2)." in told
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.toml", "p.json", "p.txt", "p.jsonl"])
+def test_every_kind_of_list_is_read_by_its_mark_and_refused_without_one(tmp_path: Path, name: str) -> None:
+    text = {"p.yaml": "direct: [a church]\n", "p.toml": 'direct = ["a church"]\n', "p.json": '["a church"]',
+            "p.txt": "a church\n", "p.jsonl": '"a church"\n'}[name]
+    for code in ("utf-8-sig", "utf-16", "utf-32"):
+        assert [row[1] for row in read(tmp_path, text.encode(code), name)[0]] == ["a church"]
+    for code in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        with pytest.raises(ConfigError, match=r"NUL characters.*save it again as UTF-8"):
+            read(tmp_path, text.encode(code), name)

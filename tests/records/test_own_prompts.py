@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from expunge.errors import ConfigError, UserError
-from expunge.records import Request, Target, overlap, read_own_prompts, with_prompts
+from expunge.errors import UserError
+from expunge.records import Request, Target, overlap, with_prompts
 
 CHURCH = Target(concept="church", prompts=("a church",), anchor="house")
 BOMB = Target(concept="bomb", prompts=("a bomb",))
@@ -33,38 +31,19 @@ def test_of_several_concepts_each_takes_those_that_name_it() -> None:
             with_prompts(both, wrong)  # type: ignore[arg-type]
 
 
-def test_files_are_one_a_line_or_a_table(tmp_path: Path) -> None:
-    lines, table, of = tmp_path / "a.txt", tmp_path / "b.csv", tmp_path / "c.csv"
-    lines.write_text("\ufeffa church\n\n a chapel \n", encoding="utf-8")
-    table.write_text("Prompt,seed\n\"a church, at sea\",3\na chapel,4\n", encoding="utf-8")
-    of.write_text("prompt,concept\na church,church\nboom,bomb\n", encoding="utf-8")
-    assert read_own_prompts(lines) == ("a church", "a chapel")
-    assert read_own_prompts(table) == ("a church, at sea", "a chapel")
-    assert read_own_prompts(of) == {"church": ("a church",), "bomb": ("boom",)}
-    for name, text, says in (("d.csv", "txt\na church\n", "its columns are txt"), ("e.txt", " \n", "no prompt"),
-                             ("f.csv", "", "columns are none")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(ConfigError, match=says):
-            read_own_prompts(tmp_path / name)
-    with pytest.raises(ConfigError, match="cannot read"):
-        read_own_prompts(tmp_path / "none.txt")
-
-
 def test_texts_that_training_and_test_share_are_found_as_the_encoder_reads_them() -> None:
     request = Request.of((CHURCH,), ("a\u00a0house",))
     assert overlap(request, ["A  Church", "a house", "a castle", ""]) == ("A  Church", "a house")
 
 
-def test_json_is_a_list_a_table_or_lists_by_concept(tmp_path: Path) -> None:
-    file = tmp_path / "p.json"
-    for text, found in (('["a church", "a chapel"]', ("a church", "a chapel")),
-                        ('[{"prompt": "a church", "concept": "church"}, {"prompt": "a dog", "concept": "dog"}]',
-                         {"church": ("a church",), "dog": ("a dog",)}),
-                        ('{"church": ["a church"]}', {"church": ("a church",)})):
-        file.write_text(text)
-        assert read_own_prompts(file) == found
-    for text, said in (("[]", "no prompt in"), ('{"church": []}', "'church' without a list of texts"),
-                       ('[{"concept": "church"}]', "no column for text")):
-        file.write_text(text)
-        with pytest.raises(ConfigError, match=said):
-            read_own_prompts(file)
+@pytest.mark.parametrize(("prompts", "said"), [
+    ("church", "prompts is the single text 'church'; accepted: a list of texts"),
+    ({"church": "church"}, "prompts for 'church' is the single text 'church'"),
+    ([], "no prompt of your own; accepted: at least one"), ((), "no prompt of your own"), ({}, "no prompt of your own"),
+    ({"church": []}, "no prompt of your own asks for 'church'"), (["a church", " "], "prompts: of 2 number 2 is blank"),
+    ({"church": ["", "x"]}, "prompts for 'church': of 2 number 1 is blank"), ([3], "of 1 number 1 is 3"),
+    (b"church", "prompts is b'church'"), (iter(["a church"]), "prompts is <list_iterator")])
+def test_what_is_no_list_of_texts_is_refused_for_what_it_is(prompts: object, said: str) -> None:
+    with pytest.raises(UserError) as told:
+        with_prompts(Request.of((CHURCH,)), prompts)  # type: ignore[arg-type]
+    assert said in str(told.value)

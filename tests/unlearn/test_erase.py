@@ -72,6 +72,17 @@ def test_a_seed_that_is_none_is_refused(model: Any, seed: Any) -> None:
         erase(model, REQUEST, settings=SETTINGS, seed=seed)
 
 
+@pytest.mark.parametrize("concept", ["church", REQUEST])
+@pytest.mark.parametrize(("prompts", "said"), [([], "no prompt of your own"), ("a church", "the single text"),
+                                               ({"church": "a church"}, "the single text"), ([" "], "is blank")])
+def test_prompts_that_are_no_list_of_texts_are_refused_before_any_work(village: Any, concept: Any, prompts: Any,
+                                                                        said: str) -> None:
+    for verb in (erase, plan):
+        with pytest.raises(UserError, match=said):
+            verb(village, concept, settings=SETTINGS, prompts=prompts)
+    assert resolve_request(village, concept, prompts=["a chapel"]).prompts == ("a chapel",)
+
+
 def test_a_name_in_the_place_of_a_model_is_refused() -> None:
     with pytest.raises(UserError, match=r"'embedded' as the model; accepted: what expunge.load returns"):
         erase("embedded", REQUEST)  # type: ignore[arg-type]

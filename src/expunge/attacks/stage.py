@@ -20,7 +20,7 @@ from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
 from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at
-from expunge.metrics.brought import list_remarks, own_prompts
+from expunge.metrics.brought import Brings, list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
 from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.patch import Patch
@@ -192,9 +192,10 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
         used: prompts that are attacked. asked: how many other wordings each item asks at most, by attack.
     """
     own = [prompt for prompt in own_prompts(world, request) if prompt.role in FORGET_ROLES]
-    if not own:
-        return []
     named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
+    if not own:
+        return [*list_remarks(world, request), f"{file} has no prompt that asks for {request.concept!r}: those of "
+                "templates are attacked."] if file and isinstance(world, Brings) else []
     taken = min(used, len(named))
     why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
     out = [*list_remarks(world, request),

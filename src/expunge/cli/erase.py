@@ -16,7 +16,8 @@ from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
-    from expunge.records import PatchCard
+    from expunge.models.model import Model
+    from expunge.records import PatchCard, Request
 
 EXAMPLES = """\b
 Examples:
@@ -49,8 +50,8 @@ class EraseJob(Settings):
         "", "What the concept is; guessed from its name if empty")
     only_with: str = knob("", "Takes the concept out only together with this (a style, a thing); each stays without "
                               "the other.")
-    train_prompts: str = knob("", "File of prompts of your own that ask for it, one a line, or a CSV or JSON with "
-                                  "columns prompt and concept; all are used, in place of the made ones")
+    train_prompts: str = knob("", "File of prompts of your own that ask for it, in place of the made ones: one a "
+                                  "line, or a list as --prompts of evaluate takes it; what is to keep is left out")
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
 
@@ -90,18 +91,20 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     from expunge.cli.output import STILL_THERE, some, still_there, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
-    from expunge.records import read_own_prompts, remarks
+    from expunge.records import remarks
     from expunge.unlearn.erase import erase, plan, resolve_request
 
-    own = read_own_prompts(Path(job.train_prompts)) if job.train_prompts else ()
     opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
-    asked: dict[str, Any] = {"anchor": job.anchor or None, "keep": job.keep, "kind": job.kind,
-                             "only_with": job.only_with, "prompts": own, "settings": job.settings, "seed": job.seed}
-    request = resolve_request(opened, job.concept, job.anchor, job.keep, kind=job.kind, only_with=job.only_with,
-                              prompts=own)
+    how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
+    request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
+    told: tuple[str, ...] = ()
+    if job.train_prompts:
+        how["prompts"], told = _own_prompts(Path(job.train_prompts), request, opened)
+        request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
+    asked = {**how, "anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
-        click.echo("".join(f"# {line}\n" for line in remarks(request)), nl=False)
+        click.echo("".join(f"# {line}\n" for line in (*told, *remarks(request))), nl=False)
         return
     folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:
@@ -109,7 +112,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     card = patch.card
     for line in still_there(card):
         click.echo(line)
-    for line in remarks(request):
+    for line in (*told, *remarks(request)):
         click.echo(f"understood: {line}")
     if card.left_out:
         click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
@@ -120,6 +123,16 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
         click.echo(line)
     if strict and still_there(card):
         raise click.exceptions.Exit(STILL_THERE)
+
+
+def _own_prompts(file: Path, request: Request, model: Model) -> tuple[Any, tuple[str, ...]]:
+    """The prompts of --train-prompts, and how they were read."""
+    from expunge.metrics.training_lists import training_list
+    from expunge.records import names_target
+
+    targets, reader = {target.concept: target for target in request.targets}, model.texts[0].reader
+    own = training_list(file, request.concepts, lambda text, concept: names_target(text, targets[concept], reader))
+    return own.prompts, own.told
 
 
 def _notes(card: PatchCard) -> list[str]:

@@ -142,7 +142,6 @@ def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Seq
 
 def _listed(texts: Sequence[str], file: Path | None) -> tuple[list[Prompt], list[str]]:
     """The prompts of the command line and of a list, and how the list was read."""
-    from expunge.errors import UserError
     from expunge.metrics.lists import listed
 
     own = [_prompt(text) for text in texts]
@@ -151,11 +150,8 @@ def _listed(texts: Sequence[str], file: Path | None) -> tuple[list[Prompt], list
             raise click.UsageError("Missing argument 'PROMPTS...', or --prompts FILE.")
         return own, []
     found = listed(file, ("",), lambda text, concept: False, "direct")
-    told = [line for line in found.told if "says no roles" not in line]
-    if not found.prompts:
-        raise UserError(f"no prompt in {file} can be drawn", accepted="a row with a text", remedy=" ".join(told))
     plain = [prompt.model_copy(update={"labels": {}}) for prompt in found.prompts]
-    return [*own, *plain], told
+    return [*own, *plain], [*found.columns, *found.drawn, *found.lost]
 
 
 def drawn_before(folder: Path) -> list[str]:

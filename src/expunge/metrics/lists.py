@@ -3,14 +3,14 @@
 A list that says no roles gets them: a prompt whose class (label) names a concept, or that names one itself, asks for it
 by its name (direct); one whose class is another thing is to be kept (far); any other is taken to ask for the concept
 without its name (implicit). What was taken for what is said (`Listed.told`), and `role` decides instead where the user
-sets it. Rows that cannot be asked are left out one by one, with their reason.
+sets it. Rows that cannot be asked are left out one by one, with their reason; a list of no other rows is refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_joint import OBJECT
 from expunge.records import FORGET_ROLES, Prompt, Role, counted
 from expunge.records.json_lists import is_json, read_json_list
-from expunge.records.tables import Table, is_table, numbers, read_table, read_text
+from expunge.records.tables import Table, is_table, numbers, read_table, read_text, unreadable
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
                             "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
@@ -33,10 +33,27 @@ _ACCEPTED = f"roles {', '.join(get_args(Role))}, each prompt a text or text and 
 
 @dataclass(frozen=True)
 class Listed:
-    """The prompts of a file in their order, and in sentences how it was read."""
+    """The prompts of a file in their order, and in sentences how it was read.
+
+    Attributes:
+        guessed: of each prompt, whether its list leaves its role open.
+        plain: whether the list says neither role nor label of any prompt.
+        columns: what is read as what, and what is ignored. roles: what was taken for what. drawn: how many prompts say
+            themselves how they are drawn. lost: which rows are left out, and why.
+    """
 
     prompts: tuple[Prompt, ...]
-    told: tuple[str, ...] = ()
+    guessed: tuple[bool, ...] = ()
+    plain: bool = True
+    columns: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All sentences."""
+        return (*self.columns, *self.roles, *self.drawn, *self.lost)
 
 
 @dataclass(frozen=True)
@@ -59,26 +76,43 @@ def listed(file: Path, concepts: Sequence[str], names: Names, role: str = "") ->
 
     Raises:
         ConfigError: it cannot be read, has no column of texts, unknown roles or keys, or none of several concepts as
-            label; all mistakes are shown. UserError: `role` is none.
+            label; all mistakes are shown. Or none of its rows can be used: the reasons are shown. UserError: `role` is
+            none.
     """
+    return of_list(file, read_list(file), concepts, names, role)
+
+
+def read_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
+    """A file as it stands: its texts, its table, or its mapping, by its ending.
+
+    Raises:
+        ConfigError: it cannot be read or has another ending.
+    """
+    if file.suffix.lower() in _SETTINGS:
+        return read_settings_file(file, read_text(file))
+    return read_json_list(file) if is_json(file) else read_table(file) if is_table(file) else _lines(file)
+
+
+def of_list(file: Path, found: Sequence[str] | Table | Mapping[str, Any], concepts: Sequence[str], names: Names,
+            role: str = "") -> Listed:
+    """The prompts of what `read_list` found; see `listed`."""
     if role and role not in get_args(Role):
         raise UserError(f"default role {role!r}", accepted=", ".join(get_args(Role)))
-    if file.suffix.lower() in _SETTINGS:
-        return _checked(file, list(_of_mapping(read_settings_file(file))), concepts, names, role, None)
-    found = read_json_list(file) if is_json(file) else read_table(file) if is_table(file) else _lines(file)
-    if isinstance(found, dict):
-        return _checked(file, list(_of_mapping(found)), concepts, names, role, None)
     if isinstance(found, Table):
-        return _checked(file, list(_of_table(found)), concepts, names, role, found)
-    rows = [_Row(number, None, line, "", {}) for number, line in enumerate(found, 1) if line.strip()]
+        table = _typed(found)
+        return _checked(file, list(_of_table(table)), concepts, names, role, table)
+    if isinstance(found, Mapping):
+        return _checked(file, list(_of_mapping(found)), concepts, names, role, None)
+    rows = [_Row(number, None, line, "", {}, f"prompt {number}: {why}" if (why := unreadable(line)) else "")
+            for number, line in enumerate(found, 1) if line.strip()]
     return _checked(file, rows, concepts, names, role, None)
 
 
-def _lines(file: Path) -> Sequence[str]:
+def _lines(file: Path) -> tuple[str, ...]:
     if file.suffix.lower() != ".txt":
         raise ConfigError(f"prompts in {file.name}", accepted=".yaml, .yml, .toml, .json, .jsonl, .csv, .tsv, or .txt "
                                                               "of one a line")
-    return read_text(file).splitlines()
+    return tuple(read_text(file).split("\n"))  # splitlines would cut at characters that a text may hold
 
 
 def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
@@ -93,7 +127,7 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
         text, label = str(told.get("text", "")), str(told.get("label", ""))
         own, why = numbers({key: str(told[key]) for key in _KEYS & told.keys()})
         wrong = f"prompt {number}: {why}, got {entry!r}" if why else ""
-        if role in get_args(Role) and not text.strip() and role != "empty":
+        if role in get_args(Role) and (unreadable(text) or (not text.strip() and role != "empty")):
             wrong = f"prompt {number}: got {entry!r}"
         yield _Row(number, role, text, label, own, wrong)
 
@@ -101,17 +135,29 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
 _KEYS = {"text", "label", "seed", "guidance", "height", "width"}
 
 
+def _typed(table: Table) -> Table:
+    """The table without its column of types where none of them is known: then it speaks of something else."""
+    head, kinds = table.columns.get("type"), {row.get("type", "").casefold() for row in table.rows}
+    if head is None or kinds & TYPES.keys():
+        return table
+    return replace(table, columns={what: name for what, name in table.columns.items() if what != "type"},
+                   ignored=(*table.ignored, head))
+
+
 def _of_table(table: Table) -> Iterator[_Row]:
-    kinds = {cell.casefold() for row in table.rows if (cell := row.get("type", ""))}
-    typed = bool(kinds) and kinds <= TYPES.keys()
     for number, row in enumerate(table.rows, 1):
         role = row.get("role") if "role" in table.columns else None
-        if role is None and typed:
-            role = TYPES.get(row.get("type", "").casefold(), "") or None
+        kind = row.get("type", "") if "type" in table.columns else ""
+        if role is None and kind:
+            role = TYPES.get(kind.casefold()) or None
         own, why = numbers(row)
         text = row.get("text", "")
+        why = why or unreadable(text)
+        if kind and kind.casefold() not in TYPES:
+            why = f"the type {kind!r}, which is none of {', '.join(TYPES)}"
         if not text.strip() and role != "empty":
             why = "no text"
+        why = table.wrong.get(number - 1, why)
         case = {"case": row["case"]} if row.get("case") else {}
         yield _Row(number, role, text, row.get("label", ""), {**own, **case}, why)
 
@@ -121,7 +167,7 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
     mistakes: list[str] = []
     lost, taken = Counter[str](), Counter[str]()
     first: dict[str, int] = {}
-    prompts: list[Prompt] = []
+    prompts, guessed = list[Prompt](), list[bool]()
     for row in rows:
         wrong = row.wrong
         if row.role is not None and row.role not in get_args(Role):
@@ -134,6 +180,8 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
         if not role:
             wrong = wrong or f"names none of {', '.join(concepts)}"
         if role in FORGET_ROLES and len(concepts) == 1:
+            if row.role is not None and _of_another(row, concepts[0], names):
+                wrong = wrong or f"asks for {row.label!r}, not for {concepts[0]}"
             label = concepts[0]
         elif role in FORGET_ROLES and label not in concepts:
             mistakes.append(f"prompt {row.number}: asks for {label!r}, which is none of {', '.join(concepts)}")
@@ -142,16 +190,26 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
             lost[wrong] += 1
             first.setdefault(wrong, row.number)
             continue
+        guessed.append(row.role is None)
         if row.role is None:
             taken[role] += 1
         prompts.append(Prompt(text=row.text, role=role,  # type: ignore[arg-type]  # one of them
                               labels={OBJECT: label} if label else {}, **row.more))
     if mistakes:
         raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=_ACCEPTED)
-    told = [*_columns(file, table), *_roles(file, taken, default), *_own(file, prompts)]
-    told += [f"{file.name}: {counted(count, 'rows')} left out: {why} (row {first[why]}"
-             f"{' first' * (count > 1)})." for why, count in lost.items()]
-    return Listed(tuple(prompts), tuple(told))
+    left = tuple(f"{file.name}: {counted(count, 'rows')} left out: {why} (row {first[why]}{' first' * (count > 1)})."
+                 for why, count in lost.items())
+    made = Listed(tuple(prompts), tuple(guessed), all(row.role is None and not row.label for row in rows),
+                  tuple(_columns(file, table)), tuple(_roles(file, taken, default)), tuple(_own(file, prompts)), left)
+    if not prompts:
+        raise ConfigError(f"no prompt in {file} can be used", accepted="a list with a text to ask",
+                          remedy=" ".join(made.told))
+    return made
+
+
+def _of_another(row: _Row, concept: str, names: Names) -> bool:
+    """Whether a prompt of the forget side says by its label that it asks for another of a list's concepts."""
+    return bool(concept and row.label) and not names(row.label, concept) and not names(row.text, concept)
 
 
 def _guessed(row: _Row, concepts: Sequence[str], names: Names, default: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from expunge.records.evaluation import Evaluation, Find, Strip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
 from expunge.records.naming import Reader, longer_name, mentions, names, places, same_name
-from expunge.records.own_prompts import overlap, read_own_prompts, with_prompts
+from expunge.records.own_prompts import overlap, with_prompts
 from expunge.records.patch_file import read_card
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
@@ -41,5 +41,5 @@ __all__ = [
     "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
     "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request",
     "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places",
-    "read_card", "read_own_prompts", "remarks", "same_name", "with_article", "with_prompts",
+    "read_card", "remarks", "same_name", "with_article", "with_prompts",
 ]

@@ -6,12 +6,12 @@ An object of lists, with roles or concepts for keys, is what a settings file of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError
-from expunge.records.tables import NAMES, Table, read_text, table_of_objects
+from expunge.records.tables import Table, read_text, table_of_objects
 
 JSON = (".json", ".jsonl", ".ndjson")
 _ACCEPTED = "a list of texts, a list of objects with the keys of a table's columns, or an object of lists by role"
@@ -22,14 +22,10 @@ def is_json(file: Path) -> bool:
     return file.suffix.lower() in JSON
 
 
-def read_json_list(file: Path, names: Mapping[str, tuple[str, ...]] = NAMES
-                   ) -> tuple[str, ...] | Table | dict[str, Any]:
+def read_json_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
     """The texts of a list of texts, the table of a list of objects, or the object of a file that holds one.
 
     Texts among objects are rows that hold nothing else. Rows count from 1, blank lines apart.
-
-    Args:
-        names: what keys may be called, by what they hold.
 
     Raises:
         ConfigError: it cannot be read or parsed, says a key twice, or holds something else; an item that is neither a
@@ -45,9 +41,8 @@ def read_json_list(file: Path, names: Mapping[str, tuple[str, ...]] = NAMES
                           accepted="rows that are a text, or an object of texts and numbers")
     if all(isinstance(item, str) for _, item in rows):
         return tuple(item for _, item in rows)
-    text = names["text"][0]
-    objects = [{text: item} if isinstance(item, str) else item for _, item in rows]
-    return table_of_objects(file, [{key: _cell(value) for key, value in item.items()} for item in objects], names=names)
+    objects = [{"text": item} if isinstance(item, str) else item for _, item in rows]
+    return table_of_objects(file, [{key: _cell(value) for key, value in item.items()} for item in objects])
 
 
 def _whole(file: Path) -> list[tuple[int, Any]] | dict[str, Any]:

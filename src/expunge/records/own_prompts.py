@@ -1,59 +1,13 @@
-"""Prompts of the user's own that ask for what is to go: one a line, or a table with columns prompt and concept."""
+"""Prompts of the user's own that ask for what is to go, in place of those that were made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from expunge.errors import ConfigError, UserError
+from expunge.errors import UserError
 from expunge.records.asking import names_target
-from expunge.records.json_lists import is_json, read_json_list
 from expunge.records.naming import Reader, read, same_name
 from expunge.records.request import Request, Target
-from expunge.records.tables import NAMES, Table, is_table, read_table, read_text
-
-
-def read_own_prompts(file: Path) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
-    """The prompts of a text file, a CSV or JSON, all of them, in their order; by concept where a table has that column.
-
-    JSON is a list of texts, a list of objects with the keys of such a table, or an object of lists of texts by concept.
-
-    Raises:
-        ConfigError: it cannot be read, has no prompt, or a table without the column "prompt" (or "text").
-    """
-    columns = {"text": NAMES["text"], "concept": ("concept",)}
-    read_so = read_json_list(file, columns) if is_json(file) else read_table(file, names=columns) if is_table(file) \
-        else read_text(file).splitlines()
-    if isinstance(read_so, dict):
-        return _of_object(file, read_so)
-    if not isinstance(read_so, Table):
-        prompts = tuple(line.strip() for line in read_so if line.strip())
-        if not prompts:
-            raise ConfigError(f"no prompt in {file}", accepted="a list of texts" if is_json(file) else
-                              "one prompt a line")
-        return prompts
-    table = read_so
-    of = "concept" in table.columns
-    found = [(row.get("concept", ""), row.get("text", "").strip()) for row in table.rows]
-    if not any(prompt for _, prompt in found):
-        raise ConfigError(f"no prompts in {file}", accepted="a row for each prompt below the first line")
-    if not of:
-        return tuple(prompt for _, prompt in found if prompt)
-    by_concept: dict[str, tuple[str, ...]] = {}
-    for name, prompt in found:
-        if prompt:
-            by_concept[name] = (*by_concept.get(name, ()), prompt)
-    return by_concept
-
-
-def _of_object(file: Path, told: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    odd = [name for name, its in told.items() if not isinstance(its, list) or not its or
-           not all(isinstance(text, str) and text.strip() for text in its)]
-    if odd or not told:
-        raise ConfigError(f"{file}: {', '.join(map(repr, odd)) or 'no concept'} without a list of texts",
-                          accepted="a list of texts for each concept")
-    return {name: tuple(text.strip() for text in its) for name, its in told.items()}
 
 
 def with_prompts(request: Request, prompts: Sequence[str] | Mapping[str, Sequence[str]], reader: Reader = read
@@ -63,10 +17,14 @@ def with_prompts(request: Request, prompts: Sequence[str] | Mapping[str, Sequenc
     A single concept takes them all, whether they name it or not. Of several, each prompt goes to the one that it names.
 
     Raises:
-        UserError: a prompt names none or several of several concepts; a concept is left without; an unknown concept.
+        UserError: a prompt names none or several of several concepts; a concept is left without; an unknown concept; a
+            single text where a list is meant; what is no text, or is blank.
     """
-    if isinstance(prompts, str):
-        raise UserError(f"prompts is the single text {prompts!r}", accepted="a list of texts")
+    prompts = ({name: _texts(its, f"prompts for {name!r}") for name, its in prompts.items()}
+               if isinstance(prompts, Mapping) else _texts(prompts, "prompts"))
+    if not prompts:
+        raise UserError("no prompt of your own", accepted="at least one for each concept",
+                        remedy="leave prompts out to train on those that are made")
     own = (_by_concept(request, prompts, reader) if isinstance(prompts, Mapping)
            else _sorted_out(request, prompts, reader))
     bare = [target.concept for target, its in zip(request.targets, own, strict=True) if not its]
@@ -77,6 +35,20 @@ def with_prompts(request: Request, prompts: Sequence[str] | Mapping[str, Sequenc
                               "prompts": tuple(dict.fromkeys(its)), "own": True})
                     for target, its in zip(request.targets, own, strict=True))
     return Request.of(targets, request.keep)
+
+
+def _texts(given: Sequence[str], what: str) -> tuple[str, ...]:
+    """A list's texts. A single text is none: its letters would be."""
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise UserError(f"{what} is the single text {given!r}" if isinstance(given, str) else f"{what} is {given!r}",
+                        accepted="a list of texts")
+    texts = tuple(given)
+    odd = [f"number {number} is {'blank' if isinstance(text, str) else repr(text)}"
+           for number, text in enumerate(texts, 1) if not isinstance(text, str) or not text.strip()]
+    if odd:
+        raise UserError(f"{what}: of {len(texts)} {', '.join(odd[:6])}{', ...' if odd[6:] else ''}",
+                        accepted="texts with words")
+    return texts
 
 
 def _by_concept(request: Request, prompts: Mapping[str, Sequence[str]], reader: Reader) -> list[tuple[str, ...]]:

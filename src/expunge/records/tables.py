@@ -12,14 +12,15 @@ but the text.
 
 from __future__ import annotations
 
-import csv
+import codecs
 import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from expunge.errors import ConfigError
+from expunge.records.separated import separated_rows
 
 NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "prompt", "prompts", "adv_prompt", "sensitive_prompt", "caption"),
@@ -36,8 +37,13 @@ NAMES: dict[str, tuple[str, ...]] = {
 """What headers may be called, by what they hold."""
 TABLES = (".csv", ".tsv")
 _SEPARATORS = ",;\t|"
+_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+          (codecs.BOM_UTF16_BE, "utf-16"), (b"", "utf-8-sig"))  # UTF-32's mark begins with that of UTF-16
 _NOTHING = ("", "none", "null", "na")
 """What programs write where there is nothing. "nan" is none of them: nothing can be drawn with it, which is said."""
+
+MORE_CELLS = "more cells than the header has columns (a text with the separator in it goes in quotes)"
+"""Why a row is wrong that unquoted separators have cut."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,14 @@ class Table:
         columns: the header of each column that is used, by what it holds (`NAMES`).
         ignored: the headers of the others.
         rows: the cells of each row, by what they hold; without blanks around them but for texts.
+        wrong: why rows cannot be used, by their place.
     """
 
     file: Path
     columns: Mapping[str, str]
     ignored: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
+    wrong: Mapping[int, str] = field(default_factory=dict)
 
 
 def is_table(file: Path) -> bool:
@@ -65,92 +73,110 @@ def is_table(file: Path) -> bool:
 def read_text(file: Path) -> str:
     """The text of a user's list, without a byte order mark; UTF-8, or what its byte order mark says.
 
+    Every end of a line is a line feed.
+
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or has NUL characters, as wide characters without a mark would.
     """
+    utf_8 = {"accepted": "text in UTF-8", "remedy": "save it again as UTF-8 (in a spreadsheet: CSV UTF-8)"}
     try:
         data = file.expanduser().read_bytes()
-        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return io.StringIO(data.decode("utf-16" if wide else "utf-8-sig"), newline=None).read()
+        text = data.decode(next(name for mark, name in _MARKS if data.startswith(mark)))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="text in UTF-8",
-                          remedy="save it again as CSV UTF-8") from error
+        raise ConfigError(f"cannot read prompts from {file}: {error}", **utf_8) from error
+    text = io.StringIO(text, newline=None).read()
+    if "\0" in text:
+        line = text[:text.index("\0")].count("\n") + 1
+        raise ConfigError(f"cannot read prompts from {file}: line {line} has NUL characters, as UTF-16 without a byte "
+                          "order mark does", **utf_8)
+    return text
 
 
-def read_table(file: Path, must: tuple[str, ...] = ("text",), names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+def unreadable(text: str) -> str:
+    """Why no encoder reads a text that an escape in a file has made ("\\u0000"); "" where it can be read."""
+    return "a text with NUL characters or halves of characters" if re.search("[\0\ud800-\udfff]", text) else ""
+
+
+def read_table(file: Path) -> Table:
     """The rows of a CSV or TSV file, in their order.
 
-    Args:
-        must: what there has to be a column for. names: what headers may be called, by what they hold.
+    The separator is the one that the first line names ("sep=;"), the tab of a .tsv that has any, or the one that splits
+    the header best. Where none splits it, the list is one column, and a row is its whole line.
 
     Raises:
-        ConfigError: it cannot be read, is empty, or lacks such a column: the names that would do are in the message.
+        ConfigError: it cannot be read, is empty, has a quote that is not closed, or lacks a column of texts: the names
+            that would do are in the message.
     """
     text = read_text(file)
     first, _, rest = text.partition("\n")
     told = re.fullmatch(r"sep=(.)\s*", first)  # what Excel writes and reads
-    text, separators = (rest, told[1]) if told else (text, _SEPARATORS)
-    try:
-        tried = [list(csv.reader(io.StringIO(text), delimiter=one, skipinitialspace=True)) for one in separators]
-    except csv.Error as error:
-        raise ConfigError(f"cannot read prompts from {file}: {error}", accepted="a CSV file") from error
-    known = [_known(rows[0], names) if rows else {} for rows in tried]
-    best = max(range(len(tried)), key=lambda k: (len(known[k]), len(tried[k][0]) if tried[k] else 0))
-    rows = tried[best]
-    return table_of(file, rows[0] if rows else [], [row for row in rows[1:] if any(map(str.strip, row))], must, names)
+    text, line = (rest, 2) if told else (text, 1)
+    separator = told[1] if told else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
+        else _separator(file, text)
+    heads, *rows = [*separated_rows(file, text, separator, line)] or [[]]
+    return table_of(file, heads, rows)
 
 
-def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], must: tuple[str, ...] = ("text",),
-             names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
-    """The table of these rows under these headers.
+def _separator(file: Path, text: str) -> str:
+    """What splits the header into the most columns that are known, then into the most; "" where nothing does."""
+    found = {"": (0, 1)}
+    for one in _SEPARATORS:
+        try:
+            heads = next(separated_rows(file, text, one), [])
+        except ConfigError:  # its quotes end before another separator
+            continue
+        found[one] = (len(_known(heads)), len(heads))
+    best = max(found, key=lambda one: found[one])
+    return best if found[best][1] > 1 else ""
+
+
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table of these rows under these headers. Rows with more cells than there are headers are wrong.
 
     Raises:
-        ConfigError: it lacks a column that must be there.
+        ConfigError: it lacks a column of texts.
     """
-    heads, columns = [head.strip() for head in heads], _known(heads, names)
-    _check(file, columns, heads, must, names)
+    heads, columns = [head.strip() for head in heads], _known(heads)
+    width = max((place for place, head in enumerate(heads, 1) if head), default=0)
+    _check(file, columns, heads)
     used = {place: what for what, place in columns.items()}
     cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
              for row in rows]
+    wide = {place: MORE_CELLS for place, row in enumerate(rows) if any(map(str.strip, row[width:]))}
     return Table(file, {what: heads[place] for what, place in columns.items()},
-                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells))
+                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells), wide)
 
 
-def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]], must: tuple[str, ...] = ("text",),
-                     names: Mapping[str, tuple[str, ...]] = NAMES) -> Table:
+def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> Table:
     """The table of rows that each name their own cells, which need not call them alike.
 
     Raises:
-        ConfigError: none of them has a cell that must be there.
+        ConfigError: none of them has a text.
     """
-    called = [{what: [*row][place] for what, place in _known([*row], names).items()} for row in rows]
+    called = [{what: [*row][place] for what, place in _known([*row]).items()} for row in rows]
     columns = {what: head for its in reversed(called) for what, head in its.items()}
     heads, used = dict.fromkeys(head for row in rows for head in row), {head for its in called for head in its.values()}
-    _check(file, columns, [*heads], must, names)
+    _check(file, columns, [*heads])
     cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
              for row, its in zip(rows, called, strict=True)]
     return Table(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
 
 
-def _check(file: Path, columns: Collection[str], heads: Sequence[str], must: tuple[str, ...],
-           names: Mapping[str, tuple[str, ...]]) -> None:
-    missing = [what for what in must if what not in columns]
-    if missing:
-        raise ConfigError(f"{file} has no column for {' and '.join(missing)}: its columns are "
-                          f"{', '.join(filter(None, heads)) or 'none'}",
-                          accepted="; ".join(f"{what} as {', '.join(names[what])}" for what in missing),
-                          remedy="name the column so")
+def _check(file: Path, columns: Collection[str], heads: Sequence[str]) -> None:
+    if "text" not in columns:
+        raise ConfigError(f"{file} has no column for text: its columns are {', '.join(filter(None, heads)) or 'none'}",
+                          accepted=f"text as {', '.join(NAMES['text'])}", remedy="name the column so")
 
 
 def _stripped(what: str, cell: str) -> str:
     return cell if what == "text" else cell.strip()
 
 
-def _known(heads: Sequence[str], accepted: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def _known(heads: Sequence[str]) -> dict[str, int]:
     """The place of each column that is used, by what it holds."""
     names = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
     found = {what: next((names.index(name) for name in these if name in names), None)
-             for what, these in accepted.items()}
+             for what, these in NAMES.items()}
     if found.get("role") is not None:
         found["type"] = None
     return {what: place for what, place in found.items() if place is not None}
@@ -161,7 +187,7 @@ def numbers(row: Mapping[str, str]) -> tuple[dict[str, int | float], str]:
     out: dict[str, int | float] = {}
     low, high = 8, 4096
     wanted: tuple[tuple[str, Callable[[str], float | int | None], str], ...] = (
-        ("seed", lambda cell: _whole(cell, 0, 2**64 - 1), "a seed that is no whole number from 0 on"),
+        ("seed", lambda cell: _whole(cell, 0, 2**64 - 1), "a seed that is no whole number from 0 on (in digits alone)"),
         ("guidance", lambda cell: _between(cell, 1.0, 50.0), "a guidance that is no number from 1 to 50"),
         ("height", lambda cell: _whole(cell, low, high), f"a height that is no whole number from {low} to {high}"),
         ("width", lambda cell: _whole(cell, low, high), f"a width that is no whole number from {low} to {high}"))
@@ -183,8 +209,8 @@ def numbers(row: Mapping[str, str]) -> tuple[dict[str, int | float], str]:
 
 
 def _whole(cell: str, low: int, high: int) -> int | None:
-    """A whole number; "4188.0", as tables of numbers write it, is one."""
-    found = re.fullmatch(r"\+?(\d+)(?:[.,]0*)?", cell.strip())
+    """A whole number; "4188.0", as tables of numbers write it, is one, "12,000" may be twelve or twelve thousand."""
+    found = re.fullmatch(r"\+?(\d+)(?:[.,](?!000$)0*)?", cell.strip())
     value = int(found[1]) if found else -1
     return value if low <= value <= high else None
 
@@ -192,7 +218,7 @@ def _whole(cell: str, low: int, high: int) -> int | None:
 def _between(cell: str, low: float, high: float) -> float | None:
     """A number; a comma may stand for the point."""
     try:
-        value = float(cell.strip().replace(",", "."))
+        value = float(cell.strip().replace(",", ".")) if "_" not in cell else low - 1  # Python's own, nobody else's
     except ValueError:
         return None
     return value if low <= value <= high else None

@@ -22,6 +22,8 @@ from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.needs import needs
 from expunge.unlearn.surrogate import Surrogate, surrogates
 
+Prompts = Sequence[str] | Mapping[str, Sequence[str]]
+"""The user's own prompts that ask for what is to go, of several concepts by name."""
 OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
 """Settings that do not decide the weights."""
 CHECKPOINT = "checkpoint.safetensors"
@@ -31,7 +33,7 @@ CHECKPOINT = "checkpoint.safetensors"
 @alone_in_out()
 def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
-          prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
+          prompts: Prompts | None = None, settings: Mapping[str, Any] | None = None,
           seed: int = 0, out: Path | str | None = None, progress: Progress | None = None, own_look: bool = True
           ) -> Patch:
     """Take `concept` out of `model`; the edit comes back as a patch and the model stays as it was.
@@ -105,7 +107,7 @@ def _check_free(folder: Path, model: Model, request: Request, method: Method, se
 
 def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
          anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
-         prompts: Sequence[str] | Mapping[str, Sequence[str]] = (), settings: Mapping[str, Any] | None = None,
+         prompts: Prompts | None = None, settings: Mapping[str, Any] | None = None,
          seed: int = 0) -> dict[str, Any]:
     """What `erase` would do: every setting resolved, and what it would take. Changes nothing.
 
@@ -137,7 +139,7 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
 
 def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
                     keep: Sequence[str], method: Method, *, kind: str = "", only_with: str = "",
-                    prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> tuple[Request, tuple[Surrogate, ...]]:
+                    prompts: Prompts | None = None) -> tuple[Request, tuple[Surrogate, ...]]:
     """The full request as `method` is to have it, and what was found to take its concepts' places.
 
     Nothing is looked for where an anchor is named ("" names none), with a whole request, or where the method neither
@@ -184,14 +186,14 @@ def seeks_surrogate(method: Method, request: Request) -> bool:
 
 def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] = "",
                     keep: Sequence[str] = (), *, kind: str = "", only_with: str = "",
-                    prompts: Sequence[str] | Mapping[str, Sequence[str]] = ()) -> Request:
+                    prompts: Prompts | None = None) -> Request:
     """The full request; names are completed by the model's world, and compared as its text encoder reads them.
 
     Args:
         kind: what the concepts are, one of `records.KINDS`; "" lets the world see.
         only_with: what the concept goes together with; either stays without the other.
         prompts: the user's own prompts that ask for it, in place of the world's: used whole. Of several concepts by
-            name, or each for the one that it names.
+            name, or each for the one that it names. None: the world's.
 
     Raises:
         UserError: empty, contradictory, or unknown to the world; prompts that name none or several of the concepts.
@@ -211,7 +213,7 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
         request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
             world.request(names, anchors, tuple(keep), **wishes)
     reader = model.texts[0].reader
-    if prompts:
+    if prompts is not None:
         request = with_prompts(request, prompts, reader)
     check_request(request, reader)
     return request
