@@ -178,6 +178,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
+    from expunge.models.cache_size import APART
     from expunge.models.model import applied
 
     items, sampler = planned_items(prompts, settings), settings.sampler(model)  # a picture may be none: `spoilt`
@@ -190,7 +191,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     original = draw(pictures, items, settings.batch, "drawing with the original model")
     keep = [item for item in items if item[0].role in KEEP_ROLES]
     other = settings.batch // 2 + 1 if settings.batch > 1 else 2
-    apart = Pictures(pictures.root / f"again-in-batches-of-{other}")
+    apart = Pictures(pictures.root / f"{APART}{other}")
     again = draw(apart, keep[::max(1, len(keep) // max(1, settings.floor_items))][:settings.floor_items], other,
                  "drawing some again")
     with applied(model, patch):
