@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from colour_world import SMALL, AttackedWorld, ColourWorld, edit
+from PIL import Image
 from torch import Tensor
 
 import expunge
@@ -18,6 +19,7 @@ from expunge.errors import ConfigError, ModelError, UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts
 from expunge.metrics.worlds import world_of
 from expunge.models.cache import Pictures
+from expunge.models.cache_size import clear
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import RELEARNINGS, Assault, Evaluation, Relearning
@@ -67,6 +69,29 @@ def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], mo
         assert len(strip.original) == len(strip.edited) == len(strip.seeds) == 2
         assert all((out / file).is_file() for file in (*strip.original, *strip.edited))
     assert [strip.role for strip in found.strips] == ["direct", "held_out", "near", "far", "empty"]
+
+
+def test_a_cache_that_is_cleared_while_it_is_measured_costs_no_picture(model: Any, tmp_path: Path) -> None:
+    cleared = []
+
+    def clearing(done: int, total: int, note: str) -> None:
+        if note == "judging":
+            cleared.append(clear(tmp_path / "cache")[0])
+
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "out", cache=tmp_path / "cache",
+                     world=ColourWorld(), progress=clearing)
+    assert sum(cleared) > 0
+    assert not [*(tmp_path / "cache").rglob("*.png")]
+    whole = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "whole", world=ColourWorld())
+    assert found.strips == whole.strips
+    for strip in found.strips:
+        for file in (*strip.original, *strip.edited):
+            assert pixels_of(tmp_path / "out" / file) == pixels_of(tmp_path / "whole" / file)
+
+
+def pixels_of(file: Path) -> bytes:
+    with Image.open(file) as image:
+        return image.tobytes()
 
 
 def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Path], model: Any,

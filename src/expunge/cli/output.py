@@ -204,8 +204,8 @@ def not_looked(card: PatchCard, patch: Path | str) -> list[str]:
     """In a line, that an edit did not look at itself, so that nobody knows whether a concept is still there."""
     if card.look:
         return []
-    return [f"warning: nothing looked whether {card.request.title} is still there: the card holds no look of the edit's "
-            f"own; erase without --no-own-look looks, and so does `expunge evaluate {patch}`"]
+    return [f"warning: nothing looked whether {card.request.title} is still there: the card holds no look of the "
+            f"edit's own; erase without --no-own-look looks, and so does `expunge evaluate {patch}`"]
 
 
 def tell(what: str, path: Path) -> None:
