@@ -176,7 +176,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
             raise ATTACKS.unusable(name, f"calls itself {kind.name!r}, by which its results would be kept")
         own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
         together = {} if kind.one_for_all else {"batch": settings.batch}  # those share one piece of work, not a pass
-        chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
+        with ATTACKS.blaming(name):
+            chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
     return chosen
 
 
@@ -186,7 +187,9 @@ def _possible(chosen: Sequence[Attack], victim: Victim, request: Request, items:
     possible, unmade = [], []
     for attack in chosen:
         try:
-            attack.check(victim, request, items)
+            with ATTACKS.blaming(attack.name):
+                attack.check(victim, request, items)
+                attack.budget(victim.sampler)
             possible.append(attack)
         except UserError as error:
             if named:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request, Target, asked, check_request, with_prompts
-from expunge.registry import FAILURES, METHODS, WORLDS, described
+from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
@@ -62,15 +63,17 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     chosen = resolve_method(method, settings)
-    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                   prompts=prompts)
+    with _blaming(method, chosen):
+        asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                       prompts=prompts)
     request, too_long = fitting(model, asked)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
         _check_free(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
-    patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
+    with _blaming(method, chosen):
+        patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
     if not isinstance(patch, Patch):
         raise UserError(f"a method that gives a {type(patch).__name__}", accepted="a method that gives a Patch",
                         remedy="see `Patch.of` in CONTRIBUTING.md")
@@ -82,6 +85,18 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
     return patch
+
+
+@contextmanager
+def _blaming(method: str | Method, chosen: Method) -> Iterator[None]:
+    """What a plug-in's code raises inside, the method's or that of a part of it, is an error that names its package."""
+    parts = {slot: getattr(getattr(chosen, slot, None), "kind", None) for slot in PARTS}
+    named = [(METHODS, method), *((PARTS[slot], kind) for slot, kind in parts.items())]
+    with ExitStack() as stack:
+        for registry, name in named:
+            if isinstance(name, str):
+                stack.enter_context(registry.blaming(name))
+        yield
 
 
 def _check_free(folder: Path, model: Model, request: Request, method: Method, seed: int) -> None:
@@ -119,8 +134,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
         UserError: as `erase`, before any computing.
     """
     chosen = resolve_method(method, settings)
-    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                   prompts=prompts)
+    with _blaming(method, chosen):
+        asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                       prompts=prompts)
     request, too_long = fitting(model, asked)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
@@ -129,10 +145,11 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
                             "seed": seed}
     if not isinstance(chosen, Configured):
         return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
-    params = chosen.check(model, request)
-    size = sum(p.numel() for p in params.values())
-    return {**told, "settings": chosen.model_dump(mode="json"), "trained": {"tensors": len(params), "parameters": size},
-            **chosen.estimate(model, request)}
+    with _blaming(method, chosen):
+        params = chosen.check(model, request)
+        size = sum(p.numel() for p in params.values())
+        return {**told, "settings": chosen.model_dump(mode="json"),
+                "trained": {"tensors": len(params), "parameters": size}, **chosen.estimate(model, request)}
 
 
 def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
