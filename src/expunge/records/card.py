@@ -13,8 +13,8 @@ class OwnLook(Record):
 
     Attributes:
         concept: which of them. by: the judge's name, or "outputs": what the network answers to the concept's prompts.
-        found, n: pictures that show the concept, of so many that could be judged; 0 of 0 where outputs were compared, or
-            no picture is finite (then `still`, for nothing was seen to be gone).
+        found, n: pictures that show the concept, of so many that could be judged; 0 of 0 where outputs were compared,
+            or no picture is finite (then `still`, for nothing was seen to be gone).
         left: share of the concept's outputs that is left: 1 as before, 0 those of what takes its place, less beyond
             that; None where pictures were judged.
         still: whether the concept is still there: in a quarter of the pictures, or with most of its outputs left.
