@@ -47,6 +47,7 @@ from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
+from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch
 from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
@@ -108,7 +109,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*told_of_own(world, request, settings, len(stage.asked_for), others),
+        given = [*told_of_own(world, request, settings, len(stage.asked_for), others,
+                              unfit(model, stage.asked_for, victim.sampler)),
                  *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
                  *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
