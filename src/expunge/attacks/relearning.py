@@ -41,7 +41,7 @@ from expunge.metrics.worlds import world_of
 from expunge.models.fitting import split, unfit
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied, drawn_by
-from expunge.models.patch import Patch
+from expunge.models.patch import Patch, check_given
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -75,7 +75,8 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
             draw, weights that cannot train, or pictures that do not fit.
         ConfigError: the folder holds looks of other settings. StorageError: it cannot be written.
     """
-    began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
+    check_given(model, patch, or_none=True)
+    began, settings, folder = time.monotonic(), RelearnSettings.given(settings), Path(out)
     attack = training_attack(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
                               settings.margin, settings.default_role)

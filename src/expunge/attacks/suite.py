@@ -49,7 +49,7 @@ from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
 from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
-from expunge.models.patch import Patch
+from expunge.models.patch import Patch, check_given
 from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -97,7 +97,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
             that the original model never shows, or another run that writes into `out`; all before any attack begins.
         StorageError: results cannot be written.
     """
-    began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
+    check_given(model, patch, or_none=True)
+    began, settings, folder = time.monotonic(), AttackSettings.given(settings), Path(out)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from expunge import runtime
 from expunge.assault import Under, apart, assault_folder, beside, check_judge, check_same, untried
-from expunge.errors import UserError
 from expunge.evaluation.plan import (
     EvaluateSettings,
     drawable,
@@ -64,12 +63,11 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
+    from expunge.models.patch import check_given
 
-    for given, what, maker in ((model, "model", "expunge.load"), (patch, "patch", "expunge.erase or Patch.load")):
-        if isinstance(given, str | Path):
-            raise UserError(f"{str(given)!r} as the {what}", accepted=f"what {maker} returns")
+    check_given(model, patch)
     began, processes = time.monotonic(), runtime.current()
-    settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
+    settings, tell = EvaluateSettings.given(settings), progress or (lambda done, total, note: None)
     attacks, relearning = beside(assault)
     request = patch.card.request
     world = world or _world(model, settings)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from expunge import files, runtime
-from expunge.errors import ModelError, TrainingError
+from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.hashing import tensors_hash
 from expunge.models.process import Process
 from expunge.records import PatchCard, Request
@@ -207,6 +207,14 @@ class Patch:
                                  accepted=f"{tuple(tensors[name].shape)}, as in this model")
 
 
+def check_given(model: Any, patch: Any, or_none: bool = False) -> None:
+    """UserError: what a caller gave is no model or no patch (or None for no patch, where that may be)."""
+    if not hasattr(model, "parameters_in"):
+        raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
+    if not (isinstance(patch, Patch) or (or_none and patch is None)):
+        raise UserError(f"{patch!r} as the patch", accepted="what expunge.erase or Patch.load returns")
+
+
 def stacked(first: Patch | None, second: Patch, model: Base, request: Request) -> Patch:
     """One patch of `model` in the place of two: `first` (None: nothing), and `second`, made on top of it.
 
@@ -245,6 +253,9 @@ def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchC
 
 
 def _patch_file(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise UserError(f"{path!r} as the place of a patch",
+                        accepted="a folder, or a .safetensors file in one, as text or Path")
     path = Path(path)
     named = path.suffix in {".safetensors", ".json"}
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"

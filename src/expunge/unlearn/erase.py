@@ -14,7 +14,7 @@ from expunge.files import check_writable
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import Request, Target, asked, check_request, with_prompts
+from expunge.records import Request, Target, asked, check_request, texts_of, with_prompts
 from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
@@ -221,17 +221,35 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
                             accepted="concepts' names with them", remedy="put them into the request")
         request = concept
     else:
-        kinds = (kind,) * (1 if isinstance(concept, str) else len(concept))
+        for what, told in (("kind", kind), ("only_with", only_with)):
+            if not isinstance(told, str):
+                raise UserError(f"{what} is {told!r}", accepted="a text")
+        kinds = (kind,) * len(texts_of(concept, "concept", "a name, or a list of names"))
         names, anchors = zip(*asked(concept, anchor, () if only_with else keep, kinds=kinds), strict=True)
         wishes = {name: value for name, value in (("kind", kind), ("only_with", only_with)) if value}
         world = WORLDS.get(model.world)()
         request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
             world.request(names, anchors, tuple(keep), **wishes)
     reader = model.texts[0].reader
+    _check_prompts(prompts)
     if prompts:
         request = with_prompts(request, prompts, reader)
     check_request(request, reader)
     return request
+
+
+def _check_prompts(prompts: Any) -> None:
+    """UserError: the user's own prompts are neither texts nor texts by concept; a single text is told elsewhere."""
+    wanted = "a list of texts, or lists of texts by concept"
+    if isinstance(prompts, Path):
+        raise UserError(f"prompts is the path {str(prompts)!r}", accepted=wanted,
+                        remedy="expunge.records.read_own_prompts(path) reads them")
+    if isinstance(prompts, str) or not prompts:
+        return
+    for its in prompts.values() if isinstance(prompts, Mapping) else (prompts,):
+        if isinstance(its, str):
+            raise UserError(f"prompts holds the single text {its!r}", accepted=wanted)
+        texts_of(its, "prompts", wanted)
 
 
 def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None) -> Method:
@@ -240,12 +258,17 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
     Raises:
         UserError: unknown name, or a plug-in that gives no method. ConfigError: settings that do not fit, all at once.
     """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"settings {settings!r}", accepted="a mapping of settings by name, or None")
     if isinstance(method, str):
         entry = METHODS.get(method)
         if not _is_method(entry):
             return _built(method, entry, dict(settings or {}))
         chosen: Method = entry
     else:
+        if not callable(method):
+            raise UserError(f"{method!r} as the method", accepted="the name of a method, or a method",
+                            remedy=f"see `{METHODS.verb}`")
         chosen = method
     if not settings:
         return chosen
