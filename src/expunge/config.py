@@ -260,7 +260,7 @@ def _mistake(item: Any, cls: type[BaseModel]) -> str:
     keys, known = _place(item["loc"], cls)
     if item["type"] == "extra_forbidden":
         around = "".join(f"{key}." for key in keys[:-1])
-        close = difflib.get_close_matches(keys[-1], known, n=1)
+        close = difflib.get_close_matches(keys[-1].lower(), known, n=1)
         hint = f"did you mean '{around}{close[0]}'?" if close else \
             f"known{f' in {around[:-1]}' if around else ''}: {', '.join(known)}"
         return f"unknown setting '{'.'.join(keys)}' ({hint})"

@@ -160,7 +160,7 @@ class Registry:
         if name not in self._entries:
             if name in self._skipped:
                 raise UserError(self._skipped[name], accepted=", ".join(self.names()), remedy=f"see `{self.verb}`")
-            close = difflib.get_close_matches(name, self._entries, n=1)
+            close = difflib.get_close_matches(name.lower(), self._entries, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UserError(f"unknown {self.kind} {name!r}", accepted=", ".join(self.names()) or "none registered",
                             remedy=f"{hint}see `{self.verb}`")

@@ -51,6 +51,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     from expunge.models.patch import Patch
     from expunge.models.pipeline import acting
     from expunge.models.store import load
+    from expunge.report.words import percent
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}", accepted="a file name that ends in .png")
@@ -64,7 +65,8 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     for line in doubts:
         click.echo(line)
     click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
-    click.echo("; ".join(f"acts: what the {part} answers changes by {share:.1%}" for part, share in changes.items()))
+    click.echo("; ".join(f"acts: what the {part} answers changes by {percent(share)}"
+                         for part, share in changes.items()))
     if _hash(opened) != before:
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
     click.echo("removed: every tensor is as before, bit for bit")

@@ -45,7 +45,7 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
     mine: dict[str, Tensor] = {}
     for name, part in parts.items():
         mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
-                                          if full.startswith(f"{name}/")})
+                                          if full.startswith(f"{name}/")}, patch.card.base)
     if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in mine.values()} - {"float32"}
         rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
