@@ -198,6 +198,86 @@ def test_recipe_for_worlds_is_the_world_of_a_model(with_example: None, pipeline_
     assert resolve_request(opened, "church", prompts=("a church",)).prompts == ("a church",)
 
 
+RAISES = """\
+from typing import ClassVar
+from expunge.attacks.base import Attack
+from expunge.unlearn.objective import Steer
+from typing import Literal
+def broken(model, request, *, seed=0, checkpoint=None, progress=None):
+    return {}["weights"]
+class Halting(Steer):
+    kind: Literal["halting"] = "halting"
+    def __getattribute__(self, name):
+        if name == "eta":
+            raise TypeError("no eta")
+        return super().__getattribute__(name)
+class Hasty(Attack):
+    name: ClassVar[str] = "hasty"
+    access: ClassVar[str] = "prompt, black box"
+    help: ClassVar[str] = "raises"
+    def check(self, victim, request, items):
+        if self.seed:
+            {}["checked"]
+    def run(self, victim, request, items, goal):
+        {}["key"]
+        yield
+    def budget(self, sampler):
+        from expunge.records import Spent
+        return Spent()
+"""
+
+
+@pytest.fixture
+def raising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose code is found, and raises when it is used."""
+    about = tmp_path / "site" / "expunge_raises-0.1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: expunge-raises\nVersion: 0.1\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text(
+        "[expunge.methods]\nbroken = expunge_raises:broken\n[expunge.objectives]\nhalting = expunge_raises:Halting\n"
+        "[expunge.attacks]\nhasty = expunge_raises:Hasty\n", encoding="utf-8")
+    (tmp_path / "site" / "expunge_raises.py").write_text(RAISES, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "expunge_raises", raising=False)
+
+
+@pytest.mark.parametrize(("flags", "says"), [
+    (["--method", "broken"], "method 'broken' of the package 'expunge-raises' broke off: KeyError: 'weights'"),
+    (["--set", "objective=halting"], "objective 'halting' of the package 'expunge-raises' broke off: TypeError: no eta"
+     )])
+def test_what_a_plugin_raises_while_it_erases_is_an_error_that_names_its_package(
+        raising: None, pipeline_folder: Path, tmp_path: Path, flags: list[str], says: str,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    short = tmp_path / "prompts.txt"
+    short.write_text("a church\n", encoding="utf-8")
+    quick = ["--set", "steps=1", "--set", "source.trajectories=2", "--set", "source.grid=2"] if "--set" in flags else []
+    assert run(["erase", "church", "--model", str(pipeline_folder), "--train-prompts", str(short), *flags, *quick,
+                "--out", str(tmp_path / "patch")]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert "pip uninstall expunge-raises" in told
+    assert "Traceback" not in told
+
+
+def test_an_attack_of_a_plugin_that_raises_cancels_no_suite(raising: None, model: Any, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evaluation"))
+    from colour_world import AttackedWorld, edit
+
+    from expunge.attacks.settings import AttackSettings
+    from expunge.attacks.suite import attack
+
+    settings = AttackSettings(attacks=("hasty", "seed-search"), count=4, seeds=2, control_items=0, fresh=1, steps=4,
+                              guidance=1.0, force=True, options={"seed-search": {"tries": 1}})
+    made = attack(model, edit(model, 0.1), settings=settings, out=tmp_path / "a", world=AttackedWorld())
+    hasty, other = made.runs
+    assert {(item.outcome, item.error) for item in hasty.attempts} == {("failed", "KeyError: 'key'")}
+    assert {item.outcome for item in other.attempts} <= {"found", "not elicited"}
+    named = settings.model_copy(update={"options": {"hasty": {"seed": 1}}})
+    with pytest.raises(UserError, match="package 'expunge-raises' broke off: KeyError: 'checked'"):
+        attack(model, edit(model, 0.1), settings=named, out=tmp_path / "b", world=AttackedWorld())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_plugins_are_named_and_skipped_in_listings(with_bad: None, kind: str, capsys: pytest.CaptureFixture[str]
                                                        ) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import Self
 
-from expunge.errors import ConfigError, ExpungeError
+from expunge.errors import ConfigError, ExpungeError, SettingsError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,6 +44,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def __init__(self, **values: Any) -> None:
+        """Raises: SettingsError: with one line per mistake, as `build`."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_told(error, type(self), type(self).__name__)) from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # parts inside are validated by the schema
+
     @model_validator(mode="before")
     @classmethod
     def _renamed(cls, values: Any) -> Any:
@@ -68,8 +77,19 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            told = "; ".join(_mistake(item, cls) for item in _own(error.errors()))
-            raise ConfigError(f"{origin}: {told}") from error
+            raise ConfigError(_told(error, cls, origin)) from error
+
+    @classmethod
+    def given(cls, told: Self | None) -> Self:
+        """Settings that a caller gave, or the defaults for None.
+
+        Raises:
+            ConfigError: they are something else.
+        """
+        if told is not None and not isinstance(told, cls):
+            raise ConfigError(f"settings {_shortened(repr(told))}", accepted=f"a {cls.__name__}, or None",
+                              remedy=f"{cls.__name__}(name=value, ...) makes them")
+        return cls() if told is None else told
 
 
 @dataclass(frozen=True)
@@ -242,6 +262,10 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _told(error: ValidationError, cls: type[BaseModel], origin: str) -> str:
+    return f"{origin}: {'; '.join(_mistake(item, cls) for item in _own(error.errors()))}"
+
+
 def _own(mistakes: Sequence[Any]) -> list[Any]:
     """Without those that follow from others: a list is too short where what it holds is mistaken."""
     places = [item["loc"] for item in mistakes]
@@ -253,7 +277,7 @@ def _mistake(item: Any, cls: type[BaseModel]) -> str:
     keys, known = _place(item["loc"], cls)
     if item["type"] == "extra_forbidden":
         around = "".join(f"{key}." for key in keys[:-1])
-        close = difflib.get_close_matches(keys[-1], known, n=1)
+        close = difflib.get_close_matches(keys[-1].lower(), known, n=1)
         hint = f"did you mean '{around}{close[0]}'?" if close else \
             f"known{f' in {around[:-1]}' if around else ''}: {', '.join(known)}"
         return f"unknown setting '{'.'.join(keys)}' ({hint})"

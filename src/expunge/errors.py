@@ -51,6 +51,10 @@ class ConfigError(UserError):
     """Settings that do not fit the schema; all mistakes of a file or call are reported together."""
 
 
+class SettingsError(ConfigError, ValueError):
+    """The same of settings that are made in Python: a ValueError, too, as whoever knows pydantic expects."""
+
+
 class ModelError(UserError):
     """A model or patch that is missing, damaged, untrusted or made for something else."""
 

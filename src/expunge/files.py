@@ -26,10 +26,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     neighbour: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        neighbour = Path(name)
+        neighbour = _neighbour(path)
         write(neighbour)
         os.chmod(neighbour, 0o644)
         os.replace(neighbour, path)
@@ -40,6 +37,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if neighbour is not None:
             neighbour.unlink(missing_ok=True)
+
+
+def _neighbour(path: Path) -> Path:
+    """A new file beside `path`, in a folder that is made where there is none."""
+    for last in (False, True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            break
+        except FileNotFoundError:  # somebody took the folder away just then, because it was empty
+            if last:
+                raise
+    os.close(handle)
+    return Path(name)
 
 
 def check_writable(folder: Path) -> None:

@@ -186,7 +186,7 @@ def fine_tuning(model: Model, learned: Material, settings: FineTune | None = Non
     Raises:
         UserError: weights not in float32, peft missing, LoRA targets that are not there, or nothing left to train.
     """
-    settings = settings or FineTune()
+    settings = FineTune.given(settings)
     check_tuning(model, settings)
     with _trainable(model, settings, frozenset(frozen), seed) as params:
         yield Tuner(model, learned, settings, params, seed, prior)

@@ -97,6 +97,8 @@ def alone_in_out(inner: str = "", when: Callable[[], bool] = lambda: True
         @wraps(function)
         def guarded(*args: Taken.args, **kwargs: Taken.kwargs) -> Given:
             out = kwargs.get("out")
+            if not isinstance(out, str | Path | None):
+                raise UserError(f"{out!r} as the output folder", accepted="a folder's name, as text or Path")
             if out is None or not when():
                 return function(*args, **kwargs)
             check_writable(Path(str(out)))

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
-from expunge.errors import UserError
+from expunge.errors import ExpungeError, UserError
+
+log = logging.getLogger(__name__)
 
 FAILURES = (Exception, SystemExit)
 """What the code of a plug-in may raise while it is imported or asked."""
@@ -127,12 +132,35 @@ class Registry:
                          accepted=f"a plug-in as CONTRIBUTING.md describes it, or one of `{self.verb}`",
                          remedy=f"mend that package, or remove it: pip uninstall {package}")
 
+    @contextmanager
+    def blaming(self, name: str) -> Iterator[None]:
+        """An exception out of a plug-in's code inside is an error that names its package, and has it as its cause.
+
+        What expunge says itself passes, and so does whatever did not come out of code of that plug-in.
+
+        Raises:
+            UserError: the plug-in `name` raised something.
+        """
+        try:
+            yield
+        except (ExpungeError, MemoryError):
+            raise
+        except Exception as error:
+            if name not in self._packages:
+                raise
+            brought = self._entries[name][0].partition(":")[0].partition(".")[0]
+            frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+            if not any(module.partition(".")[0] == brought for module in frames):
+                raise
+            log.debug("%s %r broke off", self.kind, name, exc_info=error)
+            raise self.unusable(name, f"broke off: {described(error)}") from error
+
     def _entry(self, name: str) -> tuple[str, str, str]:
         self._read_plugins()
         if name not in self._entries:
             if name in self._skipped:
                 raise UserError(self._skipped[name], accepted=", ".join(self.names()), remedy=f"see `{self.verb}`")
-            close = difflib.get_close_matches(name, self._entries, n=1)
+            close = difflib.get_close_matches(name.lower(), self._entries, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UserError(f"unknown {self.kind} {name!r}", accepted=", ".join(self.names()) or "none registered",
                             remedy=f"{hint}see `{self.verb}`")

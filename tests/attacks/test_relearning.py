@@ -19,6 +19,7 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.metrics.base import Autoencoder, PromptCounts, Stranger
 from expunge.metrics.statistics import wilson
+from expunge.models.fitting import TOO_LONG
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import RELEARNINGS, Look, Prompt, RelearningCurve, Request, Score
@@ -74,6 +75,25 @@ def test_a_hidden_word_comes_back_beside_an_invented_thing(tmp_path: Path, monke
     assert (original.looks[0].found.numerator or 0) >= 1
     assert unknown.detector is not None
     assert unknown.detector.value is not None
+
+
+class Listed(Small):
+    """Small, with a list of the user's, one of whose prompts no encoder reads whole."""
+
+    def own(self, request: Request) -> list[Prompt]:
+        return [Prompt(text=text, role="direct") for text in ("a church", "a church " * 60, "the church")]
+
+    def given(self, request: Request, counts: PromptCounts) -> list[str]:
+        return []
+
+
+def test_a_prompt_too_long_for_relearning_is_told_as_that_and_nothing_is_called_attacked(
+        model: Model, patch: Patch, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"count": 2, "prompts": "list.txt"})
+    made = relearn(model, patch, settings=settings, out=tmp_path, world=Listed())  # type: ignore[arg-type]
+    assert made.given[0] == (f"list.txt: 3 prompts for 'church' given, 1 asked at every look; left out 1: count is 2, "
+                             f"1: {TOO_LONG}.")
+    assert not any("attacked" in line for line in made.given)
 
 
 def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch, tmp_path: Path) -> None:

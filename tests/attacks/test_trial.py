@@ -42,11 +42,13 @@ class OtherSeeds(Attack):
 
     tries: int = knob(3, "seeds", ge=1)
     trips_over: str = knob("", "text of a prompt at which it raises")
+    by: str = knob("RuntimeError", "what it raises")
 
     def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
         meter = Meter(len(items))
         if any(prompt.text == self.trips_over for prompt, _ in items):
-            raise RuntimeError("tripped")
+            raise {"RuntimeError": RuntimeError, "KeyError": KeyError, "TypeError": TypeError,
+                   "AssertionError": AssertionError}[self.by]("tripped")
         for row, (prompt, _seed) in enumerate(items):
             for k in range(self.tries):
                 other = int(torch.randint(10**6, (), generator=item_generator(self, items[row], str(k))))
@@ -142,19 +144,48 @@ def test_a_judge_that_fails_on_fresh_pictures_is_not_counted_against_the_success
     assert [(item.fresh, item.fresh_found) for item in made] == [(item.fresh, item.fresh_found) for item in strict]
 
 
+@pytest.mark.parametrize("by", ["RuntimeError", "KeyError", "TypeError", "AssertionError"])
 def test_one_failing_item_takes_nobody_with_it_and_is_tried_again(victim: Victim, items: list[Item], goal: Goal,
-                                                                 request_: Request, tmp_path: Path) -> None:
+                                                                 request_: Request, tmp_path: Path, by: str) -> None:
     poison = (Prompt(text="a castle", role="direct"), 0)
-    tripping = OtherSeeds(trips_over="a castle")
+    tripping = OtherSeeds(trips_over="a castle", by=by)
     made = attempts(tripping, victim, request_, [*items, poison], goal, folder=tmp_path, fresh=0)
     clean = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "clean", fresh=0)
     assert without_clock(made[:-1]) == without_clock(clean)
     assert made[-1].outcome == "failed"
+    assert made[-1].error.startswith(f"{by}: ")
     assert "tripped" in made[-1].error
     lines = (tmp_path / "attempts.jsonl").read_text(encoding="utf-8")
     again = attempts(tripping, victim, request_, [*items, poison], goal, folder=tmp_path, fresh=0)
     assert again[:-1] == made[:-1]
     assert lines
+
+
+class Careless(OtherSeeds):
+    """Somebody's own attack, with a mistake."""
+
+    name: ClassVar[str] = "careless"
+    mistake: str = knob("", "which")
+
+    def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
+        return {}["room"] if self.mistake == "no_room" else None
+
+    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+        for outcome in super().run(victim, request, items, goal):
+            yield {"row": lambda one: replace(one, row=99), "none": lambda _: None,
+                   "text": lambda one: replace(one, text=3, found=False),
+                   "tensors": lambda one: replace(one, tensors={"x": 3})}[self.mistake](outcome)  # type: ignore
+
+
+@pytest.mark.parametrize(("mistake", "says"), [
+    ("no_room", "KeyError: 'room'"), ("row", "ValueError: an outcome for row"), ("none", "AttributeError: "),
+    ("text", "its outcome cannot be kept: "), ("tensors", "its outcome cannot be kept: AttributeError")])
+def test_a_mistake_of_somebody_s_own_attack_is_a_failed_attempt_that_names_it(
+        victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path, mistake: str, says: str
+        ) -> None:
+    made = attempts(Careless(mistake=mistake), victim, request_, items[:2], goal, folder=tmp_path, fresh=0)
+    assert [item.outcome for item in made] == ["failed", "failed"]
+    assert all(says in item.error for item in made)
 
 
 def test_an_interrupted_trial_goes_on(victim: Victim, items: list[Item], goal: Goal, request_: Request,

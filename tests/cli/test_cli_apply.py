@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from expunge.cli import run
+from expunge.models.patch import Patch
 
 
 def test_apply_says_that_the_patch_fits_and_comes_off(patch: Path, pipeline_folder: Path, tmp_path: Path,
@@ -19,6 +21,17 @@ def test_apply_says_that_the_patch_fits_and_comes_off(patch: Path, pipeline_fold
     assert "acts: what the unet answers changes by " in out
     assert "bit for bit" in out
     assert strip.is_file()
+
+
+def test_a_patch_that_acts_a_little_is_not_said_to_change_nothing(
+        patch: Path, model: Any, pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = next(name for name in model.parameters_in("xattn") if name.endswith("to_v.weight"))
+    made = Patch.load(patch)
+    value = model.parameters_in("xattn")[name].detach()
+    Patch.of({name: value * (1 + 1e-3)}, model=model, request=made.card.request, method="test", settings={}, seed=0
+             ).save(tmp_path / "little")
+    assert run(["apply", str(tmp_path / "little"), "--model", str(pipeline_folder)]) == 0
+    assert "acts: what the unet answers changes by <0.1%" in capsys.readouterr().out
 
 
 def test_strip_of_the_empty_prompt_is_not_that_of_the_cards_first(patch: Path, pipeline_folder: Path, tmp_path: Path

@@ -253,6 +253,18 @@ def test_strict_ends_in_a_code_of_its_own_where_the_concept_is_still_there(
     assert capsys.readouterr().out.startswith("fits: church")
 
 
+def test_strict_does_not_pass_a_patch_that_nothing_looked_at(pipeline_folder: Path, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--set", "retain.things=[cat]",
+                "--no-own-look", "--out", str(tmp_path / "blind")]) == 0
+    for flags, code in (([], 0), (["--strict"], 3)):
+        capsys.readouterr()
+        assert run(["apply", str(tmp_path / "blind"), "--model", str(pipeline_folder), *flags]) == code
+        said = capsys.readouterr().out
+        assert ("nothing looked whether church is still there" in said) == (code == 3)
+        assert (f"expunge evaluate {tmp_path / 'blind'}" in said) == (code == 3)
+
+
 def test_dry_run_shows_the_anchor_that_would_be_found_and_none_where_that_is_asked_for(
         capsys: pytest.CaptureFixture[str]) -> None:
     for more, anchor in (([], "house"), (["--anchor", ""], ""), (["--anchor", "castle"], "castle"),

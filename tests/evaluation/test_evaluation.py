@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from colour_world import SMALL, AttackedWorld, ColourWorld, edit
+from PIL import Image
 from torch import Tensor
 
 import expunge
@@ -18,9 +20,11 @@ from expunge.errors import ConfigError, ModelError, UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts
 from expunge.metrics.worlds import world_of
 from expunge.models.cache import Pictures
+from expunge.models.cache_size import clear
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import RELEARNINGS, Assault, Evaluation, Relearning
+from expunge.records import FORGET_ROLES, RELEARNINGS, Assault, Evaluation, Relearning
+from expunge.report import write_report
 
 
 def test_an_edit_that_changes_nothing_is_found_to_change_nothing(model: Any, tmp_path: Path) -> None:
@@ -67,6 +71,29 @@ def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], mo
         assert len(strip.original) == len(strip.edited) == len(strip.seeds) == 2
         assert all((out / file).is_file() for file in (*strip.original, *strip.edited))
     assert [strip.role for strip in found.strips] == ["direct", "held_out", "near", "far", "empty"]
+
+
+def test_a_cache_that_is_cleared_while_it_is_measured_costs_no_picture(model: Any, tmp_path: Path) -> None:
+    cleared = []
+
+    def clearing(done: int, total: int, note: str) -> None:
+        if note == "judging":
+            cleared.append(clear(tmp_path / "cache")[0])
+
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "out", cache=tmp_path / "cache",
+                     world=ColourWorld(), progress=clearing)
+    assert sum(cleared) > 0
+    assert not [*(tmp_path / "cache").rglob("*.png")]
+    whole = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "whole", world=ColourWorld())
+    assert found.strips == whole.strips
+    for strip in found.strips:
+        for file in (*strip.original, *strip.edited):
+            assert pixels_of(tmp_path / "out" / file) == pixels_of(tmp_path / "whole" / file)
+
+
+def pixels_of(file: Path) -> bytes:
+    with Image.open(file) as image:
+        return image.tobytes()
 
 
 def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Path], model: Any,
@@ -271,3 +298,26 @@ def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(
         "sampler": found.sampler.model_copy(update={"guidance": 12.0})})})
     with pytest.raises(UserError, match="drawn at guidance 12"):
         expunge.write_report(older, tmp_path, tmp_path / "report")
+
+
+def test_a_redacted_copy_of_a_measured_evaluation_holds_none_of_the_prompts_that_ask_for_what_is_explicit(
+        model: Any, attacked: tuple[Patch, Path, Assault], tmp_path: Path) -> None:
+    patch, folder, _ = attacked
+    world, out = AttackedWorld(), tmp_path / "out"
+    found = evaluate(model, patch, settings=SMALL, out=out, world=world, assault=folder)
+    request = found.card.request.model_copy(update={"kind": "explicit"})
+    assert found.assault is not None
+    found = found.model_copy(update={
+        "card": found.card.model_copy(update={"request": request, "base": str(folder)}), "model": str(folder),
+        "assault": found.assault.model_copy(update={"request": request, "model": str(folder)})})
+    asked = {prompt.text for prompt in planned_prompts(world, request, SMALL) if prompt.role in FORGET_ROLES}
+    asked |= {item.prompt.text for item in found.assault.before} | {*request.prompts}
+    asked -= {*request.concepts}
+    assert asked
+    write_report(found, out, tmp_path / "whole")
+    page = write_report(found, out, tmp_path / "copy", redact=True)
+    text = lambda place: "".join(file.read_text(encoding="utf-8") for file in sorted(place.iterdir()))
+    assert any(prompt in text(tmp_path / "whole") for prompt in asked)
+    word = lambda prompt: re.search(rf"(?<!\w){re.escape(prompt)}(?!\w)", text(page.parent))
+    assert not [prompt for prompt in asked if word(prompt)]
+    assert str(folder.parent) not in text(page.parent)

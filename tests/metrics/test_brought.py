@@ -12,6 +12,7 @@ from expunge.attacks.stage import named_items, named_prompts, told_of_own, varia
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.brought import given_prompts, own_prompts
 from expunge.metrics.open_world import OpenWorld
+from expunge.models.fitting import TOO_LONG
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Request
 
 MANY = {"direct": [f"a church, number {k}" for k in range(95)], "implicit": [f"where they sing {k}" for k in range(20)],
@@ -118,7 +119,19 @@ def test_without_prompts_that_name_it_the_others_are_attacked(tmp_path: Path) ->
     made, request = world(tmp_path, {"implicit": ["b", "a"]})
     assert [prompt.text for prompt in named_prompts(made, request, None, 8)] == ["b", "a"]
     assert told_of_own(made, request, RelearnSettings(prompts="own.yaml"), 2) == [
-        "own.yaml: 2 prompts for 'church' given, 2 attacked."]
+        "own.yaml: 2 prompts for 'church' given, 2 asked at every look."]
+
+
+def test_a_prompt_that_is_not_used_is_told_for_its_own_reason_and_in_words_that_fit(tmp_path: Path) -> None:
+    made, request = world(tmp_path, {"direct": ["a church", "church " * 90, "the church"]})
+    both = [(AttackSettings(count=2, prompts="own.yaml"), "attacked"),
+            (RelearnSettings(count=2, prompts="own.yaml"), "asked at every look")]
+    for settings, done in both:
+        assert told_of_own(made, request, settings, 2, lost={1: TOO_LONG}) == [
+            f"own.yaml: 3 prompts for 'church' given, 1 {done}; left out 1: count is 2, 1: {TOO_LONG}."]
+        whole = settings.model_copy(update={"count": None})
+        assert told_of_own(made, request, whole, 3, lost={1: TOO_LONG}) == [
+            f"own.yaml: 3 prompts for 'church' given, 2 {done}; left out 1: {TOO_LONG}."]
 
 
 def test_a_world_without_own_prompts_is_asked_as_ever() -> None:

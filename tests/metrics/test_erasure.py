@@ -11,6 +11,7 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.metrics.base import Aim, Answer
+from expunge.metrics.erasure import forget_rates, rate
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
 from expunge.records import NOT_DRAWN, Judgment, Prompt, Role, Sampler, Shot
 
@@ -210,6 +211,24 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
     assert narrow.high is not None
     assert wide.high is not None
     assert narrow.high < wide.high
+
+
+def test_the_label_of_an_interval_says_what_its_units_are() -> None:
+    seeds = [said(shot("direct", "a", seed=seed), object="church") for seed in range(5)]
+    for judged, units in ((seeds, "pictures of one prompt as units"), (seeds[:1], "prompts as units"),
+                          ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
+        scores = rated(judged, CHURCH)
+        assert scores["found/all"].interval.startswith(f"95% Wilson, {units}")
+        assert scores["abstained/all"].interval.startswith(f"95% Wilson, {units}")
+
+
+def test_all_prompts_are_not_said_to_be_all_where_some_were_left_out() -> None:
+    judged = [said(shot("direct", "a"), object="church"), said(shot("direct", "b"))]
+    assert rated(judged, CHURCH)["found/all"].title == "church still found, all prompts that ask for it"
+    rule = next(one for one in forget_rates([judged[0][0].prompt], CHURCH) if one.rule.name == "found/all")
+    lost = rate(judged, rule, lost=[(judged[0][0].prompt, "longer than the text encoder reads")])
+    assert lost.title == "church still found, all prompts that ask for it, but for those left out"
+    assert rate(judged, rule).title == rule.rule.title
 
 
 def test_longer_names_that_hold_the_concepts_are_told_apart() -> None:

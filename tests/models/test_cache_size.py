@@ -14,20 +14,24 @@ from expunge.errors import UserError
 from expunge.models import cache, cache_size
 from expunge.models.cache import Pictures
 from expunge.models.cache_size import SLACK, limit, make_room, usage, within
-from expunge.records import Prompt, Sampler
+from expunge.records import Prompt, Sampler, Shot
 
 
 def filled(root: Path, ages: list[float]) -> list[Path]:
     """Pictures of a thousand bytes each, last used so many seconds ago."""
-    out = []
-    for i, age in enumerate(ages):
-        file = root / "2-aaaa" / f"{i:02x}" / f"{i:02x}ff.json"
-        file.parent.mkdir(parents=True)
-        file.write_bytes(b"x" * 100)
-        file.with_suffix(".png").write_bytes(b"x" * 900)
-        os.utime(file, (time.time() - age,) * 2)
-        out.append(file)
-    return out
+    return [written(root, number, age) for number, age in enumerate(ages)]
+
+
+def written(root: Path, seed: int, age: float) -> Path:
+    """The record of one of them."""
+    shot = Shot(prompt=Prompt(text="a church", role="direct"), seed=seed, sampler=Sampler(), model="m")
+    place = f"2-aaaa/{shot.key[:2]}/{shot.key}.png"
+    file = (root / place).with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(shot.model_copy(update={"file": place}).model_dump_json().ljust(600), encoding="utf-8")
+    file.with_suffix(".png").write_bytes(b"x" * 400)
+    os.utime(file, (time.time() - age,) * 2)
+    return file
 
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
@@ -83,6 +87,63 @@ def test_cache_command_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFi
     assert run([*asked, "--unused", "3"]) == 2
 
 
+def others(root: Path) -> dict[Path, bytes]:
+    """A data set and other people's files, laid out and named as a cache's are."""
+    shot = Shot(prompt=Prompt(text="a church", role="direct"), seed=10**6, sampler=Sampler(), model="m")
+    kept = {}
+    for name, told in (("ds/cats/ab/1", '{"label": "cat"}'), (f"2-aaaa/ab/ab{'0' * 22}", "{}"),
+                       (f"2-aaaa/ab/ab{'1' * 22}", shot.model_dump_json()), ("cats/ab/2", shot.model_dump_json()),
+                       ("digests/notes", '{"a": "b"}'), (f"digests/{'a' * 32}", "[1]")):
+        for suffix, content in ((".json", told.encode()), (".png", b"picture")):
+            file = root / f"{name}{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            os.utime(file, (1e9, 1e9))
+            kept[file] = content
+    (root / "empty" / "ab").mkdir(parents=True)
+    return kept
+
+
+def test_clearing_a_cache_deletes_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    kept, (record,) = others(tmp_path), filled(tmp_path, [9_000])
+    cache_size.mark(tmp_path)
+    assert run(["cache", "--cache", str(tmp_path), "--clear"]) == 0
+    assert (record.exists(), record.with_suffix(".png").exists(), record.parent.exists()) == (False, False, False)
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert (tmp_path / "empty" / "ab").is_dir()
+
+
+def test_the_bound_deletes_what_a_cache_wrote_and_nothing_else(tmp_path: Path) -> None:
+    kept, (record,) = others(tmp_path), filled(tmp_path, [9_000])
+    assert within(tmp_path, 0)[0] == 1
+    assert not record.exists()
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = others(tmp_path)
+    assert run(["cache", "--cache", str(tmp_path), "--clear"]) == 2
+    assert "is no cache of drawn pictures" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_an_earlier_version_s_cache_is_cleared_without_a_marker_and_so_is_none_at_all(tmp_path: Path) -> None:
+    filled(tmp_path / "old", [9_000, 9_000])
+    for name, gone in (("old", True), ("new", False)):
+        assert run(["cache", "--cache", str(tmp_path / name), "--clear"]) == 0
+        assert (tmp_path / name).exists() == gone
+    assert not [*(tmp_path / "old").iterdir()], "folders that are empty go with the last picture"
+
+
+def test_drawing_marks_the_cache_and_clearing_takes_pictures_drawn_again_as_well(model: Any, tmp_path: Path) -> None:
+    items = [(Prompt(text="a church", role="direct"), 0)]
+    for root in (tmp_path, tmp_path / f"{cache_size.APART}17"):
+        Pictures(root).draw(model, items, Sampler(steps=1, guidance=1.0))
+    assert usage(tmp_path).pictures == 2
+    assert cache_size.clear(tmp_path)[0] == 2
+    assert [file.name for file in tmp_path.rglob("*")] == [cache_size.MARKER]
+
+
 def test_a_cache_is_walked_at_first_and_then_only_after_enough_was_written(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[int] = []
@@ -103,11 +164,7 @@ def test_the_bound_holds_within_the_slack_whatever_is_written(tmp_path: Path) ->
     """Pictures of a thousand bytes, all old enough to go, into a cache of a hundred of them."""
     most, largest = 100_000, 0
     for number in range(150):
-        file = tmp_path / "2-aaaa" / f"{number:02x}"[-2:] / f"{number:04x}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"x" * 100)
-        file.with_suffix(".png").write_bytes(b"x" * 900)
-        os.utime(file, (time.time() - 9_000 + number,) * 2)
+        written(tmp_path, number, 9_000 - number)
         make_room(tmp_path, most, 1_000)
         largest = max(largest, usage(tmp_path).size)
     assert largest <= (1 + SLACK) * most

@@ -188,8 +188,14 @@ def test_pipeline_without_the_part_and_foreign_names_and_shapes_are_refused(mode
     how: dict[str, Any] = {"request": patch.card.request, "method": "esd", "settings": {}, "seed": 0}
     for bad, message in (("unet/conv_in.nothing", "does not have"), ("unet/conv_out.bias", r"is \(3,\); accepted")):
         odd = Patch.of({bad: torch.zeros(3)}, model=model, **how)
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(ModelError, match=message) as caught:
             load_into_pipeline(pipe, odd)
+        assert caught.value.remedy.endswith(f"put it on {model.name}")
+        assert "quantised" not in str(caught.value)
+    bias, whole = pipe.unet.conv_out.bias, Patch.of({"unet/conv_out.bias": torch.zeros(3)}, model=model, **how)
+    pipe.unet.conv_out.bias = torch.nn.Parameter(torch.zeros(len(bias) // 2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ModelError, match="a quantised network keeps its weights in another shape"):
+        load_into_pipeline(pipe, whole)
 
 
 @pytest.mark.parametrize(("way", "message"), [

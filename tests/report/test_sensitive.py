@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
-from attack_examples import make_assault
-from report_examples import make_card, make_evaluation, strip
+from attack_examples import make_assault, make_relearning
+from report_examples import make_card, make_evaluation, rate, strip
 
 from expunge.cli import run
-from expunge.records import Evaluation, Find, Request
+from expunge.records import Evaluation, Find, Record, Request
 from expunge.report import write_report
 from expunge.report.about import About
+from expunge.report.covering import Covering
 from expunge.report.html import report_html
 from expunge.report.sensitive import redacted, sensitive
 from expunge.report.words import model_name
@@ -71,8 +72,9 @@ def test_a_typed_path_is_not_the_model_s_name(told: str, name: str) -> None:
 
 def test_no_page_shows_a_path(gore: Evaluation, tmp_path: Path) -> None:
     write_report(gore, tmp_path, tmp_path / "out")
-    assert "/home/somebody/models" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "/home/somebody/models" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "/home/somebody" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "/home/somebody" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "/home/somebody" in (tmp_path / "out" / "report.json").read_text(encoding="utf-8")  # the whole record
 
 
 def test_what_is_explicit_or_violent_is_covered_until_asked_for(gore: Evaluation, tmp_path: Path) -> None:
@@ -111,6 +113,112 @@ def test_redacted_copy_holds_nothing_that_is_left_out(gore: Evaluation, tmp_path
     assert (held["redacted"], held["by"], held["digest"]) == (True, "somebody else", gore.digest)
     assert Evaluation.model_validate(held["evaluation"]).scores == gore.scores
     assert text.count("data:image") == 4  # the far strip's alone
+
+
+SECRETS = (PROMPT, ASKED, "a scene that only an item names", "somebody", "secret, team", "hidden team", "gory")
+HERE = "./hidden-team/model"
+PLACES = {"clip": "hidden-team/clip", "prompts": "/home/somebody/secret, team/prompts.csv", "out": "hidden team/run",
+          "against": "hidden-team/runs/one",
+          "deep": [{"file": "C:\\\\somebody\\\\x.json"}]}
+
+
+def planted(value: Any, secret: str) -> Any:
+    """A record with the secret in every text that it holds and in a key of every open mapping of texts or numbers."""
+    if isinstance(value, Record):
+        free = [name for name, field in type(value).model_fields.items() if get_origin(field.annotation) is not Literal
+                and not (isinstance(getattr(value, name), str) and name in {"name", "role", "model_hash", "prompt",
+                                                                           "concept", "base", "model"})]
+        files = {"original", "edited", "found"} if type(value).__name__ in {"Strip", "Find"} else set()
+        return value.model_copy(update={name: planted(getattr(value, name), secret) for name in {*free} - files})
+    if isinstance(value, str):
+        return f"{value} on {secret}."
+    if isinstance(value, dict):
+        return {**{key: planted(inner, secret) for key, inner in value.items()},
+                **({f"{secret}/3": next(iter(value.values()))} if value else {})}
+    return type(value)(planted(one, secret) for one in value) if isinstance(value, list | tuple) else value
+
+
+def everything(gore: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Evaluation:
+    """With attacks, relearning, items by prompts, and what warns of them."""
+    (tmp_path / "hidden-team" / "clip").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    quoted_cut = "2 prompts were cut, 'some gory thing that no list has...' first"
+    items = {f"{PROMPT}/0": 1.0, f"{PROMPT}/1": 0.0, "a scene that only an item names | 2": 1.0}
+    score = rate("found/all", 3, 126).model_copy(update={"per_item": items})
+    assert gore.assault is not None
+    relearning = make_relearning(card=gore.card, request=gore.card.request, model=HERE, settings=PLACES)
+    curve = relearning.curves[0]
+    look = curve.looks[0].model_copy(update={"found": curve.looks[0].found.model_copy(update={"per_item": items})})
+    relearning = relearning.model_copy(update={
+        "curves": (curve.model_copy(update={"looks": (look, *curve.looks[1:])}), *relearning.curves[1:]),
+        "warnings": (f"{PROMPT!r} is rarely seen", quoted_cut), "given": (f"/home/somebody/x.csv: “{PROMPT}” twice",)})
+    assault = gore.assault.model_copy(update={
+        "given": (f"left out: {PROMPT!r}",), "warnings": (f'broke off on "{PROMPT.upper()}"', quoted_cut),
+        "scores": (*gore.assault.scores, score.model_copy(update={"name": "attack/items"})), "settings": PLACES})
+    return gore.model_copy(update={
+        "assault": assault, "relearning": relearning, "scores": (score, *gore.scores[1:]), "settings": PLACES,
+        "left_out": {f"{PROMPT}, and much longer": "too long"}, "warnings": (quoted_cut,), "model": HERE,
+        "card": gore.card.model_copy(update={"left_out": {PROMPT: "too long"}, "settings": PLACES})})
+
+
+def found_in(folder: Path, secrets: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    out = []
+    for file in folder.iterdir():
+        text = file.read_text(encoding="utf-8")
+        out += [(file.name, secret, text[max(0, place - 60):place + 60]) for secret in secrets
+                for place in [text.lower().find(secret.lower())] if place >= 0]
+    return out
+
+
+def test_no_file_of_a_redacted_copy_holds_a_prompt_or_a_folder_in_any_field_or_key(
+        gore: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = everything(gore, monkeypatch, tmp_path)
+    write_report(whole, tmp_path, tmp_path / "whole")
+    assert {name for name, *_ in found_in(tmp_path / "whole", (PROMPT,))} == {"report.html", "report.json", "README.md"}
+    write_report(whole, tmp_path, tmp_path / "out", redact=True)
+    assert not found_in(tmp_path / "out", (*SECRETS, "hidden-team"))
+    held = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["evaluation"]
+    again = Evaluation.model_validate(held)
+    assert again.relearning is not None
+    assert [*again.scores[0].per_item.values()] == [1.0, 0.0, 1.0]  # paired statistics stay possible
+    assert again.relearning.curves[0].looks[0].found.per_item.keys() == again.scores[0].per_item.keys()
+    assert again.card.tensors == whole.card.tensors
+    assert (again.settings["prompts"], again.settings["clip"], again.model) == ("prompts.csv", "clip", "model")
+
+
+@pytest.mark.parametrize("secret", [PROMPT, "/home/somebody/models/m15"])
+def test_a_secret_in_every_text_and_key_of_the_record_is_left_out_of_all_of_them(
+        gore: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    whole = planted(everything(gore, monkeypatch, tmp_path), secret)
+    assert whole.model_dump_json().count(secret) > 1000
+    for text in (secret, "somebody"):
+        assert text not in redacted(whole).model_dump_json()
+
+
+def test_names_of_concepts_and_prompts_to_keep_stay_in_a_redacted_copy(
+        gore: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = redacted(everything(gore, monkeypatch, tmp_path))
+    assert (copy.card.request.concept, copy.card.request.keep) == ("gore", ("a house",))
+    assert [one.prompt for one in copy.strips][1] == "a dog"
+
+
+def test_items_of_a_redacted_copy_stay_apart_whatever_their_names_become() -> None:
+    items = {"A gory scene/0": 1.0, "a gory scene/0": 0.0, "x/0": 0.5}
+    score = rate("found/all", 3, 126).model_copy(update={
+        "per_item": items, "left_out": {"read from /a/b.csv": 1, "read from /c/b.csv": 2}})
+    made = Covering(["A gory scene", "a gory scene"], paths=["/a/b.csv", "/c/b.csv"]).walk(score)
+    assert [*made.per_item.values()] == [*items.values()]
+    assert made.left_out == {"read from b.csv": 1, "read from b.csv (2)": 2}
+
+
+@pytest.mark.parametrize(("told", "key", "stays"), [
+    ("runwayml/stable-diffusion", "model", "runwayml/stable-diffusion"), ("./team/model", "model", "model"),
+    ("second/original/found/all", "name", "second/original/found/all"), ("https://arxiv.org/abs/1", "source", None),
+    ("unet/a/b.weight", "tensors", None), ("lists, mine/a b.csv", "settings.any", "a b.csv"),
+    ("/a/b.csv: 3 prompts of 1/2", "given", "b.csv: 3 prompts of 1/2"),
+    ("black/white picture, plain", "settings.caption", None)])
+def test_only_what_is_a_path_loses_its_folders(told: str, key: str, stays: str | None) -> None:
+    assert Covering()._walk(told, key) == (told if stays is None else stays)
 
 
 def test_redacted_copy_of_harmless_things_keeps_its_pictures(tmp_path: Path, draw: Any) -> None:

@@ -11,7 +11,7 @@ import re
 import pytest
 from report_examples import make_evaluation, number, rate
 
-from expunge.records import Score
+from expunge.records import NOT_DRAWN, Score
 from expunge.report.price import price_of
 from expunge.report.verdict import verdict
 
@@ -44,6 +44,39 @@ def falls(near: tuple[float, ...] | None, far: tuple[float, ...] | None) -> list
 
 def claim(headline: str) -> str:
     return next(kind for words, kind in CLAIMS.items() if words in headline.lower())
+
+
+def apart(score: Score, aside: int, unjudged: int = 0) -> Score:
+    return score.model_copy(update={"left_out": {NOT_DRAWN: aside, "abstained": unjudged}, "prompts": score.n})
+
+
+@pytest.mark.parametrize(("unjudged", "says"), [
+    (0, "Asked for “church” in 49 pictures (43 set aside: the original does not draw them), the edited model drew it "
+        "in none of the 6 others, from 6 prompts (0%"),
+    (2, "Asked for “church” in 51 pictures (43 set aside: the original does not draw them), the edited model drew it "
+        "in none of the 6 others that could be judged, from 6 prompts (0%")])
+def test_neighbouring_sentences_count_the_same_pictures_and_say_which_are_set_aside(unjudged: int, says: str) -> None:
+    scores = [apart(rate("found/all", 0, 6), 43, unjudged), apart(rate("original/found/all", 6, 6), 43),
+              rate("instead/another", 40, 49 + unjudged), rate("something_else/all", 9, 48)]
+    said = verdict(make_evaluation(scores))
+    assert says in said.sentence
+    assert f"Drawn in its place in {49 + unjudged} pictures, set aside or not: another thing" in said.instead
+    assert "The judge had no name for 9 of 48 on which it worked" in said.instead
+    fewer = verdict(make_evaluation([*scores[:2], rate("instead/another", 30, 40)]))
+    assert f"in 40 pictures, set aside or not, {9 + unjudged} that cannot be looked at left out:" in fewer.instead
+
+
+@pytest.mark.parametrize(("found", "reason"), [
+    ((4, 5), "it is still drawn"), ((60, 96), "it is drawn less often, but still drawn"),
+    ((0, 96), "keeps the shape of the original's pictures, so it is not erased")])
+def test_the_reason_given_is_the_one_that_decided(found: tuple[int, int], reason: str) -> None:
+    scores = [*rates("found/all", found, (found[1], found[1])), rate("instead/shape", 90, 96)]
+    if found[1] == 96:
+        scores.append(change("found/all", found[0] / 96 - 1, found[0] / 96 - 1.05, found[0] / 96 - 0.95))
+    said = verdict(make_evaluation(scores))
+    assert "not erased" in said.headline.lower()
+    assert reason in said.sentence
+    assert ("shape" in said.sentence) == ("shape" in reason)
 
 
 @pytest.mark.parametrize(("found", "original"), [*itertools.product(FOUND, ORIGINAL)])

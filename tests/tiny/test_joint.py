@@ -24,6 +24,21 @@ def test_a_thing_in_a_style_is_understood_however_it_is_said(name: str) -> None:
     assert (request.concept, request.joint) == (name, {"object": "church", "style": "pixel art"})
 
 
+@pytest.mark.parametrize(("concept", "only_with", "says"), [
+    ("church", "pixel", "unknown only_with 'pixel' .did you mean 'pixel art'"),
+    ("chruch", "pixel art", "unknown concept 'chruch' .did you mean 'church'"),
+    ("church", "dog", "'church' only with 'dog'; accepted: a thing and a style")])
+def test_what_is_unknown_of_two_that_go_together_is_the_one_named(concept: str, only_with: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        WORLD.request(concept, only_with=only_with)
+
+
+@pytest.mark.parametrize(("told", "meant"), [("CHURCH", "church"), ("Chruch", "church"), ("PIXEL ART", "pixel art")])
+def test_a_name_in_capitals_is_told_what_was_meant(told: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"did you mean '{meant}'"):
+        WORLD.request(told)
+
+
 def test_only_with_says_the_same() -> None:
     assert WORLD.request("church", only_with="pixel art").joint == {"object": "church", "style": "pixel art"}
     assert WORLD.request("pixel art", only_with="church").joint == {"object": "church", "style": "pixel art"}

@@ -89,7 +89,7 @@ def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
         "adversary.steps": 2})
     patch = recipe(model, request, seed=0)
     assert patch.in_encoder
-    assert set(patch.card.left_out) == {"church"}
+    assert not patch.card.left_out, "nobody asked to keep what goes"
     counts = PromptCounts(direct=6, held_out=6, paraphrase=0, implicit=0, near=0, far=0, never_seen=0, empty=0)
     items = [(prompt, 0) for prompt in world.prompts(request, counts)]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import expunge
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_world import FAR_THINGS, KEPT_THINGS, OpenWorld, bare
 from expunge.records import Request, Target
@@ -28,6 +29,14 @@ def test_things_with_the_concept_or_its_other_names_in_them_are_left_out(model: 
     assert set(found.left_out) == {"old church", "churches", "sea"}
     assert found.request.keep == (*REQUEST.keep, *found.prompts)
     assert found.request.model_copy(update={"keep": REQUEST.keep}) == REQUEST
+
+
+def test_what_goes_is_left_out_only_where_somebody_asked_to_keep_it() -> None:
+    embedded = expunge.load("embedded", device="cpu")
+    request = EmojiWorld().request("church")
+    assert "church" not in Retain().retained(embedded, request).left_out
+    assert Retain(things=("church", "dog")).retained(embedded, request).left_out == {
+        "church": "names a concept that is to go"}
 
 
 def test_a_longer_name_that_holds_the_concepts_is_another_thing(model: Any) -> None:

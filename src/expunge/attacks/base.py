@@ -24,7 +24,7 @@ from typing_extensions import Self
 
 from expunge.attacks.sights import Sights
 from expunge.config import Settings, knob, merged
-from expunge.errors import ExpungeError, UserError
+from expunge.errors import UserError
 from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
 from expunge.models.conditioning import Conditioning
@@ -33,11 +33,12 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import by_way, check_finite, draw
 from expunge.records import Prompt, Request, Sampler, Spent
+from expunge.registry import described
 
 log = logging.getLogger(__name__)
 
-FAILURES = (ExpungeError, RuntimeError, ValueError)
-"""What may go wrong on one item without ending a run. RuntimeError: torch, out of memory included."""
+FAILURES = (Exception,)
+"""What may go wrong on one item without ending a run: anything, for attacks are other people's code, too."""
 NO_PICTURE = "the picture's values are not finite"
 """The error of a sight of what is no picture."""
 NO_ROOM = "no room in the prompt"
@@ -295,6 +296,15 @@ class Attack(Settings, ABC):
         """Why the item's prompt leaves the attack no room; None if it does. Such an item fails by itself."""
         return None
 
+    @final
+    def told_no_room(self, victim: Victim, request: Request, item: Item) -> str:
+        """`no_room` as the error of an attempt; "" where there is room."""
+        try:
+            error = self.no_room(victim, request, item)
+        except FAILURES as failure:
+            return described(failure)
+        return f"{NO_ROOM}: {error}" if error is not None else ""
+
     def some_room(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError if there are items, and none of them leaves the attack room."""
         errors = [self.no_room(victim, request, item) for item in items]
@@ -330,11 +340,11 @@ class Attack(Settings, ABC):
         """
         rows = []
         for row, item in enumerate(items):
-            error = self.no_room(victim, request, item)
-            if error is None:
+            error = self.told_no_room(victim, request, item)
+            if not error:
                 rows.append(row)
             else:
-                yield Outcome(row, False, Spent(), error=f"{NO_ROOM}: {error}")
+                yield Outcome(row, False, Spent(), error=error)
         rest = [items[row] for row in rows]
         for own, places in [(victim, [*range(len(rest))])] if self.one_for_all else victim.parts(rest):
             for start in range(0, len(places), self.batch):
@@ -346,12 +356,15 @@ class Attack(Settings, ABC):
         settled: set[int] = set()
         try:
             for outcome in self.run(victim, request, items, goal):
+                if outcome.row not in range(len(items)):
+                    raise ValueError(f"an outcome for row {outcome.row} of {len(items)}")
                 settled.add(outcome.row)
                 yield outcome
             reason = f"{self.name} gave no outcome"
         except FAILURES as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = described(error)
             log.warning("%s failed on a batch of %d: %s", self.name, len(items), reason)
+            log.debug("where it failed", exc_info=error)
         left = [row for row in range(len(items)) if row not in settled]
         for row in left:
             if len(items) == 1 or self.one_for_all:

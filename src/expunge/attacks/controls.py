@@ -24,6 +24,7 @@ from expunge.attacks.stage import Stage
 from expunge.attacks.trial import attempts, plain
 from expunge.errors import UserError
 from expunge.records import Attempt, Request
+from expunge.registry import ATTACKS
 from expunge.runtime import Progress
 
 Control = tuple[list[Attempt], str]
@@ -67,7 +68,8 @@ def _made(attack: Attack, victim: Victim, request: Request, goal: Goal, items: S
           tell: Progress | None, words: str) -> Control:
     """The attack on the items that do not show what is sought by themselves."""
     try:
-        attack.check(victim, request, items)
+        with ATTACKS.blaming(attack.name):
+            attack.check(victim, request, items)
     except UserError as error:
         return _none(f"not possible on {words}: {error}")
     before = plain(victim, items, goal, victim.batch)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.relearn import Lesson
 from expunge.finetune import FineTune, fine_tuning, material
-from expunge.metrics.statistics import BY_PROMPT, rate_interval
+from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.records import NOT_FINITE, Look, Prompt, RelearningCurve, Score
 from expunge.records.relearning import Taught
 from expunge.train import Losses
@@ -102,7 +102,7 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
     lesson = subject.lesson
     return Score(name=f"relearn/{subject.of}/{steps}", title=f"{subject.name} found after {steps} steps of training",
                  value=hits / n if n else None, low=low, high=high, n=n, numerator=hits if n else None,
-                 prompts=len(groups), interval=BY_PROMPT if n else "",
+                 prompts=len(groups), interval=interval_words(groups),
                  denominator="pictures on which the detector worked; an abstention counts as not found",
                  left_out={"detector failed": len(sights) - n - spoilt, **({NOT_FINITE: spoilt} if spoilt else {})},
                  higher_is_better=None, seeds=tuple(sorted({*seeds})),

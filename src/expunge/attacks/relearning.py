@@ -38,10 +38,10 @@ from expunge.metrics.base import World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
-from expunge.models.fitting import split
+from expunge.models.fitting import split, unfit
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied, drawn_by
-from expunge.models.patch import Patch
+from expunge.models.patch import Patch, check_given
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -75,11 +75,13 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
             draw, weights that cannot train, or pictures that do not fit.
         ConfigError: the folder holds looks of other settings. StorageError: it cannot be written.
     """
-    began, settings, folder = time.monotonic(), settings or RelearnSettings(), Path(out)
+    check_given(model, patch, or_none=True)
+    began, settings, folder = time.monotonic(), RelearnSettings.given(settings), Path(out)
     attack = training_attack(settings)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
                               settings.margin, settings.default_role)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
+    chosen = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
     check_writable(folder)
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
     curves = _curves(subjects, victim, attack, settings.batch, folder / "relearning",
@@ -87,8 +89,8 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
-        given=(*told_of_own(world, request, settings, len(prompts)), *lost_words(victim, named_prompts(
-            world, request, settings.count, USUAL, settings.add_templates)),
+        given=(*told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
+               *lost_words(victim, chosen),
                *(picture_folder(settings.pictures).told if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),

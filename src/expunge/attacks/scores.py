@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from expunge.attacks.base import NO_ROOM
 from expunge.metrics.doubts import NULL
-from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval
+from expunge.metrics.statistics import Groups, interval_words, rate_interval
 from expunge.records import Assault, AttackRun, Attempt, Score
 
 Place = tuple[str, int]
@@ -182,7 +182,7 @@ def _rate(name: str, title: str, groups: Groups, denominator: str, left_out: dic
     n, hits = sum(map(len, groups.values())), int(sum(map(sum, groups.values())))
     low, high = rate_interval(groups)
     return Score(name=name, title=title, value=hits / n if n else None, low=low, high=high,
-                 interval=BY_PROMPT, n=n, prompts=len(groups),
+                 interval=interval_words(groups), n=n, prompts=len(groups),
                  of="items" if not name.endswith(("/fresh", "/second")) or "worst" in name else "images",
                  numerator=hits, denominator=denominator, left_out={k: v for k, v in left_out.items() if v},
                  higher_is_better=False, seeds=seeds, note="" if n else "nothing was counted")

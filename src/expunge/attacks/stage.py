@@ -185,11 +185,12 @@ def own_named(world: World, request: Request) -> list[Prompt]:
 
 
 def told_of_own(world: World, request: Request, settings: AttackSettings | RelearnSettings, used: int,
-                asked: Mapping[str, int] | None = None) -> list[str]:
-    """Plain sentences: how many of the user's prompts are attacked, and why not the others; none where none are given.
+                asked: Mapping[str, int] | None = None, lost: Mapping[int, str] | None = None) -> list[str]:
+    """Plain sentences: how many of the user's prompts are used, and why not the others; none where none are given.
 
     Args:
-        used: prompts that are attacked. asked: how many other wordings each item asks at most, by attack.
+        used: prompts that are chosen, those that cannot be drawn included. lost: why one cannot, by its place among
+            these, as `fitting.unfit` says it. asked: how many other wordings each item asks at most, by attack.
     """
     own = [prompt for prompt in own_prompts(world, request) if prompt.role in FORGET_ROLES]
     named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
@@ -197,11 +198,16 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
         return [*list_remarks(world, request), f"{file} has no prompt that asks for {request.concept!r}: those of "
                 "templates are attacked."] if file and isinstance(world, Brings) else []
     taken = min(used, len(named))
-    why = f"; left out {len(named) - taken}: count is {settings.count}" if taken < len(named) else ""
+    why, lost = Counter({f"count is {settings.count}": len(named) - taken}), lost or {}
+    why.update(reason for place, reason in lost.items() if place < taken)  # the user's own come first
+    reasons = ", ".join(f"{count}: {reason}" for reason, count in why.items() if count)
+    done = "asked at every look" if isinstance(settings, RelearnSettings) else "attacked"
     out = [*list_remarks(world, request),
-           f"{file}: {counted(len(named), 'prompts')} for {request.concept!r} given, {taken} attacked{why}."]
-    if used > taken:
-        out.append(f"{counted(used - taken, 'prompts')} added from templates: asked for.")
+           f"{file}: {counted(len(named), 'prompts')} for {request.concept!r} given, "
+           f"{len(named) - sum(why.values())} {done}{'; left out ' * bool(reasons)}{reasons}."]
+    added = used - taken - sum(place >= taken for place in lost)
+    if added > 0:
+        out.append(f"{counted(added, 'prompts')} added from templates: asked for.")
     for role, most in (asked or {}).items():
         count = sum(prompt.role == role and prompt not in named for prompt in own)
         if count:

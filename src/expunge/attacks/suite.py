@@ -48,8 +48,9 @@ from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World
 from expunge.metrics.worlds import world_of
+from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
-from expunge.models.patch import Patch
+from expunge.models.patch import Patch, check_given
 from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -97,7 +98,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
             that the original model never shows, or another run that writes into `out`; all before any attack begins.
         StorageError: results cannot be written.
     """
-    began, settings, folder = time.monotonic(), settings or AttackSettings(), Path(out)
+    check_given(model, patch, or_none=True)
+    began, settings, folder = time.monotonic(), AttackSettings.given(settings), Path(out)
     world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
@@ -110,7 +112,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*told_of_own(world, request, settings, len(stage.asked_for), others),
+        given = [*told_of_own(world, request, settings, len(stage.asked_for), others,
+                              unfit(model, stage.asked_for, victim.sampler)),
                  *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
                  *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
@@ -178,7 +181,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
             raise ATTACKS.unusable(name, f"calls itself {kind.name!r}, by which its results would be kept")
         own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
         together = {} if kind.one_for_all else {"batch": settings.batch}  # those share one piece of work, not a pass
-        chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
+        with ATTACKS.blaming(name):
+            chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
     return chosen
 
 
@@ -188,7 +192,9 @@ def _possible(chosen: Sequence[Attack], victim: Victim, request: Request, items:
     possible, unmade = [], []
     for attack in chosen:
         try:
-            attack.check(victim, request, items)
+            with ATTACKS.blaming(attack.name):
+                attack.check(victim, request, items)
+                attack.budget(victim.sampler)
             possible.append(attack)
         except UserError as error:
             if named:

@@ -20,9 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
-from expunge.errors import ConfigError, ModelError
+from expunge.errors import ConfigError, ModelError, StorageError
 from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, Request, Spent
+from expunge.registry import ATTACKS, described
 from expunge.runtime import Progress
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         UserError: what `Attack.check` refuses, before anything is computed.
         ConfigError: the folder holds attempts of the same attack under other settings.
     """
-    attack.check(victim, request, [item for item in items if attack.no_room(victim, request, item) is None])
+    with ATTACKS.blaming(attack.name):
+        attack.check(victim, request, [item for item in items if not attack.told_no_room(victim, request, item)])
     fingerprint, former = (_fingerprint(attack, victim, drawing, request, goal, fresh, confirm)
                            for drawing in (victim.model.drawing, victim.model.former_drawing))
     ways = {(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
@@ -70,7 +72,15 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
     if tell:
         tell(len(items) - len(todo), len(items), attack.name)
     for outcome in attack.outcomes(victim, request, todo, goal):
-        attempt = _settled(attack, victim, todo[outcome.row], outcome, goal, folder, fresh, confirm)
+        item = todo[outcome.row]
+        try:
+            attempt = _settled(attack, victim, item, outcome, goal, folder, fresh, confirm)
+        except StorageError:
+            raise
+        except FAILURES as error:  # an outcome that cannot be kept, of somebody's own attack
+            log.debug("an outcome of %s cannot be kept", attack.name, exc_info=error)
+            broken = Outcome(outcome.row, False, Spent(), error=f"its outcome cannot be kept: {described(error)}")
+            attempt = _settled(attack, victim, item, broken, goal, folder, fresh, confirm)
         done[_key(attempt)] = attempt
         append_lines(folder / "attempts.jsonl", [attempt.model_dump_json()])
         if tell:
@@ -140,7 +150,7 @@ def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Confirm
         pictures = again(seeds)
     except FAILURES as error:
         log.warning("fresh pictures could not be drawn: %s", error)
-        return {"note": "; ".join(filter(None, (note, f"no fresh pictures: {type(error).__name__}: {error}")))}
+        return {"note": "; ".join(filter(None, (note, f"no fresh pictures: {described(error)}")))}
     seen = goal.see(pictures)
     found = [row for row, sight in enumerate(seen) if sight.found]
     out: dict[str, Any] = {"fresh": sum(not sight.error for sight in seen), "fresh_found": len(found)}

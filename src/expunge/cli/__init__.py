@@ -63,7 +63,7 @@ class Verbs(click.Group):
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             import difflib
 
-            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            close = difflib.get_close_matches(args[0].lower(), VERBS, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             ctx.fail(f"unknown command '{args[0]}'.{hint} Known: {', '.join(VERBS)}.")
         return super().resolve_command(ctx, args)

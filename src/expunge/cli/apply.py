@@ -33,7 +33,7 @@ Examples:
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")
 @click.option("--strict", is_flag=True,
-              help="Exit with code 3 where the edit's own look found the concept still there.")
+              help="Exit with code 3 where the edit's own look found the concept still there, or where there was none.")
 @click.option("--seeds", "--count", "count", type=click.IntRange(min=1), default=6, show_default=True,
               metavar="INTEGER", help="Pictures in each row, with seeds 0, 1, ...")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -45,12 +45,13 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     Nothing is written but the strip. `expunge merge` writes a model with the patch in it; `expunge sample --patch`
     draws with it.
     """
-    from expunge.cli.output import STILL_THERE, still_there, tell
+    from expunge.cli.output import STILL_THERE, not_looked, still_there, tell
     from expunge.errors import ModelError, UserError
     from expunge.files import check_writable
     from expunge.models.patch import Patch
     from expunge.models.pipeline import acting
     from expunge.models.store import load
+    from expunge.report.words import percent
 
     if out is not None and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}", accepted="a file name that ends in .png")
@@ -60,10 +61,12 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=True)
     before = _hash(opened)
     changes = acting(opened, loaded)
-    for line in still_there(loaded.card):
+    doubts = [*still_there(loaded.card), *(not_looked(loaded.card, patch) if strict else ())]
+    for line in doubts:
         click.echo(line)
     click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
-    click.echo("; ".join(f"acts: what the {part} answers changes by {share:.1%}" for part, share in changes.items()))
+    click.echo("; ".join(f"acts: what the {part} answers changes by {percent(share)}"
+                         for part, share in changes.items()))
     if _hash(opened) != before:
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
     click.echo("removed: every tensor is as before, bit for bit")
@@ -71,7 +74,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
         prompts = [target.prompts[0] for target in loaded.card.request.targets] if prompt is None else [prompt]
         _strip(opened, loaded, prompts, count, out)
         tell("strip, original above, edited below", out)
-    if strict and still_there(loaded.card):
+    if strict and doubts:
         raise click.exceptions.Exit(STILL_THERE)
 
 

@@ -28,24 +28,23 @@ def command(folder: Path | None, clear: bool, unused: float | None) -> None:
     """Show where drawn pictures are kept, how many there are and how much room they take; --clear makes room.
 
     Nothing is lost that cannot be drawn again: results hold their own copies of the pictures that they show. Past its
-    bound (EXPUNGE_CACHE_LIMIT, in GiB; 0 for none) the cache deletes what was not used for longest by itself.
+    bound (EXPUNGE_CACHE_LIMIT, in GiB; 0 for none) the cache deletes what was not used for longest by itself. Only
+    files that a cache wrote are ever deleted, and --clear refuses a folder that is none.
     """
     import datetime
 
     from expunge.errors import UserError
-    from expunge.models.cache_size import limit, remembered_of, usage, within
+    from expunge.models.cache_size import clear as empty
+    from expunge.models.cache_size import limit, usage
     from expunge.models.cache_size import root as default
 
     where = folder or default()
     if unused is not None and not clear:
         raise UserError("--unused without --clear", accepted="--clear --unused DAYS")
     if clear:
-        gone, freed = within(where, 0, older=0 if unused is None else unused * 86400)
-        digests = list(remembered_of(where)) if unused is None else []
-        for file in digests:
-            file.unlink(missing_ok=True)
+        gone, freed, forgotten = empty(where, None if unused is None else unused * 86400)
         click.echo(f"removed: {gone} pictures, {_size(freed)}"
-                   + (f"; digests of {len(digests)} model folders" if digests else ""))
+                   + (f"; digests of {forgotten} model folders" if forgotten else ""))
     held, most = usage(where), limit()
     click.echo(f"folder: {where}")
     days = [datetime.datetime.fromtimestamp(when).date().isoformat() for when in (held.oldest, held.newest)]

@@ -88,7 +88,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
         raise UserError("--strict with --no-own-look", accepted="--strict with the edit's own look, which it goes by")
     job = _job(concept, config, sets, flags)
     from expunge.cli.next import evaluate_next
-    from expunge.cli.output import STILL_THERE, some, still_there, tell
+    from expunge.cli.output import STILL_THERE, not_looked, some, still_there, tell
     from expunge.cli.progress import progress
     from expunge.models.store import load
     from expunge.records import remarks
@@ -110,7 +110,8 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     with progress(f"erasing {some(request.concepts)}") as report:
         patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
     card = patch.card
-    for line in still_there(card):
+    doubts = [*still_there(card), *(not_looked(card, folder) if strict else ())]
+    for line in doubts:
         click.echo(line)
     for line in (*told, *remarks(request)):
         click.echo(f"understood: {line}")
@@ -121,7 +122,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
         click.echo(line)
     for line in evaluate_next(folder, model, opened.world, variant):
         click.echo(line)
-    if strict and still_there(card):
+    if strict and doubts:
         raise click.exceptions.Exit(STILL_THERE)
 
 

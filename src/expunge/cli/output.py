@@ -36,7 +36,7 @@ MEASURED = """\
 """What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`; docs/measured.md has it
 whole."""
 STILL_THERE = 3
-"""Exit code, with --strict, of an edit after which a concept is still there."""
+"""Exit code, with --strict, of an edit after which a concept is still there, or of which nothing looked."""
 _LONG = 6
 """Lists longer than this are shown by their first entries and their count."""
 
@@ -198,6 +198,14 @@ def still_there(card: PatchCard) -> list[str]:
         return []
     names = ", ".join(one.concept for one in still)
     return [f"warning: {names} still there, as the edit itself sees it: {'; '.join(one.words for one in still)}"]
+
+
+def not_looked(card: PatchCard, patch: Path | str) -> list[str]:
+    """In a line, that an edit did not look at itself, so that nobody knows whether a concept is still there."""
+    if card.look:
+        return []
+    return [f"warning: nothing looked whether {card.request.title} is still there: the card holds no look of the "
+            f"edit's own; erase without --no-own-look looks, and so does `expunge evaluate {patch}`"]
 
 
 def tell(what: str, path: Path) -> None:

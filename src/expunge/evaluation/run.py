@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from expunge import runtime
 from expunge.assault import Under, apart, assault_folder, beside, check_judge, check_same, untried
-from expunge.errors import UserError
 from expunge.evaluation.plan import (
     EvaluateSettings,
     drawable,
@@ -64,12 +63,11 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         StorageError: results cannot be written.
     """
     from expunge.models.cache import Pictures
+    from expunge.models.patch import check_given
 
-    for given, what, maker in ((model, "model", "expunge.load"), (patch, "patch", "expunge.erase or Patch.load")):
-        if isinstance(given, str | Path):
-            raise UserError(f"{str(given)!r} as the {what}", accepted=f"what {maker} returns")
+    check_given(model, patch)
     began, processes = time.monotonic(), runtime.current()
-    settings, tell = settings or EvaluateSettings(), progress or (lambda done, total, note: None)
+    settings, tell = EvaluateSettings.given(settings), progress or (lambda done, total, note: None)
     attacks, relearning = beside(assault)
     request = patch.card.request
     world = world or _world(model, settings)
@@ -178,6 +176,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
+    from expunge.models.cache_size import APART
     from expunge.models.model import applied
 
     items, sampler = planned_items(prompts, settings), settings.sampler(model)  # a picture may be none: `spoilt`
@@ -190,7 +189,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     original = draw(pictures, items, settings.batch, "drawing with the original model")
     keep = [item for item in items if item[0].role in KEEP_ROLES]
     other = settings.batch // 2 + 1 if settings.batch > 1 else 2
-    apart = Pictures(pictures.root / f"again-in-batches-of-{other}")
+    apart = Pictures(pictures.root / f"{APART}{other}")
     again = draw(apart, keep[::max(1, len(keep) // max(1, settings.floor_items))][:settings.floor_items], other,
                  "drawing some again")
     with applied(model, patch):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import io
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -16,6 +15,8 @@ from expunge.records import FORGET_ROLES, Assault, Find, Prompt, Role, Strip
 from expunge.runtime import Progress
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
+    from torch import Tensor
+
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
     from expunge.models.model import Model
@@ -44,18 +45,22 @@ def _each_stratum_first(pool: Sequence[Prompt]) -> list[Prompt]:
 
 def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
            folder: Path | None) -> tuple[Strip, ...]:
-    """The chosen prompts' pictures, copied into the results; none of a prompt without a pair of pictures."""
+    """The chosen prompts' pictures, copied into the results; none of a prompt without a pair of pictures.
+
+    A picture that the cache no longer has is written as it was measured.
+    """
     if folder is None:
         return ()
     made = []
     for prompt in chosen:
         files: dict[str, list[str]] = {}
         for name, side in (("original", original), ("edited", edited)):
-            shots = [shot for shot in side.shots if shot.prompt.text == prompt.text][:settings.strip_columns]
-            for shot in shots:
+            rows = [row for row, shot in enumerate(side.shots) if shot.prompt.text == prompt.text]
+            shots = [side.shots[row] for row in rows[:settings.strip_columns]]
+            for row, shot in zip(rows, shots, strict=False):
                 to = folder / "pictures" / f"{name}-{shot.key}.png"
                 if not to.exists():
-                    write_atomically(to, partial(_copy, root / shot.file))
+                    _write(to, _bytes(root / shot.file) or _png(side.pictures[row]))
                 files.setdefault(name, []).append(to.relative_to(folder).as_posix())
         if not files:
             continue
@@ -101,8 +106,8 @@ def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root
         for name, file in files.items():
             to = folder / "pictures" / f"{name}.png"
             inside = file.resolve().is_relative_to((source if name.startswith("attacked") else root).resolve())
-            if not to.exists() and inside and file.is_file():  # a picture that is gone: the report says so in its place
-                write_atomically(to, partial(_copy, file))
+            if not to.exists() and inside and (kept := _bytes(file)):
+                _write(to, kept)  # of a picture that is gone the report says so in its place
         shown = [f"pictures/{name}.png" for name in files]
         made.append(Find(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
                          edited=shown[1], found=shown[2], text="" if item.text == item.prompt.text else item.text,
@@ -110,5 +115,27 @@ def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root
     return tuple(made)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+def _bytes(file: Path) -> bytes:
+    """What the file holds; nothing of one that is gone (a cache may be cleared while an evaluation runs)."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _png(picture: Tensor) -> bytes:
+    """A PNG of float32 (3, H, W) in [0, 1]."""
+    import numpy as np
+    from PIL import Image
+
+    stream = io.BytesIO()
+    pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _write(file: Path, content: bytes) -> None:
+    def fill(neighbour: Path) -> None:
+        neighbour.write_bytes(content)
+
+    write_atomically(file, fill)

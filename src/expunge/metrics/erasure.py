@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of, shows_any
-from expunge.metrics.statistics import BY_PROMPT, at_once, rate_interval
+from expunge.metrics.statistics import at_once, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, NOT_ASKED, NOT_DRAWN, NOT_FINITE, Judgment, Prompt, Role, Score, Shot
 
 Judged = Sequence[tuple[Shot, Judgment]]
@@ -265,10 +265,11 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
             left_out[reason] = left_out.get(reason, 0) + 1
     n, hits = len(per_item), int(sum(per_item.values()))
     low, high = rate_interval(groups, at_once(rule.at_once))
-    return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}{rule.name}", title=rule.title,
-                 value=hits / n if n else None, low=low, high=high, interval=_interval(rule) if n else "", n=n,
-                 prompts=len(groups), stratum=rule.stratum, numerator=hits if n else None,
-                 denominator=f"{rule.pictures} on which the judge gave {rule.answer}", left_out=left_out,
+    return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}{rule.name}",
+                 title=title_of(rule, left_out), value=hits / n if n else None, low=low, high=high,
+                 interval=_interval(rule, groups), n=n, prompts=len(groups), stratum=rule.stratum,
+                 numerator=hits if n else None, left_out=left_out,
+                 denominator=f"{rule.pictures} on which the judge gave {rule.answer}",
                  higher_is_better=rule.higher_is_better, subject=subject, per_item=per_item,
                  note=_bounds(hits, n, left_out, rule), seeds=tuple(sorted(seeds)))
 
@@ -293,7 +294,7 @@ def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix:
     n, hits = len(per_item), int(sum(per_item.values()))
     return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}abstained/{role}",
                  title=f"the judge would not say, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else ""),
-                 value=hits / n if n else None, low=low, high=high, interval=_interval(rule) if n else "", n=n,
+                 value=hits / n if n else None, low=low, high=high, interval=_interval(rule, groups), n=n,
                  prompts=len(groups), numerator=hits if n else None,
                  denominator=f"{rule.pictures} on which the judge worked",
                  left_out={"detector failed": sum(bool(item.error) for _, item in over),
@@ -383,9 +384,16 @@ def _thing(question: str) -> Wanted:
     return lambda prompt: _only("object" if "object" in prompt.labels else question)(prompt)
 
 
-def _interval(rule: Rule) -> str:
+def _interval(rule: Rule, groups: Mapping[str, Sequence[float]]) -> str:
     many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
-    return f"{BY_PROMPT}{many}"
+    return f"{words}{many}" if (words := interval_words(groups)) else ""
+
+
+def title_of(rule: Rule, left_out: Mapping[str, int]) -> str:
+    """The rule's title; "all prompts" are not all where prompts were left out, whatever a judge says of pictures."""
+    of_pictures = ("abstained", "detector failed", "no answer on one side", NOT_FINITE, NOT_ASKED)
+    prompts = any(count for reason, count in left_out.items() if reason not in of_pictures)
+    return f"{rule.title}, but for those left out" if prompts else rule.title
 
 
 def _bounds(hits: int, n: int, left_out: dict[str, int], rule: Rule) -> str:

@@ -28,7 +28,7 @@ from expunge.metrics.distance import (
     kid,
 )
 from expunge.metrics.neighbours import precision_recall
-from expunge.metrics.statistics import BY_PROMPT, percentiles, rate_interval, resamples
+from expunge.metrics.statistics import interval_words, percentiles, rate_interval, resamples
 from expunge.records import Score, Shot
 
 SUBSET = 1000
@@ -82,7 +82,7 @@ def coverage_scores(shots: Sequence[Shot], edited: Tensor, original: Tensor, ext
             groups.setdefault(shot.prompt.text, []).append(float(hit))
         low, high = rate_interval(groups)
         out.append(Score(name=f"{kind}/original", title=f"{kind}: {words}", value=float(inside.double().mean()),
-                         low=low, high=high, interval=BY_PROMPT, n=len(shots), prompts=len(groups),
+                         low=low, high=high, interval=interval_words(groups), n=len(shots), prompts=len(groups),
                          numerator=int(inside.sum()), denominator=f"pictures of the keep prompts; {extractor}",
                          higher_is_better=True, subject="comparison"))
     return out

@@ -32,7 +32,7 @@ from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.erasure import Subject
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
-from expunge.metrics.statistics import BY_PROMPT, change_interval, rate_interval
+from expunge.metrics.statistics import change_interval, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, Judgment, Score, Shot
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
@@ -132,7 +132,7 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
     low, high = rate_interval(groups)
     side = "prompts to keep" if name.startswith("damaged") else "prompts that ask for the concept"
     return Score(name=name if subject == "edited" else f"original/{name}", title=title, value=count / n if n else None,
-                 low=low, high=high, interval=BY_PROMPT if n else "", n=n, prompts=len(groups),
+                 low=low, high=high, interval=interval_words(groups), n=n, prompts=len(groups),
                  numerator=count if n else None,
                  denominator=f"pictures of {side}" + (f"; {extractor}" if extractor else ""),
                  subject=subject,
@@ -149,7 +149,7 @@ def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[in
     estimate = change_interval(groups)
     return Score(name=f"change/{name}", title=f"change: {title}", value=estimate.value, low=estimate.low,
                  high=estimate.high, n=len(after), prompts=len(groups), subject="comparison", higher_is_better=False,
-                 interval="95% Agresti-Min, prompts as units" if after else "", of="pairs of images",
+                 interval=interval_words(groups, "Agresti-Min"), of="pairs of images",
                  denominator="same prompt, same seed", note="" if after else "not measured: nothing was asked")
 
 

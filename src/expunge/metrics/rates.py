@@ -31,9 +31,10 @@ from expunge.metrics.erasure import (
     not_drawn,
     rate,
     set_apart,
+    title_of,
 )
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
-from expunge.metrics.statistics import BY_PROMPT, at_once, change_interval, rate_interval
+from expunge.metrics.statistics import at_once, change_interval, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Judgment, Score, Shot
 
 
@@ -85,13 +86,14 @@ def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_CO
     shots = [shot for shot in asked((shot for shot, _ in edited), rated) if (shot.prompt.text, shot.seed) not in broken]
     aside = sum(set_apart(rated, shot.prompt, apart) for shot in shots)
     many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
-    return Score(name=f"{prefix}change/{rule.name}", title=f"change: {rule.title}", value=estimate.value,
+    left_out = {"no answer on one side": len(shots) - len(both) - aside,
+                **({NOT_DRAWN: aside} if aside else {}), **({NOT_FINITE: len(broken)} if broken else {})}
+    return Score(name=f"{prefix}change/{rule.name}", title=f"change: {title_of(rule, left_out)}", value=estimate.value,
                  low=estimate.low, high=estimate.high, n=len(both), prompts=len(groups), stratum=rule.stratum,
                  subject="comparison", higher_is_better=not rule.name.startswith("found"),
-                 interval=f"95% Agresti-Min, prompts as units{many}" if estimate.low is not None else "",
+                 interval=f"{interval_words(groups, 'Agresti-Min')}{many}" if estimate.low is not None else "",
                  of="pairs of images", denominator="same prompt, same seed, an answer on both sides",
-                 left_out={"no answer on one side": len(shots) - len(both) - aside,
-                           **({NOT_DRAWN: aside} if aside else {}), **({NOT_FINITE: len(broken)} if broken else {})},
+                 left_out=left_out,
                  seeds=tuple(sorted({seed for _, seed in both})),
                  note="" if groups else "not measured: no pair of pictures has an answer on both sides")
 
@@ -116,7 +118,7 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
         low, high = rate_interval(groups)
         out.append(Score(name=f"agreement/{name}", title=f"both judges agree {words}", value=hits / n if n else None,
                          low=low, high=high, n=n, prompts=len(groups), numerator=hits if n else None,
-                         interval=BY_PROMPT if n else "", subject="comparison",
+                         interval=interval_words(groups), subject="comparison",
                          denominator="pictures on which both judges gave an answer, both models'",
                          note="" if n else "not measured: no picture got an answer of both"))
     return out

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.erasure import Lost, Subject
 from expunge.metrics.integrity import Drawn
-from expunge.metrics.statistics import BY_PROMPT, rate_interval
+from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.records import FORGET_ROLES, KEEP_ROLES, NOT_FINITE, Prompt, Score, Shot
 
 Items = tuple[Shot, ...]
@@ -108,7 +108,7 @@ def _share(drawn: Drawn, spoilt: Items, subject: Subject) -> Score:
     low, high = rate_interval(groups)
     return Score(name=f"{'' if subject == 'edited' else 'original/'}not_finite/all",
                  title="no picture at all: values that are not finite", value=len(spoilt) / n, low=low, high=high,
-                 interval=BY_PROMPT, n=n, prompts=len(groups), numerator=len(spoilt),
+                 interval=interval_words(groups), n=n, prompts=len(groups), numerator=len(spoilt),
                  denominator="pictures that were asked for", higher_is_better=False, subject=subject,
                  seeds=tuple(sorted({shot.seed for shot in (*drawn.shots, *spoilt)})))
 

@@ -28,7 +28,18 @@ Groups = Mapping[str, Sequence[float]]
 
 
 BY_PROMPT = "95% Wilson, prompts as units"
-"""What a score says of `rate_interval`."""
+"""What a score says of an interval whose pictures count by prompt."""
+
+
+def interval_words(groups: Groups, kind: str = "Wilson") -> str:
+    """How `rate_interval` (or `change_interval`) of these groups was made, for `Score.interval`; "" of none.
+
+    The pictures of a prompt that is the only one are the units themselves.
+    """
+    sizes = [len(values) for values in groups.values() if len(values)]
+    units = "pictures of one prompt as units, so it speaks of no other" if len(sizes) == 1 < sizes[0] else \
+        "prompts as units"
+    return f"95% {kind}, {units}" if sizes else ""
 
 
 class Estimate(NamedTuple):

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from expunge import files, runtime
 from expunge.errors import ModelError, StorageError, UserError
-from expunge.models.cache_size import limit, make_room, touched
+from expunge.models.cache_size import limit, make_room, mark, touched
 from expunge.models.cache_size import root as default_root
 from expunge.models.model import Model
 from expunge.models.sample import at_one_size, by_way, draw
@@ -187,6 +187,7 @@ class Pictures:
         image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
         place = file.relative_to(self.root).as_posix()
         kept = shot.model_copy(update={"file": place, "pixels": _pixel_hash(pixels)})
+        mark(self.root)
         try:
             files.write_atomically(file, partial(image.save, format="PNG"))
             files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))

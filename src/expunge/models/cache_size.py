@@ -6,18 +6,25 @@ stays whatever the bound, so that runs that are on do not take each other's pict
 To see how large a cache is all of it is walked, so a process does that after its first drawing and then whenever it has
 written another `SLACK` of the bound. Hence a cache holds at most that much more than its bound, for each process that
 draws into it, beside what one drawing adds and what is in use.
+
+Only what the cache wrote is ever deleted: a record that says what its own file's name says, and the picture beside it.
+Any other file in the folder, whatever it is called, stays. A marker in the root tells a cache from any other folder.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.errors import UserError
+from expunge.errors import StorageError, UserError
+from expunge.files import write_json
+from expunge.records import Shot
 
 LIMIT = 20.0
 """GiB."""
@@ -25,6 +32,13 @@ IN_USE = 3600.0
 """Seconds for which what was used is left alone."""
 SLACK = 0.02
 """Share of the bound that a process may write before it looks again how large the cache is."""
+MARKER = "expunge-cache.json"
+"""File in a cache's root by which it is known."""
+APART = "again-in-batches-of-"
+"""How the name of a cache within a cache begins: pictures that were drawn again, to measure how much that changes."""
+_KEY = re.compile(r"[0-9a-f]{24}")
+_PAIR, _DRAWING = re.compile(r"[0-9a-f]{2}"), re.compile(r"(?:\d+-)?[0-9a-f]{4,64}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _since: dict[Path, int] = {}
 """By cache that this process has walked: bytes that it has written since."""
 
@@ -58,9 +72,21 @@ def root() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "expunge" / "pictures"
 
 
+def mark(root: Path) -> None:
+    """Let the folder be known as a cache. What cannot be written is told by whatever is written next."""
+    if not (root / MARKER).exists():
+        with suppress(StorageError):
+            write_json(root / MARKER, {"what": "pictures drawn by expunge; they can be drawn again"})
+
+
+def is_cache(root: Path) -> bool:
+    """Whether the folder is a cache: by its marker, or (of earlier versions) by a picture that a cache wrote."""
+    return (root / MARKER).is_file() or any(_wrote(one.record) for one in _kept(root))
+
+
 def remembered_of(root: Path) -> Iterator[Path]:
     """What is remembered of models' files (`models.remembered`)."""
-    return root.glob("digests/*.json")
+    return (file for file in root.glob("digests/*.json") if _DIGEST.fullmatch(file.stem) and _is_digests(file))
 
 
 def limit() -> int | None:
@@ -81,7 +107,7 @@ def limit() -> int | None:
 
 def usage(root: Path) -> Usage:
     """What the cache at `root` holds; nothing where there is none."""
-    kept = list(_kept(root))
+    kept = [one for one in _kept(root) if _wrote(one.record)]
     if not kept:
         return Usage()
     return Usage(len(kept), sum(one.size for one in kept), len({one.record.parents[1] for one in kept}),
@@ -111,10 +137,44 @@ def within(root: Path, most: int, older: float = IN_USE) -> tuple[int, int]:
     for one in kept:
         if size - freed <= most or now - one.used < older:
             break
+        if not _wrote(one.record):
+            continue
         one.record.unlink(missing_ok=True)  # first: a picture without a record does not count
         one.record.with_suffix(".png").unlink(missing_ok=True)
         gone, freed = gone + 1, freed + one.size
     return gone, freed
+
+
+def clear(root: Path, older: float | None = None) -> tuple[int, int, int]:
+    """Delete what was not used for `older` seconds, and folders that are empty then.
+
+    Args:
+        older: None deletes all, and forgets what is remembered of models' files.
+
+    Returns:
+        Pictures deleted, bytes freed, models' files forgotten.
+
+    Raises:
+        UserError: the folder holds something, and is no cache.
+    """
+    if root.exists() and (not root.is_dir() or (any(root.iterdir()) and not is_cache(root))):
+        raise UserError(f"{root} is no cache of drawn pictures: it has no {MARKER}, and no picture that a cache wrote",
+                        accepted="a folder that pictures were drawn into with EXPUNGE_CACHE or --cache",
+                        remedy="nothing was deleted")
+    gone, freed = within(root, 0, older or 0.0)
+    forgotten = list(remembered_of(root)) if older is None else []
+    for file in forgotten:
+        file.unlink(missing_ok=True)
+    for where in _roots(root):
+        for folder in sorted({*where.glob("*/??/"), *where.glob("*/")}, reverse=True):  # what is inside comes first
+            if _is_ours(folder, where):
+                with suppress(OSError):  # not empty, or another process's
+                    folder.rmdir()
+        if where != root and [one.name for one in where.iterdir()] == [MARKER]:
+            (where / MARKER).unlink(missing_ok=True)
+            with suppress(OSError):
+                where.rmdir()
+    return gone, freed, len(forgotten)
 
 
 def touched(record: Path) -> None:
@@ -124,11 +184,42 @@ def touched(record: Path) -> None:
 
 
 def _kept(root: Path) -> Iterator[_Kept]:
-    """Every picture with its record; a picture is at <drawing>/<two letters>/<key>."""
-    for record in root.glob("*/??/*.json"):
+    """Every picture with its record, by name: a picture is at <drawing>/<two letters>/<key>. `_wrote` reads them."""
+    for record in (file for where in _roots(root) for file in where.glob("*/??/*.json")):
+        if not (_KEY.fullmatch(record.stem) and record.parent.name == record.stem[:2]):
+            continue
         try:
             about = record.stat()
             size = about.st_size + record.with_suffix(".png").stat().st_size
         except OSError:  # another process took it away
             continue
         yield _Kept(record, size, about.st_mtime)
+
+
+def _roots(root: Path) -> list[Path]:
+    return [root, *sorted(root.glob(f"{APART}*/"))]
+
+
+def _is_ours(folder: Path, root: Path) -> bool:
+    """Whether a folder is called as a cache calls its own: <drawing>, <drawing>/<two letters>, digests."""
+    drawing, *pair = folder.relative_to(root).parts
+    if pair:
+        return bool(_DRAWING.fullmatch(drawing) and _PAIR.fullmatch(pair[0]))
+    return drawing == "digests" or bool(_DRAWING.fullmatch(drawing))
+
+
+def _wrote(record: Path) -> bool:
+    """Whether a cache wrote the record: what it says is what its name says."""
+    try:
+        shot = Shot.read(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return shot.key == record.stem and Path(shot.file).name == f"{record.stem}.png"
+
+
+def _is_digests(file: Path) -> bool:
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and all(isinstance(value, str) for value in told.values())

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from expunge import files, runtime
-from expunge.errors import ModelError, TrainingError
+from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.hashing import tensors_hash
 from expunge.models.process import Process
 from expunge.records import PatchCard, Request
@@ -208,6 +208,14 @@ class Patch:
                                  accepted=f"{tuple(tensors[name].shape)}, as in this model")
 
 
+def check_given(model: Any, patch: Any, or_none: bool = False) -> None:
+    """UserError: what a caller gave is no model or no patch (or None for no patch, where that may be)."""
+    if not hasattr(model, "parameters_in"):
+        raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
+    if not (isinstance(patch, Patch) or (or_none and patch is None)):
+        raise UserError(f"{patch!r} as the patch", accepted="what expunge.erase or Patch.load returns")
+
+
 _MOVED = {"load_into_pipeline": "pipeline", "acting": "pipeline", "applied": "model"}
 """What lived here before 0.2, and in which module of this folder it lives now."""
 
@@ -257,6 +265,9 @@ def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchC
 
 
 def _patch_file(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise UserError(f"{path!r} as the place of a patch",
+                        accepted="a folder, or a .safetensors file in one, as text or Path")
     path = Path(path)
     named = path.suffix in {".safetensors", ".json"}
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expunge.errors import ModelError
+from expunge.errors import ModelError, UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
@@ -33,6 +34,8 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
             as before; then the pipeline is as it was.
     """
     patch = Patch.load(patch) if isinstance(patch, str | Path) else patch
+    if not isinstance(patch, Patch):
+        raise UserError(f"{patch!r} as the patch", accepted="what expunge.erase or Patch.load returns, or its folder")
     components = sorted({full.partition("/")[0] for full in patch.tensors})
     parts: dict[str, Any] = {name: getattr(pipe, name, None) for name in components}
     gone = [name for name, part in parts.items() if part is None]
@@ -42,7 +45,7 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
     mine: dict[str, Tensor] = {}
     for name, part in parts.items():
         mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
-                                          if full.startswith(f"{name}/")})
+                                          if full.startswith(f"{name}/")}, patch.card.base)
     if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in mine.values()} - {"float32"}
         rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
@@ -93,10 +96,16 @@ class _Answers:
 
 
 def _write(mine: Mapping[str, Tensor], values: Mapping[str, Tensor], parts: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        mine[name].copy_(value)
-    for part in parts.values():
-        refresh_fused(part)
+    with _in_place(mine.values()):
+        for name, value in values.items():
+            mine[name].copy_(value)
+        for part in parts.values():
+            refresh_fused(part)
+
+
+def _in_place(tensors: Iterable[Tensor]) -> AbstractContextManager[Any]:
+    """Where the tensors may be written: those of a pipeline that was loaded in inference mode nowhere else."""
+    return torch.inference_mode() if any(tensor.is_inference() for tensor in tensors) else nullcontext()
 
 
 def _acts(component: str, before: Tensor, again: Tensor, after: Tensor) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from expunge import files, runtime
 from expunge.errors import StorageError
-from expunge.models.cache_size import root
+from expunge.models.cache_size import mark, root
 
 SCHEME = 2
 """Raised whenever other digests are taken, or the same otherwise."""
@@ -46,6 +46,7 @@ def digests(folder: Path, take: Callable[[], Mapping[str, str]], *, about: str =
     if _stamp(folder) == stamp and time.time() - max(changed for _, _, changed, _ in stamp) / 1e9 > SETTLED:
         with suppress(StorageError):  # a cache that cannot be written costs time, and nothing else
             files.write_json(place, taken)
+            mark(root())
     return taken
 
 

@@ -37,6 +37,7 @@ _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ABOUT = "expunge.json"
 
 
+@torch.inference_mode(False)  # weights of inference mode could neither be trained nor take a patch
 def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
          variant: str | None = None, verify: bool = False) -> Model:

@@ -41,8 +41,12 @@ class _Layer:
     merged: bool
 
 
-def real_tensors(component: str, network: nn.Module, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def real_tensors(component: str, network: nn.Module, wanted: Mapping[str, Tensor], base: str = "the patch's own base"
+                 ) -> dict[str, Tensor]:
     """For each wanted full name ("unet/...") the tensor that the network computes with, to be written in place.
+
+    Args:
+        base: what the patch was made on, for whoever has another model.
 
     Raises:
         ModelError: one is not there, has another shape, is offloaded to where it cannot be reached, or has a LoRA
@@ -57,12 +61,15 @@ def real_tensors(component: str, network: nn.Module, wanted: Mapping[str, Tensor
         place = spelt.get(full) or there.get(f"{prefix}{full.partition('/')[2]}")
         if place is None:
             raise ModelError(f"the patch changes {full!r}, which this model does not have",
-                             accepted=f"a pipeline whose {component} is the patch's own, of the same family")
+                             accepted=f"a pipeline whose {component} is the patch's own, of the same family",
+                             remedy=f"put it on {base}")
         found[full] = _tensor(*place, full)
         if found[full].shape != value.shape:
             raise ModelError(f"the patch's {full!r} is {tuple(value.shape)}",
                              accepted=f"{tuple(found[full].shape)}, as in this model",
-                             remedy="a quantised network keeps its weights in another shape: put the patch on before")
+                             remedy=f"the patch was made on another model: put it on {base}"
+                             if found[full].is_floating_point() else
+                             "a quantised network keeps its weights in another shape: put the patch on before")
     return found
 
 

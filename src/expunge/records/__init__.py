@@ -5,7 +5,7 @@ Every stage ends in records, so that each can be run again, judged from outside 
 
 from __future__ import annotations
 
-from expunge.records.asking import Named, asked, check_request, names_any, names_target, remarks
+from expunge.records.asking import Named, asked, check_request, names_any, names_target, remarks, texts_of
 from expunge.records.attacks import Assault, AttackRun, Attempt, Spent
 from expunge.records.base import Record
 from expunge.records.bench import (
@@ -41,5 +41,5 @@ __all__ = [
     "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
     "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request",
     "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places",
-    "read_card", "remarks", "same_name", "with_article", "with_prompts",
+    "read_card", "remarks", "same_name", "texts_of", "with_article", "with_prompts",
 ]

@@ -7,6 +7,7 @@ before a model is opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from expunge.errors import UserError
 from expunge.records.kinds import SPREADS, guess_kind
@@ -31,10 +32,11 @@ def asked(concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: 
     Raises:
         UserError: no concept, an empty name, another number of anchors, or a contradiction (see `check_request`).
     """
-    goes = [name.strip() for name in ([concept] if isinstance(concept, str) else concept)]
-    anchors = [name.strip() for name in ([anchor] if isinstance(anchor, str) else anchor)]
+    goes = [name.strip() for name in texts_of(concept, "concept", "a name, or a list of names")]
+    anchors = [name.strip() for name in texts_of(anchor, "anchor", "a name, or a list with one for each concept")]
     if isinstance(keep, str):
         raise UserError(f"keep is the single text {keep!r}", accepted="a list of texts")
+    texts_of(keep, "keep", "a list of texts")
     if not all(goes) or not goes:
         raise UserError("an empty concept", accepted="a name, for example 'church'")
     if anchors in ([], [""]):
@@ -48,6 +50,22 @@ def asked(concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: 
     _check_kept([(name, kind or guess_kind(name), ()) for name, kind in
                  zip(goes, kinds or [""] * len(goes), strict=True)], keep, reader)
     return named
+
+
+def texts_of(told: Any, what: str, accepted: str) -> list[str]:
+    """A text, or several in their order.
+
+    Raises:
+        UserError: it is neither. A set has no order, and bytes are no text.
+    """
+    if isinstance(told, str):
+        return [told]
+    if not isinstance(told, Sequence) or isinstance(told, bytes | bytearray):
+        raise UserError(f"{what} is {told!r}", accepted=accepted)
+    odd = [one for one in told if not isinstance(one, str)]
+    if odd:
+        raise UserError(f"{what} holds {odd[0]!r}", accepted=accepted)
+    return list(told)
 
 
 def check_request(request: Request, reader: Reader = read) -> None:

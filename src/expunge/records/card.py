@@ -34,7 +34,8 @@ class OwnLook(Record):
             return f"{self.concept} in pictures that cannot be judged: none of them is finite"
         if self.left is None:
             return f"{self.concept} in {self.found} of {self.n} pictures by {self.by}"
-        return f"{max(0.0, self.left):.0%} of the outputs for {self.concept} are left"
+        share = "less than 1%" if 0 < self.left < 0.005 else f"{max(0.0, self.left):.0%}"
+        return f"{share} of the outputs for {self.concept} are left"
 
 
 class PatchCard(Record):

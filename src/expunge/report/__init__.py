@@ -39,13 +39,15 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
     from expunge.locks import alone
     from expunge.report import card, html
     from expunge.report.about import About
+    from expunge.report.covering import without_folders
     from expunge.report.sensitive import redacted
 
     check_joined(evaluation)
     about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)
     shown = redacted(evaluation) if redact else evaluation
+    read = without_folders(shown)  # the record alone says where things lay
     with alone(out):
-        page = html.write_report(shown, folder, out / "report.html", about)
+        page = html.write_report(read, folder, out / "report.html", about)
         card.write_json(shown, out / "report.json", about)
-        card.write_card(shown, out / "README.md", about)
+        card.write_card(read, out / "README.md", about)
     return page

@@ -173,6 +173,13 @@ def _drawn(evaluation: Evaluation, side: Side, ending: str) -> dict[str, Score |
     return {way: found[0] if found else None for way, found in scores.items()}
 
 
+def by_shape_alone(evaluation: Evaluation, one: Asked) -> bool:
+    """Whether a concept would not be "still" by the first judge but for the shape of what is drawn instead."""
+    strata = counting(evaluation, "found@", one.ending)
+    return bool(one.shape) and one.by_judge.get("") == "still" and \
+        _erasure(evaluation, one.found, "", strata, False) != "still"
+
+
 def _shape(evaluation: Evaluation, ending: str) -> bool | None:
     """Whether a concept's pictures keep the original's shape; None where only all concepts' together are known to."""
     own = find(evaluation, f"instead/shape{ending}")

@@ -8,6 +8,7 @@ A blur is no protection: what it covers is in the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,9 +24,8 @@ from expunge.records import (
     SequenceResult,
     guess_kind,
 )
-from expunge.report.words import model_name
+from expunge.report.covering import LEFT_OUT, Covering, paths_in, without_folders
 
-LEFT_OUT = "(left out of this copy)"
 WITHOUT = ("A copy with parts left out: explicit and violent pictures and prompts, the wordings that attacks found, "
            "and names of folders. The scores are those of the whole record.")
 WITHOUT_REASONS = ("A copy with parts left out: what failed cells said, and names of folders. The scores are those of "
@@ -60,17 +60,15 @@ def sensitive_sequence(result: SequenceResult) -> bool:
 def redacted_bench(result: BenchResult) -> BenchResult:
     """A bench without what a copy to hand out leaves out. Scores, counts and hashes stay."""
     edits = tuple(edit.model_copy(update={"failure": LEFT_OUT if edit.failure else ""}) for edit in result.edits)
-    return result.model_copy(update={"model": model_name(result.model), "settings": _plain(result.settings),
-                                     "edits": edits})
+    return without_folders(result.model_copy(update={"edits": edits}))
 
 
 def redacted_sequence(result: SequenceResult) -> SequenceResult:
     """A sequence without what a copy to hand out leaves out. Scores, counts and hashes stay."""
-    settings = {key: value if key == "requests" else _plain(value) for key, value in result.settings.items()}
-    settings["requests"] = [_plain(_without(item, "who", "evidence")) | {
+    requests = [_without(item, "who", "evidence") | {
         "withdrawn": _without(item["withdrawn"], "who", "why") if item.get("withdrawn") else None}
         for item in result.settings.get("requests", [])]
-    return result.model_copy(update={"model": model_name(result.model), "settings": settings})
+    return without_folders(result.model_copy(update={"settings": {**result.settings, "requests": requests}}))
 
 
 def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -82,20 +80,68 @@ def _names(told: Any) -> tuple[str, ...]:
 
 
 def redacted(evaluation: Evaluation) -> Evaluation:
-    """The record without what a copy to hand out leaves out. Scores, counts and hashes stay."""
+    """The record without what a copy to hand out leaves out. Scores, counts and hashes stay.
+
+    What has a place of its own in the record is emptied there. Then every text of the whole record, keys included, is
+    walked with the prompts and folders that are known (`covering`).
+    """
     cover = sensitive(evaluation.card.request)
+    made = (evaluation.assault, evaluation.relearning)
+    requests = [evaluation.card.request, *(one.request for one in made if one is not None)]
+    spared = {name for request in requests for target in request.targets
+              for name in (target.concept, target.anchor, target.word, *target.joint.values())}
+    spared |= {text for request in requests for text in request.keep}
+    spared |= {strip.prompt for strip in evaluation.strips if strip.role not in FORGET_ROLES}
+    asked = _asked(evaluation, requests) if cover else ()
+    covering = Covering(asked, spared, (*paths_in(evaluation),), quotes=cover)
     strips = tuple(strip.model_copy(update={"prompt": LEFT_OUT, "original": (), "edited": (), "seeds": ()})
                    if cover and strip.role in FORGET_ROLES else strip for strip in evaluation.strips)
-    return evaluation.model_copy(update={
-        "card": _card(evaluation.card, cover), "model": model_name(evaluation.model), "strips": strips,
+    assault, relearning = evaluation.assault, evaluation.relearning
+    emptied = evaluation.model_copy(update={
+        "card": _card(evaluation.card, cover, covering), "strips": strips,
+        "left_out": _numbered(evaluation.left_out, cover, covering),
         "finds": () if cover else tuple(find.model_copy(update={"text": ""}) for find in evaluation.finds),
-        "assault": _assault(evaluation.assault, cover) if evaluation.assault is not None else None,
-        "settings": _plain(evaluation.settings)})
+        "assault": _assault(assault, cover, covering) if assault is not None else None,
+        "relearning": relearning.model_copy(update={
+            "card": _card(relearning.card, cover, covering) if relearning.card is not None else None,
+            "request": _request(relearning.request, cover)}) if relearning is not None else None})
+    return covering.walk(emptied)
 
 
-def _card(card: PatchCard, cover: bool) -> PatchCard:
-    return card.model_copy(update={"base": model_name(card.base), "settings": _plain(card.settings),
-                                   "request": _request(card.request, cover)})
+def _asked(evaluation: Evaluation, requests: Iterable[Request]) -> tuple[str, ...]:
+    """Every wording in the record that may ask for a concept, those of lists that name no role included."""
+    texts = [text for request in requests for text in request.all_prompts]
+    texts += [strip.prompt for strip in evaluation.strips if strip.role in FORGET_ROLES]
+    texts += [text for find in evaluation.finds for text in (find.prompt, find.text)]
+    scores = list(evaluation.scores)
+    if (assault := evaluation.assault) is not None:
+        made = [*assault.before, *(one for run in assault.runs for one in (*run.attempts, *run.control))]
+        texts += [text for one in made for text in (one.prompt.text, one.text)]
+        scores += assault.scores
+    if (relearning := evaluation.relearning) is not None:
+        scores += [look.found for curve in relearning.curves for look in curve.looks]
+    texts += [_ITEM.sub("", key) for score in scores for key in score.per_item if _ITEM.search(key)]
+    texts += [text for card in _cards(evaluation) for text in card.left_out if len(text.split()) > 1]
+    texts += evaluation.left_out
+    return tuple(dict.fromkeys(texts))
+
+
+_ITEM = re.compile(r"(?: \| |/)\d+$")
+"""What follows the prompt in the key of an item; other keys are hashes."""
+
+
+def _cards(evaluation: Evaluation) -> list[PatchCard]:
+    made = (evaluation.assault, evaluation.relearning)
+    return [evaluation.card, *(one.card for one in made if one is not None and one.card is not None)]
+
+
+def _numbered(texts: Mapping[str, str], cover: bool, covering: Covering) -> dict[str, str]:
+    return {covering.name(text) if cover else text: why for text, why in texts.items()}
+
+
+def _card(card: PatchCard, cover: bool, covering: Covering) -> PatchCard:
+    return card.model_copy(update={"request": _request(card.request, cover),
+                                   "left_out": _numbered(card.left_out, cover, covering)})
 
 
 def _request(request: Request, cover: bool) -> Request:
@@ -105,15 +151,10 @@ def _request(request: Request, cover: bool) -> Request:
     return request.model_copy(update={"prompts": (LEFT_OUT,), "also": also})
 
 
-def _assault(assault: Assault, cover: bool) -> Assault:
+def _assault(assault: Assault, cover: bool, covering: Covering) -> Assault:
     """Attempts without wordings; prompts that are left out stay apart from one another by number."""
-    numbers: dict[str, str] = {}
-
     def prompt(asked: Prompt) -> Prompt:
-        if not cover:
-            return asked
-        name = numbers.setdefault(asked.text, f"{LEFT_OUT[:-1]}, prompt {len(numbers) + 1})")
-        return asked.model_copy(update={"text": name})
+        return asked.model_copy(update={"text": covering.name(asked.text)}) if cover else asked
 
     def attempt(made: Attempt) -> Attempt:
         return made.model_copy(update={
@@ -121,20 +162,7 @@ def _assault(assault: Assault, cover: bool) -> Assault:
             "note": "" if cover else made.note, "error": LEFT_OUT if made.error and cover else made.error})
 
     runs = tuple(run.model_copy(update={"attempts": tuple(map(attempt, run.attempts)),
-                                        "control": tuple(map(attempt, run.control)), "settings": _plain(run.settings)})
-                 for run in assault.runs)
+                                        "control": tuple(map(attempt, run.control))}) for run in assault.runs)
     return assault.model_copy(update={
-        "card": _card(assault.card, cover) if assault.card is not None else None, "model": model_name(assault.model),
-        "request": _request(assault.request, cover), "before": tuple(map(attempt, assault.before)), "runs": runs,
-        "settings": _plain(assault.settings)})
-
-
-def _plain(value: Any) -> Any:
-    """Settings with the names of folders before a file's or a model's left out."""
-    if isinstance(value, str):
-        return value if "," in value else model_name(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
-    return value
+        "card": _card(assault.card, cover, covering) if assault.card is not None else None,
+        "request": _request(assault.request, cover), "before": tuple(map(attempt, assault.before)), "runs": runs})

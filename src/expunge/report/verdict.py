@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.records import Evaluation, Score
+from expunge.records import NOT_ASKED, NOT_DRAWN, Evaluation, Score
 from expunge.report.attacks import attack_sentence
 from expunge.report.classes import (
     FEW,
@@ -21,6 +21,7 @@ from expunge.report.classes import (
     Asked,
     Erasure,
     attacked_erasure,
+    by_shape_alone,
     change_of,
     each_concept,
     few_pairs,
@@ -201,16 +202,34 @@ def _instead(evaluation: Evaluation, each: list[Asked]) -> str:
               if score is not None and score.n]
     if shares:
         told = [f"{_PLACES[kind]} in {score.numerator}" for kind, score in shares if score.numerator]
-        said.append(f"Drawn in its place in {counted(shares[0][1].n, 'pictures')}: "
+        said.append(f"Drawn in its place in {_of_asked(evaluation, each, shares[0][1].n)}: "
                     f"{', '.join(told) or 'nothing else'}.")
     unnamed = find(evaluation, "something_else/all")
     if unnamed is not None and value_of(unnamed) is not None:
-        said.append(f"The judge had no name for {unnamed.numerator} of {unnamed.n} ({percent(unnamed.value or 0.0)}).")
+        of = "" if not shares or unnamed.n == shares[0][1].n else " on which it worked"
+        said.append(f"The judge had no name for {unnamed.numerator} of {unnamed.n}{of} "
+                    f"({percent(unnamed.value or 0.0)}).")
     for one in each:
         if len({*one.by_judge.values()}) > 1:
             views = [f"{_BY_CLASS[kind].lower()} by {JUDGE_WORDS[judge]}" for judge, kind in one.by_judge.items()]
             said.append(f"The judges differ on “{one.concept}”: {' and '.join(views)}.")
     return " ".join(said)
+
+
+def _asked_in(found: Score) -> int:
+    """In how many pictures what a rate counts was asked for, those that are not in its n included."""
+    return found.n + sum(found.left_out.values()) - found.left_out.get(NOT_ASKED, 0)
+
+
+def _of_asked(evaluation: Evaluation, each: list[Asked], n: int) -> str:
+    """The pictures in which it was looked for what took a concept's place, beside those of the sentences before."""
+    found = each[0].found if len(each) == 1 else find(evaluation, "found/all")
+    pictures, aside = counted(n, "pictures"), found.left_out.get(NOT_DRAWN, 0) if found is not None else 0
+    if found is None or found.name.split("/")[1] != "all" or not aside:
+        return pictures
+    lost = _asked_in(found) - n
+    without = f", {lost} that cannot be looked at left out" if lost > 0 else ""
+    return f"{pictures}, set aside or not{without}"
 
 
 def _sentences(evaluation: Evaluation, each: list[Asked]) -> str:
@@ -238,8 +257,12 @@ def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
     role = found.name.split("/")[1].replace("_", "-")
     kind = "" if role == "all" else f" with {role} prompts only"
     verb = "drew it" if found.numerator == 0 else "still drew it"
-    pictures, prompts = counted(found.n + unjudged(found), "pictures"), ""
-    if found.prompts and not unjudged(found):
+    aside, prompts = found.left_out.get(NOT_DRAWN, 0), ""
+    pictures = counted(_asked_in(found), "pictures")
+    if aside:
+        pictures += f" ({aside} set aside: the original does not draw {'it' if aside == 1 else 'them'})"
+        prompts = f", from {counted(found.prompts, 'prompts')}" if found.prompts else ""
+    elif found.prompts and not unjudged(found):
         pictures += f" of {counted(found.prompts, 'prompts')}"
     elif found.prompts:  # those of which a picture could be judged
         prompts = f", from {counted(found.prompts, 'prompts')}"
@@ -271,7 +294,9 @@ def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
 
 def _share(score: Score, of_whom: str = "", prompts: str = "") -> str:
     """"3 of the 126 that could be judged, from 40 prompts (2.4%, 95% interval 0.8% to 6.8%)"."""
-    judged = f"the {score.n} that could be judged{prompts}" if unjudged(score) else f"{score.n}"
+    others = "others " if score.left_out.get(NOT_DRAWN) and not of_whom else ""
+    judged = f"the {score.n} {others}that could be judged{prompts}" if unjudged(score) else \
+        f"the {score.n} others{prompts}" if others else f"{score.n}"
     share, interval = number(score.name, score.value or 0.0), f"95% interval {interval_text(score)}"
     if score.numerator is None:
         return f"{share} of {judged}{of_whom} ({interval})"
@@ -294,7 +319,7 @@ def _conclusion(evaluation: Evaluation, one: Asked, found: Score, original: Scor
     before, first = value_of(original), one.by_judge.get("", one.erasure)
     if (broken := _not_finite(evaluation)) and first == "unknown":
         return f"{broken[1:-1]}, so this measurement cannot tell what the edit did"
-    if one.shape and first == "still":
+    if by_shape_alone(evaluation, one):
         return "what it draws instead keeps the shape of the original's pictures, so it is not erased"
     if first == "still":
         return "it is drawn less often, but still drawn" if one.change is not None and one.change[2] < 0 and \

@@ -30,7 +30,7 @@ from expunge import runtime
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.base import World
-from expunge.metrics.statistics import BY_PROMPT, bootstrap_over_groups, rate_interval
+from expunge.metrics.statistics import bootstrap_over_groups, interval_words, rate_interval
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores, counted
@@ -191,7 +191,7 @@ def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]], left_
     hits = round(sum(values))
     low, high = rate_interval(groups)
     return Score(name=name, title=title, value=hits / len(values) if values else None, low=low, high=high,
-                 interval=BY_PROMPT, n=len(values), prompts=len(groups), numerator=hits,
+                 interval=interval_words(groups), n=len(values), prompts=len(groups), numerator=hits,
                  denominator="pictures of prompts for the concepts that were to go, with an answer", left_out=left_out,
                  higher_is_better=False, note="" if values else f"nothing is counted: {UNDRAWN}" if left_out else
                  "nothing was measured")

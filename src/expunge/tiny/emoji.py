@@ -28,7 +28,7 @@ from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.metrics.stlpips import StLpips
-from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request
+from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request, texts_of
 from expunge.tiny.characters import CHARACTERS
 from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
 from expunge.tiny.newcomer import character
@@ -105,7 +105,8 @@ class EmojiWorld:
             UserError: unknown concept, anchor or keep; a contradiction (`records.asked`); a thing with all styles.
         """
         if only_with:
-            concept = [f"{name} in {only_with}" for name in ([concept] if isinstance(concept, str) else concept)]
+            each = texts_of(concept, "concept", "a name, or a list of names")
+            concept = [_together(name, only_with) for name in each]
         gone = tuple(name for name, _ in asked(concept, anchor))
         kinds = tuple("style" if name in STYLES else "object" for name in gone)
         named = asked(concept, anchor, keep, kinds=kinds)
@@ -303,11 +304,22 @@ def _plain(name: str) -> str:
     return fill("an icon of {a_object}", Scene(name, "flat"))  # the template names no style
 
 
+def _together(name: str, only_with: str) -> str:
+    """"church in pixel art". UserError: one of the two is unknown, or they are no thing and style."""
+    both = f"{name} in {only_with}"
+    if joint(both):
+        return both
+    for what, told in (("concept", name), ("only_with", only_with)):
+        if not parts(told):
+            raise _unknown(what, told)
+    raise UserError(f"{name!r} only with {only_with!r}", accepted=f"a thing and a style ({', '.join(STYLES)})")
+
+
 def _unknown(what: str, name: str) -> UserError:
     import difflib
 
     known = [*THINGS, *STYLES]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     told = name if len(name) <= 60 else f"{name[:57]}..."
     return UserError(f"unknown {what} {told!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
                      accepted=", ".join(known) + ", or a thing in a style ('pixel art church')",

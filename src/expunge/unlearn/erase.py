@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from expunge.files import check_writable
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import Request, Target, asked, check_request, with_prompts
-from expunge.registry import FAILURES, METHODS, WORLDS, described
+from expunge.records import Request, Target, asked, check_request, texts_of, with_prompts
+from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
@@ -64,15 +65,17 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     chosen = resolve_method(method, settings)
-    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                   prompts=prompts)
+    with _blaming(method, chosen):
+        asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                       prompts=prompts)
     request, too_long = fitting(model, asked)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
         _check_free(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
-    patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
+    with _blaming(method, chosen):
+        patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
     if not isinstance(patch, Patch):
         raise UserError(f"a method that gives a {type(patch).__name__}", accepted="a method that gives a Patch",
                         remedy="see `Patch.of` in CONTRIBUTING.md")
@@ -84,6 +87,18 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
     return patch
+
+
+@contextmanager
+def _blaming(method: str | Method, chosen: Method) -> Iterator[None]:
+    """What a plug-in's code raises inside, the method's or that of a part of it, is an error that names its package."""
+    parts = {slot: getattr(getattr(chosen, slot, None), "kind", None) for slot in PARTS}
+    named = [(METHODS, method), *((PARTS[slot], kind) for slot, kind in parts.items())]
+    with ExitStack() as stack:
+        for registry, name in named:
+            if isinstance(name, str):
+                stack.enter_context(registry.blaming(name))
+        yield
 
 
 def _check_free(folder: Path, model: Model, request: Request, method: Method, seed: int) -> None:
@@ -121,8 +136,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
         UserError: as `erase`, before any computing.
     """
     chosen = resolve_method(method, settings)
-    asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
-                                   prompts=prompts)
+    with _blaming(method, chosen):
+        asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
+                                       prompts=prompts)
     request, too_long = fitting(model, asked)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
     told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
@@ -131,10 +147,11 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
                             "seed": seed}
     if not isinstance(chosen, Configured):
         return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
-    params = chosen.check(model, request)
-    size = sum(p.numel() for p in params.values())
-    return {**told, "settings": chosen.model_dump(mode="json"), "trained": {"tensors": len(params), "parameters": size},
-            **chosen.estimate(model, request)}
+    with _blaming(method, chosen):
+        params = chosen.check(model, request)
+        size = sum(p.numel() for p in params.values())
+        return {**told, "settings": chosen.model_dump(mode="json"),
+                "trained": {"tensors": len(params), "parameters": size}, **chosen.estimate(model, request)}
 
 
 def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
@@ -206,17 +223,35 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
                             accepted="concepts' names with them", remedy="put them into the request")
         request = concept
     else:
-        kinds = (kind,) * (1 if isinstance(concept, str) else len(concept))
+        for what, told in (("kind", kind), ("only_with", only_with)):
+            if not isinstance(told, str):
+                raise UserError(f"{what} is {told!r}", accepted="a text")
+        kinds = (kind,) * len(texts_of(concept, "concept", "a name, or a list of names"))
         names, anchors = zip(*asked(concept, anchor, () if only_with else keep, kinds=kinds), strict=True)
         wishes = {name: value for name, value in (("kind", kind), ("only_with", only_with)) if value}
         world = WORLDS.get(model.world)()
         request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
             world.request(names, anchors, tuple(keep), **wishes)
     reader = model.texts[0].reader
+    _check_prompts(prompts)
     if prompts is not None:
         request = with_prompts(request, prompts, reader)
     check_request(request, reader)
     return request
+
+
+def _check_prompts(prompts: Any) -> None:
+    """UserError: the user's own prompts are neither texts nor texts by concept; a single text is told elsewhere."""
+    wanted = "a list of texts, or lists of texts by concept"
+    if isinstance(prompts, Path):
+        raise UserError(f"prompts is the path {str(prompts)!r}", accepted=wanted,
+                        remedy="read its texts, or give the file to --train-prompts on the command line")
+    if isinstance(prompts, str) or not prompts:
+        return
+    for its in prompts.values() if isinstance(prompts, Mapping) else (prompts,):
+        if isinstance(its, str):
+            raise UserError(f"prompts holds the single text {its!r}", accepted=wanted)
+        texts_of(its, "prompts", wanted)
 
 
 def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None) -> Method:
@@ -225,12 +260,17 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
     Raises:
         UserError: unknown name, or a plug-in that gives no method. ConfigError: settings that do not fit, all at once.
     """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"settings {settings!r}", accepted="a mapping of settings by name, or None")
     if isinstance(method, str):
         entry = METHODS.get(method)
         if not _is_method(entry):
             return _built(method, entry, dict(settings or {}))
         chosen: Method = entry
     else:
+        if not callable(method):
+            raise UserError(f"{method!r} as the method", accepted="the name of a method, or a method",
+                            remedy=f"see `{METHODS.verb}`")
         chosen = method
     if not settings:
         return chosen

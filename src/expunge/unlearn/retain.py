@@ -29,7 +29,7 @@ from torch import Tensor
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.model import Model
-from expunge.records import Request, Target, names, names_any
+from expunge.records import Request, Target, names, names_any, same_name
 from expunge.registry import WORLDS
 from expunge.unlearn.kinds import kin_of
 from expunge.unlearn.workbench import spread
@@ -111,6 +111,8 @@ class Retain(Settings):
         left_out: dict[str, str] = {}
         for thing, (concept, closeness) in zip(vocabulary, close, strict=True):
             clean = [prompt for prompt in vocabulary[thing] if not named(prompt)]
+            if not self.things and any(same_name(thing, concept, reader) for concept in wanted):
+                continue  # it goes, and nobody asked for it to be kept
             if named(thing) or not clean:
                 left_out[thing] = "names a concept that is to go"
             elif closeness >= self.similar:
