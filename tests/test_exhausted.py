@@ -9,7 +9,7 @@ import torch
 
 from expunge.cli import run
 from expunge.errors import ResourceError
-from expunge.models import sd
+from expunge.models import model as models
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.runtime import exhausted, memory_for
@@ -34,7 +34,7 @@ def test_pictures_are_decoded_by_a_rule_of_their_size_and_alone_as_in_a_crowd(
     monkeypatch.setattr(model.components["vae"], "decode", lambda z, **how: (sizes.append(len(z)), decode(z, **how))[1])
     assert model.decode(z).equal(whole)
     assert sizes == [5]
-    monkeypatch.setattr(sd, "AT_ONCE", 16 * 16)
+    monkeypatch.setattr(models, "AT_ONCE", 16 * 16)
     sizes.clear()
     one_by_one = model.decode(z)
     assert sizes == [1] * 5
@@ -44,10 +44,9 @@ def test_pictures_are_decoded_by_a_rule_of_their_size_and_alone_as_in_a_crowd(
     assert model.encode_pixels(pixels)[1:2].equal(model.encode_pixels(pixels[1:2]))
 
 
-def test_large_pictures_go_through_one_by_one_and_small_ones_together(model: Any) -> None:
-    assert model._slice((512 // model.factor, 512 // model.factor)) == 1
-    assert model._slice((1024 // model.factor, 1024 // model.factor)) == 1
-    assert model._slice((64 // model.factor, 64 // model.factor)) == 64
+def test_large_pictures_go_through_one_by_one_and_small_ones_together() -> None:
+    assert models.together(512, 512) == models.together(1024, 1024) == 1
+    assert models.together(64, 64) == 64
 
 
 def test_what_is_said_of_memory_is_understood() -> None:

@@ -245,13 +245,13 @@ class Model:
 
         How many is a rule of size alone, so that a picture's bits do not depend on what memory is free.
         """
-        pixels: int = z.shape[-2] * z.shape[-1] * self.factor**2
-        return torch.cat([self.denoiser.decode(some) for some in z.split(max(1, AT_ONCE // pixels))])
+        height, width = z.shape[-2] * self.factor, z.shape[-1] * self.factor
+        return torch.cat([self.denoiser.decode(some) for some in z.split(together(height, width))])
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
-        some = max(1, AT_ONCE // (pixels.shape[-2] * pixels.shape[-1]))
-        return torch.cat([self.denoiser.encode_pixels(part.to(self.device)) for part in pixels.split(some)])
+        parts = pixels.split(together(*pixels.shape[-2:]))
+        return torch.cat([self.denoiser.encode_pixels(part.to(self.device)) for part in parts])
 
     def frozen_copy(self, trained: Collection[str] | None = None) -> Model:
         """A teacher: the components that train as they are now, copied and frozen; the rest is shared.
@@ -364,6 +364,11 @@ class Model:
         kind = stored_half(every)
         # The weights may be cast to another type next.
         return told | (self._hashed(kind) if kind else {})
+
+
+def together(height: int, width: int) -> int:
+    """How many pictures of so many pixels go through the autoencoder at once."""
+    return max(1, AT_ONCE // (height * width))
 
 
 @contextmanager
