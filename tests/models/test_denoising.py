@@ -11,7 +11,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, guided, passes_of
+from expunge.models.denoising import against, denoise, guided, passes_of, told
 from expunge.models.model import Model
 from expunge.models.sample import draw
 from expunge.records import Sampler
@@ -44,16 +44,16 @@ def test_without_a_classifier_the_output_goes_away_from_the_null() -> None:
         assert null is not None
         assert not any(bool(tensor.any()) for tensor in null.rows.values())  # this family's null is zeros
         far, near = model.predict(x, t, cond), model.predict(x, t, null.repeat(2))
-        torch.testing.assert_close(guided(model, x, t, cond, null, 3.0), near + 3.0 * (far - near))
-        torch.testing.assert_close(guided(model, x, t, cond, None, 1.0), far)
+        torch.testing.assert_close(guided(model, x, t, told(model, cond, null, 3.0), 3.0), near + 3.0 * (far - near))
+        torch.testing.assert_close(guided(model, x, t, told(model, cond, None, 1.0), 1.0), far)
     assert (passes_of(model, 3.0), passes_of(model, 1.0)) == (2, 1)
 
 
 def test_a_negative_prompt_takes_the_place_of_zeros() -> None:
     model = two_texts()
-    told = model.unconditional("a dog")
-    torch.testing.assert_close(told.states, model.encode(["a dog"]).states)
-    torch.testing.assert_close(told.rows["pooled"], model.encode(["a dog"]).rows["pooled"])
+    null = model.unconditional("a dog")
+    torch.testing.assert_close(null.states, model.encode(["a dog"]).states)
+    torch.testing.assert_close(null.rows["pooled"], model.encode(["a dog"]).rows["pooled"])
 
 
 def test_a_distilled_model_is_told_its_guidance_and_passes_once() -> None:
@@ -108,9 +108,9 @@ def test_rows_of_everything_travel_together() -> None:
 
 
 def test_emptied_is_zeros_but_for_whole_numbers() -> None:
-    told = bag(2, ids=torch.tensor([[1, 2], [3, 4]])).emptied()
-    assert not bool(told.states.any())
-    assert told.rows["ids"].tolist() == [[1, 2], [3, 4]]
+    none = bag(2, ids=torch.tensor([[1, 2], [3, 4]])).emptied()
+    assert not bool(none.states.any())
+    assert none.rows["ids"].tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("rows", [{}, {"pooled": torch.zeros(2)}, {"states": torch.zeros(2, 1), "x": torch.zeros(3)}])

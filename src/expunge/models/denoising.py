@@ -39,13 +39,11 @@ def passes_of(model: Model, guidance: float) -> int:
     return passes(guidance) if model.denoiser.guided == "classifier-free" else 1
 
 
-def guided(model: Model, x: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning | None, guidance: float
-           ) -> Tensor:
-    """The guided output, float32 (B, c, h, w); differentiable.
+def told(model: Model, cond: Conditioning, uncond: Conditioning | None, guidance: float) -> Conditioning:
+    """What the network is told in one pass: `cond` (B rows), with the scale, or behind the rows that it goes away from.
 
     Args:
-        x: (B, c, h, w) at time `t`, (B,) or a single time.
-        cond: B rows; uncond: B rows or one row for all, not looked at where a single pass does.
+        uncond: B rows or one row for all, not looked at where a single pass does.
 
     Raises:
         UserError: a scale that needs `uncond`, without it, or a model that takes no guidance.
@@ -55,12 +53,23 @@ def guided(model: Model, x: Tensor, t: Tensor, cond: Conditioning, uncond: Condi
         raise UserError(f"guidance {guidance} of {model.name}", accepted="guidance 1: the model takes none")
     if kind == "embedded":
         scale = torch.full((len(cond),), float(guidance), device=cond.device)
-        return model.predict(x, t, replace(cond, rows={**cond.rows, "guidance": scale}))
+        return replace(cond, rows={**cond.rows, "guidance": scale})
     if guidance == 1:
-        return model.predict(x, t, cond)
+        return cond
     if uncond is None:
         raise UserError(f"guidance {guidance} without unconditional states", accepted="guidance 1, or `uncond`")
-    both = Conditioning.cat([uncond if len(uncond) == len(cond) else uncond.repeat(len(cond)), cond])
+    return Conditioning.cat([uncond if len(uncond) == len(cond) else uncond.repeat(len(cond)), cond])
+
+
+def guided(model: Model, x: Tensor, t: Tensor, both: Conditioning, guidance: float) -> Tensor:
+    """The guided output, float32 (B, c, h, w); differentiable.
+
+    Args:
+        x: (B, c, h, w) at time `t`, (B,) or a single time.
+        both: what `told` gives.
+    """
+    if len(both) == len(x):
+        return model.predict(x, t, both)
     out_u, out_c = model.predict(torch.cat([x, x]), t if t.dim() == 0 else torch.cat([t, t]), both).chunk(2)
     return out_u + guidance * (out_c - out_u)
 
@@ -72,19 +81,19 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
 
     Args:
         x_t: float32 (B, c, h, w) at the noise level of grid point `start`.
-        cond, uncond: as in `guided`.
+        cond, uncond: as in `told`.
         stop: k gives exactly the noise level of `process.schedule.grid(steps)[k]`; None or `steps` the clean latent.
 
     Raises:
-        UserError: `start` and `stop` out of order or off the grid, or as `guided`.
+        UserError: `start` and `stop` out of order or off the grid, or as `told`.
     """
     process, stop = model.process, steps if stop is None else stop
     grid = process.schedule.grid(steps)
     if not 0 <= start <= stop <= steps:
         raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")
     s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
-    x = x_t.to(model.device)
+    x, both = x_t.to(model.device), told(model, cond, uncond, guidance)
     for k in range(start, stop):
-        out = guided(model, x, grid[k], cond, uncond, guidance)
+        out = guided(model, x, grid[k], both, guidance)
         x = process.step(out, x, (s[k], r[k]), (s[k + 1], r[k + 1]))
     return x
