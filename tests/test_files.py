@@ -151,11 +151,17 @@ def test_results_on_two_files_of_one_folder_lie_apart(tmp_path: Path) -> None:
     assert folder_beside(tmp_path / "a.safetensors", "evaluation") == tmp_path / "a-evaluation"
 
 
-def test_a_line_that_a_kill_tore_is_left_out_and_the_rest_is_whole(tmp_path: Path) -> None:
+def test_a_line_that_a_kill_tore_is_left_out_and_the_next_stands_by_itself(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "lines.jsonl"
     assert read_lines(file) == []
     append_lines(file, ["one", "two\u2028still two"])
     append_lines(file, ["three"])
-    with file.open("a", encoding="utf-8") as torn:
-        torn.write("fou")
+    with file.open("ab") as torn:
+        torn.write("caf\u00e9".encode()[:-1])  # in the middle of a letter
     assert read_lines(file) == ["one", "two\u2028still two", "three"]
+    append_lines(file, ["four"])
+    assert read_lines(file) == ["one", "two\u2028still two", "three", "four"]
+    file.write_bytes(b"torn at once" * 10_000)
+    assert read_lines(file) == []
+    append_lines(file, ["five"])
+    assert read_lines(file) == ["five"]

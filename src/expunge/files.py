@@ -81,15 +81,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Add lines to a file that grows by them; a kill can tear the last one alone, which `read_lines` leaves out.
+    """Add lines to a file that grows by them; a kill can tear the last one alone.
+
+    Such a piece of a line is cut off first, as `read_lines` leaves it out: else the next line would hang on to it.
 
     Raises:
         StorageError: they cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+        with path.open("ab") as file:
+            whole = _whole(path)
+            if whole < path.stat().st_size:
+                file.truncate(whole)
+            file.write("".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}", remedy="free some space or choose another folder; what was "
                            "kept before is still there") from error
@@ -99,8 +104,22 @@ def read_lines(path: Path) -> list[str]:
     """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
-    return text.split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+    whole = path.read_bytes()[:_whole(path)]  # cut before it is decoded: a kill can fall into a letter
+    return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+
+
+def _whole(path: Path) -> int:
+    """How many bytes of a file are whole lines; looked for from its end."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
 def write_json(path: Path, value: Any) -> None:
