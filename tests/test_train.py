@@ -16,9 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
+from expunge.resume import Inputs
 from expunge.train import Losses, Trained, run_loop, step_generator
 
 STEPS = 12
+UNDER = Inputs({"steps": 6})
 
 
 class Run:
@@ -49,7 +51,7 @@ class Run:
 
     def train(self, steps: int = STEPS, checkpoint: Path | None = None, **more: object) -> Trained:
         return run_loop(self.step, steps, self.state, {"adam": self.optimizer}, checkpoint=checkpoint,
-                        **{"fingerprint": "f", "every": 0.0, **more})  # type: ignore[arg-type]
+                        **{"under": UNDER, "every": 0.0, **more})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stop", [1, 5, STEPS - 1])
@@ -124,7 +126,7 @@ def test_finished_run_does_nothing_again(tmp_path: Path) -> None:
 def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     Run().go(checkpoint=tmp_path / "c")
     with pytest.raises(ConfigError, match="other settings"):
-        Run().go(checkpoint=tmp_path / "c", fingerprint="g")
+        Run().go(checkpoint=tmp_path / "c", under=Inputs({"steps": 7}))
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "empty"])
@@ -194,7 +196,7 @@ def test_checkpoint_of_other_tensors_is_refused_and_changes_nothing(tmp_path: Pa
     run = Run()
     state = {"average": run.average, name: torch.zeros(1)}
     with pytest.raises(ModelError, match=f"does not fit: '{name}' is missing or has another shape"):
-        run_loop(run.step, STEPS, state, {"adam": run.optimizer}, checkpoint=tmp_path / "c", fingerprint="f")
+        run_loop(run.step, STEPS, state, {"adam": run.optimizer}, checkpoint=tmp_path / "c", under=UNDER)
     assert torch.equal(run.average, torch.ones(3))
 
 

@@ -14,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.errors import ExpungeError, UserError, install
+from expunge.errors import UserError, install
 from expunge.records import ASSAULTS, Assault, Evaluation
+from expunge.resume import kept
 
 if TYPE_CHECKING:
     from expunge.attacks.settings import AttackSettings
@@ -130,20 +131,10 @@ def _settings(smoke: bool) -> EvaluateSettings:
 def _patch(model: Model, concept: str, recipe: Recipe, seed: int, out: Path,
            progress: Callable[..., None]) -> Patch:
     """The patch, trained now, or as an earlier run of the same settings left it in `out`."""
-    from expunge.models.patch import Patch
-    from expunge.unlearn.erase import erase, with_surrogates
+    from expunge.unlearn.erase import erase, kept_edit, with_surrogates
 
-    if (out / "patch.safetensors").is_file():
-        try:
-            kept = Patch.load(out)
-        except ExpungeError:
-            kept = None  # damaged: it is trained again and replaced
-        if kept is not None:
-            card, (request, _) = kept.card, with_surrogates(model, concept, None, (), recipe)
-            same = (card.request, card.settings, card.seed) == (request, recipe.model_dump(mode="json"), seed)
-            if same and kept.made_on(model):
-                return kept
-    return erase(model, concept, recipe, seed=seed, out=out, progress=progress)
+    there = kept_edit(out, model, with_surrogates(model, concept, None, (), recipe)[0], recipe, seed)
+    return there or erase(model, concept, recipe, seed=seed, out=out, progress=progress)
 
 
 def _attack_settings(smoke: bool) -> AttackSettings:
@@ -160,14 +151,9 @@ def _assault(model: Model, patch: Patch, settings: AttackSettings, out: Path,
     """What attacks find, now, or as an earlier run of the same settings left it in `out`."""
     from expunge.attacks.suite import attack
 
-    if ASSAULTS.at(out) is not None:
-        try:
-            kept = ASSAULTS.read(out)
-        except ExpungeError:
-            kept = None  # damaged: the attacks are made again, and those that are in their own records are not
-        same = (model.hash, patch.hash, settings.model_dump(mode="json"))
-        if kept is not None and (kept.model_hash, kept.patch_hash, kept.settings) == same:
-            return kept
+    there, same = kept(ASSAULTS.read, out, ASSAULTS.name), (model.hash, patch.hash, settings.model_dump(mode="json"))
+    if there is not None and (there.model_hash, there.patch_hash, there.settings) == same:
+        return there
     return attack(model, patch, settings=settings, out=out,
                   progress=lambda done, total, name: progress(done, total, title=f"attack {name}"))
 

@@ -14,7 +14,6 @@ come from its number.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,13 +30,13 @@ from torch.nn import Parameter
 
 from expunge.config import Settings, knob
 from expunge.errors import UserError
-from expunge.files import text_digest
 from expunge.models.conditioning import Conditioning
 from expunge.models.hashing import tensors_hash
 from expunge.models.lora import Lora, peft, save_lora, with_lora
 from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.records import counted
+from expunge.resume import Inputs
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)
@@ -272,7 +271,7 @@ class Tuner:
 
         trained = run_loop(lambda number: self.step(first + number), stop - first, self.params,
                            {"user": self.optimizer}, checkpoint=checkpoint, progress=tell,
-                           fingerprint=self._fingerprint() if checkpoint else "",
+                           under=self._inputs() if checkpoint else None,
                            learning_rate={"user": lambda number: self._rate(first + number)})
         self.done = first + len(trained.losses)
 
@@ -300,12 +299,13 @@ class Tuner:
     def _encoded(self) -> Conditioning:
         return encoded(self._model, [*self._texts])[0]
 
-    def _fingerprint(self) -> str:
-        """Hash of all that decides the weights after a given number of steps."""
-        told = [self.settings.model_dump(mode="json", exclude={"steps"}), self._seed, sorted(self.params),
-                self._model.hash, self._model.process.description, self._model.parts, self._model.patch_hash,
-                *([tensors_hash({"latents": one.latents}), one.captions] for one in self._sets)]
-        return text_digest(json.dumps(told))
+    def _inputs(self) -> Inputs:
+        """All that decides the weights after a given number of steps."""
+        model, sets = self._model, {f"pictures {number}": [tensors_hash({"latents": one.latents}), one.captions]
+                                    for number, one in enumerate(self._sets, 1)}
+        return Inputs({"settings": self.settings.model_dump(mode="json", exclude={"steps"}), "seed": self._seed,
+                       "trained": sorted(self.params), "model": model.hash, "process": model.process.description,
+                       "parts": model.parts, "patch": model.patch_hash, **sets})
 
 
 @contextmanager

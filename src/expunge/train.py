@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
+from expunge.errors import ExpungeError, ModelError, TrainingError
 from expunge.files import write_tensors
+from expunge.resume import Inputs, damaged
 from expunge.runtime import memory_for
 
 Losses = dict[str, float]
@@ -54,7 +55,7 @@ class Trained:
 
 
 def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], *,
-             checkpoint: Path | None = None, fingerprint: str = "", every: float = 30.0,
+             checkpoint: Path | None = None, under: Inputs | None = None, every: float = 30.0,
              learning_rate: Mapping[str, Callable[[int], float]] | None = None, progress: Progress | None = None,
              began: float | None = None) -> Trained:
     """Run `step` for each number in 0..steps-1, from the checkpoint's step if there is one.
@@ -65,7 +66,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         state: every tensor that a step changes apart from optimizer state (weights, averages), by name.
         optimizers: the optimizers, by name; their state is checkpointed.
         checkpoint: safetensors file to write and to resume from; None keeps nothing.
-        fingerprint: hash of the settings; a checkpoint of other settings is refused.
+        under: all that decides the results; a checkpoint that was begun under other inputs is refused.
         every: seconds between checkpoints.
         learning_rate: by optimizer name, the learning rate of step number i for all its parameter groups; optimizers
             that are not named keep their own.
@@ -75,17 +76,17 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
     Raises:
         ExpungeError: a learning rate for an optimizer that is not there.
         TrainingError: a loss is not finite; the checkpoint stays at the last good state.
-        ConfigError: the checkpoint was written under other settings.
+        ConfigError: the checkpoint was begun under other settings.
         ModelError: the checkpoint is damaged, or holds other tensors.
     """
-    rates = dict(learning_rate or {})
+    rates, under = dict(learning_rate or {}), under or Inputs({})
     if unknown := sorted(rates.keys() - optimizers.keys()):
         raise ExpungeError(f"learning rates for {', '.join(map(repr, unknown))}", accepted=", ".join(optimizers))
     saved = time.monotonic()
     start = saved if began is None else began
     history: list[Losses] = []
     if checkpoint and checkpoint.exists():
-        history, earlier = _load(checkpoint, fingerprint, state, optimizers)
+        history, earlier = _load(checkpoint, under, state, optimizers)
         start -= earlier
     kept = len(history)
     try:
@@ -106,7 +107,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                 if progress is not None:
                     progress(number + 1, steps, losses)
                 if checkpoint and (interrupted() or time.monotonic() - saved > every):
-                    _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
+                    _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
                     saved, kept = time.monotonic(), number + 1
                 if interrupted():
                     raise KeyboardInterrupt
@@ -116,7 +117,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                                     "stopped; nothing was kept yet") from None
         raise
     if checkpoint:
-        _save(checkpoint, fingerprint, state, optimizers, history, time.monotonic() - start)
+        _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
     return Trained(history, time.monotonic() - start)
 
 
@@ -149,25 +150,24 @@ def step_generator(seed: int, number: int, stream: str = "") -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def check_checkpoint(path: Path, fingerprint: str) -> dict[str, str]:
-    """Whether a run of these settings may go on from the file, told before costly preparations; its metadata.
+def check_checkpoint(path: Path, under: Inputs) -> dict[str, str]:
+    """Whether a run of these inputs may go on from the file, told before costly preparations; its metadata.
 
     Raises:
-        ConfigError: the checkpoint was written under other settings.
+        ConfigError: the checkpoint was begun under other settings.
         ModelError: the checkpoint is damaged.
     """
     try:
         with safe_open(path, "pt") as file:
-            meta: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"checkpoint {path} is damaged: {error}", remedy="delete it to start over") from error
-    if meta.get("fingerprint") != fingerprint:
-        raise ConfigError(f"checkpoint {path} was written under other settings",
-                          remedy="use the same settings, another output folder, or delete it to start over")
+            meta: dict[str, str] = {"fingerprint": "", "inputs": "{}", **(file.metadata() or {})}
+        inputs = json.loads(meta["inputs"])
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    under.check(path, {"fingerprint": meta["fingerprint"], "inputs": inputs})
     return meta
 
 
-def _save(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer],
+def _save(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer],
           history: list[Losses], seconds: float) -> None:
     tensors = {f"state/{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     plain: dict[str, Any] = {}
@@ -178,14 +178,15 @@ def _save(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers:
                     tensors[f"optim/{label}/{index}/{key}"] = value.detach().cpu().contiguous()
                 elif value is not None:
                     plain[f"{label}/{index}/{key}"] = value
-    write_tensors(path, tensors, {"fingerprint": fingerprint, "history": json.dumps(history),
+    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in under.record.items()}
+    write_tensors(path, tensors, {**told, "history": json.dumps(history),
                                   "plain": json.dumps(plain), "seconds": f"{seconds:.2f}"})
 
 
-def _load(path: Path, fingerprint: str, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
+def _load(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
           ) -> tuple[list[Losses], float]:
     """Fill `state` and `optimizers` from the file; its losses, and the seconds they took (0 where it does not say)."""
-    meta = check_checkpoint(path, fingerprint)
+    meta = check_checkpoint(path, under)
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     odd = [name for name, tensor in state.items()

@@ -141,7 +141,7 @@ def test_killed_learning_goes_on_to_the_same_mask(model: Model, preset: str, tmp
     seen.clear()
     assert learn_mask(model, publisher(model), preset, settings=SETTINGS[preset], seed=1, out=tmp_path) == mask
     assert not seen
-    with pytest.raises(UserError, match="another mask"):
+    with pytest.raises(UserError, match=r"begun under other settings \(seed 1, now 2\)"):
         learn_mask(model, publisher(model), preset, settings=SETTINGS[preset], seed=2, out=tmp_path)
 
 

@@ -144,9 +144,9 @@ def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tupl
     again = run(small, tmp_path, {"evaluation": None, "settings": {"checkpoint_every": 7.0, "frozen_batch": 3}})
     assert hashes(again) == hashes(first) == hashes(done[0])
     assert len(list((tmp_path / "states").iterdir())) == 2
-    for change, what in (({"settings": {"steps": 4}}, "settings"), ({"seed": 1}, "seed"),
-                         ({"holding": {"replay": {"weight": 3.0}}}, "strategy")):
-        with pytest.raises(ConfigError, match=f"the file now has another {what} for it"):
+    for change, what in (({"settings": {"steps": 4}}, "settings.steps 3, now 4"), ({"seed": 1}, "seed "),
+                         ({"holding": {"replay": {"weight": 3.0}}}, "strategy.replay.weight 4.0, now 3.0")):
+        with pytest.raises(ConfigError, match=rf"request 1 \(church\) in .* was begun under other settings \({what}"):
             run(small, tmp_path, {"evaluation": None}, change)
     assert len(Ledger.read((tmp_path / LEDGER).read_text()).entries) == 2
 
@@ -223,7 +223,7 @@ def test_a_wish_of_the_file_belongs_to_the_folder(small: dict[str, Any], tmp_pat
     bare = {**small, "evaluation": None}
     run(bare, tmp_path)
     lines = (tmp_path / LEDGER).read_bytes()
-    with pytest.raises(ConfigError, match="the file now has another wish of what must stay"):
+    with pytest.raises(ConfigError, match=r'kept \[\], now \["hospital"\]'):
         run({**bare, "keep": "hospital"}, tmp_path)
     assert (tmp_path / LEDGER).read_bytes() == lines
     later = {"concept": "knife", "keep": ["hospital"]}  # a later request's own wish is no other past

@@ -58,8 +58,10 @@ def test_patch_lies_in_the_folder_and_the_checkpoint_is_gone(model: Any, tmp_pat
 def test_a_folder_with_another_edit_is_left_alone(model: Any, tmp_path: Path) -> None:
     first = erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
     other = Request(concept="dog", prompts=("a picture of a dog",))
-    for request, changes, seed in ((other, {}, 0), (REQUEST, {"steps": 4}, 0), (REQUEST, {}, 1)):
-        with pytest.raises(UserError, match=r"holds another edit \(church, esd, seed 0\)"):
+    for request, changes, seed, odd in ((other, {}, 0, 'request.concept "church", now "dog"'),
+                                        (REQUEST, {"steps": 4}, 0, "settings.steps 3, now 4"),
+                                        (REQUEST, {}, 1, "seed 0, now 1")):
+        with pytest.raises(UserError, match=rf"patch.safetensors was begun under other settings \(.*{odd}"):
             erase(model, request, settings={**SETTINGS, **changes}, seed=seed, out=tmp_path)
     assert Patch.load(tmp_path).hash == first.hash
     again = erase(model, REQUEST, settings={**SETTINGS, "checkpoint_every": 7.0}, out=tmp_path)

@@ -30,8 +30,8 @@ from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.config import merged
-from expunge.errors import ConfigError, ModelError, UserError
-from expunge.files import check_writable, text_digest, write_json
+from expunge.errors import UserError
+from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World, aim_at
@@ -44,6 +44,7 @@ from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
+from expunge.resume import Inputs, damaged
 from expunge.runtime import Progress
 
 KNOWN = 48
@@ -168,7 +169,10 @@ def _unknown(world: World, request: Request, victim: Victim, pictures: int, coun
 def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch: int, folder: Path, progress: Progress
             ) -> list[RelearningCurve]:
     """One curve after the other, the looks of each kept in a file of its own."""
-    curves, last = [], attack.tune.steps
+    curves, last, known = [], attack.tune.steps, list[_Kept]()
+    for subject in subjects:  # all are looked at before one is taught
+        with _as_taught(victim, subject):
+            known.append(_Kept(folder / f"{subject.of}.json", _inputs(victim, subject, attack)))
     for number, subject in enumerate(subjects):
         whom = "original" if subject.of == "original" or victim.patch is None else "edited"
         words = f"teaching {subject.name} to the {whom} model"
@@ -178,11 +182,8 @@ def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch:
 
         told(0)
         with _as_taught(victim, subject):
-            kept = _Kept(folder / f"{subject.of}.json", *(
-                _fingerprint(victim, subject, attack, drawing)
-                for drawing in (victim.model.drawing, victim.model.former_drawing)))
             curves.append(relearning_curve(victim, subject, attack.tune, at=attack.at, seed=attack.seed, batch=batch,
-                                           known=kept.looks, keep=kept.add, tell=told))
+                                           known=known[number].looks, keep=known[number].add, tell=told))
     return curves
 
 
@@ -203,36 +204,36 @@ class _Kept:
         ConfigError: they were made under other settings. ModelError: the file is damaged.
     """
 
-    def __init__(self, file: Path, fingerprint: str, former: str) -> None:
-        self._file, self._fingerprint = file, fingerprint
+    def __init__(self, file: Path, under: Inputs) -> None:
+        self._file, self._under = file, under
         self.looks: dict[int, Look] = {}
         if not file.is_file():
             return
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
-            looks, made = [Look.model_validate(look) for look in told["looks"]], told["fingerprint"]
+            looks, _ = [Look.model_validate(look) for look in told["looks"]], told["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
-        if made not in (fingerprint, former):
-            raise ConfigError(f"{file} was written under other settings",
-                              remedy="use the same settings, another folder, or delete it to start over")
+            raise damaged(file, error) from error
+        under.check(file, told)
         self.looks = {look.steps: look for look in looks}
 
     def add(self, look: Look) -> None:
         """Keep one more."""
         self.looks[look.steps] = look
-        write_json(self._file, {"fingerprint": self._fingerprint,
+        write_json(self._file, {**self._under.record,
                                 "looks": [one.model_dump(mode="json") for one in self.looks.values()]})
 
 
-def _fingerprint(victim: Victim, subject: Subject, attack: Relearn, drawing: str) -> str:
-    """Digest of all that decides the looks."""
-    goal, lesson = subject.goal, subject.lesson
-    told = [victim.model.hash, victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
-            attack.model_dump(mode="json", exclude={"batch"}), subject.of, subject.name,
-            [(prompt.text, seed) for prompt, seed in subject.items], goal.judge.name, goal.question, goal.concept,
-            tensors_hash({"pictures": lesson.pictures}), lesson.captions]
-    return text_digest(json.dumps(told, sort_keys=True))[:16]
+def _inputs(victim: Victim, subject: Subject, attack: Relearn) -> Inputs:
+    """All that decides the looks."""
+    model, goal, lesson = victim.model, subject.goal, subject.lesson
+    return Inputs({
+        "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
+        "sampler": victim.sampler.model_dump(mode="json"),
+        "settings": attack.model_dump(mode="json", exclude={"batch"}), "curve": subject.of, "taught": subject.name,
+        "items": [(prompt.text, seed) for prompt, seed in subject.items], "judge": goal.judge.name,
+        "question": goal.question, "concept": goal.concept, "pictures": tensors_hash({"pictures": lesson.pictures}),
+        "captions": lesson.captions}, former={"drawing": model.former_drawing})
 
 
 def doubts(curves: list[RelearningCurve]) -> list[str]:

@@ -40,7 +40,7 @@ from expunge.attacks.stage import (
     told_of_own,
     variants,
 )
-from expunge.attacks.trial import attempts, plain
+from expunge.attacks.trial import attempts, inputs, plain, read_attempts
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
@@ -95,7 +95,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
 
     Raises:
         UserError: an unknown attack or setting, a patch for another model, a concept that the judge does not know, or
-            that the original model never shows, or another run that writes into `out`; all before any attack begins.
+            that the original model never shows, attacks in `out` that were begun under other settings (ConfigError),
+            or another run that writes there; all before any attack begins.
         StorageError: results cannot be written.
     """
     check_given(model, patch, or_none=True)
@@ -110,6 +111,9 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
                    tier.control if settings.control_items is None else settings.control_items)
     with _on(victim):
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
+        for one in chosen:  # all are looked at before one is made
+            read_attempts(folder / one.name, inputs(one, victim, stage.request, stage.goal, settings.fresh,
+                                                    stage.confirm))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
         given = [*told_of_own(world, request, settings, len(stage.asked_for), others,

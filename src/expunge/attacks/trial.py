@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
-from expunge.errors import ConfigError, ModelError, StorageError
+from expunge.errors import StorageError
 from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, Request, Spent
 from expunge.registry import ATTACKS, described
+from expunge.resume import Inputs, damaged
 from expunge.runtime import Progress
 
 log = logging.getLogger(__name__)
@@ -61,14 +62,13 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
     """
     with ATTACKS.blaming(attack.name):
         attack.check(victim, request, [item for item in items if not attack.told_no_room(victim, request, item)])
-    fingerprint, former = (_fingerprint(attack, victim, drawing, request, goal, fresh, confirm)
-                           for drawing in (victim.model.drawing, victim.model.former_drawing))
+    under = inputs(attack, victim, request, goal, fresh, confirm)
     ways = {(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
-    done = {_key(item): item for item in read_attempts(folder, fingerprint, former) if item.outcome != "failed"
+    done = {_key(item): item for item in read_attempts(folder, under) if item.outcome != "failed"
             and ways.get(_key(item), victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
     if todo:
-        _write(folder, fingerprint, done.values())
+        _write(folder, under, done.values())
     if tell:
         tell(len(items) - len(todo), len(items), attack.name)
     for outcome in attack.outcomes(victim, request, todo, goal):
@@ -97,11 +97,11 @@ def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) ->
             for (prompt, seed), sight in zip(items, victim.seen(goal, items, batch), strict=True)]
 
 
-def read_attempts(folder: Path, *fingerprints: str) -> list[Attempt]:
-    """The attempts kept in `folder`, none if there is no file; under one of the fingerprints, if any are told.
+def read_attempts(folder: Path, under: Inputs | None = None) -> list[Attempt]:
+    """The attempts kept in `folder`, none if there is no file.
 
     Raises:
-        ConfigError: they were made under other settings.
+        ConfigError: they were begun under other inputs than `under`, if these are told.
         ModelError: the file is damaged.
     """
     file = folder / "attempts.jsonl"
@@ -110,12 +110,12 @@ def read_attempts(folder: Path, *fingerprints: str) -> list[Attempt]:
     try:
         head, *lines = read_lines(file)
         found = [Attempt.model_validate_json(line) for line in lines]
-        told = json.loads(head)["fingerprint"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} is damaged: {error}", remedy="delete it to start over") from error
-    if fingerprints and told not in fingerprints:
-        raise ConfigError(f"{file} was written under other settings",
-                          remedy="use the same settings, another folder, or delete it to start over")
+        record = json.loads(head)
+        _ = record["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(file, error) from error
+    if under is not None:
+        under.check(file, record)
     return found
 
 
@@ -169,17 +169,20 @@ def _key(attempt: Attempt) -> tuple[str, int]:
     return attempt.prompt.text, attempt.seed
 
 
-def _fingerprint(attack: Attack, victim: Victim, drawing: str, request: Request, goal: Goal, fresh: int,
-                 confirm: Confirm | None) -> str:
-    """Digest of all that decides the records, the detectors included; the batch does not. `drawing`: the model's."""
-    told = [attack.name, attack.model_dump(mode="json", exclude={"batch"}, by_alias=True), attack.inputs(),
-            victim.model.hash, victim.model.patch_hash, drawing, victim.sampler.model_dump(mode="json"),
-            request.model_dump(mode="json"), goal.judge.name, goal.question, goal.concept, goal.known, fresh,
-            confirm.name if confirm else "", {role: list(texts) for role, texts in victim.variants.items()},
-            None if victim.pictures is None else hashlib.sha256(victim.pictures.numpy().tobytes()).hexdigest()]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Confirm | None) -> Inputs:
+    """All that decides the records, the detectors included; the batch does not."""
+    model, pictures = victim.model, victim.pictures
+    return Inputs({
+        "attack": attack.name, "settings": attack.model_dump(mode="json", exclude={"batch"}, by_alias=True),
+        "files": attack.inputs(), "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
+        "sampler": victim.sampler.model_dump(mode="json"), "request": request.model_dump(mode="json"),
+        "judge": goal.judge.name, "question": goal.question, "concept": goal.concept, "known": goal.known,
+        "fresh": fresh, "second judge": confirm.name if confirm else "",
+        "wordings": {role: list(texts) for role, texts in victim.variants.items()},
+        "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
+    }, former={"drawing": model.former_drawing})
 
 
-def _write(folder: Path, fingerprint: str, done: Iterable[Attempt]) -> None:
-    lines = [json.dumps({"fingerprint": fingerprint}), *(item.model_dump_json() for item in done)]
+def _write(folder: Path, under: Inputs, done: Iterable[Attempt]) -> None:
+    lines = [json.dumps(under.record, ensure_ascii=False), *(item.model_dump_json() for item in done)]
     write_text(folder / "attempts.jsonl", "\n".join(lines) + "\n")

@@ -28,7 +28,8 @@ from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
 from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
-from expunge.unlearn.erase import CHECKPOINT, resolve_method, seeks_surrogate
+from expunge.resume import Inputs, refusal, shortened
+from expunge.unlearn.erase import CHECKPOINT, PATCH, resolve_method, seeks_surrogate
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.surrogate import surrogates
 
@@ -45,9 +46,7 @@ class Cell:
         concept: the concept's label; request: what is to be taken out.
         attack: the attacks on it; None for none.
         seed: of the edit; folder: of everything.
-        under: what decides the cell's results, as JSON, by stage; a stage that is not made is not in it.
-        defaults: what settings are where nothing is said, in the same form: a stage that an earlier version made may
-            lack those that are at their defaults.
+        under: what decides the cell's results, by stage; a stage that is not made is not in it.
     """
 
     method: BenchMethod
@@ -57,8 +56,7 @@ class Cell:
     attack: AttackSettings | None
     seed: int
     folder: Path
-    under: Mapping[Stage, Any]
-    defaults: Mapping[Stage, Any]
+    under: Mapping[Stage, Inputs]
 
     @property
     def name(self) -> str:
@@ -81,14 +79,14 @@ class Cell:
     def unknown(self) -> list[str]:
         """Settings that did not exist when the cell was made, with the values that are taken for them."""
         return [f"{stage}: {name}" for stage, now in self.under.items() if (told := _begun(self.place(stage)))
-                for name in _compared(told, now, self.defaults.get(stage))[1]]
+                for name in now.compared(told)[1]]
 
     def begin(self, stage: Stage) -> None:
         """Write down under which settings a stage is made."""
-        write_json(self.place(stage) / SETTINGS, self.under[stage])
+        write_json(self.place(stage) / SETTINGS, dict(self.under[stage].values))
 
 
-_BEGUN = ("patch.safetensors", CHECKPOINT)
+_BEGUN = (PATCH, CHECKPOINT)
 """What an edit leaves once it has begun: the patch, or how far it is."""
 
 
@@ -112,8 +110,7 @@ def planned_cells(settings: BenchSettings, model: Model, world: World, out: Path
     attacks = {concept.title: settings.attack_on(concept) for concept in settings.concepts}
     return [Cell(row, chosen[row.title], title, of[row.title], attacks[title], seed,
                  _apart(_apart(out / "cells", row.title, [*chosen]), title, [*requests]) / str(seed),
-                 _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed),
-                 _defaults(row, model))
+                 _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed))
             for seed in settings.seeds for title, of in requests.items() for row in settings.methods]
 
 
@@ -177,21 +174,22 @@ def check_begun(cells: Sequence[Cell]) -> None:
             if stage == "erase" and not any((cell.folder / name).exists() for name in _BEGUN):
                 continue  # nothing came of it
             before = _begun(cell.place(stage))
-            differs = _compared(before, now, cell.defaults.get(stage))[0] if before is not None else []
+            differs = now.compared(before)[0] if before is not None else []
             if differs:
-                odd[cell.place(stage)] = f"{', '.join(differs[:4])}{', ...' if len(differs) > 4 else ''}"
+                odd[cell.place(stage)] = shortened(differs)
                 break
     if odd:
         told = "; ".join(f"{place}: {what}" for place, what in list(odd.items())[:6])
         more = f"; and {len(odd) - 6} more" if len(odd) > 6 else ""
-        raise ConfigError(f"{len(odd)} of {len(cells)} cells were begun under other settings ({told}{more})",
-                          accepted="the settings under which they were begun",
-                          remedy="choose another output folder, or delete these to make them again")
+        raise refusal(f"{len(odd)} of {len(cells)} cells were", f"{told}{more}")
 
 
 def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Model, world: World,
-           request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Any]:
-    """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest."""
+           request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Inputs]:
+    """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest.
+
+    Cells of old do not tell the parts.
+    """
     resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
     out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process.description, "parts": model.parts,
                                        "method": row.method,
@@ -202,16 +200,12 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
     if settings.evaluation.prompts:  # the file may change under the same name
         asked = planned_prompts(world, request, settings.evaluation)
         out["evaluate"]["prompts_hash"] = prompts_digest(asked)
-    return {stage: json.loads(json.dumps(value)) for stage, value in out.items()}  # as JSON gives it back
-
-
-def _defaults(row: BenchMethod, model: Model) -> dict[Stage, Any]:
-    """The settings of each stage where nothing is said, as far as they have any; cells of old do not tell the parts."""
     plain = resolve_method(row.method, {})
     own = {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {}
-    return {"erase": {"parts": model.parts, **own},
-            "attack": AttackSettings().model_dump(mode="json"),
-            "evaluate": EvaluateSettings().model_dump(mode="json")}
+    defaults: dict[Stage, Any] = {"erase": {"parts": model.parts, **own},
+                                  "attack": AttackSettings().model_dump(mode="json"),
+                                  "evaluate": EvaluateSettings().model_dump(mode="json")}
+    return {stage: Inputs(value, defaults=defaults[stage]) for stage, value in out.items()}
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
@@ -224,24 +218,3 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _compared(before: Any, now: Any, default: Any = None, name: str = "") -> tuple[list[str], list[str]]:
-    """What differs between two JSON values ("settings.steps 160, now 200"), and what only `now` has, at its default."""
-    differs, unknown = list[str](), list[str]()
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return ([] if before == now else [f"{name or 'all of it'} {_short(before)}, now {_short(now)}"]), unknown
-    plain = default if isinstance(default, dict) else {}
-    for key in dict.fromkeys([*before, *now]):
-        place = f"{name}.{key}" if name else key
-        if key not in before and key in plain and plain[key] == now[key]:
-            unknown.append(f"{place} {_short(now[key])}")
-            continue
-        odd, new = _compared(before.get(key), now.get(key), plain.get(key), place)
-        differs, unknown = differs + odd, unknown + new
-    return differs, unknown
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:37]}..."

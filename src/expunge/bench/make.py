@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -26,13 +26,12 @@ from expunge.metrics.base import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
+from expunge.resume import kept
 from expunge.unlearn.closed_form.method import ClosedForm
-from expunge.unlearn.erase import CHECKPOINT, erase
+from expunge.unlearn.erase import CHECKPOINT, PATCH, erase
 from expunge.unlearn.recipe import Recipe
 
 log = logging.getLogger(__name__)
-
-Kept = TypeVar("Kept")
 
 Tell = Callable[[str], None]
 """Told in words how far the cell is."""
@@ -94,9 +93,9 @@ def _parts(cell: Cell, model: Model, world: World, settings: BenchSettings, tell
 
 def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
     """The patch and what it took, now or as an earlier run left them."""
-    kept, cost = _kept_patch(cell, model), _read_cost(cell.folder)
-    if kept is not None and cost is not None:
-        return kept, cost
+    made, cost = _kept_patch(cell, model), _read_cost(cell.folder)
+    if made is not None and cost is not None:
+        return made, cost
     cell.begin("erase")
     went_on = (cell.folder / CHECKPOINT).is_file()
     with PeakMemory() as peak:
@@ -127,15 +126,10 @@ def _unet_samples(cell: Cell) -> dict[str, int]:
 
 def _kept_patch(cell: Cell, model: Model) -> Patch | None:
     """The patch that an earlier run left; None if there is none, or it is damaged (then it is made again)."""
-    if not (cell.folder / "patch.safetensors").is_file():
+    patch = kept(Patch.load, cell.folder, PATCH)
+    if patch is None or (patch.card.request, patch.card.seed) != (cell.request, cell.seed):
         return None
-    try:
-        patch = Patch.load(cell.folder)
-    except ExpungeError as error:
-        log.warning("%s: %s; it is made again", cell.name, error)
-        return None
-    same = patch.made_on(model) and (patch.card.request, patch.card.seed) == (cell.request, cell.seed)
-    return patch if same else None
+    return patch if patch.made_on(model) else None
 
 
 def _attacked(cell: Cell, model: Model, patch: Patch, world: World, settings: AttackSettings, tell: Tell
@@ -145,11 +139,11 @@ def _attacked(cell: Cell, model: Model, patch: Patch, world: World, settings: At
     out = []
     for concept in cell.request.concepts:
         folder = attack_folder(cell, concept)
-        kept = _kept(ASSAULTS.read, folder) if ASSAULTS.at(folder) else None
-        if kept is None or kept.patch_hash != patch.hash:
-            kept = attack(model, patch, concept=concept, settings=settings, out=folder, world=world,
+        made = kept(ASSAULTS.read, folder, ASSAULTS.name)
+        if made is None or made.patch_hash != patch.hash:
+            made = attack(model, patch, concept=concept, settings=settings, out=folder, world=world,
                           progress=lambda done, total, name: tell(f"attack {name} {done}/{total}"))
-        out.append(kept)
+        out.append(made)
     return out
 
 
@@ -168,21 +162,12 @@ def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, assaults: l
     cell.begin("evaluate")
     folder = cell.place("evaluate")
     assault = assaults[0] if len(assaults) == 1 else None
-    kept = _kept(EVALUATIONS.read, folder) if EVALUATIONS.at(folder) else None
-    if kept is not None and kept.card.tensors_hash == patch.hash and kept.assault == assault:
-        return kept
+    made = kept(EVALUATIONS.read, folder, EVALUATIONS.name)
+    if made is not None and made.card.tensors_hash == patch.hash and made.assault == assault:
+        return made
     return evaluate(model, patch, settings=settings.evaluation, out=folder, cache=settings.cache or None, world=world,
                     assault=attack_folder(cell, cell.request.concept) if assault else None,
                     progress=lambda done, total, note: tell(f"{note} {done}/{total}"))
-
-
-def _kept(read: Callable[[Path], Kept], folder: Path) -> Kept | None:
-    """What an earlier run left in the folder; None if it is damaged (then it is made again)."""
-    try:
-        return read(folder)
-    except ExpungeError as error:
-        log.warning("%s; it is made again", error)
-        return None
 
 
 def _read_cost(folder: Path) -> EditCost | None:

@@ -5,7 +5,6 @@ Presets: `projected` (the default), `saliency` (one shot, cheap), `released` (as
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,25 +15,28 @@ import torch
 
 from expunge.config import merged
 from expunge.errors import UserError
-from expunge.files import check_writable, text_digest
+from expunge.files import check_writable
 from expunge.finetune import Material, check_tuning
 from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
 from expunge.guard.mask import MASK, groups_of, hard_mask, load_mask, mask_of, save_mask
 from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected
 from expunge.guard.ratio import Groups, check_ratio
 from expunge.guard.relaxed import Trial
-from expunge.guard.released import Released, released
+from expunge.guard.released import STAGE_1, STAGE_2, Released, released
 from expunge.guard.saliency import Saliency, saliency
 from expunge.guard.users import user_at_mask, user_seed
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
-from expunge.train import Progress, thinned
+from expunge.resume import Inputs
+from expunge.train import Progress, check_checkpoint, thinned
 
 PRESETS: dict[str, Projected | Saliency | Released] = {
     "projected": Projected(), "saliency": Saliency(), "released": Released()}
 """Preset -> its settings."""
 CHECKPOINT = "guard.safetensors"
+KEPT = (CHECKPOINT, STAGE_1, STAGE_2)
+"""Files from which a killed run goes on; gone once the mask is there."""
 
 
 def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None) -> Projected | Saliency | Released:
@@ -65,36 +67,40 @@ def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
         progress: told of every round (released: of every step).
 
     Raises:
-        UserError: what `check_learning` refuses, another mask in `out`, or another run that writes there.
+        UserError: what `check_learning` refuses, a mask in `out` that was begun under other settings
+            (ConfigError), or another run that writes there.
         TrainingError: simulated users learn nothing, or a loss is not finite.
     """
     began, learner = time.monotonic(), resolve(preset, settings)
     groups = check_learning(model, publisher, learner, seed)
     told = learner.model_dump(mode="json")
-    fingerprint = text_digest(json.dumps([told, seed, model.hash, model.process.description, model.parts,
-                                          model.patch_hash, publisher.digest]))
+    under = Inputs({"settings": told, "seed": seed, "model": model.hash, "process": model.process.description,
+                    "parts": model.parts, "patch": model.patch_hash, "pictures": publisher.digest})
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        known = _known(folder, fingerprint)
-        if known is not None:
+        if (known := _known(folder, under)) is not None:
             return known
+        for file in KEPT:
+            of_user = file == STAGE_1 and isinstance(learner, Released)  # that training has inputs of its own
+            if (folder / file).is_file() and not of_user:
+                check_checkpoint(folder / file, under)
     checkpoint = folder / CHECKPOINT if folder else None
     if isinstance(learner, Released):
-        found = released(learner, groups, model, publisher, seed=seed, folder=folder, fingerprint=fingerprint,
+        found = released(learner, groups, model, publisher, seed=seed, folder=folder, under=under,
                          progress=progress)
     else:
-        found = _by_rounds(learner, groups, model, publisher, seed, checkpoint, fingerprint, progress)
+        found = _by_rounds(learner, groups, model, publisher, seed, checkpoint, under, progress)
     about: dict[str, Any] = {
         "method": preset, "granularity": learner.granularity, "seed": seed, "losses": thinned(found.trained.losses),
-        "settings": {**told, "fingerprint": fingerprint}, "steps": sum(learner.work(publisher)),
+        "settings": {**told, "fingerprint": under.digest}, "steps": sum(learner.work(publisher)),
         "seconds": round(max(found.trained.seconds, time.monotonic() - began), 1)}
     mask = _rounded(model, found, groups, learner, about) if isinstance(learner, Released) else hard_mask(
         model, found.scores, groups, ratio=learner.ratio, by=learner.by, **about)
     if folder is not None:
         save_mask(folder, mask)
-        for file in (CHECKPOINT, "stage1.safetensors", "stage2.safetensors"):
+        for file in KEPT:
             (folder / file).unlink(missing_ok=True)
     return mask
 
@@ -149,7 +155,7 @@ def estimate(model: Model, publisher: Publisher, learner: Projected | Saliency |
 
 
 def _by_rounds(learner: Projected | Saliency, groups: Groups, model: Model, publisher: Publisher, seed: int,
-               checkpoint: Path | None, fingerprint: str, progress: Progress | None) -> Learned:
+               checkpoint: Path | None, under: Inputs, progress: Progress | None) -> Learned:
     turns = learner.turns(publisher)
     split = {subject: halves(_pictures(learner, publisher, subject)) for turn in turns for subject in turn.subjects}
     upper = Upper({subject: Gauge(model, ours, rows=learner.rows, batch=learner.batch, seed=seed,
@@ -164,9 +170,9 @@ def _by_rounds(learner: Projected | Saliency, groups: Groups, model: Model, publ
             yield trial
 
     if isinstance(learner, Saliency):
-        return saliency(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+        return saliency(learner, turns, groups, opened, upper, checkpoint=checkpoint, under=under,
                         progress=progress)
-    return projected(learner, turns, groups, opened, upper, checkpoint=checkpoint, fingerprint=fingerprint,
+    return projected(learner, turns, groups, opened, upper, checkpoint=checkpoint, under=under,
                      progress=progress)
 
 
@@ -188,24 +194,24 @@ def _rounded(model: Model, found: Learned, groups: Groups, learner: Released, ab
 
 
 def check_free(folder: Path, mask: FreezeMask) -> None:
-    """UserError if another mask lies in the folder."""
+    """Raise ConfigError if another mask than the random one, or a half of one, lies in the folder."""
+    def told(one: FreezeMask) -> dict[str, Any]:
+        frozen = [name for name, tensor in one.tensors.items() if tensor.frozen]
+        return {"method": one.method, "ratio": one.ratio, "seed": one.seed, "model": one.model_hash, "frozen": frozen}
+
     if (folder / MASK).is_file():
-        known = load_mask(folder)
-        if (known.tensors, known.model_hash, known.seed) != (mask.tensors, mask.model_hash, mask.seed):
-            raise _another(folder, known)
+        Inputs(told(mask)).check(folder / MASK, {"inputs": told(load_mask(folder))})
+    for file in KEPT:
+        if (folder / file).is_file():
+            check_checkpoint(folder / file, Inputs({"settings": {"method": mask.method}, "seed": mask.seed}))
 
 
-def _known(folder: Path, fingerprint: str) -> FreezeMask | None:
-    """The mask that lies in the folder, if it is the one asked for. UserError if it is another."""
+def _known(folder: Path, under: Inputs) -> FreezeMask | None:
+    """The mask that lies in the folder, if it is the one asked for. ConfigError if it is another."""
     if not (folder / MASK).is_file():
         return None
     mask = load_mask(folder)
-    if mask.settings.get("fingerprint") != fingerprint:
-        raise _another(folder, mask)
+    settings = {name: value for name, value in mask.settings.items() if name != "fingerprint"}
+    under.check(folder / MASK, {"fingerprint": mask.settings.get("fingerprint", ""), "inputs": {
+        "settings": settings, "seed": mask.seed, "model": mask.model_hash}})
     return mask
-
-
-def _another(folder: Path, mask: FreezeMask) -> UserError:
-    return UserError(f"{folder} holds another mask ({mask.method}, ratio {mask.ratio:g}, seed {mask.seed})",
-                     accepted="a new folder, or the same mask again",
-                     remedy="choose another output folder, or delete that one")

@@ -32,6 +32,7 @@ from expunge.guard.relaxed import Trial
 from expunge.guard.rules import ProjectedRule
 from expunge.guard.users import Users
 from expunge.records.freezing import Granularity, Measure
+from expunge.resume import Inputs
 from expunge.train import Losses, Progress, Trained, run_loop
 
 _SHARP = 2 / 3
@@ -115,7 +116,7 @@ class Learned:
 
 
 def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened: Open, upper: Upper, *,
-              checkpoint: Path | None = None, fingerprint: str = "", progress: Progress | None = None) -> Learned:
+              checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
     """Learn a mask by rounds; see the module.
 
     Raises:
@@ -150,7 +151,7 @@ def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened
                 for subject, gain in zip(turn.subjects, free, strict=False)}
 
     trained = run_loop(one, len(turns) * (1 + settings.passes), {"x": rule.x, "done": rule.done,
-                       "unheld": unheld, "pending": pending}, {}, checkpoint=checkpoint, fingerprint=fingerprint,
+                       "unheld": unheld, "pending": pending}, {}, checkpoint=checkpoint, under=under,
                        progress=progress)
     return Learned(rule.x, trained)
 

@@ -38,7 +38,10 @@ from expunge.guard.rules import ReleasedRule
 from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.records.freezing import Granularity, Measure
+from expunge.resume import Inputs
 from expunge.train import Losses, Progress, in_turn, run_loop, step_generator
+
+STAGE_1, STAGE_2 = "stage1.safetensors", "stage2.safetensors"
 
 
 class Released(Learner):
@@ -78,7 +81,7 @@ class Released(Learner):
 
 
 def released(settings: Released, groups: Groups, model: Model, publisher: Publisher, *, seed: int,
-             folder: Path | None = None, fingerprint: str = "", progress: Progress | None = None) -> Learned:
+             folder: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
     """Learn a mask as published; the model comes back bit for bit.
 
     Args:
@@ -91,7 +94,7 @@ def released(settings: Released, groups: Groups, model: Model, publisher: Publis
     forbidden = torch.arange(len(mixed.captions)) < sum(len(one.captions) for one in publisher.forbidden)
     turns = settings.schedule(len(mixed.captions))
     whole = settings.first.steps + len(turns)
-    one, two = (folder / "stage1.safetensors", folder / "stage2.safetensors") if folder else (None, None)
+    one, two = (folder / STAGE_1, folder / STAGE_2) if folder else (None, None)
 
     def told(before: int) -> Progress:
         return lambda done, total, losses: progress(before + done, whole, losses) if progress else None
@@ -102,7 +105,7 @@ def released(settings: Released, groups: Groups, model: Model, publisher: Publis
             list(tuner.train(checkpoint=one, progress=told(0)))
         state = _Stage2(settings, groups, model, mixed, forbidden, published, seed)
         trained = run_loop(lambda number: state.step(number, turns[number]), len(turns), state.tensors(), {},
-                           checkpoint=two, fingerprint=fingerprint, progress=told(settings.first.steps))
+                           checkpoint=two, under=under, progress=told(settings.first.steps))
     if one is not None:
         one.unlink(missing_ok=True)
     return Learned(state.rule.x, trained)

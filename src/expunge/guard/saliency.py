@@ -20,6 +20,7 @@ from expunge.config import knob
 from expunge.guard.domains import SIDES, Publisher, Upper
 from expunge.guard.projected import Learned, Open, Rounds, Turn, rehearse, sum_of_gradients
 from expunge.guard.ratio import Groups
+from expunge.resume import Inputs
 from expunge.train import Losses, Progress, run_loop
 
 
@@ -36,7 +37,7 @@ class Saliency(Rounds):
 
 
 def saliency(settings: Saliency, turns: Sequence[Turn], groups: Groups, opened: Open, upper: Upper, *,
-             checkpoint: Path | None = None, fingerprint: str = "", progress: Progress | None = None) -> Learned:
+             checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
     """Score every group once; see the module.
 
     Raises:
@@ -56,5 +57,5 @@ def saliency(settings: Saliency, turns: Sequence[Turn], groups: Groups, opened: 
         return told
 
     trained = run_loop(one, len(turns), {"total": total, "unheld": unheld}, {}, checkpoint=checkpoint,
-                       fingerprint=fingerprint, progress=progress)
+                       under=under, progress=progress)
     return Learned(-total / groups.weights("numel") if settings.by == "numel" else -total, trained)

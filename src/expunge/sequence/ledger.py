@@ -16,6 +16,7 @@ from expunge.files import text_digest, write_json
 from expunge.models.model import Model
 from expunge.records import LEDGER as LEDGER
 from expunge.records import Entry, Ledger
+from expunge.resume import Inputs, refusal, shortened
 from expunge.sequence.settings import Demand, SequenceSettings, Withdrawal
 from expunge.sequence.states import State
 
@@ -116,13 +117,12 @@ def check_met(ledger: Ledger, states: Sequence[State], folder: Path) -> None:
         if gaps == {earlier for earlier in range(1, number) if earlier not in standing}:  # else it is met anew
             now |= {"seed": state.seed, "kept": state.wishes}
         was = entry.model_dump(mode="json")
-        odd = [name for name, value in json.loads(json.dumps(now)).items() if was[name] != value]
+        odd, _ = Inputs(now).compared({name: was[name] for name in now})
         if odd:
-            raise ConfigError(f"request {number} ({state.asked.title}) was met by {entry.method} in {folder}; the file "
-                              f"now has another {'wish of what must stay' if odd[0] == 'kept' else odd[0]} for it",
-                              accepted="method, settings, strategy, seed and wishes with which the sequence was begun",
-                              remedy="another output folder, for a sequence of its own; what a later request wants "
-                                     "kept goes into that request")
+            raise refusal(f"request {number} ({state.asked.title}) in {folder} was", shortened(odd),
+                          "method, settings, strategy, seed and wishes (kept) with which the sequence was begun",
+                          "another output folder, for a sequence of its own; what a later request wants kept goes into "
+                          "that request")
 
 
 def withdrawn(ledger: Ledger) -> Sequence[int]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from expunge.errors import ExpungeError
 from expunge.evaluation import planned_prompts
 from expunge.evaluation.plan import prompts_digest
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, Evaluation, Request
+from expunge.resume import kept
 from expunge.sequence.settings import SequenceSettings
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ def kept_evaluation(state: State, patch: Patch, request: Request, settings: Sequ
     A file of prompts may change under its name: what would be asked now is compared, too.
     """
     folder = state.folder / FOLDER
-    if settings.evaluation is None or EVALUATIONS.at(folder) is None:
+    there = kept(EVALUATIONS.read, folder, EVALUATIONS.name)
+    if settings.evaluation is None or there is None:
         return None
-    try:
-        kept = EVALUATIONS.read(folder)
-    except ExpungeError:
-        return None  # it is made again
     wanted = settings.evaluation.model_dump(mode="json")
-    same = all(kept.settings.get(name) == value for name, value in wanted.items() if name != "batch")
-    same = same and kept.prompts_hash in ("", prompts_digest(planned_prompts(world, request, settings.evaluation)))
-    return kept if same and kept.card.request == request and kept.card.tensors_hash == patch.hash else None
+    same = all(there.settings.get(name) == value for name, value in wanted.items() if name != "batch")
+    same = same and there.prompts_hash in ("", prompts_digest(planned_prompts(world, request, settings.evaluation)))
+    return there if same and there.card.request == request and there.card.tensors_hash == patch.hash else None

@@ -7,7 +7,6 @@ the state's folder. The ledger gets a line when a state's patch is on disk, so i
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expunge import runtime
-from expunge.errors import ExpungeError, UserError
+from expunge.errors import UserError
 from expunge.evaluation import evaluate, planned_prompts
 from expunge.files import check_writable, text_digest, write_json, write_text
 from expunge.locks import held
@@ -26,6 +25,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
 from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
+from expunge.resume import kept
 from expunge.runtime import Progress
 from expunge.sequence.before import Before, kept_now
 from expunge.sequence.gather import COST, gathered
@@ -36,11 +36,9 @@ from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.states import State, everything, planned_states
 from expunge.sequence.strategy import Replay
 from expunge.train import Losses
-from expunge.unlearn.erase import CHECKPOINT
+from expunge.unlearn.erase import CHECKPOINT, PATCH
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.workbench import Workbench
-
-log = logging.getLogger(__name__)
 
 MEMORY = "memory.safetensors"
 Note = Callable[[str], None]
@@ -260,12 +258,8 @@ def state_patch(state: State, model: Model, ledger: Ledger) -> Patch | None:
     Raises:
         UserError: it is another one than the ledger tells of.
     """
-    if not (state.folder / "patch.safetensors").is_file():
-        return None
-    try:
-        patch = Patch.load(state.folder)
-    except ExpungeError as error:
-        log.warning("request %d: %s; it is made again", state.number, error)
+    patch = kept(Patch.load, state.folder, PATCH)
+    if patch is None:
         return None
     check_patch(state, patch, ledger)
     return patch if patch.made_on(model) else None

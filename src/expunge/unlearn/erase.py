@@ -16,6 +16,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request, Target, asked, check_request, texts_of, with_prompts
 from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
+from expunge.resume import Inputs, kept
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
@@ -27,8 +28,8 @@ Prompts = Sequence[str] | Mapping[str, Sequence[str]]
 """The user's own prompts that ask for what is to go, of several concepts by name."""
 OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
 """Settings that do not decide the weights."""
-CHECKPOINT = "checkpoint.safetensors"
-"""Name of the file in the output folder from which a killed run goes on; gone once the patch is there."""
+PATCH, CHECKPOINT = "patch.safetensors", "checkpoint.safetensors"
+"""Files in the output folder: the edit, and that from which a killed run goes on; gone once the patch is there."""
 
 
 @alone_in_out()
@@ -58,7 +59,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
-            (ConfigError); another edit in `out`, or another run that writes there.
+            (ConfigError); an edit in `out` that was begun under other ones (ConfigError), or another run that writes
+            there.
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
@@ -72,7 +74,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
-        _check_free(folder, model, request, chosen, seed)
+        kept_edit(folder, model, request, chosen, seed)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     with _blaming(method, chosen):
         patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
@@ -101,23 +103,31 @@ def _blaming(method: str | Method, chosen: Method) -> Iterator[None]:
         yield
 
 
-def _check_free(folder: Path, model: Model, request: Request, method: Method, seed: int) -> None:
-    """UserError: another edit lies in the folder; the results beside it would be taken for this one's."""
-    if not (folder / "patch.safetensors").is_file():
-        return
-    try:
-        there = Patch.load(folder)
-    except ExpungeError:
-        return  # damaged: it is made again and replaced
+def kept_edit(folder: Path, model: Model, request: Request, method: Method, seed: int) -> Patch | None:
+    """The edit that lies in the folder; None if there is none, or it is damaged (then it is made again).
+
+    Raises:
+        ConfigError: it was made otherwise: results beside it would be taken for this one's. What its card does not
+            tell is not compared.
+    """
+    there = kept(Patch.load, folder, PATCH)
+    if there is None:
+        return None
     card = there.card
-    same = there.made_on(model) and (card.request, card.seed) == (request, seed)
-    if isinstance(method, Configured) and same:
-        now = method.model_dump(mode="json")
-        same = all(card.settings.get(name) == now.get(name) for name in {*card.settings, *now} - OF_NO_WEIGHT)
-    if not same:
-        raise UserError(f"{folder} holds another edit ({card.request.title}, {card.method}, seed {card.seed})",
-                        accepted="a new folder, or the same edit again",
-                        remedy="choose another output folder, or delete that one")
+    base = {"model": card.base_hash, "process": card.base_process, "parts": card.base_parts}
+    told = {"request": card.request.model_dump(mode="json"), "seed": card.seed,
+            **{name: value for name, value in base.items() if value}}
+    now = {"model": model.hash, "process": model.process.description, "parts": model.parts,
+           "request": request.model_dump(mode="json"), "seed": seed}
+    if isinstance(method, Configured):
+        now["settings"], told["settings"] = _deciding(method.model_dump(mode="json")), _deciding(card.settings)
+    Inputs(now).check(folder / PATCH, {"inputs": told})
+    return there
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a method's settings that decide its weights; one that is not there is none."""
+    return {name: value for name, value in settings.items() if value is not None and name not in OF_NO_WEIGHT}
 
 
 def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,

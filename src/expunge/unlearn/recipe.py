@@ -7,7 +7,6 @@ model as it was, bit for bit, also after an error or an interrupt.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from torch.nn import Parameter
 
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, TrainingError, UserError
-from expunge.files import text_digest
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import PARTS
+from expunge.resume import Inputs
 from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker, Counts
 from expunge.unlearn.anchor import anchor_prompts
@@ -199,7 +198,7 @@ class Recipe(Settings):
         began = time.monotonic()
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
-            check_checkpoint(checkpoint, self.fingerprint(model, keeping.request, seed, past))
+            check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
         teacher = past.teacher if past is not None else None
         teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
         bench = Workbench(model, teacher, keeping.request, seed, model.trains_text(params), self.frozen_batch, progress)
@@ -215,12 +214,12 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
-    def fingerprint(self, model: Model, request: Request, seed: int, past: Past | None = None) -> str:
-        """Hash of everything that decides the trained weights."""
-        settings = self.model_dump(mode="json", exclude={"checkpoint_every"})
-        told = [settings, request.model_dump(mode="json"), model.hash, model.process.description, model.parts, seed,
-                *([past.digest] if past is not None else ())]
-        return text_digest(json.dumps(told, sort_keys=True))
+    def inputs(self, model: Model, request: Request, seed: int, past: Past | None = None) -> Inputs:
+        """Everything that decides the trained weights."""
+        return Inputs({"settings": self.model_dump(mode="json", exclude={"checkpoint_every"}),
+                       "request": request.model_dump(mode="json"), "model": model.hash,
+                       "process": model.process.description, "parts": model.parts, "seed": seed,
+                       **({"past": past.digest} if past is not None else {})})
 
     def _train(self, bench: Workbench, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float, past: Past | None) -> Trained:
@@ -244,7 +243,7 @@ class Recipe(Settings):
             optimizers.update(learner.optimizers)
         step = self._step(params, stepper, optimizer, erase, keep, attacker, held)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
-                        fingerprint=self.fingerprint(bench.student, bench.request, bench.seed, past),
+                        under=self.inputs(bench.student, bench.request, bench.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
 
     def _rate(self, number: int) -> float:

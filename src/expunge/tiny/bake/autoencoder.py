@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from expunge.resume import Inputs
 from expunge.tiny.bake.schedule import warm_then_cosine
 from expunge.tiny.pictures import LOOSE, SIZE, Drawings, render
 from expunge.train import Losses, Progress, run_loop, step_generator
@@ -59,7 +60,8 @@ def train_autoencoder(drawings: Drawings, out: Path, steps: int, batch: int, see
         return losses
 
     run_loop(step, steps, dict(model.state_dict()), {"adam": optimizer}, checkpoint=out / "autoencoder.ckpt",
-             fingerprint=f"autoencoder/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(2e-3, steps)},
+             under=Inputs({"part": "autoencoder", "seed": seed, "batch": batch, "steps": steps}),
+             learning_rate={"adam": warm_then_cosine(2e-3, steps)},
              progress=progress)
     return model
 
@@ -90,7 +92,8 @@ def refine_decoder(model: AutoencoderKL, drawings: Drawings, out: Path, steps: i
     state = {name: tensor for name, tensor in model.state_dict().items()
              if name.startswith(("decoder.", "post_quant_conv."))}
     run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "decoder.ckpt",
-             fingerprint=f"decoder/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(1e-3, steps)},
+             under=Inputs({"part": "decoder", "seed": seed, "batch": batch, "steps": steps}),
+             learning_rate={"adam": warm_then_cosine(1e-3, steps)},
              progress=progress)
 
 

@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from expunge.resume import Inputs
 from expunge.tiny.bake.judge import Redrawn
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import warm_then_cosine
@@ -132,7 +133,8 @@ def train_clip(drawings: Drawings, tokenizer: CLIPTokenizer, out: Path, steps: i
         return losses
 
     run_loop(step, steps, dict(towers.named_parameters()), {"adam": optimizer}, checkpoint=out / "clip.ckpt",
-             fingerprint=f"clip/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(1.5e-3, steps)},
+             under=Inputs({"part": "clip", "seed": seed, "batch": batch, "steps": steps}),
+             learning_rate={"adam": warm_then_cosine(1.5e-3, steps)},
              progress=progress)
     return towers.clip
 
@@ -175,7 +177,8 @@ def refine_images(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,
 
     state = {name: p for name, p in clip.named_parameters() if name.startswith(("vision_model.", "visual_projection."))}
     run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "clip-images.ckpt",
-             fingerprint=f"clip-images/{seed}/{batch}/{steps}", learning_rate={"adam": warm_then_cosine(1e-3, steps)},
+             under=Inputs({"part": "clip-images", "seed": seed, "batch": batch, "steps": steps}),
+             learning_rate={"adam": warm_then_cosine(1e-3, steps)},
              progress=progress)
 
 

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from expunge.metrics.judge import ELSE, JudgeNet
+from expunge.resume import Inputs
 from expunge.tiny.bake.changes import IGNORE
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import cosine_cycles
@@ -109,7 +110,7 @@ def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Pat
         return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
 
     run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
-             fingerprint=f"{name}/{seed}/{batch}/{drawings.digest[:8]}/redrawn",
+             under=Inputs({"part": name, "seed": seed, "batch": batch, "drawings": drawings.digest}),
              learning_rate={"adam": cosine_cycles(2e-3, CYCLE)}, progress=progress)
     return net.eval()
 

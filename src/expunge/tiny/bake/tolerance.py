@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expunge.metrics.judge import JudgeNet
+from expunge.resume import Inputs
 from expunge.tiny.bake.changes import IGNORE, changed
 from expunge.tiny.bake.judge import Redrawn, disturbed, judge_batch, losses_by_question
 from expunge.tiny.bake.sampling import Cells
@@ -100,7 +101,8 @@ class Lessons:
             return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
 
         run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
-                 fingerprint=f"{name}/{self.seed}/{self.batch}/{steps}/{self.drawings.digest[:8]}",
+                 under=Inputs({"part": name, "seed": self.seed, "batch": self.batch, "steps": steps,
+                               "drawings": self.drawings.digest}),
                  learning_rate={"adam": warm_then_cosine(peak, steps, warm=min(100, steps // 10 + 1))},
                  progress=progress)
         net.eval()

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from expunge.resume import Inputs
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.pictures import STEADY, Drawings, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, Scene, captions
@@ -121,7 +122,8 @@ def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty:
 
     state = {**{f"unet/{name}": p for name, p in unet.named_parameters()}, **average}
     run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / "unet.ckpt", learning_rate={"adam": rate},
-             fingerprint=f"unet/{seed}/{batch}{'' if start is None else '/continued'}", progress=progress, every=60)
+             under=Inputs({"part": "unet", "seed": seed, "batch": batch, "continued": start is not None}),
+             progress=progress, every=60)
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
             parameter.copy_(average[f"average/{name}"])

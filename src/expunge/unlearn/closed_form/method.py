@@ -22,7 +22,8 @@ from expunge.errors import UserError
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
-from expunge.train import Losses, Progress, thinned
+from expunge.resume import Inputs
+from expunge.train import Losses, Progress, check_checkpoint, thinned
 from expunge.unlearn.closed_form.reading import (
     KeepTokens,
     Plan,
@@ -104,14 +105,17 @@ class ClosedForm(Settings):
 
         Args:
             seed: decides the copies of a refined prior, and nothing else.
-            checkpoint: not used: a run of seconds starts over.
+            checkpoint: none is written, for a run of seconds starts over; one that is there is another run's.
             progress: called with (done, total, {}) as texts are read, then with (solutions so far, all, losses).
 
         Raises:
             UserError: before any solving, if something does not fit (`check`, `reading.read`).
+            ConfigError: another method was begun in the checkpoint's place.
             TrainingError: an edit that cannot be solved for.
         """
         began = time.monotonic()
+        if checkpoint is not None and checkpoint.exists():
+            check_checkpoint(checkpoint, Inputs({"settings": self.model_dump(mode="json")}))
         params, (plan, retained) = self._projections(model), self._planned(model, request)
         history: list[Losses] = []
         reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, progress)
