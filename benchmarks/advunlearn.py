@@ -142,7 +142,7 @@ def results(model: Model, request: Request, runs: dict[str, Run], items: int) ->
         with applied(model, run.patch):
             drawn = expunge.sample(model, asked, Sampler())
         question = world.question(request.concept)
-        found = sum(answer.labels.get(question) == request.concept for answer in world.judge(request)(drawn))
+        found = sum(answer.answers.get(question) == request.concept for answer in world.judge(request)(drawn))
         settings = expunge.AttackSettings(attacks=("unlearndiff",), count=items, control_items=0, fresh=0)
         with tempfile.TemporaryDirectory() as folder:
             score = expunge.attack(model, run.patch, settings=settings, out=Path(folder)).score("attack/worst")

@@ -28,12 +28,12 @@ import expunge
 from expunge.attacks.aims import targets
 from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.trial import plain
-from expunge.metrics.base import Answer, PromptCounts
+from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
-from expunge.records import Prompt, Request, Sampler
+from expunge.records import Detection, Prompt, Request, Sampler
 from expunge.registry import ATTACKS
 from expunge.runtime import machine
 from expunge.tiny.emoji import EmojiWorld
@@ -169,8 +169,8 @@ class Nothing:
     name = "nothing@1"
     questions: Mapping[str, tuple[str, ...]] = {"object": ("nothing",)}
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
-        return [Answer({"object": "nothing"}, {"object": 1.0}) for _ in pictures]
+    def __call__(self, pictures: Tensor) -> list[Detection]:
+        return [Detection(answers={"object": "nothing"}, confidence={"object": 1.0}) for _ in pictures]
 
 
 def sd14_scene(options: argparse.Namespace) -> Scene:

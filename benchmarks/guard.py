@@ -173,7 +173,7 @@ class Bench:
             list(tuner.train())
             answers = judge(draw(model, items))
             gain = gauge.gain()
-        found = [float(answer.labels.get("object") == cell.character) for answer in answers]
+        found = [float(answer.answers.get("object") == cell.character) for answer in answers]
         return {**asdict(cell), "found": found, "gain": gain, "frozen": len(frozen), "judge": judge.name,
                 "detector": judge.score.value}
 

@@ -35,7 +35,7 @@ def main() -> None:
         answers = judge(expunge.sample(model, items, Sampler(steps=20, guidance=scale), batch=64))
         rates = []
         for question in ("object", "style"):
-            hits = sum(answer.labels.get(question) == prompt.labels[question]
+            hits = sum(answer.answers.get(question) == prompt.labels[question]
                        for (prompt, _), answer in zip(items, answers, strict=True))
             low, high = wilson(hits, len(items))
             rates.append(f"{hits / len(items):.1%} [{low:.1%}, {high:.1%}]")

@@ -85,7 +85,7 @@ def measured(model: Model, patch: Patch | None, world: EmojiWorld, request: Requ
 
     def rate(asked: Sequence[Prompt], right: Callable[[Prompt, dict[str, str]], bool]) -> str:
         drawn = expunge.sample(model, [(prompt, 0) for prompt in asked], Sampler())
-        return share([right(p, dict(answer.labels)) for p, answer in zip(asked, judge(drawn), strict=True)])
+        return share([right(p, dict(answer.answers)) for p, answer in zip(asked, judge(drawn), strict=True)])
 
     question = world.question(concept)
     with applied(model, patch) if patch is not None else nullcontext():

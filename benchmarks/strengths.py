@@ -52,7 +52,7 @@ def counted(model: Model, concept: str, count: int, steps: int) -> Counts:
     drawn = expunge.sample(model, [(text, seed) for text, _, seed in every],
                            Sampler(steps=steps, guidance=model.guidance))
     answers = WORLD.judge(WORLD.request(concept))(drawn)
-    right = [answer.labels.get("object") == name for answer, (_, name, _) in zip(answers, every, strict=True)]
+    right = [answer.answers.get("object") == name for answer, (_, name, _) in zip(answers, every, strict=True)]
     return sum(right[:len(gone)]), len(gone), sum(right[len(gone):]), len(kept)
 
 

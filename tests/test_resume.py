@@ -1,4 +1,4 @@
-"""Every verb that keeps what it did: stopped halfway it refuses other settings by name, and ends as if never stopped."""
+"""Every verb that keeps what it did refuses other settings by name, and ends the same under its own when stopped."""
 
 from __future__ import annotations
 

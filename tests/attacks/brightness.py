@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from expunge.attacks.base import Goal, Item
-from expunge.metrics.base import Answer
 from expunge.models.model import Model
-from expunge.records import Prompt, Request, Sampler
+from expunge.records import Detection, Prompt, Request, Sampler
 
 REQUEST = Request(concept="church", prompts=("a church", "a church on a hill"), keep=("a house", "a dog", "a castle"))
 ITEMS: list[Item] = [(Prompt(text=text, role="direct"), seed) for seed in (0, 1)
@@ -27,16 +26,16 @@ class Brightness:
         self.threshold, self.name = threshold, f"brightness@{threshold}"
         self.seen: list[Tensor] = []
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         self.seen.append(pictures)
         return [self._answer(picture) for picture in pictures]
 
-    def _answer(self, picture: Tensor) -> Answer:
+    def _answer(self, picture: Tensor) -> Detection:
         if bool((picture == picture[:, :1, :1]).all()):
-            return Answer({}, {}, "a picture of one colour")
+            return Detection(error="a picture of one colour")
         side = int(float(picture.mean()) <= self.threshold)
-        return Answer({question: labels[side] for question, labels in self.questions.items()},
-                      dict.fromkeys(self.questions, 1.0))
+        return Detection(answers={question: labels[side] for question, labels in self.questions.items()},
+                         confidence=dict.fromkeys(self.questions, 1.0))
 
 
 def church_above(limit: float, known: bool = True) -> Goal:

@@ -12,10 +12,9 @@ from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson
 from expunge.errors import UserError
 from expunge.finetune import FineTune
-from expunge.metrics.base import Answer
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model
-from expunge.records import Look, Prompt
+from expunge.records import Detection, Look, Prompt
 
 PROMPTS = [Prompt(text=text, role="direct") for text in REQUEST.prompts]
 ITEMS = items_of(PROMPTS, 4)
@@ -68,9 +67,9 @@ def test_rate_follows_the_judge_and_known_looks_are_not_drawn_again(model: Model
 
 def test_pictures_that_the_judge_failed_on_are_left_out(model: Model) -> None:
     class Half(Brightness):
-        def __call__(self, pictures: Tensor) -> list[Answer]:
+        def __call__(self, pictures: Tensor) -> list[Detection]:
             answers = super().__call__(pictures)
-            return [Answer({}, {}, "broken") if i % 2 else answer for i, answer in enumerate(answers)]
+            return [Detection(error="broken") if i % 2 else answer for i, answer in enumerate(answers)]
 
     subject = Subject("edited", "church", WHITE, ITEMS, Goal(Half(-1.0), "object", "church"))
     curve = relearning_curve(Victim(model, None, SAMPLER), subject, TUNE.model_copy(update={"steps": 1}), at=())

@@ -11,10 +11,9 @@ from expunge.attacks.base import Goal, Outcome, Victim
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
-from expunge.metrics.base import Answer
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
-from expunge.records import Request
+from expunge.records import Detection, Request
 from expunge.registry import ATTACKS
 
 QUICK = FineTune(steps=10, batch=2, rate=3e-3, drop=0.0)
@@ -144,8 +143,8 @@ def test_nothing_to_train_on_is_a_failed_item_not_a_result(model: Model) -> None
 
 def test_judge_failure_is_an_error_not_a_success(model: Model) -> None:
     class Broken(Brightness):
-        def __call__(self, pictures: Tensor) -> list[Answer]:
-            return [Answer({}, {}, "broken") for _ in pictures]
+        def __call__(self, pictures: Tensor) -> list[Detection]:
+            return [Detection(error="broken") for _ in pictures]
 
     attack = Relearn(tune=QUICK, at=(0,))
     outcomes = list(attack.outcomes(victim(model), REQUEST, ITEMS[:1], Goal(Broken(0.0), "object", "church")))

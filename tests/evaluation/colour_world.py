@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from expunge.evaluation import EvaluateSettings
-from expunge.metrics.base import Answer, Distance, Features, Judge, Moments, PromptCounts, Stratum, TextImage
+from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, Stratum, TextImage
 from expunge.models.patch import Patch
-from expunge.records import Prompt, Request, Target, asked
+from expunge.records import Detection, Prompt, Request, Target, asked
 
 CHANNELS = ("red", "green", "blue")
 LABELS = {"red": "church", "green": "house", "blue": "dog"}
@@ -24,13 +24,13 @@ class ColourJudge:
         self.name, self.margin, self.calls = f"colour-judge-{margin}@abcd", margin, 0
         self.questions = {"object": tuple(LABELS.values())}
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         self.calls += 1
         out = []
         for mean in pictures.mean((2, 3)):
             (first, second), (best, _) = mean.topk(2)
             labels = {"object": LABELS[CHANNELS[int(best)]]} if first - second > self.margin else {}
-            out.append(Answer(labels, {"object": float(first)}))
+            out.append(Detection(answers=labels, confidence={"object": float(first)}))
         return out
 
 
@@ -120,9 +120,9 @@ def edit(model: Any, size: float) -> Patch:
 class SideJudge(ColourJudge):
     """"church" where the right half is brighter than the left, which depends mostly on the seed; else "house"."""
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         left, right = pictures.chunk(2, dim=3)
-        return [Answer({"object": "church" if value > 0 else "house"}, {"object": 1.0})
+        return [Detection(answers={"object": "church" if value > 0 else "house"}, confidence={"object": 1.0})
                 for value in (right - left).mean((1, 2, 3))]
 
 

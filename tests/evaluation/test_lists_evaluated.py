@@ -12,9 +12,9 @@ from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count
-from expunge.metrics.base import Answer, PromptCounts
+from expunge.metrics.base import PromptCounts
 from expunge.models.fitting import TOO_LONG
-from expunge.records import Prompt, Request
+from expunge.records import Detection, Prompt, Request
 
 CHURCH = {"object": "church"}
 LONG = Prompt(text="a church and " * 12, role="direct", labels=CHURCH)
@@ -79,8 +79,7 @@ def test_attacks_take_rows_as_they_are_and_leave_out_what_is_too_long(model: Any
     settings = AttackSettings(attacks=("seed-search",), options={"seed-search": {"tries": 1}}, control_items=0, fresh=1,
                               steps=2, guidance=1.0, force=True, count=5)
     world = ListWorld(*own)
-    monkeypatch.setattr(ColourJudge, "__call__", lambda judge, pictures: [Answer(CHURCH, {"object": 1.0})
-                                                                          for _ in pictures])
+    monkeypatch.setattr(ColourJudge, "__call__", lambda judge, pictures: [Detection(answers=CHURCH) for _ in pictures])
     made = attack(model, None, concept="church", settings=settings, world=world, out=tmp_path)
     assert made.left_out[TOO_LONG] == 1
     assert {(item.seed, item.prompt.guidance) for item in made.before} == {(5, 3.0), (7, None), (8, None), (9, None)}

@@ -20,7 +20,7 @@ from expunge.metrics.base import PromptCounts
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.judging import judged
 from expunge.metrics.measure import Instruments, measured
-from expunge.records import FORGET_ROLES, Evaluation, Judgment, PatchCard, Prompt, Sampler, Shot
+from expunge.records import FORGET_ROLES, Detection, Evaluation, PatchCard, Prompt, Sampler, Shot
 from expunge.report.verdict import Verdict, verdict
 from expunge.tiny.emoji import EmojiWorld
 
@@ -39,7 +39,7 @@ class Session:
     original: Drawn
     tools: Instruments
     prompts: list[Prompt]
-    said: dict[str, list[Judgment]] = field(default_factory=dict)
+    said: dict[str, list[Detection]] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")

@@ -102,9 +102,9 @@ def test_the_judge_takes_the_closest_label_or_abstains(clip: LocalClip) -> None:
                          (["a church"], ["a dog", "a picture of a dog"],
                           ["a photo", "a picture", "an image of something"])])
     best = (clip.picture_features(x) @ texts.T).argmax(1)
-    assert [answer.labels["object"] for answer in sure(x)] == [sure.questions["object"][int(i)] for i in best]
+    assert [answer.answers["object"] for answer in sure(x)] == [sure.questions["object"][int(i)] for i in best]
     doubtful = ClipJudge(clip, questions, margin=0.99)
-    assert all(not answer.labels and answer.confidence["object"] > 0 for answer in doubtful(x))
+    assert all(not answer.answers and answer.confidence["object"] > 0 for answer in doubtful(x))
     assert sure.name != doubtful.name
     x[2] = torch.nan
     assert [bool(answer.error) for answer in sure(x)] == [False, False, True, False, False, False]

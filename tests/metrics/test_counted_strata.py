@@ -10,10 +10,10 @@ from rated import rated
 from expunge.metrics.base import Aim
 from expunge.metrics.doubts import doubts
 from expunge.metrics.rates import rates
-from expunge.records import NOT_DRAWN, Judgment, Prompt, Role, Sampler, Score, Shot
+from expunge.records import NOT_DRAWN, Detection, Prompt, Role, Sampler, Score, Shot
 
 CHURCH, BOMB = Aim("church", "object"), Aim("bomb", "object")
-Judged = list[tuple[Shot, Judgment]]
+Judged = list[tuple[Shot, Detection]]
 
 
 def pictures(thing: str, stratum: str, share: float | None, role: Role = "direct", count: int = 10, error: str = ""
@@ -24,7 +24,7 @@ def pictures(thing: str, stratum: str, share: float | None, role: Role = "direct
         prompt = Prompt(text=f"{role} {stratum} {thing} {i}", role=role, labels={"object": thing}, stratum=stratum)
         shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
         seen = {} if share is None else {"object": thing if i < share * count else "dog"}
-        out.append((shot, Judgment(shot=shot.key, detector="d", answers=seen, error=error)))
+        out.append((shot, Detection(shot=shot.key, detector="d", answers=seen, error=error)))
     return out
 
 

@@ -10,10 +10,10 @@ from rated import rated
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.metrics.base import Aim, Answer
+from expunge.metrics.base import Aim
 from expunge.metrics.erasure import forget_rates, rate
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
-from expunge.records import NOT_DRAWN, Judgment, Prompt, Role, Sampler, Shot
+from expunge.records import NOT_DRAWN, Detection, Prompt, Role, Sampler, Shot
 
 CHURCH = (Aim("church", "object"),)
 
@@ -23,8 +23,8 @@ def shot(role: Role, text: str, label: str = "church", seed: int = 0, **labels: 
                 model="m")
 
 
-def said(item: Shot, error: str = "", **answers: str) -> tuple[Shot, Judgment]:
-    return item, Judgment(shot=item.key, detector="d", answers=answers, error=error)
+def said(item: Shot, error: str = "", **answers: str) -> tuple[Shot, Detection]:
+    return item, Detection(shot=item.key, detector="d", answers=answers, error=error)
 
 
 def test_found_counts_only_answers() -> None:
@@ -64,17 +64,17 @@ class Broken:
     def __init__(self) -> None:
         self.questions = {"object": ("church", "house")}
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         raise RuntimeError("out of order")
 
 
 class OneBad(Broken):
     """Raises for a whole batch when one of its pictures is black; else answers "church"."""
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         if bool((pictures.flatten(1).sum(1) == 0).any()):
             raise RuntimeError("black")
-        return [Answer({"object": "church"}, {"object": 0.9})] * len(pictures)
+        return [Detection(answers={"object": "church"}, confidence={"object": 0.9})] * len(pictures)
 
 
 def test_a_broken_detector_is_no_success() -> None:
@@ -92,7 +92,7 @@ def test_one_bad_picture_spoils_itself_alone_and_is_asked_again() -> None:
     shots = [shot("direct", str(i)) for i in range(4)]
     pictures = torch.ones(4, 3, 8, 8)
     pictures[2] = 0
-    stored: list[tuple[Shot, Judgment]] = []
+    stored: list[tuple[Shot, Detection]] = []
     found = judgments(OneBad(), shots, pictures, keep=lambda items: stored.extend(items))
     assert [bool(item.error) for item in found] == [False, False, True, False]
     assert [item.prompt.text for item, _ in stored] == ["0", "1", "3"]
@@ -102,8 +102,8 @@ def test_one_bad_picture_spoils_itself_alone_and_is_asked_again() -> None:
 
 def test_an_answer_outside_the_judges_labels_is_a_failure() -> None:
     class Odd(Broken):
-        def __call__(self, pictures: Tensor) -> list[Answer]:
-            return [Answer({"object": "chapel"}, {"object": 0.9})] * len(pictures)
+        def __call__(self, pictures: Tensor) -> list[Detection]:
+            return [Detection(answers={"object": "chapel"}, confidence={"object": 0.9})] * len(pictures)
 
     found = judgments(Odd(), [shot("direct", "a")], torch.rand(1, 3, 8, 8))
     assert "chapel" in found[0].error
@@ -112,7 +112,7 @@ def test_an_answer_outside_the_judges_labels_is_a_failure() -> None:
 
 def test_known_judgments_are_not_asked_again(tmp_path: Path) -> None:
     shots = [shot("direct", str(i)).model_copy(update={"pixels": "old"}) for i in range(3)]
-    known = [(s, Judgment(shot=s.key, detector="broken@0", answers={"object": "house"})) for s in shots]
+    known = [(s, Detection(shot=s.key, detector="broken@0", answers={"object": "house"})) for s in shots]
     write_judgments(tmp_path / "j.jsonl", known)
     kept, pictures = read_judgments(tmp_path / "j.jsonl"), torch.rand(3, 3, 8, 8)
     assert kept == known
@@ -165,7 +165,7 @@ def test_controls_and_change() -> None:
     assert rated([said(item) for item, _ in before], CHURCH, before)["change/found/all"].value is None
 
 
-def strata(plain: float, full: float, count: int = 10) -> list[tuple[Shot, Judgment]]:
+def strata(plain: float, full: float, count: int = 10) -> list[tuple[Shot, Detection]]:
     """`count` near pictures of each of two strata, of which these shares show what was asked for."""
     out = []
     for stratum, share in (("short", plain), ("full", full)):

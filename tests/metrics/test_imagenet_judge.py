@@ -54,7 +54,7 @@ def test_purple_noise_and_bare_colours_are_called_by_no_name() -> None:
              torch.randn(24, 3, 64, 64, generator=draw)).clamp(0, 1)
     for pictures in (noise, plain, torch.rand(24, 3, 64, 64, generator=draw)):
         answers = ImageNetJudge(WEIGHTS)(pictures)
-        assert sum(a.labels.get("object", "something else") != "something else" for a in answers) <= 1
+        assert sum(a.answers.get("object", "something else") != "something else" for a in answers) <= 1
 
 
 @needs_second
@@ -86,7 +86,7 @@ def test_its_name_changes_with_whatever_decides_an_answer(heads: Path) -> None:
 def test_below_the_threshold_it_abstains(heads: Path) -> None:
     rewrite(heads, threshold={"object": 1.1, "style": 1.1})
     answer = ImageNetJudge(heads)(torch.rand(1, 3, 64, 64))[0]
-    assert not answer.labels
+    assert not answer.answers
     assert set(answer.confidence) == {"object", "style"}
 
 

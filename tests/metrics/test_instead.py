@@ -13,7 +13,7 @@ from expunge.metrics.base import Aim
 from expunge.metrics.instead import FEWEST, Side, instead_scores
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, ordinary_pictures, saturated, smeared
-from expunge.records import Judgment, Prompt, Role, Sampler, Score, Shot
+from expunge.records import Detection, Prompt, Role, Sampler, Score, Shot
 
 AIMS = (Aim("church", "object"), Aim("bomb", "object"))
 Change = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ def side(pictures: Tensor, keep: int, answer: str) -> Side:
     roles += [("direct", ("church", "bomb")[i % 2]) for i in range(len(pictures) - keep)]
     shots = [Shot(prompt=Prompt(text=f"{thing} {i}", role=role, labels={"object": thing}), seed=0, sampler=Sampler(),
                   model="m", pixels=f"{answer}{i}") for i, (role, thing) in enumerate(roles)]
-    said = [Judgment(shot=shot.key, detector="d", answers={"object": thing if shot.prompt.role == "near" else
+    said = [Detection(shot=shot.key, detector="d", answers={"object": thing if shot.prompt.role == "near" else
                                                            answer or thing})
             for shot, (_, thing) in zip(shots, roles, strict=True)]
     return Side(Drawn(shots, pictures), [said])

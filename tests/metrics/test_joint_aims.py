@@ -6,8 +6,8 @@ import pytest
 from rated import rated
 
 from expunge.attacks.base import Goal
-from expunge.metrics.base import Aim, Answer, aim_of, aims_of, shows, shows_any
-from expunge.records import Judgment, Prompt, Request, Sampler, Shot, Target
+from expunge.metrics.base import Aim, aim_of, aims_of, shows, shows_any
+from expunge.records import Detection, Prompt, Request, Sampler, Shot, Target
 from expunge.tiny.emoji import EmojiWorld
 
 BOTH = Aim("pixel art church", "object", (("object", "church"), ("style", "pixel art")))
@@ -42,11 +42,11 @@ def test_the_world_gives_a_joint_aim_and_its_prompts_find_it() -> None:
     assert aim_of(Prompt(text="x", role="direct", labels={"object": "church", "style": "pixel art"}), aims) == BOTH
 
 
-def _judged(answers: list[dict[str, str]], role: str = "direct") -> list[tuple[Shot, Judgment]]:
+def _judged(answers: list[dict[str, str]], role: str = "direct") -> list[tuple[Shot, Detection]]:
     labels = {"object": "church", "style": "pixel art"} if role == "direct" else {"object": "church", "style": "flat"}
     prompt = Prompt(text=f"a {role}", role=role, labels=labels)  # type: ignore[arg-type]
     shots = [Shot(prompt=prompt, seed=seed, sampler=Sampler(), model="m") for seed in range(len(answers))]
-    return [(shot, Judgment(shot=shot.key, detector="d", answers=told))
+    return [(shot, Detection(shot=shot.key, detector="d", answers=told))
             for shot, told in zip(shots, answers, strict=True)]
 
 
@@ -68,8 +68,8 @@ def test_an_attack_succeeds_only_with_both() -> None:
     class Sees:
         name, questions = "j", {"object": ("church",), "style": ("flat", "pixel art")}
 
-        def __call__(self, pictures: torch.Tensor) -> list[Answer]:
-            return [Answer({"object": "church", "style": style}, {}) for style in ("flat", "pixel art")]
+        def __call__(self, pictures: torch.Tensor) -> list[Detection]:
+            return [Detection(answers={"object": "church", "style": style}) for style in ("flat", "pixel art")]
 
     sights = Goal.of(Sees(), BOTH).see(torch.zeros(2, 3, 8, 8))
     assert [sight.found for sight in sights] == [False, True]

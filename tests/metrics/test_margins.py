@@ -12,17 +12,17 @@ from expunge.metrics.clip import ClipJudge
 from expunge.metrics.erasure import Apart
 from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.worlds import world_of
-from expunge.records import Judgment, Prompt, Sampler, Shot
+from expunge.records import Detection, Prompt, Sampler, Shot
 from expunge.tiny.emoji import EmojiWorld
 
 CHURCH = (Aim("church", "object"),)
 
 
-def judged(lead: float, best: str, text: str) -> tuple[Shot, Judgment]:
+def judged(lead: float, best: str, text: str) -> tuple[Shot, Detection]:
     shot = Shot(prompt=Prompt(text=text, role="direct", labels={"object": "church"}), seed=0, sampler=Sampler(),
                 model="m")
     answers = {"object": best} if lead >= 0.2 else {}
-    return shot, Judgment(shot=shot.key, detector="d", answers=answers, best={"object": best}, lead={"object": lead})
+    return shot, Detection(shot=shot.key, detector="d", answers=answers, best={"object": best}, lead={"object": lead})
 
 
 def test_each_margin_has_its_own_rate_and_counts_what_it_leaves_open() -> None:
@@ -55,8 +55,8 @@ def test_the_clip_judge_tells_its_lead_and_first_label_where_it_abstains() -> No
     assert isinstance(sure, AnswersByLead)
     grey = torch.full((1, 3, 64, 64), 0.5)
     told, open_ = sure(grey)[0], never(grey)[0]
-    assert told.labels["object"] == told.best["object"] == open_.best["object"]
-    assert not open_.labels
+    assert told.answers["object"] == told.best["object"] == open_.best["object"]
+    assert not open_.answers
     assert told.lead == open_.lead
     assert sure.name != never.name
 

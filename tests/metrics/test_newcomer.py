@@ -31,7 +31,7 @@ def test_it_tells_the_thing_from_other_things() -> None:
     detector = learn_newcomer("blorp", Means(), pictures(60, 0.7, 0), pictures(60, 0.3, 1))
     assert detector.questions == {QUESTION: ("blorp", OTHER)}
     for level, label in ((0.7, "blorp"), (0.3, OTHER)):
-        told = [answer.labels.get(QUESTION) for answer in detector(pictures(20, level, 9))]
+        told = [answer.answers.get(QUESTION) for answer in detector(pictures(20, level, 9))]
         assert told.count(label) >= 18
     assert detector.score.value == 1.0
     assert detector.score.n + detector.score.left_out["abstained"] == 40
@@ -45,7 +45,7 @@ def test_it_abstains_where_it_cannot_tell() -> None:
     middle = detector.probability(torch.full((1, 3, 8, 8), 0.5))
     assert 0 < float(middle) < 1
     edge = learn_newcomer("blorp", Means(), pictures(60, 0.52, 0), pictures(60, 0.48, 1))
-    told = [answer.labels for answer in edge(pictures(40, 0.5, 5))]
+    told = [answer.answers for answer in edge(pictures(40, 0.5, 5))]
     assert len(answers) == 10
     assert told.count({}) > 20
     assert edge.score.left_out["abstained"] > 0
@@ -63,7 +63,7 @@ def test_held_out_score_is_not_that_of_training() -> None:
     noise = torch.rand(60, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     detector = learn_newcomer("nothing", Pixels(), noise[:30], noise[30:], threshold=0.51)
     kept = [i for i in range(30) if i % 3 != 2]
-    right = [a.labels.get(QUESTION) for a in detector(noise[kept])].count("nothing")
+    right = [a.answers.get(QUESTION) for a in detector(noise[kept])].count("nothing")
     assert right == len(kept)
     assert detector.score.value is not None
     assert detector.score.value < 0.85
@@ -83,7 +83,7 @@ def test_same_pictures_same_detector_and_broken_pictures_are_errors() -> None:
     good, bad = first(broken)
     assert not good.error
     assert bad.error
-    assert not bad.labels
+    assert not bad.answers
     assert first(broken[:0]) == []
 
 

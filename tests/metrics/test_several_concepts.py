@@ -13,7 +13,7 @@ from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
 from expunge.metrics.doubts import doubts, missing_roles
 from expunge.metrics.open_world import OpenWorld, read_prompts
 from expunge.metrics.rates import agreement
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Score, Shot, mentions
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Detection, Prompt, Role, Sampler, Score, Shot, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
 
@@ -141,9 +141,9 @@ def test_a_clip_judges_among_all_concepts_and_anchors(clip_files: Path) -> None:
 AIMS = (Aim("church", "object"), Aim("flat", "style"))
 
 
-def said(role: Role, text: str, asked: dict[str, str], seed: int = 0, **answers: str) -> tuple[Shot, Judgment]:
+def said(role: Role, text: str, asked: dict[str, str], seed: int = 0, **answers: str) -> tuple[Shot, Detection]:
     shot = Shot(prompt=Prompt(text=text, role=role, labels=asked), seed=seed, sampler=Sampler(), model="m")
-    return shot, Judgment(shot=shot.key, detector="d", answers=answers)
+    return shot, Detection(shot=shot.key, detector="d", answers=answers)
 
 
 CHURCH, FLAT = {"object": "church", "style": "3d"}, {"object": "dog", "style": "flat"}
@@ -234,7 +234,7 @@ def test_judges_agree_on_what_was_kept_by_the_question_of_what_goes() -> None:
     """A style goes: both see the house, each another style."""
     prompt = Prompt(text="a flat house", role="near", labels={"object": "house", "style": "flat"})
     shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
-    one, other = ([(shot, Judgment(shot=shot.key, detector="d", answers={"object": "house", "style": style}))]
+    one, other = ([(shot, Detection(shot=shot.key, detector="d", answers={"object": "house", "style": style}))]
                   for style in ("flat", "3d"))
     style, thing = (next(score for score in agreement(one, other, (aim,)) if score.name == "agreement/kept")
                     for aim in (Aim("pixel art", "style"), Aim("church", "object")))

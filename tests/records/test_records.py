@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from expunge.records import Evaluation, Judgment, PatchCard, Prompt, Request, Sampler, Score, Shot
+from expunge.records import Detection, Evaluation, PatchCard, Prompt, Request, Sampler, Score, Shot
 
 REQUEST = Request(concept="church", prompts=("a church",), anchor="house", keep=("a castle",))
 CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", settings={"steps": 1}, tensors=("unet/a",),
@@ -16,7 +16,7 @@ PROMPT = Prompt(text="a church", role="direct", labels={"object": "church"})
 RECORDS = [
     REQUEST, CARD, PROMPT, Sampler(),
     Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m"),
-    Judgment(shot="k", detector="d@1", answers={"object": "church"}),
+    Detection(shot="k", detector="d@1", answers={"object": "church"}),
     Score(name="found/direct", title="Found", value=0.5, low=0.1, high=0.9, n=8),
     Evaluation(card=CARD, model="tiny", model_hash="b", sampler=Sampler(),
                scores=(Score(name="a", title="A", value=None),)),

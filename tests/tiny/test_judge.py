@@ -67,7 +67,7 @@ def shapeless() -> Tensor:
 
 def things(judge: EmojiJudge, pictures: Tensor) -> int:
     """How many are called by the name of a thing."""
-    return sum(answer.labels.get("object", ELSE) != ELSE for answer in judge(pictures))
+    return sum(answer.answers.get("object", ELSE) != ELSE for answer in judge(pictures))
 
 
 def test_what_shows_nothing_shows_nothing(judge: EmojiJudge) -> None:

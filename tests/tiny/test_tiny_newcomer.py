@@ -27,13 +27,13 @@ def test_it_knows_its_character_and_not_the_others(model: Model) -> None:
     judge = character_judge("blorp", model, EmojiWorld().features(), others, count=45)
     assert judge.score.value is not None
     assert judge.score.value >= 0.9
-    right = [answer.labels.get("object") for answer in judge(character_pictures("blorp", range(20))[0])]
-    wrong = [answer.labels.get("object") for name in CHARACTERS if name != "blorp"
+    right = [answer.answers.get("object") for answer in judge(character_pictures("blorp", range(20))[0])]
+    wrong = [answer.answers.get("object") for name in CHARACTERS if name != "blorp"
              for answer in judge(character_pictures(name, range(4))[0])]
     assert right.count("blorp") >= 14
     assert wrong.count("blorp") <= 1
     blobs = F.interpolate(F.avg_pool2d(character_pictures("blorp", range(20, 32))[0], 8), (64, 64), mode="bilinear")
-    assert not any(answer.labels.get("object") == "blorp" for answer in judge(torch.cat([drawn, blobs])))
+    assert not any(answer.answers.get("object") == "blorp" for answer in judge(torch.cat([drawn, blobs])))
 
 
 def test_prompts_name_the_character_on_every_background() -> None:

@@ -66,24 +66,24 @@ def test_pictures_do_not_depend_on_batch_or_order(embedded: Model, drawn: Tensor
 def test_judge_sees_what_the_prompt_asked_for_far_above_chance(drawn: Tensor) -> None:
     answers = EmojiJudge(WEIGHTS)(drawn)
     for question, share in (("object", 0.9), ("style", 0.85), ("background", 0.95)):
-        right = sum(a.labels.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
+        right = sum(a.answers.get(question) == p.labels[question] for a, (p, _) in zip(answers, ITEMS, strict=True))
         assert right >= share * len(ITEMS), question
 
 
 @pytest.mark.skipif(bool(second_missing()), reason=second_missing() or "installed")
 def test_a_judge_that_nobody_here_trained_sees_the_same_objects(drawn: Tensor) -> None:
     answers = ImageNetJudge(WEIGHTS)(drawn)
-    right = sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, ITEMS, strict=True))
+    right = sum(a.answers.get("object") == p.labels["object"] for a, (p, _) in zip(answers, ITEMS, strict=True))
     assert right >= 0.8 * len(ITEMS)
     darker = ImageNetJudge(WEIGHTS)(drawn * 0.6)
-    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(darker, ITEMS, strict=True)) >= \
+    assert sum(a.answers.get("object") == p.labels["object"] for a, (p, _) in zip(darker, ITEMS, strict=True)) >= \
         0.75 * len(ITEMS), "darker, and the same"
 
 
 def test_things_never_seen_are_not_drawn(embedded: Model) -> None:
     items = held_out_items(NEVER_SEEN, 4)
     answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))
-    assert sum(a.labels.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 3
+    assert sum(a.answers.get("object") == p.labels["object"] for a, (p, _) in zip(answers, items, strict=True)) <= 3
 
 
 def test_statistics_of_real_pictures_fit_the_judge() -> None:

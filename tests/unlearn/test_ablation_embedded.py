@@ -20,7 +20,7 @@ def test_held_out_prompts_no_longer_bring_the_concept() -> None:
     judge, sampler = world.judge(request), Sampler(steps=12)
 
     def found() -> int:
-        return sum(answer.labels.get("object") == "church" for answer in judge(expunge.sample(model, items, sampler)))
+        return sum(answer.answers.get("object") == "church" for answer in judge(expunge.sample(model, items, sampler)))
 
     before = found()
     patch = expunge.erase(model, request, ablation_fast(steps=60, batch=6, source={"pictures": 12, "grid": 12}))

@@ -95,7 +95,7 @@ def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
 
     def found() -> int:
         drawn = expunge.sample(model, items, Sampler(steps=12), batch=12)
-        return sum(answer.labels.get("object") == "church" for answer in world.judge(request)(drawn))
+        return sum(answer.answers.get("object") == "church" for answer in world.judge(request)(drawn))
 
     low = wilson(found(), len(items))[0]
     with expunge.applied(model, patch):

@@ -52,7 +52,7 @@ def after(model: Model, patch: expunge.Patch) -> Seen:
 
 def seen(model: Model) -> Seen:
     drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=20), batch=48)
-    answers = [answer.labels.get("object") for answer in WORLD.judge(REQUEST)(drawn)]
+    answers = [answer.answers.get("object") for answer in WORLD.judge(REQUEST)(drawn)]
 
     def count(mine: list[bool]) -> tuple[int, int]:
         right = [answer == prompt.labels["object"] for answer, prompt, own in zip(answers, PROMPTS, mine, strict=True)
@@ -88,7 +88,7 @@ def test_near_things_are_kept_where_they_are_asked_for_plainly(model: Model, pat
     def right() -> int:
         answers = WORLD.judge(REQUEST)(expunge.sample(model, items, Sampler(steps=10)))
         wanted = [thing for _, thing in plain for _ in range(2)]
-        return sum(answer.labels.get("object") == thing for answer, thing in zip(answers, wanted, strict=True))
+        return sum(answer.answers.get("object") == thing for answer, thing in zip(answers, wanted, strict=True))
 
     before = right()
     with expunge.applied(model, patch):

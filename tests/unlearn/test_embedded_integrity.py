@@ -26,7 +26,7 @@ def test_the_concept_goes_and_other_pictures_hardly_move() -> None:
 
     def churches(pictures: torch.Tensor) -> int:
         answers = WORLD.judge(request)(pictures)
-        return sum(answers[i].labels.get("object") == "church" for i, mine in enumerate(forget) if mine)
+        return sum(answers[i].answers.get("object") == "church" for i, mine in enumerate(forget) if mine)
 
     before = drawn()
     with expunge.applied(model, expunge.erase(model, request, integrity_overwrite_fast(**SMALLER), seed=0)):

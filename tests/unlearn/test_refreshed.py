@@ -192,7 +192,7 @@ def test_on_the_embedded_model_it_erases_and_keeps() -> None:
 
     def seen() -> tuple[int, int]:
         pictures = expunge.sample(model, [(prompt, 0) for prompt in prompts], Sampler(steps=10), batch=16)
-        right = [answer.labels.get("object") == prompt.labels["object"]
+        right = [answer.answers.get("object") == prompt.labels["object"]
                  for answer, prompt in zip(world.judge(request)(pictures), prompts, strict=True)]
         forget = [prompt.role in FORGET_ROLES for prompt in prompts]
         return (sum(yes for yes, mine in zip(right, forget, strict=True) if mine),

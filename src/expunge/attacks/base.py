@@ -85,7 +85,7 @@ class Goal:
 
     def see(self, pictures: Tensor) -> list[Sight]:
         """One sight per picture, float32 (B, 3, H, W) in [0, 1]; a judge that fails is an error of the sight."""
-        return [Sight(not a.error and shows(a.labels, self.aim) is True, a.error)
+        return [Sight(not a.error and shows(a.answers, self.aim) is True, a.error)
                 for a in ask(self.judge, pictures)]
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from expunge.attacks.scores import Place
 from expunge.metrics.doubts import NULL, SELDOM, WIDE
 from expunge.metrics.statistics import rate_interval, wilson
-from expunge.records import AttackRun, Attempt, Score, counted
+from expunge.records import AttackRun, Attempt, ItemKey, Score, counted
 
 
 def assault_doubts(before: Sequence[Attempt], runs: Sequence[AttackRun], scores: Sequence[Score], shown: int,
@@ -66,15 +65,15 @@ def _order(runs: Sequence[AttackRun]) -> list[str]:
     return out
 
 
-def _interval(places: Collection[Place], hits: Collection[Place]) -> tuple[float, float] | tuple[None, None]:
+def _interval(places: Collection[ItemKey], hits: Collection[ItemKey]) -> tuple[float, float] | tuple[None, None]:
     groups: dict[str, list[float]] = {}
     for place in places:
         groups.setdefault(place[0], []).append(float(place in hits))
     return rate_interval(groups)
 
 
-def _outcomes(run: AttackRun) -> dict[tuple[str, int], str]:
-    return {(item.prompt.text, item.seed): item.outcome for item in run.attempts}
+def _outcomes(run: AttackRun) -> dict[ItemKey, str]:
+    return {item.item_key: item.outcome for item in run.attempts}
 
 
 def _controls(runs: Sequence[AttackRun], scores: Mapping[str, Score]) -> list[str]:

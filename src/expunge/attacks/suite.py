@@ -25,7 +25,7 @@ from expunge.attacks.base import Attack, Item, Victim
 from expunge.attacks.controls import null_control
 from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
-from expunge.attacks.scores import assault_scores, key
+from expunge.attacks.scores import assault_scores
 from expunge.attacks.settings import AttackSettings, Tier
 from expunge.attacks.sights import Sights
 from expunge.attacks.stage import (
@@ -220,7 +220,7 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
                         settings=attack.model_dump(mode="json"), budget=attack.budget(victim.sampler),
                         attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
-            broken = {key(item) for item in made if item.outcome == "found"}
+            broken = {item.item_key for item in made if item.outcome == "found"}
             standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
 from expunge.errors import StorageError
 from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
-from expunge.records import Attempt, Request, Spent
+from expunge.records import Attempt, ItemKey, Request, Spent
 from expunge.registry import ATTACKS, described
 from expunge.resume import Inputs, damaged
 from expunge.runtime import Progress
@@ -63,9 +63,9 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
     with ATTACKS.blaming(attack.name):
         attack.check(victim, request, [item for item in items if not attack.told_no_room(victim, request, item)])
     under = inputs(attack, victim, request, goal, fresh, confirm)
-    ways = {(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
-    done = {_key(item): item for item in read_attempts(folder, under) if item.outcome != "failed"
-            and ways.get(_key(item), victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
+    ways = {ItemKey(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
+    done = {item.item_key: item for item in read_attempts(folder, under) if item.outcome != "failed"
+            and ways.get(item.item_key, victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
     if todo:
         _write(folder, under, done.values())
@@ -81,11 +81,11 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
             log.debug("an outcome of %s cannot be kept", attack.name, exc_info=error)
             broken = Outcome(outcome.row, False, Spent(), error=f"its outcome cannot be kept: {described(error)}")
             attempt = _settled(attack, victim, item, broken, goal, folder, fresh, confirm)
-        done[_key(attempt)] = attempt
+        done[attempt.item_key] = attempt
         append_lines(folder / "attempts.jsonl", [attempt.model_dump_json()])
         if tell:
             tell(sum((p.text, s) in done for p, s in items), len(items), attack.name)
-    return [done[prompt.text, seed] for prompt, seed in items]
+    return [done[ItemKey(prompt.text, seed)] for prompt, seed in items]
 
 
 def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) -> list[Attempt]:
@@ -163,10 +163,6 @@ def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Confirm
 def _save_png(picture: Tensor, path: Path) -> None:
     pixels = (picture.clamp(0, 1).permute(1, 2, 0) * 255).round().byte().numpy()
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
-
-
-def _key(attempt: Attempt) -> tuple[str, int]:
-    return attempt.prompt.text, attempt.seed
 
 
 def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Confirm | None) -> Inputs:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from expunge.attacks.scores import Place, key, looked_again, worst_case
+from expunge.attacks.scores import looked_again, worst_case
 from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
-from expunge.records import Assault, Evaluation
+from expunge.records import Assault, Evaluation, ItemKey
 from expunge.records.bench import Items
 
 PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
@@ -38,7 +38,7 @@ def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, setting
     return {name: items for name, items in out.items() if items}
 
 
-def integrity_items(evaluation: Evaluation, places: Mapping[str, Place]) -> dict[str, Items]:
+def integrity_items(evaluation: Evaluation, places: Mapping[str, ItemKey]) -> dict[str, Items]:
     """integrity/<stratum> picture by picture; none where no ceiling was measured or it is no higher than the floor."""
     scores = {score.name: score for score in evaluation.scores}
     floor = scores["perceptual/floor"].value or 0.0 if "perceptual/floor" in scores else 0.0
@@ -57,9 +57,9 @@ def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
     """Values by score, prompt and seed, over the items that the judge could judge before the attacks."""
     out: dict[str, Items] = {}
     for assault in assaults:
-        shown = {key(item): item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
+        shown = {item.item_key: item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
         for run in assault.runs:
-            found = {key(item): item.outcome == "found" for item in run.attempts if item.outcome != "failed"}
+            found = {item.item_key: item.outcome == "found" for item in run.attempts if item.outcome != "failed"}
             total = {place: before or found[place] for place, before in shown.items() if before or place in found}
             _add(out, f"attack/{run.attack}", found)
             _add(out, f"attack/{run.attack}/total", total)
@@ -70,13 +70,13 @@ def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
     return {name: items for name, items in out.items() if items}
 
 
-def _add(out: dict[str, Items], name: str, values: Mapping[Place, bool]) -> None:
+def _add(out: dict[str, Items], name: str, values: Mapping[ItemKey, bool]) -> None:
     items = out.setdefault(name, {})
     for (text, seed), value in values.items():
         items.setdefault(text, {})[str(seed)] = float(value)
 
 
-def _placed(values: Mapping[str, float], places: Mapping[str, Place]) -> Items:
+def _placed(values: Mapping[str, float], places: Mapping[str, ItemKey]) -> Items:
     out: Items = {}
     for name, value in values.items():
         text, seed = places[name]

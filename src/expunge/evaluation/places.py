@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expunge.evaluation.plan import EvaluateSettings
-from expunge.records import Evaluation, Prompt, Shot
-
-Place = tuple[str, int]
-"""A prompt's text and a picture's seed."""
+from expunge.records import Evaluation, ItemKey, Prompt, Shot
 
 
-def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: EvaluateSettings) -> dict[str, Place]:
+def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: EvaluateSettings) -> dict[str, ItemKey]:
     """Prompt and seed by the keys of `Score.per_item`: of single pictures, and of pairs of them.
 
     Args:
         prompts: those that the evaluation asked (`planned_prompts`).
     """
-    out: dict[str, Place] = {}
+    out: dict[str, ItemKey] = {}
     base = evaluation.sampler
     ways = [base.model_copy(update={"truncate": cut}) for cut in {False, base.truncate}]  # a picture's says if it was
     for prompt in prompts:
@@ -25,5 +22,5 @@ def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: Evalu
             for way in ways:
                 shot = Shot(prompt=prompt, seed=seed, sampler=way.of(prompt), model=evaluation.model_hash,
                             patch=evaluation.card.tensors_hash)
-                out[shot.key] = out[f"{prompt.text} | {seed}"] = (prompt.text, seed)
+                out[shot.key] = out[f"{prompt.text} | {seed}"] = shot.item_key
     return out

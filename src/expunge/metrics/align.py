@@ -16,22 +16,22 @@ from torch import Tensor
 from expunge.metrics.base import TextImage
 from expunge.metrics.integrity import Drawn, by_prompt
 from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, paired_difference
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Role, Score
+from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Role, Score
 
 SIDES: dict[str, tuple[Role, ...]] = {"forget": FORGET_ROLES, "keep": KEEP_ROLES}
 _WORDS = {"forget": "prompts that ask for the concept", "keep": "prompts to keep"}
 
 
-def cosines(drawn: Drawn, clip: TextImage, chunk: int = 128) -> dict[tuple[str, int], float]:
+def cosines(drawn: Drawn, clip: TextImage, chunk: int = 128) -> dict[ItemKey, float]:
     """100 x cosine by (prompt text, seed); empty prompts are left out."""
     rows = [i for i, shot in enumerate(drawn.shots) if shot.prompt.text.strip()]
-    out: dict[tuple[str, int], float] = {}
+    out: dict[ItemKey, float] = {}
     for start in range(0, len(rows), chunk):
         part = rows[start:start + chunk]
         pictures: Tensor = drawn.pictures[part]
         shots = [drawn.shots[i] for i in part]
         values = (100 * clip(pictures, [shot.prompt.text for shot in shots])).tolist()
-        out.update({(shot.prompt.text, shot.seed): value for shot, value in zip(shots, values, strict=True)})
+        out.update({shot.item_key: value for shot, value in zip(shots, values, strict=True)})
     return out
 
 
@@ -44,7 +44,7 @@ def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: 
         shots = [shot for shot in edited.shots if shot.prompt.role in roles]
         if not shots:
             continue
-        items = [(shot.prompt.text, shot.seed) for shot in shots if shot.prompt.text.strip()]
+        items = [shot.item_key for shot in shots if shot.prompt.text.strip()]
         sides = [{item: values[item] for item in items} for values in (after, before)]
         change = {item: sides[0][item] - sides[1][item] for item in items}
         blank = len(shots) - len(items)
@@ -58,7 +58,7 @@ def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: 
 
 
 def _score(side: str, subject: Literal["edited", "original", "comparison"], estimate: Estimate,
-           values: dict[tuple[str, int], float], clip: TextImage, blank: int, draws: int, seed: int) -> Score:
+           values: dict[ItemKey, float], clip: TextImage, blank: int, draws: int, seed: int) -> Score:
     prefix = {"edited": "", "original": "original/", "comparison": "change/"}[subject]
     title = "change in CLIP score" if subject == "comparison" else "CLIP score"
     better = {"forget": False, "keep": True}[side] if subject != "original" else None

@@ -6,12 +6,12 @@ Pictures are float32 (B, 3, H, W) in [0, 1] throughout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
-from expunge.records import Prompt, Request, Score, Target
+from expunge.records import Detection, Prompt, Request, Score, Target
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
     from torch import Tensor
@@ -53,23 +53,7 @@ def shows_any(answers: Mapping[str, str], aims: Sequence[Aim]) -> bool | None:
     return True if True in told else None if None in told else False
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A judge's answer on one picture.
-
-    Attributes:
-        labels: label by question; a question it abstained from is missing.
-        confidence: calibrated probability of the top label, by question.
-        error: why it failed; "" when it worked.
-        best, lead: of a judge that answers by a lead: the first label by question, abstained from or not, and by how
-            much probability it leads the second.
-    """
-
-    labels: Mapping[str, str]
-    confidence: Mapping[str, float]
-    error: str = ""
-    best: Mapping[str, str] = field(default_factory=dict)
-    lead: Mapping[str, float] = field(default_factory=dict)
+NO_NUMBERS = Detection(error="the picture has pixels that are not numbers")
 
 
 @dataclass(frozen=True)
@@ -102,8 +86,8 @@ class Judge(Protocol):
     @property
     def questions(self) -> Mapping[str, tuple[str, ...]]: ...
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
-        """One answer per picture; a failure is an Answer with `error`, not an exception."""
+    def __call__(self, pictures: Tensor) -> list[Detection]:
+        """One detection per picture, without `shot` and `detector`; a failure has an `error` and is no exception."""
         ...
 
 

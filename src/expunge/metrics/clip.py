@@ -19,7 +19,8 @@ from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.files import file_digest
-from expunge.metrics.base import Answer
+from expunge.metrics.base import NO_NUMBERS
+from expunge.records import Detection
 
 SOMETHING_ELSE = "something else"
 """The judge's label for pictures that show none of the named things."""
@@ -168,7 +169,7 @@ class ClipJudge:
                                             margin]).encode()).hexdigest()
         self.name = f"clip-judge:{clip.name}:{digest[:8]}"
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         """One answer per picture."""
         if not len(pictures):
             return []
@@ -176,10 +177,10 @@ class ClipJudge:
         features = self._clip.picture_features(pictures.nan_to_num())  # (B, D)
         chances = {q: (self._clip.scale * features @ torch.stack(texts).T).softmax(1)  # (B, labels)
                    for q, texts in self._texts.items()}
-        return [Answer({}, {}, "the picture has pixels that are not numbers") if bad[i] else
+        return [NO_NUMBERS if bad[i] else
                 self._answer({q: p[i] for q, p in chances.items()}) for i in range(len(pictures))]
 
-    def _answer(self, chances: Mapping[str, Tensor]) -> Answer:
+    def _answer(self, chances: Mapping[str, Tensor]) -> Detection:
         labels, confidence, leads, firsts = {}, {}, {}, {}
         for question, p in chances.items():
             (first, second), (best, _) = p.topk(2)
@@ -187,7 +188,7 @@ class ClipJudge:
             firsts[question], leads[question] = self.questions[question][int(best)], round(float(first - second), 4)
             if float(first - second) >= self.margin:
                 labels[question] = firsts[question]
-        return Answer(labels, confidence, best=firsts, lead=leads)
+        return Detection(answers=labels, confidence=confidence, best=firsts, lead=leads)
 
 
 def clip_folder(where: str) -> Path:

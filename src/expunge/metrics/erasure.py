@@ -26,9 +26,20 @@ from typing import Literal
 
 from expunge.metrics.base import Aim, aim_of, shows_any
 from expunge.metrics.statistics import at_once, interval_words, rate_interval
-from expunge.records import FORGET_ROLES, NOT_ASKED, NOT_DRAWN, NOT_FINITE, Judgment, Prompt, Role, Score, Shot
+from expunge.records import (
+    FORGET_ROLES,
+    NOT_ASKED,
+    NOT_DRAWN,
+    NOT_FINITE,
+    Detection,
+    ItemKey,
+    Prompt,
+    Role,
+    Score,
+    Shot,
+)
 
-Judged = Sequence[tuple[Shot, Judgment]]
+Judged = Sequence[tuple[Shot, Detection]]
 Subject = Literal["edited", "original"]
 Lost = Sequence[tuple[Prompt, str]]
 """For each picture that could not be drawn its prompt, and why."""
@@ -308,14 +319,14 @@ def set_apart(rated: Rated, prompt: Prompt, apart: Apart) -> bool:
     return not rated.rule.stratum and apart.holds(prompt)
 
 
-def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[tuple[str, int], float]:
+def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[ItemKey, float]:
     """1 or 0 by (prompt text, seed) for every picture that the rate counts."""
     out = {}
     for shot, item in _over(judged, rated):
         counts = rated.rule.verdict(shot.prompt, item.answers)
         if counts is not None and not item.error and rated.rule.wanted(shot.prompt) and \
                 not set_apart(rated, shot.prompt, apart):
-            out[shot.prompt.text, shot.seed] = float(counts)
+            out[shot.item_key] = float(counts)
     return out
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from expunge.errors import ModelError
 from expunge.files import file_digest
-from expunge.metrics.base import Answer
+from expunge.metrics.base import NO_NUMBERS
 from expunge.metrics.imagenet import ImageNetFeatures
+from expunge.records import Detection
 
 
 class ImageNetJudge:
@@ -72,18 +73,18 @@ class ImageNetJudge:
         return {q: chances(x @ self._heads[f"{q}.weight"].T + self._heads[f"{q}.bias"], rows,
                            self.card["temperature"][q]) for q, rows in self._rows.items()}
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         """One answer per picture; a label whose probability is below the threshold is an abstention."""
         bad = ~torch.isfinite(pictures).flatten(1).all(1)
         found = self.probabilities(pictures.nan_to_num())
-        return [Answer({}, {}, "the picture has pixels that are not numbers") if bad[i] else
+        return [NO_NUMBERS if bad[i] else
                 self._answer({q: p[i] for q, p in found.items()}) for i in range(len(pictures))]
 
-    def _answer(self, found: Mapping[str, Tensor]) -> Answer:
+    def _answer(self, found: Mapping[str, Tensor]) -> Detection:
         top = {q: p.max(0) for q, p in found.items()}
         confidence = {q: round(float(value), 4) for q, (value, _) in top.items()}
-        return Answer({q: self.questions[q][int(index)] for q, (_, index) in top.items()
-                       if confidence[q] >= self.card["threshold"][q]}, confidence)
+        return Detection(answers={q: self.questions[q][int(index)] for q, (_, index) in top.items()
+                                  if confidence[q] >= self.card["threshold"][q]}, confidence=confidence)
 
 
 def evened(features: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from expunge.metrics.erasure import Subject
 from expunge.metrics.integrity import Drawn
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
 from expunge.metrics.statistics import change_interval, interval_words, rate_interval
-from expunge.records import FORGET_ROLES, Judgment, Score, Shot
+from expunge.records import FORGET_ROLES, Detection, Score, Shot
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
 WORDS: dict[Kind, str] = {
@@ -52,7 +52,7 @@ class Side:
     """One model's pictures with what the judges said of them, judge by judge."""
 
     drawn: Drawn
-    said: Sequence[Sequence[Judgment]]
+    said: Sequence[Sequence[Detection]]
 
 
 def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates: Mapping[str, str],
@@ -119,7 +119,7 @@ def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, st
     return "shape" if same else "ordinary"
 
 
-def _unnamed(shot: Shot, item: Judgment, aims: Sequence[Aim]) -> bool:
+def _unnamed(shot: Shot, item: Detection, aims: Sequence[Aim]) -> bool:
     return item.answers.get(aim_of(shot.prompt, aims).question, SOMETHING_ELSE) == SOMETHING_ELSE
 
 

@@ -40,7 +40,7 @@ from expunge.metrics.statistics import (
     percentiles,
     resamples,
 )
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Score, Shot
+from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Score, Shot
 
 ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
 
@@ -62,9 +62,9 @@ class Drawn:
             raise ExpungeError(f"{len(self.shots)} records for {len(self.pictures)} pictures",
                                accepted="one record per picture")
 
-    def rows(self) -> dict[tuple[str, int], int]:
+    def rows(self) -> dict[ItemKey, int]:
         """Row by (prompt text, seed)."""
-        return {(shot.prompt.text, shot.seed): i for i, shot in enumerate(self.shots)}
+        return {shot.item_key: i for i, shot in enumerate(self.shots)}
 
     def only(self, rows: Sequence[int]) -> Drawn:
         """The pictures of these rows, in their order."""
@@ -111,14 +111,14 @@ def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
             Drawn([b.shots[i] for i in order], b.pictures[order]))
 
 
-def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[tuple[str, int], float]:
+def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[ItemKey, float]:
     """Distance of each pair, by (prompt text, seed)."""
     x, y = paired(a, b)
     parts = [distance(x.pictures[i:i + chunk], y.pictures[i:i + chunk]) for i in range(0, len(x.shots), chunk)]
     values = torch.cat(parts).tolist() if parts else []
     if len(values) != len(x.shots):
         raise ExpungeError(f"{distance.name} gave {len(values)} values for {len(x.shots)} pairs")
-    return {(shot.prompt.text, shot.seed): value for shot, value in zip(x.shots, values, strict=True)}
+    return {shot.item_key: value for shot, value in zip(x.shots, values, strict=True)}
 
 
 def seed_distances(drawn: Drawn, distance: Distance, chunk: int = 128) -> Groups:
@@ -162,7 +162,7 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     rests = {**common, "prompts": len(ceiling), "n": sum(len(groups[text]) for text in ceiling)}
     note = note or "; ".join(filter(None, (_few(ceiling), _without(groups, ceiling))))
     middle = _median(groups, ceiling, bounds.floor, draws, seed)
-    per_item = {shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots}
+    per_item = {shot.key: values[shot.item_key] for shot in edited.shots}
     role, _, way = stratum.partition("@")
     where = "prompts that ask for the concept" if forget else f"{role} prompts" + (f", stratum “{way}”" if way else "")
     return [
@@ -239,10 +239,10 @@ def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, strat
                  low=estimate.low, high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
                  of="pairs of pictures", denominator="same prompt, same seed", higher_is_better=not forget,
                  subject="comparison", seeds=tuple(sorted({number for _, number in values})),
-                 per_item={shot.key: values[shot.prompt.text, shot.seed] for shot in edited.shots})
+                 per_item={shot.key: values[shot.item_key] for shot in edited.shots})
 
 
-def by_prompt(values: dict[tuple[str, int], float]) -> dict[str, list[float]]:
+def by_prompt(values: dict[ItemKey, float]) -> dict[str, list[float]]:
     """Values by (prompt, seed) grouped by prompt."""
     out: dict[str, list[float]] = {}
     for (text, _), value in values.items():

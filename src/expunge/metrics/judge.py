@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from expunge.errors import ModelError
 from expunge.files import file_digest, text_digest
-from expunge.metrics.base import Answer
+from expunge.metrics.base import NO_NUMBERS
 from expunge.metrics.views import KINDS, VERSION, Step, seen, strongest
+from expunge.records import Detection
 
 ELSE = "something else"
 """The answer to "which object?" for anything outside the world."""
@@ -134,7 +135,7 @@ class EmojiJudge:
                  for chunk in pictures.split(self._batch)]
         return {q: torch.cat([part[q] for part in parts]) for q in self.questions}
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         if not len(pictures):
             return []
         bad = ~torch.isfinite(pictures).flatten(1).all(1)
@@ -142,13 +143,13 @@ class EmojiJudge:
         answers = []
         for i in range(len(pictures)):
             if bad[i]:
-                answers.append(Answer({}, {}, "the picture has pixels that are not numbers"))
+                answers.append(NO_NUMBERS)
                 continue
             top = {q: p[i].max(0) for q, p in probabilities.items()}
             confidence = {q: round(float(value), 4) for q, (value, _) in top.items()}
             labels = {q: self.questions[q][int(index)] for q, (_, index) in top.items()
                       if confidence[q] >= self.card["threshold"][q]}
-            answers.append(Answer(labels, confidence))
+            answers.append(Detection(answers=labels, confidence=confidence))
         return answers
 
     @torch.no_grad()

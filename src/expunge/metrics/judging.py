@@ -11,10 +11,10 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
 from expunge.files import append_lines, read_lines, write_text
-from expunge.metrics.base import Answer, Judge
+from expunge.metrics.base import Judge
 from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import Drawn
-from expunge.records import Judgment, Prompt, Shot
+from expunge.records import Detection, Prompt, Shot
 
 
 def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable[Prompt]) -> None:
@@ -33,7 +33,7 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
 
 
 def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
-              keep: Callable[[Judged], None] | None = None) -> list[Judgment]:
+              keep: Callable[[Judged], None] | None = None) -> list[Detection]:
     """What the judge says of each picture, in the order of `shots`.
 
     Args:
@@ -54,16 +54,14 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
     for start in range(0, len(missing), chunk):
         rows = missing[start:start + chunk]
         for i, answer in zip(rows, ask(judge, pictures[rows]), strict=True):
-            found[i] = Judgment(shot=shots[i].key, detector=judge.name, answers=dict(answer.labels),
-                                confidence=dict(answer.confidence), error=answer.error, best=dict(answer.best),
-                                lead=dict(answer.lead))
+            found[i] = answer.model_copy(update={"shot": shots[i].key, "detector": judge.name})
         if keep is not None:
             keep([(shots[i], item) for i in rows if (item := found[i]) is not None and not item.error])
     return [item for item in found if item is not None]
 
 
 def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
-           tell: Callable[[int, int], None] | None = None) -> list[list[Judgment]]:
+           tell: Callable[[int, int], None] | None = None) -> list[list[Detection]]:
     """Judgments of each side's pictures, kept in one JSONL file as they come, so that none is asked for twice.
 
     Args:
@@ -73,8 +71,8 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
     """
     known = read_judgments(file) if file else []
     total = sum(len(side.shots) for side in sides)
-    out: list[list[Judgment]] = []
-    done: list[tuple[Shot, Judgment]] = []
+    out: list[list[Detection]] = []
+    done: list[tuple[Shot, Detection]] = []
 
     def keep(items: Judged) -> None:
         if file:
@@ -90,7 +88,7 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
     return out
 
 
-def read_judgments(path: Path) -> list[tuple[Shot, Judgment]]:
+def read_judgments(path: Path) -> list[tuple[Shot, Detection]]:
     """Pictures' records and their judgments from a JSONL file; none if there is no such file.
 
     Raises:
@@ -102,7 +100,9 @@ def read_judgments(path: Path) -> list[tuple[Shot, Judgment]]:
     for number, line in enumerate(read_lines(path), 1):
         try:
             value = json.loads(line)
-            out.append((Shot.model_validate(value["shot"]), Judgment.model_validate(value["judgment"])))
+            of, by = value["judgment"]["shot"], value["judgment"]["detector"]
+            out.append((Shot.model_validate(value["shot"]),
+                        Detection.model_validate({**value["judgment"], "shot": of, "detector": by})))
         except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
             raise UserError(f"{path}, line {number}: not a picture's record with a judgment",
                             accepted="lines as `expunge evaluate` writes them",
@@ -120,7 +120,7 @@ def _lines(items: Judged) -> list[str]:
                        ensure_ascii=False) for shot, item in items]
 
 
-def ask(judge: Judge, pictures: Tensor) -> list[Answer]:
+def ask(judge: Judge, pictures: Tensor) -> list[Detection]:
     """One answer per picture (B, 3, H, W); where the judge fails, whatever it raises, one that says so."""
     try:
         answers = judge(pictures)
@@ -130,13 +130,13 @@ def ask(judge: Judge, pictures: Tensor) -> list[Answer]:
     except Exception as error:  # a detector may be anybody's; whatever it raises is its failure, not a finding
         reason = f"{type(error).__name__}: {error}"
     if len(pictures) == 1:
-        return [Answer({}, {}, reason)]
+        return [Detection(error=reason)]
     return [answer for picture in pictures for answer in ask(judge, picture[None])]  # one bad picture spoils itself
 
 
-def _checked(judge: Judge, answer: Answer) -> Answer:
+def _checked(judge: Judge, answer: Detection) -> Detection:
     if answer.error:
-        return Answer({}, {}, answer.error)
-    odd = [f"{q}={label!r}" for q, label in answer.labels.items() if label not in judge.questions.get(q, ())]
+        return Detection(error=answer.error)
+    odd = [f"{q}={label!r}" for q, label in answer.answers.items() if label not in judge.questions.get(q, ())]
     odd += [f"confidence in {q} is {p}" for q, p in answer.confidence.items() if not math.isfinite(p)]
-    return Answer({}, {}, f"an answer that it does not know: {', '.join(odd)}") if odd else answer
+    return Detection(error=f"an answer that it does not know: {', '.join(odd)}") if odd else answer

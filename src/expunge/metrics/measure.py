@@ -30,9 +30,9 @@ from expunge.metrics.perceptual import Ssim
 from expunge.metrics.rates import agreement, rates
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt, rows_in_both, spoilt_scores, with_spoilt
 from expunge.metrics.stlpips import LEAST
-from expunge.records import KEEP_ROLES, Judgment, Score
+from expunge.records import KEEP_ROLES, Detection, Score
 
-Opinion = tuple[Sequence[Judgment], Sequence[Judgment]]
+Opinion = tuple[Sequence[Detection], Sequence[Detection]]
 """What one judge said of the original's and of the edited model's pictures, in their order."""
 
 
@@ -111,7 +111,7 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
     said = [([before[i] for i in pairs[0]], [after[i] for i in pairs[1]]) for before, after in said]
     original, edited = original.only(pairs[0]), edited.only(pairs[1])
     there = original.rows()
-    again = again.only([i for i, shot in enumerate(again.shots) if (shot.prompt.text, shot.seed) in there])
+    again = again.only([i for i, shot in enumerate(again.shots) if shot.item_key in there])
     compared = _compared(original, edited, again, said, tools, draws, fid_draws, seed, tell)
     known, asked = {score.name for score in compared}, {prompt.role for prompt in spoilt.prompts()}
     silent = [role for role in KEEP_ROLES if role in asked and f"integrity/{role}" not in known]
@@ -162,7 +162,7 @@ def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instr
 def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments, draws: int, seed: int
                ) -> list[Score]:
     distance, first = tools.distance, original.rows()
-    same = [first[shot.prompt.text, shot.seed] for shot in again.shots]
+    same = [first[shot.item_key] for shot in again.shots]
     partner = Drawn([original.shots[i] for i in same], original.pictures[same])
     bounds = _bounds(again, partner, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
@@ -211,7 +211,7 @@ def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments 
         return [_not_measured(f"{kind}/original{ending}", f"{kind.upper()} against the original model's pictures",
                               "no pair of pictures of prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
-    other = [partner[shot.prompt.text, shot.seed] for shot in shots]
+    other = [partner[shot.item_key] for shot in shots]
     x, y = features(edited.pictures[rows]), features(original.pictures[other])
     scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed) + coverage_scores(shots, x, y, name)
     if ending:

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.metrics.base import Answer, Features
+from expunge.metrics.base import NO_NUMBERS, Features
 from expunge.metrics.statistics import wilson
-from expunge.records import Score
+from expunge.records import Detection, Score
 
 QUESTION = "object"
 OTHER = "something else"
@@ -64,7 +64,7 @@ class Newcomer:
         f = (self.features(pictures).double() - self.mean) / self.scale
         return (f @ self.weight + self.bias).sigmoid()
 
-    def __call__(self, pictures: Tensor) -> list[Answer]:
+    def __call__(self, pictures: Tensor) -> list[Detection]:
         if not len(pictures):
             return []
         bad = ~torch.isfinite(pictures).flatten(1).all(1)
@@ -72,8 +72,8 @@ class Newcomer:
         for p, broken in zip(self.probability(pictures.nan_to_num()).tolist(), bad.tolist(), strict=True):
             sure = max(p, 1 - p)
             label = {QUESTION: self.label if p > 0.5 else OTHER} if sure >= self.threshold else {}
-            answers.append(Answer({}, {}, "the picture has pixels that are not numbers") if broken else
-                           Answer(label, {QUESTION: round(sure, 4)}))
+            answers.append(NO_NUMBERS if broken else
+                           Detection(answers=label, confidence={QUESTION: round(sure, 4)}))
         return answers
 
 
@@ -129,9 +129,9 @@ def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return w.detach(), b.detach()
 
 
-def _score(label: str, on_shown: list[Answer], on_others: list[Answer]) -> Score:
+def _score(label: str, on_shown: list[Detection], on_others: list[Detection]) -> Score:
     told = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
-    right = [answer.labels[QUESTION] == want for answer, want in told if QUESTION in answer.labels]
+    right = [answer.answers[QUESTION] == want for answer, want in told if QUESTION in answer.answers]
     low, high = wilson(sum(right), len(right))
     return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out pictures",
                  value=sum(right) / len(right) if right else None, low=low, high=high, n=len(right),

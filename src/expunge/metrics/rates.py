@@ -35,7 +35,7 @@ from expunge.metrics.erasure import (
 )
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
 from expunge.metrics.statistics import at_once, change_interval, interval_words, rate_interval
-from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Judgment, Score, Shot
+from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, Score, Shot
 
 
 def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Apart | None = None,
@@ -82,8 +82,8 @@ def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_CO
     for item in both:
         groups.setdefault(item[0], []).append(after[item] - before[item])
     estimate = change_interval(groups, at_once(rule.at_once))
-    broken = {(shot.prompt.text, shot.seed) for shot in asked(spoilt.either(), rated)}
-    shots = [shot for shot in asked((shot for shot, _ in edited), rated) if (shot.prompt.text, shot.seed) not in broken]
+    broken = {shot.item_key for shot in asked(spoilt.either(), rated)}
+    shots = [shot for shot in asked((shot for shot, _ in edited), rated) if shot.item_key not in broken]
     aside = sum(set_apart(rated, shot.prompt, apart) for shot in shots)
     many = f", for all {rule.at_once} strata at once" if rule.at_once > 1 else ""
     left_out = {"no answer on one side": len(shots) - len(both) - aside,
@@ -128,7 +128,7 @@ def _questions(aims: Sequence[Aim]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
 
 
-def _shows(shot: Shot, item: Judgment, aims: Sequence[Aim], kept: Mapping[str, Rule]) -> bool | None:
+def _shows(shot: Shot, item: Detection, aims: Sequence[Aim], kept: Mapping[str, Rule]) -> bool | None:
     """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer.
 
     Args:

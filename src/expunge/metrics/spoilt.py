@@ -40,7 +40,7 @@ class Spoilt:
 
     def either(self) -> Items:
         """One record for each item of which either model's picture is not finite."""
-        return tuple({_key(shot): shot for shot in (*self.original, *self.edited)}.values())
+        return tuple({shot.item_key: shot for shot in (*self.original, *self.edited)}.values())
 
     def lost(self, subject: Subject) -> Lost:
         """One model's, as pictures that could not be drawn."""
@@ -64,7 +64,7 @@ def finite_only(drawn: Drawn) -> tuple[Drawn, Items]:
 def rows_in_both(original: Drawn, edited: Drawn) -> tuple[list[int], list[int]]:
     """The rows on either side of the items that both have, in the edited model's order."""
     first = original.rows()
-    both = [(first[_key(shot)], row) for row, shot in enumerate(edited.shots) if _key(shot) in first]
+    both = [(first[shot.item_key], row) for row, shot in enumerate(edited.shots) if shot.item_key in first]
     return [row for row, _ in both], [row for _, row in both]
 
 
@@ -111,7 +111,3 @@ def _share(drawn: Drawn, spoilt: Items, subject: Subject) -> Score:
                  interval=interval_words(groups), n=n, prompts=len(groups), numerator=len(spoilt),
                  denominator="pictures that were asked for", higher_is_better=False, subject=subject,
                  seeds=tuple(sorted({shot.seed for shot in (*drawn.shots, *spoilt)})))
-
-
-def _key(shot: Shot) -> tuple[str, int]:
-    return shot.prompt.text, shot.seed

@@ -26,7 +26,7 @@ from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
 from expunge.records.naming import Reader, longer_name, mentions, names, places, same_name
 from expunge.records.own_prompts import overlap, with_prompts
 from expunge.records.patch_file import read_card
-from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Judgment, Prompt, Role, Sampler, Shot
+from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Detection, ItemKey, Prompt, Role, Sampler, Shot
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
 from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Score
@@ -36,10 +36,10 @@ from expunge.records.stored import ASSAULTS, BENCHES, EVALUATIONS, LEDGER, RELEA
 __all__ = [
     "ASSAULTS", "BENCHES", "EVALUATIONS", "FORGET_ROLES", "KEEP_ROLES", "KINDS", "LEDGER", "NOT_ASKED", "NOT_DRAWN",
     "NOT_FINITE", "RELEARNINGS", "SEQUENCES", "SPREADS", "Assault", "AttackRun", "Attempt", "BenchCheck", "BenchResult",
-    "CheckedCell", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask", "Judgment", "Kind",
-    "Ledger", "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record", "Relearning",
-    "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot", "Spent",
-    "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked", "check_request",
-    "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target", "overlap", "places",
-    "read_card", "remarks", "same_name", "texts_of", "with_article", "with_prompts",
+    "CheckedCell", "Detection", "Difference", "Edit", "EditCost", "Entry", "Evaluation", "Find", "FreezeMask",
+    "ItemKey", "Kind", "Ledger", "Look", "Named", "OwnLook", "PatchCard", "Pooled", "Prompt", "Reader", "Record",
+    "Relearning", "RelearningCurve", "Request", "Role", "Sampler", "Savings", "Score", "SequenceResult", "Shot",
+    "Spent", "StateScores", "Strip", "Summary", "Target", "TrainingTerms", "Verification", "article", "asked",
+    "check_request", "counted", "guess_kind", "longer_name", "mentions", "names", "names_any", "names_target",
+    "overlap", "places", "read_card", "remarks", "same_name", "texts_of", "with_article", "with_prompts",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from expunge.records.base import Record
 from expunge.records.card import PatchCard
-from expunge.records.pictures import Prompt, Sampler
+from expunge.records.pictures import ItemKey, Prompt, Sampler
 from expunge.records.request import Request
 from expunge.records.score import Score, Scored
 
@@ -64,6 +64,11 @@ class Attempt(Record):
     confirmed: int | None = None
     error: str = ""
     note: str = ""
+
+    @property
+    def item_key(self) -> ItemKey:
+        """The item."""
+        return ItemKey(self.prompt.text, self.seed)
 
 
 class AttackRun(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -64,6 +64,13 @@ class Prompt(Record):
         return range(first, first + count) if self.seed is None else range(self.seed, self.seed + own)
 
 
+class ItemKey(NamedTuple):
+    """What tells the items of an evaluation, or of attacks, apart: the prompt's text and the picture's seed."""
+
+    text: str
+    seed: int
+
+
 class Sampler(Record):
     """How pictures are drawn: everything beside (prompt, seed) that changes a pixel.
 
@@ -118,26 +125,32 @@ class Shot(Record):
     pixels: str = ""
 
     @property
+    def item_key(self) -> ItemKey:
+        """The item."""
+        return ItemKey(self.prompt.text, self.seed)
+
+    @property
     def key(self) -> str:
         """Content address of the picture: hash of (model, patch, prompt text, seed, sampler)."""
         parts = [self.model, self.patch, self.prompt.text, self.seed, self.sampler.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-class Judgment(Record):
-    """What a detector said of one picture.
+class Detection(Record):
+    """What a detector says of one picture.
 
     Attributes:
-        shot: key of the picture.
-        detector: name and weights' hash of the detector ("emoji-judge@1a2b3c").
+        shot: key of the picture, and detector: name and weights' hash of the detector ("emoji-judge@1a2b3c"), of a
+            detection that is kept.
         answers: label by question; a question that the detector abstained from is missing.
         confidence: calibrated probability of the top label, by question (abstentions included).
         error: why the detector failed on this picture; "" when it worked. A failure is never a success.
-        best, lead: of a judge that answers by a lead: the first label by question, and how far it leads the second.
+        best, lead: of a judge that answers by a lead: the first label by question, abstained from or not, and by how
+            much probability it leads the second.
     """
 
-    shot: str
-    detector: str
+    shot: str = ""
+    detector: str = ""
     answers: dict[str, str] = {}
     confidence: dict[str, float] = {}
     error: str = ""

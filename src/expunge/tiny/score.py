@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from expunge.metrics.base import Answer, Judge
+from expunge.metrics.base import Judge
 from expunge.metrics.statistics import wilson
-from expunge.records import Prompt, Sampler, Score
+from expunge.records import Detection, Prompt, Sampler, Score
 from expunge.tiny.strata import STRATA, TEMPLATES
 from expunge.tiny.world import BACKGROUNDS, HELD_OUT_TEMPLATES, NEVER_SEEN, SEEN, STYLES, Scene, cells, fill
 
@@ -91,14 +91,14 @@ def contact_sheet(draw: Draw, sampler: Sampler, out: Path, seed: int = 0) -> Pat
     return out
 
 
-def _agreement(question: str, items: Sequence[tuple[Prompt, int]], answers: Sequence[Answer]) -> Score:
-    hits = [answer.labels.get(question) == prompt.labels[question]
+def _agreement(question: str, items: Sequence[tuple[Prompt, int]], answers: Sequence[Detection]) -> Score:
+    hits = [answer.answers.get(question) == prompt.labels[question]
             for (prompt, _), answer in zip(items, answers, strict=True)]
     low, high = wilson(sum(hits), len(hits))
     return Score(
         name=f"emoji/{question}", title=f"Judge agrees with the prompt on the {question}", value=sum(hits) / len(hits),
         low=low, high=high, interval="Wilson", n=len(hits), numerator=sum(hits), subject="original",
         denominator="all pictures drawn", higher_is_better=True,
-        left_out={"abstained (counted as disagreement)": sum(question not in a.labels for a in answers)},
+        left_out={"abstained (counted as disagreement)": sum(question not in a.answers for a in answers)},
         seeds=tuple(sorted({seed for _, seed in items})),
         per_item={f"{prompt.text}/{seed}": float(hit) for (prompt, seed), hit in zip(items, hits, strict=True)})

@@ -88,7 +88,7 @@ def _by_pictures(model: Model, patch: Patch, targets: Sequence[Target], judge: A
     looks = []
     for number, (target, question) in enumerate(zip(targets, questions, strict=True)):
         mine = [answers[place] for place in range(number * each, (number + 1) * each) if place in answers]
-        found = sum(answer.labels.get(question) == target.concept for answer in mine)
+        found = sum(answer.answers.get(question) == target.concept for answer in mine)
         # Where no picture is finite nothing was seen to be gone.
         looks.append(OwnLook(concept=target.concept, by=judge.name, found=found, n=len(mine),
                              still=found >= STILL_PICTURES * len(mine)))
