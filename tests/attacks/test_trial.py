@@ -27,7 +27,7 @@ from expunge.attacks.base import (
     pictures_budget,
 )
 from expunge.attacks.scores import worst_case
-from expunge.attacks.trial import Confirm, attempts, plain, read_attempts
+from expunge.attacks.trial import attempts, plain, read_attempts
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, Spent
@@ -85,14 +85,13 @@ def test_outcomes_do_not_depend_on_batches_or_order(victim: Victim, items: list[
 
 def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim, items: list[Item], goal: Goal,
                                                                 request_: Request, tmp_path: Path) -> None:
-    strict = Goal(type(goal.judge)(goal.judge.threshold + 1e-3), goal.question, goal.concept)
-    confirm = Confirm(strict)
+    confirm = Goal(type(goal.judge)(goal.judge.threshold + 1e-3), goal.question, goal.concept)
     made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=3, confirm=confirm)
     hit = next(item for item in made if item.outcome == "found")
     pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
     seen = [sight.found for sight in goal.see(pictures)]
     assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen),
-                                                              sum(sight.found for sight in confirm(pictures)))
+                                                              sum(sight.found for sight in confirm.see(pictures)))
     assert hit.asked_second == sum(seen)
     with Image.open(tmp_path / hit.picture) as picture:
         assert picture.size == (16, 16)
@@ -232,7 +231,7 @@ def test_another_judge_or_second_detector_does_not_mix(victim: Victim, items: li
     with pytest.raises(ConfigError, match="other settings"):
         attempts(OtherSeeds(), victim, request_, items[:1], Goal(other, "light", "bright"), folder=tmp_path, fresh=0)
     with pytest.raises(ConfigError, match="other settings"):
-        attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0, confirm=Confirm(goal))
+        attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0, confirm=goal)
 
 
 def test_a_damaged_file_says_so(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from expunge.records import Detection, Evaluation, PatchCard, Prompt, Request, Sampler, Score, Shot
+from expunge.records import Attempt, Detection, Evaluation, PatchCard, Prompt, Request, Sampler, Score, Shot
 
 REQUEST = Request(concept="church", prompts=("a church",), anchor="house", keep=("a castle",))
 CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", settings={"steps": 1}, tensors=("unet/a",),
@@ -44,6 +44,20 @@ def test_reading_tells_every_mistake_in_one_line(text: str, words: str) -> None:
         PatchCard.read(text)
     assert "\n" not in str(caught.value)
     assert PatchCard.read(CARD.model_dump_json()) == CARD
+
+
+def test_a_kept_detection_has_the_form_that_it_always_had() -> None:
+    kept = {"shot": "k", "detector": "d@1", "answers": {"object": "church"}, "confidence": {"object": 0.9}, "error": "",
+            "best": {}, "lead": {}}
+    assert Detection.model_validate(kept).model_dump(mode="json") == kept
+    assert Detection(**kept, found=True).model_dump(mode="json") == kept, "what is sought is no part of what is kept"
+
+
+def test_what_was_drawn_and_what_was_attacked_have_the_same_key() -> None:
+    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    attempt = Attempt(attack="a", access="none", prompt=PROMPT, seed=3, outcome="found")
+    assert shot.item_key == attempt.item_key == ("a church", 3)
+    assert (shot.item_key.text, shot.item_key.seed) == ("a church", 3)
 
 
 def test_records_are_frozen() -> None:

@@ -32,7 +32,7 @@ from expunge.models.denoising import against, denoise, passes
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import by_way, check_finite, draw
-from expunge.records import Prompt, Request, Sampler, Spent
+from expunge.records import Detection, Prompt, Request, Sampler, Spent
 from expunge.registry import described
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 FAILURES = (Exception,)
 """What may go wrong on one item without ending a run: anything, for attacks are other people's code, too."""
 NO_PICTURE = "the picture's values are not finite"
-"""The error of a sight of what is no picture."""
+"""The error of a detection in what is no picture."""
 NO_ROOM = "no room in the prompt"
 """How the error of an item begins that an attack cannot be made on because its prompt is too long for it."""
 Item = tuple[Prompt, int]
@@ -49,14 +49,6 @@ Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, w
 """What an attacker may do: choose prompts, see gradients, feed embeddings, feed pictures or latents, train."""
 Again = Callable[[Sequence[int]], Tensor]
 """The attack's own picture with other seeds: (len(seeds), 3, H, W)."""
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What the judge says of one picture: whether the concept is there, and why it could not tell if it failed."""
-
-    found: bool
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,10 +75,10 @@ class Goal:
         """What must be seen."""
         return Aim(self.concept, self.question, self.joint)
 
-    def see(self, pictures: Tensor) -> list[Sight]:
-        """One sight per picture, float32 (B, 3, H, W) in [0, 1]; a judge that fails is an error of the sight."""
-        return [Sight(not a.error and shows(a.answers, self.aim) is True, a.error)
-                for a in ask(self.judge, pictures)]
+    def see(self, pictures: Tensor) -> list[Detection]:
+        """One detection per picture, float32 (B, 3, H, W) in [0, 1]; of a judge that fails, one with an error."""
+        return [one.model_copy(update={"found": not one.error and shows(one.answers, self.aim) is True})
+                for one in ask(self.judge, pictures)]
 
 
 @dataclass(frozen=True)
@@ -164,7 +156,7 @@ class Victim:
         ways = by_way([self.sampler.of(prompt) for prompt, _ in items])
         return [(self if way == self.sampler else replace(self, sampler=way), places) for way, places in ways.items()]
 
-    def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Sight]:
+    def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Detection]:
         """What the goal's judge sees in the picture of each item; `NO_PICTURE` is the error of one that is none."""
         if self.sights is None:
             return self._looked_at(goal, items, batch)
@@ -172,16 +164,16 @@ class Victim:
                  goal.judge.name, goal.question, goal.concept, goal.joint, prompt.text, seed] for prompt, seed in items]
         told = self.sights.found(keys, lambda places: [
             (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)])
-        return [Sight(found, error) for found, error in told]
+        return [Detection(found=found, error=error) for found, error in told]
 
-    def _looked_at(self, goal: Goal, items: Sequence[Item], batch: int) -> list[Sight]:
-        out: dict[int, Sight] = {}
+    def _looked_at(self, goal: Goal, items: Sequence[Item], batch: int) -> list[Detection]:
+        out: dict[int, Detection] = {}
         for own, places in self.parts(items):
             chosen = [(items[place][0].text, items[place][1]) for place in places]
             none = dict[int, Tensor]()
             pictures = draw(self.model, chosen, own.sampler, batch=batch or self.batch, broken=none.__setitem__)
             there = [row for row in range(len(places)) if row not in none]
-            out |= {places[row]: Sight(False, NO_PICTURE) for row in none}
+            out |= {places[row]: Detection(error=NO_PICTURE) for row in none}
             out |= zip([places[row] for row in there], goal.see(pictures[there]), strict=True)
         return [out[place] for place in range(len(items))]
 

@@ -22,10 +22,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Sight, Victim, item_generator, item_noise, picture_rows
+from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise, picture_rows
 from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
 from expunge.config import knob
-from expunge.records import Sampler, Spent
+from expunge.records import Detection, Sampler, Spent
 
 Hole = Literal["centre", "half", "random"]
 """A box in the middle; one of the four halves; cells at random, each 2 x 2 latent cells."""
@@ -65,7 +65,7 @@ class Inpainting(FromPicture):
             known = masks[list(places)].to(x0.device)
             return seen_as(model, filled(victim, x0[list(places)], known, eps, [p.text for p, _ in items], self.words))
 
-        def given_away(places: Sequence[int]) -> list[Sight]:
+        def given_away(places: Sequence[int]) -> list[Detection]:
             return goal.see(shown[list(places)])
 
         return rung(f"hole {hole}", given, pictures, rows=picture_rows(told(victim.sampler, self.words)),

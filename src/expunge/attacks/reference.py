@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from expunge.attacks.aims import check_pictures, targets
-from expunge.attacks.base import Access, Again, Attack, Goal, Item, Meter, Outcome, Sight, Victim
+from expunge.attacks.base import Access, Again, Attack, Goal, Item, Meter, Outcome, Victim
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.models.model import Model
 from expunge.models.sample import check_finite, encoded
-from expunge.records import Request, Sampler
+from expunge.records import Detection, Request, Sampler
 
 Words = Literal["empty", "own"]
 """What the model is told while it works on the picture: the empty prompt, or the item's own."""
@@ -62,7 +62,7 @@ class Rung:
     gradient_steps: int = 0
     again: Callable[[int], Again] | None = None
     keep: Callable[[int], Mapping[str, Tensor]] | None = None
-    given_away: Callable[[Sequence[int]], list[Sight]] | None = None
+    given_away: Callable[[Sequence[int]], list[Detection]] | None = None
 
 
 class FromPicture(Attack):
@@ -90,7 +90,7 @@ class FromPicture(Attack):
 
 
 def rung(name: str, given: References, pictures: Callable[[Sequence[int], Sequence[Item]], Tensor], *, rows: int,
-         given_away: Callable[[Sequence[int]], list[Sight]] | None = None,
+         given_away: Callable[[Sequence[int]], list[Detection]] | None = None,
          keep: Callable[[int], Mapping[str, Tensor]] | None = None) -> Rung:
     """A rung with randomness that belongs to the item: drawn with the item's own seed, and again with others.
 
@@ -199,7 +199,7 @@ def _worth_it(rung: Rung, places: Sequence[int], notes: Mapping[int, list[str]])
             {place: sight.error for place, sight in sights.items() if sight.error})
 
 
-def _settled(rung: Rung, place: int, given: References, picture: Tensor, sight: Sight, meter: Meter,
+def _settled(rung: Rung, place: int, given: References, picture: Tensor, sight: Detection, meter: Meter,
              notes: Sequence[str]) -> Outcome:
     row = given.rows[place]
     if sight.error:

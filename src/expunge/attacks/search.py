@@ -26,14 +26,13 @@ from expunge.attacks.base import (
     Item,
     Meter,
     Outcome,
-    Sight,
     Victim,
     item_generator,
     pictures_budget,
 )
 from expunge.config import knob
 from expunge.errors import UserError
-from expunge.records import Request, Sampler, Spent
+from expunge.records import Detection, Request, Sampler, Spent
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,8 @@ def room_for(victim: Victim, item: Item, extra: int) -> UserError | None:
                      accepted=f"{room} tokens in all", remedy="shorten the prompt or insert fewer tokens")
 
 
-def _outcome(victim: Victim, item: Item, row: int, one: Try, picture: Tensor, sight: Sight, spent: Spent) -> Outcome:
+def _outcome(victim: Victim, item: Item, row: int, one: Try, picture: Tensor, sight: Detection, spent: Spent
+             ) -> Outcome:
     text = one.text if one.text != item[0].text else ""
     return Outcome(row, sight.found, spent, picture=picture, text=text, ids=one.ids, note=one.note, error=sight.error,
                    again=partial(_again, victim, one.text, one.seed - item[1]))

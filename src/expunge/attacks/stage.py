@@ -16,7 +16,6 @@ from torch import Tensor
 
 from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
-from expunge.attacks.trial import Confirm
 from expunge.errors import UserError
 from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at
@@ -39,7 +38,7 @@ class Stage:
     Attributes:
         request, goal: what is sought, and what counts as success.
         items: what is attacked, out of `asked` pictures of the original; left_out: the rest, by reason.
-        confirm: the second detector; None where there is none.
+        confirm: the same goal of the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where nothing is known that the model never knew.
         control_count: items of each null control; 0: none is to be run. asked_for: the prompts, those that
@@ -52,7 +51,7 @@ class Stage:
     items: list[Item]
     asked: int
     left_out: dict[str, int]
-    confirm: Confirm | None
+    confirm: Goal | None
     control: Request | None
     control_goal: Goal | None
     control_items: list[Item]
@@ -109,7 +108,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     left_out |= Counter(lost.values())
     second = world.second(request)
-    confirm = None if second is None else Confirm(Goal.of(second, goal.aim))
+    confirm = None if second is None else Goal.of(second, goal.aim)
     control = world.control(request) if control_count else None
     aim = None if control is None else Goal.of(world.judge(control), aim_at(world, control), known=False)
     nulls = [] if control is None else named_items(

@@ -126,7 +126,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model),
-        judge=stage.goal.judge.name, second=stage.confirm.name if stage.confirm else "", left_out=stage.left_out,
+        judge=stage.goal.judge.name, second=stage.confirm.judge.name if stage.confirm else "", left_out=stage.left_out,
         given=tuple(given), before=tuple(before), runs=tuple(runs), each=settings.each, forced=settings.force,
         scores=tuple(scores), warnings=tuple(warnings), settings=settings.model_dump(mode="json"),
         versions=runtime.versions(), machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),

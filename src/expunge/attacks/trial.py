@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Sight, Victim, fresh_seed
+from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Victim, fresh_seed
 from expunge.errors import StorageError
 from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, ItemKey, Request, Spent
@@ -30,30 +29,14 @@ from expunge.runtime import Progress
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Confirm:
-    """A second detector, of another make than the goal's judge, asked the same question."""
-
-    goal: Goal
-
-    @property
-    def name(self) -> str:
-        """Name of the detector, with its weights' hash."""
-        return self.goal.judge.name
-
-    def __call__(self, pictures: Tensor) -> list[Sight]:
-        """What it sees in each of the pictures (B, 3, H, W)."""
-        return self.goal.see(pictures)
-
-
 def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, *, folder: Path,
-             fresh: int = 4, confirm: Confirm | None = None, tell: Progress | None = None) -> list[Attempt]:
+             fresh: int = 4, confirm: Goal | None = None, tell: Progress | None = None) -> list[Attempt]:
     """Attack every item and keep the records in `folder`; returns one attempt per item, in their order.
 
     Args:
         items: distinct; what shows the concept without an attack (see `plain`) says nothing about one.
         fresh: pictures drawn again with other seeds for each success.
-        confirm: the second detector; None leaves `confirmed` empty.
+        confirm: the same goal of a second detector, of another make; None leaves `confirmed` empty.
         tell: told of every item that is settled, with the attack's name.
 
     Raises:
@@ -120,7 +103,7 @@ def read_attempts(folder: Path, under: Inputs | None = None) -> list[Attempt]:
 
 
 def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal: Goal, folder: Path, fresh: int,
-             confirm: Confirm | None) -> Attempt:
+             confirm: Goal | None) -> Attempt:
     """The record of an outcome; its picture and tensors written first, its fresh pictures drawn and judged."""
     prompt, seed = item
     name = hashlib.sha256(f"{attack.name}/{prompt.text}/{seed}".encode()).hexdigest()[:16]
@@ -144,7 +127,7 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
     return Attempt(outcome="found", **told)
 
 
-def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Confirm | None, note: str) -> dict[str, Any]:
+def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Goal | None, note: str) -> dict[str, Any]:
     """What an attempt tells of its fresh pictures: those alone count that could be drawn and judged."""
     try:
         pictures = again(seeds)
@@ -155,7 +138,7 @@ def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Confirm
     found = [row for row, sight in enumerate(seen) if sight.found]
     out: dict[str, Any] = {"fresh": sum(not sight.error for sight in seen), "fresh_found": len(found)}
     if confirm is not None:
-        answers = [sight for sight in confirm(pictures[found]) if not sight.error] if found else []
+        answers = [sight for sight in confirm.see(pictures[found]) if not sight.error] if found else []
         out |= {"asked_second": len(answers), "confirmed": sum(sight.found for sight in answers)}
     return out
 
@@ -165,7 +148,7 @@ def _save_png(picture: Tensor, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
 
 
-def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Confirm | None) -> Inputs:
+def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Goal | None) -> Inputs:
     """All that decides the records, the detectors included; the batch does not."""
     model, pictures = victim.model, victim.pictures
     return Inputs({
@@ -173,7 +156,7 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
         "files": attack.inputs(), "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
         "sampler": victim.sampler.model_dump(mode="json"), "request": request.model_dump(mode="json"),
         "judge": goal.judge.name, "question": goal.question, "concept": goal.concept, "known": goal.known,
-        "fresh": fresh, "second judge": confirm.name if confirm else "",
+        "fresh": fresh, "second judge": confirm.judge.name if confirm else "",
         "wordings": {role: list(texts) for role, texts in victim.variants.items()},
         "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
     }, former={"drawing": model.former_drawing})

@@ -147,6 +147,7 @@ class Detection(Record):
         error: why the detector failed on this picture; "" when it worked. A failure is never a success.
         best, lead: of a judge that answers by a lead: the first label by question, abstained from or not, and by how
             much probability it leads the second.
+        found: whether it shows what an attack seeks (`attacks.base.Goal.see`); not kept.
     """
 
     shot: str = ""
@@ -156,3 +157,4 @@ class Detection(Record):
     error: str = ""
     best: dict[str, str] = {}
     lead: dict[str, float] = {}
+    found: bool = Field(False, exclude=True)
