@@ -51,10 +51,14 @@ class Attacker(Protocol):
         """What there is to log of the last step; nothing where it did not attack."""
         ...
 
+    def begin(self, number: int) -> None:
+        """Told once at the beginning of every step, before `condition` is asked for."""
+        ...
+
     def condition(self, number: int, points: Points) -> Conditioning:
         """What the student is told at step `number` in place of the points' prompts; (B, T, D).
 
-        The same number may be asked for more than once and must give the same answer within the step.
+        It may be asked for more than once in a step and must give the same answer within it.
         """
         ...
 

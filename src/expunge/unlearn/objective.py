@@ -32,6 +32,10 @@ from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, diver
 from expunge.unlearn.workbench import Points, Pool, Stream, Workbench
 
 
+def _nothing(number: int) -> None:
+    """What a part does at the beginning of a step that has nothing to do once in each."""
+
+
 @dataclass(frozen=True)
 class Term:
     """A part of the loss.
@@ -39,6 +43,8 @@ class Term:
     Attributes:
         loss: the loss (a scalar with gradient) of a step's number; the same number may be asked for more than
             once.
+        begin: called once at the beginning of every step with its number, before any loss is asked for: a part that
+            does something once per step (a discriminator that learns) is told here that the step is a new one.
         state: tensors that it changes itself, by name; optimizers: its own, by name.
         saliency: the loss whose gradient tells which weights matter for the concept, which changes nothing however
             often it is asked for; None: that is `loss`.
@@ -46,6 +52,7 @@ class Term:
     """
 
     loss: Callable[[int], Tensor]
+    begin: Callable[[int], None] = _nothing
     state: Mapping[str, Tensor] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     saliency: Callable[[int], Tensor] | None = None

@@ -232,7 +232,7 @@ class Recipe(Settings):
         stepper: Stepper = self.update.prepare(params, erase)
         stepper = past.around(bench, stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        learners = [part for part in (erase, keep, attacker, *held) if part is not None]
+        learners: list[Term | Attacker] = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}
         optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
         for learner in learners:
@@ -242,7 +242,7 @@ class Recipe(Settings):
                                    accepted="a name of its own for everything that a part keeps")
             state.update(learner.state)
             optimizers.update(learner.optimizers)
-        step = self._step(params, stepper, optimizer, erase, keep, attacker, held)
+        step = self._step(params, stepper, optimizer, erase, keep, attacker, held, learners)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
                         fingerprint=self.fingerprint(bench.student, bench.request, bench.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
@@ -251,13 +251,16 @@ class Recipe(Settings):
         return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
-              erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
+              erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term],
+              learners: Sequence[Term | Attacker]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
 
         def holding(terms: Sequence[Term], number: int) -> Tensor:
             return torch.stack([term.loss(number) for term in terms]).sum()
 
         def step(number: int) -> Losses:
+            for part in learners:
+                part.begin(number)
             beside = partial(keep.loss, number) if keep is not None and not between else None
             due = [term for term in held if number % term.every == 0]
             losses = stepper.step(partial(erase.loss, number), beside, params, optimizer,
