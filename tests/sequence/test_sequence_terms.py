@@ -13,7 +13,7 @@ from expunge.sequence.memory import Memory
 from expunge.sequence.projection import Projected, kept_directions
 from expunge.sequence.strategy import Projection, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
-from expunge.unlearn.update import Plain
+from expunge.unlearn.update import Descent, Plain
 from expunge.unlearn.workbench import Points, Workbench
 
 
@@ -102,7 +102,7 @@ def test_projected_steps_leave_alone_what_other_prompts_use(model: Any) -> None:
 
     stepper = Projected(Plain(), U, params)
     for _ in range(3):
-        stepper.step(loss, None, params, optimizer)
+        stepper.step({"erase": loss}, Descent(params, optimizer))
     for name, p in params.items():
         dW = p.detach() - before[name]
         assert float(dW.norm()) > 0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from stepping import stepped
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -110,16 +111,16 @@ def test_what_is_held_on_to_is_added_as_it_is_whatever_the_update(member: type[A
     """Outside surgery, bounds and bargains: the step moves by the hold's own gradient more."""
     pull = torch.tensor([0.5, -2.0])
 
-    def stepped(held: bool) -> tuple[Tensor, dict[str, float]]:
+    def moved(held: bool) -> tuple[Tensor, dict[str, float]]:
         w = Parameter(torch.tensor([3.0, -4.0]))
         params, optimizer = {"w": w}, torch.optim.SGD([w], lr=0.1)
         erase, keep = lambda: w.square().sum() / 2, lambda: (w * torch.tensor([-1.0, -3.0])).sum()
         settings = member(share=1.0, draws=1) if member.__name__ == "Masked" else member()
         stepper = settings.prepare(params, Term(lambda number: erase()))
         hold = (lambda: (pull * w).sum()) if held else None
-        return w, stepper.step(erase, keep, params, optimizer, hold)
+        return w, stepped(stepper, erase, keep, params, optimizer, hold)
 
-    (without, before), (with_it, after) = stepped(False), stepped(True)
+    (without, before), (with_it, after) = moved(False), moved(True)
     torch.testing.assert_close(with_it.detach(), without.detach() - 0.1 * pull)
     assert "hold" in after
     assert {name: value for name, value in after.items() if name != "hold"} == before

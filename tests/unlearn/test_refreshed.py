@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from stepping import stepped
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -47,23 +48,23 @@ def term(params: dict[str, Parameter]) -> Term:
     return Term(lambda number: params["w"].square().sum() / 2)
 
 
-def stepped(update: Refreshed, steps: int = 1, keep: Any = None) -> tuple[Tensor, list[dict[str, float]]]:
+def run(update: Refreshed, steps: int = 1, keep: Any = None) -> tuple[Tensor, list[dict[str, float]]]:
     params, optimizer = problem()
     stepper = update.prepare(params, term(params))
-    losses = [stepper.step(lambda: term(params).loss(0), keep and (lambda: keep(params["w"])), params, optimizer)
+    losses = [stepped(stepper, lambda: term(params).loss(0), keep and (lambda: keep(params["w"])), params, optimizer)
               for _ in range(steps)]
     return params["w"].detach(), losses
 
 
 def test_a_step_climbs_the_loss_to_forget_and_then_descends_from_there() -> None:
-    w, losses = stepped(Refreshed(gamma=0.01))
+    w, losses = run(Refreshed(gamma=0.01))
     torch.testing.assert_close(w, 0.9 * 1.01 * START)  # along w, by 1% of its norm; then one step of w
     assert losses[0]["erase"] == pytest.approx(12.5 * 1.01**2)
     assert losses[0]["refresh"] == pytest.approx(0.01)
 
 
 def test_only_every_rth_step_is_refreshed() -> None:
-    w, losses = stepped(Refreshed(gamma=0.01, every=3), steps=5)
+    w, losses = run(Refreshed(gamma=0.01, every=3), steps=5)
     assert [round(one["refresh"], 6) for one in losses] == [0.01, 0.0, 0.0, 0.01, 0.0]
     torch.testing.assert_close(w, 0.9**5 * 1.01**2 * START)
 
@@ -72,12 +73,12 @@ def test_full_climbs_the_keep_too_and_forget_does_not() -> None:
     keep = lambda w: 3 * w[0]
     for target, g in (("forget", START), ("full", START + torch.tensor([3.0, 0.0]))):
         up = START + 0.01 * 5.0 * g / g.norm()
-        w, _ = stepped(Refreshed(gamma=0.01, target=target, rise=None), keep=keep)  # type: ignore[arg-type]
+        w, _ = run(Refreshed(gamma=0.01, target=target, rise=None), keep=keep)  # type: ignore[arg-type]
         torch.testing.assert_close(w, up - 0.1 * (up + torch.tensor([3.0, 0.0])))
 
 
 def test_a_rise_beyond_the_cap_is_halved() -> None:
-    w, losses = stepped(Refreshed(gamma=1.0, rise=0.5))  # (1 + s)^2 <= 1.5 from s = 1/8
+    w, losses = run(Refreshed(gamma=1.0, rise=0.5))  # (1 + s)^2 <= 1.5 from s = 1/8
     assert losses[0]["refresh"] == pytest.approx(1 / 8)
     torch.testing.assert_close(w, 0.9 * 1.125 * START)
 
@@ -88,8 +89,8 @@ def test_norms_say_what_gamma_is_relative_to() -> None:
     for norm, moved in (("none", 0.1 * g), ("whole", 0.1 * 13.0 * g / 5**0.5), ("tensor", by_tensor)):
         params = {"a": Parameter(torch.tensor([3.0, 4.0])), "b": Parameter(torch.tensor([12.0]))}
         loss = lambda params=params: params["a"][0] + 2 * params["b"].sum()
-        Refreshed(gamma=0.1, norm=norm, rise=None).prepare(params, Term(lambda number, loss=loss: loss())).step(
-            loss, None, params, torch.optim.SGD(params.values(), lr=0.0))  # type: ignore[arg-type]
+        stepped(Refreshed(gamma=0.1, norm=norm, rise=None).prepare(params, Term(lambda number, loss=loss: loss())),
+                loss, None, params, torch.optim.SGD(params.values(), lr=0.0))  # type: ignore[arg-type]
         there = torch.stack([params["a"][0], params["b"][0]]).detach() - torch.tensor([3.0, 12.0])
         torch.testing.assert_close(there, moved)
 
@@ -154,7 +155,7 @@ def test_every_loss_that_is_asked_for_is_counted(changes: dict[str, Any], target
 
         stepper = update.prepare(params, Term(lambda number, counted=counted: counted("erase")))
         for _ in range(7):
-            stepper.step(lambda counted=counted: counted("erase"), lambda counted=counted: counted("keep"), params,
+            stepped(stepper, lambda counted=counted: counted("erase"), lambda counted=counted: counted("keep"), params,
                          optimizer)
         assert asked == {"erase": update.erase_losses(7), "keep": update.keep_losses(7)}
 

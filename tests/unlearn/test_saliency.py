@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stepping import stepped
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -97,7 +98,7 @@ def test_what_is_not_in_the_mask_stays_bit_for_bit_under_decay_and_momentum(inne
     stepper = Masked(share=0.4, draws=1, update=inner).prepare(params, quadratic(params))
     optimizer = torch.optim.AdamW(params.values(), lr=0.1, weight_decay=0.5)
     for _ in range(5):
-        stepper.step(lambda: quadratic(params).loss(0), lambda: sum(p.sum() for p in params.values()) - 1.0, params,
+        stepped(stepper, lambda: quadratic(params).loss(0), lambda: sum(p.sum() for p in params.values()) - 1.0, params,
                      optimizer)
     for name, p in params.items():
         inside = stepper.masks[name]
@@ -116,7 +117,7 @@ def test_clipping_and_surgery_see_the_masked_gradients_alone(inner: Any) -> None
 
     def step(stepper: Any, params: dict[str, Parameter]) -> None:
         w = params["w"]
-        stepper.step(lambda: w.square().sum(), lambda: -(w * pull[:len(w)]).sum(), params,
+        stepped(stepper, lambda: w.square().sum(), lambda: -(w * pull[:len(w)]).sum(), params,
                      torch.optim.SGD(params.values(), lr=1.0))
 
     step(Masked(share=0.5, draws=1, update=inner).prepare(whole, salient), whole)
@@ -134,7 +135,7 @@ def test_hooks_are_gone_after_a_step_and_after_an_error() -> None:
 
     for erase in (lambda: quadratic(params).loss(0), fail):
         with suppress(ValueError):
-            stepper.step(erase, None, params, optimizer)
+            stepped(stepper, erase, None, params, optimizer)
         (grad,) = torch.autograd.grad(params["b"].sum(), params["b"])
         assert bool((grad == 1).all())
 

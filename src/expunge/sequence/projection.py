@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from expunge.errors import ConfigError
 from expunge.models.model import Model
 from expunge.sequence.strategy import Projection
 from expunge.train import Losses
-from expunge.unlearn.update import LossFn, Stepper
+from expunge.unlearn.update import Descent, StepLosses, Stepper
 
 
 @torch.no_grad()
@@ -61,13 +60,12 @@ class Projected:
         """The inner one's."""
         return self._inner.state
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """The inner step, projected afterwards."""
         before = {name: W.detach().clone() for name, W in self._layers.items()}
-        losses = self._inner.step(erase, keep, params, optimizer, hold)
+        values = self._inner.step(losses, descent)
         with torch.no_grad():
             for name, W in self._layers.items():
                 dW = W - before[name]
                 W.copy_(before[name] + dW - (dW @ self._U) @ self._U.T)
-        return losses
+        return values

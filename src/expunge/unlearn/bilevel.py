@@ -17,19 +17,16 @@ lost).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.update import LossFn, Stateless, add_gradient, gradients
+from expunge.unlearn.update import Descent, Stateless, StepLosses, gradients
 
 
 class Bilevel(Stateless):
@@ -58,20 +55,15 @@ class Bilevel(Stateless):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """Returns both losses and lambda."""
-        assert keep is not None, "a recipe without a keep was not refused"
-        of_erase, q = gradients(erase, params)
-        of_keep, kept = gradients(keep, params)
+        params = descent.params
+        of_erase, q = gradients(losses["erase"], params)
+        of_keep, kept = gradients(losses["keep"], params)
         factor = self.factor(kept, q)
         for p, mine, other in zip(params.values(), kept, q, strict=True):
             p.grad = mine + factor * other
-        held = add_gradient(hold)
-        if self.clip is not None:
-            clip_grad_norm_(params.values(), self.clip)
-        optimizer.step()
-        return {"erase": of_erase, "keep": of_keep, **held, "lambda": factor}
+        return {"erase": of_erase, "keep": of_keep, **descent(self.clip), "lambda": factor}
 
     def factor(self, kept: Sequence[Tensor], q: Sequence[Tensor]) -> float:
         """Lambda, for the gradients of both losses by tensor."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from expunge.unlearn.objective import AnyObjective, Steer, Term, WarmsUp
 from expunge.unlearn.past import Past
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.update import AnyUpdate, Plain, Stepper
+from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import checked_weights, training
 from expunge.unlearn.workbench import AnySource, Source, Workbench
 
@@ -261,14 +261,14 @@ class Recipe(Settings):
         def step(number: int) -> Losses:
             for part in learners:
                 part.begin(number)
-            beside = partial(keep.loss, number) if keep is not None and not between else None
+            asked: dict[Literal["erase", "keep"], LossFn] = {"erase": partial(erase.loss, number)}
+            if keep is not None and not between:
+                asked["keep"] = partial(keep.loss, number)
             due = [term for term in held if number % term.every == 0]
-            losses = stepper.step(partial(erase.loss, number), beside, params, optimizer,
-                                  partial(holding, due, number) if due else None)
+            losses = stepper.step(asked, Descent(params, optimizer, partial(holding, due, number) if due else None))
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):
-                    alone = stepper.step(partial(keep.loss, turn), None, params, optimizer)
-                    losses["keep"] = alone["erase"]
+                    losses |= stepper.step({"keep": partial(keep.loss, turn)}, Descent(params, optimizer))
             return {**losses, **attacker.losses} if attacker is not None else losses
 
         return step

@@ -16,14 +16,13 @@ unlearning. Differs: relative steps without a Fisher information; an update sees
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 from typing_extensions import Self
 
 from expunge.config import Settings, Slot, knob
@@ -35,7 +34,7 @@ from expunge.unlearn.dual import Dual, DualStepper
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.saliency import MaskedStepper
-from expunge.unlearn.update import LossFn, Plain, Stepper, Update
+from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
 
 
 class Refreshed(Settings):
@@ -116,23 +115,23 @@ class RefreshedStepper:
         """The count of steps and what the wrapped update keeps."""
         return {"refresh/done": self.done, **self.within.state}
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """An ascent where one is due, then the wrapped update's step.
 
         Returns:
             Its losses; "refresh": the relative length of the ascent, 0 where none was made.
         """
-        forget, others = Remembered(erase), [None if loss is None else Remembered(loss) for loss in (keep, hold)]
-        known = [forget, *(loss for loss in others if loss is not None)]
-        climbed = known if self.settings.target == "full" else known[:1]
+        own = {name: Remembered(loss) for name, loss in losses.items()}
+        hold = None if descent.hold is None else Remembered(descent.hold)
+        known = [*own.values(), *([] if hold is None else [hold])]
+        climbed = known if self.settings.target == "full" else [own["erase"]]
         told = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
                                      _masks(self.within), shared=True)
         for loss in known:
             loss.settle(told is not None and told.current)
-        losses = self.within.step(forget, others[0], params, optimizer, others[1])
+        values = self.within.step(own, replace(descent, hold=hold))
         self.done.add_(1)
-        return {**losses, "refresh": 0.0 if told is None else told.relative}
+        return {**values, "refresh": 0.0 if told is None else told.relative}
 
 
 def _masks(stepper: Stepper) -> Mapping[str, Tensor] | None:

@@ -22,14 +22,13 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from expunge.config import Settings, Slot, knob
 from expunge.errors import TrainingError
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
-from expunge.unlearn.update import LossFn, Plain, Stepper, Update, gradients
+from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update, gradients
 
 
 class Masked(Settings):
@@ -81,15 +80,14 @@ class MaskedStepper:
         """The wrapped update's."""
         return self.within.state
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """The wrapped update's step, confined to the mask."""
-        with self._masking(params):
-            losses = self.within.step(erase, keep, params, optimizer, hold)
+        with self._masking(descent.params):
+            values = self.within.step(losses, descent)
         with torch.no_grad():
-            for name, p in params.items():
+            for name, p in descent.params.items():
                 p.copy_(torch.where(self.masks[name], p, self.before[name]))
-        return losses
+        return values
 
     @contextmanager
     def _masking(self, params: Mapping[str, Parameter]) -> Iterator[None]:

@@ -13,19 +13,16 @@ Source: Yu et al. 2020 (PCGrad), algorithm 1; Wu et al. 2025 (DoCo), concept-pre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.update import LossFn, Stateless, add_gradient, gradients
+from expunge.unlearn.update import Descent, Stateless, StepLosses, gradients
 
 Rule = Literal["projection", "cosine"]
 Block = Literal["tensor", "global"]
@@ -56,21 +53,16 @@ class Surgery(Stateless):
         """A keep whose gradient is there to be spared."""
         return ("keep beside",)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
-        """One backward per loss, surgery between erase and keep, then the optimizer's step."""
-        assert keep is not None, "a recipe without a keep was not refused"
-        of_erase, g_u = gradients(erase, params)
-        of_keep, g_r = gradients(keep, params)
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
+        """One backward per loss, surgery between erase and keep, then the descent."""
+        params = descent.params
+        of_erase, g_u = gradients(losses["erase"], params)
+        of_keep, g_r = gradients(losses["keep"], params)
         if self.clip_each is not None:
             g_u, g_r = (_clipped(gradient, self.clip_each) for gradient in (g_u, g_r))
         for p, u, r in zip(params.values(), spared(g_u, g_r, self.strength, self.block, self.rule), g_r, strict=True):
             p.grad = u + r if self.add_keep else u
-        held = add_gradient(hold)
-        if self.clip is not None:
-            clip_grad_norm_(params.values(), self.clip)
-        optimizer.step()
-        return {"erase": of_erase, "keep": of_keep, **held}
+        return {"erase": of_erase, "keep": of_keep, **descent(self.clip)}
 
 
 def spared(g_u: Sequence[Tensor], g_r: Sequence[Tensor], strength: float = 1.0, block: Block = "tensor",
