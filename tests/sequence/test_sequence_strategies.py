@@ -18,11 +18,11 @@ from expunge.models.store import load
 from expunge.records import Request
 from expunge.sequence.ledger import LEDGER
 from expunge.sequence.memory import Memory
-from expunge.sequence.projection import kept_directions
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS, Projection
 from expunge.unlearn.presets.esd import esd
+from expunge.unlearn.projected import kept_directions
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Workbench
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from stepping import stepped
+from stepping import NO_MODEL, stepped
 from torch.nn import Parameter
 
 from expunge.errors import ConfigError
@@ -80,6 +80,6 @@ def test_it_wants_a_keep_in_the_same_step() -> None:
 
 def test_it_prepares_itself_and_keeps_no_state() -> None:
     update = Bilevel()
-    assert update.prepare({}, Term(lambda number: torch.zeros(()))) is update
+    assert update.prepare({}, Term(lambda number: torch.zeros(())), NO_MODEL) is update
     assert update.state == {}
     assert update.erase_losses(7) == 7

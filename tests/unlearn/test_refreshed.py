@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from stepping import stepped
+from stepping import NO_MODEL, stepped
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -50,7 +50,7 @@ def term(params: dict[str, Parameter]) -> Term:
 
 def run(update: Refreshed, steps: int = 1, keep: Any = None) -> tuple[Tensor, list[dict[str, float]]]:
     params, optimizer = problem()
-    stepper = update.prepare(params, term(params))
+    stepper = update.prepare(params, term(params), NO_MODEL)
     losses = [stepped(stepper, lambda: term(params).loss(0), keep and (lambda: keep(params["w"])), params, optimizer)
               for _ in range(steps)]
     return params["w"].detach(), losses
@@ -89,7 +89,8 @@ def test_norms_say_what_gamma_is_relative_to() -> None:
     for norm, moved in (("none", 0.1 * g), ("whole", 0.1 * 13.0 * g / 5**0.5), ("tensor", by_tensor)):
         params = {"a": Parameter(torch.tensor([3.0, 4.0])), "b": Parameter(torch.tensor([12.0]))}
         loss = lambda params=params: params["a"][0] + 2 * params["b"].sum()
-        stepped(Refreshed(gamma=0.1, norm=norm, rise=None).prepare(params, Term(lambda number, loss=loss: loss())),
+        update = Refreshed(gamma=0.1, norm=norm, rise=None)  # type: ignore[arg-type]
+        stepped(update.prepare(params, Term(lambda number, loss=loss: loss()), NO_MODEL),  # type: ignore[misc]
                 loss, None, params, torch.optim.SGD(params.values(), lr=0.0))  # type: ignore[arg-type]
         there = torch.stack([params["a"][0], params["b"][0]]).detach() - torch.tensor([3.0, 12.0])
         torch.testing.assert_close(there, moved)
@@ -153,7 +154,7 @@ def test_every_loss_that_is_asked_for_is_counted(changes: dict[str, Any], target
             asked[which] += 1
             return params["w"].square().sum() / 2
 
-        stepper = update.prepare(params, Term(lambda number, counted=counted: counted("erase")))
+        stepper = update.prepare(params, Term(lambda number, counted=counted: counted("erase")), NO_MODEL)
         for _ in range(7):
             stepped(stepper, lambda counted=counted: counted("erase"), lambda counted=counted: counted("keep"), params,
                          optimizer)
@@ -179,7 +180,7 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ConfigError, match="known kinds of update"):
         SMALL.override({"update.update": "refresh"})
     with pytest.raises(UserError, match="bfloat16"):
-        Refreshed().prepare({"w": Parameter(START.bfloat16())}, Term(lambda number: torch.zeros(())))
+        Refreshed().prepare({"w": Parameter(START.bfloat16())}, Term(lambda number: torch.zeros(())), NO_MODEL)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stepping import stepped
+from stepping import NO_MODEL, stepped
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -52,12 +52,12 @@ def test_looking_for_the_mask_neither_attacks_nor_teaches(model: Any) -> None:
         stream = FrozenTrajectory(grid=3, trajectories=3).open(bench, REQUEST.prompts, 2, "erase")
         attacker = SoftAdversary(steps=1, warmup=2).prepare(bench, stream, 2)
         game = AlignDomains(warm_up=1).prepare(bench, stream, None)
-        Masked(draws=4).prepare(params, game)
+        Masked(draws=4).prepare(params, game, bench)
         warmed = AlignDomains(warm_up=1).prepare(bench, stream, None)
         warmed.loss(0)
         assert all(torch.equal(tensor, game.state[name]) for name, tensor in warmed.state.items()), \
             "no round beside those of the warm-up"
-        Masked(draws=4).prepare(params, Steer().prepare(bench, stream, attacker))
+        Masked(draws=4).prepare(params, Steer().prepare(bench, stream, attacker), bench)
         assert not attacker.state["adversary/found"].any()
 
 
@@ -95,7 +95,7 @@ def test_a_gradient_that_chooses_nothing_or_is_not_finite_is_an_error() -> None:
 def test_what_is_not_in_the_mask_stays_bit_for_bit_under_decay_and_momentum(inner: Any) -> None:
     params = weights()
     before = {name: p.detach().clone() for name, p in params.items()}
-    stepper = Masked(share=0.4, draws=1, update=inner).prepare(params, quadratic(params))
+    stepper = Masked(share=0.4, draws=1, update=inner).prepare(params, quadratic(params), NO_MODEL)
     optimizer = torch.optim.AdamW(params.values(), lr=0.1, weight_decay=0.5)
     for _ in range(5):
         stepped(stepper, lambda: quadratic(params).loss(0), lambda: sum(p.sum() for p in params.values()) - 1.0, params,
@@ -120,14 +120,14 @@ def test_clipping_and_surgery_see_the_masked_gradients_alone(inner: Any) -> None
         stepped(stepper, lambda: w.square().sum(), lambda: -(w * pull[:len(w)]).sum(), params,
                      torch.optim.SGD(params.values(), lr=1.0))
 
-    step(Masked(share=0.5, draws=1, update=inner).prepare(whole, salient), whole)
-    step(inner.prepare(alone, salient), alone)
+    step(Masked(share=0.5, draws=1, update=inner).prepare(whole, salient, NO_MODEL), whole)
+    step(inner.prepare(alone, salient, NO_MODEL), alone)
     torch.testing.assert_close(whole["w"][:2], alone["w"])
 
 
 def test_hooks_are_gone_after_a_step_and_after_an_error() -> None:
     params = weights()
-    stepper = Masked(share=0.5, draws=1).prepare(params, quadratic(params))
+    stepper = Masked(share=0.5, draws=1).prepare(params, quadratic(params), NO_MODEL)
     optimizer = torch.optim.SGD(params.values(), lr=0.1)
 
     def fail() -> Tensor:

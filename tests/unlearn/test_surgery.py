@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.unlearn.saliency import Masked
-from expunge.unlearn.surgery import Surgery, spared
+from expunge.unlearn.subspace import spared
+from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from stepping import stepped
+from stepping import NO_MODEL, stepped
 from torch.nn import Parameter
 
 from expunge.unlearn.objective import Term
@@ -34,5 +34,5 @@ def test_gradients_do_not_pile_up_over_steps() -> None:
 
 def test_plain_prepares_itself_and_keeps_no_state() -> None:
     plain = Plain()
-    assert plain.prepare({}, Term(lambda number: torch.zeros(()))) is plain
+    assert plain.prepare({}, Term(lambda number: torch.zeros(())), NO_MODEL) is plain
     assert plain.state == {}

@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
+from expunge.unlearn.subspace import inner
 from expunge.unlearn.update import Descent, Stateless, StepLosses, gradients
 
 
@@ -44,7 +44,7 @@ class Bilevel(Stateless):
     """
 
     kind: Literal["bilevel"] = "bilevel"
-    within: ClassVar[tuple[str, ...]] = ("masked", "refresh")
+    within: ClassVar[tuple[str, ...]] = ("masked", "refresh", "projected")
     rule: Literal["constant", "descent", "cosine"] = knob("constant", "How lambda is found", source="erasediff_nsfw.py")
     weight: float = knob(1.0, "Lambda, where it is constant", gt=0.0, source="EraseDiff: 1.0 in its scripts, else 0.1")
     eta: float = knob(0.1, "How fast the erase loss must fall, where lambda is found", gt=0.0, source="EraseDiff, BOME")
@@ -69,11 +69,6 @@ class Bilevel(Stateless):
         """Lambda, for the gradients of both losses by tensor."""
         if self.rule == "constant":
             return self.weight
-        along = _inner(kept, q)
-        size = float(_inner(q, q) if self.rule == "descent" else (_inner(q, q) * _inner(kept, kept)).sqrt())
+        along = inner(kept, q)
+        size = float(inner(q, q) if self.rule == "descent" else (inner(q, q) * inner(kept, kept)).sqrt())
         return max(0.0, self.eta - (float(along) / size if size > 0.0 else 0.0))  # a gradient of zero is at no angle
-
-
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Inner product of two gradients, float64."""
-    return torch.stack([(x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)]).sum()

@@ -29,6 +29,7 @@ from expunge.train import Losses
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
+from expunge.unlearn.workbench import Workbench
 
 _LEAST = 1e-8
 """Of the multiplier where it scales a loss: at 0 there would be no gradient for surgery to spare."""
@@ -63,9 +64,10 @@ class Dual(Settings):
         """The same."""
         return self.update.keep_losses(steps)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> DualStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> DualStepper:
         """Starts the multiplier, which is checkpointed."""
-        return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), self.update.prepare(params, erase))
+        within = self.update.prepare(params, erase, bench)
+        return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), within)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import AnyObjective, Steer, Term, WarmsUp
 from expunge.unlearn.past import Past
+from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
@@ -104,6 +105,8 @@ class Recipe(Settings):
         """
         check_needs(self, request)
         params = checked_weights(model, self.scope)
+        if needs(self, "keys and values"):
+            keys_and_values(model, params)
         if self.source.places is not None and self.source.places < len(request.targets):
             raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
                             accepted="a place for each concept at least",
@@ -229,7 +232,7 @@ class Recipe(Settings):
         erase = self.objective.prepare(bench, stream, attacker)
         keep = self.keep.prepare(bench) if self.keep is not None else None
         held = past.terms(bench, params) if past is not None else ()
-        stepper: Stepper = self.update.prepare(params, erase)
+        stepper: Stepper = self.update.prepare(params, erase, bench)
         stepper = past.around(bench, stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
         learners: list[Term | Attacker] = [part for part in (erase, keep, attacker, *held) if part is not None]

@@ -35,6 +35,7 @@ from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.saliency import MaskedStepper
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
+from expunge.unlearn.workbench import Workbench
 
 
 class Refreshed(Settings):
@@ -87,14 +88,14 @@ class Refreshed(Settings):
         """Those of the wrapped update, and those of the ascents where they climb the keep too."""
         return self.update.keep_losses(steps) + (self.rule.losses(steps) if self.target == "full" else 0)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> RefreshedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> RefreshedStepper:
         """Starts counting steps; the count is checkpointed.
 
         Raises:
             UserError: weights in half precision, which such small steps would not move.
         """
         refresher = Refresher(self.rule, params, seed=self.seed)
-        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase))
+        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase, bench))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update, gradients
+from expunge.unlearn.workbench import Workbench
 
 
 class Masked(Settings):
@@ -50,7 +51,7 @@ class Masked(Settings):
         """Those of the wrapped update."""
         return self.update.keep_losses(steps)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> MaskedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
 
         Raises:
@@ -59,7 +60,7 @@ class Masked(Settings):
         loss = erase.saliency or erase.loss
         masks = top_entries(summed_gradients(loss, params, self.draws), self.share)
         before = {name: p.detach().clone() for name, p in params.items()}
-        return MaskedStepper(masks, before, self.update.prepare(params, erase))
+        return MaskedStepper(masks, before, self.update.prepare(params, erase, bench))
 
 
 @dataclass(frozen=True)

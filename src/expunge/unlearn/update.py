@@ -22,6 +22,7 @@ from expunge.config import Settings, Slot, knob
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
+from expunge.unlearn.workbench import Workbench
 
 LossFn = Callable[[], Tensor]
 """One forward; the scalar loss, with gradient."""
@@ -81,7 +82,7 @@ class Update(Protocol):
         """The same for the loss of a keep in the step of the erase loss."""
         ...
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
 
@@ -106,7 +107,7 @@ class Stateless(Settings):
         """Once per step."""
         return steps
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Self:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Self:
         """Itself: it learns nothing."""
         return self
 
@@ -115,7 +116,7 @@ class Plain(Stateless):
     """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
 
     kind: Literal["plain"] = "plain"
-    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh")
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
     clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
 
     def step(self, losses: StepLosses, descent: Descent) -> Losses:

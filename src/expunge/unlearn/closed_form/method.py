@@ -31,7 +31,6 @@ from expunge.unlearn.closed_form.reading import (
     Tokens,
     computable,
     read,
-    second_moment,
 )
 from expunge.unlearn.closed_form.refine import gram
 from expunge.unlearn.closed_form.rounds import Rounds, Solution
@@ -39,6 +38,7 @@ from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
 from expunge.unlearn.estimate import memory, seconds
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.retain import Retain, Retained
+from expunge.unlearn.subspace import second_moment
 from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("solver",)

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from expunge.config import ByKind, Settings, knob
 from expunge.errors import TrainingError, UserError
-from expunge.unlearn.closed_form.reading import Pairs, Reading, second_moment
+from expunge.unlearn.closed_form.reading import Pairs, Reading
 from expunge.unlearn.closed_form.refine import Refine, gram
+from expunge.unlearn.subspace import free_directions, second_moment, span
 
 Layers = Mapping[str, Tensor]
 """Projections float64 (O, D) by full name, all of one input width."""
@@ -186,30 +187,10 @@ class Procrustes(Settings):
     def _span(self, columns: Tensor) -> Tensor:
         """Orthonormal basis of the columns' span, each column counting alike."""
         length = columns.norm(dim=0)
-        U, s, _ = torch.linalg.svd(columns / length.clamp_min(torch.finfo(columns.dtype).tiny), full_matrices=False)
-        basis: Tensor = U[:, s > self.span_share * s[0]]
-        return basis
+        return span(columns / length.clamp_min(torch.finfo(columns.dtype).tiny), self.span_share)
 
 
 AnySolver = Annotated[Ridge | NullSpace | Procrustes, ByKind("solver")]
-
-
-def free_directions(kept: Tensor, empty: Tensor, threshold: float, empty_share: float) -> Tensor:
-    """Orthonormal (D, K): directions in which neither `kept` (M, D) nor the main part of `empty` (T, D) has any energy.
-
-    Args:
-        threshold: energy up to which a direction of `kept` counts as none, in mean eigenvalues of its second moment.
-        empty_share: the same for `empty`, as a share of its largest singular value.
-    """
-    N = torch.eye(kept.shape[1]).to(kept)
-    if len(kept):
-        values, vectors = torch.linalg.eigh(second_moment(kept) / len(kept))
-        N = vectors[:, values < threshold * values.mean()]
-    _, s, main = torch.linalg.svd(empty, full_matrices=False)
-    held = N.T @ main[s > empty_share * s[0]].T  # (K, E)
-    U, s, _ = torch.linalg.svd(held, full_matrices=True)
-    free: Tensor = N @ U[:, int((s > 1e-10).sum()):]
-    return free
 
 
 def rotation(M: Tensor) -> Tensor:
