@@ -80,11 +80,8 @@ def main() -> None:
     fast, slow = runs.values()
     print(f"ratio: {slow.calls / fast.calls:.1f} of calls, {slow.rows / fast.rows:.1f} of rows, "
           f"{slow.seconds / fast.seconds:.1f} of time")
-    whole = [one.override({"steps": PUBLISHED["steps"], "adversary.warmup": PUBLISHED["warmup"]}).cost(request)
-             for one in (ours, theirs)]
-    rows = [cost.frozen + cost.trained for cost in whole]
     seconds = [run.projected(options.warmup) for run in (fast, slow)]
-    print(f"projected to {PUBLISHED['steps']} steps: {rows[0]} against {rows[1]} rows (ratio {rows[1] / rows[0]:.1f}), "
+    print(f"projected to {PUBLISHED['steps']} steps: "
           f"{seconds[0]:.0f} against {seconds[1]:.0f} s (ratio {seconds[1] / seconds[0]:.1f})")
     if options.items and not options.sd14:
         results(model, request, runs, options.items)

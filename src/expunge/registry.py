@@ -296,18 +296,17 @@ METHODS.register("oce", "expunge.unlearn.presets.closed_form:oce",
                  "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
 METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:oce_fast", "OCE with weights for emoji-64", _OCE)
 
-SOURCES = Registry("source", "expunge ls parts", ("open", "calls", "entries", "places"))
+SOURCES = Registry("source", "expunge ls parts", ("open", "places"))
 SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
 SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
 SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")
-OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare", "teacher_calls"))
+OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare",))
 OBJECTIVES.register("steer", "expunge.unlearn.objective:Steer", "away from what the original predicts (ESD)")
 OBJECTIVES.register("ablate", "expunge.unlearn.ablation:Ablate", "to the anchor's prediction, or the noise (Ablation)")
 OBJECTIVES.register("domain", "expunge.unlearn.domain:AlignDomains", "to the anchor's domain, by discriminator (DoCo)")
 OBJECTIVES.register("relabel", "expunge.unlearn.relabel:Relabel", "to what a wrong prompt brings (SalUn)")
 OBJECTIVES.register("noise", "expunge.unlearn.relabel:Noise", "to noise (EraseDiff)")
-KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps", "teacher_calls",
-                                              "student_calls"))
+KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps"))
 KEEPS.register("match", "expunge.unlearn.keep:MatchTeacher", "what the original predicts on prompts to keep")
 KEEPS.register("denoise", "expunge.unlearn.denoise:Denoise", "the denoising loss on images to keep")
 KEEPS.register("integrity", "expunge.unlearn.integrity:Integrity", "the original's guided trajectories")
@@ -319,7 +318,7 @@ UPDATES.register("surgery", "expunge.unlearn.surgery:Surgery", "conflicting grad
 UPDATES.register("bilevel", "expunge.unlearn.bilevel:Bilevel", "keep first, erase as a constraint (EraseDiff)")
 UPDATES.register("dual", "expunge.unlearn.dual:Dual", "one loss bounded, by dual ascent")
 UPDATES.register("refresh", "expunge.unlearn.refreshed:Refreshed", "an ascent before every few steps (refresh)")
-ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check", "counts"))
+ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check"))
 ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""

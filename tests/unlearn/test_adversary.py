@@ -312,26 +312,6 @@ def test_points_beside_a_step_are_new_and_under_the_same_prompts(model: Any, sou
     torch.testing.assert_close(first.cond.states, points.cond.states)
 
 
-@pytest.mark.parametrize("changes", [{"source.fresh": True}, {"adversary.points": "same", "adversary.answer": "best",
-                                                              "adversary.every": 2}])
-def test_cost_counts_what_the_adversary_computes(model: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-                                                 ) -> None:
-    frozen, trained = [], []
-    kind = type(model)
-    predict = kind.predict
-
-    def counting(self: Any, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-        (trained if torch.is_grad_enabled() else frozen).append(len(x_t))
-        return predict(self, x_t, t, cond)
-
-    monkeypatch.setattr(kind, "predict", counting)
-    recipe = SMALL.override({"steps": 8, **changes})
-    cost = recipe.cost(REQUEST)
-    recipe(model, REQUEST)
-    assert sum(trained) == cost.trained
-    assert sum(frozen) == (pytest.approx(cost.frozen, rel=0.35) if recipe.source.fresh else cost.frozen)
-
-
 @pytest.mark.parametrize(("settings", "told"), [
     ({"method": "fast"}, "one step"), ({"method": "fast", "steps": 1, "init": "latest"}, "one step"),
     ({"method": "fast", "steps": 1, "place": "add"}, "radius"), ({"answer": "best"}, "points same"),

@@ -82,4 +82,3 @@ def test_it_prepares_itself_and_keeps_no_state() -> None:
     update = Bilevel()
     assert update.prepare({}, Term(lambda number: torch.zeros(())), NO_MODEL) is update
     assert update.state == {}
-    assert update.erase_losses(7) == 7

@@ -209,26 +209,6 @@ def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, recipe: A
     assert whole.card.losses == resumed.card.losses
 
 
-def test_cost_counts_the_warm_up(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen, trained = [], []
-    predict = type(model).predict
-
-    def counting(self: Any, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-        (trained if torch.is_grad_enabled() else frozen).append(len(x_t))
-        return predict(self, x_t, t, cond)
-
-    monkeypatch.setattr(type(model), "predict", counting)
-    ours, theirs = (preset(**{**SMALL, "steps": 2, f"keep.source.{size}": 3})
-                    for preset, size in ((doco_fast, "trajectories"), (doco_v_a, "pictures")))
-    pooled = ours.override({"source": {"kind": "frozen", "grid": 2, "trajectories": 2}})
-    for recipe in (ours, pooled, theirs):
-        frozen.clear()
-        trained.clear()
-        cost = recipe.cost(REQUEST)
-        recipe(model, REQUEST)
-        assert (sum(frozen), sum(trained)) == (cost.frozen, cost.trained)
-
-
 def test_several_concepts_and_both_predictions_train(either: Any) -> None:
     patch = doco_fast(**{**SMALL, "steps": 2, "keep.source.trajectories": 3})(either, REQUEST)
     assert patch.tensors

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
-from expunge.models.conditioning import Conditioning
 from expunge.models.hashing import tensors_hash
 from expunge.models.patch import Patch
 from expunge.records import Request
@@ -254,24 +253,6 @@ def test_every_mistake_in_settings_is_told_at_once() -> None:
         esd(stepz=3, batch=0, **{"objective.etaa": 1, "source.grid": -1, "source.guidance": "much"})
     for word in ("stepz", "batch", "etaa", "grid", "guidance"):
         assert word in str(caught.value)
-
-
-def test_cost_counts_what_is_computed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen, trained = [], []
-    kind = type(model)
-    predict = kind.predict
-
-    def counting(self: Any, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        (trained if torch.is_grad_enabled() else frozen).append(len(x_t))
-        return predict(self, x_t, t, cond)
-
-    monkeypatch.setattr(kind, "predict", counting)
-    recipe = SMALL.override({"keep": "match", "keep.cadence": "between", "keep.source.grid": 3,
-                             "keep.source.trajectories": 2})
-    request = REQUEST.model_copy(update={"anchor": "house"})
-    cost = recipe.cost(request)
-    recipe(model, request)
-    assert (sum(frozen), sum(trained)) == (cost.frozen, cost.trained)
 
 
 def test_what_a_run_needs_is_checked_without_encoding_anything(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

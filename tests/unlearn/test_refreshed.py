@@ -144,7 +144,7 @@ def test_stopped_run_goes_on_to_the_same_weights(model: Any, tmp_path: Path, sto
 
 @pytest.mark.parametrize(("changes", "target"), [({}, "forget"), ({"rise": None}, "forget"), ({}, "full"),
                                                  ({"steps": 2, "every": 3}, "full"), ({"gamma": 0.0}, "full")])
-def test_every_loss_that_is_asked_for_is_counted(changes: dict[str, Any], target: Any) -> None:
+def test_a_loss_is_asked_for_once_more_by_each_ascent_that_climbs_it(changes: dict[str, Any], target: Any) -> None:
     for inner in (Plain(), Surgery(), Masked(draws=4), *([Dual()] if target == "forget" else [])):
         update = Refreshed(target=target, update=inner, **changes)
         params, optimizer = problem()
@@ -158,15 +158,9 @@ def test_every_loss_that_is_asked_for_is_counted(changes: dict[str, Any], target
         for _ in range(7):
             stepped(stepper, lambda counted=counted: counted("erase"), lambda counted=counted: counted("keep"), params,
                          optimizer)
-        assert asked == {"erase": update.erase_losses(7), "keep": update.keep_losses(7)}
-
-
-def test_cost_of_a_recipe_has_them(model: Any) -> None:
-    plain, on = SMALL.model_copy(update={"update": Plain()}), SMALL
-    assert on.cost(REQUEST).trained == plain.cost(REQUEST).trained + 3 * SMALL.batch  # steps 0, 2, 4
-    both = SMALL.override({"keep": KEEP.model_dump(mode="json"), "update.target": "full"})
-    without = both.model_copy(update={"update": Plain()})
-    assert both.cost(REQUEST).trained == without.cost(REQUEST).trained + 3 * (SMALL.batch + KEEP.batch)
+        ascents = update.steps * sum(map(update.rule.due, range(7)))
+        looks = inner.draws if isinstance(inner, Masked) else 0
+        assert asked == {"erase": 7 + looks + ascents, "keep": 7 + (ascents if target == "full" else 0)}
 
 
 def test_mistakes_are_told() -> None:

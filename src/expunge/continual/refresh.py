@@ -80,13 +80,6 @@ class Refresh(Settings):
         """Whether step `number` is refreshed."""
         return self.on and number % self.every == 0
 
-    def losses(self, steps: int) -> int:
-        """How often more the climbed loss is asked for in a run of `steps` steps whose own loss it is.
-
-        Halvings ask once more each, uncounted.
-        """
-        return math.ceil(steps / self.every) * self.steps if self.on else 0
-
 
 @dataclass(frozen=True)
 class Ascent:

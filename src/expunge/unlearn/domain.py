@@ -25,7 +25,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from expunge.config import Settings, knob
 from expunge.models.model import Model
-from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
 from expunge.unlearn.discriminator import Discriminator
@@ -65,14 +64,6 @@ class AlignDomains(Settings):
     def needs(self) -> tuple[Need, ...]:
         """Anchors."""
         return ("anchor",)
-
-    def teacher_calls(self, request: Request) -> int:
-        """The anchor's prediction."""
-        return 1
-
-    def warm_up_calls(self, batch: int, pooled: bool) -> int:
-        """Samples without gradient in the warm-up: the concept's, and the anchor's unless these are tabulated."""
-        return self.warm_up * batch * (1 if pooled and self.anchor_model == "frozen" else 2)
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The student's loss; the discriminator learns by the way, once per step."""
@@ -134,14 +125,12 @@ class Game:
     def warm_up(self) -> None:
         """Rounds of the discriminator alone, on draws that no step takes."""
         rounds, student = self._settings.warm_up, self._bench.student
-        for done in range(int(self.warmed), rounds):
+        for done in self._bench.stages.each(range(int(self.warmed), rounds)):
             points = self._stream.draw(-1 - done)
             with torch.no_grad():
                 out = student.predict(points.x_t, points.t, self._bench.condition(points))
             self.learn(points, out)
-            self.warmed.fill_(done + 1)
-            if self._bench.tell is not None:
-                self._bench.tell(done + 1, rounds, {})
+        self.warmed.fill_(rounds)
 
     def learn(self, points: Points, out: Tensor, leak: bool = False) -> float:
         """One round of the discriminator; returns its loss.

@@ -56,14 +56,6 @@ class Dual(Settings):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update."""
-        return self.update.erase_losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """The same."""
-        return self.update.keep_losses(steps)
-
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> DualStepper:
         """Starts the multiplier, which is checkpointed."""
         within = self.update.prepare(params, erase, bench)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from torch.optim import Optimizer
 
 from expunge.config import Settings, Slot, knob
 from expunge.models.conditioning import Conditioning
-from expunge.records import Request
 from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
@@ -62,10 +61,6 @@ class Term:
 class Objective(Protocol):
     """Settings of what the student is trained towards."""
 
-    def teacher_calls(self, request: Request) -> int:
-        """Samples through the frozen teacher's UNet per point."""
-        ...
-
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
         ...
@@ -73,15 +68,6 @@ class Objective(Protocol):
 
 AnyObjective = Annotated[Objective, Slot(OBJECTIVES, "steer")]
 """Any registered objective, by its kind, or an object."""
-
-
-@runtime_checkable
-class WarmsUp(Protocol):
-    """Settings of an objective that does something before the first step."""
-
-    def warm_up_calls(self, batch: int, pooled: bool) -> int:
-        """Samples through a UNet without gradient before the first step; `pooled`: the source has a pool."""
-        ...
 
 
 class Steer(Settings):
@@ -110,12 +96,6 @@ class Steer(Settings):
     eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
-
-    def teacher_calls(self, request: Request) -> int:
-        """The concept, and of the empty prompt and the anchor's those that count."""
-        if not any(target.anchor for target in request.targets):
-            return 2
-        return 1 + len({self.base, self.away})
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
@@ -173,10 +153,9 @@ def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Cond
 
 def tabulated(bench: Workbench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
-    parts = torch.arange(len(pool)).split(bench.chunk)
-    rows = []
-    for done, part in enumerate(parts, start=1):
-        rows.append(target(pool.take(part)))
-        if bench.tell is not None:
-            bench.tell(done, len(parts), {})
-    return torch.cat(rows)  # (N*S, c, h, w)
+    table = torch.zeros(0)
+    for part in bench.stages.each(torch.arange(len(pool)).split(bench.chunk)):
+        here = target(pool.take(part))
+        table = table if len(table) else here.new_zeros(len(pool), *here.shape[1:])  # (N*S, c, h, w)
+        table[part] = here
+    return table

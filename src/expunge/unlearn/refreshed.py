@@ -80,14 +80,6 @@ class Refreshed(Settings):
         return Refresh(steps=self.steps, every=self.every, gamma=self.gamma, noise=self.noise, rise=self.rise,
                        norm="fisher" if self.norm == "whole" else self.norm, halvings=self.halvings)
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update and those of the ascents; halvings ask once more each, uncounted."""
-        return self.update.erase_losses(steps) + self.rule.losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """Those of the wrapped update, and those of the ascents where they climb the keep too."""
-        return self.update.keep_losses(steps) + (self.rule.losses(steps) if self.target == "full" else 0)
-
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> RefreshedStepper:
         """Starts counting steps; the count is checkpointed.
 

@@ -13,7 +13,7 @@ one, use the wrapped update alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -43,14 +43,6 @@ class Masked(Settings):
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
         Plain(), "How the masked gradients become a step")
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update and those before it."""
-        return self.draws + self.update.erase_losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """Those of the wrapped update."""
-        return self.update.keep_losses(steps)
-
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
 
@@ -58,7 +50,7 @@ class Masked(Settings):
             TrainingError: a gradient is not finite, or all are zero.
         """
         loss = erase.saliency or erase.loss
-        masks = top_entries(summed_gradients(loss, params, self.draws), self.share)
+        masks = top_entries(summed_gradients(loss, params, bench.stages.each(range(self.draws))), self.share)
         before = {name: p.detach().clone() for name, p in params.items()}
         return MaskedStepper(masks, before, self.update.prepare(params, erase, bench))
 
@@ -101,10 +93,11 @@ class MaskedStepper:
                 hook.remove()
 
 
-def summed_gradients(loss: Callable[[int], Tensor], params: Mapping[str, Parameter], draws: int) -> dict[str, Tensor]:
-    """Signed sum of the loss's gradients over steps 0..draws-1; zero for what the loss does not reach."""
+def summed_gradients(loss: Callable[[int], Tensor], params: Mapping[str, Parameter], steps: Iterable[int]
+                     ) -> dict[str, Tensor]:
+    """Signed sum of the loss's gradients over the steps; zero for what the loss does not reach."""
     total = {name: torch.zeros_like(p) for name, p in params.items()}
-    for number in range(draws):
+    for number in steps:
         _, grads = gradients(partial(loss, number), params)
         for mine, grad in zip(total.values(), grads, strict=True):
             mine += grad

@@ -74,14 +74,6 @@ class Update(Protocol):
         """Its settings, JSON-able."""
         ...
 
-    def erase_losses(self, steps: int) -> int:
-        """How often the erase loss is asked for in a run of `steps` steps."""
-        ...
-
-    def keep_losses(self, steps: int) -> int:
-        """The same for the loss of a keep in the step of the erase loss."""
-        ...
-
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
@@ -98,14 +90,6 @@ class Stateless(Settings):
     def state(self) -> Mapping[str, Tensor]:
         """Nothing."""
         return {}
-
-    def erase_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
-
-    def keep_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
 
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Self:
         """Itself: it learns nothing."""

@@ -41,10 +41,6 @@ class Solver(Protocol):
         """
         ...
 
-    def work(self, width: int, layers: Layers) -> float:
-        """Floating-point operations of one solution, roughly."""
-        ...
-
 
 class Ridge(Settings):
     """Least squares with a price on the change.
@@ -73,10 +69,6 @@ class Ridge(Settings):
         A = self.erase * second_moment(pairs.c, pairs.a) + keep * kept + self.size * _eye(pairs)
         S = _divided(self.erase * _moved(pairs), A)
         return {name: W + W @ S for name, W in layers.items()}
-
-    def work(self, width: int, layers: Layers) -> float:
-        """One Cholesky and a product per layer."""
-        return 3.0 * width**3 + 2.0 * width**2 * _rows(layers)
 
 
 class NullSpace(Settings):
@@ -113,11 +105,6 @@ class NullSpace(Settings):
             S = self._shift(reading, layers, seed)
             return {name: W + W @ S for name, W in layers.items()}
         return {name: W + W @ self._shift(reading, {name: W}, seed) for name, W in layers.items()}
-
-    def work(self, width: int, layers: Layers) -> float:
-        """Two eigenvalue problems (for every layer, if so set), and a product per layer."""
-        groups = len(layers) if self.per_layer else 1
-        return 40.0 * width**3 * groups + 4.0 * width**2 * _rows(layers)
 
     def _shift(self, reading: Reading, layers: Layers, seed: int) -> Tensor:
         pairs, kept = reading.pairs, torch.cat([reading.keep, reading.retained]).double()
@@ -168,10 +155,6 @@ class Procrustes(Settings):
         kept += self.retained * second_moment(reading.retained) / max(1, len(reading.retained))
         kept += self.size * _eye(reading.pairs)
         return {name: self._rotated(W, reading.pairs, kept) for name, W in layers.items()}
-
-    def work(self, width: int, layers: Layers) -> float:
-        """A singular value decomposition per layer."""
-        return sum(60.0 * min(W.shape) ** 3 + 8.0 * W.shape[0] * width**2 for W in layers.values())
 
     def _rotated(self, W: Tensor, pairs: Pairs, kept: Tensor) -> Tensor:
         Q, V = torch.linalg.qr(W)  # W = Q V: Q (O, K) spans the outputs, V (K, D) is W inside them
@@ -224,7 +207,3 @@ def _divided(B: Tensor, A: Tensor) -> Tensor:
 
 def _eye(pairs: Pairs) -> Tensor:
     return torch.eye(pairs.c.shape[1]).to(pairs.c)
-
-
-def _rows(layers: Layers) -> int:
-    return sum(len(W) for W in layers.values())
