@@ -34,7 +34,7 @@ from expunge.records import Request, Sampler
 from expunge.runtime import machine
 from expunge.tiny.emoji import EmojiWorld
 from expunge.train import Losses
-from expunge.unlearn.presets.advunlearn import advunlearn
+from expunge.unlearn.presets.advunlearn import ADVUNLEARN
 from expunge.unlearn.recipe import Recipe
 
 PUBLISHED = {"steps": 1000, "warmup": 200}
@@ -91,7 +91,7 @@ def recipe(options: argparse.Namespace) -> Recipe:
     """The published settings, shortened. The learning rate makes a short run show something."""
     few = {"source.trajectories": options.trajectories, "keep.source.trajectories": options.trajectories,
            "source.grid": options.grid, "keep.source.grid": options.grid}
-    return advunlearn(**{"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate,
+    return ADVUNLEARN.override({"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate,
                          "warmup": 5, "adversary.steps": options.attack_steps, "adversary.warmup": options.warmup,
                          "adversary.rate": options.rate, "keep.weight": 1.0, "update.clip": 1.0,
                          "checkpoint_every": 1e9, "frozen_batch": options.frozen_batch, **few})

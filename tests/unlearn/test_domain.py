@@ -15,7 +15,7 @@ from expunge.records import Request, Target
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.domain import AlignDomains, Game, damping
 from expunge.unlearn.noised import NoisedPictures
-from expunge.unlearn.presets.doco import doco, doco_fast, doco_v_a, doco_v_b
+from expunge.unlearn.presets.doco import DOCO, DOCO_FAST, DOCO_V_A, DOCO_V_B
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Points, Workbench
 
@@ -188,7 +188,8 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("recipe", [
-    doco_fast(**SMALL, **{"keep.source.trajectories": 3}), doco_v_b(**SMALL, **{"keep.source.pictures": 3}),
+    DOCO_FAST.override({**SMALL, "keep.source.trajectories": 3}),
+    DOCO_V_B.override({**SMALL, "keep.source.pictures": 3}),
 ], ids=["corrected", "published"])
 def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, recipe: Any) -> None:
     whole = recipe(model, REQUEST, seed=2)
@@ -210,21 +211,21 @@ def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, recipe: A
 
 
 def test_several_concepts_and_both_predictions_train(either: Any) -> None:
-    patch = doco_fast(**{**SMALL, "steps": 2, "keep.source.trajectories": 3})(either, REQUEST)
+    patch = DOCO_FAST.override({**SMALL, "steps": 2, "keep.source.trajectories": 3})(either, REQUEST)
     assert patch.tensors
     assert set(patch.card.losses) == {"erase", "keep"}
 
 
 def test_needs_are_told_before_anything_is_computed(model: Any) -> None:
     with pytest.raises(UserError, match="anchor"):
-        doco_fast().check(model, REQUEST.model_copy(update={"anchor": ""}))
+        DOCO_FAST.check(model, REQUEST.model_copy(update={"anchor": ""}))
     for changes in ({"keep": None}, {"keep.cadence": "between"}):
         with pytest.raises(ConfigError, match="surgery"):
-            doco_fast(**changes).check(model, REQUEST)
+            DOCO_FAST.override(changes).check(model, REQUEST)
 
 
 def test_published_forms_differ_as_described() -> None:
-    a, b, ours = doco_v_a(), doco_v_b(), doco()
+    a, b, ours = DOCO_V_A, DOCO_V_B, DOCO
     assert (a.objective.form, b.objective.form, ours.objective.form) == ("eps", "x0", "native")
     assert (a.update.rule, b.update.rule, ours.update.rule) == ("projection", "cosine", "projection")
     assert (a.update.clip_each, b.update.clip_each, ours.update.clip_each) == (None, 1.0, None)

@@ -17,7 +17,7 @@ from expunge.train import SERIES, thinned
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
-from expunge.unlearn.presets.esd import esd, esd_fast
+from expunge.unlearn.presets.esd import ESD, ESD_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
 from expunge.unlearn.workbench import Stream, Workbench
@@ -239,18 +239,18 @@ def test_weights_in_half_precision_are_refused(pipeline_folder: Path) -> None:
 
 
 def test_overrides_reach_inside_and_change_kinds() -> None:
-    recipe = esd(**{"objective.eta": 2, "source": "edited", "keep.weight": 0.3, "scope": "noxattn"})
+    recipe = ESD.override({"objective.eta": 2, "source": "edited", "keep.weight": 0.3, "scope": "noxattn"})
     assert recipe.objective == Steer(eta=2)
     assert recipe.source == EditedTrajectory()
     assert recipe.keep == MatchTeacher(weight=0.3)
     assert recipe.scope == "noxattn"
-    assert esd_fast(source={"grid": 7}).source.guidance == 2.0
+    assert ESD_FAST.override({"source": {"grid": 7}}).source.guidance == 2.0
     assert recipe.override({"keep": None}).keep is None
 
 
 def test_every_mistake_in_settings_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        esd(stepz=3, batch=0, **{"objective.etaa": 1, "source.grid": -1, "source.guidance": "much"})
+        ESD.override(dict(stepz=3, batch=0, **{"objective.etaa": 1, "source.grid": -1, "source.guidance": "much"}))
     for word in ("stepz", "batch", "etaa", "grid", "guidance"):
         assert word in str(caught.value)
 

@@ -20,7 +20,7 @@ from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Term
-from expunge.unlearn.presets.esd import esd_fast
+from expunge.unlearn.presets.esd import ESD_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.saliency import Masked
@@ -183,7 +183,7 @@ def test_on_the_embedded_model_it_erases_and_keeps() -> None:
     request = world.request("church")
     counts = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=0, far=5, style=0, never_seen=0, empty=0)
     prompts = world.prompts(request, counts)
-    recipe = esd_fast(**{"steps": 20, "batch": 4, "learning_rate": 8e-4, "warmup": 4, "source.grid": 8,
+    recipe = ESD_FAST.override({"steps": 20, "batch": 4, "learning_rate": 8e-4, "warmup": 4, "source.grid": 8,
                          "source.trajectories": 8, "update": {"kind": "refresh", "update": {"clip": 1.0}}})
 
     def seen() -> tuple[int, int]:
