@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import Self
 
-from expunge.config import Settings, Slot, knob
-from expunge.continual.refresh import Refresh, Refresher
+from expunge.config import Slot, knob
+from expunge.continual.refresh import Ascents, Refresh, Refresher, rise
 from expunge.continual.remembered import Remembered
 from expunge.registry import UPDATES
 from expunge.train import Losses
@@ -38,7 +38,7 @@ from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
 from expunge.unlearn.workbench import Workbench
 
 
-class Refreshed(Settings):
+class Refreshed(Ascents):
     """Another update, with an ascent before every r-th step. Within a mask, only the mask's weights climb.
 
     An attack that is due in a step is made before the ascent, on the weights as the last step left them. With a cap,
@@ -49,17 +49,10 @@ class Refreshed(Settings):
     target: Literal["forget", "full"] = knob(
         "forget", "What is climbed: the loss to forget, so that the concept comes back; or all losses, as the paper "
         "does", source="Wang et al. 2024: full")
-    steps: int = knob(1, "Ascents before a step (J); 0 switches refresh off", ge=0, source="Wang et al. 2024")
-    every: int = knob(2, "Steps from one refresh to the next; the first step has one", ge=1, source="Wang et al. 2024")
-    gamma: float = knob(1e-4, "Size of an ascent, relative to the weights' norm unless norm is none; 0 switches "
-                        "refresh off", ge=0.0, source="the paper's released code: 1e-5")
     norm: Literal["tensor", "whole", "none"] = knob(
         "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
-    noise: float = knob(0.0, "Temperature of the noise", ge=0.0, source="Wang et al. 2024: 1")
     seed: int = knob(0, "With a step's number it decides the noise")
-    rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; steps that rise more are "
-                              "halved", gt=0.0)
-    halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
+    rise: float | None = rise(0.5)
     update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "How gradients become a step")
 
     @model_validator(mode="after")
@@ -77,8 +70,8 @@ class Refreshed(Settings):
     @property
     def rule(self) -> Refresh:
         """The same as continual learning writes it."""
-        return Refresh(steps=self.steps, every=self.every, gamma=self.gamma, noise=self.noise, rise=self.rise,
-                       norm="fisher" if self.norm == "whole" else self.norm, halvings=self.halvings)
+        own = {name: getattr(self, name) for name in Ascents.model_fields}
+        return Refresh(**own, norm="fisher" if self.norm == "whole" else self.norm)
 
     def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> RefreshedStepper:
         """Starts counting steps; the count is checkpointed.
