@@ -31,7 +31,7 @@ from expunge.models.store import load, merge
 from expunge.records import Prompt, Request, Sampler
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import SEEN
-from expunge.unlearn.presets.advunlearn import advunlearn_fast
+from expunge.unlearn.presets.advunlearn import ADVUNLEARN_FAST
 
 FEW = {"steps": 4, "source.trajectories": 4, "source.grid": 4, "keep.source.trajectories": 4, "keep.source.grid": 4,
        "adversary.warmup": 2, "adversary.steps": 1}
@@ -42,7 +42,7 @@ def main() -> None:
     model, world = load("embedded", device=options.device), EmojiWorld()
     request = world.request(options.concept)
     patch = Patch.load(options.patch) if options.patch else expunge.erase(
-        model, request, advunlearn_fast(**FEW if options.quick else {}))
+        model, request, ADVUNLEARN_FAST.override(FEW if options.quick else {}))
     with tempfile.TemporaryDirectory() as folder:
         encoder = merge("embedded", patch, Path(folder) / "encoder", "float32", only="text_encoder")
         size = sum(file.stat().st_size for file in encoder.iterdir())

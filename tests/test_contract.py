@@ -72,7 +72,7 @@ def test_every_attack_runs_on_it(other: Model, name: str, tmp_path: Path) -> Non
 
 @pytest.fixture
 def patch(other: Model) -> Patch:
-    made: Patch = METHODS.get("uce")(retain={"things": ("dog", "apple")})(other, ATTACKED)
+    made: Patch = METHODS.get("uce").override({"retain": {"things": ("dog", "apple")}})(other, ATTACKED)
     return made
 
 

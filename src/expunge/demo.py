@@ -78,13 +78,13 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     from expunge.evaluation import evaluate
     from expunge.models.store import load
     from expunge.report import write_report
-    from expunge.unlearn.presets.esd import esd_fast
+    from expunge.unlearn.presets.esd import ESD_FAST
 
     clock = _Clock()
     model = load("embedded", device="cpu")
     _can_be_seen(model, concept, _attack_settings(smoke))
     clock.lap("load")
-    recipe = esd_fast(**(_SMOKE_RECIPE if smoke else {}))
+    recipe = ESD_FAST.override(_SMOKE_RECIPE if smoke else {})
     with stage(f"erasing {concept}") as progress:
         patch = _patch(model, concept, recipe, seed, out, progress)
     clock.lap("erase")

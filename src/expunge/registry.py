@@ -233,92 +233,92 @@ _SPEED = ("Li et al. 2026, SPEED: Scalable, Precise, and Efficient Concept Erasu
 _OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
 
 METHODS = Registry("method", "expunge ls methods")
-METHODS.register("esd", "expunge.unlearn.presets.esd:esd", "Erased Stable Diffusion: steer away from the concept",
+METHODS.register("esd", "expunge.unlearn.presets.esd:ESD", "Erased Stable Diffusion: steer away from the concept",
                  _ESD)
-METHODS.register("esd-fast", "expunge.unlearn.presets.esd:esd_fast",
+METHODS.register("esd-fast", "expunge.unlearn.presets.esd:ESD_FAST",
                  "ESD for small models and CPUs: pooled, larger batch, fewer steps", _ESD)
-METHODS.register("ablation", "expunge.unlearn.presets.ablation:ablation",
+METHODS.register("ablation", "expunge.unlearn.presets.ablation:ABLATION",
                  "Concept Ablation: predict for the concept what is predicted for its anchor", _ABLATION)
-METHODS.register("ablation-fast", "expunge.unlearn.presets.ablation:ablation_fast",
+METHODS.register("ablation-fast", "expunge.unlearn.presets.ablation:ABLATION_FAST",
                  "Concept Ablation for small models and CPUs", _ABLATION)
-METHODS.register("doco", "expunge.unlearn.presets.doco:doco",
+METHODS.register("doco", "expunge.unlearn.presets.doco:DOCO",
                  "DoCo, corrected: adversarial alignment with the anchor, gradient surgery, broad keep", _DOCO)
-METHODS.register("doco-v-a", "expunge.unlearn.presets.doco:doco_v_a",
+METHODS.register("doco-v-a", "expunge.unlearn.presets.doco:DOCO_V_A",
                  "DoCo as first published, defects included", _DOCO)
-METHODS.register("doco-v-b", "expunge.unlearn.presets.doco:doco_v_b",
+METHODS.register("doco-v-b", "expunge.unlearn.presets.doco:DOCO_V_B",
                  "DoCo as published since 2024-11-21, defects included", _DOCO)
-METHODS.register("doco-fast", "expunge.unlearn.presets.doco:doco_fast", "DoCo, corrected, for small models and CPUs",
+METHODS.register("doco-fast", "expunge.unlearn.presets.doco:DOCO_FAST", "DoCo, corrected, for small models and CPUs",
                  _DOCO)
 
-METHODS.register("advunlearn", "expunge.unlearn.presets.advunlearn:advunlearn",
+METHODS.register("advunlearn", "expunge.unlearn.presets.advunlearn:ADVUNLEARN",
                  "AdvUnlearn: the text encoder, against adversarial prompts found anew in every step", _ADVUNLEARN)
-METHODS.register("advunlearn-fast", "expunge.unlearn.presets.advunlearn:advunlearn_fast",
+METHODS.register("advunlearn-fast", "expunge.unlearn.presets.advunlearn:ADVUNLEARN_FAST",
                  "AdvUnlearn for small models and CPUs", _ADVUNLEARN)
-METHODS.register("advunlearn-fast-at", "expunge.unlearn.presets.advunlearn:advunlearn_fast_at",
+METHODS.register("advunlearn-fast-at", "expunge.unlearn.presets.advunlearn:FAST_AT",
                  "AdvUnlearn by true fast adversarial training: one signed step per attack", _ADVUNLEARN)
-METHODS.register("advunlearn-unet", "expunge.unlearn.presets.advunlearn:advunlearn_unet",
+METHODS.register("advunlearn-unet", "expunge.unlearn.presets.advunlearn:UNET",
                  "AdvUnlearn that trains the UNet in the text encoder's place", _ADVUNLEARN)
-METHODS.register("salun", "expunge.unlearn.presets.salun:salun",
+METHODS.register("salun", "expunge.unlearn.presets.salun:SALUN",
                  "SalUn: wrong labels for the concept, on the half of the weights that matter most for it", _SALUN)
-METHODS.register("salun-fast", "expunge.unlearn.presets.salun:salun_fast", "SalUn for small models and CPUs", _SALUN)
-METHODS.register("erasediff", "expunge.unlearn.presets.erasediff:erasediff",
+METHODS.register("salun-fast", "expunge.unlearn.presets.salun:SALUN_FAST", "SalUn for small models and CPUs", _SALUN)
+METHODS.register("erasediff", "expunge.unlearn.presets.erasediff:ERASEDIFF",
                  "EraseDiff: the concept towards noise, under a bilevel step", _ERASEDIFF)
-METHODS.register("erasediff-fast", "expunge.unlearn.presets.erasediff:erasediff_fast",
+METHODS.register("erasediff-fast", "expunge.unlearn.presets.erasediff:ERASEDIFF_FAST",
                  "EraseDiff for small models and CPUs", _ERASEDIFF)
-METHODS.register("hellinger", "expunge.unlearn.presets.divergence:hellinger",
+METHODS.register("hellinger", "expunge.unlearn.presets.divergence:HELLINGER",
                  "Concept Ablation with the Hellinger distance, which lets large gaps go", _FDMU)
-METHODS.register("hellinger-fast", "expunge.unlearn.presets.divergence:hellinger_fast",
+METHODS.register("hellinger-fast", "expunge.unlearn.presets.divergence:HELLINGER_FAST",
                  "Hellinger for small models and CPUs", _FDMU)
-METHODS.register("chi2", "expunge.unlearn.presets.divergence:chi2",
+METHODS.register("chi2", "expunge.unlearn.presets.divergence:CHI2",
                  "Concept Ablation with the chi-square divergence, which large gaps rule", _FDMU)
-METHODS.register("chi2-fast", "expunge.unlearn.presets.divergence:chi2_fast", "Chi-square for small models and CPUs",
+METHODS.register("chi2-fast", "expunge.unlearn.presets.divergence:CHI2_FAST", "Chi-square for small models and CPUs",
                  _FDMU)
-METHODS.register("integrity", "expunge.unlearn.presets.integrity:integrity",
+METHODS.register("integrity", "expunge.unlearn.presets.integrity:INTEGRITY",
                  "ESD that holds on to the original's own trajectories", _INTEGRITY)
-METHODS.register("integrity-fast", "expunge.unlearn.presets.integrity:integrity_fast",
+METHODS.register("integrity-fast", "expunge.unlearn.presets.integrity:FAST",
                  "Integrity-preserving ESD for small models and CPUs", _INTEGRITY)
-METHODS.register("integrity-overwrite", "expunge.unlearn.presets.integrity:integrity_overwrite",
+METHODS.register("integrity-overwrite", "expunge.unlearn.presets.integrity:OVERWRITE",
                  "The anchor in the concept's place, holding on to the original's own trajectories", _INTEGRITY)
-METHODS.register("integrity-overwrite-fast", "expunge.unlearn.presets.integrity:integrity_overwrite_fast",
+METHODS.register("integrity-overwrite-fast", "expunge.unlearn.presets.integrity:OVERWRITE_FAST",
                  "Integrity-preserving overwriting for small models and CPUs", _INTEGRITY)
-METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:integrity_dual",
+METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:DUAL",
                  "ESD as far as a bound on the kept pictures allows, by dual ascent", _INTEGRITY)
-METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:integrity_dual_fast",
+METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:DUAL_FAST",
                  "The same for small models and CPUs", _INTEGRITY)
-METHODS.register("uce", "expunge.unlearn.presets.closed_form:uce",
+METHODS.register("uce", "expunge.unlearn.presets.closed_form:UCE",
                  "Unified Concept Editing: keys and values of the concept's span become the anchor's, by least squares",
                  _UCE)
-METHODS.register("rece", "expunge.unlearn.presets.closed_form:rece",
+METHODS.register("rece", "expunge.unlearn.presets.closed_form:RECE",
                  "UCE, then rounds that find and erase the states which still give the concept", _RECE)
-METHODS.register("speed", "expunge.unlearn.presets.closed_form:speed",
+METHODS.register("speed", "expunge.unlearn.presets.closed_form:SPEED",
                  "SPEED: an edit of the values in the null space of what must stay", _SPEED)
-METHODS.register("oce", "expunge.unlearn.presets.closed_form:oce",
+METHODS.register("oce", "expunge.unlearn.presets.closed_form:OCE",
                  "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
-METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:oce_fast", "OCE with weights for emoji-64", _OCE)
+METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:OCE_FAST", "OCE with weights for emoji-64", _OCE)
 
-SOURCES = Registry("source", "expunge ls parts", ("open", "calls", "entries", "places"))
+SOURCES = Registry("source", "expunge ls parts", ("open", "places"))
 SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
 SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
 SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")
-OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare", "teacher_calls"))
+OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare",))
 OBJECTIVES.register("steer", "expunge.unlearn.objective:Steer", "away from what the original predicts (ESD)")
 OBJECTIVES.register("ablate", "expunge.unlearn.ablation:Ablate", "to the anchor's prediction, or the noise (Ablation)")
 OBJECTIVES.register("domain", "expunge.unlearn.domain:AlignDomains", "to the anchor's domain, by discriminator (DoCo)")
 OBJECTIVES.register("relabel", "expunge.unlearn.relabel:Relabel", "to what a wrong prompt brings (SalUn)")
 OBJECTIVES.register("noise", "expunge.unlearn.relabel:Noise", "to noise (EraseDiff)")
-KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps", "teacher_calls",
-                                              "student_calls"))
+KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps"))
 KEEPS.register("match", "expunge.unlearn.keep:MatchTeacher", "what the original predicts on prompts to keep")
 KEEPS.register("denoise", "expunge.unlearn.denoise:Denoise", "the denoising loss on images to keep")
 KEEPS.register("integrity", "expunge.unlearn.integrity:Integrity", "the original's guided trajectories")
-UPDATES = Registry("update", "expunge ls parts", ("prepare", "erase_losses", "keep_losses"))
+UPDATES = Registry("update", "expunge ls parts", ("prepare",))
 UPDATES.register("plain", "expunge.unlearn.update:Plain", "add the gradients, step")
 UPDATES.register("masked", "expunge.unlearn.saliency:Masked", "on the most salient weights alone (SalUn)")
+UPDATES.register("projected", "expunge.unlearn.projected:Projected", "steps of keys and values outside what must stay")
 UPDATES.register("surgery", "expunge.unlearn.surgery:Surgery", "conflicting gradients projected (PCGrad, DoCo)")
 UPDATES.register("bilevel", "expunge.unlearn.bilevel:Bilevel", "keep first, erase as a constraint (EraseDiff)")
 UPDATES.register("dual", "expunge.unlearn.dual:Dual", "one loss bounded, by dual ascent")
 UPDATES.register("refresh", "expunge.unlearn.refreshed:Refreshed", "an ascent before every few steps (refresh)")
-ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check", "counts"))
+ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check"))
 ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""

@@ -36,7 +36,8 @@ StepFn = Callable[[int], Losses]
 """One whole step (forward, backward, update) given its number; returns the losses to log."""
 Progress = Callable[[int, int, Losses], None]
 """Called after every step with (steps done, steps in all, losses)."""
-_SMALLER = ("lower the method's batch (--batch; of the frozen teacher --frozen-batch) or train fewer weights (--scope)")
+SMALLER = ("lower the method's batch (--batch; of the frozen teacher --frozen-batch) or train fewer weights (--scope)")
+"""What to do where memory does not suffice."""
 SERIES = 200
 """Most points of a loss that a card keeps."""
 
@@ -95,7 +96,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                 for name, rate in rates.items():
                     for group in optimizers[name].param_groups:
                         group["lr"] = rate(number)
-                with memory_for(f"training step {number + 1} of {steps}", _SMALLER):
+                with memory_for(f"training step {number + 1} of {steps}", SMALLER):
                     losses = step(number)
                 bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
                 if bad:

@@ -102,7 +102,7 @@ def test_what_a_method_needs_is_what_it_refuses_to_do_without(capsys: pytest.Cap
     told = capsys.readouterr().out
     assert "trains:  xattn: " in told
     assert "no anchor, but takes one" in told
-    assert "1,000 with; 100 steps" in told
+    assert "100 steps of 6 samples" in told
     assert "https://arxiv.org/abs/2303.07345" in told
     assert run(["ls", "methods", "ablation-fast"]) == 0
     assert "needs:   an anchor;" in capsys.readouterr().out

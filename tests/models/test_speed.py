@@ -6,12 +6,10 @@ import time
 from typing import Any
 
 import pytest
-import torch
 
 from expunge.models import speed
 from expunge.models.speed import Speed, drawing_speed, seconds_each
 from expunge.records import Sampler
-from expunge.unlearn.estimate import seconds_per_sample
 
 
 def test_slow_rows_are_timed_once_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,13 +40,3 @@ def test_picture_of_a_slow_model_costs_a_row_and_a_decoding(model: Any, monkeypa
     assert told.row > 0
     assert told.picture(Sampler(steps=50, guidance=7.5)) == 100 * told.row + told.decode
     assert Speed(2.0, 1.0).picture(Sampler(steps=3, guidance=1.0)) == 7.0
-
-
-def test_edit_of_a_slow_model_is_estimated_from_two_rows(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "SLOW", 0.0)
-    rows: list[tuple[int, bool]] = []
-    real = model.predict
-    monkeypatch.setattr(model, "predict",
-                        lambda x, *more: rows.append((len(x), torch.is_grad_enabled())) or real(x, *more))
-    seconds_per_sample(model, model.parameters_in("xattn"), "a church", 16, 4)
-    assert rows == [(1, False), (1, True)]

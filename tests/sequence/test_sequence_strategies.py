@@ -18,11 +18,11 @@ from expunge.models.store import load
 from expunge.records import Request
 from expunge.sequence.ledger import LEDGER
 from expunge.sequence.memory import Memory
-from expunge.sequence.projection import kept_directions
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS, Projection
-from expunge.unlearn.presets.esd import esd
+from expunge.unlearn.presets.esd import ESD
+from expunge.unlearn.projected import kept_directions
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Workbench
 
@@ -190,5 +190,5 @@ def test_joint_is_an_edit_of_the_original_alone(small: dict[str, Any], tmp_path:
                           world=AttackedWorld())
     last = Patch.load(tmp_path / result.states[-1].folder)
     model = load(small["model"], device="cpu")
-    alone = esd(**merged(small["settings"]))(model, last.card.request, seed=last.card.seed)
+    alone = ESD.override(merged(small["settings"]))(model, last.card.request, seed=last.card.seed)
     assert alone.hash == last.hash

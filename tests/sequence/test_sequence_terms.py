@@ -10,10 +10,10 @@ import torch
 from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.sequence.memory import Memory
-from expunge.sequence.projection import Projected, kept_directions
 from expunge.sequence.strategy import Projection, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
-from expunge.unlearn.update import Plain
+from expunge.unlearn.projected import ProjectedStepper, kept_directions
+from expunge.unlearn.update import Descent, Plain
 from expunge.unlearn.workbench import Points, Workbench
 
 
@@ -100,9 +100,9 @@ def test_projected_steps_leave_alone_what_other_prompts_use(model: Any) -> None:
     def loss() -> torch.Tensor:
         return torch.stack([(state @ p.T).square().mean() for p in params.values()]).sum()
 
-    stepper = Projected(Plain(), U, params)
+    stepper = ProjectedStepper(Plain(), U, params)
     for _ in range(3):
-        stepper.step(loss, None, params, optimizer)
+        stepper.step({"erase": loss}, Descent(params, optimizer))
     for name, p in params.items():
         dW = p.detach() - before[name]
         assert float(dW.norm()) > 0

@@ -12,7 +12,7 @@ from expunge.records import Request, Target
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
-from expunge.unlearn.presets.ablation import ablation, ablation_fast
+from expunge.unlearn.presets.ablation import ABLATION, ABLATION_FAST
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Workbench
 
@@ -92,8 +92,8 @@ def test_noise_form_and_denoising_keep_regress_to_what_the_network_is_trained_fo
 
 
 def test_training_takes_every_concept_towards_its_anchor(model: Any) -> None:
-    recipe = ablation_fast(steps=24, batch=4, learning_rate=5e-3, warmup=0, source={"pictures": 3, "grid": 2},
-                           keep=None, retain=None)
+    recipe = ABLATION_FAST.override({"steps": 24, "batch": 4, "learning_rate": 5e-3, "warmup": 0,
+                                     "source": {"pictures": 3, "grid": 2}, "keep": None, "retain": None})
     patch = recipe(model, REQUEST)
     bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     term = Ablate().prepare(bench, PICTURES.open(bench, REQUEST.all_prompts, 16, "new"), None)
@@ -106,15 +106,16 @@ def test_training_takes_every_concept_towards_its_anchor(model: Any) -> None:
 
 def test_needs_are_told_before_anything_is_computed(model: Any) -> None:
     bare = REQUEST.model_copy(update={"anchor": "", "also": ()})
-    for recipe in (ablation(), ablation(source="frozen"), ablation(**{"keep": "denoise", "keep.on": "anchor"})):
+    for recipe in (ABLATION, ABLATION.override({"source": "frozen"}),
+                   ABLATION.override({"keep": "denoise", "keep.on": "anchor"})):
         with pytest.raises(UserError, match="anchor"):
             recipe.check(model, bare)
     with pytest.raises(ConfigError, match="noised"):
-        ablation(**{"source": "frozen", "objective.towards": "noise"}).check(model, REQUEST)
+        ABLATION.override({"source": "frozen", "objective.towards": "noise"}).check(model, REQUEST)
 
 
 def test_published_numbers() -> None:
-    recipe = ablation()
+    recipe = ABLATION
     assert (recipe.scope, recipe.steps, recipe.batch, recipe.learning_rate) == ("xattn.kv", 100, 8, 8 * 2e-6)
     assert recipe.objective.anchor_model == "student"
     assert recipe.source.pictures == 1000

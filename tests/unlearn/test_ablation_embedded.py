@@ -8,7 +8,7 @@ import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import Sampler
 from expunge.tiny.emoji import EmojiWorld
-from expunge.unlearn.presets.ablation import ablation_fast
+from expunge.unlearn.presets.ablation import ABLATION_FAST
 
 
 @pytest.mark.slow
@@ -23,7 +23,8 @@ def test_held_out_prompts_no_longer_bring_the_concept() -> None:
         return sum(answer.answers.get("object") == "church" for answer in judge(expunge.sample(model, items, sampler)))
 
     before = found()
-    patch = expunge.erase(model, request, ablation_fast(steps=60, batch=6, source={"pictures": 12, "grid": 12}))
+    patch = expunge.erase(model, request, ABLATION_FAST, settings={"steps": 60, "batch": 6,
+                                                                   "source": {"pictures": 12, "grid": 12}})
     with expunge.applied(model, patch):
         after = found()
     assert before >= 5

@@ -15,7 +15,7 @@ from expunge.models.store import load
 from expunge.records import Request, Sampler
 from expunge.registry import METHODS
 from expunge.tiny.emoji import EmojiWorld
-from expunge.unlearn.presets.advunlearn import advunlearn, advunlearn_fast, advunlearn_fast_at, advunlearn_unet
+from expunge.unlearn.presets.advunlearn import ADVUNLEARN, ADVUNLEARN_FAST, FAST_AT, UNET
 from expunge.unlearn.recipe import Recipe
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
@@ -25,7 +25,7 @@ TINY = {"steps": 2, "source.grid": 3, "keep.source.grid": 3, "keep.source.trajec
 
 
 def test_published_numbers_are_the_published_ones() -> None:
-    recipe = advunlearn()
+    recipe = ADVUNLEARN
     assert (recipe.steps, recipe.batch, recipe.learning_rate, recipe.scope) == (1000, 1, 1e-5, "text")
     attack, keep = recipe.adversary, recipe.keep
     assert attack is not None
@@ -33,18 +33,8 @@ def test_published_numbers_are_the_published_ones() -> None:
         30, 1e-3, 1, "prefix", 200, 1)
     assert (keep.weight, keep.batch, keep.cadence) == (0.3, 5, "same")  # type: ignore[union-attr]
     assert (recipe.source.grid, recipe.source.guidance, recipe.objective.eta) == (50, 3.0, 1.0)  # type: ignore[union-attr]
-    assert advunlearn_fast_at().adversary == attack.model_copy(update={"method": "fast", "steps": 1, "rate": 0.03})
-    assert (advunlearn_unet().scope, advunlearn_unet().source.kind) == ("unet", "edited")
-
-
-def test_pool_spares_more_than_nine_of_ten_unet_samples() -> None:
-    pool = advunlearn()
-    published = advunlearn(**{"source.fresh": True, "keep.source.fresh": True})
-    few, many = pool.cost(REQUEST), published.cost(REQUEST)
-    assert many.trained == few.trained
-    assert many.frozen + many.trained > 10 * (few.frozen + few.trained)
-    # 800 attacked steps of 30 x (49 + 1) samples; 1000 x (49 + 2) to erase and 5 x 1000 x (49 + 1) to keep
-    assert many.frozen == pytest.approx(800 * 30 * 50 + 1000 * 51 + 5 * 1000 * 50)
+    assert FAST_AT.adversary == attack.model_copy(update={"method": "fast", "steps": 1, "rate": 0.03})
+    assert (UNET.scope, UNET.source.kind) == ("unet", "edited")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,7 +42,7 @@ def test_presets_run_and_come_back_from_their_card(model: Any, name: str) -> Non
     small = dict(TINY) if name == "advunlearn-unet" else {**TINY, "source.trajectories": 3}
     if name != "advunlearn-fast-at":
         small["adversary.steps"] = 2
-    recipe: Recipe = METHODS.get(name)(**small)
+    recipe: Recipe = METHODS.get(name).override(small)
     patch = recipe(model, REQUEST)
     card = patch.card
     assert Recipe.build(card.settings) == recipe
@@ -67,15 +57,15 @@ def test_presets_run_and_come_back_from_their_card(model: Any, name: str) -> Non
 def test_text_encoder_trains_in_float32_beside_a_unet_in_bfloat16(pipeline_folder: Path) -> None:
     mixed = load(pipeline_folder, device="cpu", dtype="bfloat16", text_dtype="float32")
     assert mixed.network.conv_in.weight.dtype == torch.bfloat16
-    patch = advunlearn(**TINY, **{"source.trajectories": 3, "adversary.steps": 2})(mixed, REQUEST)
+    patch = ADVUNLEARN.override({**TINY, "source.trajectories": 3, "adversary.steps": 2})(mixed, REQUEST)
     assert patch.in_encoder
     assert all(value.isfinite().all() for value in patch.tensors.values())
     assert mixed.drawing != load(pipeline_folder, device="cpu", dtype="bfloat16").drawing
 
 
 def test_trained_layers_are_those_that_were_named(model: Any) -> None:
-    patch = advunlearn_fast(**{**TINY, "source.trajectories": 3, "adversary.steps": 1}, scope="text.layers:1")(
-        model, REQUEST)
+    patch = ADVUNLEARN_FAST.override({**TINY, "source.trajectories": 3, "adversary.steps": 1,
+                                      "scope": "text.layers:1"})(model, REQUEST)
     assert patch.tensors
     assert all(name.startswith("text_encoder/encoder.layers.1.") for name in patch.tensors)
 
@@ -83,7 +73,7 @@ def test_trained_layers_are_those_that_were_named(model: Any) -> None:
 def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
     model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
     request = world.request("church")
-    recipe = advunlearn_fast(**{
+    recipe = ADVUNLEARN_FAST.override({
         "steps": 28, "batch": 6, "learning_rate": 4e-4, "warmup": 4, "source.grid": 10, "source.trajectories": 8,
         "keep.source.grid": 10, "keep.source.trajectories": 12, "keep.batch": 4, "adversary.warmup": 12,
         "adversary.steps": 2})

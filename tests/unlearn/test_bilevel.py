@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from stepping import NO_MODEL, stepped
 from torch.nn import Parameter
 
 from expunge.errors import ConfigError
@@ -36,14 +37,15 @@ def test_lambda_follows_its_rule(update: Bilevel, wanted: float) -> None:
 
 def test_step_adds_both_gradients_with_lambda_and_tells_them_apart() -> None:
     w = Parameter(torch.tensor([1.0, 2.0]))
-    losses = Bilevel(weight=2.0).step(lambda: w[0] ** 2, lambda: 3 * w[1], {"w": w}, torch.optim.SGD([w], lr=0.1))
+    losses = stepped(Bilevel(weight=2.0), lambda: w[0] ** 2, lambda: 3 * w[1], {"w": w}, torch.optim.SGD([w], lr=0.1))
     assert losses == {"erase": 1.0, "keep": 6.0, "lambda": 2.0}
     torch.testing.assert_close(w.detach(), torch.tensor([1.0 - 0.1 * 2 * 2.0, 2.0 - 0.1 * 3.0]))
 
 
 def test_clip_bounds_the_whole_gradient() -> None:
     w = Parameter(torch.tensor([0.0]))
-    Bilevel(weight=2.0, clip=1.0).step(lambda: -4 * w.sum(), lambda: -w.sum(), {"w": w}, torch.optim.SGD([w], lr=1.0))
+    stepped(Bilevel(weight=2.0, clip=1.0), lambda: -4 * w.sum(), lambda: -w.sum(), {"w": w},
+            torch.optim.SGD([w], lr=1.0))
     assert w.item() == pytest.approx(1.0)
 
 
@@ -78,6 +80,5 @@ def test_it_wants_a_keep_in_the_same_step() -> None:
 
 def test_it_prepares_itself_and_keeps_no_state() -> None:
     update = Bilevel()
-    assert update.prepare({}, Term(lambda number: torch.zeros(()))) is update
+    assert update.prepare({}, Term(lambda number: torch.zeros(())), NO_MODEL) is update
     assert update.state == {}
-    assert update.erase_losses(7) == 7

@@ -18,7 +18,7 @@ from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.closed_form.rounds import Rounds
 from expunge.unlearn.closed_form.solvers import NullSpace, Procrustes, Ridge
 from expunge.unlearn.erase import erase, plan, resolve_method
-from expunge.unlearn.presets.closed_form import SPEED, UCE, rece, uce
+from expunge.unlearn.presets.closed_form import RECE, SPEED, UCE
 
 REQUEST = Request(concept="church", prompts=("a church on a hill",), anchor="house", keep=("a dog",))
 PLAIN = ClosedForm(solver=Ridge(size=1e-6), texts="names", tokens="last", keep_tokens="last", retain=None)
@@ -60,7 +60,8 @@ def test_every_concept_of_a_request_is_edited(model: Any) -> None:
 
 def test_losses_tell_what_is_left_after_every_solution(model: Any) -> None:
     steps: list[tuple[int, int, dict[str, float]]] = []
-    patch = rece(retain=None)(model, REQUEST, progress=lambda done, total, losses: steps.append((done, total, losses)))
+    patch = RECE.override({"retain": None})(
+        model, REQUEST, progress=lambda done, total, losses: steps.append((done, total, losses)))
     losses = patch.card.losses
     assert patch.card.steps == len(losses["erase"]) == len(losses["keep"]) == 6
     assert 0 <= losses["erase"][0] < 0.5
@@ -71,7 +72,7 @@ def test_losses_tell_what_is_left_after_every_solution(model: Any) -> None:
 
 
 def test_prompts_made_to_keep_are_among_the_patchs_texts(model: Any) -> None:
-    patch = uce(retain={"things": ["cat", "bus", "church"]})(model, REQUEST)
+    patch = UCE.override({"retain": {"things": ["cat", "bus", "church"]}})(model, REQUEST)
     assert patch.texts["keep"][-2:] == ("a photo of a cat", "a photo of a bus")
     assert list(patch.card.left_out) == ["church"]
 
@@ -116,7 +117,7 @@ def test_plan_tells_texts_time_and_memory_and_changes_nothing(model: Any) -> Non
     assert told["trained"] == {"tensors": len(kv), "parameters": sum(p.numel() for p in kv.values())}
     assert told["seconds"] >= 0
     assert told["memory_bytes"] is None or told["memory_bytes"] > 0
-    assert "unet_samples" not in told
+    assert told["measured"] == "1 of 6 solutions, made and undone"
     assert all(torch.equal(before[name], p) for name, p in model.parameters_in("all").items())
 
 

@@ -6,7 +6,7 @@ import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import FORGET_ROLES, Sampler
 from expunge.tiny.emoji import EmojiWorld
-from expunge.unlearn.presets.closed_form import uce
+from expunge.unlearn.presets.closed_form import UCE
 
 WORLD = EmojiWorld()
 REQUEST = WORLD.request("church", "house")
@@ -27,7 +27,7 @@ def shown(model: expunge.Model) -> tuple[int, int]:
 def test_uce_erases_a_concept_and_keeps_its_neighbours() -> None:
     model = expunge.load("embedded", device="cpu")
     found, near = shown(model)
-    with expunge.applied(model, uce()(model, REQUEST)):
+    with expunge.applied(model, UCE(model, REQUEST)):
         found_after, near_after = shown(model)
     assert found >= 6
     assert near >= 6

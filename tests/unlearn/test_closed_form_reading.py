@@ -10,7 +10,8 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.records import Request, Target
-from expunge.unlearn.closed_form.reading import KeepTokens, Plan, Reading, Texts, Tokens, read, second_moment
+from expunge.unlearn.closed_form.reading import KeepTokens, Plan, Reading, Texts, Tokens, read
+from expunge.unlearn.subspace import second_moment
 
 LENGTH = 16
 REQUEST = Request(concept="church", prompts=("a church on a hill",), anchor="house", keep=("a dog",))

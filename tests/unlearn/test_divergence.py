@@ -16,7 +16,7 @@ from expunge.records import Request
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, ChiSquare, Hellinger, Squared, divergence
 from expunge.unlearn.objective import Steer
-from expunge.unlearn.presets.esd import esd
+from expunge.unlearn.presets.esd import ESD
 from expunge.unlearn.relabel import Relabel
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.workbench import Workbench
@@ -97,6 +97,6 @@ def test_divergences_are_told_by_kind_and_unknown_ones_refused() -> None:
     assert Holder.build({"loss": {}}).loss == Squared()
     with pytest.raises(ConfigError, match="known kinds of loss: squared, hellinger, chi2"):
         Holder.build({"loss": {"kind": "kl"}})
-    assert esd(**{"objective.loss": "hellinger"}).objective == Steer(loss=Hellinger())
+    assert ESD.override({"objective.loss": "hellinger"}).objective == Steer(loss=Hellinger())
     with pytest.raises(ConfigError, match=r"objective\.loss\.sigma"):
-        esd(**{"objective.loss": "chi2", "objective.loss.sigma": 0})
+        ESD.override({"objective.loss": "chi2", "objective.loss.sigma": 0})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from stepping import NO_MODEL, stepped
 from torch.nn import Parameter
 
 from expunge.errors import ConfigError
@@ -30,8 +31,8 @@ SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=5, batch=2
 
 def test_a_step_is_along_the_lagrangian_and_then_the_multiplier_moves() -> None:
     w = Parameter(torch.tensor([1.0, 2.0]))
-    stepper = Dual(bound=1.0, start=2.0, rate=0.25, highest=9.0).prepare({"w": w}, NOTHING)
-    losses = stepper.step(lambda: w[0] ** 2, lambda: 3 * w[1], {"w": w}, torch.optim.SGD([w], lr=0.1))
+    stepper = Dual(bound=1.0, start=2.0, rate=0.25, highest=9.0).prepare({"w": w}, NOTHING, NO_MODEL)
+    losses = stepped(stepper, lambda: w[0] ** 2, lambda: 3 * w[1], {"w": w}, torch.optim.SGD([w], lr=0.1))
     assert losses == {"erase": 1.0, "keep": 6.0, "multiplier": 2.0}  # unweighted
     torch.testing.assert_close(w.detach(), torch.tensor([1.0 - 0.1 * 2.0, 2.0 - 0.1 * 2.0 * 3.0]))
     assert float(stepper.multiplier) == pytest.approx(2.0 + 0.25 * (6.0 - 1.0))
@@ -40,8 +41,8 @@ def test_a_step_is_along_the_lagrangian_and_then_the_multiplier_moves() -> None:
 def test_the_multiplier_stays_between_0_and_the_highest() -> None:
     w = Parameter(torch.tensor([1.0]))
     for kept, end in ((5.0, 3.0), (0.0, 0.0)):
-        stepper = Dual(bound=1.0, start=1.0, rate=0.7, highest=3.0).prepare({"w": w}, NOTHING)
-        seen = [stepper.step(lambda: w.sum(), lambda kept=kept: 0 * w.sum() + kept, {"w": w},
+        stepper = Dual(bound=1.0, start=1.0, rate=0.7, highest=3.0).prepare({"w": w}, NOTHING, NO_MODEL)
+        seen = [stepped(stepper, lambda: w.sum(), lambda kept=kept: 0 * w.sum() + kept, {"w": w},
                              torch.optim.SGD([w], lr=0.1))["multiplier"] for _ in range(6)]
         assert seen == sorted(seen, reverse=end == 0.0)
         assert seen[-1] == end
@@ -51,12 +52,12 @@ def test_the_multiplier_stays_between_0_and_the_highest() -> None:
 def test_it_finds_the_constrained_minimum(bounded: Any) -> None:
     """min (w - 3)^2 subject to w^2 <= 1 is w = 1, with multiplier 2; and with the roles exchanged it is the same."""
     w = Parameter(torch.tensor([0.0]))
-    stepper = Dual(bounded=bounded, bound=1.0, start=0.0, rate=0.05).prepare({"w": w}, NOTHING)
+    stepper = Dual(bounded=bounded, bound=1.0, start=0.0, rate=0.05).prepare({"w": w}, NOTHING, NO_MODEL)
     optimizer = torch.optim.SGD([w], lr=0.05)
     free, held = (lambda: (w - 3).square().sum()), (lambda: w.square().sum())
     erase, keep = (free, held) if bounded == "keep" else (held, free)
     for _ in range(2000):
-        losses = stepper.step(erase, keep, {"w": w}, optimizer)
+        losses = stepped(stepper, erase, keep, {"w": w}, optimizer)
     assert w.item() == pytest.approx(1.0, abs=1e-3)
     assert float(stepper.multiplier) == pytest.approx(2.0, abs=1e-2)
     assert losses[bounded] == pytest.approx(1.0, abs=5e-3)
@@ -67,9 +68,9 @@ def test_it_finds_the_constrained_minimum(bounded: Any) -> None:
 def test_it_wraps_other_updates(inner: Any) -> None:
     w = Parameter(torch.tensor([1.0, 2.0]))
     erase = Term(lambda number: w.square().sum())
-    stepper = Dual(bound=0.1, update=inner).prepare({"w": w}, erase)
+    stepper = Dual(bound=0.1, update=inner).prepare({"w": w}, erase, NO_MODEL)
     before = w.detach().clone()
-    losses = stepper.step(lambda: erase.loss(0), lambda: w.sum() + 5, {"w": w}, torch.optim.SGD([w], lr=0.1))
+    losses = stepped(stepper, lambda: erase.loss(0), lambda: w.sum() + 5, {"w": w}, torch.optim.SGD([w], lr=0.1))
     assert losses["keep"] == 8.0
     assert not torch.equal(w, before)
 

@@ -13,7 +13,7 @@ from expunge.metrics.statistics import wilson
 from expunge.models.model import Model
 from expunge.records import FORGET_ROLES, Prompt, Sampler
 from expunge.tiny.emoji import EmojiWorld
-from expunge.unlearn.presets.esd import esd_fast
+from expunge.unlearn.presets.esd import ESD_FAST
 
 WORLD = EmojiWorld()
 REQUEST = WORLD.request("church")
@@ -36,7 +36,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def patch(model: Model) -> expunge.Patch:
-    return expunge.erase(model, "church", esd_fast(), seed=0)
+    return expunge.erase(model, "church", ESD_FAST, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import FORGET_ROLES, Sampler
 from expunge.tiny.emoji import EmojiWorld
-from expunge.unlearn.presets.integrity import integrity_overwrite_fast
+from expunge.unlearn.presets.integrity import OVERWRITE_FAST
 
 WORLD = EmojiWorld()
 COUNTS = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=3, far=3, style=0, never_seen=0, empty=0)
@@ -29,7 +29,7 @@ def test_the_concept_goes_and_other_pictures_hardly_move() -> None:
         return sum(answers[i].answers.get("object") == "church" for i, mine in enumerate(forget) if mine)
 
     before = drawn()
-    with expunge.applied(model, expunge.erase(model, request, integrity_overwrite_fast(**SMALLER), seed=0)):
+    with expunge.applied(model, expunge.erase(model, request, OVERWRITE_FAST.override(SMALLER), seed=0)):
         after = drawn()
     assert churches(before) >= 4
     assert churches(after) <= 2

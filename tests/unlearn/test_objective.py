@@ -66,7 +66,6 @@ def test_the_empty_base_leaves_the_anchor_out(model: Any) -> None:
     bare = Workbench(model, model.frozen_copy(), REQUEST, 0)
     assert torch.equal(Steer(base="empty").target(bench, points), Steer().target(bare, points))
     assert not torch.equal(Steer().target(bench, points), Steer().target(bare, points))
-    assert (Steer(base="empty").teacher_calls(ANCHORED), Steer().teacher_calls(ANCHORED)) == (2, 3)
 
 
 @torch.no_grad()
@@ -127,7 +126,7 @@ def test_anchor_takes_the_concepts_place(prompt: str, anchor: str, wanted: str) 
 
 
 def test_steering_away_from_an_anchor_spares_what_both_prompts_ask_for(model: Any) -> None:
-    """target = eps(anchor) - eta (eps(concept) - eps(anchor)): one call less than with the empty prompt."""
+    """target = eps(anchor) - eta (eps(concept) - eps(anchor))."""
     request = Request(concept="church", prompts=("a church on a hill",), anchor="house")
     bench = Workbench(model, model.frozen_copy(), request, 0)
     points = FrozenTrajectory(grid=3, trajectories=2).open(bench, request.prompts, 2, "erase").draw(0)
@@ -137,8 +136,6 @@ def test_steering_away_from_an_anchor_spares_what_both_prompts_ask_for(model: An
     away = Steer(away="anchor", eta=0.5)
     torch.testing.assert_close(away.target(bench, points), anchor - 0.5 * (concept - anchor))
     torch.testing.assert_close(Steer(eta=0.5).target(bench, points), anchor - 0.5 * (concept - empty))
-    assert (away.teacher_calls(request), Steer().teacher_calls(request)) == (2, 3)
     bare = request.model_copy(update={"anchor": ""})
     alone = Workbench(model, bench.teacher, bare, 0)
     torch.testing.assert_close(away.target(alone, points), empty - 0.5 * (concept - empty))
-    assert away.teacher_calls(bare) == 2

@@ -110,7 +110,7 @@ def test_method_erases_within_its_scope_tells_it_and_resumes(one_model: Any, nam
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_method_takes_settings_by_name_and_refuses_others(name: str) -> None:
-    assert METHODS.get(name)(name="mine").name == "mine"
+    assert METHODS.get(name).override({"name": "mine"}).name == "mine"
     with pytest.raises(ConfigError, match="stepz"):
         resolve_method(name, {"stepz": 1})
     assert METHODS.help(name)

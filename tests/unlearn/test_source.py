@@ -99,19 +99,19 @@ def test_edited_points_follow_the_edit_and_frozen_points_do_not(model: Any) -> N
     assert not torch.allclose(edited.draw(0).x_t, frozen.draw(0).x_t, atol=1e-3)
 
 
-def test_counted_calls_are_the_calls_made(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_is_drawn_once_and_fresh_points_in_every_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     at, samples = bench(model), []
     predict = at.teacher.predict
     monkeypatch.setattr(at.teacher, "predict", lambda x, t, c: samples.append(len(x)) or predict(x, t, c))
     pooled = FrozenTrajectory(grid=GRID, trajectories=3)
     pooled.open(at, REQUEST.prompts, 2, "erase")
-    assert sum(samples) == pooled.calls(draws=1000)
+    assert sum(samples) == 2 * 3 * (GRID - 1)
     samples.clear()
     fresh = FrozenTrajectory(grid=GRID, fresh=True)
     stream = fresh.open(at, REQUEST.prompts, 8, "erase")
     for number in range(12):
         stream.draw(number)
-    assert sum(samples) == pytest.approx(fresh.calls(draws=96), rel=0.25)
+    assert sum(samples) == pytest.approx(2 * 96 * (GRID - 1) / 2, rel=0.25)
 
 
 def test_spread_is_even_and_leaves_no_target_out() -> None:

@@ -8,11 +8,13 @@ from functools import partial
 
 import pytest
 import torch
+from stepping import stepped
 from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.unlearn.saliency import Masked
-from expunge.unlearn.surgery import Surgery, spared
+from expunge.unlearn.subspace import spared
+from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
 
 
@@ -118,7 +120,7 @@ def keep_loss(params: dict[str, Parameter]) -> Tensor:
 ], ids=["default", "as published", "lambda 0", "clip", "global", "clip each"])
 def test_step_moves_along_the_gradient_that_is_left(settings: Surgery, a: tuple[float, float], b: float) -> None:
     params, optimizer = problem()
-    losses = settings.step(partial(erase_loss, params), partial(keep_loss, params), params, optimizer)
+    losses = stepped(settings, partial(erase_loss, params), partial(keep_loss, params), params, optimizer)
     assert losses == {"erase": 7.0, "keep": 4.0}
     torch.testing.assert_close(params["a"].detach(), torch.tensor([1.0, 2.0]) - 0.1 * torch.tensor(a))
     torch.testing.assert_close(params["b"].detach(), torch.tensor([3.0 - 0.1 * b]))
@@ -130,7 +132,7 @@ def test_lambda_zero_is_no_surgery() -> None:
     for update in (Surgery(strength=0.0), Plain()):
         params, optimizer = problem()
         for _ in range(3):
-            update.step(lambda p=params: erase_loss(p).square(), lambda p=params: keep_loss(p).square(), params,
+            stepped(update, lambda p=params: erase_loss(p).square(), lambda p=params: keep_loss(p).square(), params,
                         optimizer)
         results.append(torch.cat([p.detach() for p in params.values()]))
     assert torch.equal(*results)
@@ -143,7 +145,7 @@ def test_within_a_mask_only_what_is_in_it_is_projected_and_moves() -> None:
     from expunge.unlearn.saliency import MaskedStepper
 
     before = {name: p.detach().clone() for name, p in params.items()}
-    MaskedStepper(inside, before, Surgery()).step(partial(erase_loss, params), partial(keep_loss, params), params,
+    stepped(MaskedStepper(inside, before, Surgery()), partial(erase_loss, params), partial(keep_loss, params), params,
                                                   optimizer)
     torch.testing.assert_close(params["a"].detach(), torch.tensor([1.0 + 0.1, 2.0]))
     assert params["b"].item() == 3.0

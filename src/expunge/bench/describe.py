@@ -27,7 +27,7 @@ def described(name: str, model: Model) -> dict[str, str]:
     """
     chosen, request = resolve_method(name), resolve_request(model, *EXAMPLE)
     return {"does": METHODS.help(name), "trains": _trains(chosen, model), "needs": _needs(chosen, model, request),
-            "cost": _cost(chosen, request), "source": METHODS.source(name) or "not said"}
+            "cost": _cost(chosen), "source": METHODS.source(name) or "not said"}
 
 
 def _trains(chosen: Any, model: Model) -> str:
@@ -66,9 +66,8 @@ def _needs(chosen: Any, model: Model, request: Request) -> str:
     return f"{anchor}; {keep}; no pictures"
 
 
-def _cost(chosen: Any, request: Request) -> str:
-    """UNet samples at the method's own settings."""
+def _cost(chosen: Any) -> str:
+    """Steps at the method's own settings."""
     if isinstance(chosen, Recipe):
-        cost = chosen.cost(request)
-        return f"{cost.frozen:,} UNet samples without gradient, {cost.trained:,} with; {chosen.steps:,} steps"
-    return "no UNet sample: solved in closed form" if isinstance(chosen, ClosedForm) else UNKNOWN
+        return f"{chosen.steps:,} steps of {chosen.batch:,} samples; `expunge erase --dry-run` measures the time"
+    return "no training step: solved in closed form" if isinstance(chosen, ClosedForm) else UNKNOWN

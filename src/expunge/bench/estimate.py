@@ -1,4 +1,4 @@
-"""What is left of a bench, and how long that may take: by the methods' own estimates and the model's measured speed."""
+"""What is left of a bench, and how long that may take: by a few steps of each method and the model's measured speed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Estimate:
 
     Attributes:
         cells: in all, of which `made` are finished and `failed` broke off (they are made again).
-        erase: seconds of one edit, by the method's label; None where the method cannot say.
+        erase: seconds of one edit, by the method's label; None where that is not known beforehand.
+        measured: what that was measured on, in words, by the method's label.
         pictures: drawn for each evaluation; items: attacked at most in each cell.
         evaluate, attack: seconds per cell; the latter at most, if every attack spends its budget on every item.
     """
@@ -35,6 +36,7 @@ class Estimate:
     made: int
     failed: int
     erase: dict[str, float | None] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)
     pictures: int = 0
     items: int = 0
     evaluate: float = 0.0
@@ -55,8 +57,10 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, worl
     out = Estimate(len(cells), len(made) - failed, failed)
     first = settings.seeds[0]
     for cell in (cell for cell in cells if cell.seed == first and cell.method.title not in out.erase):
-        out.erase[cell.method.title] = float(cell.chosen.estimate(model, cell.request)["seconds"]) \
-            if isinstance(cell.chosen, Configured) else None
+        out.erase[cell.method.title] = None
+        if isinstance(cell.chosen, Configured):
+            told = cell.chosen.estimate(model, cell.request)
+            out.erase[cell.method.title], out.measured[cell.method.title] = float(told["seconds"]), told["measured"]
     prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
     out.pictures = sum(prompts) * settings.evaluation.seeds
     out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler(model))

@@ -16,6 +16,7 @@ from expunge import runtime
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.bench.cells import CELL, Cell, Stage
+from expunge.bench.counting import counted
 from expunge.bench.items import attack_items, evaluation_items
 from expunge.bench.memory import PeakMemory
 from expunge.bench.settings import BenchSettings
@@ -27,9 +28,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
 from expunge.resume import kept
-from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.erase import CHECKPOINT, PATCH, erase
-from expunge.unlearn.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
         return made, cost
     cell.begin("erase")
     went_on = (cell.folder / CHECKPOINT).is_file()
-    with PeakMemory() as peak:
+    with PeakMemory() as peak, counted(model) as rows:
         began, busy = time.monotonic(), time.process_time()
         patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder, own_look=False,
                       progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))
@@ -106,22 +105,12 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
     told = model.device.type == "cpu" and not went_on
     cost = EditCost(
         seconds=round(seconds, 2), processor=round(busy, 2) if told else None, steps=patch.card.steps,
-        peak_memory=peak.bytes, **_unet_samples(cell),
+        peak_memory=peak.bytes, **({} if went_on else {"unet_frozen": rows.frozen, "unet_trained": rows.trained}),
         changed=sum(tensor.numel() for tensor in patch.tensors.values()),
         of=sum(tensor.numel() for tensor in model.parameters_in("all").values()),
         patch_bytes=(cell.folder / "patch.safetensors").stat().st_size)
     write_json(cell.folder / COST, cost.model_dump(mode="json"))
     return patch, cost
-
-
-def _unet_samples(cell: Cell) -> dict[str, int]:
-    """As the method counts them; nothing for a method that does not."""
-    if isinstance(cell.chosen, ClosedForm):
-        return {"unet_frozen": 0, "unet_trained": 0}
-    if not isinstance(cell.chosen, Recipe):
-        return {}
-    cost = cell.chosen.cost(cell.request)
-    return {"unet_frozen": cost.frozen, "unet_trained": cost.trained}
 
 
 def _kept_patch(cell: Cell, model: Model) -> Patch | None:

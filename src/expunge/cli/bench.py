@@ -139,7 +139,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     told = estimated(cells, settings, model, world)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {told.cells} cells, {told.made} of them made, {told.failed} failed"]
-    lines += [f"# {label}: {'not known beforehand' if seconds is None else span(seconds)} per edit"
+    lines += [f"# {label}: not known beforehand" if seconds is None else
+              f"# {label}: {span(seconds)} per edit (measured on {told.measured[label]})"
               for label, seconds in told.erase.items()]
     lines += [f"# evaluation: {told.pictures} pictures per edit, {span(told.evaluate)}",
               f"# attacks: at most {told.items} items per edit, at most {span(told.attack)}",

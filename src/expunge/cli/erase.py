@@ -82,7 +82,8 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
-    method's settings, as the key `settings` of a --config file does. --dry-run shows them all.
+    method's settings, as the key `settings` of a --config file does. --dry-run shows them all; it runs a few real
+    steps, which it undoes, and says by them what a run takes.
     """
     if strict and not own_look:
         raise UserError("--strict with --no-own-look", accepted="--strict with the edit's own look, which it goes by")
@@ -223,12 +224,11 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
     if "trained" in planned:
         trained = planned["trained"]
         lines.append(f"# changes {trained['parameters']:,} parameters in {trained['tensors']} tensors")
-        if samples := planned.get("unet_samples"):
-            lines.append(f"# {samples['frozen']:,} UNet samples without gradient, {samples['trained']:,} with")
         if texts := planned.get("encoded_texts"):
             lines.append(f"# {texts:,} texts through the text encoder, no UNet sample")
         lines.append(f"# estimate: {span(planned['seconds'])}"
-                     + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else ""))
+                     + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else "")
+                     + f" (measured on {planned['measured']})")
     else:
         lines.append(f"# {planned['note']}")
     return "\n".join(lines)

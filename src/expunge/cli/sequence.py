@@ -97,7 +97,8 @@ def _estimate(settings: SequenceSettings) -> str:
         elif isinstance(state.method, Configured):
             asked = state.whole if settings.chosen.joint else state.request
             more = ", and what holds on to earlier ones" if settings.chosen.holds else ""
-            took = f"{span(state.method.estimate(model, asked)['seconds'])}{more}"
+            estimate = state.method.estimate(model, asked)
+            took = f"{span(estimate['seconds'])}{more} (measured on {estimate['measured']})"
         else:
             took = "not known beforehand"
         lines.append(f"# request {state.number} ({state.asked.title}): {took}")

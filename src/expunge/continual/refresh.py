@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import model_validator
@@ -47,23 +47,32 @@ Closure = Callable[[], Tensor]
 _PRECISE = (torch.float32, torch.float64)
 
 
-class Refresh(Settings):
-    """When and how far to unlearn."""
+def rise(default: float | None) -> Any:
+    """The knob of that name: whoever looks at a loss anyhow can afford a cap, so it has no default for all."""
+    return knob(default, "Largest rise of the climbed loss, as a share of it; steps that rise more are halved", gt=0.0)
+
+
+class Ascents(Settings):
+    """When to ascend and how far, whatever it is that is climbed."""
 
     steps: int = knob(1, "Ascents before a step (J); 0 switches refresh off", ge=0, source="Wang et al. 2024: 1")
     every: int = knob(2, "Steps from one refresh to the next; the first step has one", ge=1,
                       source="Wang et al. 2024: 2, for speed; the released code: 1")
     gamma: float = knob(1e-4, "Size of an ascent: absolute with norm none, else relative to the weights' norm; 0 "
                         "switches refresh off", ge=0.0, source="the released code: 1e-5")
+    noise: float = knob(0.0, "Temperature of the noise (langevin), or its size within the step (released)", ge=0.0,
+                        source="Wang et al. 2024: 1; the released code: 1e-3")
+    rise: float | None = rise(None)
+    halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
+
+
+class Refresh(Ascents):
+    """When and how far to unlearn."""
+
     rule: Literal["langevin", "released"] = knob("langevin", "The paper's formula or the released code's")
     norm: Literal["none", "tensor", "fisher"] = knob("tensor", "What a step's length is measured against")
     damping: float = knob(1.0, "Added to the Fisher information (langevin), or its factor (released)", ge=0.0)
     normalise: bool = knob(True, "Divide the Fisher information by its mean first")
-    noise: float = knob(0.0, "Temperature of the noise (langevin), or its size within the step (released)", ge=0.0,
-                        source="Wang et al. 2024: 1; the released code: 1e-3")
-    rise: float | None = knob(None, "Largest rise of the loss, as a share of it; steps that rise more are halved",
-                              gt=0.0)
-    halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -79,13 +88,6 @@ class Refresh(Settings):
     def due(self, number: int) -> bool:
         """Whether step `number` is refreshed."""
         return self.on and number % self.every == 0
-
-    def losses(self, steps: int) -> int:
-        """How often more the climbed loss is asked for in a run of `steps` steps whose own loss it is.
-
-        Halvings ask once more each, uncounted.
-        """
-        return math.ceil(steps / self.every) * self.steps if self.on else 0
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class EditCost(Record):
         processor: processor time of the edit in seconds, all threads together: what other work on the machine does not
             lengthen. None on an accelerator, and for an edit that was interrupted.
         steps: optimisation steps.
-        unet_frozen, unet_trained: UNet samples without and with gradient, by the method's own count; None where the
-            method does not say.
+        unet_frozen, unet_trained: samples through the denoiser without and with gradient, as they were counted; None
+            for an edit that was interrupted.
         changed: numbers in the tensors that the edit changed, and `of`: in UNet and text encoder together.
         patch_bytes: size of the patch's file.
         peak_memory: most bytes that the process held while it edited (the accelerator's, if there is one); None where

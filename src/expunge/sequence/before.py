@@ -14,11 +14,11 @@ from expunge.continual.fisher import hutchinson
 from expunge.files import text_digest
 from expunge.models.model import Model
 from expunge.sequence.memory import Memory, encoded
-from expunge.sequence.projection import Projected, kept_directions, keys_and_values
 from expunge.sequence.strategy import Strategy, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
 from expunge.train import step_generator
 from expunge.unlearn.objective import Term
+from expunge.unlearn.projected import ProjectedStepper, kept_directions, keys_and_values
 from expunge.unlearn.retain import Retained
 from expunge.unlearn.update import Stepper
 from expunge.unlearn.workbench import Workbench
@@ -80,7 +80,7 @@ class Before:
         if self.strategy.projection is None:
             return stepper
         directions = kept_directions(bench.student, ("", *self.kept_prompts), self.strategy.projection)
-        return Projected(stepper, directions, keys_and_values(self.original, params))
+        return ProjectedStepper(stepper, directions, keys_and_values(self.original, params))
 
     def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
         if anchor.to == "last":

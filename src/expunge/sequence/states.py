@@ -22,11 +22,11 @@ from expunge.metrics.base import World
 from expunge.models.model import Model
 from expunge.records import Request, check_request, names_any
 from expunge.sequence.memory import check_room
-from expunge.sequence.projection import keys_and_values
 from expunge.sequence.settings import Demand, SequenceSettings
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.erase import OF_NO_WEIGHT, fitting, resolve_method
 from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.saliency import Masked

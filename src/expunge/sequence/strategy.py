@@ -26,6 +26,7 @@ from typing_extensions import Self
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.unlearn.method import overridden
+from expunge.unlearn.projected import Projection
 from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.retain import Retain
 
@@ -80,22 +81,6 @@ class WeightAnchor(Settings):
     metric: Literal["identity", "kept", "erased"] = knob("identity", "What weighs each parameter")
     weight: float = knob(25000.0, "Factor (b_p, b_e)", gt=0.0, source="CUIG L2-SP")
     samples: int = knob(64, "Points on which a Fisher information rests", ge=4)
-
-
-class Projection(Settings):
-    """Keep every step from changing what keys and values of text states make of other prompts.
-
-        dW <- dW (I - U U^T),   U the leading directions of the text states of prompts to keep
-
-    It acts on "xattn.kv" alone; other parameters step as they like.
-
-    Source: CUIG, gradient projection. Differs: the step is projected and not the gradient, for Adam's scaling leads a
-        projected gradient out of the null space again; all positions of the prompts, and of their directions the fewest
-        that hold `energy` of their second moment, where CUIG has all of them and a ridge.
-    """
-
-    energy: float = knob(0.99, "Share of the kept prompts' second moment whose directions no step may touch", gt=0.0,
-                         le=1.0)
 
 
 class Strategy(Settings):

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
@@ -46,10 +45,6 @@ class Ablate(Settings):
     def needs(self) -> tuple[Need, ...]:
         """Anchors, and pictures with noise of their own to regress to."""
         return ("anchor", "noised pictures") if self.towards == "noise" else ("anchor",)
-
-    def teacher_calls(self, request: Request) -> int:
-        """The anchor's prediction, if there is one."""
-        return 0 if self.towards == "noise" else 1
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to the anchor's prediction, or to the noise."""

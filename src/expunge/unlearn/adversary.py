@@ -15,7 +15,6 @@ Source: Zhang et al. 2024 (AdvUnlearn), the bilevel problem; AdvUnlearn attack_u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import model_validator
@@ -51,28 +50,16 @@ class Attacker(Protocol):
         """What there is to log of the last step; nothing where it did not attack."""
         ...
 
+    def begin(self, number: int) -> None:
+        """Told once at the beginning of every step, before `condition` is asked for."""
+        ...
+
     def condition(self, number: int, points: Points) -> Conditioning:
         """What the student is told at step `number` in place of the points' prompts; (B, T, D).
 
-        The same number may be asked for more than once and must give the same answer within the step.
+        It may be asked for more than once in a step and must give the same answer within it.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What an adversary takes over a run.
-
-    Attributes:
-        drawn: points beside those of the steps.
-        targets: predictions of the teacher that are asked for where they are not tabulated.
-        looked, trained: samples through the student without and with a gradient.
-    """
-
-    drawn: int = 0
-    targets: int = 0
-    looked: int = 0
-    trained: int = 0
 
 
 class Adversary(Protocol):
@@ -80,10 +67,6 @@ class Adversary(Protocol):
 
     def check(self, model: Model, request: Request) -> None:
         """Raise UserError for what would go wrong later."""
-        ...
-
-    def counts(self, steps: int, batch: int) -> Counts:
-        """What a run of `steps` steps of `batch` points takes."""
         ...
 
     def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
@@ -159,14 +142,6 @@ class SoftAdversary(Settings):
                             accepted="an attack in every step, or vectors shared by all points of a concept",
                             remedy="set adversary.every 1 or adversary.vectors shared")
         layouts(self, model, request)
-
-    def counts(self, steps: int, batch: int) -> Counts:
-        """Every attack looks `steps` times at every point of the batch."""
-        attacks = len(range(self.warmup, steps, self.every))
-        looks = attacks * self.steps * batch
-        new = self.points == "new"
-        return Counts(drawn=looks if new else 0, targets=looks if new else attacks * batch,
-                      looked=attacks * batch if self.answer == "best" else 0, trained=looks)
 
     def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
         """Over a pool, the teacher's predictions are tabulated here."""

@@ -17,19 +17,16 @@ lost).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.update import LossFn, Stateless, add_gradient, gradients
+from expunge.unlearn.subspace import inner
+from expunge.unlearn.update import Descent, Stateless, StepLosses, gradients
 
 
 class Bilevel(Stateless):
@@ -47,7 +44,7 @@ class Bilevel(Stateless):
     """
 
     kind: Literal["bilevel"] = "bilevel"
-    within: ClassVar[tuple[str, ...]] = ("masked", "refresh")
+    within: ClassVar[tuple[str, ...]] = ("masked", "refresh", "projected")
     rule: Literal["constant", "descent", "cosine"] = knob("constant", "How lambda is found", source="erasediff_nsfw.py")
     weight: float = knob(1.0, "Lambda, where it is constant", gt=0.0, source="EraseDiff: 1.0 in its scripts, else 0.1")
     eta: float = knob(0.1, "How fast the erase loss must fall, where lambda is found", gt=0.0, source="EraseDiff, BOME")
@@ -58,30 +55,20 @@ class Bilevel(Stateless):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """Returns both losses and lambda."""
-        assert keep is not None, "a recipe without a keep was not refused"
-        of_erase, q = gradients(erase, params)
-        of_keep, kept = gradients(keep, params)
+        params = descent.params
+        of_erase, q = gradients(losses["erase"], params)
+        of_keep, kept = gradients(losses["keep"], params)
         factor = self.factor(kept, q)
         for p, mine, other in zip(params.values(), kept, q, strict=True):
             p.grad = mine + factor * other
-        held = add_gradient(hold)
-        if self.clip is not None:
-            clip_grad_norm_(params.values(), self.clip)
-        optimizer.step()
-        return {"erase": of_erase, "keep": of_keep, **held, "lambda": factor}
+        return {"erase": of_erase, "keep": of_keep, **descent(self.clip), "lambda": factor}
 
     def factor(self, kept: Sequence[Tensor], q: Sequence[Tensor]) -> float:
         """Lambda, for the gradients of both losses by tensor."""
         if self.rule == "constant":
             return self.weight
-        along = _inner(kept, q)
-        size = float(_inner(q, q) if self.rule == "descent" else (_inner(q, q) * _inner(kept, kept)).sqrt())
+        along = inner(kept, q)
+        size = float(inner(q, q) if self.rule == "descent" else (inner(q, q) * inner(kept, kept)).sqrt())
         return max(0.0, self.eta - (float(along) / size if size > 0.0 else 0.0))  # a gradient of zero is at no angle
-
-
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Inner product of two gradients, float64."""
-    return torch.stack([(x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)]).sum()

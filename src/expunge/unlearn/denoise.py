@@ -45,16 +45,6 @@ class Denoise(Settings):
         """Anchors, where their pictures are what is kept."""
         return ("anchor",) if self.on == "anchor" else ()
 
-    @property
-    def teacher_calls(self) -> int:
-        """None: the target is the noise."""
-        return 0
-
-    @property
-    def student_calls(self) -> int:
-        """One."""
-        return 1
-
     def prepare(self, bench: Workbench) -> Term:
         """The denoising loss, times `weight`."""
         request = bench.request

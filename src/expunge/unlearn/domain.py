@@ -25,7 +25,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from expunge.config import Settings, knob
 from expunge.models.model import Model
-from expunge.records import Request
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
 from expunge.unlearn.discriminator import Discriminator
@@ -66,29 +65,21 @@ class AlignDomains(Settings):
         """Anchors."""
         return ("anchor",)
 
-    def teacher_calls(self, request: Request) -> int:
-        """The anchor's prediction."""
-        return 1
-
-    def warm_up_calls(self, batch: int, pooled: bool) -> int:
-        """Samples without gradient in the warm-up: the concept's, and the anchor's unless these are tabulated."""
-        return self.warm_up * batch * (1 if pooled and self.anchor_model == "frozen" else 2)
-
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The student's loss; the discriminator learns by the way, once per step."""
         game = Game(self, bench, stream, attacker)
-        return Term(game.loss, state=game.state, optimizers={"discriminator": game.optimizer}, saliency=game.saliency)
+        return Term(game.loss, game.begin, game.state, {"discriminator": game.optimizer}, game.saliency)
 
 
 class Game:
     """The discriminator, and the student's loss against it.
 
-    `loss` depends on the step's number and the tensors in `state` alone, and may be asked for again at the same
-    number: the discriminator learns from the first answer only.
+    `loss` depends on the step's number and the tensors in `state` alone, and may be asked for again in the same step:
+    the discriminator learns from the first answer after `begin` only.
 
     Attributes:
         discriminator: frozen except while it learns; optimizer: its own.
-        warmed, learned: int64 (), rounds of warm-up done, and number of the last step that it learned in.
+        warmed: int64 (), rounds of warm-up done.
     """
 
     def __init__(self, settings: AlignDomains, bench: Workbench, stream: Stream, attacker: Attacker | None = None
@@ -96,7 +87,7 @@ class Game:
         device = bench.student.initial_noise([0]).device
         self.discriminator = settings.discriminator.new(bench.student.latent_shape, bench.seed, device)
         self.optimizer = settings.discriminator.optimizer(self.discriminator)
-        self.warmed, self.learned = torch.tensor(0), torch.tensor(-1)
+        self.warmed, self._due = torch.tensor(0), False
         self._settings, self._bench, self._stream, self._attacker = settings, bench, stream, attacker
         self._anchor = _anchor_predictor(settings, bench, stream)
 
@@ -104,7 +95,11 @@ class Game:
     def state(self) -> dict[str, Tensor]:
         """What is checkpointed."""
         weights = {f"discriminator/{name}": p for name, p in self.discriminator.named_parameters()}
-        return {**weights, "discriminator.warmed": self.warmed, "discriminator.learned": self.learned}
+        return {**weights, "discriminator.warmed": self.warmed}
+
+    def begin(self, number: int) -> None:
+        """The discriminator learns once more: from the forward of the next loss that is asked for, and no other."""
+        self._due = True
 
     def loss(self, number: int) -> Tensor:
         """How well the student's outputs for the concept are taken for the anchor's at step `number`."""
@@ -114,9 +109,9 @@ class Game:
         attacker = self._attacker
         cond = self._bench.condition(points) if attacker is None else attacker.condition(number, points)
         out = self._bench.student.predict(points.x_t, points.t, cond)
-        if int(self.learned) != number:
+        if self._due:
+            self._due = False
             self.learn(points, out.detach(), leak=self._settings.leak_release)
-            self.learned.fill_(number)
         return self._against(out, points, anchor=True)
 
     def saliency(self, number: int) -> Tensor:
@@ -130,14 +125,12 @@ class Game:
     def warm_up(self) -> None:
         """Rounds of the discriminator alone, on draws that no step takes."""
         rounds, student = self._settings.warm_up, self._bench.student
-        for done in range(int(self.warmed), rounds):
+        for done in self._bench.stages.each(range(int(self.warmed), rounds)):
             points = self._stream.draw(-1 - done)
             with torch.no_grad():
                 out = student.predict(points.x_t, points.t, self._bench.condition(points))
             self.learn(points, out)
-            self.warmed.fill_(done + 1)
-            if self._bench.tell is not None:
-                self._bench.tell(done + 1, rounds, {})
+        self.warmed.fill_(rounds)
 
     def learn(self, points: Points, out: Tensor, leak: bool = False) -> float:
         """One round of the discriminator; returns its loss.

@@ -22,14 +22,14 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from expunge.config import Settings, Slot, knob
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
-from expunge.unlearn.update import LossFn, Plain, Stepper, Update
+from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
+from expunge.unlearn.workbench import Workbench
 
 _LEAST = 1e-8
 """Of the multiplier where it scales a loss: at 0 there would be no gradient for surgery to spare."""
@@ -56,17 +56,10 @@ class Dual(Settings):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update."""
-        return self.update.erase_losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """The same."""
-        return self.update.keep_losses(steps)
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> DualStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> DualStepper:
         """Starts the multiplier, which is checkpointed."""
-        return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), self.update.prepare(params, erase))
+        within = self.update.prepare(params, erase, bench)
+        return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), within)
 
 
 @dataclass(frozen=True)
@@ -86,24 +79,21 @@ class DualStepper:
         """The multiplier and what the wrapped update keeps."""
         return {"dual/multiplier": self.multiplier, **self.within.state}
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """A step along the Lagrangian, then one of the multiplier.
 
         Returns:
             Both losses as they are, without the multiplier; "multiplier": its value in this step.
         """
-        assert keep is not None, "a recipe without a keep was not refused"
         weight, bounded = float(self.multiplier), self.settings.bounded
         seen: list[float] = []
 
         def weighted() -> Tensor:
-            value = keep() if bounded == "keep" else erase()
+            value = losses[bounded]()
             seen.append(float(value.detach()))
             return max(weight, _LEAST) * value
 
-        of_erase, of_keep = (erase, weighted) if bounded == "keep" else (weighted, keep)
-        losses = self.within.step(of_erase, of_keep, params, optimizer, hold)
+        values = self.within.step({**losses, bounded: weighted}, descent)
         excess = seen[0] - self.settings.bound
         self.multiplier.add_(self.settings.rate * excess).clamp_(0.0, self.settings.highest)
-        return {**losses, bounded: seen[0], "multiplier": weight}
+        return {**values, bounded: seen[0], "multiplier": weight}

@@ -47,16 +47,6 @@ class Integrity(Settings):
     source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=2.0, trajectories=24),
                                     "The trajectories: best on the grid and guidance at which pictures are drawn")
 
-    @property
-    def teacher_calls(self) -> int:
-        """Both branches."""
-        return 2
-
-    @property
-    def student_calls(self) -> int:
-        """Both branches."""
-        return 2
-
     def prepare(self, bench: Workbench) -> Term:
         """Regression to the teacher, times `weight`."""
         prompts = ("", *(prompt for prompt in bench.request.keep if prompt))

@@ -36,16 +36,6 @@ class Keep(Protocol):
     @property
     def steps(self) -> int: ...
 
-    @property
-    def teacher_calls(self) -> int:
-        """Samples through the frozen teacher's UNet per point of the source."""
-        ...
-
-    @property
-    def student_calls(self) -> int:
-        """Samples through the student's UNet per point."""
-        ...
-
     def prepare(self, bench: Workbench) -> Term:
         """The loss, weighted."""
         ...
@@ -75,16 +65,6 @@ class MatchTeacher(Settings):
     steps: int = knob(1, "Keep steps after every erase step, when between", ge=1,
                       source="AdvUnlearn retain_step")
     source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
-
-    @property
-    def teacher_calls(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def student_calls(self) -> int:
-        """One."""
-        return 1
 
     def prepare(self, bench: Workbench) -> Term:
         """Regression to the teacher, times `weight`."""

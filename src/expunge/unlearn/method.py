@@ -50,8 +50,8 @@ class Configured(Method, Protocol):
         ...
 
     def estimate(self, model: Model, request: Request) -> dict[str, Any]:
-        """What a run takes, JSON-able: `seconds`, `memory_bytes` (of the process; None where it is not told), and
-        what is counted."""
+        """What a run takes, measured on real parts of it, JSON-able: `seconds`, `memory_bytes` (peak of the process;
+        None where it is not told), `measured` (on what, in words), and what is counted."""
         ...
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:

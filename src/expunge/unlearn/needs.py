@@ -12,10 +12,11 @@ from expunge.config import Settings
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
-Need = Literal["anchor", "another prompt", "noised pictures", "keep beside", "no keep between"]
+Need = Literal["anchor", "another prompt", "noised pictures", "keep beside", "no keep between", "keys and values"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
 to keep. noised pictures: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
-loss. no keep between: it has no keep in steps of its own."""
+loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
+recipe looks for them, which knows its parameters)."""
 
 
 def check_needs(recipe: Settings, request: Request) -> None:

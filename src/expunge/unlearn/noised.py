@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, passes
+from expunge.models.denoising import against, denoise
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.needs import Need, check_anchors
@@ -65,15 +65,6 @@ class NoisedPictures(Settings):
             drawn_under = bench.teacher.encode(shown) if shown != told else cond
         return NoisedDraws(bench, batch, name, self._pictures(bench, drawn_under, name), told, shown, cond)
 
-    def calls(self, draws: int) -> float:
-        """UNet samples: the pictures, however many points are drawn from them."""
-        return self.pictures * self.grid * passes(self.guidance)
-
-    @property
-    def entries(self) -> int | None:
-        """None: every x_t is new."""
-        return None
-
     @property
     def places(self) -> int | None:
         """A picture has one prompt."""
@@ -85,15 +76,11 @@ class NoisedPictures(Settings):
         null = against(teacher, self.guidance)
         rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.pictures, rows)
-        done = []
-        for part, first in enumerate(parts):
-            x, mine = noise[first:first + rows], cond.at(slice(first, first + rows))
-            for k in range(self.grid):
-                x = denoise(teacher, x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
-                if bench.tell is not None:
-                    bench.tell(part * self.grid + k + 1, len(parts) * self.grid, {})
-            done.append(x)
-        return torch.cat(done)  # (N, c, h, w)
+        x = noise  # (N, c, h, w)
+        for first, k in bench.stages.each([(first, k) for first in parts for k in range(self.grid)]):
+            here = slice(first, first + rows)
+            x[here] = denoise(teacher, x[here], cond.at(here), null, self.grid, self.guidance, start=k, stop=k + 1)
+        return x
 
 
 @dataclass(frozen=True)

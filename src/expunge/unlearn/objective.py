@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -24,12 +24,15 @@ from torch.optim import Optimizer
 
 from expunge.config import Settings, Slot, knob
 from expunge.models.conditioning import Conditioning
-from expunge.records import Request
 from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
 from expunge.unlearn.workbench import Points, Pool, Stream, Workbench
+
+
+def _nothing(number: int) -> None:
+    """What a part does at the beginning of a step that has nothing to do once in each."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Term:
     Attributes:
         loss: the loss (a scalar with gradient) of a step's number; the same number may be asked for more than
             once.
+        begin: called once at the beginning of every step with its number, before any loss is asked for: a part that
+            does something once per step (a discriminator that learns) is told here that the step is a new one.
         state: tensors that it changes itself, by name; optimizers: its own, by name.
         saliency: the loss whose gradient tells which weights matter for the concept, which changes nothing however
             often it is asked for; None: that is `loss`.
@@ -46,6 +51,7 @@ class Term:
     """
 
     loss: Callable[[int], Tensor]
+    begin: Callable[[int], None] = _nothing
     state: Mapping[str, Tensor] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     saliency: Callable[[int], Tensor] | None = None
@@ -55,10 +61,6 @@ class Term:
 class Objective(Protocol):
     """Settings of what the student is trained towards."""
 
-    def teacher_calls(self, request: Request) -> int:
-        """Samples through the frozen teacher's UNet per point."""
-        ...
-
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
         ...
@@ -66,15 +68,6 @@ class Objective(Protocol):
 
 AnyObjective = Annotated[Objective, Slot(OBJECTIVES, "steer")]
 """Any registered objective, by its kind, or an object."""
-
-
-@runtime_checkable
-class WarmsUp(Protocol):
-    """Settings of an objective that does something before the first step."""
-
-    def warm_up_calls(self, batch: int, pooled: bool) -> int:
-        """Samples through a UNet without gradient before the first step; `pooled`: the source has a pool."""
-        ...
 
 
 class Steer(Settings):
@@ -103,12 +96,6 @@ class Steer(Settings):
     eta: float = knob(1.0, "How far beyond the base, away from the concept; 0 stops at the base", ge=0.0,
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
-
-    def teacher_calls(self, request: Request) -> int:
-        """The concept, and of the empty prompt and the anchor's those that count."""
-        if not any(target.anchor for target in request.targets):
-            return 2
-        return 1 + len({self.base, self.away})
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
@@ -166,10 +153,9 @@ def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Cond
 
 def tabulated(bench: Workbench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
-    parts = torch.arange(len(pool)).split(bench.chunk)
-    rows = []
-    for done, part in enumerate(parts, start=1):
-        rows.append(target(pool.take(part)))
-        if bench.tell is not None:
-            bench.tell(done, len(parts), {})
-    return torch.cat(rows)  # (N*S, c, h, w)
+    table = torch.zeros(0)
+    for part in bench.stages.each(torch.arange(len(pool)).split(bench.chunk)):
+        here = target(pool.take(part))
+        table = table if len(table) else here.new_zeros(len(pool), *here.shape[1:])  # (N*S, c, h, w)
+        table[part] = here
+    return table

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,33 +24,26 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import PARTS
 from expunge.resume import Inputs
-from expunge.train import Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
-from expunge.unlearn.adversary import AnyAdversary, Attacker, Counts
+from expunge.runtime import memory_for, peak_memory
+from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
+from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.estimate import seconds_per_sample, training_memory
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
-from expunge.unlearn.objective import AnyObjective, Steer, Term, WarmsUp
+from expunge.unlearn.objective import AnyObjective, Steer, Term
 from expunge.unlearn.past import Past
+from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.update import AnyUpdate, Plain, Stepper
+from expunge.unlearn.stages import Rehearsal, Stages
+from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import checked_weights, training
 from expunge.unlearn.workbench import AnySource, Source, Workbench
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """UNet samples: `frozen` without gradient, `trained` forward and backward; `pooled` points are kept."""
-
-    frozen: int
-    trained: int
-    pooled: int
 
 
 class Recipe(Settings):
@@ -103,6 +95,8 @@ class Recipe(Settings):
         """
         check_needs(self, request)
         params = checked_weights(model, self.scope)
+        if needs(self, "keys and values"):
+            keys_and_values(model, params)
         if self.source.places is not None and self.source.places < len(request.targets):
             raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
                             accepted="a place for each concept at least",
@@ -147,32 +141,22 @@ class Recipe(Settings):
         kept = dict.fromkeys(text for text in request.keep if text) if used else {}
         return {"erase": request.all_prompts, "instead": tuple(instead), "keep": tuple(kept)}
 
-    def cost(self, request: Request) -> Cost:
-        """How many UNet samples a run takes."""
-        draws, entries = self.update.erase_losses(self.steps) * self.batch, self.source.entries
-        more = self.adversary.counts(self.steps, self.batch) if self.adversary is not None else Counts()
-        targets = self.objective.teacher_calls(request) * (entries or draws)
-        if self.adversary is not None:
-            targets += entries or more.targets
-        frozen = self.source.calls(draws + more.drawn) + targets + more.looked
-        if isinstance(self.objective, WarmsUp):
-            frozen += self.objective.warm_up_calls(self.batch, entries is not None)
-        trained, pooled = draws + more.trained, entries or 0
-        if self.keep is not None:
-            between = self.keep.cadence == "between"
-            asked = self.steps * self.keep.steps if between else self.update.keep_losses(self.steps)
-            mine = asked * self.keep.batch
-            frozen += self.keep.source.calls(mine) + self.keep.teacher_calls * (self.keep.source.entries or mine)
-            trained, pooled = trained + self.keep.student_calls * mine, pooled + (self.keep.source.entries or 0)
-        return Cost(round(frozen), trained, pooled)
-
     def estimate(self, model: Model, request: Request) -> dict[str, Any]:
-        """UNet samples, time (measured: one batch of each kind on the model itself) and memory of a run."""
-        params, cost = model.parameters_in(self.scope), self.cost(request)
-        frozen, trained = seconds_per_sample(model, params, request.prompts[0], self.frozen_batch, self.batch)
-        return {"unet_samples": {"frozen": cost.frozen, "trained": cost.trained},
-                "seconds": round(cost.frozen * frozen + cost.trained * trained, 1),
-                "memory_bytes": training_memory(model, sum(p.numel() for p in params.values()), cost.pooled)}
+        """Time and memory of a run, measured on its own beginning and on a few steps from its middle.
+
+        These are real steps of all the parts; the weights are put back afterwards, bit for bit, and every other tensor
+        that moves is let go, so that a run after it is what it would have been.
+        """
+        stages, params = Rehearsal(), self.check(model, request)
+        bench = self._bench(model, params, self.keeping(model, request).request, 0, None, stages)
+        with training(params), memory_for("the beginning of a run", SMALLER):
+            step, _, _ = self._parts(bench, params, None)
+            middle = self.steps // 2  # where what begins after some steps has begun
+            for number in stages.each([*range(middle, self.steps), *range(middle)]):
+                step(number)
+        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(),
+                "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
+                            "comes before them"}
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: Past | None = None) -> Patch:
@@ -199,9 +183,7 @@ class Recipe(Settings):
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
-        teacher = past.teacher if past is not None else None
-        teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
-        bench = Workbench(model, teacher, keeping.request, seed, model.trains_text(params), self.frozen_batch, progress)
+        bench = self._bench(model, params, keeping.request, seed, past, Stages(progress))
         with training(params) as original:
             trained = self._train(bench, params, checkpoint, progress, began, past)
             changed = {name: p.detach().clone() for name, p in params.items()
@@ -214,6 +196,12 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
+    def _bench(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int, past: Past | None,
+               stages: Stages) -> Workbench:
+        teacher = past.teacher if past is not None else None
+        teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
+        return Workbench(model, teacher, request, seed, model.trains_text(params), self.frozen_batch, stages)
+
     def inputs(self, model: Model, request: Request, seed: int, past: Past | None = None) -> Inputs:
         """Everything that decides the trained weights."""
         return Inputs({"settings": self.model_dump(mode="json", exclude={"checkpoint_every"}),
@@ -223,15 +211,23 @@ class Recipe(Settings):
 
     def _train(self, bench: Workbench, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float, past: Past | None) -> Trained:
+        step, state, optimizers = self._parts(bench, params, past)
+        return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
+                        under=self.inputs(bench.student, bench.request, bench.seed, past),
+                        every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
+
+    def _parts(self, bench: Workbench, params: Mapping[str, Parameter], past: Past | None
+               ) -> tuple[StepFn, dict[str, Tensor], dict[str, torch.optim.Optimizer]]:
+        """The parts at work: a step, every tensor that steps change apart from optimizer state, the optimizers."""
         stream = self.source.open(bench, bench.request.all_prompts, self.batch, "erase")
         attacker = self.adversary.prepare(bench, stream, self.batch) if self.adversary is not None else None
         erase = self.objective.prepare(bench, stream, attacker)
         keep = self.keep.prepare(bench) if self.keep is not None else None
         held = past.terms(bench, params) if past is not None else ()
-        stepper: Stepper = self.update.prepare(params, erase)
+        stepper: Stepper = self.update.prepare(params, erase, bench)
         stepper = past.around(bench, stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        learners = [part for part in (erase, keep, attacker, *held) if part is not None]
+        learners: list[Term | Attacker] = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}
         optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
         for learner in learners:
@@ -241,30 +237,30 @@ class Recipe(Settings):
                                    accepted="a name of its own for everything that a part keeps")
             state.update(learner.state)
             optimizers.update(learner.optimizers)
-        step = self._step(params, stepper, optimizer, erase, keep, attacker, held)
-        return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
-                        under=self.inputs(bench.student, bench.request, bench.seed, past),
-                        every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
+        return self._step(params, stepper, optimizer, erase, keep, attacker, held, learners), state, optimizers
 
     def _rate(self, number: int) -> float:
         return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
-              erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term]) -> StepFn:
+              erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term],
+              learners: Sequence[Term | Attacker]) -> StepFn:
         between = self.keep.steps if self.keep is not None and self.keep.cadence == "between" else 0
 
         def holding(terms: Sequence[Term], number: int) -> Tensor:
             return torch.stack([term.loss(number) for term in terms]).sum()
 
         def step(number: int) -> Losses:
-            beside = partial(keep.loss, number) if keep is not None and not between else None
+            for part in learners:
+                part.begin(number)
+            asked: dict[Literal["erase", "keep"], LossFn] = {"erase": partial(erase.loss, number)}
+            if keep is not None and not between:
+                asked["keep"] = partial(keep.loss, number)
             due = [term for term in held if number % term.every == 0]
-            losses = stepper.step(partial(erase.loss, number), beside, params, optimizer,
-                                  partial(holding, due, number) if due else None)
+            losses = stepper.step(asked, Descent(params, optimizer, partial(holding, due, number) if due else None))
             if keep is not None:
                 for turn in range(number * between, (number + 1) * between):
-                    alone = stepper.step(partial(keep.loss, turn), None, params, optimizer)
-                    losses["keep"] = alone["erase"]
+                    losses |= stepper.step({"keep": partial(keep.loss, turn)}, Descent(params, optimizer))
             return {**losses, **attacker.losses} if attacker is not None else losses
 
         return step

@@ -16,18 +16,17 @@ unlearning. Differs: relative steps without a Fisher information; an update sees
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 from typing_extensions import Self
 
-from expunge.config import Settings, Slot, knob
-from expunge.continual.refresh import Refresh, Refresher
+from expunge.config import Slot, knob
+from expunge.continual.refresh import Ascents, Refresh, Refresher, rise
 from expunge.continual.remembered import Remembered
 from expunge.registry import UPDATES
 from expunge.train import Losses
@@ -35,10 +34,11 @@ from expunge.unlearn.dual import Dual, DualStepper
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.saliency import MaskedStepper
-from expunge.unlearn.update import LossFn, Plain, Stepper, Update
+from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
+from expunge.unlearn.workbench import Workbench
 
 
-class Refreshed(Settings):
+class Refreshed(Ascents):
     """Another update, with an ascent before every r-th step. Within a mask, only the mask's weights climb.
 
     An attack that is due in a step is made before the ascent, on the weights as the last step left them. With a cap,
@@ -49,17 +49,10 @@ class Refreshed(Settings):
     target: Literal["forget", "full"] = knob(
         "forget", "What is climbed: the loss to forget, so that the concept comes back; or all losses, as the paper "
         "does", source="Wang et al. 2024: full")
-    steps: int = knob(1, "Ascents before a step (J); 0 switches refresh off", ge=0, source="Wang et al. 2024")
-    every: int = knob(2, "Steps from one refresh to the next; the first step has one", ge=1, source="Wang et al. 2024")
-    gamma: float = knob(1e-4, "Size of an ascent, relative to the weights' norm unless norm is none; 0 switches "
-                        "refresh off", ge=0.0, source="the paper's released code: 1e-5")
     norm: Literal["tensor", "whole", "none"] = knob(
         "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
-    noise: float = knob(0.0, "Temperature of the noise", ge=0.0, source="Wang et al. 2024: 1")
     seed: int = knob(0, "With a step's number it decides the noise")
-    rise: float | None = knob(0.5, "Largest rise of the climbed loss, as a share of it; steps that rise more are "
-                              "halved", gt=0.0)
-    halvings: int = knob(6, "Halvings after which a step that still rises more is taken back", ge=0)
+    rise: float | None = rise(0.5)
     update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "How gradients become a step")
 
     @model_validator(mode="after")
@@ -77,25 +70,17 @@ class Refreshed(Settings):
     @property
     def rule(self) -> Refresh:
         """The same as continual learning writes it."""
-        return Refresh(steps=self.steps, every=self.every, gamma=self.gamma, noise=self.noise, rise=self.rise,
-                       norm="fisher" if self.norm == "whole" else self.norm, halvings=self.halvings)
+        own = {name: getattr(self, name) for name in Ascents.model_fields}
+        return Refresh(**own, norm="fisher" if self.norm == "whole" else self.norm)
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update and those of the ascents; halvings ask once more each, uncounted."""
-        return self.update.erase_losses(steps) + self.rule.losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """Those of the wrapped update, and those of the ascents where they climb the keep too."""
-        return self.update.keep_losses(steps) + (self.rule.losses(steps) if self.target == "full" else 0)
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> RefreshedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> RefreshedStepper:
         """Starts counting steps; the count is checkpointed.
 
         Raises:
             UserError: weights in half precision, which such small steps would not move.
         """
         refresher = Refresher(self.rule, params, seed=self.seed)
-        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase))
+        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase, bench))
 
 
 @dataclass(frozen=True)
@@ -116,23 +101,23 @@ class RefreshedStepper:
         """The count of steps and what the wrapped update keeps."""
         return {"refresh/done": self.done, **self.within.state}
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """An ascent where one is due, then the wrapped update's step.
 
         Returns:
             Its losses; "refresh": the relative length of the ascent, 0 where none was made.
         """
-        forget, others = Remembered(erase), [None if loss is None else Remembered(loss) for loss in (keep, hold)]
-        known = [forget, *(loss for loss in others if loss is not None)]
-        climbed = known if self.settings.target == "full" else known[:1]
+        own = {name: Remembered(loss) for name, loss in losses.items()}
+        hold = None if descent.hold is None else Remembered(descent.hold)
+        known = [*own.values(), *([] if hold is None else [hold])]
+        climbed = known if self.settings.target == "full" else [own["erase"]]
         told = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
                                      _masks(self.within), shared=True)
         for loss in known:
             loss.settle(told is not None and told.current)
-        losses = self.within.step(forget, others[0], params, optimizer, others[1])
+        values = self.within.step(own, replace(descent, hold=hold))
         self.done.add_(1)
-        return {**losses, "refresh": 0.0 if told is None else told.relative}
+        return {**values, "refresh": 0.0 if told is None else told.relative}
 
 
 def _masks(stepper: Stepper) -> Mapping[str, Tensor] | None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.records import Request
 from expunge.train import step_generator
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.adversary import Attacker
@@ -55,10 +54,6 @@ class Relabel(Settings):
     def needs(self) -> tuple[Need, ...]:
         """Something else to call the concept."""
         return ("another prompt",)
-
-    def teacher_calls(self, request: Request) -> int:
-        """The wrong prompt, for every point that is drawn."""
-        return 1
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to what a wrong prompt brings."""
@@ -126,10 +121,6 @@ class Noise(Settings):
     kind: Literal["noise"] = "noise"
     noise: Literal["uniform", "normal"] = knob("uniform", "Distribution of the noise", source="EraseDiff: uniform")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the noise")
-
-    def teacher_calls(self, request: Request) -> int:
-        """None."""
-        return 0
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to noise."""

@@ -13,7 +13,7 @@ one, use the wrapped update alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +22,14 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from expunge.config import Settings, Slot, knob
 from expunge.errors import TrainingError
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
-from expunge.unlearn.update import LossFn, Plain, Stepper, Update, gradients
+from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update, gradients
+from expunge.unlearn.workbench import Workbench
 
 
 class Masked(Settings):
@@ -43,24 +43,16 @@ class Masked(Settings):
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
         Plain(), "How the masked gradients become a step")
 
-    def erase_losses(self, steps: int) -> int:
-        """Those of the wrapped update and those before it."""
-        return self.draws + self.update.erase_losses(steps)
-
-    def keep_losses(self, steps: int) -> int:
-        """Those of the wrapped update."""
-        return self.update.keep_losses(steps)
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> MaskedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
 
         Raises:
             TrainingError: a gradient is not finite, or all are zero.
         """
         loss = erase.saliency or erase.loss
-        masks = top_entries(summed_gradients(loss, params, self.draws), self.share)
+        masks = top_entries(summed_gradients(loss, params, bench.stages.each(range(self.draws))), self.share)
         before = {name: p.detach().clone() for name, p in params.items()}
-        return MaskedStepper(masks, before, self.update.prepare(params, erase))
+        return MaskedStepper(masks, before, self.update.prepare(params, erase, bench))
 
 
 @dataclass(frozen=True)
@@ -81,15 +73,14 @@ class MaskedStepper:
         """The wrapped update's."""
         return self.within.state
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """The wrapped update's step, confined to the mask."""
-        with self._masking(params):
-            losses = self.within.step(erase, keep, params, optimizer, hold)
+        with self._masking(descent.params):
+            values = self.within.step(losses, descent)
         with torch.no_grad():
-            for name, p in params.items():
+            for name, p in descent.params.items():
                 p.copy_(torch.where(self.masks[name], p, self.before[name]))
-        return losses
+        return values
 
     @contextmanager
     def _masking(self, params: Mapping[str, Parameter]) -> Iterator[None]:
@@ -102,10 +93,11 @@ class MaskedStepper:
                 hook.remove()
 
 
-def summed_gradients(loss: Callable[[int], Tensor], params: Mapping[str, Parameter], draws: int) -> dict[str, Tensor]:
-    """Signed sum of the loss's gradients over steps 0..draws-1; zero for what the loss does not reach."""
+def summed_gradients(loss: Callable[[int], Tensor], params: Mapping[str, Parameter], steps: Iterable[int]
+                     ) -> dict[str, Tensor]:
+    """Signed sum of the loss's gradients over the steps; zero for what the loss does not reach."""
     total = {name: torch.zeros_like(p) for name, p in params.items()}
-    for number in range(draws):
+    for number in steps:
         _, grads = gradients(partial(loss, number), params)
         for mine, grad in zip(total.values(), grads, strict=True):
             mine += grad

@@ -82,7 +82,7 @@ class _Rows:
 
 
 class SoftAttacker:
-    """`Attacker` with free vectors. Its state is the vectors, what they started from, and when they were found."""
+    """`Attacker` with free vectors. Its state is the vectors, what they started from, and whether they were found."""
 
     def __init__(self, settings: SoftAdversary, bench: Workbench, stream: Stream, batch: int) -> None:
         """Tabulate the teacher's predictions, if the stream has a pool."""
@@ -96,9 +96,10 @@ class SoftAttacker:
         self.state: dict[str, Tensor] = {
             "adversary/vectors": torch.zeros(shape, device=device),
             "adversary/start": torch.zeros(shape, device=device),
-            "adversary/found": torch.zeros(groups, dtype=torch.bool), "adversary/step": torch.tensor([-1])}
+            "adversary/found": torch.zeros(groups, dtype=torch.bool)}
         self.optimizers: dict[str, Optimizer] = {}
         self.trace: list[float] = []
+        self._due = False
         self._table = tabulated(bench, stream.pool, self._wanted) if stream.pool is not None else None
 
     @property
@@ -106,13 +107,16 @@ class SoftAttacker:
         """The last attack's loss where it looked last, if that was in the last step."""
         return {"attack": self.trace[-1]} if self.trace else {}
 
+    def begin(self, number: int) -> None:
+        """Whether an attack is due; it is made when the step's points are known."""
+        since = number - self.settings.warmup
+        self.trace, self._due = [], since >= 0 and since % self.settings.every == 0
+
     def condition(self, number: int, points: Points) -> Conditioning:
         """Text states of the points' prompts with the vectors in them, those of this step's attack where one is due."""
-        settings, done = self.settings, self.state["adversary/step"]
-        if number != int(done):
-            due = number >= settings.warmup and (number - settings.warmup) % settings.every == 0
-            self.trace = self._attack(number, points) if due else []
-            done.fill_(number)
+        if self._due:
+            self._due = False
+            self.trace = self._attack(number, points)
         found = self.state["adversary/found"]
         if not found.any():
             return self._bench.condition(points)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, passes
+from expunge.models.denoising import against, denoise
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.workbench import Points, Pool, Stream, Workbench, noise_seed, spread
@@ -55,18 +55,6 @@ class FrozenTrajectory(Settings):
             return FreshDraws(bench, bench.teacher, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
         return PoolDraws(self._pool(bench, prompts, name), bench.seed, batch, name, self.rounds)
 
-    def calls(self, draws: int) -> float:
-        """UNet samples: fixed for a pool, per draw if fresh."""
-        per_step = passes(self.guidance)
-        if self.fresh:
-            return per_step * draws * (self.grid - 1) / 2
-        return per_step * self.trajectories * (self.grid - 1)
-
-    @property
-    def entries(self) -> int | None:
-        """Trajectories times grid points, None if fresh."""
-        return None if self.fresh else self.trajectories * self.grid
-
     @property
     def places(self) -> int | None:
         """A trajectory has one prompt."""
@@ -77,19 +65,15 @@ class FrozenTrajectory(Settings):
         chosen = spread(prompts, self.trajectories)
         cond = teacher.encode(chosen).detach()  # (N, T, D)
         noise = teacher.initial_noise([noise_seed(bench.seed, name, 0, i) for i in range(self.trajectories)])
-        x_t = noise.new_empty(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
+        x_t = noise.new_zeros(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
+        x_t[:, 0] = noise
         rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.trajectories, rows)
-        for part, first in enumerate(parts):
+        for first, k in bench.stages.each([(first, k) for first in parts for k in range(S - 1)]):
             here = slice(first, first + rows)
-            x, mine = noise[here], cond.at(here)
+            x, mine = x_t[here, k].contiguous(), cond.at(here)
             null = _null(teacher, len(x), self.guidance)
-            for k in range(S):
-                x_t[here, k] = x
-                if k + 1 < S:
-                    x = denoise(teacher, x, mine, null, S, self.guidance, start=k, stop=k + 1)
-                if bench.tell is not None:
-                    bench.tell(part * S + k + 1, len(parts) * S, {})
+            x_t[here, k + 1] = denoise(teacher, x, mine, null, S, self.guidance, start=k, stop=k + 1)
         return Pool(x_t, teacher.process.schedule.grid(S).to(x_t.device), chosen, cond)
 
 
@@ -115,15 +99,6 @@ class EditedTrajectory(Settings):
     def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Costs nothing; every draw costs a trajectory."""
         return FreshDraws(bench, bench.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
-
-    def calls(self, draws: int) -> float:
-        """UNet samples: half a trajectory per draw on average."""
-        return passes(self.guidance) * draws * (self.grid - 1) / 2
-
-    @property
-    def entries(self) -> int | None:
-        """None: nothing is pooled."""
-        return None
 
     @property
     def places(self) -> int | None:

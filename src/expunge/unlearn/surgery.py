@@ -13,22 +13,16 @@ Source: Yu et al. 2020 (PCGrad), algorithm 1; Wu et al. 2025 (DoCo), concept-pre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 
 from expunge.config import knob
 from expunge.train import Losses
 from expunge.unlearn.needs import Need
-from expunge.unlearn.update import LossFn, Stateless, add_gradient, gradients
-
-Rule = Literal["projection", "cosine"]
-Block = Literal["tensor", "global"]
+from expunge.unlearn.subspace import Block, Rule, norm, spared
+from expunge.unlearn.update import Descent, Stateless, StepLosses, gradients
 
 
 class Surgery(Stateless):
@@ -39,7 +33,7 @@ class Surgery(Stateless):
     """
 
     kind: Literal["surgery"] = "surgery"
-    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh")
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
     block: Block = knob("tensor", "What conflicts and is projected: each tensor by itself, or all as one vector",
                         source="DoCo: tensor; Ko et al. 2024 (RGD): global")
     strength: float = knob(1.0, "Share of the conflicting part that is taken out (lambda)", ge=0.0, le=1.0,
@@ -56,51 +50,18 @@ class Surgery(Stateless):
         """A keep whose gradient is there to be spared."""
         return ("keep beside",)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
-        """One backward per loss, surgery between erase and keep, then the optimizer's step."""
-        assert keep is not None, "a recipe without a keep was not refused"
-        of_erase, g_u = gradients(erase, params)
-        of_keep, g_r = gradients(keep, params)
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
+        """One backward per loss, surgery between erase and keep, then the descent."""
+        params = descent.params
+        of_erase, g_u = gradients(losses["erase"], params)
+        of_keep, g_r = gradients(losses["keep"], params)
         if self.clip_each is not None:
             g_u, g_r = (_clipped(gradient, self.clip_each) for gradient in (g_u, g_r))
         for p, u, r in zip(params.values(), spared(g_u, g_r, self.strength, self.block, self.rule), g_r, strict=True):
             p.grad = u + r if self.add_keep else u
-        held = add_gradient(hold)
-        if self.clip is not None:
-            clip_grad_norm_(params.values(), self.clip)
-        optimizer.step()
-        return {"erase": of_erase, "keep": of_keep, **held}
-
-
-def spared(g_u: Sequence[Tensor], g_r: Sequence[Tensor], strength: float = 1.0, block: Block = "tensor",
-           rule: Rule = "projection") -> list[Tensor]:
-    """g_u without what contradicts g_r; tensors of a block in no conflict come back as they are, bit for bit."""
-    if block == "global":
-        factor = _factor(g_u, g_r, strength, rule)
-        return [u - factor * r if factor else u for u, r in zip(g_u, g_r, strict=True)]
-    factors = [_factor([u], [r], strength, rule) for u, r in zip(g_u, g_r, strict=True)]
-    return [u - factor * r if factor else u for u, r, factor in zip(g_u, g_r, factors, strict=True)]
-
-
-def _factor(g_u: Sequence[Tensor], g_r: Sequence[Tensor], strength: float, rule: Rule) -> float:
-    """How much of g_r to take from g_u: below 0 in conflict, else 0.
-
-        projection   lambda g_u . g_r / |g_r|^2
-        cosine       lambda cos(g_u, g_r) / |g_r|
-    """
-    dot = float(sum((u.double() * r.double()).sum() for u, r in zip(g_u, g_r, strict=True)))
-    if dot >= 0:
-        return 0.0
-    own, other = float(_norm(g_u)), float(_norm(g_r))
-    return strength * dot / other**2 / (own if rule == "cosine" else 1.0)
+        return {"erase": of_erase, "keep": of_keep, **descent(self.clip)}
 
 
 def _clipped(gradient: Sequence[Tensor], most: float) -> list[Tensor]:
-    scale = min(1.0, most / max(float(_norm(gradient)), 1e-30))
+    scale = min(1.0, most / max(float(norm(gradient)), 1e-30))
     return [g * scale for g in gradient]
-
-
-def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm over all entries, in float64: squares of small gradients would vanish in float32."""
-    return torch.stack([tensor.double().square().sum() for tensor in tensors]).sum().sqrt()

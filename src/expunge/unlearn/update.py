@@ -8,6 +8,7 @@ Refreshed(update=Masked(update=Plain())).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
@@ -21,9 +22,34 @@ from expunge.config import Settings, Slot, knob
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.objective import Term
+from expunge.unlearn.workbench import Workbench
 
 LossFn = Callable[[], Tensor]
 """One forward; the scalar loss, with gradient."""
+StepLosses = Mapping[Literal["erase", "keep"], LossFn]
+"""What a step descends, by name: the erase loss, and the keep's beside it where there is one; or the keep's alone."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How every step ends, whatever made its gradients.
+
+    Attributes:
+        params: what moves, by name; their gradients are there when it is called. optimizer: what moves them.
+        hold: what holds on to earlier edits, one loss: added as it is, in no bargain between the others.
+    """
+
+    params: Mapping[str, Parameter]
+    optimizer: Optimizer
+    hold: LossFn | None = None
+
+    def __call__(self, clip: float | None) -> Losses:
+        """Add the hold's gradient, clip all to an L2 norm of `clip`, step; {"hold": ...}, empty where there is none."""
+        held = {} if self.hold is None else {"hold": backward(self.hold)}
+        if clip is not None:
+            clip_grad_norm_(self.params.values(), clip)
+        self.optimizer.step()
+        return held
 
 
 class Stepper(Protocol):
@@ -32,15 +58,11 @@ class Stepper(Protocol):
     @property
     def state(self) -> Mapping[str, Tensor]: ...
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """One optimisation step.
 
-        Args:
-            hold: what holds on to earlier edits: added as it is, in no bargain between the two others.
-
         Returns:
-            Its losses: "erase" and, where there are any, "keep" and "hold".
+            The losses by name, and "hold" where there is one.
         """
         ...
 
@@ -52,15 +74,7 @@ class Update(Protocol):
         """Its settings, JSON-able."""
         ...
 
-    def erase_losses(self, steps: int) -> int:
-        """How often the erase loss is asked for in a run of `steps` steps."""
-        ...
-
-    def keep_losses(self, steps: int) -> int:
-        """The same for the loss of a keep in the step of the erase loss."""
-        ...
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Stepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
 
@@ -77,15 +91,7 @@ class Stateless(Settings):
         """Nothing."""
         return {}
 
-    def erase_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
-
-    def keep_losses(self, steps: int) -> int:
-        """Once per step."""
-        return steps
-
-    def prepare(self, params: Mapping[str, Parameter], erase: Term) -> Self:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Self:
         """Itself: it learns nothing."""
         return self
 
@@ -94,21 +100,14 @@ class Plain(Stateless):
     """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
 
     kind: Literal["plain"] = "plain"
-    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh")
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
     clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
 
-    def step(self, erase: LossFn, keep: LossFn | None, params: Mapping[str, Parameter], optimizer: Optimizer,
-             hold: LossFn | None = None) -> Losses:
-        """One backward per loss, then the optimizer's step."""
-        optimizer.zero_grad(set_to_none=True)
-        losses = {"erase": backward(erase)}
-        if keep is not None:
-            losses["keep"] = backward(keep)
-        losses.update(add_gradient(hold))
-        if self.clip is not None:
-            clip_grad_norm_(params.values(), self.clip)
-        optimizer.step()
-        return losses
+    def step(self, losses: StepLosses, descent: Descent) -> Losses:
+        """One backward per loss, then the descent."""
+        descent.optimizer.zero_grad(set_to_none=True)
+        values: Losses = {name: backward(loss) for name, loss in losses.items()}
+        return {**values, **descent(self.clip)}
 
 
 def backward(loss: LossFn) -> float:
@@ -116,11 +115,6 @@ def backward(loss: LossFn) -> float:
     value = loss()
     value.backward()
     return float(value.detach())
-
-
-def add_gradient(loss: LossFn | None) -> Losses:
-    """Add a hold's gradient to the parameters'; {"hold": ...}, empty where there is none."""
-    return {} if loss is None else {"hold": backward(loss)}
 
 
 def gradients(loss: LossFn, params: Mapping[str, Parameter]) -> tuple[float, list[Tensor]]:

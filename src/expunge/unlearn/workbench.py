@@ -18,7 +18,8 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.records import Request
 from expunge.registry import SOURCES
-from expunge.train import Progress, step_generator
+from expunge.train import step_generator
+from expunge.unlearn.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Workbench:
         text_trains: whether the student's text encoder changes (then its prompts are encoded anew in every
             step).
         chunk: samples per call of the frozen teacher.
-        tell: told of work before the first step, with no losses.
+        stages: how work before the first step is gone through.
         own_text: the student's text states by prompt, where they are not the teacher's and do not train.
     """
 
@@ -42,7 +43,7 @@ class Workbench:
     seed: int
     text_trains: bool = False
     chunk: int = 16
-    tell: Progress | None = None
+    stages: Stages = field(default_factory=Stages)
     own_text: dict[str, Conditioning] = field(default_factory=dict)
 
     def condition(self, points: Points) -> Conditioning:
@@ -149,15 +150,6 @@ class Source(Protocol):
 
     def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
-        ...
-
-    def calls(self, draws: int) -> float:
-        """How many samples pass through the UNet to supply `draws` points."""
-        ...
-
-    @property
-    def entries(self) -> int | None:
-        """Size of the pool, None where there is none."""
         ...
 
     @property

@@ -8,12 +8,11 @@ the model's world weigh against them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -23,6 +22,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.resume import Inputs
+from expunge.runtime import peak_memory
 from expunge.train import Losses, Progress, check_checkpoint, thinned
 from expunge.unlearn.closed_form.reading import (
     KeepTokens,
@@ -32,14 +32,13 @@ from expunge.unlearn.closed_form.reading import (
     Tokens,
     computable,
     read,
-    second_moment,
 )
 from expunge.unlearn.closed_form.refine import gram
 from expunge.unlearn.closed_form.rounds import Rounds, Solution
 from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
-from expunge.unlearn.estimate import memory, seconds
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.retain import Retain, Retained
+from expunge.unlearn.subspace import second_moment
 from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("solver",)
@@ -86,18 +85,16 @@ class ClosedForm(Settings):
         return self._planned(model, request)[0].uses
 
     def estimate(self, model: Model, request: Request) -> dict[str, Any]:
-        """Texts to encode, time and memory of a run; timed are `retain`, a batch of texts and a product of matrices."""
-        params, began = self._projections(model), time.monotonic()
-        texts = self._planned(model, request)[0].texts
-        planning = time.monotonic() - began
-        layers = {name: p.detach() for name, p in params.items()}
-        width, rounds = next(iter(layers.values())).shape[1], 0 if self.rounds is None else self.rounds.count
-        some = texts[:self.batch]
-        reading = seconds(lambda: _encode(model, some)) / len(some) * len(texts)
-        solving = (1 + rounds) * self.solver.work(width, layers) / _speed()
-        states = len(texts) * model.encode([""]).states[0].numel()
-        return {"encoded_texts": len(texts), "seconds": round(planning + reading + solving, 1),
-                "memory_bytes": memory(4 * states + 3 * 8 * sum(W.numel() for W in layers.values()))}
+        """Texts to encode, time and memory of a run, measured: all texts are read and the first solution is made."""
+        began, params, (plan, _) = time.monotonic(), self._projections(model), self._planned(model, request)
+        reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, None)
+        original = {name: computable(p).double() for name, p in params.items()}
+        before, total = time.monotonic(), 1 + (self.rounds.count if self.rounds is not None else 0)
+        Solution.of(self.solver.solve(reading, original, 0), original)
+        solving = time.monotonic() - before
+        return {"encoded_texts": len(plan.texts), "seconds": round(before - began + total * solving, 1),
+                "memory_bytes": peak_memory(),
+                "measured": f"1 of {total:,} solutions, made and undone"}
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None) -> Patch:
@@ -191,18 +188,3 @@ class Gauge:
         moved = over(edit.inner - 2 * edit.cross + self.inner, self.pp)
         return {"erase": max(0.0, erased / gap), "left": left / gap,
                 "keep": max(0.0, moved / over(self.inner, self.pp))}
-
-
-@torch.no_grad()
-def _encode(model: Model, texts: Sequence[str]) -> None:
-    model.encode(texts)
-
-
-def _speed(side: int = 512) -> float:
-    """Floating-point operations per second of a product of float64 matrices here."""
-    A = torch.ones((side, side), dtype=torch.float64)
-
-    def product() -> None:
-        torch.mm(A, A)
-
-    return 2.0 * side**3 / seconds(product)

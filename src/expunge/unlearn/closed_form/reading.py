@@ -154,15 +154,6 @@ def read(model: Model, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, reta
                    1 + len(plan.keep) + len(plan.retained))
 
 
-def second_moment(states: Tensor, weights: Tensor | None = None) -> Tensor:
-    """sum_n w_n s_n s_n^T, float64 (D, D), of states (N, D); weights are 1 if not given."""
-    total = states.new_zeros(states.shape[1], states.shape[1], dtype=torch.float64)
-    for start in range(0, len(states), 4096):
-        s = states[start:start + 4096].double()
-        total += s.T @ (s if weights is None else weights[start:start + 4096, None] * s)
-    return total
-
-
 def computable(values: Tensor) -> Tensor:
     """The values, without gradient, where float64 can be computed: on the CPU if their device (Apple's) cannot."""
     return values.detach().cpu() if values.device.type == "mps" else values.detach()

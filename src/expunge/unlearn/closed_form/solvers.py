@@ -21,8 +21,9 @@ from torch import Tensor
 
 from expunge.config import ByKind, Settings, knob
 from expunge.errors import TrainingError, UserError
-from expunge.unlearn.closed_form.reading import Pairs, Reading, second_moment
+from expunge.unlearn.closed_form.reading import Pairs, Reading
 from expunge.unlearn.closed_form.refine import Refine, gram
+from expunge.unlearn.subspace import free_directions, second_moment, span
 
 Layers = Mapping[str, Tensor]
 """Projections float64 (O, D) by full name, all of one input width."""
@@ -38,10 +39,6 @@ class Solver(Protocol):
             UserError: nothing can be changed without changing what must stay.
             TrainingError: numbers that cannot be solved with.
         """
-        ...
-
-    def work(self, width: int, layers: Layers) -> float:
-        """Floating-point operations of one solution, roughly."""
         ...
 
 
@@ -72,10 +69,6 @@ class Ridge(Settings):
         A = self.erase * second_moment(pairs.c, pairs.a) + keep * kept + self.size * _eye(pairs)
         S = _divided(self.erase * _moved(pairs), A)
         return {name: W + W @ S for name, W in layers.items()}
-
-    def work(self, width: int, layers: Layers) -> float:
-        """One Cholesky and a product per layer."""
-        return 3.0 * width**3 + 2.0 * width**2 * _rows(layers)
 
 
 class NullSpace(Settings):
@@ -112,11 +105,6 @@ class NullSpace(Settings):
             S = self._shift(reading, layers, seed)
             return {name: W + W @ S for name, W in layers.items()}
         return {name: W + W @ self._shift(reading, {name: W}, seed) for name, W in layers.items()}
-
-    def work(self, width: int, layers: Layers) -> float:
-        """Two eigenvalue problems (for every layer, if so set), and a product per layer."""
-        groups = len(layers) if self.per_layer else 1
-        return 40.0 * width**3 * groups + 4.0 * width**2 * _rows(layers)
 
     def _shift(self, reading: Reading, layers: Layers, seed: int) -> Tensor:
         pairs, kept = reading.pairs, torch.cat([reading.keep, reading.retained]).double()
@@ -168,10 +156,6 @@ class Procrustes(Settings):
         kept += self.size * _eye(reading.pairs)
         return {name: self._rotated(W, reading.pairs, kept) for name, W in layers.items()}
 
-    def work(self, width: int, layers: Layers) -> float:
-        """A singular value decomposition per layer."""
-        return sum(60.0 * min(W.shape) ** 3 + 8.0 * W.shape[0] * width**2 for W in layers.values())
-
     def _rotated(self, W: Tensor, pairs: Pairs, kept: Tensor) -> Tensor:
         Q, V = torch.linalg.qr(W)  # W = Q V: Q (O, K) spans the outputs, V (K, D) is W inside them
         if self.level == "vector":
@@ -186,30 +170,10 @@ class Procrustes(Settings):
     def _span(self, columns: Tensor) -> Tensor:
         """Orthonormal basis of the columns' span, each column counting alike."""
         length = columns.norm(dim=0)
-        U, s, _ = torch.linalg.svd(columns / length.clamp_min(torch.finfo(columns.dtype).tiny), full_matrices=False)
-        basis: Tensor = U[:, s > self.span_share * s[0]]
-        return basis
+        return span(columns / length.clamp_min(torch.finfo(columns.dtype).tiny), self.span_share)
 
 
 AnySolver = Annotated[Ridge | NullSpace | Procrustes, ByKind("solver")]
-
-
-def free_directions(kept: Tensor, empty: Tensor, threshold: float, empty_share: float) -> Tensor:
-    """Orthonormal (D, K): directions in which neither `kept` (M, D) nor the main part of `empty` (T, D) has any energy.
-
-    Args:
-        threshold: energy up to which a direction of `kept` counts as none, in mean eigenvalues of its second moment.
-        empty_share: the same for `empty`, as a share of its largest singular value.
-    """
-    N = torch.eye(kept.shape[1]).to(kept)
-    if len(kept):
-        values, vectors = torch.linalg.eigh(second_moment(kept) / len(kept))
-        N = vectors[:, values < threshold * values.mean()]
-    _, s, main = torch.linalg.svd(empty, full_matrices=False)
-    held = N.T @ main[s > empty_share * s[0]].T  # (K, E)
-    U, s, _ = torch.linalg.svd(held, full_matrices=True)
-    free: Tensor = N @ U[:, int((s > 1e-10).sum()):]
-    return free
 
 
 def rotation(M: Tensor) -> Tensor:
@@ -243,7 +207,3 @@ def _divided(B: Tensor, A: Tensor) -> Tensor:
 
 def _eye(pairs: Pairs) -> Tensor:
     return torch.eye(pairs.c.shape[1]).to(pairs.c)
-
-
-def _rows(layers: Layers) -> int:
-    return sum(len(W) for W in layers.values())

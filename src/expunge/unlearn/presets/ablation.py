@@ -10,8 +10,6 @@ train too, for a text encoder's states are all that a recipe sees of attention.
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.kept import KEEP_FAST, RETAIN_FAST
@@ -26,21 +24,3 @@ ABLATION = Recipe(name="ablation", source=PICTURES, objective=Ablate(anchor_mode
 ABLATION_FAST = Recipe(name="ablation-fast", source=NoisedPictures(of="anchor", pictures=24), objective=Ablate(),
                        scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST, surrogate="found", steps=100, batch=6,
                        learning_rate=2e-4, warmup=10, update=Plain(clip=1.0))
-
-
-def ablation(**overrides: Any) -> Recipe:
-    """Concept Ablation; overrides by (dotted) setting name: `ablation(**{"objective.towards": "noise"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ABLATION.override(overrides)
-
-
-def ablation_fast(**overrides: Any) -> Recipe:
-    """Concept Ablation for a small model on a CPU; overrides as in `ablation`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ABLATION_FAST.override(overrides)

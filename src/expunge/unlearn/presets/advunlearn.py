@@ -14,8 +14,6 @@ prompts, not the concept's name alone; each point at a time of its own; see the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer
@@ -43,39 +41,3 @@ ADVUNLEARN_FAST = Recipe(
     keep=MatchTeacher(weight=2.0, batch=8, source=TRAJECTORIES_FAST),
     adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, rate=1e-2, init="random", warmup=20),
     steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(clip=1.0))
-
-
-def advunlearn(**overrides: Any) -> Recipe:
-    """AdvUnlearn with the published numbers; overrides by (dotted) setting name: `advunlearn(scope="text.layers:0")`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ADVUNLEARN.override(overrides)
-
-
-def advunlearn_fast(**overrides: Any) -> Recipe:
-    """AdvUnlearn for a small model on a CPU; overrides as in `advunlearn`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ADVUNLEARN_FAST.override(overrides)
-
-
-def advunlearn_fast_at(**overrides: Any) -> Recipe:
-    """AdvUnlearn whose attack is one signed step, as long as 30 of the published ones can get; overrides as above.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return FAST_AT.override(overrides)
-
-
-def advunlearn_unet(**overrides: Any) -> Recipe:
-    """AdvUnlearn that trains the UNet, on half-way samples of the model as it is being edited; overrides as above.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return UNET.override(overrides)

@@ -24,8 +24,6 @@ have one, so they belong to the text encoder and the layers that they were found
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.closed_form.rounds import Rounds
 from expunge.unlearn.closed_form.solvers import NullSpace, Procrustes, Ridge
@@ -39,48 +37,3 @@ SPEED = ClosedForm(name="speed", solver=NullSpace(), scope="xattn.v", texts="nam
 OCE = ClosedForm(name="oce", solver=Procrustes(), scope="xattn.v", texts="names", tokens="last", keep_tokens="last",
                  retain=Retain(each=4), retain_tokens="words")
 OCE_FAST = OCE.override({"name": "oce-fast", "solver.erase": 30.0, "surrogate": "found"})
-
-
-def uce(**overrides: Any) -> ClosedForm:
-    """Unified Concept Editing; overrides by (dotted) setting name: `uce(**{"solver.size": 0.1, "texts": "both"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return UCE.override(overrides)
-
-
-def rece(**overrides: Any) -> ClosedForm:
-    """UCE and five rounds against its own edit; overrides as in `uce`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return RECE.override(overrides)
-
-
-def speed(**overrides: Any) -> ClosedForm:
-    """An edit in the null space of what must stay; overrides as in `uce`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return SPEED.override(overrides)
-
-
-def oce(**overrides: Any) -> ClosedForm:
-    """A rotation of all values; overrides as in `uce`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return OCE.override(overrides)
-
-
-def oce_fast(**overrides: Any) -> ClosedForm:
-    """OCE with weights for emoji-64; overrides as in `uce`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return OCE_FAST.override(overrides)

@@ -8,8 +8,6 @@ accumulated twice, pictures as Concept Ablation's. Differs: "Differs" of source 
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.divergence import ChiSquare, Hellinger
 from expunge.unlearn.presets.ablation import ABLATION_FAST, PICTURES
@@ -22,39 +20,3 @@ HELLINGER_FAST = ABLATION_FAST.model_copy(update={
     "name": "hellinger-fast", "steps": 100, "objective": Ablate(loss=Hellinger(sigma=0.25))})
 CHI2_FAST = ABLATION_FAST.model_copy(update={
     "name": "chi2-fast", "steps": 100, "objective": Ablate(loss=ChiSquare(sigma=0.5))})
-
-
-def hellinger(**overrides: Any) -> Recipe:
-    """Concept Ablation with the Hellinger distance; overrides by (dotted) setting name: `hellinger(scope="xattn")`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return HELLINGER.override(overrides)
-
-
-def chi2(**overrides: Any) -> Recipe:
-    """Concept Ablation with the chi-square divergence; overrides as in `hellinger`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return CHI2.override(overrides)
-
-
-def hellinger_fast(**overrides: Any) -> Recipe:
-    """`hellinger` for a small model on a CPU; overrides as there.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return HELLINGER_FAST.override(overrides)
-
-
-def chi2_fast(**overrides: Any) -> Recipe:
-    """`chi2` for a small model on a CPU; overrides as in `hellinger`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return CHI2_FAST.override(overrides)

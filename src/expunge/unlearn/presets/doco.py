@@ -24,8 +24,6 @@ come before the steps and are not counted among them; keys and values of the fir
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.domain import AlignDomains
@@ -54,39 +52,3 @@ DOCO_FAST = Recipe(name="doco-fast", source=NoisedPictures(of="anchor", pictures
                    learning_rate=3e-4, warmup=10, surrogate="found", retain=RETAIN_FAST, keep=KEEP_FAST,
                    objective=AlignDomains(warm_up=60, discriminator=Discriminator(width=32, learning_rate=1e-3)),
                    update=Surgery(clip=1.0))
-
-
-def doco(**overrides: Any) -> Recipe:
-    """DoCo, corrected; overrides by (dotted) setting name: `doco(**{"update.block": "global"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DOCO.override(overrides)
-
-
-def doco_v_a(**overrides: Any) -> Recipe:
-    """DoCo as first published, defects included; overrides as in `doco`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DOCO_V_A.override(overrides)
-
-
-def doco_v_b(**overrides: Any) -> Recipe:
-    """DoCo as published since 2024-11-21, defects included; overrides as in `doco`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DOCO_V_B.override(overrides)
-
-
-def doco_fast(**overrides: Any) -> Recipe:
-    """DoCo, corrected, for a small model on a CPU; overrides as in `doco`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DOCO_FAST.override(overrides)

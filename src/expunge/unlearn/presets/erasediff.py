@@ -12,8 +12,6 @@ nothing (bilevel.py); the time embedding and the last convolution train too.
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
@@ -30,21 +28,3 @@ ERASEDIFF_FAST = Recipe(name="erasediff-fast", source=NoisedPictures(pictures=24
                         scope="unet", keep=Denoise(weight=1.0, batch=8, source=NoisedPictures(pictures=56, grid=12)),
                         retain=RETAIN_FAST, update=Bilevel(rule="constant", weight=0.3, clip=1.0), steps=60,
                         batch=8, learning_rate=1e-4, warmup=10)
-
-
-def erasediff(**overrides: Any) -> Recipe:
-    """EraseDiff; overrides by (dotted) setting name: `erasediff(**{"update.rule": "descent", "update.eta": 0.01})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ERASEDIFF.override(overrides)
-
-
-def erasediff_fast(**overrides: Any) -> Recipe:
-    """EraseDiff for a small model on a CPU; overrides as in `erasediff`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ERASEDIFF_FAST.override(overrides)

@@ -13,8 +13,6 @@ concept's place, and holds on to other things.
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.kept import KEEP_FAST, RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
@@ -26,21 +24,3 @@ ESD = Recipe(name="esd", source=FrozenTrajectory(grid=50, guidance=3.0), scope="
 ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=12, guidance=2.0, trajectories=28),
                   objective=Steer(away="anchor"), scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST,
                   surrogate="found", steps=100, batch=6, learning_rate=1.5e-4, warmup=10, update=Plain(clip=1.0))
-
-
-def esd(**overrides: Any) -> Recipe:
-    """Erased Stable Diffusion; overrides by (dotted) setting name: `esd(**{"objective.eta": 2, "scope": "noxattn"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ESD.override(overrides)
-
-
-def esd_fast(**overrides: Any) -> Recipe:
-    """ESD for a small model on a CPU; overrides as in `esd`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return ESD_FAST.override(overrides)

@@ -12,8 +12,6 @@ are not about keeping are ESD's and Concept Ablation's.
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.ablation import Ablate
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.integrity import Integrity
@@ -38,57 +36,3 @@ OVERWRITE_FAST = FAST.model_copy(update={"name": "integrity-overwrite-fast", "ob
                                          "learning_rate": 2e-4})
 DUAL_FAST = FAST.model_copy(update={"name": "integrity-dual-fast",
                                     "update": Dual(bound=0.006, start=0.0, rate=20.0, update=Plain(clip=1.0))})
-
-
-def integrity(**overrides: Any) -> Recipe:
-    """ESD with the integrity keep; overrides by (dotted) setting name: `integrity(**{"keep.branches": "both"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return INTEGRITY.override(overrides)
-
-
-def integrity_overwrite(**overrides: Any) -> Recipe:
-    """The concept is drawn as its anchor, the rest as before; overrides as in `integrity`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return OVERWRITE.override(overrides)
-
-
-def integrity_dual(**overrides: Any) -> Recipe:
-    """ESD as far as the bound on the kept pictures allows; overrides as in `integrity`: `{"update.bound": 0.02}`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DUAL.override(overrides)
-
-
-def integrity_fast(**overrides: Any) -> Recipe:
-    """`integrity` for a small model on a CPU; overrides as there.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return FAST.override(overrides)
-
-
-def integrity_overwrite_fast(**overrides: Any) -> Recipe:
-    """`integrity-overwrite` for a small model on a CPU; overrides as in `integrity`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return OVERWRITE_FAST.override(overrides)
-
-
-def integrity_dual_fast(**overrides: Any) -> Recipe:
-    """`integrity-dual` for a small model on a CPU; overrides as in `integrity`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return DUAL_FAST.override(overrides)

@@ -11,8 +11,6 @@ pictures, not Imagenette's; the rest of the world as `retain` lists it, not the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.kept import RETAIN_FAST
@@ -30,21 +28,3 @@ SALUN_FAST = Recipe(name="salun-fast", source=NoisedPictures(pictures=32), objec
                     scope="unet", keep=Denoise(weight=0.5, batch=8, source=NoisedPictures(pictures=56, grid=16)),
                     retain=RETAIN_FAST, surrogate="found", steps=70, batch=8,
                     update=Masked(share=0.5, draws=12, update=Plain(clip=1.0)), learning_rate=1e-4, warmup=10)
-
-
-def salun(**overrides: Any) -> Recipe:
-    """Saliency unlearning; overrides by (dotted) setting name: `salun(**{"update.share": 0.3, "scope": "xattn"})`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return SALUN.override(overrides)
-
-
-def salun_fast(**overrides: Any) -> Recipe:
-    """SalUn for a small model on a CPU; overrides as in `salun`.
-
-    Raises:
-        ConfigError: every mistake at once.
-    """
-    return SALUN_FAST.override(overrides)
