@@ -36,8 +36,8 @@ def _vae(channels: int, shift: float | None = None) -> Any:
 
     return AutoencoderKL(
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=channels, norm_num_groups=4, sample_size=16, shift_factor=shift, scaling_factor=0.5,
-        use_quant_conv=shift is None, use_post_quant_conv=shift is None)
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=channels, norm_num_groups=4, sample_size=16,
+        shift_factor=shift, scaling_factor=0.5, use_quant_conv=shift is None, use_post_quant_conv=shift is None)
 
 
 def sdxl(scheduler: str = "EulerDiscreteScheduler", **scheduling: Any) -> Any:

@@ -40,8 +40,8 @@ def network(name: str) -> tuple[Any, Mapping[str, Rule]]:
         layers = 38 if large else 24
         return diffusers.SD3Transformer2DModel(
             sample_size=128, num_layers=layers, num_attention_heads=layers, attention_head_dim=64,
-            pos_embed_max_size=192, joint_attention_dim=4096, caption_projection_dim=64 * layers, pooled_projection_dim=2048,
-            qk_norm="rms_norm" if large else None), JOINT
+            pos_embed_max_size=192, joint_attention_dim=4096, caption_projection_dim=64 * layers,
+            pooled_projection_dim=2048, qk_norm="rms_norm" if large else None), JOINT
 
 
 @pytest.mark.parametrize("name", [*SIZES])

@@ -203,7 +203,7 @@ class FlowMatch(StraightFlow):
 
     The shift is the scheduler's: fixed, or by the number of image tokens n, so that large pictures get more noise:
 
-        k = e^mu,   mu = a + (b - a) (n - n_a) / (n_b - n_a)      (a, b: base_shift and max_shift, at n_a and n_b tokens)
+        k = e^mu,   mu = a + (b - a) (n - n_a) / (n_b - n_a)      (a, b: base_shift, max_shift, at n_a and n_b tokens)
 
     Source: diffusers, `calculate_shift` of its FLUX pipeline. Differs: none in what is drawn; training times, which
     diffusers does not draw, are logit-normal and shifted alike.
