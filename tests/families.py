@@ -18,7 +18,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from expunge.models.base import Denoiser, Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
-from expunge.models.process import StraightFlow, Velocity
+from expunge.models.process import Velocity
+from expunge.models.schedule import StraightFlow
 from expunge.models.scope import Rule
 from expunge.models.text import TextEncoder, Tokens
 from pipelines import LENGTH, tokenizer
@@ -147,10 +148,13 @@ class TwoTexts:
     roles: Mapping[str, Role] = {"transformer": "denoiser", "text_encoder": "text", "text_encoder_2": "text",
                                  "vae": "autoencoder"}
     scopes = SCOPES
+    entry = "xattn.kv"
+    places: Mapping[int, int] = {0: 0, 1: 0}
     null: Null = "zeros"
     guided: Guidance = "classifier-free"
     latent_shape = (4, 8, 8)
     factor = 2
+    multiple = 2
 
     def __init__(self) -> None:
         first, second = tokenizer(), tokenizer(more=("hill", "sea"))

@@ -1,7 +1,7 @@
-"""The border holds: every method, attack and verb runs on a family of which nothing is known but the protocol.
+"""The border holds: every method, attack and verb runs on families of which nothing is known but the protocol.
 
-The family shares nothing with Stable Diffusion (`families.TwoTexts`). That they run on Stable Diffusion behind the same
-border is in the tests of each, whose models hide all else (`conftest.model`).
+One shares nothing with Stable Diffusion (`families.TwoTexts`); the others are diffusers' own, very small. That all runs
+on Stable Diffusion behind the same border is in the tests of each, whose models hide all else (`conftest.model`).
 """
 
 from __future__ import annotations
@@ -29,22 +29,31 @@ from expunge.records import Sampler
 from expunge.registry import ATTACKS, METHODS
 from expunge.sequence import run as sequences
 from families import MEMBERS, two_texts
+from pipelines_of_families import BUILDERS, built, taken
 
 
-@pytest.fixture(scope="module")
-def one() -> Model:
+def made(name: str) -> Model:
+    return two_texts() if name == "two-texts" else taken(built(name))
+
+
+NAMES = ["two-texts", *(pytest.param(name, marks=pytest.mark.slow) for name in BUILDERS)]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def one(request: pytest.FixtureRequest) -> Model:
     """One model for all methods: each must leave it as it was."""
-    return two_texts()
+    return made(request.param)
 
 
-@pytest.fixture
-def other() -> Model:
-    return two_texts()
+@pytest.fixture(params=NAMES)
+def other(request: pytest.FixtureRequest) -> Model:
+    return made(request.param)
 
 
 def test_a_family_has_few_members() -> None:
     assert {"family", "process", "components", "roles", "texts", "scopes", "latent_shape", "factor", "null",
-                       "guided", "condition", "predict", "decode", "encode_pixels", "with_components"} == MEMBERS
+            "guided", "entry", "places", "multiple", "condition", "predict", "decode", "encode_pixels",
+            "with_components"} == MEMBERS
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -96,10 +105,10 @@ def test_it_is_relearned(other: Model, patch: Patch, tmp_path: Path) -> None:
     assert curves.curves
 
 
-def test_a_mask_is_learned_for_it_and_holds(other: Model) -> None:
+def test_a_mask_is_learned_for_it_and_holds(other: Model, request: pytest.FixtureRequest) -> None:
     mask = expunge.learn_mask(other, publisher(other), "saliency", settings=ONE_SHOT)
     assert mask.frozen
-    trained = two_texts()
+    trained = made(request.node.callspec.params["other"])
     params = trained.parameters_of("denoiser")
     trained.network.requires_grad_(True)
     with expunge.guarded(trained, mask):

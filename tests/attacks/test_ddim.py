@@ -31,7 +31,7 @@ def either(request: pytest.FixtureRequest) -> Any:
 def test_steps_are_the_models_own(either: Any) -> None:
     empty = states_of(either, [""])
     x = either.initial_noise([0, 1])
-    pairs, grid = coefficients(either, 4), either.process.schedule.grid(4)
+    pairs, grid = coefficients(either.process, 4), either.process.schedule.grid(4)
     for k in range(3):
         with torch.no_grad():
             mine = pairs[k, 0] * x + pairs[k, 1] * either.predict(x, grid[k], empty.repeat(2))
@@ -55,7 +55,7 @@ def test_regeneration_returns_to_the_picture_and_fixed_points_help(either: Any) 
 
 def test_one_step_from_pure_noise_is_refused(v_model: Any) -> None:
     with pytest.raises(UserError, match="cannot be inverted"):
-        coefficients(v_model, 1)
+        coefficients(v_model.process, 1)
 
 
 def test_tuning_comes_nearer_and_its_weight_holds_it_back(either: Any) -> None:

@@ -9,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from expunge.errors import ModelError, UserError
-from expunge.models.process import PROCESSES, Process, StraightFlow, VariancePreserving, process_of
+from expunge.models.process import PROCESSES, Process, process_of
+from expunge.models.schedule import StraightFlow, VariancePreserving
 
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
                          "clip_sample": False}

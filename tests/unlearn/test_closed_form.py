@@ -122,7 +122,7 @@ def test_plan_tells_texts_time_and_memory_and_changes_nothing(model: Any) -> Non
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ({"scope": "xattn"}, "no product with text states"), ({"scope": "text"}, "no product with text states"),
+    ({"scope": "xattn"}, "does not read text states"), ({"scope": "text"}, "does not read text states"),
     ({"scope": "everything"}, "unknown scope"), ({"retain": {"things": ["church"]}}, "nothing is left to keep"),
 ])
 def test_what_cannot_work_is_refused_before_computing(model: Any, settings: dict[str, Any], said: str) -> None:

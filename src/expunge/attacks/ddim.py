@@ -53,6 +53,7 @@ from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import denoise
 from expunge.models.model import Model
+from expunge.models.process import Process
 from expunge.records import Request, Sampler, Spent
 
 
@@ -130,23 +131,24 @@ class DdimInversion(FromPicture):
         return made if share else replace(made, again=None)
 
 
-def coefficients(model: Model, steps: int) -> Tensor:
-    """(steps, 2) float32: A and B of every grid step, see the top of the file.
+def coefficients(process: Process, steps: int) -> Tensor:
+    """(steps, 2) float32 on the CPU: A and B of every grid step, see the top of the file.
 
     Raises:
         UserError: a single step from pure noise, which cannot be inverted.
     """
-    s, r = model.process.schedule.grid_levels(steps)
-    pairs = model.process.affine((s[:-1], r[:-1]), (s[1:], r[1:]))
+    s, r = process.schedule.grid_levels(steps)
+    pairs = process.affine((s[:-1], r[:-1]), (s[1:], r[1:]))
     if bool((pairs[0].abs() < 1e-6).any()):
         raise UserError(f"{steps} steps from pure noise cannot be inverted", accepted="2 or more")
-    return torch.stack(pairs, 1).to(model.device)
+    return torch.stack(pairs, 1)
 
 
 @torch.no_grad()
 def inverted(model: Model, x0: Tensor, empty: Conditioning, steps: int, refine: int) -> Tensor:
     """The trajectory (steps + 1, B, c, h, w) from noise (first) to x0 (last) whose steps, told nothing, lead to x0."""
-    grid, pairs = model.process.schedule.grid(steps), coefficients(model, steps)
+    process = model.process_for(x0)
+    grid, pairs = process.schedule.grid(steps), coefficients(process, steps).to(model.device)
     cond = empty.repeat(len(x0))
     path = [x0]
     for k in reversed(range(steps)):
@@ -160,7 +162,8 @@ def inverted(model: Model, x0: Tensor, empty: Conditioning, steps: int, refine: 
 def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: DdimInversion
                  ) -> tuple[Tensor, Tensor]:
     """Latents (B, c, h, w) drawn with states tuned per step, and the states (steps, B, T, D)."""
-    grid, pairs = model.process.schedule.grid(settings.steps), coefficients(model, settings.steps)
+    process = model.process_for(path)
+    grid, pairs = process.schedule.grid(settings.steps), coefficients(process, settings.steps).to(model.device)
     told = empty.repeat(path.shape[1])
     start = told.states
     x, states, kept = path[0], start, []

@@ -86,7 +86,8 @@ class Noising(FromPicture):
 
 def _noised(model: Model, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:
     """x0 (B, c, h, w) at the noise level of grid point `start`."""
-    return model.process.noised(x0, eps.to(x0.device), model.process.schedule.grid(steps)[start].repeat(len(x0)))
+    process = model.process_for(x0)
+    return process.noised(x0, eps.to(x0.device), process.schedule.grid(steps)[start].repeat(len(x0)))
 
 
 def _rows(sampler: Sampler, strength: float, words: Words) -> int:

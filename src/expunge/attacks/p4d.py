@@ -31,8 +31,8 @@ from expunge.attacks.prompts import InsertedTokens, PromptSearch
 from expunge.attacks.tokens import Hard, Layout, Slot, Vocabulary, prompt_layout
 from expunge.config import knob
 from expunge.models.model import Model
-from expunge.models.process import Schedule
 from expunge.models.sample import encoded
+from expunge.models.schedule import Schedule
 
 
 class P4D(PromptSearch):

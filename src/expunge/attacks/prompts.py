@@ -23,7 +23,7 @@ from expunge.attacks.tokens import FreeTokens, Layout, Slot, Vocabulary, prompt_
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.model import Model
-from expunge.models.process import Schedule
+from expunge.models.schedule import Schedule
 from expunge.records import Request, Sampler, Spent
 
 

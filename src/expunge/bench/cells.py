@@ -96,7 +96,7 @@ def planned_cells(settings: BenchSettings, model: Model, world: World, out: Path
     Raises:
         ConfigError: concepts that the world does not know, all at once.
     """
-    chosen = {row.title: resolve_method(row.method, row.settings) for row in settings.methods}
+    chosen = {row.title: resolve_method(row.method, row.settings, model) for row in settings.methods}
     requests: dict[str, dict[str, Request]] = {}
     mistakes: dict[str, None] = {}
     for concept in settings.concepts:

@@ -25,7 +25,7 @@ def described(name: str, model: Model) -> dict[str, str]:
     Raises:
         UserError: unknown name.
     """
-    chosen, request = resolve_method(name), resolve_request(model, *EXAMPLE)
+    chosen, request = resolve_method(name, model=model), resolve_request(model, *EXAMPLE)
     return {"does": METHODS.help(name), "trains": _trains(chosen, model), "needs": _needs(chosen, model, request),
             "cost": _cost(chosen), "source": METHODS.source(name) or "not said"}
 

@@ -40,7 +40,11 @@ class Denoiser(Protocol):
         roles: what each component is.
         texts: the text encoders, each over the component of its name; the first one is searched by token attacks.
         scopes: which layers of the denoiser a scope selects, by the scope's name (`models.scope`).
-        latent_shape: (c, h, w) at the native size. factor: pixels per latent on a side.
+        entry: the scope of the layers whose input is the text states as they are, which closed forms may edit.
+        places: by the encoder's place in `texts`, where its first token stands along T of the text states; encoders
+            whose states are not among them are not named.
+        latent_shape: (c, h, w) at the native size. factor: pixels per latent on a side. multiple: a picture's height
+            and width are multiples of so many pixels.
         null, guided: see `Null` and `Guidance`.
     """
 
@@ -57,9 +61,15 @@ class Denoiser(Protocol):
     @property
     def scopes(self) -> Mapping[str, Rule]: ...
     @property
+    def entry(self) -> str: ...
+    @property
+    def places(self) -> Mapping[int, int]: ...
+    @property
     def latent_shape(self) -> tuple[int, int, int]: ...
     @property
     def factor(self) -> int: ...
+    @property
+    def multiple(self) -> int: ...
     @property
     def null(self) -> Null: ...
     @property

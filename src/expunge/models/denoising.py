@@ -87,7 +87,7 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
     Raises:
         UserError: `start` and `stop` out of order or off the grid, or as `told`.
     """
-    process, stop = model.process, steps if stop is None else stop
+    process, stop = model.process_for(x_t), steps if stop is None else stop
     grid = process.schedule.grid(steps)
     if not 0 <= start <= stop <= steps:
         raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")

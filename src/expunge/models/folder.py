@@ -7,15 +7,13 @@ place of `diffusion_pytorch_model.safetensors`, in shards `diffusion_pytorch_mod
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
 
 from expunge.errors import ModelError, UserError
 
-WEIGHED = ("unet", "vae", "text_encoder")
-"""Components without whose weights there is no model."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Suffixes of files that run code when they are opened."""
 
@@ -23,8 +21,8 @@ _NAMED = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<va
                     r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 
 
-def check_weights(folder: Path, allow_pickle: bool) -> None:
-    """Raise ModelError where a component's weights are missing, or pickled and not allowed to be."""
+def check_weights(folder: Path, weighed: Sequence[str], allow_pickle: bool) -> None:
+    """Raise ModelError where weights of the components `weighed` are missing, or any are pickled and must not be."""
     for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir()):
         kinds = {file.suffix for file in part.iterdir()}
         pickled = sorted(kinds & set(PICKLES))
@@ -32,17 +30,18 @@ def check_weights(folder: Path, allow_pickle: bool) -> None:
             raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code "
                              "when it is opened", accepted="safetensors",
                              remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
-    missing = [name for name in WEIGHED if not (folder / name).is_dir() or not any(
+    missing = [name for name in weighed if not (folder / name).is_dir() or not any(
         file.suffix in {".safetensors", *PICKLES} for file in (folder / name).iterdir())]
     if missing:
         raise ModelError(f"{folder} has no weights for {', '.join(missing)}", accepted=f"weights for "
-                         f"{', '.join(WEIGHED)}", remedy="fetch or save the model again")
+                         f"{', '.join(weighed)}", remedy="fetch or save the model again")
 
 
-def variant_of(folder: Path, asked: str, allow_pickle: bool) -> str | None:
+def variant_of(folder: Path, weighed: Sequence[str], asked: str, allow_pickle: bool) -> str | None:
     """The variant to open, None for the plain weights.
 
     Args:
+        weighed: the components that must have weights.
         asked: the one that the user named; "" takes the plain weights, and where a component has none of these the only
             variant that fills every such gap.
 
@@ -56,7 +55,7 @@ def variant_of(folder: Path, asked: str, allow_pickle: bool) -> str | None:
             raise UserError(f"{folder} has no variant {asked!r}",
                             accepted=", ".join(known) or "none: this folder has no variants",
                             remedy="leave the variant out to take the folder's own weights")
-        without = [name for name in WEIGHED if not there.get(name, set()) & {asked, ""}]
+        without = [name for name in weighed if not there.get(name, set()) & {asked, ""}]
         if without:
             raise UserError(f"{folder} has no weights of variant {asked!r} for {', '.join(without)}",
                             accepted=f"of these there: {', '.join(sorted(there[without[0]])) or 'none'}")

@@ -32,7 +32,7 @@ AT_ONCE = 512 * 512
 """Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
 Diffusion's in float32; 32 of them at once took 26)."""
 GUIDANCE = 7.5
-"""Of a model that does not name its own: what diffusers draws Stable Diffusion with."""
+"""Where nobody names one: what diffusers draws Stable Diffusion with."""
 
 
 class Model:
@@ -96,6 +96,10 @@ class Model:
         """Noise schedule and meaning of the network's output."""
         return self.denoiser.process
 
+    def process_for(self, x: Tensor) -> Process:
+        """The process for latents of x's size, (..., h, w): some families shift their times with the size."""
+        return self.process.sized(*x.shape[-2:])
+
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(c, h, w) at the native size."""
@@ -138,6 +142,24 @@ class Model:
         """
         texts = {name: self.components[name] for name in self.text_names}
         return scopes.select(self.network_name, self.network, self.denoiser.scopes, texts, scope)
+
+    def reading_text(self) -> dict[str, Parameter]:
+        """Parameters of the denoiser's layers whose input is the text states as they are, by full name."""
+        return self.parameters_in(self.denoiser.entry)
+
+    def end_states(self, prompts: Sequence[str]) -> Tensor:
+        """(B, D) text states at the prompts' end tokens: what stands for the whole of each.
+
+        Of several encoders, at the first one's whose states the denoiser is told.
+
+        Raises:
+            UserError: a prompt is longer than every text encoder reads.
+        """
+        number, place = next(iter(self.denoiser.places.items()))
+        encoder = self.texts[number]
+        ends = place + encoder.ends(encoder.laid_out(prompts))
+        states = self.encode(prompts).states
+        return states[torch.arange(len(prompts), device=states.device), ends]
 
     def trains_text(self, names: Collection[str]) -> bool:
         """Whether a text encoder is among the parameters of these full names."""
@@ -230,12 +252,13 @@ class Model:
         """(B, c, h, w) float32 standard normal; row i depends on seeds[i] alone (CPU generator).
 
         Raises:
-            UserError: a height or width (pixels) that is no multiple of the autoencoder's factor.
+            UserError: a height or width (pixels) that is no multiple of the family's own.
         """
         c, h, w = self.latent_shape
+        multiple = self.denoiser.multiple
         for side, pixels in (("height", height), ("width", width)):
-            if pixels is not None and pixels % self.factor:
-                raise UserError(f"{side} {pixels}", accepted=f"a multiple of {self.factor} pixels")
+            if pixels is not None and pixels % multiple:
+                raise UserError(f"{side} {pixels}", accepted=f"a multiple of {multiple} pixels")
         shape = (c, height // self.factor if height else h, width // self.factor if width else w)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(rows).to(self.device) if rows else torch.empty((0, *shape), device=self.device)

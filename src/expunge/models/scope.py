@@ -9,11 +9,12 @@
 | `unet` | all linear and convolutional layers of the denoiser, whatever it is | esd-all |
 | `text` | the text encoders' transformer layers and final norms; embeddings stay frozen | AdvUnlearn, full |
 | `text.layers:0-2`, `text.layers:5` | whole transformer layers, both ends included | AdvUnlearn, layers |
+| `text1`, `text2.layers:0-2` | one encoder of several: `text_encoder`, `text_encoder_2`, ... | |
 | `all` | `unet` and `text` | |
 
-The first four are a UNet's (`UNET`); another kind of denoiser brings a table of its own. Names are "unet/<parameter>",
-"text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters with and without a
-leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
+The first four are a UNet's (`UNET`); other families bring tables of their own (`models.joint`). Names are
+"unet/<parameter>", "text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters
+with and without a leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
 
 Source: Gandikota et al. 2023 (ESD), section 4.1, and `esd_sd.py`@25613d2:24-47. Differs: esd-u of the
 older CompVis script also leaves out the time embedding and the last convolution.
@@ -33,7 +34,8 @@ from expunge.errors import UserError
 Rule = Callable[[list[str]], bool]
 """Whether a scope holds a layer of the denoiser, by the parts of the layer's path."""
 
-_LAYERS = re.compile(r"text\.layers:(\d+)(?:-(\d+))?")
+_TEXT = re.compile(r"text([1-9]?)(?:\.layers:(\d+)(?:-(\d+))?)?")
+_NORMS = ("final_layer_norm.", "encoder.final_layer_norm.")
 _TRAINABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 UNET: Mapping[str, Rule] = {
@@ -73,16 +75,19 @@ def select(component: str, network: nn.Module, table: Mapping[str, Rule], texts:
         UserError: unknown scope, text layers that no encoder has, or a scope that selects nothing.
     """
     names, rules = known(table), {**table, **_WHOLE}
-    if scope not in {*rules, "text"} and not _LAYERS.fullmatch(scope):
+    if scope not in rules and not _TEXT.fullmatch(scope):
         close = difflib.get_close_matches(scope, names, n=1, cutoff=0.5)
         raise UserError(f"unknown scope {scope!r}", accepted=", ".join(names),
                         remedy=f"did you mean {close[0]!r}?" if close else "")
     found: dict[str, Parameter] = {}
     if scope in rules:
         found |= _layers(component, network, rules[scope])
-    if scope == "all" or scope.startswith("text"):
+    match = _TEXT.fullmatch("text" if scope == "all" else scope)
+    if match:
+        asked = f"text_encoder_{match[1]}".removesuffix("_1").removesuffix("_")
         for name, encoder in texts.items():
-            found |= _text(name, encoder, scope)
+            if not match[1] or name == asked:
+                found |= _text(name, encoder, scope, match)
     if not found:
         raise UserError(f"scope {scope!r} selects nothing in this model", accepted=", ".join(names))
     return found
@@ -95,14 +100,13 @@ def _layers(component: str, network: nn.Module, rule: Rule) -> dict[str, Paramet
             for part, parameter in module.named_parameters(recurse=False)}
 
 
-def _text(component: str, encoder: nn.Module, scope: str) -> dict[str, Parameter]:
+def _text(component: str, encoder: nn.Module, scope: str, match: re.Match[str]) -> dict[str, Parameter]:
     every = full_names(component, encoder)
     layer_of = {name: _layer(name) for name in every}
-    match = _LAYERS.fullmatch(scope)
-    if not match:
+    if not match[2]:
         return {name: parameter for name, parameter in every.items()
-                if layer_of[name] is not None or name.startswith(f"{component}/final_layer_norm.")}
-    first, last = int(match[1]), int(match[2] or match[1])
+                if layer_of[name] is not None or name.removeprefix(f"{component}/").startswith(_NORMS)}
+    first, last = int(match[2]), int(match[3] or match[2])
     count = 1 + max((layer for layer in layer_of.values() if layer is not None), default=-1)
     if not first <= last < count:
         raise UserError(f"scope {scope!r}: the text encoder has {count} layers",
@@ -114,4 +118,4 @@ def _text(component: str, encoder: nn.Module, scope: str) -> dict[str, Parameter
 def _layer(name: str) -> int | None:
     """Number of the transformer layer that a full name belongs to, None outside the layers."""
     path = name.partition("/")[2].split(".")
-    return int(path[2]) if path[:2] == ["encoder", "layers"] else None
+    return int(path[2]) if path[:2] in (["encoder", "layers"], ["encoder", "block"]) else None

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any
 
-import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
-from torch import Tensor, nn
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
 
 from expunge.errors import ModelError
 from expunge.models.base import Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
-from expunge.models.process import VariancePreserving, process_of
+from expunge.models.encoders import ClipTextEncoder
+from expunge.models.from_diffusers import FromDiffusers, sides
+from expunge.models.process import process_of
+from expunge.models.schedule import variance_preserving
 from expunge.models.scope import UNET
-from expunge.models.text import ClipTextEncoder, TextEncoder, Tokens
-from expunge.models.wrapped import unwrapped
+from expunge.models.text import TextEncoder, Tokens
 
 
-class StableDiffusion:
+class StableDiffusion(FromDiffusers):
     """A diffusers `StableDiffusionPipeline`, with DDIM on its own schedule."""
 
     family = "Stable Diffusion"
     roles: Mapping[str, Role] = {"unet": "denoiser", "text_encoder": "text", "vae": "autoencoder"}
     scopes = UNET
+    entry = "xattn.kv"
+    places: Mapping[int, int] = {0: 0}
     null: Null = "empty"
     guided: Guidance = "classifier-free"
 
@@ -35,24 +37,12 @@ class StableDiffusion:
             ModelError: another family or prediction, or a schedule that the prediction cannot start from.
         """
         _check_family(pipe)
-        self.components: Mapping[str, Any] = {name: unwrapped(getattr(pipe, name)) for name in self.roles}
-        # The latents are no pictures, so they are never clipped, whatever a scheduler's default says.
-        ddim = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
-        self.process = process_of(ddim.config.prediction_type, VariancePreserving(ddim))
-        unet, vae, encoder = self.components["unet"], self.components["vae"], self.components["text_encoder"]
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        side = unet.config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        self.latent_shape: tuple[int, int, int] = (unet.config.in_channels, height, width)
-        length = min(pipe.tokenizer.model_max_length, encoder.config.max_position_embeddings)
-        self.texts: tuple[TextEncoder, ...] = (ClipTextEncoder("text_encoder", encoder, pipe.tokenizer, length),)
-
-    def with_components(self, components: Mapping[str, nn.Module]) -> StableDiffusion:
-        """The same with some components exchanged."""
-        twin = copy(self)
-        twin.components = {**self.components, **components}
-        twin.texts = tuple(encoder.with_module(twin.components[encoder.name]) for encoder in self.texts)
-        return twin
+        super().__init__(pipe, self.roles)
+        self.process = process_of(*variance_preserving(pipe.scheduler))
+        unet, encoder = self.components["unet"], self.components["text_encoder"]
+        self.multiple = self.factor
+        self.latent_shape: tuple[int, int, int] = (unet.config.in_channels, *sides(unet.config.sample_size))
+        self.texts: tuple[TextEncoder, ...] = (ClipTextEncoder("text_encoder", encoder, pipe.tokenizer),)
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
         """Text states float32 (B, T, D), and the tokens' ids, which the UNet is not told."""
@@ -64,24 +54,6 @@ class StableDiffusion:
         where = next(unet.parameters())
         out: Tensor = unet(x_t.to(where.dtype), t.to(where.device), cond.states.to(where.dtype), return_dict=False)[0]
         return out.float()
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents to pixels."""
-        vae = self.components["vae"]
-        pixels = vae.decode((z / vae.config.scaling_factor).to(_dtype(vae)), return_dict=False)[0]
-        out: Tensor = (pixels.float() / 2 + 0.5).clamp(0, 1)
-        return out
-
-    def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels to the posterior's mean."""
-        vae = self.components["vae"]
-        mean: Tensor = vae.encode((pixels * 2 - 1).to(_dtype(vae))).latent_dist.mean.float()
-        scaled: Tensor = mean * vae.config.scaling_factor
-        return scaled
-
-
-def _dtype(part: nn.Module) -> torch.dtype:
-    return next(part.parameters()).dtype
 
 
 def _check_family(pipe: Any) -> None:

@@ -16,18 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
-from expunge.models.folder import PICKLES, WEIGHED, check_complete, check_weights, variant_of
-from expunge.models.model import GUIDANCE, Model
+from expunge.models.families import FAMILIES, Family, family_of
+from expunge.models.folder import PICKLES, check_complete, check_weights, variant_of
+from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
-from expunge.models.sd import StableDiffusion
 
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
@@ -35,6 +36,8 @@ EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ABOUT = "expunge.json"
+_UNUSED = ("feature_extractor", "image_encoder")
+"""Components of pipelines that text alone does not need."""
 
 
 @torch.inference_mode(False)  # weights of inference mode could neither be trained nor take a patch
@@ -62,10 +65,11 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     """
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
     folder = _folder(str(source), allow_pickle, revision, variant)
-    pipe = _open(folder, allow_pickle, variant, with_checker=False)
-    name, about = _name(str(source), folder), _about(folder)
+    family, pipe = _open(folder, allow_pickle, variant, with_checker=False)
+    name, about, denoiser = _name(str(source), folder), _about(folder), family.make(pipe)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
-    return Model(StableDiffusion(pipe), name, about.get("world", "open"), guidance=about.get("guidance", GUIDANCE),
+    guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
+    return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
                  device=where, dtype=number, text_dtype=words,
                  remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
 
@@ -91,8 +95,8 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     folder = _folder(str(source), allow_pickle, revision, variant)
-    pipe = _open(folder, allow_pickle, variant, with_checker=True)
-    model = Model(StableDiffusion(pipe), str(source))
+    family, pipe = _open(folder, allow_pickle, variant, with_checker=True)
+    model = Model(family.make(pipe), str(source))
     model.apply(patch)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -154,41 +158,43 @@ def _folder(source: str, allow_pickle: bool, revision: str | None, variant: str 
 def _from_hub(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     try:
         with _quiet():
-            return Path(StableDiffusionPipeline.download(
+            return Path(DiffusionPipeline.download(
                 source, revision=revision, variant=variant, safety_checker=None,
                 use_safetensors=None if allow_pickle else True))
     except Exception as error:  # the Hub client and diffusers raise a dozen unrelated types here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"{source} is neither a folder nor to be had from the Hub: {reason}",
-            accepted="a repository with a StableDiffusionPipeline in safetensors",
+            accepted=f"a repository in safetensors with one of {', '.join(FAMILIES)}",
             remedy="check the name, the network and HF_HUB_OFFLINE; pickled weights need allow_pickle, weights in "
                    "half precision alone variant='fp16' (--variant fp16)") from error
 
 
-def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> Any:
-    """The pipeline in a folder, after what the folder says of itself was checked."""
+def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
+    """The family and the pipeline in a folder, after what the folder says of itself was checked."""
     index = folder / "model_index.json"
     try:
-        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+        told = json.loads(index.read_text(encoding="utf-8"))
+        kind = str(told["_class_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder} is no diffusers folder: {index.name} is missing or damaged",
-                         accepted="a folder that StableDiffusionPipeline.save_pretrained wrote") from error
-    if kind != "StableDiffusionPipeline":
-        raise ModelError(f"{folder} holds a {kind}",
-                         accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
-    check_weights(folder, allow_pickle)
-    chosen = variant_of(folder, variant or "", allow_pickle)
-    without: dict[str, Any] = {} if with_checker else {
-        "safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
+                         accepted="a folder that a pipeline's save_pretrained wrote") from error
+    family = family_of(kind, str(folder))
+    check_weights(folder, family.weighed, allow_pickle)
+    chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
+    without: dict[str, Any] = {} if with_checker or "safety_checker" not in told else {"safety_checker": None}
+    without |= {} if with_checker else {name: None for name in _UNUSED if name in told}
+    if "safety_checker" in without:
+        without["requires_safety_checker"] = False
     try:
         with _quiet():
-            pipe = StableDiffusionPipeline.from_pretrained(
+            pipe = getattr(diffusers, kind).from_pretrained(
                 folder, use_safetensors=None if allow_pickle else True, local_files_only=True, variant=chosen,
                 **without)
-        check_complete(folder, chosen, {name: [key for key, _ in getattr(pipe, name).named_parameters()]
-                                        for name in WEIGHED})
-        return pipe
+        parts = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional)}
+        check_complete(folder, chosen, {name: [key for key, _ in part.named_parameters()]
+                                        for name, part in parts.items() if part is not None})
+        return family, pipe
     except ExpungeError:
         raise
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
@@ -205,7 +211,7 @@ def _about(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}",
                          accepted='JSON such as {"world": "emoji"}') from error
-    guidance = told.get("guidance", GUIDANCE) if isinstance(told, dict) else None
+    guidance = told.get("guidance", 1.0) if isinstance(told, dict) else None
     if (not isinstance(told, dict) or not isinstance(told.get("world", ""), str) or isinstance(guidance, bool)
             or not isinstance(guidance, float | int) or not 1 <= guidance <= 50):
         raise ModelError(f"{file} holds {told!r}",
@@ -224,10 +230,17 @@ def make_portable(folder: Path) -> None:
         values = json.loads(config.read_text(encoding="utf-8"))
         portable = {key: value for key, value in values.items() if key != "_name_or_path"}
         files.write_json(config, {**portable, "dtype": "float32"} if "dtype" in portable else portable)
-    weights = folder / "text_encoder" / "model.safetensors"
-    tensors = load_file(weights)
-    renamed = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
-    save_file(renamed, weights, {"format": "pt"})
+    for config in folder.glob("text_encoder*/config.json"):
+        if json.loads(config.read_text(encoding="utf-8")).get("model_type") == "clip_text_model":
+            _spell_out(config.parent)
+
+
+def _spell_out(part: Path) -> None:
+    """Put "text_model." before what CLIP's text encoder has under it; what projects its pooled state has no such."""
+    for weights in part.glob("*.safetensors"):
+        tensors = load_file(weights)
+        save_file({name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": tensor
+                   for name, tensor in tensors.items()}, weights, {"format": "pt"})
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class TextEncoder(ABC):
                 part, own = text[spans[own][0]:spans[own + len(ids) - 1][1]], own + len(ids)
             else:
                 part = self.text_of(ids)
-            out += part + (" " if self._ends_word(ids[-1]) else "")
+            out += part + (" " if self._apart(ids[-1], tokens[places[-1] + 1:]) else "")
         return out.strip()
 
     @contextmanager
@@ -206,22 +206,10 @@ class TextEncoder(ABC):
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text.strip()
 
-    def _ends_word(self, token: int) -> bool:
-        """Whether a blank stands behind a token: only a piece of a word goes on without."""
-        piece = str(self.tokenizer.convert_ids_to_tokens(token))
-        return piece.endswith("</w>") or token in self.tokenizer.all_special_ids
-
-
-class ClipTextEncoder(TextEncoder):
-    """CLIP's text encoder: the states of its last layer, after the final norm."""
-
-    def read(self, tokens: Tokens, embeddings: Tensor | None = None) -> dict[str, Tensor]:
-        """States float32 (B, T, D); the encoder sees where the padding begins only if its config asks for that."""
-        module: Any = self.module
-        mask = tokens.mask if getattr(module.config, "use_attention_mask", False) else None
-        with self.embedding(embeddings):
-            states: Tensor = module(tokens.ids, attention_mask=mask)[0]
-        return {"states": states.float()}
+    def _apart(self, left: int, right: Sequence[int]) -> bool:
+        """Whether a blank stands between a token and what follows: behind a piece of a word there is none."""
+        piece = str(self.tokenizer.convert_ids_to_tokens(left))
+        return piece.endswith("</w>") or left in self.tokenizer.all_special_ids
 
 
 @lru_cache(maxsize=8)

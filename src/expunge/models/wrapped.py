@@ -15,7 +15,7 @@ compared before and after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +125,7 @@ def answer(component: str, network: nn.Module) -> Tensor:
     device = _device(network)
     try:
         with _eager():
-            out = _text_states(network, device) if component == "text_encoder" else _noise(network, device)
+            out = _text_states(network, device) if component.startswith("text_encoder") else _noise(network, device)
     except Exception as error:  # whatever a network of another kind or its hooks raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the {component} does not run, so it cannot be seen whether a patch acts: {reason}",
@@ -136,19 +136,21 @@ def answer(component: str, network: nn.Module) -> Tensor:
 
 def _text_states(network: nn.Module, device: torch.device) -> Tensor:
     config = _config(network)
-    length = min(16, config.max_position_embeddings)
+    length = min(16, getattr(config, "max_position_embeddings", 16))
     ids = torch.arange(length, device=device) * (config.vocab_size // length)
     states: Tensor = network(ids[None])[0]
     return states
 
 
 def _noise(network: nn.Module, device: torch.device) -> Tensor:
-    """The UNet's answer to noise in the middle of the schedule, at the smallest size that it takes."""
+    """The denoiser's answer to noise in the middle of the schedule, at a small size."""
     plain, config = unwrapped(network), _config(network)
     dtype = getattr(plain, "dtype", torch.float32)
     make = torch.Generator().manual_seed(0)
-    side, width = 2 ** max(3, len(config.block_out_channels)), config.cross_attention_dim
     normal = lambda *shape: torch.randn(shape, generator=make).to(device, dtype)
+    if hasattr(config, "joint_attention_dim"):
+        return _joint(network, normal)
+    side, width = 2 ** max(3, len(config.block_out_channels)), config.cross_attention_dim
     more: dict[str, Any] = {}
     if getattr(config, "addition_embed_type", None) == "text_time":
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
@@ -157,6 +159,23 @@ def _noise(network: nn.Module, device: torch.device) -> Tensor:
     out: Tensor = network(normal(1, config.in_channels, side, side), torch.tensor([500], device=device),
                           normal(1, 8, width), return_dict=False, **more)[0]
     return out
+
+
+def _joint(network: nn.Module, normal: Callable[..., Tensor]) -> Tensor:
+    """The same of a transformer with joint attention: of latents (Stable Diffusion 3), or of packed tokens (FLUX)."""
+    config, told = _config(network), 8
+    states, pooled = normal(1, told, config.joint_attention_dim), normal(1, config.pooled_projection_dim)
+    more = {"encoder_hidden_states": states, "pooled_projections": pooled, "return_dict": False}
+    half = torch.full_like(pooled[:, 0], 0.5)
+    if not hasattr(config, "guidance_embeds"):
+        side = 4 * config.patch_size
+        noise = normal(1, config.in_channels, side, side)
+        latents: Tensor = network(hidden_states=noise, timestep=1000 * half, **more)[0]
+        return latents
+    places = torch.zeros_like(states[0, :, :1]).repeat(1, 3)
+    packed: Tensor = network(hidden_states=normal(1, told, config.in_channels), timestep=half, txt_ids=places,
+                             img_ids=places, guidance=1 + half if config.guidance_embeds else None, **more)[0]
+    return packed
 
 
 def _config(network: nn.Module) -> Any:

@@ -96,7 +96,7 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
     request, long = fitting(model, completed(world, item.concept, item.anchors, keep, gone))
     whole, more = fitting(model, completed(world, so_far[0], so_far[1], keep))
     name, overrides = settings.method_of(item)
-    method = resolve_method(name, overrides)
+    method = resolve_method(name, overrides, model)
     if strategy.refresh is not None and isinstance(method, Recipe):
         if isinstance(method.update, Refreshed) or strategy.refresh.update != Plain():
             raise UserError(f"{name!r} with strategy {settings.strategy!r} and two settings of what is refreshed",

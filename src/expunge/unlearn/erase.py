@@ -22,6 +22,7 @@ from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.needs import needs
+from expunge.unlearn.presets.by_family import suited
 from expunge.unlearn.surrogate import Surrogate, surrogates
 
 Prompts = Sequence[str] | Mapping[str, Sequence[str]]
@@ -66,7 +67,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
-    chosen = resolve_method(method, settings)
+    chosen = resolve_method(method, settings, model)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
@@ -145,7 +146,7 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     Raises:
         UserError: as `erase`, before any computing.
     """
-    chosen = resolve_method(method, settings)
+    chosen = resolve_method(method, settings, model)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
@@ -264,8 +265,12 @@ def _check_prompts(prompts: Any) -> None:
         texts_of(its, "prompts", wanted)
 
 
-def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None) -> Method:
+def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = None, model: Model | None = None
+                   ) -> Method:
     """The method with its settings. What is registered is a method, or a function that takes settings and gives one.
+
+    A method that is asked for by name has, beside the user's settings, those of the model's family
+    (`presets.by_family`). Without a model they are left out: then the settings are looked at, and nothing is run.
 
     Raises:
         UserError: unknown name, or a plug-in that gives no method. ConfigError: settings that do not fit, all at once.
@@ -282,11 +287,14 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
             raise UserError(f"{method!r} as the method", accepted="the name of a method, or a method",
                             remedy=f"see `{METHODS.verb}`")
         chosen = method
-    if not settings:
-        return chosen
-    if not isinstance(chosen, Configured):
-        raise ConfigError(f"settings {', '.join(settings)} for a method that has none", accepted="no settings")
-    return chosen.override(settings)
+    if settings:
+        if not isinstance(chosen, Configured):
+            raise ConfigError(f"settings {', '.join(settings)} for a method that has none", accepted="no settings")
+        chosen = chosen.override(settings)
+    if isinstance(method, str) and model is not None and isinstance(chosen, Configured):
+        own = suited(chosen, method, settings or {}, model)
+        return chosen.override(own) if own else chosen
+    return chosen
 
 
 def _is_method(entry: Any) -> bool:

@@ -102,7 +102,7 @@ def keys_and_values(model: Model, params: Mapping[str, Parameter]) -> dict[str, 
     Raises:
         ConfigError: there are none.
     """
-    known = model.parameters_in("xattn.kv")
+    known = model.reading_text()
     layers = {name: p for name, p in params.items() if name in known and p.ndim == 2}
     if not layers:
         raise ConfigError("projection where no keys or values of text states train",

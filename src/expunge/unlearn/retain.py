@@ -162,15 +162,12 @@ def closest(model: Model, things: Sequence[str], concepts: Sequence[str]) -> lis
 
 
 def _ends(model: Model, texts: Sequence[str], batch: int = 64) -> Tensor:
-    """Text states (N, D) at the first encoder's end token."""
+    """Text states (N, D) at the end token."""
     known = _known_ends(model)
     new = [text for text in dict.fromkeys(texts) if text not in known]
-    encoder = model.texts[0]
     for first in range(0, len(new), batch):
         part = new[first:first + batch]
-        states = model.encode(part).states
-        ends = states[torch.arange(len(part)), encoder.ends(encoder.laid_out(part)).cpu()]
-        known.update(zip(part, ends, strict=True))
+        known.update(zip(part, model.end_states(part), strict=True))
     return torch.stack([known[text] for text in texts])
 
 

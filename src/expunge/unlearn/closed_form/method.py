@@ -136,12 +136,16 @@ class ClosedForm(Settings):
             yield from self.rounds.against(first, original, reading, self.solver, seed)
 
     def _projections(self, model: Model) -> dict[str, Parameter]:
-        params, known = checked_weights(model, self.scope), model.parameters_in("xattn.kv")
-        other = [name for name in params if name not in known or name.endswith(".bias")]
+        params, known = checked_weights(model, self.scope), model.reading_text()
+        # A bias is the same before and after: what is solved for are the products.
+        products = {name: parameter for name, parameter in params.items() if not name.endswith(".bias")}
+        other = [name for name in products if name not in known]
         if other:
-            raise UserError(f"scope {self.scope!r} has {other[0]!r}, which is no product with text states",
-                            accepted="xattn.kv, xattn.k, xattn.v, without biases", remedy="or train it, as esd does")
-        return params
+            fitting = [scope for scope in model.denoiser.scopes if {*model.parameters_in(scope)} <= {*known}]
+            raise UserError(f"scope {self.scope!r} has {other[0]!r}, which does not read text states as they are: in "
+                            f"{model.denoiser.family} a closed form cannot say what it would do",
+                            accepted=", ".join(fitting), remedy="or train it, as esd does")
+        return products
 
     def _planned(self, model: Model, request: Request) -> tuple[Plan, Retained]:
         retained = self.retain.retained(model, request) if self.retain is not None else Retained(request)

@@ -5,13 +5,18 @@ projections is a statement about text states: "what c was told as, tell as g". T
 
 A causal text encoder reads a name up to its last token, and everything after that token has seen the name too. The
 original UCE therefore maps a span, from the name's last token to the end of the sequence; later scripts map the last
-token alone. Both are choices of `Tokens` here.
+token alone. Both are choices of `Tokens` here. An encoder that reads both ways (T5) has told the tokens before the name
+of it too: there a span holds them as well.
+
+A model of several encoders has their states side by side along D, or one behind the other along T. Each part along T is
+read by the tokens of its own encoder (`Denoiser.places`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -70,11 +75,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Read:
-    """One text as the encoder reads it: states (T, D), ids, and the place of the end token."""
+    """One text as one encoder reads it.
+
+    Attributes:
+        states: (T, D). ids: T of them. begin: place of the first token behind the start. end: that of the end token.
+        causal: whether no state depends on later tokens.
+    """
 
     states: Tensor
     ids: tuple[int, ...]
+    begin: int
     end: int
+    causal: bool
 
 
 @dataclass(frozen=True)
@@ -130,14 +142,14 @@ def read(model: Model, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, reta
     Raises:
         UserError: a text that is cut off, a concept without a token, or one that is read as its anchor is.
     """
-    known = _encoded(model, plan.texts, batch, progress)
+    parts = _encoded(model, plan.texts, batch, progress)
     counts: dict[str, int] = {}
     for target, _, _ in plan.pairs:
         counts[target.concept] = counts.get(target.concept, 0) + 1
     c, g, a = [], [], []
-    for target, text, instead in plan.pairs:
+    for (target, text, instead), known in product(plan.pairs, parts):
         here, there = known[text], known[instead]
-        if here.end <= 1:
+        if here.end <= here.begin:
             raise UserError(f"{text!r} has no token, so nothing of {target.concept!r} can be changed by it",
                             accepted="a text with words")
         places = _places(here, there, known[target.word], known[target.anchor], tokens)
@@ -148,9 +160,9 @@ def read(model: Model, plan: Plan, tokens: Tokens, keep_tokens: KeepTokens, reta
             raise UserError(f"the text encoder reads {text!r} and {instead!r} alike",
                             accepted="an anchor that differs from the concept")
     pairs = Pairs(torch.cat(c).double(), torch.cat(g).double(), torch.cat(a).double().to(c[0].device))
-    empty = known[""].states
-    return Reading(pairs, _kept([known[text] for text in plan.keep], keep_tokens, empty), empty,
-                   _kept([known[text] for text in plan.retained], retain_tokens, empty),
+    empty = torch.cat([known[""].states for known in parts])
+    keep, retained = ([known[text] for text, known in product(texts, parts)] for texts in (plan.keep, plan.retained))
+    return Reading(pairs, _kept(keep, keep_tokens, empty), empty, _kept(retained, retain_tokens, empty),
                    1 + len(plan.keep) + len(plan.retained))
 
 
@@ -159,31 +171,38 @@ def computable(values: Tensor) -> Tensor:
     return values.detach().cpu() if values.device.type == "mps" else values.detach()
 
 
-def _encoded(model: Model, texts: Sequence[str], batch: int, progress: Progress | None) -> Mapping[str, _Read]:
-    """Each text read; places are the first encoder's."""
-    encoder, known = model.texts[0], dict[str, _Read]()
+def _encoded(model: Model, texts: Sequence[str], batch: int, progress: Progress | None) -> list[dict[str, _Read]]:
+    """Each text read, once for every part of the text states along T."""
+    # Of encoders side by side the first one's tokens say where a name stands: they share a vocabulary.
+    firsts = {place: model.texts[number] for number, place in reversed([*model.denoiser.places.items()])}
+    known: dict[int, dict[str, _Read]] = {place: {} for place in sorted(firsts)}
     for first in range(0, len(texts), batch):
-        part = texts[first:first + batch]
-        states, told = computable(model.encode(part).states), encoder.laid_out(part)
-        ids, ends = told.ids.tolist(), encoder.ends(told).tolist()
-        known |= {text: _Read(mine, tuple(row), end)
-                  for text, mine, row, end in zip(part, states, ids, ends, strict=True)}
+        some = texts[first:first + batch]
+        states = computable(model.encode(some).states)
+        for place, mine in known.items():
+            encoder = firsts[place]
+            told = encoder.laid_out(some)
+            rows = zip(some, states[:, place:place + encoder.length], told.ids.tolist(), encoder.ends(told).tolist(),
+                       strict=True)
+            mine |= {text: _Read(state, tuple(ids), len(encoder.start), end, encoder.causal)
+                     for text, state, ids, end in rows}
         if progress is not None:
-            progress(len(known), len(texts), {})
-    return known
+            progress(first + len(some), len(texts), {})
+    return [*known.values()]
 
 
 def _places(here: _Read, there: _Read, concept: _Read, anchor: _Read, tokens: Tokens) -> list[tuple[int, int]]:
     """Positions in the concept's text, each with the position in the other text that takes its place."""
     length = len(here.ids)
     if tokens == "all":
-        return [(i, i) for i in range(1, length)]
+        return [(i, i) for i in range(here.begin, length)]
     first, last = _name(here, concept)
-    _, instead = _name(there, anchor)
+    begins, instead = _name(there, anchor)
     if tokens == "last":
         return [(last, instead)]
     if tokens == "span":
-        return [(last + i, instead + i) for i in range(length - max(last, instead))]
+        seen = [] if here.causal else [(i, i) for i in range(here.begin, min(first, begins))]
+        return [*seen, *((last + i, instead + i) for i in range(length - max(last, instead)))]
     after = min(here.end - last, there.end - instead)
     return [*((i, instead) for i in range(first, last)), *((last + i, instead + i) for i in range(after + 1))]
 
@@ -191,17 +210,18 @@ def _places(here: _Read, there: _Read, concept: _Read, anchor: _Read, tokens: To
 def _name(text: _Read, name: _Read) -> tuple[int, int]:
     """First and last position of the name in the text; of all its words if it does not hold the name.
 
-    Of the empty text, the start token's: all that a causal encoder has read before the end.
+    Of the empty text, the start token's, all that a causal encoder has read before the end; or the end's, if none is.
     """
-    wanted = name.ids[1:name.end]
-    for first in range(1, text.end - len(wanted) + 1):
+    wanted = name.ids[name.begin:name.end]
+    for first in range(text.begin, text.end - len(wanted) + 1):
         if wanted and text.ids[first:first + len(wanted)] == wanted:
             return first, first + len(wanted) - 1
-    return min(1, text.end - 1), text.end - 1
+    last = max(0, text.end - 1)
+    return min(text.begin, last), last
 
 
 def _kept(texts: Sequence[_Read], tokens: KeepTokens, like: Tensor) -> Tensor:
     """States of texts that must stay: float32 (M, D)."""
     rows = [text.states if tokens == "all" else text.states[:text.end + 1] if tokens == "words"
-            else text.states[text.end - 1:text.end] for text in texts]
+            else text.states[max(0, text.end - 1):max(1, text.end)] for text in texts]
     return torch.cat(rows) if rows else like[:0]

@@ -1,0 +1,51 @@
+"""What every family does that is made of a diffusers pipeline: takes over its parts, exchanges them, goes to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from expunge.models.autoencoder import decoded, encoded, factor_of
+from expunge.models.text import TextEncoder
+from expunge.models.wrapped import unwrapped
+
+
+class FromDiffusers:
+    """Parts of a pipeline, its autoencoder among them as "vae".
+
+    Attributes:
+        components, texts: as `models.base.Denoiser` has them; a family sets `texts`.
+        factor: pixels per latent on a side.
+    """
+
+    texts: tuple[TextEncoder, ...]
+
+    def __init__(self, pipe: Any, names: Iterable[str]) -> None:
+        """Take over the parts of these names; what was put around them (compilation, adapters) is looked through."""
+        self.components: Mapping[str, Any] = {name: unwrapped(getattr(pipe, name)) for name in names}
+        self.factor = factor_of(self.components["vae"])
+
+    def with_components(self, components: Mapping[str, nn.Module]) -> Self:
+        """The same with some components exchanged."""
+        twin = copy(self)
+        twin.components = {**self.components, **components}
+        twin.texts = tuple(encoder.with_module(twin.components[encoder.name]) for encoder in self.texts)
+        return twin
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents to pixels."""
+        return decoded(self.components["vae"], z)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels to the posterior's mean."""
+        return encoded(self.components["vae"], pixels)
+
+
+def sides(size: Any) -> tuple[int, int]:
+    """Height and width of a config's `sample_size`, one number or two."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
