@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from expunge.records import Request
 from expunge.train import SERIES, thinned
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.keep import MatchTeacher
-from expunge.unlearn.objective import Steer
+from expunge.unlearn.objective import Steer, Term
 from expunge.unlearn.presets.esd import ESD, ESD_FAST
 from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
 from expunge.unlearn.workbench import Stream, Workbench
 
@@ -263,3 +265,29 @@ def test_what_a_run_needs_is_checked_without_encoding_anything(model: Any, monke
     assert SMALL.check(model, REQUEST)
     with pytest.raises(UserError, match="tokens"):
         SMALL.check(model, REQUEST.model_copy(update={"prompts": ("a church and " * 12,)}))
+
+
+SEEN: list[str] = []
+
+
+class Watched(Steer):
+    """Steer that writes down what the loop asks of it."""
+
+    kind: Literal["watched"] = "watched"  # type: ignore[assignment]
+
+    def prepare(self, bench: Workbench, stream: Any, attacker: Any) -> Term:
+        term = super().prepare(bench, stream, attacker)
+
+        def loss(number: int) -> Tensor:
+            SEEN.append(f"loss {number}")
+            return term.loss(number)
+
+        return replace(term, loss=loss, begin=lambda number: SEEN.append(f"begin {number}"))
+
+
+def test_every_step_begins_once_before_its_losses_however_often_these_are_asked_for(model: Any) -> None:
+    SEEN.clear()
+    recipe = SMALL.model_copy(update={"objective": Watched(), "steps": 2, "update": Refreshed()})
+    recipe(model, REQUEST)
+    assert ["begin 0", *["loss 0"] * SEEN.count("loss 0"), "begin 1", "loss 1"] == SEEN
+    assert SEEN.count("loss 0") == 2
