@@ -128,6 +128,8 @@ class Autoencoder(nn.Module):
 class Words(TextEncoder):
     """States, and the pooled one at the end token."""
 
+    pooled = "pooled"
+
     def read(self, tokens: Tokens, embeddings: Tensor | None = None) -> dict[str, Tensor]:
         with self.embedding(embeddings):
             states, last = self.module(tokens.ids)

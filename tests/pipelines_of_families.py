@@ -106,11 +106,11 @@ def built(name: str) -> Any:
         return pipe
 
 
-def taken(pipe: Any) -> Any:
+def taken(pipe: Any, **how: Any) -> Any:
     """The pipeline's parts as a loaded model, of which nothing is seen but what the border names."""
     from expunge.models.families import FAMILIES
     from expunge.models.model import Model
     from families import strict
 
     family = FAMILIES[type(pipe).__name__]
-    return strict(Model(family.make(pipe), "tiny", guidance=family.guidance))
+    return strict(Model(family.make(pipe, **how), "tiny", guidance=family.guidance))

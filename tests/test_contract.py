@@ -28,12 +28,28 @@ from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import ATTACKS, METHODS
 from expunge.sequence import run as sequences
+from expunge.unlearn.erase import resolve_method
+from expunge.unlearn.presets.by_family import suited
 from families import MEMBERS, two_texts
 from pipelines_of_families import BUILDERS, built, taken
 
 
 def made(name: str) -> Model:
-    return two_texts() if name == "two-texts" else taken(built(name))
+    if name == "two-texts":
+        return two_texts()
+    # A sixteenth of T5's tokens, so that attacks over all of them take seconds.
+    model: Model = taken(built(name), **({} if name == "sdxl" else {"length": 24}))
+    return model
+
+
+def guidance(model: Model) -> float:
+    return 1.0 if model.denoiser.guided == "none" else 2.0
+
+
+def fitted(method: Any, name: str, model: Model) -> Any:
+    """The method where it can work on this family; its small numbers stay."""
+    own = suited(method, name, {"steps": 1, "learning_rate": 1, "source": {"grid": 1}}, model)
+    return method.override(own) if own else method
 
 
 NAMES = ["two-texts", *(pytest.param(name, marks=pytest.mark.slow) for name in BUILDERS)]
@@ -58,7 +74,7 @@ def test_a_family_has_few_members() -> None:
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
-    before, method = everything(one), method_of(name)
+    before, method = everything(one), fitted(method_of(name), name, one)
     patch = method(one, REQUEST, seed=3)
     inside = one.parameters_in(method.scope)
     assert patch.tensors
@@ -73,7 +89,7 @@ def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_every_attack_runs_on_it(other: Model, name: str, tmp_path: Path) -> None:
     attack, variants = small(name, other, tmp_path), {"paraphrase": WORDINGS, "implicit": WORDINGS}
-    victim = Victim(other, None, Sampler(steps=4, guidance=2.0), variants=variants)
+    victim = Victim(other, None, Sampler(steps=4, guidance=guidance(other)), variants=variants)
     attack.check(victim, ATTACKED, ITEMS[:2])
     outcomes = list(attack.outcomes(victim, ATTACKED, ITEMS[:2], church_above(2.0, known=False)))
     assert [outcome.error for outcome in outcomes] == [""] * 2
@@ -81,12 +97,12 @@ def test_every_attack_runs_on_it(other: Model, name: str, tmp_path: Path) -> Non
 
 @pytest.fixture
 def patch(other: Model) -> Patch:
-    made: Patch = METHODS.get("uce").override({"retain": {"things": ("dog", "apple")}})(other, ATTACKED)
-    return made
+    edited: Patch = resolve_method("uce", {"retain": {"things": ("dog", "apple")}}, other)(other, ATTACKED)
+    return edited
 
 
 def test_a_patch_goes_on_changes_pictures_and_comes_off(other: Model, patch: Patch) -> None:
-    items, sampler = [("a church on a hill", 0), ("a dog", 1)], Sampler(steps=4, guidance=2.0)
+    items, sampler = [("a church on a hill", 0), ("a dog", 1)], Sampler(steps=4, guidance=guidance(other))
     before = draw(other, items, sampler)
     with applied(other, patch):
         assert not torch.equal(draw(other, items, sampler), before)

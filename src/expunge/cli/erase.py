@@ -91,6 +91,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     from expunge.cli.next import evaluate_next
     from expunge.cli.output import STILL_THERE, not_looked, some, still_there, tell
     from expunge.cli.progress import progress
+    from expunge.models.paths import left_open
     from expunge.models.store import load
     from expunge.records import remarks
     from expunge.unlearn.erase import erase, plan, resolve_request
@@ -119,7 +120,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     if card.left_out:
         click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
-    for line in _notes(card):
+    for line in (*_notes(card), *filter(None, [left_open(opened, patch.tensors)])):
         click.echo(line)
     for line in evaluate_next(folder, model, opened.world, variant):
         click.echo(line)

@@ -66,10 +66,13 @@ def _scopes(_: str | None) -> list[tuple[str, str]]:
     import ast
     from importlib import resources
 
-    source = resources.files("expunge").joinpath("models").joinpath("scope.py").read_text(encoding="utf-8")
-    manual = ast.get_docstring(ast.parse(source)) or ""  # importing the module would load torch
-    lines = [line.strip("| ").split("|") for line in manual.splitlines() if line.startswith("| `")]
-    return [(cells[0].replace("`", "").strip(), cells[1].replace("`", "").strip()) for cells in lines]
+    rows: list[tuple[str, str]] = []
+    for file, families in (("scope.py", ""), ("joint.py", "Stable Diffusion 3, FLUX.1: ")):
+        source = resources.files("expunge").joinpath("models").joinpath(file).read_text(encoding="utf-8")
+        manual = ast.get_docstring(ast.parse(source)) or ""  # importing the module would load torch
+        lines = [line.strip("| ").split("|") for line in manual.splitlines() if line.startswith("| `")]
+        rows += [(cells[0].replace("`", "").strip(), families + cells[1].replace("`", "").strip()) for cells in lines]
+    return rows
 
 
 def _concepts(kind: str | None) -> list[tuple[str, str]]:

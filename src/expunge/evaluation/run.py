@@ -64,6 +64,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
     """
     from expunge.models.cache import Pictures
     from expunge.models.patch import check_given
+    from expunge.models.paths import left_open
 
     check_given(model, patch)
     began, processes = time.monotonic(), runtime.current()
@@ -86,8 +87,10 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         strata = {name: stratum for name, stratum in world.strata.items() if name in there}
         shown = finds(found, assault_folder(assault), pictures.root, folder)
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
-        doubts = (*evaluation.warnings, *(line for made in (attacks, relearning) if made is not None
-                                          for line in apart(made, evaluation.versions, evaluation.machine)))
+        around = left_open(model, patch.tensors)
+        doubts = (*evaluation.warnings, *filter(None, [around]),
+                  *(line for made in (attacks, relearning) if made is not None
+                    for line in apart(made, evaluation.versions, evaluation.machine)))
         cut = len(model.too_long([prompt.text for prompt in prompts])) if settings.truncate else 0
         said = [*given_prompts(world, request, settings.counts), *lost_words(prompts, lost, cut),
                 *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]

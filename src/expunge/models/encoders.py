@@ -24,7 +24,7 @@ class ClipTextEncoder(TextEncoder):
         """Over a `CLIPTextModel`, or a `CLIPTextModelWithProjection` for "text_embeds"."""
         length = min(tokenizer.model_max_length, module.config.max_position_embeddings)
         super().__init__(name, module, tokenizer, length)
-        self._penultimate, self.pooled = penultimate, pooled
+        self._penultimate, self._pooled, self.pooled = penultimate, pooled, "pooled" if pooled else ""
 
     def read(self, tokens: Tokens, embeddings: Tensor | None = None) -> dict[str, Tensor]:
         """ "states" float32 (B, T, D), and "pooled" float32 (B, P) if it has one.
@@ -37,7 +37,7 @@ class ClipTextEncoder(TextEncoder):
             out = module(tokens.ids, attention_mask=mask, output_hidden_states=self._penultimate)
         states = out.hidden_states[-2] if self._penultimate else out.last_hidden_state
         told = {"states": states.float()}
-        return told | {"pooled": out[self.pooled].float()} if self.pooled else told
+        return told | {"pooled": out[self._pooled].float()} if self._pooled else told
 
 
 class T5TextEncoder(TextEncoder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from expunge.errors import ModelError
 from expunge.models.base import Denoiser
@@ -24,7 +23,7 @@ class Family:
         title: for people. guidance: scale at which diffusers draws it where nobody asks for another.
     """
 
-    make: Callable[[Any], Denoiser]
+    make: Callable[..., Denoiser]
     weighed: tuple[str, ...]
     title: str
     guidance: float

@@ -40,8 +40,8 @@ class Flux(FromDiffusers):
     places: Mapping[int, int] = {0: 0}
     null: Null = "empty"
 
-    def __init__(self, pipe: Any) -> None:
-        """Take over the parts of `pipe`.
+    def __init__(self, pipe: Any, length: int | None = None) -> None:
+        """Take over the parts of `pipe`; `length` is T, the tokens that T5 is given (None: as in `LENGTHS`).
 
         Raises:
             ModelError: a scheduler that does not go straight from noise to clean.
@@ -56,7 +56,7 @@ class Flux(FromDiffusers):
         # T5 first: its states are what the picture is drawn from, so its tokens are what attacks search.
         self.texts: tuple[TextEncoder, ...] = (
             T5TextEncoder("text_encoder_2", self.components["text_encoder_2"], pipe.tokenizer_2,
-                          LENGTHS[config.guidance_embeds]),
+                          length or LENGTHS[config.guidance_embeds]),
             ClipTextEncoder("text_encoder", self.components["text_encoder"], pipe.tokenizer, pooled="pooler_output"))
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:

@@ -9,6 +9,7 @@
 | `unet` | all linear and convolutional layers of the denoiser, whatever it is | esd-all |
 | `text` | the text encoders' transformer layers and final norms; embeddings stay frozen | AdvUnlearn, full |
 | `text.layers:0-2`, `text.layers:5` | whole transformer layers, both ends included | AdvUnlearn, layers |
+| `pooled` | layers through which the pooled text state enters (Stable Diffusion XL) | |
 | `text1`, `text2.layers:0-2` | one encoder of several: `text_encoder`, `text_encoder_2`, ... | |
 | `all` | `unet` and `text` | |
 

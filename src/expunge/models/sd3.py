@@ -39,8 +39,8 @@ class StableDiffusion3(FromDiffusers):
     null: Null = "empty"
     guided: Guidance = "classifier-free"
 
-    def __init__(self, pipe: Any) -> None:
-        """Take over the parts of `pipe`, whose T5 may be None.
+    def __init__(self, pipe: Any, length: int = T5_LENGTH) -> None:
+        """Take over the parts of `pipe`, whose T5 may be None; `length` is the tokens that T5 is given.
 
         Raises:
             ModelError: a scheduler that does not go straight from noise to clean.
@@ -50,13 +50,13 @@ class StableDiffusion3(FromDiffusers):
             "transformer": "denoiser", **dict.fromkeys(texts, "text"), "vae": "autoencoder"}
         super().__init__(pipe, self.roles)
         config = self.components["transformer"].config
-        self._width = config.joint_attention_dim
+        self._width, self._length = config.joint_attention_dim, length
         self.multiple = self.factor * config.patch_size
         self.latent_shape: tuple[int, int, int] = (config.in_channels, config.sample_size, config.sample_size)
         self.process = Velocity(FlowMatch(pipe.scheduler, config.patch_size, self.latent_shape[1:], evenly=False))
         clips = [ClipTextEncoder(name, self.components[name], tokenizer, penultimate=True, pooled="text_embeds")
                  for name, tokenizer in zip(_CLIPS, (pipe.tokenizer, pipe.tokenizer_2), strict=True)]
-        t5 = [T5TextEncoder(_T5, self.components[_T5], pipe.tokenizer_3, T5_LENGTH)] if _T5 in texts else []
+        t5 = [T5TextEncoder(_T5, self.components[_T5], pipe.tokenizer_3, length)] if _T5 in texts else []
         self.texts: tuple[TextEncoder, ...] = (*clips, *t5)
         self.places: Mapping[int, int] = {0: 0, 1: 0, **({2: clips[0].length} if t5 else {})}
 
@@ -65,7 +65,7 @@ class StableDiffusion3(FromDiffusers):
         one, two, *more = (encoder.read(mine, embeddings.get(place))
                            for place, (encoder, mine) in enumerate(zip(self.texts, tokens, strict=True)))
         clips = torch.cat([one["states"], two["states"]], 2)
-        behind = more[0]["states"] if more else clips.new_zeros(len(clips), T5_LENGTH, self._width)
+        behind = more[0]["states"] if more else clips.new_zeros(len(clips), self._length, self._width)
         states = torch.cat([pad(clips, (0, self._width - clips.shape[2])), behind], 1)
         return Conditioning({"states": states, "pooled": torch.cat([one["pooled"], two["pooled"]], 1),
                              "ids": tokens[0].ids})

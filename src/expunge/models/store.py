@@ -36,6 +36,7 @@ EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ABOUT = "expunge.json"
+_INDEX = "model_index.json"
 _UNUSED = ("feature_extractor", "image_encoder")
 """Components of pipelines that text alone does not need."""
 
@@ -76,7 +77,7 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
           allow_pickle: bool = False, revision: str | None = None, variant: str | None = None) -> Path:
-    """Write the patched model as a folder that `StableDiffusionPipeline.from_pretrained(out)` opens.
+    """Write the patched model as a folder that diffusers opens with the source's own pipeline.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
     as `expunge-patch.json`. It appears whole or not at all.
@@ -170,15 +171,22 @@ def _from_hub(source: str, allow_pickle: bool, revision: str | None, variant: st
                    "half precision alone variant='fp16' (--variant fp16)") from error
 
 
+def pipeline_class(folder: Path) -> str:
+    """The class of diffusers that opens a folder ("StableDiffusionPipeline").
+
+    Raises:
+        ModelError: no diffusers folder.
+    """
+    try:
+        return str(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} is no diffusers folder: {_INDEX} is missing or damaged",
+                         accepted="a folder that a pipeline's save_pretrained wrote") from error
+
+
 def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
     """The family and the pipeline in a folder, after what the folder says of itself was checked."""
-    index = folder / "model_index.json"
-    try:
-        told = json.loads(index.read_text(encoding="utf-8"))
-        kind = str(told["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder} is no diffusers folder: {index.name} is missing or damaged",
-                         accepted="a folder that a pipeline's save_pretrained wrote") from error
+    kind, told = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     family = family_of(kind, str(folder))
     check_weights(folder, family.weighed, allow_pickle)
     chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)

@@ -56,9 +56,11 @@ class TextEncoder(ABC):
         length: T.
         start: ids before a text's first token; end: the id behind its last.
         causal: whether the state at a position depends on no later one.
+        pooled: what `read` calls the state that stands for the whole text; "" if it gives none.
     """
 
     causal: bool = True
+    pooled: str = ""
 
     def __init__(self, name: str, module: nn.Module, tokenizer: Any, length: int) -> None:
         self.name, self.module, self.tokenizer, self.length = name, module, tokenizer, length
