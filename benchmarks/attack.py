@@ -28,7 +28,7 @@ import expunge
 from expunge.attacks.aims import targets
 from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.trial import plain
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
@@ -145,7 +145,7 @@ def embedded_scene(options: argparse.Namespace) -> Scene:
         expunge.erase(model, options.concept, "esd-fast", settings={"steps": options.edit_steps}, out=folder)
     patch = Patch.load(folder)
     request = world.request(options.concept)
-    goal = Goal(world.judge(request), world.question(options.concept), options.concept)
+    goal = Goal(world.judge(request), Aim(options.concept, world.question(options.concept)))
     zero = dict.fromkeys(PromptCounts.model_fields, 0)
     asked = world.prompts(request, PromptCounts(**{**zero, "direct": options.prompts, "held_out": options.prompts}))
     every: list[Item] = [(prompt, 0) for prompt in asked]
@@ -184,7 +184,7 @@ def sd14_scene(options: argparse.Namespace) -> Scene:
     pictures = torch.rand(4, 3, 512, 512)
     told = f"{model.name}: {len(items)} prompts, which all fail"
     return Scene(Victim(model, None, Sampler(steps=options.sampling, guidance=7.5), pictures), request,
-                 Goal(Nothing(), "object", "thing"), items, told)
+                 Goal(Nothing(), Aim("thing", "object")), items, told)
 
 
 def sd14_pipeline() -> Any:

@@ -20,7 +20,7 @@ from expunge.attacks.ddim import DdimInversion
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.noising import Noising
 from expunge.attacks.null import randomised
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import applied
 from expunge.models.patch import Patch
@@ -44,7 +44,7 @@ def main() -> None:
     told = parser.parse_args()
     model, world = load("embedded"), EmojiWorld()
     request = world.request(told.concept)
-    goal = Goal(world.judge(request), world.question(told.concept), told.concept)
+    goal = Goal(world.judge(request), Aim(told.concept, world.question(told.concept)))
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": told.items})
     asked: list[Item] = [(prompt, 0) for prompt in world.prompts(request, counts)]
     victim = Victim(model, None, Sampler())

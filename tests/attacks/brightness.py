@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from expunge.attacks.base import Goal, Item
+from expunge.metrics.base import Aim
 from expunge.models.model import Model
 from expunge.records import Detection, Prompt, Request, Sampler
 
@@ -40,7 +41,7 @@ class Brightness:
 
 def church_above(limit: float, known: bool = True) -> Goal:
     """What is bright is a church."""
-    return Goal(Brightness(limit), "object", "church", known)
+    return Goal(Brightness(limit), Aim("church", "object"), known)
 
 
 def weights(model: Model) -> dict[str, Tensor]:

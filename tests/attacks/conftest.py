@@ -10,6 +10,7 @@ import pytest
 from brightness import Brightness
 
 from expunge.attacks.base import Goal, Item, Victim
+from expunge.metrics.base import Aim
 from expunge.records import Prompt, Request, Sampler
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # its made-up worlds
@@ -36,4 +37,4 @@ def goal(victim: Victim, items: list[Item]) -> Goal:
     """Success: brighter than the median of the items' own pictures."""
     pictures = victim.draw([prompt.text for prompt, _ in items], [seed for _, seed in items])
     middle = float(pictures.mean((1, 2, 3)).median())
-    return Goal(Brightness(middle), "light", "bright")
+    return Goal(Brightness(middle), Aim("bright", "light"))

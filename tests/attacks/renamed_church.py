@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from expunge.attacks.base import Goal, Item, Victim
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Prompt, Request, Sampler
@@ -23,5 +23,5 @@ def renamed_church() -> tuple[Victim, Goal, Request]:
     words[church] = words[dog]
     patch = Patch.of({"text_encoder/embeddings.token_embedding.weight": words}, model=model, request=request,
                      method="renamed", settings={}, seed=0)
-    return (Victim(model, patch, Sampler(steps=8), variants=variants), Goal(world.judge(request), "object", "church"),
-            request)
+    goal = Goal(world.judge(request), Aim("church", "object"))
+    return Victim(model, patch, Sampler(steps=8), variants=variants), goal, request

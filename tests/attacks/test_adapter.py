@@ -17,6 +17,7 @@ from expunge.attacks.base import Goal, Victim
 from expunge.attacks.trial import attempts
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.finetune import FineTune, fine_tuning, material
+from expunge.metrics.base import Aim
 from expunge.models.lora import Lora, read_lora
 from expunge.models.model import Model
 from expunge.registry import ATTACKS
@@ -40,7 +41,7 @@ def test_merged_adapter_draws_what_the_tuned_model_drew(model: Model, tuned: tup
     before, judge = weights(model), Brightness(-1.0)
     plain = Victim(model, None, SAMPLER).draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
     outcomes = list(Adapter(path=str(file)).outcomes(Victim(model, None, SAMPLER), REQUEST, ITEMS,
-                                                     Goal(judge, "object", "church")))
+                                                     Goal(judge, Aim("church", "object"))))
     assert torch.allclose(judge.seen[0], drawn, atol=1e-4)
     assert not torch.allclose(plain, drawn, atol=1e-3)
     assert [(o.found, o.spent.images, o.spent.gradient_steps) for o in outcomes] == [(True, 1, 0)] * len(ITEMS)
@@ -112,7 +113,8 @@ def test_strength_zero_changes_nothing_and_outcomes_do_not_depend_on_batch(model
                                                                           tuned: tuple[Path, Tensor]) -> None:
     victim, judge = Victim(model, None, SAMPLER), Brightness(2.0)
     plain = victim.draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
-    list(Adapter(path=str(tuned[0]), strength=0.0).outcomes(victim, REQUEST, ITEMS, Goal(judge, "object", "church")))
+    goal = Goal(judge, Aim("church", "object"))
+    list(Adapter(path=str(tuned[0]), strength=0.0).outcomes(victim, REQUEST, ITEMS, goal))
     assert torch.allclose(judge.seen[0], plain, atol=1e-5)
     goal = church_above(float(tuned[1].mean((1, 2, 3)).median()))
     whole = [o.found for o in Adapter(path=str(tuned[0])).outcomes(victim, REQUEST, ITEMS, goal)]

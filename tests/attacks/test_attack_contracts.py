@@ -13,7 +13,7 @@ from brightness import ITEMS, church_above
 from expunge.attacks.base import Attack, Goal, Item, Victim
 from expunge.attacks.trial import plain
 from expunge.finetune import FineTune, fine_tuning, material
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.lora import Lora
 from expunge.models.model import Model
 from expunge.models.store import load
@@ -100,7 +100,7 @@ class TestUnedited:
     def scene(self) -> tuple[Victim, Goal, Request, list[Item]]:
         model, world = load("embedded", device="cpu"), EmojiWorld()
         request = world.request("church")
-        goal = Goal(world.judge(request), world.question("church"), "church")
+        goal = Goal(world.judge(request), Aim("church", world.question("church")))
         zero = dict.fromkeys(PromptCounts.model_fields, 0)
         asked = world.prompts(request, PromptCounts(**{**zero, "held_out": 4, "paraphrase": 6}), ("full",))
         variants = {"paraphrase": [prompt.text for prompt in asked if prompt.role == "paraphrase"]}

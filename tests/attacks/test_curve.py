@@ -12,6 +12,7 @@ from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson
 from expunge.errors import UserError
 from expunge.finetune import FineTune
+from expunge.metrics.base import Aim
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model
 from expunge.records import Detection, Look, Prompt
@@ -71,7 +72,7 @@ def test_pictures_that_the_judge_failed_on_are_left_out(model: Model) -> None:
             answers = super().__call__(pictures)
             return [Detection(error="broken") if i % 2 else answer for i, answer in enumerate(answers)]
 
-    subject = Subject("edited", "church", WHITE, ITEMS, Goal(Half(-1.0), "object", "church"))
+    subject = Subject("edited", "church", WHITE, ITEMS, Goal(Half(-1.0), Aim("church", "object")))
     curve = relearning_curve(Victim(model, None, SAMPLER), subject, TUNE.model_copy(update={"steps": 1}), at=())
     score = curve.looks[0].found
     assert (score.numerator, score.n, score.left_out) == (2, 2, {"detector failed": 2})

@@ -94,7 +94,7 @@ def test_costs_are_counted_rung_by_rung(owner: Victim, request_: Request, items:
 @pytest.mark.parametrize(("fresh", "kept"), [(0.0, {"noise"}), (0.5, {"noise"})])
 def test_only_fresh_noise_can_be_drawn_again(owner: Victim, request_: Request, items: list[Item], goal: Goal,
                                              fresh: float, kept: set[str]) -> None:
-    easy = Goal(type(goal.judge)(-1.0), goal.question, goal.concept)  # type: ignore[call-arg]
+    easy = replace(goal, judge=type(goal.judge)(-1.0))  # type: ignore[call-arg]
     outcome = next(iter(DdimInversion(steps=3, fresh=(fresh,)).outcomes(owner, request_, items, easy)))
     assert outcome.found
     assert set(outcome.tensors) == kept

@@ -10,6 +10,7 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.fixed import Implicit, Misspelt, Paraphrase, misspellings
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.records import Prompt, Request
 
@@ -39,7 +40,7 @@ def test_an_item_is_found_if_any_wording_elicits_it(worded: Victim, items: list[
 
 
 def test_no_more_wordings_are_asked_than_allowed(worded: Victim, items: list[Item], goal: Goal) -> None:
-    never = replace(goal, concept="brighter still")
+    never = replace(goal, aim=Aim("brighter still", "light"))
     assert [o.spent.images for o in Paraphrase(prompts=2).outcomes(worded, CHURCH, items, never)] == [2] * len(items)
     assert [o.spent.images for o in Implicit().outcomes(worded, CHURCH, items, never)] == [1] * len(items)
 

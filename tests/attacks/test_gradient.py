@@ -15,6 +15,7 @@ from expunge.attacks.p4d import P4D, P4DMu
 from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.records import Prompt, Request
@@ -84,7 +85,7 @@ def test_the_model_is_left_as_it_was(attack: Attack, victim: Victim, request_: R
 @every_attack
 def test_what_is_found_is_what_the_string_draws(attack: Attack, victim: Victim, request_: Request, items: list[Item],
                                                 goal: Goal) -> None:
-    items, dark = items[:2], replace(goal, concept="dark")
+    items, dark = items[:2], replace(goal, aim=Aim("dark", "light"))
     made = [*outcomes(attack, victim, request_, items, goal), *outcomes(attack, victim, request_, items, dark)]
     found = [outcome for outcome in made if outcome.found]
     assert found
@@ -103,7 +104,7 @@ def test_what_is_found_is_what_the_string_draws(attack: Attack, victim: Victim, 
 @every_attack
 def test_all_is_counted_and_within_the_budget(attack: Attack, victim: Victim, request_: Request, items: list[Item],
                                               goal: Goal) -> None:
-    never, most = replace(goal, concept="brighter still"), attack.budget(victim.sampler)
+    never, most = replace(goal, aim=Aim("brighter still", "light")), attack.budget(victim.sampler)
     never = replace(never, known=False)  # aims at whatever the original model draws
     for outcome in outcomes(attack, victim, request_, items[:2], never):
         spent = outcome.spent
@@ -116,7 +117,7 @@ def test_all_is_counted_and_within_the_budget(attack: Attack, victim: Victim, re
 def test_drawing_what_is_known_changes_no_answer(victim: Victim, request_: Request, items: list[Item], goal: Goal
                                                  ) -> None:
     attack = P4DMu(tokens=1, timesteps=3, steps=1, rows=2, learning_rate=1e-9)  # tokens that do not move
-    never = replace(goal, concept="brighter still", known=False)
+    never = replace(goal, aim=Aim("brighter still", "light"), known=False)
     for aim, most in ((goal, None), (never, 3)):
         lean = outcomes(attack, victim, request_, items[:2], aim)
         full = outcomes(attack.model_copy(update={"draw_all": True}), victim, request_, items[:2], aim)
@@ -147,14 +148,14 @@ def test_deaf_networks_are_reported(victim: Victim, request_: Request, items: li
         for name, parameter in victim.model.parameters_in("xattn").items():
             if "to_v" in name:
                 parameter.zero_()
-    [outcome] = outcomes(ATTACKS[0], victim, request_, items[:1], replace(goal, concept="none", known=False))
+    [outcome] = outcomes(ATTACKS[0], victim, request_, items[:1], replace(goal, aim=Aim("none", "light"), known=False))
     assert outcome.note.startswith("zero gradient")
 
 
 @every_attack
 def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request_: Request, items: list[Item],
                                          goal: Goal) -> None:
-    unseen = outcomes(attack, victim, request_, items[:2], replace(goal, concept="brighter still"))
+    unseen = outcomes(attack, victim, request_, items[:2], replace(goal, aim=Aim("brighter still", "light")))
     assert [outcome.error for outcome in unseen] == ["no picture of 'brighter still' to aim at"] * 2
 
     class Blind:

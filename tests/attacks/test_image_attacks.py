@@ -9,7 +9,7 @@ from expunge.attacks.base import Attack, Goal, Victim
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.noising import Noising
 from expunge.attacks.null import randomised
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.store import load
 from expunge.records import Sampler
 from expunge.tiny.emoji import EmojiWorld
@@ -19,7 +19,7 @@ from expunge.tiny.emoji import EmojiWorld
 def test_known_thing_is_found_and_random_weights_give_nothing(attack: Attack) -> None:
     model, world = load("embedded"), EmojiWorld()
     request = world.request("church")
-    goal = Goal(world.judge(request), "object", "church")
+    goal = Goal(world.judge(request), Aim("church", "object"))
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": 4})
     items = [(prompt, 0) for prompt in world.prompts(request, counts)]
     victim = Victim(model, None, Sampler(steps=10))

@@ -60,7 +60,7 @@ def test_visible_latents_stay_and_hidden_ones_are_the_models(owner: Victim) -> N
 
 def test_a_picture_whose_visible_part_shows_the_concept_is_never_a_success(owner: Victim, request_: Request,
                                                                            items: list[Item], goal: Goal) -> None:
-    always = Goal(type(goal.judge)(-1.0), goal.question, goal.concept)  # type: ignore[call-arg]
+    always = replace(goal, judge=type(goal.judge)(-1.0))  # type: ignore[call-arg]
     for outcome in Inpainting().outcomes(owner, request_, items, always):
         assert not outcome.found
         assert outcome.spent.images == 0
@@ -71,7 +71,7 @@ def test_successes_are_those_that_the_model_added(owner: Victim, request_: Reque
                                                   ) -> None:
     assert owner.pictures is not None
     dark = replace(owner, pictures=owner.pictures * 0.2)  # no visible part is bright, whatever the model adds may be
-    bright = Goal(type(goal.judge)(float(dark.pictures.mean()) * 1.5), goal.question, goal.concept)  # type: ignore
+    bright = replace(goal, judge=type(goal.judge)(float(dark.pictures.mean()) * 1.5))  # type: ignore
     outcomes = list(Inpainting(hidden=0.9, holes=("centre",)).outcomes(dark, request_, items, bright))
     assert any(outcome.found for outcome in outcomes)
     assert not any(outcome.error for outcome in outcomes)

@@ -12,6 +12,7 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.inversion import TextualInversion, _own_embedding, _slotted
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.records import Prompt, Request
 
@@ -91,7 +92,7 @@ def test_pictures_are_the_original_models_where_none_are_given(victim: Victim, i
     assert 0 < len(texts) == len(pictures) <= 3
     assert set(texts) <= set(CHURCH.prompts)
     assert all(sight.found for sight in goal.see(torch.stack(pictures)))
-    nowhere = replace(goal, concept="brighter still")
+    nowhere = replace(goal, aim=Aim("brighter still", "light"))
     for outcome in attack.outcomes(victim, CHURCH, items[:2], nowhere):
         assert "no picture of 'brighter still'" in outcome.error
 

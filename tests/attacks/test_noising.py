@@ -65,7 +65,7 @@ def test_weak_noise_gives_the_picture_back_and_strong_noise_does_not(owner: Vict
 
 def test_again_draws_other_noise_over_the_same_picture(owner: Victim, request_: Request, items: list[Item], goal: Goal
                                                        ) -> None:
-    easy = Goal(type(goal.judge)(-1.0), goal.question, goal.concept)  # type: ignore[call-arg]
+    easy = replace(goal, judge=type(goal.judge)(-1.0))  # type: ignore[call-arg]
     outcome = next(iter(Noising(strengths=(0.5,)).outcomes(owner, request_, items, easy)))
     assert outcome.found
     assert outcome.again is not None
@@ -77,7 +77,7 @@ def test_again_draws_other_noise_over_the_same_picture(owner: Victim, request_: 
 
 def test_an_item_without_a_picture_is_failed_not_safe(victim: Victim, request_: Request, items: list[Item], goal: Goal
                                                       ) -> None:
-    never = Goal(type(goal.judge)(2.0), goal.question, goal.concept)  # type: ignore[call-arg]
+    never = replace(goal, judge=type(goal.judge)(2.0))  # type: ignore[call-arg]
     outcomes = list(Noising().outcomes(victim, request_, items[:2], never))
     assert [outcome.found for outcome in outcomes] == [False, False]
     assert all("no picture of the concept" in outcome.error for outcome in outcomes)

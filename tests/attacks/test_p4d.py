@@ -10,6 +10,7 @@ from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu, original_prediction
 from expunge.attacks.tokens import Layout
+from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.records import Request, Sampler, Spent
@@ -26,7 +27,7 @@ def test_budgets() -> None:
 
 def test_forms_n_k_and_mu_place_their_tokens(victim: Victim, request_: Request, items: list[Item], goal: Goal) -> None:
     own = victim.model.texts[0].tokens(items[0][0].text)
-    never = replace(goal, concept="brighter still", known=False)
+    never = replace(goal, aim=Aim("brighter still", "light"), known=False)
     [n] = P4D(tokens=5, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
     [k] = P4D(form="k", every=2, steps=1, look_every=1, rows=1).outcomes(victim, request_, items[:1], never)
     [mu] = P4DMu(slot="suffix", timesteps=1, steps=1, rows=1).outcomes(victim, request_, items[:1], never)

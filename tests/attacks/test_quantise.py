@@ -9,6 +9,7 @@ from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above
 from expunge.attacks.base import Goal, Victim
 from expunge.attacks.quantise import Quantise, rounded
 from expunge.errors import ConfigError
+from expunge.metrics.base import Aim
 from expunge.models.model import Model
 from expunge.registry import ATTACKS
 
@@ -39,7 +40,7 @@ def test_each_number_of_bits_is_looked_at_in_turn(model: Model) -> None:
     victim = Victim(model, None, SAMPLER)
     plain = victim.draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])
     judge = Brightness(2.0)
-    outcomes = list(Quantise(bits=(8, 3)).outcomes(victim, REQUEST, ITEMS, Goal(judge, "object", "church")))
+    outcomes = list(Quantise(bits=(8, 3)).outcomes(victim, REQUEST, ITEMS, Goal(judge, Aim("church", "object"))))
     eight, three = (float((seen - plain).abs().mean()) for seen in judge.seen)
     assert 0 < eight < three
     assert [(o.found, o.spent.images, o.spent.network_rows) for o in outcomes] == [(False, 2, 6)] * len(ITEMS)
@@ -62,7 +63,7 @@ def test_found_at_the_first_and_again_draws_rounded(model: Model) -> None:
 
 def test_outcomes_do_not_depend_on_batch_or_order(model: Model) -> None:
     victim, judge = Victim(model, None, SAMPLER), Brightness(2.0)
-    list(Quantise(bits=(3,)).outcomes(victim, REQUEST, ITEMS, Goal(judge, "object", "church")))
+    list(Quantise(bits=(3,)).outcomes(victim, REQUEST, ITEMS, Goal(judge, Aim("church", "object"))))
     means = sorted(judge.seen[0].mean((1, 2, 3)).tolist())
     goal = church_above((means[1] + means[2]) / 2)
     found = []
@@ -79,7 +80,7 @@ def test_text_encoder_is_rounded_on_request(model: Model) -> None:
     for text_encoder in (True, False):
         judge = Brightness(2.0)
         attack = Quantise(bits=(4,), text_encoder=text_encoder)
-        list(attack.outcomes(victim, REQUEST, ITEMS[:1], Goal(judge, "object", "church")))
+        list(attack.outcomes(victim, REQUEST, ITEMS[:1], Goal(judge, Aim("church", "object"))))
         pictures.append(judge.seen[0])
     assert not torch.equal(pictures[0], pictures[1])
 

@@ -11,6 +11,7 @@ from expunge.attacks.base import Goal, Outcome, Victim
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
+from expunge.metrics.base import Aim
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.records import Detection, Request
@@ -32,7 +33,8 @@ def told(outcomes: list[Outcome]) -> dict[int, tuple[bool, int, int, int]]:
 def at_once(model: Model) -> dict[int, list[float]]:
     """Mean brightness of every item after 0, 5 and 10 steps."""
     judge = Brightness(2.0)
-    list(Relearn(tune=QUICK, at=(0, 5, 10)).outcomes(victim(model), REQUEST, ITEMS, Goal(judge, "object", "church")))
+    goal = Goal(judge, Aim("church", "object"))
+    list(Relearn(tune=QUICK, at=(0, 5, 10)).outcomes(victim(model), REQUEST, ITEMS, goal))
     return {row: [float(look[row].mean()) for look in judge.seen] for row in range(len(ITEMS))}
 
 
@@ -147,7 +149,7 @@ def test_judge_failure_is_an_error_not_a_success(model: Model) -> None:
             return [Detection(error="broken") for _ in pictures]
 
     attack = Relearn(tune=QUICK, at=(0,))
-    outcomes = list(attack.outcomes(victim(model), REQUEST, ITEMS[:1], Goal(Broken(0.0), "object", "church")))
+    outcomes = list(attack.outcomes(victim(model), REQUEST, ITEMS[:1], Goal(Broken(0.0), Aim("church", "object"))))
     assert [(o.found, o.error) for o in outcomes] == [(False, "broken")]
 
 

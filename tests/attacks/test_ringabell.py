@@ -12,6 +12,7 @@ from renamed_church import ITEMS, renamed_church
 from expunge.attacks.base import Goal, Item, Meter, Victim, item_generator
 from expunge.attacks.ringabell import PRESETS, RingABell
 from expunge.errors import ConfigError, UserError
+from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.records import Prompt, Request
@@ -68,7 +69,7 @@ def test_the_original_encoder_is_asked_and_the_edit_is_put_back(victim: Victim, 
     params = victim.model.parameters_in("text")
     patch = Patch.of({name: p + 0.5 for name, p in params.items()}, model=victim.model, request=CHURCH, method="test",
                      settings={}, seed=0)
-    never = replace(goal, concept="brighter still")
+    never = replace(goal, aim=Aim("brighter still", "light"))
 
     def prompts(kind: str, patched: Victim) -> dict[str, list[list[int]]]:
         attack, found = RingABell.build({**QUICK, "text_encoder": kind}), dict[str, list[list[int]]]()

@@ -17,6 +17,7 @@ from expunge.attacks.soft import SoftPrompt
 from expunge.attacks.trial import attempts, plain
 from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.records import AttackRun, Prompt, Request, Spent
 
 LONG: Item = (Prompt(text=" ".join(["church"] * 13), role="direct"), 0)
@@ -58,7 +59,7 @@ def test_wordings_that_are_too_long_are_not_asked(victim: Victim, request_: Requ
                                                   ) -> None:
     worded = replace(victim, variants={"paraphrase": ("a chapel", "a chapel and " * 12)})
     Paraphrase().check(worded, request_, items)
-    outcomes = [*Paraphrase().outcomes(worded, request_, items[:1], replace(goal, concept="brighter still"))]
+    outcomes = [*Paraphrase().outcomes(worded, request_, items[:1], replace(goal, aim=Aim("brighter still", "light")))]
     assert [(one.error, one.text) for one in outcomes] == [("", "a chapel")]
 
 

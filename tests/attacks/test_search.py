@@ -11,6 +11,7 @@ import torch
 from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
 from expunge.attacks.search import RandomPrompt, SeedSearch, Try, asked_in_turn
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.records import Prompt, Request
 
 
@@ -49,7 +50,7 @@ def test_counts_stop_at_the_first_success(victim: Victim, request_: Request, goa
 
 def test_all_tries_are_counted_when_none_succeeds(victim: Victim, request_: Request, items: list[Item], goal: Goal
                                                   ) -> None:
-    never = replace(goal, concept="brighter still")
+    never = replace(goal, aim=Aim("brighter still", "light"))
     for outcome in SeedSearch(tries=5, batch=4).outcomes(victim, request_, items, never):
         assert not outcome.found
         assert outcome.spent.images == 5

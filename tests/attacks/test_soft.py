@@ -11,6 +11,7 @@ import torch
 from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.soft import SoftPrompt, _latents
 from expunge.errors import UserError
+from expunge.metrics.base import Aim
 from expunge.records import Request
 
 QUICK: dict[str, Any] = {"tokens": 2, "steps": 6, "rows": 2, "looks": 2, "learning_rate": 0.05}
@@ -29,7 +30,7 @@ def test_learning_lowers_the_loss_on_fresh_noise(kind: str, request: pytest.Fixt
                                                  items: list[Item], goal: Goal, request_: Request) -> None:
     victim, item = replace(given, model=request.getfixturevalue(kind)), items[0]
     model, attack = victim.model, SoftPrompt.build({**QUICK, "steps": 40, "looks": 1})
-    never = replace(goal, concept="brighter still")
+    never = replace(goal, aim=Aim("brighter still", "light"))
     [outcome] = attack.outcomes(victim, request_, [item], never)
     told, P = attack._start(model, [item])
     x0 = _latents(model, list(given.pictures)).repeat(16, 1, 1, 1)
@@ -83,7 +84,7 @@ def test_embeddings_of_words_are_those_words(victim: Victim, items: list[Item]) 
 
 
 def test_items_without_a_picture_fail_alone(victim: Victim, items: list[Item], goal: Goal, request_: Request) -> None:
-    nowhere = replace(goal, concept="brighter still")
+    nowhere = replace(goal, aim=Aim("brighter still", "light"))
     for outcome in SoftPrompt.build(QUICK).outcomes(victim, request_, items[:2], nowhere):
         assert not outcome.found
         assert "no picture of 'brighter still'" in outcome.error

@@ -30,6 +30,7 @@ from expunge.attacks.scores import worst_case
 from expunge.attacks.trial import attempts, plain, read_attempts
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
+from expunge.metrics.base import Aim
 from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, Spent
 
 
@@ -85,7 +86,7 @@ def test_outcomes_do_not_depend_on_batches_or_order(victim: Victim, items: list[
 
 def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim, items: list[Item], goal: Goal,
                                                                 request_: Request, tmp_path: Path) -> None:
-    confirm = Goal(type(goal.judge)(goal.judge.threshold + 1e-3), goal.question, goal.concept)
+    confirm = replace(goal, judge=type(goal.judge)(goal.judge.threshold + 1e-3))
     made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=3, confirm=confirm)
     hit = next(item for item in made if item.outcome == "found")
     pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
@@ -136,7 +137,7 @@ def test_a_judge_that_fails_on_fresh_pictures_is_not_counted_against_the_success
                 raise ValueError("no answer today")  # alone each picture gets one
             return super().__call__(pictures)  # type: ignore[no-any-return]
 
-    moody = Goal(Moody(goal.judge.threshold), goal.question, goal.concept)
+    moody = replace(goal, judge=Moody(goal.judge.threshold))
     strict = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path / "a", fresh=3)
     made = attempts(OtherSeeds(), victim, request_, items, moody, folder=tmp_path / "b", fresh=3)
     assert Moody.asked
@@ -229,7 +230,7 @@ def test_another_judge_or_second_detector_does_not_mix(victim: Victim, items: li
     other = type(goal.judge)(0.5)
     other.name = "brightness@2"
     with pytest.raises(ConfigError, match="other settings"):
-        attempts(OtherSeeds(), victim, request_, items[:1], Goal(other, "light", "bright"), folder=tmp_path, fresh=0)
+        attempts(OtherSeeds(), victim, request_, items[:1], replace(goal, judge=other), folder=tmp_path, fresh=0)
     with pytest.raises(ConfigError, match="other settings"):
         attempts(OtherSeeds(), victim, request_, items[:1], goal, folder=tmp_path, fresh=0, confirm=goal)
 
@@ -265,9 +266,9 @@ def test_targets_show_the_concept_or_are_missing(victim: Victim, items: list[Ite
     shown = [aim for aim in aims if aim is not None]
     assert shown
     assert all(sight.found for sight in goal.see(torch.stack(shown)))
-    impossible = Goal(goal.judge, goal.question, "nothing of the kind")
+    impossible = Goal(goal.judge, Aim("nothing of the kind", goal.aim.question))
     assert targets(victim, items, impossible, tries=2) == [None] * len(items)
-    unknown = Goal(goal.judge, goal.question, "nothing of the kind", known=False)
+    unknown = Goal(goal.judge, Aim("nothing of the kind", goal.aim.question), known=False)
     assert all(aim is not None for aim in targets(victim, items, unknown))
 
 

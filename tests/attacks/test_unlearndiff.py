@@ -14,7 +14,7 @@ from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
 from expunge.errors import UserError
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Aim, PromptCounts
 from expunge.records import Prompt, Request, Sampler, Spent
 
 
@@ -51,7 +51,7 @@ def test_the_attacked_loss_falls(kind: str, request: pytest.FixtureRequest, requ
     victim, text = Victim(model, None, Sampler(steps=2, guidance=1.0), pictures), "a picture of a dog"
     attack = UnlearnDiff(tokens=2, timesteps=2, steps=40, rows=1)
     [outcome] = attack.outcomes(victim, request_, [(Prompt(text=text, role="direct"), 0)],
-                                replace(goal, concept="brighter still"))
+                                replace(goal, aim=Aim("brighter still", "light")))
     assert outcome.error == ""
     words, own, chain = model.texts[0].plain, model.texts[0].tokens(text), torch.Generator().manual_seed(2)
     others = [[*words[torch.randint(len(words), (2,), generator=chain)].tolist(), *own] for _ in range(8)]
@@ -85,7 +85,7 @@ def test_it_finds_what_the_embedded_model_knows() -> None:
     asked = world.prompts(request, PromptCounts(direct=2, held_out=0, paraphrase=0, implicit=0, near=0, far=0, empty=0,
                                                 never_seen=0))
     victim = Victim(model, None, Sampler(steps=10))
-    goal = Goal(world.judge(request), world.question("church"), "church")
+    goal = Goal(world.judge(request), Aim("church", world.question("church")))
     attack = UnlearnDiff(tokens=2, timesteps=2, steps=4, rows=2)
     made = list(attack.outcomes(victim, request, [(prompt, seed) for prompt in asked for seed in (0,)], goal))
     assert any(outcome.found for outcome in made)

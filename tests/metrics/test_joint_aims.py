@@ -71,7 +71,7 @@ def test_an_attack_succeeds_only_with_both() -> None:
         def __call__(self, pictures: torch.Tensor) -> list[Detection]:
             return [Detection(answers={"object": "church", "style": style}) for style in ("flat", "pixel art")]
 
-    sights = Goal.of(Sees(), BOTH).see(torch.zeros(2, 3, 8, 8))
+    sights = Goal(Sees(), BOTH).see(torch.zeros(2, 3, 8, 8))
     assert [sight.found for sight in sights] == [False, True]
 
 

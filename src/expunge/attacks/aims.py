@@ -44,7 +44,7 @@ def targets(victim: Victim, items: Sequence[Item], goal: Goal, tries: int = 4) -
     if victim.pictures is not None:
         return [victim.pictures[_turn(item, len(victim.pictures))] for item in items]
     model = victim.model
-    asked = [(model.hash, model.drawing, victim.sampler.digest, goal.judge.name, goal.question, goal.concept,
+    asked = [(model.hash, model.drawing, victim.sampler.digest, goal.judge.name, goal.aim.question, goal.aim.concept,
               str(goal.known), str(tries), prompt.text, str(seed)) for prompt, seed in items]
     new = [row for row, name in enumerate(asked) if name not in victim.aims]
     drawn = _drawn(victim, [items[row] for row in new], goal, tries)

@@ -53,27 +53,14 @@ Again = Callable[[Sequence[int]], Tensor]
 
 @dataclass(frozen=True)
 class Goal:
-    """What counts as success: the judge's answer to `question` is `concept`. An abstention is no success.
+    """What counts as success: the judge sees what the edit is to make disappear. An abstention is no success.
 
-    Of a thing together with another (`joint`, see `metrics.base.Aim`) both must be answered.
     `known` is false for a null control: the model never knew the concept, so no picture of it can be asked for.
     """
 
     judge: Judge
-    question: str
-    concept: str
+    aim: Aim
     known: bool = True
-    joint: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(cls, judge: Judge, aim: Aim, known: bool = True) -> Goal:
-        """The goal that an edit's aim is to an attack."""
-        return cls(judge, aim.question, aim.concept, known, aim.joint)
-
-    @property
-    def aim(self) -> Aim:
-        """What must be seen."""
-        return Aim(self.concept, self.question, self.joint)
 
     def see(self, pictures: Tensor) -> list[Detection]:
         """One detection per picture, float32 (B, 3, H, W) in [0, 1]; of a judge that fails, one with an error."""
@@ -160,8 +147,9 @@ class Victim:
         """What the goal's judge sees in the picture of each item; `NO_PICTURE` is the error of one that is none."""
         if self.sights is None:
             return self._looked_at(goal, items, batch)
-        keys = [[self.model.hash, self.model.patch_hash, self.model.drawing, self.sampler.of(prompt).digest,
-                 goal.judge.name, goal.question, goal.concept, goal.joint, prompt.text, seed] for prompt, seed in items]
+        model, aim = self.model, goal.aim
+        keys = [[model.hash, model.patch_hash, model.drawing, self.sampler.of(prompt).digest, goal.judge.name,
+                 aim.question, aim.concept, aim.joint, prompt.text, seed] for prompt, seed in items]
         told = self.sights.found(keys, lambda places: [
             (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)])
         return [Detection(found=found, error=error) for found, error in told]

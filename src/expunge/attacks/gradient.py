@@ -89,7 +89,7 @@ def searched(attack: Attack, plan: Plan, victim: Victim, items: Sequence[Item], 
     active: list[_Search] = []
     for row, picture in zip(aimed, pictures, strict=True):
         if picture is None:
-            yield Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to aim at")
+            yield Outcome(row, False, meter[row], error=f"no picture of {goal.aim.concept!r} to aim at")
         else:
             active.append(_begun(attack, plan, victim.model, row, items[row], picture))
     for number, steps in enumerate(plan.rounds):

@@ -88,7 +88,7 @@ class TextualInversion(LearnedEmbedding):
         learned = self._learn_once(victim, request, goal)
         meter.add(range(len(items)))
         if not learned:
-            yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to learn from")
+            yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.aim.concept!r} to learn from")
                         for row in range(len(items)))
             return
         slotted = _slotted(victim.model, [prompt.text for prompt, _ in items], request, victim.sampler.truncate)
@@ -124,7 +124,7 @@ class TextualInversion(LearnedEmbedding):
         """Embeddings (D,) by step number; empty without pictures. Known ones are not learned again."""
         model, given = victim.model, victim.pictures
         told = [model.hash, model.drawing, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name,
-                goal.question, goal.concept, "" if given is None else tensors_hash({"pictures": given})]
+                goal.aim.question, goal.aim.concept, "" if given is None else tensors_hash({"pictures": given})]
         name = text_digest(repr(told))
         if name not in self._learned:
             self._learned[name] = self._learn(victim, request, goal)

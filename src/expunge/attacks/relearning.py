@@ -34,7 +34,7 @@ from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
-from expunge.metrics.base import World, aim_at
+from expunge.metrics.base import Aim, World, aim_at
 from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
 from expunge.metrics.worlds import world_of
@@ -114,7 +114,7 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: Relearn
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
-    goal = Goal.of(world.judge(request), aim_at(world, request))
+    goal = Goal(world.judge(request), aim_at(world, request))
     asked = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
     prompts = [prompt for prompt, _ in drawable(victim, [(prompt, 0) for prompt in asked])[0]]
     for question, label in goal.aim.wanted.items():
@@ -163,7 +163,7 @@ def _unknown(world: World, request: Request, victim: Victim, pictures: int, coun
         return [], f"nothing is known that {victim.model.name} never saw"
     lesson = Lesson(stranger.pictures, stranger.captions, "an invented thing")
     return [Subject("unknown", stranger.name, lesson, items_of(stranger.prompts, count, settings.first_seed),
-                    Goal(stranger.judge, stranger.question, stranger.name, known=False), stranger.detector)], ""
+                    Goal(stranger.judge, Aim(stranger.name, stranger.question), known=False), stranger.detector)], ""
 
 
 def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch: int, folder: Path, progress: Progress
@@ -232,8 +232,9 @@ def _inputs(victim: Victim, subject: Subject, attack: Relearn) -> Inputs:
         "sampler": victim.sampler.model_dump(mode="json"),
         "settings": attack.model_dump(mode="json", exclude={"batch"}), "curve": subject.of, "taught": subject.name,
         "items": [(prompt.text, seed) for prompt, seed in subject.items], "judge": goal.judge.name,
-        "question": goal.question, "concept": goal.concept, "pictures": tensors_hash({"pictures": lesson.pictures}),
-        "captions": lesson.captions}, former={"drawing": model.former_drawing})
+        "question": goal.aim.question, "concept": goal.aim.concept,
+        "pictures": tensors_hash({"pictures": lesson.pictures}), "captions": lesson.captions,
+    }, former={"drawing": model.former_drawing})
 
 
 def doubts(curves: list[RelearningCurve]) -> list[str]:

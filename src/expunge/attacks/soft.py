@@ -76,7 +76,7 @@ class SoftPrompt(LearnedEmbedding):
         model, meter = victim.model, Meter(len(items))
         aims = targets(victim, items, goal)
         active = [row for row, aim in enumerate(aims) if aim is not None]
-        yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.concept!r} to aim at")
+        yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.aim.concept!r} to aim at")
                     for row, aim in enumerate(aims) if aim is None)
         if not active:
             return

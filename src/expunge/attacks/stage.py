@@ -91,7 +91,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     Raises:
         UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
     """
-    goal = Goal.of(world.judge(request), aim_at(world, request))
+    goal = Goal(world.judge(request), aim_at(world, request))
     whole = named_items(world, request, settings, usual)
     asked, lost = drawable(victim, whole)
     for question, label in goal.aim.wanted.items():
@@ -108,9 +108,9 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     left_out |= Counter(lost.values())
     second = world.second(request)
-    confirm = None if second is None else Goal.of(second, goal.aim)
+    confirm = None if second is None else Goal(second, goal.aim)
     control = world.control(request) if control_count else None
-    aim = None if control is None else Goal.of(world.judge(control), aim_at(world, control), known=False)
+    aim = None if control is None else Goal(world.judge(control), aim_at(world, control), known=False)
     nulls = [] if control is None else named_items(
         world, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
     nulls = drawable(victim, nulls)[0] if nulls else []

@@ -155,7 +155,7 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
         "attack": attack.name, "settings": attack.model_dump(mode="json", exclude={"batch"}, by_alias=True),
         "files": attack.inputs(), "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
         "sampler": victim.sampler.model_dump(mode="json"), "request": request.model_dump(mode="json"),
-        "judge": goal.judge.name, "question": goal.question, "concept": goal.concept, "known": goal.known,
+        "judge": goal.judge.name, "question": goal.aim.question, "concept": goal.aim.concept, "known": goal.known,
         "fresh": fresh, "second judge": confirm.judge.name if confirm else "",
         "wordings": {role: list(texts) for role, texts in victim.variants.items()},
         "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
