@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from brightness import Brightness
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.records import Prompt, Request, Sampler
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # its made-up worlds

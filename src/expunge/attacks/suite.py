@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from expunge import runtime
-from expunge.attacks.base import Attack, Item, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.controls import null_control
 from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
@@ -41,6 +41,7 @@ from expunge.attacks.stage import (
     variants,
 )
 from expunge.attacks.trial import attempts, plain
+from expunge.attacks.victim import Item, Victim
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
@@ -213,11 +214,20 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
         control, words = (null_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
-                        settings=attack.model_dump(mode="json"), budget=attack.budget(victim.sampler),
+                        **_encoders(attack, victim), settings=attack.model_dump(mode="json"),
+                        budget=attack.budget(victim.sampler),
                         attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
             broken = {key(item) for item in made if item.outcome == "found"}
             standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
+
+
+def _encoders(attack: Attack, victim: Victim) -> dict[str, Any]:
+    """Which text encoder an attack searches, and who reads what it finds."""
+    if not attack.searches:
+        return {}
+    return {"searches": attack.searches, "encoder": victim.encoder.name,
+            "readers": tuple(encoder.name for encoder in victim.model.texts)}
 
 
 @contextmanager
