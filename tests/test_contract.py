@@ -106,7 +106,7 @@ def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_re
     assert searched_words(made) == [
         "Searched tokens of text_encoder: random-prompt; the prompt that was found is read anew by text_encoder, "
         "text_encoder_2.",
-        "Searched embeddings of text_encoder: soft-prompt; text_encoder_2 read the prompt as it is."]
+        "Searched embeddings of text_encoder: soft-prompt; by text_encoder_2 the prompt is read as it is."]
 
 
 def test_it_is_relearned(other: Model, patch: Patch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -109,7 +109,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
-    with _on(victim):
+    with applied(model, patch) if patch is not None else nullcontext():
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
@@ -143,7 +143,7 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackS
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
-    with _on(victim):
+    with applied(model, patch) if patch is not None else nullcontext():
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
@@ -228,13 +228,3 @@ def _encoders(attack: Attack, victim: Victim) -> dict[str, Any]:
         return {}
     return {"searches": attack.searches, "encoder": victim.encoder.name,
             "readers": tuple(encoder.name for encoder in victim.model.texts)}
-
-
-@contextmanager
-def _on(victim: Victim) -> Iterator[None]:
-    """The patch is on inside, if there is one."""
-    if victim.patch is None:
-        yield
-    else:
-        with applied(victim.model, victim.patch):
-            yield

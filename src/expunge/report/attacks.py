@@ -140,7 +140,7 @@ def searched_words(assault: Assault) -> list[str]:
     for (searches, encoder, readers), names in groups.items():
         others = [name for name in readers if name != encoder]
         read = (f"; the prompt that was found is read anew by {', '.join(readers)}" if searches == "tokens" else
-                f"; {', '.join(others)} read the prompt as it is" if others else "")
+                f"; by {', '.join(others)} the prompt is read as it is" if others else "")
         out.append(f"Searched {searches} of {encoder}: {', '.join(names)}{read}.")
     return out
 
