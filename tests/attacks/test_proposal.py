@@ -64,6 +64,20 @@ def test_each_item_stops_at_its_first_success_and_the_others_go_on(model: Model)
             torch.testing.assert_close(one.again([ITEMS[row][1]]), same, atol=1e-5, rtol=0)
 
 
+def test_candidates_of_settled_items_are_not_drawn(model: Model) -> None:
+    class Deaf(NextSeeds):
+        def propose(self, batch: Batch) -> Rounds:
+            for k in range(3):
+                yield [Candidate(row, seed=seed + k) for row, (_, seed) in enumerate(batch.items)]
+
+    victim = Victim(model, None, SAMPLER)
+    first = victim.draw([prompt.text for prompt, _ in ITEMS], [seed for _, seed in ITEMS]).mean((1, 2, 3)).sort().values
+    goal = church_above(float(first[1:3].mean()))
+    judge: Any = goal.judge
+    list(Deaf().outcomes(victim, REQUEST, ITEMS, goal))
+    assert [len(pictures) for pictures in judge.seen][:2] == [len(ITEMS), 2]
+
+
 def test_one_picture_is_the_budget_of_an_attack_that_states_none(model: Model) -> None:
     class One(NextSeeds):
         budget = Attack.budget

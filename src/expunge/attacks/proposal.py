@@ -163,11 +163,12 @@ class Batch:
                 done[row] = upto[row]
 
     def judge(self, candidates: Sequence[Candidate]) -> None:
-        """Draw candidates, show them to the judge, and settle the items that they decide."""
+        """Draw candidates of items that still stand, show them to the judge, and settle the items that they decide."""
         strangers = [one.row for one in candidates if one.row not in range(len(self.items))]
         if strangers:
             raise ValueError(f"a candidate for row {strangers[0]} of {len(self.items)}")
-        for draw, together in groupby(candidates, attrgetter("draw")):
+        asked = [one for one in candidates if one.row in self._standing]
+        for draw, together in groupby(asked, attrgetter("draw")):
             for group, pictures in self._drawn(list(together), draw):
                 sights = self.goal.see(pictures)
                 self._meter.add([*dict.fromkeys(one.row for one in group)])  # the time
