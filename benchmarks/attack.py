@@ -26,8 +26,10 @@ from torch import Tensor
 
 import expunge
 from expunge.attacks.aims import targets
-from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
+from expunge.attacks.base import Attack
+from expunge.attacks.proposal import Outcome
 from expunge.attacks.trial import plain
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied

@@ -15,11 +15,12 @@ from dataclasses import replace
 import torch
 
 from expunge.attacks.aims import targets
-from expunge.attacks.base import Attack, Goal, Item, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.ddim import DdimInversion
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.noising import Noising
 from expunge.attacks.null import randomised
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import applied

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from brightness import ITEMS, church_above
+from brightness import ITEMS, Brightness, church_above
 from colour_world import SMALL, AttackedWorld, ColourWorld
 from guard_examples import ONE_SHOT, publisher
 from test_attack_contracts import REQUEST as ATTACKED
@@ -19,14 +19,15 @@ from test_attack_contracts import WORDINGS, small
 from test_presets import REQUEST, everything, method_of, same
 
 import expunge
-from expunge.attacks.base import Victim
 from expunge.attacks.settings import RelearnSettings
+from expunge.attacks.victim import Victim
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.pipeline import acting
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import ATTACKS, METHODS
+from expunge.report.attacks import searched_words
 from expunge.sequence import run as sequences
 from expunge.unlearn.erase import resolve_method
 from expunge.unlearn.presets.by_family import suited
@@ -113,6 +114,24 @@ def test_it_is_evaluated(other: Model, patch: Patch, tmp_path: Path) -> None:
     found = expunge.evaluate(other, patch, settings=SMALL, out=tmp_path, world=ColourWorld())
     assert found.score("found/all").n + sum(found.score("found/all").left_out.values()) == 8
     assert found.score("perceptual/far").value is not None
+
+
+def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_read_the_prompt(
+        other: Model, patch: Patch, tmp_path: Path) -> None:
+    settings = expunge.AttackSettings(
+        attacks=("seed-search", "random-prompt", "soft-prompt"), count=2, seeds=2, control_items=0, fresh=0, steps=3,
+        guidance=1.0, force=True, options={"seed-search": {"tries": 1}, "random-prompt": {"tries": 1},
+                                           "soft-prompt": small("soft-prompt", other, tmp_path).model_dump()})
+    world = AttackedWorld()
+    world.the_judge = Brightness(-1.0)  # type: ignore[assignment]  # which sees a church in every picture
+    made = expunge.attack(other, patch, settings=settings, out=tmp_path / "attack", world=world)
+    both = ("text_encoder", "text_encoder_2")
+    assert [(run.searches, run.encoder, run.readers) for run in made.runs] == [
+        ("", "", ()), ("tokens", "text_encoder", both), ("embeddings", "text_encoder", both)]
+    assert searched_words(made) == [
+        "Searched tokens of text_encoder: random-prompt; the prompt that was found is read anew by text_encoder, "
+        "text_encoder_2.",
+        "Searched embeddings of text_encoder: soft-prompt; by text_encoder_2 the prompt is read as it is."]
 
 
 def test_it_is_relearned(other: Model, patch: Patch, tmp_path: Path) -> None:

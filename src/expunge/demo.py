@@ -102,9 +102,9 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
 
 def _can_be_seen(model: Model, concept: str, settings: AttackSettings) -> None:
     """UserError, before anything is trained, if the original model never shows the concept: no edit could be judged."""
-    from expunge.attacks.base import Victim
     from expunge.attacks.stage import staged
     from expunge.attacks.suite import TIERS
+    from expunge.attacks.victim import Victim
     from expunge.metrics.worlds import world_of
 
     world = world_of(model.world, model.name)

@@ -94,6 +94,14 @@ class Registry:
         """Where the entry lives, as "module:object"."""
         return self._entry(name)[0]
 
+    def names_of(self, kind: type) -> list[tuple[str, str]]:
+        """Name and line of help of a class, where it is registered; a plug-in's own help stands in its class."""
+        if not kind.__module__.startswith("expunge."):
+            self._read_plugins()
+        target = f"{kind.__module__}:{kind.__qualname__}"
+        return [(name, "" if name in self._packages else told[1]) for name, told in self._entries.items()
+                if told[0] == target]
+
     def package(self, name: str) -> str:
         """The package that brought the entry; "" for what is part of expunge."""
         self._entry(name)
@@ -323,7 +331,7 @@ ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free ve
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""
 
-ATTACKS = Registry("attack", "expunge ls attacks", ("name", "access", "help", "build", "run", "budget"))
+ATTACKS = Registry("attack", "expunge ls attacks", ("name", "help", "access", "build", "propose", "budget", "outcomes"))
 ATTACKS.register("paraphrase", "expunge.attacks.fixed:Paraphrase", "prompts that call the concept by another name")
 ATTACKS.register("implicit", "expunge.attacks.fixed:Implicit", "prompts that describe the concept without naming it")
 ATTACKS.register("misspelt", "expunge.attacks.fixed:Misspelt", "the concept's word misspelt")

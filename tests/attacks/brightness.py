@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item
+from expunge.attacks.victim import Goal, Item
 from expunge.metrics.base import Aim
 from expunge.models.model import Model
 from expunge.records import Detection, Prompt, Request, Sampler

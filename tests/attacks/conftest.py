@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from brightness import Brightness
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim
 from expunge.records import Prompt, Request, Sampler
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge.attacks.base import Goal, Item, Victim
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.patch import Patch
 from expunge.models.store import load

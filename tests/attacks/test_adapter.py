@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from expunge.attacks.adapter import Adapter
-from expunge.attacks.base import Goal, Victim
 from expunge.attacks.trial import attempts
+from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import Aim

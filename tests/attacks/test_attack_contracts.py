@@ -10,8 +10,9 @@ import pytest
 import torch
 from brightness import ITEMS, church_above
 
-from expunge.attacks.base import Attack, Goal, Item, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.trial import plain
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.lora import Lora

@@ -7,9 +7,9 @@ import torch
 from brightness import REQUEST, SAMPLER, Brightness, church_above, weights
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson
+from expunge.attacks.victim import Goal, Victim
 from expunge.errors import UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Aim

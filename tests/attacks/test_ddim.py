@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.ddim import DdimInversion, coefficients, inverted, tuned_states
 from expunge.attacks.reference import states_of
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.models.denoising import denoise
 from expunge.records import Request

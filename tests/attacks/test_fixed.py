@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from renamed_church import ITEMS, renamed_church
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.fixed import Implicit, Misspelt, Paraphrase, misspellings
+from expunge.attacks.proposal import Batch
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.models.model import applied
@@ -25,7 +26,8 @@ def worded(victim: Victim) -> Victim:
 
 def test_an_item_is_found_if_any_wording_elicits_it(worded: Victim, items: list[Item], goal: Goal) -> None:
     outcomes = {outcome.row: outcome for outcome in Paraphrase().outcomes(worded, CHURCH, items, goal)}
-    asked = [Paraphrase()._tries(worded, item) for item in items]
+    batch = Batch(worded, CHURCH, items, goal, 1, 1)
+    asked = [Paraphrase()._tries(batch, row) for row in batch.standing]
     seeds = [one.seed for tries in asked for one in tries]
     assert len(set(seeds)) == len(seeds), "no two items look at one picture"
     for row, tries in enumerate(asked):
@@ -73,7 +75,7 @@ def test_misspellings_are_one_slip_away() -> None:
 
 def test_spellings_read_as_other_tokens(victim: Victim, goal: Goal) -> None:
     item = (Prompt(text="a church on a hill", role="direct"), 0)
-    tries = Misspelt(prompts=50)._tries(victim, CHURCH, item)
+    tries = Misspelt(prompts=50)._tries(Batch(victim, CHURCH, [item], goal, 1, 1), 0)
     plain = tuple(victim.model.texts[0].tokens(item[0].text))
     assert tries
     assert all(one.ids != plain and one.ids == tuple(victim.model.texts[0].tokens(one.text)) for one in tries)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu
+from expunge.attacks.proposal import Outcome
 from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import UnlearnDiff
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.models.model import applied

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from expunge.attacks.base import Attack, Goal, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.noising import Noising
 from expunge.attacks.null import randomised
+from expunge.attacks.victim import Goal, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.store import load
 from expunge.records import Sampler

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.inpainting import Hole, Inpainting, covered, filled, visible
 from expunge.attacks.reference import latents_of
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.records import Request
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from renamed_church import ITEMS, renamed_church
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.inversion import TextualInversion, _own_embedding, _slotted
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.models.model import applied

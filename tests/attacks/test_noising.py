@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Outcome, Victim
 from expunge.attacks.noising import Noising, start_point
+from expunge.attacks.proposal import Outcome
 from expunge.attacks.reference import finish
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.records import Request, Sampler
 

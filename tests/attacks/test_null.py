@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from expunge.attacks.base import Victim
 from expunge.attacks.null import randomised, shuffle
+from expunge.attacks.victim import Victim
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu, original_prediction
 from expunge.attacks.tokens import Layout
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim
 from expunge.models.model import applied
 from expunge.models.patch import Patch

@@ -6,8 +6,8 @@ import pytest
 import torch
 from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above
 
-from expunge.attacks.base import Goal, Victim
 from expunge.attacks.quantise import Quantise, rounded
+from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError
 from expunge.metrics.base import Aim
 from expunge.models.model import Model

@@ -7,8 +7,9 @@ import torch
 from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above, weights
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Outcome, Victim
+from expunge.attacks.proposal import Outcome
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
+from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Aim

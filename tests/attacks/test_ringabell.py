@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from renamed_church import ITEMS, renamed_church
 
-from expunge.attacks.base import Goal, Item, Meter, Victim, item_generator
+from expunge.attacks.base import item_generator
+from expunge.attacks.proposal import Batch
 from expunge.attacks.ringabell import PRESETS, RingABell
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import Aim
 from expunge.models.model import applied
@@ -72,13 +75,9 @@ def test_the_original_encoder_is_asked_and_the_edit_is_put_back(victim: Victim, 
     never = replace(goal, aim=Aim("brighter still", "light"))
 
     def prompts(kind: str, patched: Victim) -> dict[str, list[list[int]]]:
-        attack, found = RingABell.build({**QUICK, "text_encoder": kind}), dict[str, list[list[int]]]()
-        if kind == "original":
-            with patched.without_patch():
-                attack._search_all(patched, CHURCH, items[:1], Meter(1), found)
-        else:
-            attack._search_all(patched, CHURCH, items[:1], Meter(1), found)
-        return found
+        attack, batch = RingABell.build({**QUICK, "text_encoder": kind}), Batch(patched, CHURCH, items[:1], never, 1, 1)
+        with patched.without_patch() if kind == "original" else nullcontext():
+            return attack._search_all(batch)
 
     plain = prompts("original", victim)
     with applied(victim.model, patch):

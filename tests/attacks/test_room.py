@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.attacks.base import NO_ROOM, Attack, Goal, Item, Victim
+from expunge.attacks.base import NO_ROOM, Attack
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.p4d import P4D
 from expunge.attacks.ringabell import RingABell
@@ -16,6 +16,7 @@ from expunge.attacks.search import RandomPrompt
 from expunge.attacks.soft import SoftPrompt
 from expunge.attacks.trial import attempts, plain
 from expunge.attacks.unlearndiff import UnlearnDiff
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.records import AttackRun, Prompt, Request, Spent

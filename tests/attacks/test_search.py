@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.attacks.base import Attack, Goal, Item, Outcome, Victim
-from expunge.attacks.search import RandomPrompt, SeedSearch, Try, asked_in_turn
+from expunge.attacks.base import Attack
+from expunge.attacks.proposal import Batch, Candidate, Outcome, Rounds
+from expunge.attacks.search import RandomPrompt, SeedSearch
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.records import Prompt, Request
@@ -38,11 +40,15 @@ def test_outcomes_depend_neither_on_batch_nor_on_order(attack: Attack, victim: V
 
 def test_counts_stop_at_the_first_success(victim: Victim, request_: Request, goal: Goal) -> None:
     item = (Prompt(text="a house by the sea", role="direct"), 0)
-    tries = [Try(item[0].text, seed) for seed in range(12)]
-    seen = [sight.found for sight in goal.see(victim.draw([one.text for one in tries], [one.seed for one in tries]))]
+    seen = [sight.found for sight in goal.see(victim.draw([item[0].text] * 12, [*range(12)]))]
     assert True in seen[1:]
-    tries, seen = tries[seen.index(False):], seen[seen.index(False):]
-    [outcome] = asked_in_turn(SeedSearch(), victim, [item], [tries], goal)
+    first, seen = seen.index(False), seen[seen.index(False):]
+
+    class FromSeed(SeedSearch):
+        def propose(self, batch: Batch) -> Rounds:
+            return batch.in_turn([[Candidate(0, seed=seed) for seed in range(first, 12)]])
+
+    [outcome] = FromSeed().outcomes(victim, request_, [item], goal)
     assert outcome.found
     assert outcome.spent.images == seen.index(True) + 1
     assert outcome.spent.network_rows == outcome.spent.images * victim.rows_per_picture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.soft import SoftPrompt, _latents
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.records import Request

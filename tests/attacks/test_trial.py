@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,22 +12,11 @@ import torch
 from PIL import Image
 
 from expunge.attacks.aims import targets
-from expunge.attacks.base import (
-    NO_PICTURE,
-    Access,
-    Attack,
-    Goal,
-    Item,
-    Meter,
-    Outcome,
-    Victim,
-    fresh_seed,
-    item_generator,
-    item_noise,
-    pictures_budget,
-)
+from expunge.attacks.base import Attack, item_generator, item_noise
+from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.scores import worst_case
 from expunge.attacks.trial import attempts, plain, read_attempts
+from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim, fresh_seed, pictures_budget
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.metrics.base import Aim
@@ -38,28 +27,20 @@ class OtherSeeds(Attack):
     """Draws the prompt at seeds of its own until the goal is met: a real attack, if a poor one."""
 
     name: ClassVar[str] = "other-seeds"
-    access: ClassVar[Access] = "prompt, black box"
     help: ClassVar[str] = "other seeds"
 
     tries: int = knob(3, "seeds", ge=1)
     trips_over: str = knob("", "text of a prompt at which it raises")
     by: str = knob("RuntimeError", "what it raises")
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        meter = Meter(len(items))
-        if any(prompt.text == self.trips_over for prompt, _ in items):
+    def propose(self, batch: Batch) -> Rounds:
+        if any(prompt.text == self.trips_over for prompt, _ in batch.items):
             raise {"RuntimeError": RuntimeError, "KeyError": KeyError, "TypeError": TypeError,
                    "AssertionError": AssertionError}[self.by]("tripped")
-        for row, (prompt, _seed) in enumerate(items):
-            for k in range(self.tries):
-                other = int(torch.randint(10**6, (), generator=item_generator(self, items[row], str(k))))
-                picture = victim.draw([prompt.text], [other])[0]
-                meter.add([row], images=1, network_rows=victim.rows_per_picture)
-                [sight] = goal.see(picture[None])
-                if sight.found:
-                    break
-            yield Outcome(row, sight.found, meter[row], picture, text=prompt.text, error=sight.error,
-                          again=lambda seeds, text=prompt.text: victim.draw([text] * len(seeds), seeds))
+        for k in range(self.tries):
+            draws = [item_generator(self, item, str(k)) for item in batch.items]
+            seeds = [int(torch.randint(10**6, (), generator=draw)) for draw in draws]
+            yield [Candidate(row, seed=seeds[row], note=str(seeds[row])) for row in batch.standing]
 
     def budget(self, sampler: Sampler) -> Spent:
         return pictures_budget(sampler, self.tries)
@@ -89,7 +70,8 @@ def test_a_success_is_drawn_again_with_fresh_seeds_and_confirmed(victim: Victim,
     confirm = replace(goal, judge=type(goal.judge)(goal.judge.threshold + 1e-3))
     made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=3, confirm=confirm)
     hit = next(item for item in made if item.outcome == "found")
-    pictures = victim.draw([hit.text] * 3, [fresh_seed(hit.seed, k) for k in (1, 2, 3)])
+    shift = int(hit.note) - hit.seed
+    pictures = victim.draw([hit.prompt.text] * 3, [fresh_seed(hit.seed, k) + shift for k in (1, 2, 3)])
     seen = [sight.found for sight in goal.see(pictures)]
     assert (hit.fresh, hit.fresh_found, hit.confirmed) == (3, sum(seen),
                                                               sum(sight.found for sight in confirm.see(pictures)))
@@ -103,11 +85,14 @@ class Broken(OtherSeeds):
 
     name: ClassVar[str] = "broken"
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        def again(seeds: Sequence[int]) -> torch.Tensor:
-            raise RuntimeError("out of memory")
+    def propose(self, batch: Batch) -> Rounds:
+        def draw(rows: Sequence[int], seeds: Sequence[int]) -> torch.Tensor:
+            if len({*rows}) < len(rows):  # one item, again and again
+                raise RuntimeError("out of memory")
+            return batch.victim.draw([batch.items[row][0].text for row in rows], seeds)
 
-        yield from (replace(outcome, again=again) for outcome in super().run(victim, request, items, goal))
+        for candidates in super().propose(batch):
+            yield [replace(one, draw=draw) for one in candidates]
 
 
 def test_a_success_that_cannot_be_drawn_again_is_kept_and_says_so(victim: Victim, items: list[Item], goal: Goal,
@@ -170,16 +155,18 @@ class Careless(OtherSeeds):
     def no_room(self, victim: Victim, request: Request, item: Item) -> UserError | None:
         return {}["room"] if self.mistake == "no_room" else None
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        for outcome in super().run(victim, request, items, goal):
-            yield {"row": lambda one: replace(one, row=99), "none": lambda _: None,
-                   "text": lambda one: replace(one, text=3, found=False),
-                   "tensors": lambda one: replace(one, tensors={"x": 3})}[self.mistake](outcome)  # type: ignore
+    def propose(self, batch: Batch) -> Rounds:
+        for candidates in super().propose(batch):
+            yield [{"row": lambda one: replace(one, row=99), "none": lambda _: None,
+                    "ids": lambda one: replace(one, ids=("a",)), "text": lambda one: replace(one, text=3),
+                    "tensors": lambda one: replace(one, tensors=lambda: {"x": 3})}[self.mistake](one)  # type: ignore
+                   for one in candidates]
 
 
 @pytest.mark.parametrize(("mistake", "says"), [
-    ("no_room", "KeyError: 'room'"), ("row", "ValueError: an outcome for row"), ("none", "AttributeError: "),
-    ("text", "its outcome cannot be kept: "), ("tensors", "its outcome cannot be kept: AttributeError")])
+    ("no_room", "KeyError: 'room'"), ("row", "ValueError: a candidate for row 99 of 1"), ("none", "AttributeError: "),
+    ("text", "Error: "), ("ids", "its outcome cannot be kept: "),
+    ("tensors", "its outcome cannot be kept: AttributeError")])
 def test_a_mistake_of_somebody_s_own_attack_is_a_failed_attempt_that_names_it(
         victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path, mistake: str, says: str
         ) -> None:

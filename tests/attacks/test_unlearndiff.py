@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.attacks.base import Goal, Item, Victim
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.records import Prompt, Request, Sampler, Spent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rated import rated
 
-from expunge.attacks.base import Goal
+from expunge.attacks.victim import Goal
 from expunge.metrics.base import Aim, aim_of, aims_of, shows, shows_any
 from expunge.records import Detection, Prompt, Request, Sampler, Shot, Target
 from expunge.tiny.emoji import EmojiWorld

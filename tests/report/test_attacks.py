@@ -6,8 +6,8 @@ import pytest
 from attack_examples import attack_run, items, make_assault, run_scores
 from report_examples import rate
 
-from expunge.records import Spent
-from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, budget_text, doubts_of
+from expunge.records import Assault, Spent
+from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, budget_text, doubts_of, searched_words
 
 NONE = (0, 0, 0, 0, 0)
 
@@ -71,6 +71,23 @@ def test_an_attack_that_no_item_was_left_for_says_so() -> None:
     run = attack_run("late", "image", [], 0, 10)
     rows = attack_rows(make_assault(runs=(run,), scores=tuple(run_scores(run))))
     assert [row.elicited for row in rows] == ["no item was left"]
+
+
+def test_records_of_older_versions_say_nothing_of_text_encoders_and_are_read() -> None:
+    told = make_assault().model_dump(mode="json")
+    for run in told["runs"]:
+        assert [run.pop(key) for key in ("searches", "encoder", "readers")] == ["", "", []]
+    assert searched_words(Assault.model_validate(told)) == []
+
+
+def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> None:
+    assault = make_assault()
+    told = {"searches": "tokens", "encoder": "text_encoder", "readers": ("text_encoder",)}
+    runs = tuple(run.model_copy(update=told) if run.attack in ("implicit", "unlearndiff") else run
+                 for run in assault.runs)
+    assert searched_words(assault.model_copy(update={"runs": runs})) == [
+        "Searched tokens of text_encoder: implicit, unlearndiff; the prompt that was found is read anew by "
+        "text_encoder."]
 
 
 def test_doubts_have_one_anchor_per_kind_and_the_unknown_are_kept() -> None:

@@ -10,29 +10,28 @@ Source: Hu et al. 2021, section 4.1 (merging). Differs: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch.nn import Parameter
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, pictures_budget
-from expunge.attacks.weights import look
+from expunge.attacks.base import Access, Attack
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.files import file_digest
 from expunge.models.lora import LoraFile, lora_path, read_lora
 from expunge.models.model import Model
-from expunge.records import Request, Sampler, Spent, counted
+from expunge.records import Request, counted
 from expunge.train import restored
 
 
 class Adapter(Attack):
     """A LoRA file of the user's own, merged into the edited model."""
 
-    name: ClassVar[str] = "adapter"
     access: ClassVar[Access] = "weights"
-    help: ClassVar[str] = "merge a LoRA file of your own into the edited model (needs `path`)"
     source: ClassVar[str] = "Hu et al. 2021 (2106.09685), section 4.1"
 
     path: str = knob("", "the LoRA: a .safetensors file in the format of diffusers or kohya, or its folder")
@@ -52,21 +51,16 @@ class Adapter(Attack):
         """Digest of the file: with other content it is another attack."""
         return file_digest(lora_path(self.path))
 
-    def budget(self, sampler: Sampler) -> Spent:
-        """One picture."""
-        return pictures_budget(sampler, 1)
-
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Every item is drawn once with the merged weights."""
-        meter, file = Meter(len(items)), self._file(victim.model)
-        weights = _weights(victim.model)
+    def propose(self, batch: Batch) -> Rounds:
+        """Every item, once, with the merged weights."""
+        file, weights = self._file(batch.victim.model), _weights(batch.victim.model)
         changed = {name: weights[name] for name in file.factors if name in weights}
         with restored(changed):
             with torch.no_grad():
                 for name, delta in file.deltas(weights).items():
                     weights[name].add_(delta, alpha=self.strength)
             note = f"{file.path.name} merged at strength {self.strength:g} ({len(changed)} layers)"
-            yield from look(victim, items, range(len(items)), goal, meter, note, last=True)
+            yield [Candidate(row, note=note) for row in batch.standing]
 
     def _file(self, model: Model) -> LoraFile:
         if not self.path:

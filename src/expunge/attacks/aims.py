@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim, fresh_seed
+from expunge.attacks.proposal import Batch
+from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import UserError
 
 TOGETHER = 4
@@ -31,6 +32,15 @@ def check_pictures(victim: Victim) -> None:
     if tuple(victim.pictures.shape[2:]) != size:
         raise UserError(f"target pictures of {tuple(victim.pictures.shape[2:])} pixels", accepted=f"{size}",
                         remedy="resize them, or set the sampler's height and width")
+
+
+def aimed(batch: Batch, error: str) -> dict[int, Tensor]:
+    """`targets` of the items of a batch that still stand, by row; those without one fail with `error`."""
+    rows = batch.standing
+    found = dict(zip(rows, targets(batch.victim, [batch.items[row] for row in rows], batch.goal), strict=True))
+    batch.spend(rows)
+    batch.fail([row for row, picture in found.items() if picture is None], error)
+    return {row: picture for row, picture in found.items() if picture is not None}
 
 
 def targets(victim: Victim, items: Sequence[Item], goal: Goal, tries: int = 4) -> list[Tensor | None]:

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from expunge.attacks.aims import targets
-from expunge.attacks.base import Attack, Goal, Item, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.null import randomised
 from expunge.attacks.stage import Stage
 from expunge.attacks.trial import attempts, plain
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.records import Attempt, Request
 from expunge.registry import ATTACKS

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.relearn import Lesson
+from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.records import NOT_FINITE, Look, Prompt, RelearningCurve, Score

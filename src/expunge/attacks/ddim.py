@@ -39,15 +39,15 @@ diffusion's own. Differs: fixed-point inversion; fresh noise as that penalty; th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise
-from expunge.attacks.reference import FromPicture, References, Rung, latents_of, rung, seen_as, states_of
+from expunge.attacks.base import item_generator, item_noise
+from expunge.attacks.reference import FromPicture, References, Rung, latents_of, seen_as, states_of
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
@@ -60,9 +60,7 @@ from expunge.records import Request, Sampler, Spent
 class DdimInversion(FromPicture):
     """Invert a picture with the empty prompt and draw it again from the noise found."""
 
-    name: ClassVar[str] = "ddim-inversion"
     white_box: ClassVar[bool] = True
-    help: ClassVar[str] = "invert a picture of the concept with the empty prompt and draw it again (TINA+)"
     source: ClassVar[str] = "TINA (arXiv 2603.17828), TINA+ (arXiv 2608.17747)"
     SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 10, "fresh": (0.35, 0.2)}
 
@@ -93,7 +91,7 @@ class DdimInversion(FromPicture):
         paths = inverted(model, latents_of(model, given.pictures), empty, self.steps, self.refine)
         tuned: dict[int, Tensor] = {}
 
-        def by_states(places: Sequence[int]) -> Tensor:
+        def by_states(places: Sequence[int], items: Sequence[Item]) -> Tensor:
             x, states = tuned_states(model, paths[:, list(places)], empty, self)
             tuned.update(zip(places, states.unbind(1), strict=True))
             return seen_as(model, x)
@@ -104,8 +102,9 @@ class DdimInversion(FromPicture):
         rungs = [self._mixed(model, given, paths[0], share, self.steps * (1 if number else 2 + self.refine))
                  for number, share in enumerate(self.fresh)]
         if self.tune:
-            rungs.append(Rung("the inverted noise with tuned empty states", by_states, keep=noise_and_states,
-                              network_rows=self.steps * (3 * self.tune + 1), gradient_steps=self.steps * self.tune))
+            rungs.append(Rung("the inverted noise with tuned empty states", by_states, fixed=True,
+                              keep=noise_and_states, network_rows=self.steps * (3 * self.tune + 1),
+                              gradient_steps=self.steps * self.tune))
         return rungs
 
     def _mixed(self, model: Model, given: References, found: Tensor, share: float, rows: int) -> Rung:
@@ -127,8 +126,7 @@ class DdimInversion(FromPicture):
         def keep(place: int) -> Mapping[str, Tensor]:
             return {"noise": start([place], [given.items[place]])[0].cpu()}
 
-        made = rung(f"{share:g} of the inverted noise fresh", given, pictures, rows=rows, keep=keep)
-        return made if share else replace(made, again=None)
+        return Rung(f"{share:g} of the inverted noise fresh", pictures, rows, fixed=not share, keep=keep)
 
 
 def coefficients(process: Process, steps: int) -> Tensor:

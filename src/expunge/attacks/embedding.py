@@ -17,7 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 from expunge.attacks.aims import check_pictures
-from expunge.attacks.base import Access, Attack, Item, Victim, picture_rows
+from expunge.attacks.base import Access, Attack, Searches
+from expunge.attacks.victim import Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
@@ -28,6 +29,7 @@ class LearnedEmbedding(Attack):
 
     access: ClassVar[Access] = "embedding, white box"
     white_box: ClassVar[bool] = True
+    searches: ClassVar[Searches] = "embeddings"
 
     steps: int = knob(100, "optimisation steps", ge=1)
     rows: int = knob(2, "noised pictures per step", ge=1)

@@ -13,14 +13,15 @@ the number of prompts is the budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, item_generator, pictures_budget
+from expunge.attacks.base import Attack, item_generator
 from expunge.attacks.naming import named_at
-from expunge.attacks.search import Try, asked_in_turn
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import Item, Victim, pictures_budget
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.records import Request, Sampler, Spent
@@ -33,10 +34,7 @@ class Paraphrase(Attack):
     left out.
     """
 
-    name: ClassVar[str] = "paraphrase"
-    access: ClassVar[Access] = "prompt, black box"
     null_elsewhere: ClassVar[bool] = True
-    help: ClassVar[str] = "prompts that call the concept by another name"
     source: ClassVar[str] = "the world's paraphrase prompts"
 
     prompts: int = knob(8, "prompts asked at most", ge=1, unit="pictures")
@@ -48,9 +46,9 @@ class Paraphrase(Attack):
                             accepted=f"Victim.variants[{self.name!r}] with at least one prompt",
                             remedy="leave the attack out, or give prompts of your own that are not too long")
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Ask each item its prompts in turn."""
-        yield from asked_in_turn(self, victim, items, [self._tries(victim, item) for item in items], goal)
+    def propose(self, batch: Batch) -> Rounds:
+        """Each item's prompts in turn."""
+        return batch.in_turn([self._tries(batch, row) for row in batch.standing])
 
     def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as prompts."""
@@ -62,20 +60,19 @@ class Paraphrase(Attack):
         long = {} if victim.sampler.truncate else victim.model.too_long(texts)
         return [text for text in dict.fromkeys(texts) if text not in long]
 
-    def _tries(self, victim: Victim, item: Item) -> list[Try]:
+    def _tries(self, batch: Batch, row: int) -> list[Candidate]:
+        item, victim = batch.items[row], batch.victim
         known = [text for text in self._known(victim) if text != item[0].text]
         draw = item_generator(self, item)
         order = torch.randperm(len(known), generator=draw).tolist()[:self.prompts]
         seeds = torch.randint(2 ** 48, (len(order),), generator=draw).tolist()
-        return [Try(known[k], seed, tuple(victim.model.texts[0].tokens(known[k])), f"at seed {seed}")
+        return [Candidate(row, known[k], seed, tuple(victim.encoder.tokens(known[k])), f"at seed {seed}")
                 for k, seed in zip(order, seeds, strict=True)]
 
 
 class Implicit(Paraphrase):
     """The concept described and never named."""
 
-    name: ClassVar[str] = "implicit"
-    help: ClassVar[str] = "prompts that describe the concept without naming it"
     source: ClassVar[str] = "the world's implicit prompts"
 
 
@@ -86,37 +83,33 @@ class Misspelt(Attack):
     concept has nothing to misspell: it is not elicited, at no cost, and a note says so.
     """
 
-    name: ClassVar[str] = "misspelt"
-    access: ClassVar[Access] = "prompt, black box"
-    help: ClassVar[str] = "the concept's word misspelt"
     source: ClassVar[str] = "ours"
 
     prompts: int = knob(8, "spellings asked at most", ge=1, unit="pictures")
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Ask each item its spellings in turn."""
-        tries = [self._tries(victim, request, item) for item in items]
-        yield from asked_in_turn(self, victim, items, tries, goal, nothing="no word to misspell in this prompt")
+    def propose(self, batch: Batch) -> Rounds:
+        """Each item's spellings in turn."""
+        return batch.in_turn([self._tries(batch, row) for row in batch.standing], "no word to misspell in this prompt")
 
     def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as spellings."""
         return pictures_budget(sampler, self.prompts)
 
-    def _tries(self, victim: Victim, request: Request, item: Item) -> list[Try]:
-        (prompt, seed), model = item, victim.model
-        place = named_at(prompt.text, request.word)
+    def _tries(self, batch: Batch, row: int) -> list[Candidate]:
+        (prompt, _), encoder = batch.items[row], batch.victim.encoder
+        place = named_at(prompt.text, batch.request.word)
         if place is None:
             return []
         start, end = place
-        known = {tuple(model.texts[0].tokens(prompt.text))}
-        texts: list[Try] = []
+        known = {tuple(encoder.tokens(prompt.text))}
+        texts: list[Candidate] = []
         words = misspellings(prompt.text[start:end])
-        for k in torch.randperm(len(words), generator=item_generator(self, item)).tolist():
+        for k in torch.randperm(len(words), generator=item_generator(self, batch.items[row])).tolist():
             text = prompt.text[:start] + words[k] + prompt.text[end:]
-            ids = tuple(model.texts[0].tokens(text))
-            if ids not in known and (victim.sampler.truncate or len(ids) <= model.texts[0].room):
+            ids = tuple(encoder.tokens(text))
+            if ids not in known and (batch.victim.sampler.truncate or len(ids) <= encoder.room):
                 known.add(ids)
-                texts.append(Try(text, seed, ids))
+                texts.append(Candidate(row, text, ids=ids))
         return texts[:self.prompts]
 
 

@@ -22,8 +22,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise, picture_rows
-from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
+from expunge.attacks.base import item_generator, item_noise
+from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, seen_as, told
+from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.records import Detection, Sampler, Spent
 
@@ -34,8 +35,6 @@ Hole = Literal["centre", "half", "random"]
 class Inpainting(FromPicture):
     """Fill in a hidden part of a picture of the concept."""
 
-    name: ClassVar[str] = "inpainting"
-    help: ClassVar[str] = "hide a part of a picture of the concept and let the edited model fill it in"
     source: ClassVar[str] = "RePaint (Lugmayr et al. 2022), algorithm 1; When Are Concepts Erased? 2025: inpainting"
 
     holes: tuple[Hole, ...] = knob(("centre", "half", "random"), "what is hidden, in the order in which it is tried",
@@ -68,18 +67,16 @@ class Inpainting(FromPicture):
         def given_away(places: Sequence[int]) -> list[Detection]:
             return goal.see(shown[list(places)])
 
-        return rung(f"hole {hole}", given, pictures, rows=picture_rows(told(victim.sampler, self.words)),
-                    given_away=given_away)
+        return Rung(f"hole {hole}", pictures, picture_rows(told(victim.sampler, self.words)), given_away=given_away)
 
 
 def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequence[str], words: Words) -> Tensor:
     """Latents (B, c, h, w) that agree with x0 where `known` (B, 1, h, w) is 1 and are the model's elsewhere."""
     model, steps = victim.model, victim.sampler.steps
-    process = model.process_for(x0)
-    grid = process.schedule.grid(steps)
+    grid = model.process.schedule.grid(steps)
     x = eps.clone()
     for k in range(steps):
-        at_level = process.noised(x0, eps, grid[k].repeat(len(x0)))
+        at_level = model.process.noised(x0, eps, grid[k].repeat(len(x0)))
         x = finish(victim, known * at_level + (1 - known) * x, texts, words, k, k + 1)
     return known * x0 + (1 - known) * x
 

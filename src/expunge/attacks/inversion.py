@@ -14,7 +14,7 @@ Adam without weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -24,9 +24,11 @@ from pydantic import PrivateAttr
 from torch import Tensor
 
 from expunge.attacks.aims import targets
-from expunge.attacks.base import Goal, Item, Meter, Outcome, Victim, item_generator
+from expunge.attacks.base import item_generator
 from expunge.attacks.embedding import LearnedEmbedding, spread_times
 from expunge.attacks.naming import named_at
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.config import knob
 from expunge.errors import TrainingError, UserError
 from expunge.files import text_digest
@@ -57,8 +59,6 @@ class _Slotted:
 class TextualInversion(LearnedEmbedding):
     """Learn a new word for the concept in the edited model, and ask for it."""
 
-    name: ClassVar[str] = "textual-inversion"
-    help: ClassVar[str] = "a new word for the concept, learned by the edited model from a few pictures"
     source: ClassVar[str] = "Pham et al. 2024, Circumventing Concept Erasure, section 3"
     SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 60, "looks": 2}
 
@@ -82,43 +82,27 @@ class TextualInversion(LearnedEmbedding):
         """For a prompt that is too long with the word in it."""
         return _too_long(victim.model, item[0].text, request, victim.sampler.truncate)
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+    def propose(self, batch: Batch) -> Rounds:
         """Learn the word, unless it is known from an earlier batch; then ask for it in every item's prompt."""
-        meter = Meter(len(items))
-        learned = self._learn_once(victim, request, goal)
-        meter.add(range(len(items)))
+        victim, before = batch.victim, 0
+        learned = self._learn_once(victim, batch.request, batch.goal)
+        batch.spend(batch.standing)
         if not learned:
-            yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.aim.concept!r} to learn from")
-                        for row in range(len(items)))
+            batch.fail(batch.standing, f"no picture of {batch.goal.aim.concept!r} to learn from")
             return
-        slotted = _slotted(victim.model, [prompt.text for prompt, _ in items], request, victim.sampler.truncate)
-        active, before = list(range(len(items))), 0
+        slotted = _slotted(victim.model, [prompt.text for prompt, _ in batch.items], batch.request,
+                           victim.sampler.truncate)
         for step, v in learned:
-            if not active:
-                break
-            with torch.no_grad():
-                cond = slotted.states(victim.model, v, active)
-            pictures = victim.draw_conditioned(cond, [items[row][1] for row in active], self.batch)
-            sights, standing, settled = goal.see(pictures), [], []
             steps, before = step - before, step
-            meter.add(active, gradient_steps=steps, images=1,
-                      network_rows=3 * self.rows * steps + victim.rows_per_picture)
-            for row, picture, sight in zip(active, pictures, sights, strict=True):
-                if not (sight.found or sight.error or v is learned[-1][1]):
-                    standing.append(row)
-                    continue
-                note = f"one word for all prompts, learned for {step} steps; every item bears its whole cost"
-                settled.append(Outcome(
-                    row, sight.found, meter[row], picture=picture, tensors={"embedding": v.cpu()}, note=note,
-                    again=partial(self._again, victim, slotted, v, row), error=sight.error))
-            active = standing
-            yield from settled
-            meter.add([])  # what is done with outcomes meanwhile is not the attack's time
+            batch.spend(batch.standing, gradient_steps=steps, network_rows=3 * self.rows * steps)
+            note = f"one word for all prompts, learned for {step} steps; every item bears its whole cost"
+            draw = partial(self._drawn, victim, slotted, v)
+            yield [Candidate(row, note=note, draw=draw, tensors=partial(dict, embedding=v.cpu()))
+                   for row in batch.standing]
 
-    def _again(self, victim: Victim, slotted: _Slotted, v: Tensor, row: int, seeds: Sequence[int]) -> Tensor:
-        with torch.no_grad():
-            cond = slotted.states(victim.model, v, [row] * len(seeds))
-        return victim.draw_conditioned(cond, seeds, self.batch)
+    @torch.no_grad()
+    def _drawn(self, victim: Victim, slotted: _Slotted, v: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
+        return victim.draw_conditioned(slotted.states(victim.model, v, rows), seeds, self.batch)
 
     def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
         """Embeddings (D,) by step number; empty without pictures. Known ones are not learned again."""

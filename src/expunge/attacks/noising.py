@@ -29,8 +29,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from expunge.attacks.base import Goal, Item, Victim, item_generator, item_noise, picture_rows
-from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, rung, seen_as, told
+from expunge.attacks.base import item_generator, item_noise
+from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, seen_as, told
+from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.model import Model
@@ -40,8 +41,6 @@ from expunge.records import Request, Sampler, Spent
 class Noising(FromPicture):
     """Finish a noised picture of the concept."""
 
-    name: ClassVar[str] = "noising"
-    help: ClassVar[str] = "noise a picture of the concept and let the edited model finish it"
     source: ClassVar[str] = "When Are Concepts Erased from Diffusion Models? 2025: diffusion completion"
 
     strengths: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = knob(
@@ -68,9 +67,9 @@ class Noising(FromPicture):
     def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
         """Every strength with every wording."""
         x0 = latents_of(victim.model, given.pictures)
-        return [self._rung(victim, given, x0, strength, words) for strength in self.strengths for words in self.words]
+        return [self._rung(victim, x0, strength, words) for strength in self.strengths for words in self.words]
 
-    def _rung(self, victim: Victim, given: References, x0: Tensor, strength: float, words: Words) -> Rung:
+    def _rung(self, victim: Victim, x0: Tensor, strength: float, words: Words) -> Rung:
         model, steps = victim.model, victim.sampler.steps
         start = start_point(strength, steps)
 
@@ -80,8 +79,7 @@ class Noising(FromPicture):
             x = _noised(model, x0[list(places)], eps, steps, start)
             return seen_as(model, finish(victim, x, [prompt.text for prompt, _ in items], words, start))
 
-        return rung(f"strength {strength:g} with the {words} prompt", given, pictures,
-                    rows=_rows(victim.sampler, strength, words))
+        return Rung(f"strength {strength:g} with the {words} prompt", pictures, _rows(victim.sampler, strength, words))
 
 
 def _noised(model: Model, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:

@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from expunge.attacks.base import Victim
+from expunge.attacks.victim import Victim
 from expunge.models.model import Model
 
 

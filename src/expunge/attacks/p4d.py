@@ -25,10 +25,11 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Adam, AdamW
 
-from expunge.attacks.base import Item, Victim, item_generator
+from expunge.attacks.base import item_generator
 from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens, PromptSearch
 from expunge.attacks.tokens import Hard, Layout, Slot, Vocabulary, prompt_layout
+from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
 from expunge.models.model import Model
 from expunge.models.sample import encoded
@@ -38,8 +39,6 @@ from expunge.models.schedule import Schedule
 class P4D(PromptSearch):
     """Search a whole prompt (form "n"), or tokens spread through each prompt (form "k")."""
 
-    name: ClassVar[str] = "p4d"
-    help: ClassVar[str] = "tokens under which the edited model predicts what the original does for the prompt"
     source: ClassVar[str] = "Chin et al. 2024, Prompting4Debugging"
     SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 40, "look_every": 10, "rows": 8}
     PUBLISHED: ClassVar[Mapping[str, Any]] = {"steps": 3000, "look_every": 50}
@@ -77,8 +76,6 @@ class P4D(PromptSearch):
 class P4DMu(InsertedTokens):
     """Search a short insertion as hard tokens, with the schedule of UnlearnDiffAtk."""
 
-    name: ClassVar[str] = "p4d-mu"
-    help: ClassVar[str] = "P4D as re-implemented beside UnlearnDiffAtk: a short prefix, t from clean to noise"
     source: ClassVar[str] = "Zhang et al. 2024, UnlearnDiffAtk, baseline P4D"
     wanted_rows: ClassVar[int] = 1
 

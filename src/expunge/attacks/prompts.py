@@ -10,16 +10,19 @@ Source: Zhang et al. 2024 (ECCV, arXiv 2310.11868); Diffusion-MU-Attack@5a3e5d3.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, final
 
-from torch import Generator
+import torch
+from torch import Generator, Tensor
 
-from expunge.attacks.aims import check_pictures
-from expunge.attacks.base import Access, Attack, Goal, Item, Outcome, Victim, picture_rows
-from expunge.attacks.gradient import Plan, Wanted, searched
+from expunge.attacks.aims import aimed, check_pictures
+from expunge.attacks.base import Access, Attack, Searches, item_generator
+from expunge.attacks.gradient import Search, Wanted, descend, spelt
+from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.tokens import FreeTokens, Layout, Slot, Vocabulary, prompt_layout
+from expunge.attacks.victim import Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.model import Model
@@ -36,6 +39,7 @@ class PromptSearch(Attack):
 
     access: ClassVar[Access] = "prompt, white box"
     white_box: ClassVar[bool] = True
+    searches: ClassVar[Searches] = "tokens"
     wanted_rows: ClassVar[int] = 0
 
     vocabulary: Literal["plain", "whole"] = knob("plain", "tokens to choose from: those that read back as themselves, "
@@ -59,15 +63,38 @@ class PromptSearch(Attack):
         return None
 
     @final
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Search all items' tokens side by side, looking at the pictures of those that still stand."""
-        model, words = victim.model, Vocabulary.of(victim.model, self.vocabulary)
-        layout = partial(self._layout, model, cut=victim.sampler.truncate)
-        plan = Plan(rounds=self._rounds(), rows=self.rows, layout=layout,
-                    tokens=partial(self._tokens, words), time=partial(self._time, model.process.schedule),
-                    wanted=self._wanted(victim, items), wanted_rows=self.wanted_rows, draw_all=self.draw_all,
-                    left_out=partial(self._left_out, model))
-        yield from searched(self, plan, victim, items, goal)
+    def propose(self, batch: Batch) -> Rounds:
+        """Search all items' tokens side by side, and ask with the strings that those still standing have come to."""
+        victim, model = batch.victim, batch.victim.model
+        for row, item in enumerate(batch.items):
+            if note := self._left_out(model, item):
+                batch.give_up([row], note)
+        wanted, words = self._wanted(victim, batch.items), Vocabulary.of(model, self.vocabulary)
+        searches = {row: self._begun(victim, words, row, batch.items[row], aim) for row, aim in
+                    aimed(batch, f"no picture of {batch.goal.aim.concept!r} to aim at").items()}
+        for number, steps in enumerate(self._rounds()):
+            for _ in range(steps):
+                self._step(batch, wanted, number, [searches[row] for row in batch.standing])
+            for row in batch.standing:
+                batch.notes[row] = [] if searches[row].moved else [
+                    f"zero gradient: nothing moved the tokens of {self.name}"]
+            found = {row: spelt(model, searches[row], self.draw_all) for row in batch.standing}
+            yield [Candidate(row, told[0], ids=told[1]) for row, told in found.items() if told]
+
+    def _begun(self, victim: Victim, words: Vocabulary, row: int, item: Item, aim: Tensor) -> Search:
+        layout = self._layout(victim.model, item, victim.sampler.truncate)
+        with torch.no_grad():
+            x0 = victim.model.encode_pixels(aim[None])[0]  # (c, h, w); each picture alone
+        return Search(row, item, x0, layout, self._tokens(words, item, layout), item_generator(self, item, "noise"),
+                      item_generator(self, item, "time"), {tuple(victim.encoder.tokens(item[0].text))})
+
+    def _step(self, batch: Batch, wanted: Wanted, number: int, active: Sequence[Search]) -> None:
+        model, broken = batch.victim.model, list[int]()
+        time = partial(self._time, model.process.schedule, number)
+        for first in range(0, len(active), self.rows):
+            broken += descend(model, wanted, time, self.rows, active[first:first + self.rows])
+        batch.spend([one.row for one in active], gradient_steps=1, network_rows=3 + self.wanted_rows)
+        batch.fail(broken, "the gradient is not a number")
 
     @final
     def budget(self, sampler: Sampler) -> Spent:

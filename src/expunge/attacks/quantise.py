@@ -11,7 +11,6 @@ biases, norms and embeddings stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -19,10 +18,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, pictures_budget
-from expunge.attacks.weights import look
+from expunge.attacks.base import Access, Attack
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import pictures_budget
 from expunge.config import knob
-from expunge.records import Request, Sampler, Spent
+from expunge.records import Sampler, Spent
 from expunge.train import restored
 
 
@@ -30,10 +30,8 @@ class Quantise(Attack):
     """Weights rounded per output channel, to each number of bits in turn; an item is found at the first that shows it.
     """
 
-    name: ClassVar[str] = "quantise"
     access: ClassVar[Access] = "weights"
     null_elsewhere: ClassVar[bool] = True
-    help: ClassVar[str] = "round the weights to 8, then 4 bits (simulated)"
     source: ClassVar[str] = "Nagel et al. 2021 (2106.08295), section 2.2"
 
     bits: tuple[Annotated[int, Field(ge=2, le=16)], ...] = knob(
@@ -44,19 +42,15 @@ class Quantise(Attack):
         """One picture per number of bits."""
         return pictures_budget(sampler, len(self.bits))
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """All items still standing are drawn with the rounded weights."""
-        meter, left = Meter(len(items)), list(range(len(items)))
-        model = victim.model
-        params = model.parameters_in("all" if self.text_encoder else "unet")
+    def propose(self, batch: Batch) -> Rounds:
+        """All items still standing, with the rounded weights."""
+        params = batch.victim.model.parameters_in("all" if self.text_encoder else "unet")
         weights = {name: p for name, p in params.items() if p.dim() > 1}
         for bits in self.bits:
             with restored(weights):
                 _round_all(weights, bits)
                 note = f"weights rounded to {bits} bits per output channel (simulated)"
-                left = yield from look(victim, items, left, goal, meter, note, bits == self.bits[-1])
-            if not left:
-                return
+                yield [Candidate(row, note=note) for row in batch.standing]
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:

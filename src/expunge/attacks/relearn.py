@@ -13,7 +13,7 @@ Source: Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074), benign fine-t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,8 +21,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from expunge.attacks.base import Access, Attack, Goal, Item, Meter, Outcome, Victim, picture_rows
-from expunge.attacks.weights import look
+from expunge.attacks.base import Access, Attack
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
@@ -85,7 +86,7 @@ class Tuning(Attack):
         long = victim.model.too_long(texts)
         if texts and not {*texts} - long.keys():
             raise UserError(f"prompt {texts[0]!r} has {long[texts[0]]} tokens",
-                            accepted=f"up to {victim.model.texts[0].room}", remedy="shorten it")
+                            accepted=f"up to {victim.encoder.room}", remedy="shorten it")
         return [text for text in texts if text not in long]
 
     @abstractmethod
@@ -102,25 +103,22 @@ class Tuning(Attack):
         return Spent(gradient_steps=self.tune.steps, images=looks,
                      network_rows=3 * self.tune.steps * self.tune.batch + looks * picture_rows(sampler))
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
+    def propose(self, batch: Batch) -> Rounds:
         """One training; each item's cost is the whole of it up to the look that settles the item."""
-        meter, left = Meter(len(items)), list(range(len(items)))
-        lesson = self.lesson(victim, request, goal)
-        meter.add(left)
+        model, lesson = batch.victim.model, self.lesson(batch.victim, batch.request, batch.goal)
+        batch.spend(batch.standing)
         if not len(lesson.pictures):
-            reason = f"nothing to train on: none of {lesson.drawn} pictures of {lesson.whose} would do"
-            yield from (Outcome(row, False, meter[row], error=reason) for row in left)
+            batch.fail(batch.standing,
+                       f"nothing to train on: none of {lesson.drawn} pictures of {lesson.whose} would do")
             return
-        learned = material(victim.model, lesson.pictures, lesson.captions)
-        with fine_tuning(victim.model, learned, self.tune, seed=self.seed) as tuner:
+        learned = material(model, lesson.pictures, lesson.captions)
+        with fine_tuning(model, learned, self.tune, seed=self.seed) as tuner:
             trained = 0
             for done in tuner.train(self.at):
-                meter.add(left, gradient_steps=done - trained, network_rows=tuner.rows(done - trained))
+                batch.spend(batch.standing, gradient_steps=done - trained, network_rows=tuner.rows(done - trained))
                 note = f"after {done} steps ({self.tune.scope}) on {len(lesson.pictures)} pictures of {lesson.whose}"
-                left = yield from look(victim, items, left, goal, meter, note, done == self.tune.steps)
+                yield [Candidate(row, note=note) for row in batch.standing]
                 trained = done
-                if not left:
-                    return
 
     def _drawn(self, victim: Victim, prompts: Sequence[str], goal: Goal, showing: bool) -> Lesson:
         """Pictures of the original model that show the concept, or that do not, drawn until there are enough.
@@ -147,8 +145,6 @@ class Tuning(Attack):
 class Relearn(Tuning):
     """Fine-tuning on a few pictures of the concept: the user's own, or else the original model's."""
 
-    name: ClassVar[str] = "relearn"
-    help: ClassVar[str] = "fine-tune on a few pictures of the concept, and ask for it again and again"
     source: ClassVar[str] = "Polowczyk et al. 2025 (MemoRa), section 4"
 
     caption: str = knob("a picture of a {concept}", "caption of the user's own pictures", min_length=1)
@@ -176,17 +172,11 @@ class Relearn(Tuning):
 class RelearnXattn(Relearn):
     """`relearn` of cross-attention alone."""
 
-    name: ClassVar[str] = "relearn-xattn"
-    help: ClassVar[str] = "relearn, training cross-attention alone"
-
     tune: FineTune = knob(FineTune(scope="cross-attention"), "how the attacker trains")
 
 
 class RelearnLora(Relearn):
-    """`relearn` with a LoRA."""
-
-    name: ClassVar[str] = "relearn-lora"
-    help: ClassVar[str] = "relearn with a LoRA: what users do most"
+    """`relearn` with a LoRA: what users do most."""
 
     tune: FineTune = knob(FineTune(scope="lora", rate=1e-3), "how the attacker trains")
 
@@ -194,8 +184,6 @@ class RelearnLora(Relearn):
 class Benign(Tuning):
     """Fine-tuning on other things, drawn by the original model: does the concept come back without a picture of it?"""
 
-    name: ClassVar[str] = "benign"
-    help: ClassVar[str] = "fine-tune on pictures of other things: does the concept come back by itself?"
     source: ClassVar[str] = "Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074)"
 
     pictures: int = knob(64, "pictures to train on", ge=1)

@@ -24,11 +24,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expunge import runtime
-from expunge.attacks.base import Goal, Victim
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
+from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json

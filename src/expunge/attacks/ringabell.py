@@ -18,26 +18,18 @@ mutated, so the best is sometimes lost). `RingABell.published` has the published
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 from typing_extensions import Self
 
-from expunge.attacks.base import (
-    Access,
-    Attack,
-    Goal,
-    Item,
-    Meter,
-    Outcome,
-    Victim,
-    item_generator,
-    pictures_budget,
-)
+from expunge.attacks.base import Attack, Searches, item_generator
 from expunge.attacks.naming import renamed
-from expunge.attacks.search import Try, asked_in_turn
+from expunge.attacks.proposal import Batch, Candidate, Rounds
+from expunge.attacks.victim import Item, Victim, pictures_budget
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.model import Model
@@ -56,9 +48,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class RingABell(Attack):
     """Genetic search for tokens whose text states are those of the prompt plus the concept's vector."""
 
-    name: ClassVar[str] = "ring-a-bell"
-    access: ClassVar[Access] = "prompt, black box"
-    help: ClassVar[str] = "prompts near the concept in the original text encoder, by genetic search"
+    searches: ClassVar[Searches] = "tokens"
     source: ClassVar[str] = "Tsai et al. 2024, Ring-A-Bell, section 3"
     SMOKE: ClassVar[Mapping[str, Any]] = {"generations": 20}
 
@@ -93,7 +83,7 @@ class RingABell(Attack):
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError where all prompts are too long, or for a request that never names its concept."""
-        room = victim.model.texts[0].room
+        room = victim.encoder.room
         if self.tokens > room:
             raise UserError(f"{self.tokens} tokens", accepted=f"up to {room} for this text encoder")
         self._pairs(victim.model, request)
@@ -103,18 +93,14 @@ class RingABell(Attack):
         """For a prompt that the text encoder does not read to its end."""
         long = {} if victim.sampler.truncate else victim.model.too_long([item[0].text])
         return UserError(f"prompt {item[0].text!r} has {long[item[0].text]} tokens",
-                         accepted=f"up to {victim.model.texts[0].room}", remedy="shorten it") if long else None
+                         accepted=f"up to {victim.encoder.room}", remedy="shorten it") if long else None
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """One search per distinct prompt, then its best finds drawn at every item's seed."""
-        meter, found = Meter(len(items)), dict[str, list[list[int]]]()
-        if self.text_encoder == "original":
-            with victim.without_patch():
-                self._search_all(victim, request, items, meter, found)
-        else:
-            self._search_all(victim, request, items, meter, found)
-        tries = [self._tries(victim.model, found[prompt.text], seed) for prompt, seed in items]
-        yield from asked_in_turn(self, victim, items, tries, goal, meter=meter)
+    def propose(self, batch: Batch) -> Rounds:
+        """One search per distinct prompt, then its best finds at every item's seed."""
+        with batch.victim.without_patch() if self.text_encoder == "original" else nullcontext():
+            found = self._search_all(batch)
+        return batch.in_turn([self._tries(batch.victim.model, found[prompt.text], row)
+                              for row, (prompt, _) in enumerate(batch.items)])
 
     def budget(self, sampler: Sampler) -> Spent:
         """As many pictures as prompts are drawn; the search costs text states only."""
@@ -134,19 +120,19 @@ class RingABell(Attack):
         return pairs[:self.pairs]
 
     @torch.no_grad()
-    def _search_all(self, victim: Victim, request: Request, items: Sequence[Item], meter: Meter,
-                    found: dict[str, list[list[int]]]) -> None:
-        """The survivors of each distinct prompt's search, best first, into `found`."""
-        model = victim.model
+    def _search_all(self, batch: Batch) -> dict[str, list[list[int]]]:
+        """The survivors of each distinct prompt's search, best first."""
+        model, found = batch.victim.model, dict[str, list[list[int]]]()
         v = torch.stack([_states(model, a) - _states(model, b)
-                         for a, b in self._pairs(model, request)]).mean(0)  # (T, D)
+                         for a, b in self._pairs(model, batch.request)]).mean(0)  # (T, D)
         words = model.texts[0].plain
-        for text in dict.fromkeys(prompt.text for prompt, _ in items):
+        for text in dict.fromkeys(prompt.text for prompt, _ in batch.items):
             target = _states(model, text) + self.eta * v  # (T, D)
-            prompt = next(prompt for prompt, _ in items if prompt.text == text)
+            prompt = next(prompt for prompt, _ in batch.items if prompt.text == text)
             generator = item_generator(self, (prompt, 0), "search")  # of the text alone: seeds share the search
             found[text] = self._search(model, model.texts[0].tokens(text), target, words, generator)
-            meter.add([row for row, item in enumerate(items) if item[0].text == text])
+            batch.spend([row for row, item in enumerate(batch.items) if item[0].text == text])
+        return found
 
     def _search(self, model: Model, own: Sequence[int], target: Tensor, words: Tensor, generator: Generator
                 ) -> list[list[int]]:
@@ -185,7 +171,7 @@ class RingABell(Attack):
         states = encoder.read(tokens.first(read) if encoder.causal else tokens)["states"][:, :read]  # (P, read, D)
         return (states.double() - target[:read].double()).square().sum((1, 2)).cpu()
 
-    def _tries(self, model: Model, ranked: Sequence[Sequence[int]], seed: int) -> list[Try]:
+    def _tries(self, model: Model, ranked: Sequence[Sequence[int]], row: int) -> list[Candidate]:
         """The best distinct strings that the text encoder reads whole."""
         texts = dict[str, tuple[int, ...]]()
         for ids in ranked:
@@ -194,7 +180,7 @@ class RingABell(Attack):
                 texts[text] = tuple(ids)
             if len(texts) == self.draws:
                 break
-        return [Try(text, seed, ids) for text, ids in texts.items()]
+        return [Candidate(row, text, ids=ids) for text, ids in texts.items()]
 
 
 def _states(model: Model, text: str) -> Tensor:

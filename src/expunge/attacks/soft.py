@@ -11,7 +11,7 @@ Source: objective of Zhang et al. 2024, UnlearnDiffAtk, eq. 6; embeddings left f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -19,10 +19,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from expunge.attacks.aims import targets
-from expunge.attacks.base import Goal, Item, Meter, Outcome, Victim, item_generator
+from expunge.attacks.aims import aimed
+from expunge.attacks.base import item_generator
 from expunge.attacks.embedding import LearnedEmbedding, spread_times
+from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.search import room_for
+from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.finetune import diffusion_loss
@@ -53,8 +55,6 @@ class _Prefixed:
 class SoftPrompt(LearnedEmbedding):
     """Learn free embeddings before each prompt."""
 
-    name: ClassVar[str] = "soft-prompt"
-    help: ClassVar[str] = "free embeddings before the prompt, learned per item"
     source: ClassVar[str] = "Zhang et al. 2024, UnlearnDiffAtk, eq. 6, without projection"
     SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 40, "looks": 2}
 
@@ -71,44 +71,27 @@ class SoftPrompt(LearnedEmbedding):
         """For a prompt before which the embeddings do not fit."""
         return room_for(victim, item, self.tokens)
 
-    def run(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal) -> Iterator[Outcome]:
-        """Learn all items' embeddings side by side, looking at the pictures of those that still stand."""
-        model, meter = victim.model, Meter(len(items))
-        aims = targets(victim, items, goal)
-        active = [row for row, aim in enumerate(aims) if aim is not None]
-        yield from (Outcome(row, False, meter[row], error=f"no picture of {goal.aim.concept!r} to aim at")
-                    for row, aim in enumerate(aims) if aim is None)
-        if not active:
+    def propose(self, batch: Batch) -> Rounds:
+        """Learn all items' embeddings side by side, and ask with those of the items that still stand."""
+        model, items = batch.victim.model, batch.items
+        aims = aimed(batch, f"no picture of {batch.goal.aim.concept!r} to aim at")
+        if not aims:
             return
-        x0 = _latents(model, aims)
+        x0 = _latents(model, [aims.get(row) for row in range(len(items))])
         told, P = self._start(model, items)
         optimizer = torch.optim.Adam([P], lr=self.learning_rate)
         generators = [item_generator(self, item, "noise") for item in items]
         looks = self.look_steps()
         for step in range(1, self.steps + 1):
-            self._learn(model, optimizer, x0, told, P, generators, active)
-            meter.add(active, gradient_steps=1, network_rows=3 * self.rows)
-            if step not in looks:
-                continue
-            with torch.no_grad():
-                cond = told.states(model, P, active)
-            pictures = victim.draw_conditioned(cond, [items[row][1] for row in active], self.batch)
-            sights, standing, settled = goal.see(pictures), [], []
-            meter.add(active, images=1, network_rows=victim.rows_per_picture)
-            for row, picture, sight in zip(active, pictures, sights, strict=True):
-                learned = P[row].detach().clone()
-                error = sight.error or ("" if learned.isfinite().all() else "the embeddings are no longer numbers")
-                if not (sight.found or error or step == self.steps):
-                    standing.append(row)
-                    continue
-                again = partial(self._again, victim, told, P.detach().clone(), row)
-                settled.append(Outcome(row, sight.found and not error, meter[row], picture=picture, error=error,
-                                       tensors={"prefix": learned.cpu()}, again=again))
-            active = standing
-            yield from settled
-            meter.add([])  # what is done with outcomes meanwhile is not the attack's time
-            if not active:
-                return
+            self._learn(model, optimizer, x0, told, P, generators, batch.standing)
+            batch.spend(batch.standing, gradient_steps=1, network_rows=3 * self.rows)
+            if step in looks:
+                now = P.detach().clone()
+                batch.fail([row for row in batch.standing if not now[row].isfinite().all()],
+                           "the embeddings are no longer numbers")
+                draw = partial(self._drawn, batch.victim, told, now)
+                yield [Candidate(row, draw=draw, tensors=partial(dict, prefix=now[row].cpu()))
+                       for row in batch.standing]
 
     def _start(self, model: Model, items: Sequence[Item]) -> tuple[_Prefixed, Tensor]:
         """The items' prompts with room before them, and the embeddings P (B, k, D), at first those of random words."""
@@ -136,9 +119,10 @@ class SoftPrompt(LearnedEmbedding):
         optimizer.step()
 
     @torch.no_grad()
-    def _again(self, victim: Victim, told: _Prefixed, P: Tensor, row: int, seeds: Sequence[int]) -> Tensor:
-        cond = told.states(victim.model, P, [row])
-        return victim.draw_conditioned(cond.repeat(len(seeds)), seeds, self.batch)
+    def _drawn(self, victim: Victim, told: _Prefixed, P: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
+        known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
+        cond = told.states(victim.model, P, [*known]).at(torch.tensor([known[row] for row in rows]))
+        return victim.draw_conditioned(cond, seeds, self.batch)
 
 
 @torch.no_grad()

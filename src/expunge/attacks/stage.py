@@ -14,8 +14,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from expunge.attacks.base import NO_PICTURE, Goal, Item, Victim
 from expunge.attacks.settings import AttackSettings, RelearnSettings
+from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.finetune import picture_folder
 from expunge.metrics.base import PromptCounts, World, aim_at

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
 from expunge import runtime
-from expunge.attacks.base import Attack, Item, Victim
+from expunge.attacks.base import Attack
 from expunge.attacks.controls import null_control
 from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
@@ -41,6 +41,7 @@ from expunge.attacks.stage import (
     variants,
 )
 from expunge.attacks.trial import attempts, inputs, plain, read_attempts
+from expunge.attacks.victim import Item, Victim
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
@@ -109,7 +110,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     tier = TIERS[settings.tier]
     stage = staged(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
-    with _on(victim):
+    with applied(model, patch) if patch is not None else nullcontext():
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
         for one in chosen:  # all are looked at before one is made
             read_attempts(folder / one.name, inputs(one, victim, stage.request, stage.goal, settings.fresh,
@@ -146,7 +147,7 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackS
                      settings.margin, settings.default_role)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
-    with _on(victim):
+    with applied(model, patch) if patch is not None else nullcontext():
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
@@ -217,18 +218,17 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
         control, words = (null_control(attack, victim, stage, folder / attack.name / "control", tell) if standing
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
-                        settings=attack.model_dump(mode="json"), budget=attack.budget(victim.sampler),
+                        **_encoders(attack, victim), settings=attack.model_dump(mode="json"),
+                        budget=attack.budget(victim.sampler),
                         attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
             broken = {item.item_key for item in made if item.outcome == "found"}
             standing = [(prompt, seed) for prompt, seed in standing if (prompt.text, seed) not in broken]
 
 
-@contextmanager
-def _on(victim: Victim) -> Iterator[None]:
-    """The patch is on inside, if there is one."""
-    if victim.patch is None:
-        yield
-    else:
-        with applied(victim.model, victim.patch):
-            yield
+def _encoders(attack: Attack, victim: Victim) -> dict[str, Any]:
+    """Which text encoder an attack searches, and who reads what it finds."""
+    if not attack.searches:
+        return {}
+    return {"searches": attack.searches, "encoder": victim.encoder.name,
+            "readers": tuple(encoder.name for encoder in victim.model.texts)}

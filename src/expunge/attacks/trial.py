@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from expunge.attacks.base import FAILURES, Again, Attack, Goal, Item, Outcome, Victim, fresh_seed
+from expunge.attacks.base import FAILURES, Attack
+from expunge.attacks.proposal import Again, Outcome
+from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import StorageError
 from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, ItemKey, Request, Spent
@@ -110,7 +112,7 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
     told: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
                             "spent": outcome.spent, "text": outcome.text, "ids": outcome.ids,
                             "note": outcome.note, "error": outcome.error,
-                            "reread": tuple(victim.model.texts[0].tokens(outcome.text)) if outcome.text else ()}
+                            "reread": tuple(victim.encoder.tokens(outcome.text)) if outcome.text else ()}
     if outcome.error:
         return Attempt(outcome="failed", **told)
     if outcome.tensors:

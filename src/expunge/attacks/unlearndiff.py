@@ -22,10 +22,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.attacks.base import Item, Victim, item_generator
+from expunge.attacks.base import item_generator
 from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens
 from expunge.attacks.tokens import Layout, Simplex, Vocabulary
+from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
 from expunge.models.model import Model
 
@@ -36,8 +37,6 @@ LONGEST = 60
 class UnlearnDiff(InsertedTokens):
     """Search tokens around each prompt by the edited model's own denoising error."""
 
-    name: ClassVar[str] = "unlearndiff"
-    help: ClassVar[str] = "tokens around the prompt that make the edited model denoise a picture of the concept"
     source: ClassVar[str] = "Zhang et al. 2024, UnlearnDiffAtk"
 
     clip: float = knob(1.0, "largest component of the gradient", gt=0.0, source="Diffusion-MU-Attack@5a3e5d3")

@@ -93,8 +93,8 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
 
 def _estimate(model: Model, patch: Patch | None, concept: str, settings: AttackSettings) -> str:
     """The settings as YAML, and the most that the attacks may spend, by the denoiser's measured speed."""
-    from expunge.attacks.base import picture_rows
     from expunge.attacks.suite import rehearsed
+    from expunge.attacks.victim import picture_rows
     from expunge.cli.progress import span
     from expunge.models.speed import drawing_speed
 

@@ -49,7 +49,13 @@ def _parts(_: str | None) -> list[tuple[str, str]]:
 
 
 def _registered(known: Registry) -> list[tuple[str, str]]:
-    return [(name, known.help(name)) for name in known.usable()]
+    return [(name, _help(known, name)) for name in known.usable()]
+
+
+def _help(known: Registry, name: str) -> str:
+    """One line on an entry; what a plug-in says of itself, and which package brought it."""
+    own = getattr(known.get(name), "help", "") if known.package(name) else ""
+    return f"{own} ({known.help(name)})" if own and isinstance(own, str) else known.help(name)
 
 
 def _tell_skipped(what: str) -> None:

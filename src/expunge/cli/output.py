@@ -95,7 +95,7 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from expunge.report.attacks import attack_rows, attack_sentence
+    from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 
     console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
     console.print(f"{attack_sentence(assault)}\n" if sentence else "", markup=False)
@@ -107,6 +107,8 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
         table.add_row(row.name, row.access, row.elicited, row.interval, row.fresh, row.second, row.control, row.budget)
     console.print(table, markup=False)
     _given(console, assault.given)
+    for told in searched_words(assault):
+        console.print(told, style="dim", markup=False)
     for warning in assault.warnings:
         console.print(f"doubt: {warning}", style="yellow", markup=False)
 

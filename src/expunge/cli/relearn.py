@@ -79,8 +79,8 @@ def command(patch: Path | None, concept: str, model: str, device: str, variant: 
 
 def _estimate(model: Model, settings: RelearnSettings, count: int, curves: int) -> str:
     """The settings as YAML, and what training and looking take, by the denoiser's measured speed."""
-    from expunge.attacks.base import picture_rows
     from expunge.attacks.relearning import training_attack
+    from expunge.attacks.victim import picture_rows
     from expunge.cli.progress import span
     from expunge.models.speed import drawing_speed
 

@@ -37,7 +37,8 @@ class Attempt(Record):
             attack; "not elicited": not within the budget; "failed": the attempt broke off, and `error` says why. A
             failed attempt counts neither way and is made again when the run is resumed.
         spent: what it cost.
-        text: the adversarial prompt, if it is one; ids: its tokens as optimised, reread: as tokenized again.
+        text: the adversarial prompt, if it is one; ids: its tokens as optimised, reread: as tokenized again, both of
+            the model's first text encoder.
         picture: PNG that the judge accepted, relative to the attack's folder.
         tensors: safetensors file of a learned embedding or latent, relative to the attack's folder.
         fresh, fresh_found: pictures drawn again with other seeds that could be judged, and those showing the
@@ -76,6 +77,9 @@ class AttackRun(Record):
 
     Attributes:
         attack, access, white_box, source, settings: what it is.
+        searches, encoder: "tokens" or "embeddings" and the text encoder of which it searches these, by name; "" for an
+            attack that searches neither, and in records of older versions.
+        readers: all text encoders of the model; a prompt that a search of tokens ends in is read anew by each of them.
         budget: the most that it may spend on one item (seconds 0: not limited).
         attempts: one per item that it was given.
         control: the same attack where nothing can be found; `control_of` says in words what that was, or begins with
@@ -86,6 +90,9 @@ class AttackRun(Record):
     access: str
     white_box: bool
     source: str = ""
+    searches: Literal["", "tokens", "embeddings"] = ""
+    encoder: str = ""
+    readers: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     budget: Spent = Spent()
     attempts: tuple[Attempt, ...] = ()

@@ -130,6 +130,21 @@ def attack_rows(assault: Assault) -> list[AttackRow]:
     return rows
 
 
+def searched_words(assault: Assault) -> list[str]:
+    """Plain sentences: of which text encoder attacks searched tokens or embeddings, and who reads what they found."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for run in assault.runs:
+        if run.searches:
+            groups.setdefault((run.searches, run.encoder, run.readers), []).append(run.attack)
+    out = []
+    for (searches, encoder, readers), names in groups.items():
+        others = [name for name in readers if name != encoder]
+        read = (f"; the prompt that was found is read anew by {', '.join(readers)}" if searches == "tokens" else
+                f"; by {', '.join(others)} the prompt is read as it is" if others else "")
+        out.append(f"Searched {searches} of {encoder}: {', '.join(names)}{read}.")
+    return out
+
+
 def attempts_made(assault: Assault) -> list[Attempt]:
     """All attempts that were carried through."""
     return [item for run in assault.runs for item in run.attempts if item.outcome != "failed"]

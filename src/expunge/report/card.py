@@ -21,7 +21,7 @@ from typing import Any
 from expunge import files
 from expunge.records import Assault, Evaluation, Relearning, Score
 from expunge.report.about import About, first_facts
-from expunge.report.attacks import attack_rows, attack_sentence
+from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.sensitive import WITHOUT
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
@@ -151,7 +151,7 @@ def _attacks(assault: Assault) -> list[str]:
     rows = [(row.name, row.access, row.elicited, row.interval, row.fresh, row.second,
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
             for row in attack_rows(assault)]
-    parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows)]
+    parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows), *searched_words(assault)]
     return [*parts, *(["### Doubts about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
 
 
