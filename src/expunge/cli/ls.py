@@ -73,7 +73,7 @@ def _scopes(_: str | None) -> list[tuple[str, str]]:
     from importlib import resources
 
     rows: list[tuple[str, str]] = []
-    for file, families in (("scope.py", ""), ("joint.py", "Stable Diffusion 3, FLUX.1: ")):
+    for file, families in (("scope.py", ""), ("joint_attention.py", "Stable Diffusion 3, FLUX.1: ")):
         source = resources.files("expunge").joinpath("models").joinpath(file).read_text(encoding="utf-8")
         manual = ast.get_docstring(ast.parse(source)) or ""  # importing the module would load torch
         lines = [line.strip("| ").split("|") for line in manual.splitlines() if line.startswith("| `")]

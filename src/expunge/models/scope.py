@@ -13,7 +13,7 @@
 | `text1`, `text2.layers:0-2` | one encoder of several: `text_encoder`, `text_encoder_2`, ... | |
 | `all` | `unet` and `text` | |
 
-The first four are a UNet's (`UNET`); other families bring tables of their own (`models.joint`). Names are
+The first four are a UNet's (`UNET`); other families bring tables of their own (`models.joint_attention`). Names are
 "unet/<parameter>", "text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters
 with and without a leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
 

@@ -19,7 +19,7 @@ from expunge.models.base import Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.encoders import ClipTextEncoder, T5TextEncoder
 from expunge.models.from_diffusers import FromDiffusers
-from expunge.models.joint import JOINT
+from expunge.models.joint_attention import JOINT
 from expunge.models.process import Velocity
 from expunge.models.schedule import FlowMatch
 from expunge.models.text import TextEncoder, Tokens

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.models.joint import DOUBLE_AND_SINGLE, JOINT
+from expunge.models.joint_attention import DOUBLE_AND_SINGLE, JOINT
 from expunge.models.scope import Rule, select
 from expunge.models.sdxl import StableDiffusionXL
 
