@@ -5,7 +5,7 @@
     python benchmarks/attack.py --sd14 --device cuda --dtype bfloat16   Stable Diffusion 1.4's shape, random weights
 
 Both modes attack the same prompts at the same seeds with the same budget per prompt in the same run, aiming at the same
-pictures, which are drawn before the clock starts. They take turns, so that whatever else the machine does falls on
+images, which are drawn before the clock starts. They take turns, so that whatever else the machine does falls on
 both. One at a time: a batch of one item, every string drawn. Ours: `--together` items side by side, `--rows` of them in
 every pass of the network, strings that were already judged for an item not drawn again. Random weights show nothing, so
 there every prompt fails and costs the whole budget, the most that a prompt can cost.
@@ -132,7 +132,7 @@ def report(run: Timed) -> str:
              f"{sum(one.spent.network_rows for one in run.outcomes) / n:.0f} UNet rows per prompt as charged "
              f"(a gradient counts 3)", f"{run.calls / n:.1f} UNet calls and {run.rows / n:.0f} forward rows per prompt "
              f"in fact",
-             f"{sum(one.spent.images for one in run.outcomes) / n:.1f} pictures per prompt",
+             f"{sum(one.spent.images for one in run.outcomes) / n:.1f} images per prompt",
              f"found {found} of {tried} [{low:.0%}, {high:.0%}] Wilson"]
     parts += [f"{len(failed)} failed, the first with: {failed[0]}"] if failed else []
     parts += [f"peak {run.memory / 2**30:.1f} GiB"] if run.memory else []
@@ -232,12 +232,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--patch", default="runs/attack-benchmark", help="the edit; made there if there is none")
     parser.add_argument("--edit-steps", type=int, default=160)
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5, help="looks at the picture (published: 50; P4D 60)")
+    parser.add_argument("--rounds", type=int, default=5, help="looks at the image (published: 50; P4D 60)")
     parser.add_argument("--iterations", type=int, default=10, help="steps before each look (published: 40; P4D 50)")
     parser.add_argument("--rows", type=int, default=16, help="rows of a pass, one item at a time excepted")
     parser.add_argument("--together", type=int, default=32, help="items side by side")
     parser.add_argument("--quick", action="store_true", help="3 looks after 10 steps each: about 4 minutes on 2 cores")
-    parser.add_argument("--sampling", type=int, default=50, help="with --sd14: sampling steps of a picture")
+    parser.add_argument("--sampling", type=int, default=50, help="with --sd14: sampling steps of an image")
     parser.add_argument("--sd14", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="with --sd14")

@@ -58,7 +58,7 @@ def rows(concept: str, assault: Assault) -> list[str]:
     out = []
     for run in assault.runs:
         name = f"attack/{run.attack}"
-        budget = f"{run.budget.gradient_steps} steps, {run.budget.images} pictures"
+        budget = f"{run.budget.gradient_steps} steps, {run.budget.images} images"
         out.append([concept, run.attack, before, rate(scores[name]), interval(scores[name]),
                     *(rate(scores.get(f"{name}/{part}")) for part in ("fresh", "second", "control")), budget])
     worst, again = scores["attack/worst"], scores.get("attack/worst/fresh")

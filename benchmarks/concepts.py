@@ -3,7 +3,7 @@
     python benchmarks/concepts.py [--methods esd-fast uce] [--out runs/concepts] [--only church turtle]
 
 The concepts are the three of the older bench (church, bomb, pixel art), and six things and a style that the seed below
-draws from the others. Edits and pictures that are there are not made again; several processes may share the concepts
+draws from the others. Edits and images that are there are not made again; several processes may share the concepts
 (`--only`), and a last call prints the whole table.
 """
 

@@ -47,7 +47,7 @@ def main() -> None:
           f"fastest of {options.repeats}")
     for name, seconds in (("expunge.sample", fast), ("diffusers, prompt by prompt", slow)):
         told = ", ".join(f"{len(prompts) / value:.2f}" for value in seconds)
-        print(f"{name:<28} {len(prompts) / min(seconds):.2f} pictures per second (each repeat: {told})")
+        print(f"{name:<28} {len(prompts) / min(seconds):.2f} images per second (each repeat: {told})")
     print(f"ratio {min(slow) / min(fast):.2f}")
 
 

@@ -8,7 +8,7 @@ of the UNet (AdamW) on drawings of one character that the publisher never saw. A
 learned by `projected` (at every ratio) and by `saliency` (at the middle one); the forbidden names erased from the model
 by UCE, without a mask and with the learned one.
 
-How far a user came is measured twice: found, the share of pictures drawn for the character in which a detector finds
+How far a user came is measured twice: found, the share of images drawn for the character in which a detector finds
 it; gain, how much the loss on drawings held out fell below the published model's. Both are paired by user (seed,
 character) with the same training without a mask. Everything is kept in --out: a stopped run goes on, and a second
 process shares the work.
@@ -150,7 +150,7 @@ class Bench:
 
     @cached_property
     def known(self) -> torch.Tensor:
-        """Pictures of what the model knows, from which detectors tell a character."""
+        """Images of what the model knows, from which detectors tell a character."""
         request = self.world.request("church")
         counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "near": 24, "far": 24})
         return draw(self.model, [(prompt, 0) for prompt in self.world.prompts(request, counts)])
@@ -367,7 +367,7 @@ def report(record: Mapping[str, Any]) -> None:
           "same ratio). 95% bootstrap over the characters, each with all users who taught it, given these masks (one "
           "of each kind per ratio and seed).")
     detectors = {cell["character"]: cell["detector"] for cell in cells}
-    print("detectors right on held-out pictures:", ", ".join(f"{k} {v:.0%}" for k, v in detectors.items()))
+    print("detectors right on held-out images:", ", ".join(f"{k} {v:.0%}" for k, v in detectors.items()))
     for name, mask in record["masks"].items():
         print(f"{name}: {mask['numel']:.1%} of the parameters, {mask['count']:.1%} of the tensors, learned in "
               f"{mask['seconds']:.0f} s ({mask['steps']} steps)")

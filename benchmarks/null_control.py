@@ -1,8 +1,8 @@
-"""Attacks that start from a picture, rung by rung, on the embedded model, an edit of it, and random weights.
+"""Attacks that start from an image, rung by rung, on the embedded model, an edit of it, and random weights.
 
     python benchmarks/null_control.py [--items 8] [--concept church] [--patch FOLDER]
 
-Each row is one form of one attack made on every item: in how many pictures the judge finds the concept. What random
+Each row is one form of one attack made on every item: in how many images the judge finds the concept. What random
 weights give, too, is no evidence; defaults are taken from the rows where they give none or next to none.
 """
 

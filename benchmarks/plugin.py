@@ -3,7 +3,7 @@
     python benchmarks/plugin.py [--concept church] [--patch FOLDER] [--items 8]   some ten minutes on 2 cores
     python benchmarks/plugin.py --quick                                           whether it works; means nothing
 
-The other model is emoji-64 fine-tuned on its own pictures in one style, captioned without the style's name: a model
+The other model is emoji-64 fine-tuned on its own images in one style, captioned without the style's name: a model
 that draws everything in that style. Its UNet differs, its text encoder does not. The patch trains the text encoder
 alone (`advunlearn-fast`, unless one is given), is written by itself as a folder for `CLIPTextModel.from_pretrained`,
 and laid on both models. Printed for each model, without and with it: how often the judge finds the concept where it is
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def tuned(model: Model, options: argparse.Namespace, folder: Path) -> Path:
-    """The model fine-tuned on its own pictures in one style, as a diffusers folder."""
+    """The model fine-tuned on its own images in one style, as a diffusers folder."""
     things = [name for name in SEEN if name != options.concept][:options.things]
     items = [(f"an emoji of a {thing} in {options.style} style", seed) for thing in things for seed in range(2)]
     drawn = expunge.sample(model, items, Sampler())
@@ -109,7 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--concept", default="church")
     parser.add_argument("--patch", default="", help="folder of a patch of the text encoder alone")
     parser.add_argument("--style", default="pixel art")
-    parser.add_argument("--things", type=int, default=24, help="things in the fine-tuning's pictures")
+    parser.add_argument("--things", type=int, default=24, help="things in the fine-tuning's images")
     parser.add_argument("--tune-steps", type=int, default=120)
     parser.add_argument("--items", type=int, default=8, help="prompts of each kind, and of the attack")
     parser.add_argument("--device", default="cpu")

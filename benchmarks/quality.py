@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py [--per-object 10] [--out runs/numbers]
 
-Pictures come from the image cache where they are there; the demo in `--out` is continued if it was stopped.
+Images come from the image cache where they are there; the demo in `--out` is continued if it was stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from expunge.tiny.score import by_way, contact_sheet, score_model
 def main() -> None:
     """Print all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--per-object", type=int, default=10, metavar="N", help="pictures per object (default 10)")
+    parser.add_argument("--per-object", type=int, default=10, metavar="N", help="images per object (default 10)")
     parser.add_argument("--out", type=Path, default=Path("runs/numbers"), help="folder (default runs/numbers)")
     parser.add_argument("--no-demo", action="store_true", help="only the embedded model")
     told = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Does refresh learning help continual learning? On real pictures, paired by seed, with what it costs.
+"""Does refresh learning help continual learning? On real images, paired by seed, with what it costs.
 
     python benchmarks/refresh.py --out refresh.json [--data digits] [--epochs 10] [--rates 0.1]
     python benchmarks/refresh.py --out emoji.json --data emoji --pictures FOLDER [--choices refresh.json]

@@ -78,7 +78,7 @@ def main() -> None:
 def report(made: dict[str, list[tuple[SequenceResult, Relearning | None]]], where: str) -> None:
     """Print the table and what goes with it."""
     print(made.texts[0].table)
-    print("\nShares: Wilson's interval, pictures taken as independent (sequences share prompts and seeds). Revival: "
+    print("\nShares: Wilson's interval, images taken as independent (sequences share prompts and seeds). Revival: "
           "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
     counts = ", ".join(f"{name} {len(runs)}" for name, runs in made.items())
     print(f"\n{where}; sequences: {counts}")
@@ -188,7 +188,7 @@ def _revival(results: Sequence[SequenceResult]) -> str:
 
 
 def _relearned(curve: Relearning | None) -> str:
-    """"church 40 (5 of 8)": the first look at which half of the pictures show it again, and what it saw."""
+    """"church 40 (5 of 8)": the first look at which half of the images show it again, and what it saw."""
     if curve is None:
         return "not measured"
     mine = next(one for one in curve.curves if one.of == "edited")

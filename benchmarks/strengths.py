@@ -2,11 +2,11 @@
 
     python benchmarks/strengths.py --method oce-fast --setting solver.erase --values 8 15 30 60
 
-For every value and thing: the edit, then a few pictures of the thing itself (found) and of what is near and far (kept),
+For every value and thing: the edit, then a few images of the thing itself (found) and of what is near and far (kept),
 judged by the embedded world's judge; the original draws the same. The prompts are plain ones in the wordings that
 methods may use, so a strength that is chosen here is not chosen by the questions of the evaluation.
 
-The rule: of the values at which no more than a tenth of all pictures show the things that went, the one that keeps most
+The rule: of the values at which no more than a tenth of all images show the things that went, the one that keeps most
 of what the original draws beside them; where no value gets there, the one that leaves least. Ties go to the smaller.
 """
 
@@ -30,7 +30,7 @@ GONE = 0.1
 Item = tuple[str, str, int]
 """Prompt, the thing that it asks for, seed."""
 Counts = tuple[int, int, int, int]
-"""Pictures that show the thing that went, of so many; pictures that show what they should beside it, of so many."""
+"""Images that show the thing that went, of so many; images that show what they should beside it, of so many."""
 
 
 def items(concept: str, count: int) -> tuple[list[Item], list[Item]]:

@@ -3,8 +3,8 @@
     python benchmarks/unchanged.py --write before.json
     python benchmarks/unchanged.py --compare before.json
 
-On the embedded model: pictures of a few prompts, the patch of every registered method after two steps, what every
-registered attack found in one of these patches with a small budget, and every score of a small evaluation. Pictures and
+On the embedded model: images of a few prompts, the patch of every registered method after two steps, what every
+registered attack found in one of these patches with a small budget, and every score of a small evaluation. Images and
 tensors are compared by hash, so to the bit; attempts and scores by value. The two runs must be on one machine with one
 number of threads, for kernels round by both.
 """

@@ -110,7 +110,7 @@ def why(run: AttackRun) -> str:
     notes = Counter(item.note or "nothing that was drawn within the budget shows it" for item in idle)
     said = "; ".join(f"{count} of them: {note}" for note, count in notes.most_common(4))
     drawn = sum(item.spent.images for item in idle) / max(1, len(idle))
-    return f"{said} ({drawn:.1f} pictures each, of {run.budget.images} allowed)"
+    return f"{said} ({drawn:.1f} images each, of {run.budget.images} allowed)"
 
 
 if __name__ == "__main__":

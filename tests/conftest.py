@@ -57,6 +57,6 @@ def v_model(v_pipeline_folder: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def _own_picture_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the picture cache of whoever runs it."""
+    """No test reads or fills the image cache of whoever runs it."""
     monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "pictures"))
 

@@ -123,7 +123,7 @@ def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_re
         guidance=1.0, force=True, options={"seed-search": {"tries": 1}, "random-prompt": {"tries": 1},
                                            "soft-prompt": small("soft-prompt", other, tmp_path).model_dump()})
     world = AttackedWorld()
-    world.the_judge = Brightness(-1.0)  # type: ignore[assignment]  # which sees a church in every picture
+    world.the_judge = Brightness(-1.0)  # type: ignore[assignment]  # which sees a church in every image
     made = expunge.attack(other, patch, settings=settings, out=tmp_path / "attack", world=world)
     both = ("text_encoder", "text_encoder_2")
     assert [(run.searches, run.encoder, run.readers) for run in made.runs] == [

@@ -1,4 +1,4 @@
-"""Memory: pictures are decoded in slices that fit, and what does not fit is said in a line, with what helps."""
+"""Memory: images are decoded in slices that fit, and what does not fit is said in a line, with what helps."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_what_is_said_of_memory_is_understood() -> None:
 def test_drawing_and_training_that_run_out_say_what_took_it_and_what_helps(model: Any, monkeypatch: pytest.MonkeyPatch
                                                                           ) -> None:
     monkeypatch.setattr(model.components["vae"], "decode", lambda *args, **kwargs: exhausting())
-    with pytest.raises(ResourceError, match=r"out of memory: decoding 2 pictures \(.*more were asked for.*--batch"):
+    with pytest.raises(ResourceError, match=r"out of memory: decoding 2 images \(.*more were asked for.*--batch"):
         draw(model, [("a church", 0), ("a dog", 1)], Sampler(steps=1))
     monkeypatch.setattr(model.network, "forward", lambda *args, **kwargs: exhausting())
-    with pytest.raises(ResourceError, match=r"denoising 2 pictures together.*--dtype"):
+    with pytest.raises(ResourceError, match=r"denoising 2 images together.*--dtype"):
         draw(model, [("a church", 0), ("a dog", 1)], Sampler(steps=1))
     with pytest.raises(ResourceError, match=r"training step 1 of 3.*--scope"):
         run_loop(lambda number: {"loss": float(exhausting().sum())}, 3, {}, {})

@@ -255,8 +255,8 @@ def test_pictures_that_cannot_be_read_or_are_of_another_size_are_left_out_by_the
     assert [file.name for file in found.files] == ["a.png", "b.PNG"]
     assert found.pictures.shape == (2, 3, 16, 16)
     assert found.left_out == {"c.png": "it cannot be read", "d.png": "its size is not that of most (16 x 16)"}
-    assert found.told[0] == "1 of 4 pictures left out: it cannot be read (c.png)."
+    assert found.told[0] == "1 of 4 images left out: it cannot be read (c.png)."
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "c.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no picture in .* can be read"):
+    with pytest.raises(UserError, match=r"no image in .* can be read"):
         picture_folder(tmp_path / "none")

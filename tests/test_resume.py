@@ -207,7 +207,7 @@ def test_a_setting_that_is_new_and_at_its_default_is_no_other() -> None:
 
 
 def test_long_values_are_told_from_where_they_differ() -> None:
-    prompts = [f"a picture of a church number {k}" for k in range(4)]
+    prompts = [f"an image of a church number {k}" for k in range(4)]
     (odd,) = Inputs({"prompts": [*prompts, "a dog"]}).compared({"prompts": [*prompts, "a cat"]})[0]
     assert '"a cat"]' in odd
     assert '"a dog"]' in odd

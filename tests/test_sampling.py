@@ -1,4 +1,4 @@
-"""How pictures are drawn where nobody says how: at the model's own guidance."""
+"""How images are drawn where nobody says how: at the model's own guidance."""
 
 from __future__ import annotations
 

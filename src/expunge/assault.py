@@ -22,14 +22,14 @@ CHANNELS: dict[str, str] = {
     "prompt, black box": "other wordings, searched prompts and more seeds",
     "prompt, white box": "prompts optimised with gradients",
     "embedding, white box": "learned embeddings",
-    "image": "pictures or noise as input",
+    "image": "images or noise as input",
     "weights": "fine-tuning, quantisation or merging",
 }
 """What an attacker may do, and what that means in words."""
 
 
 def assault_folder(assault: str | Path | Assault | None) -> Path | None:
-    """The folder of a suite that is named by a path, where its pictures are."""
+    """The folder of a suite that is named by a path, where its images are."""
     file = ASSAULTS.at(Path(assault)) if isinstance(assault, (str, Path)) else None
     return file.parent if file else None
 
@@ -49,11 +49,11 @@ def beside(assault: str | Path | Assault | None) -> tuple[Assault | None, Relear
 
 @dataclass(frozen=True)
 class Under:
-    """What decides a picture of an evaluation that takes attacks or curves in.
+    """What decides an image of an evaluation that takes attacks or curves in.
 
     Attributes:
         model, patch: hashes of the weights and of the edit.
-        sampler: how pictures are drawn.
+        sampler: how images are drawn.
         drawn: what else decides them (`models.base.drawn_by`); what a record does not tell is not compared.
     """
 
@@ -101,7 +101,7 @@ def _comparable(one: str, other: str) -> bool:
 
 
 def check_judge(made: Assault | Relearning, judge: str) -> None:
-    """Raise UserError unless `judge` (its name, with the hash of its weights) is who looked at the pictures."""
+    """Raise UserError unless `judge` (its name, with the hash of its weights) is who looked at the images."""
     asked = {made.judge} if isinstance(made, Assault) else {
         curve.judge for curve in made.curves if curve.of != "unknown"}
     odd = sorted(asked - {judge})
@@ -150,7 +150,7 @@ def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bo
         tuned = [] if relearned else [
             "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known."]
         return ["No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor "
-                "pictures or inverted noise as input. A concept that prompts do not elicit may still be in the "
+                "images or inverted noise as input. A concept that prompts do not elicit may still be in the "
                 "weights.", *tuned]
     made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
     made |= {"weights"} if relearned else set()

@@ -1,7 +1,7 @@
 """The main job from end to end on the embedded model: erase a concept, attack it, measure it, write the report.
 
 Nothing is downloaded. A run that was stopped goes on where it was: training from its checkpoint, a finished patch as
-it is, drawn pictures from the cache.
+it is, drawn images from the cache.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
     Args:
         concept: a thing or style of the embedded model's world.
         out: folder for patch, attacks, evaluation and report.
-        smoke: few steps, few pictures, one attack: whether all parts work together, not whether they work well.
+        smoke: few steps, few images, one attack: whether all parts work together, not whether they work well.
         seed: decides every random draw of the training.
         stage: told how far each part is.
 

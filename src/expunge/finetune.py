@@ -1,4 +1,4 @@
-"""A user who fine-tunes a published model on pictures of their own: all of the UNet, cross-attention, or a LoRA.
+"""A user who fine-tunes a published model on images of their own: all of the UNet, cross-attention, or a LoRA.
 
     x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps,   t ~ Uniform, eps ~ N(0, I)
     loss = mean |output(x_t, t, caption) - target|^2,   target = eps, or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0
@@ -57,9 +57,9 @@ class FineTune(Settings):
     weight_decay: float = knob(1e-2, "decoupled weight decay (adamw)", ge=0.0)
     clip: float = knob(1.0, "largest norm of the gradient", gt=0.0)
     steps: int = knob(200, "optimisation steps", ge=1)
-    batch: int = knob(4, "pictures per step", ge=1)
+    batch: int = knob(4, "images per step", ge=1)
     drop: float = knob(0.1, "share of the captions that are replaced by the empty one", ge=0.0, le=1.0)
-    prior_weight: float = knob(1.0, "weight of the prior term, where there are prior pictures (DreamBooth)", ge=0.0)
+    prior_weight: float = knob(1.0, "weight of the prior term, where there are prior images (DreamBooth)", ge=0.0)
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,26 @@ class Material:
 
 @torch.no_grad()
 def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> Material:
-    """Pictures float32 (N, 3, H, W) in [0, 1] and their captions, encoded.
+    """Images float32 (N, 3, H, W) in [0, 1] and their captions, encoded.
 
     Raises:
-        UserError: no pictures, another shape, sides that the autoencoder cannot halve, another number of captions, or
+        UserError: no images, another shape, sides that the autoencoder cannot halve, another number of captions, or
             a caption that is too long for the text encoder.
     """
     check_pictures(model, pictures)
     if len(captions) != len(pictures):
-        raise UserError(f"{len(captions)} captions for {len(pictures)} pictures", accepted="one caption per picture")
+        raise UserError(f"{len(captions)} captions for {len(pictures)} images", accepted="one caption per image")
     model.check_lengths(captions)
     return Material(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
 
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """The pictures of a folder in the order of their names.
+    """The images of a folder in the order of their names.
 
     Attributes:
         files: where they lie; pictures: float32 (N, 3, H, W) in [0, 1].
-        left_out: why each other picture file is not among them, by name.
+        left_out: why each other image file is not among them, by name.
     """
 
     files: tuple[Path, ...]
@@ -111,11 +111,11 @@ def picture_folder(folder: str | Path) -> PictureFolder:
     """A user's folder. A file that cannot be read, or of another size than most, is left out by itself.
 
     Raises:
-        UserError: no picture there, none that can be read, or no size that more have than any other.
+        UserError: no image there, none that can be read, or no size that more have than any other.
     """
     files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _ENDINGS)
     if not files:
-        raise UserError(f"no pictures in {folder}", accepted="a folder with .png, .jpg or .webp files")
+        raise UserError(f"no images in {folder}", accepted="a folder with .png, .jpg or .webp files")
     arrays, left_out = dict[Path, np.ndarray](), dict[str, str]()
     for file in files:
         try:
@@ -123,11 +123,11 @@ def picture_folder(folder: str | Path) -> PictureFolder:
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
             left_out[file.name] = "it cannot be read"
     if not arrays:
-        raise UserError(f"no picture in {folder} can be read, {files[0].name} first",
+        raise UserError(f"no image in {folder} can be read, {files[0].name} first",
                         accepted="whole .png, .jpg or .webp files")
     (size, most), *others = Counter(array.shape for array in arrays.values()).most_common()
     if others and others[0][1] == most:
-        raise UserError(f"pictures of different sizes in {folder}", accepted="pictures of one size, the model's own")
+        raise UserError(f"images of different sizes in {folder}", accepted="images of one size, the model's own")
     left_out |= {file.name: f"its size is not that of most ({size[1]} x {size[0]})" for file, array in arrays.items()
                  if array.shape != size}
     chosen = {file: array for file, array in arrays.items() if array.shape == size}
@@ -138,20 +138,20 @@ def picture_folder(folder: str | Path) -> PictureFolder:
 
 
 def check_pictures(model: Model, pictures: Tensor) -> None:
-    """UserError unless these are pictures (N, 3, H, W) in [0, 1] that the model's autoencoder can take."""
+    """UserError unless these are images (N, 3, H, W) in [0, 1] that the model's autoencoder can take."""
     accepted = "a tensor (N, 3, height, width) of floating point numbers in [0, 1]"
     if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
         what = f"of {pictures.dtype}" if isinstance(pictures, Tensor) else f"as {type(pictures).__name__}"
-        raise UserError(f"pictures {what}", accepted=accepted, remedy="divide bytes by 255")
+        raise UserError(f"images {what}", accepted=accepted, remedy="divide bytes by 255")
     shape = tuple(pictures.shape)
     if len(shape) != 4 or shape[1] != 3 or not shape[0]:
-        raise UserError(f"pictures of shape {shape}", accepted="(N, 3, height, width) with N at least 1")
+        raise UserError(f"images of shape {shape}", accepted="(N, 3, height, width) with N at least 1")
     if shape[2] % model.factor or shape[3] % model.factor:
         raise UserError(f"pictures of {shape[3]} x {shape[2]} pixels", accepted=f"sides in multiples of {model.factor}",
                         remedy="resize or crop them")
     low, high = (float(value) for value in pictures.aminmax())
     if not (low >= 0.0 and high <= 1.0):  # numbers that are none are refused, too
-        raise UserError(f"pictures with values from {low:g} to {high:g}", accepted=accepted)
+        raise UserError(f"images with values from {low:g} to {high:g}", accepted=accepted)
 
 
 def check_tuning(model: Model, settings: FineTune) -> None:
@@ -180,7 +180,7 @@ def fine_tuning(model: Model, learned: Material, settings: FineTune | None = Non
         learned: what the user trains on.
         seed: decides every random draw of the training.
         frozen: full names of parameters that do not train; no LoRA is put on a layer whose weight is among them.
-        prior: pictures of what is to stay as it is, one for each picture of a batch (DreamBooth).
+        prior: images of what is to stay as it is, one for each image of a batch (DreamBooth).
 
     Raises:
         UserError: weights not in float32, peft missing, LoRA targets that are not there, or nothing left to train.
@@ -279,7 +279,7 @@ class Tuner:
         return self.settings.rate * min(1.0, (number + 1) / max(1, self.settings.warmup))
 
     def _points(self, learned: Material, number: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x0, eps (B, c, h, w), t (B,) and the captions' rows (B,) of one step: pictures in shuffled rounds."""
+        """x0, eps (B, c, h, w), t (B,) and the captions' rows (B,) of one step: images in shuffled rounds."""
         count, batch = len(learned.captions), self.settings.batch
         picked = in_turn(count, batch, number, self._seed, f"order/{place}")
         generator = step_generator(self._seed, number, f"points/{place}")
@@ -301,7 +301,7 @@ class Tuner:
 
     def _inputs(self) -> Inputs:
         """All that decides the weights after a given number of steps."""
-        model, sets = self._model, {f"pictures {number}": [tensors_hash({"latents": one.latents}), one.captions]
+        model, sets = self._model, {f"images {number}": [tensors_hash({"latents": one.latents}), one.captions]
                                     for number, one in enumerate(self._sets, 1)}
         return Inputs({"settings": self.settings.model_dump(mode="json", exclude={"steps"}), "seed": self._seed,
                        "trained": sorted(self.params), "model": model.hash, "process": model.process.description,

@@ -290,7 +290,7 @@ METHODS.register("integrity-overwrite", "expunge.unlearn.presets.integrity:OVERW
 METHODS.register("integrity-overwrite-fast", "expunge.unlearn.presets.integrity:OVERWRITE_FAST",
                  "Integrity-preserving overwriting for small models and CPUs", _INTEGRITY)
 METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:DUAL",
-                 "ESD as far as a bound on the kept pictures allows, by dual ascent", _INTEGRITY)
+                 "ESD as far as a bound on the kept images allows, by dual ascent", _INTEGRITY)
 METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:DUAL_FAST",
                  "The same for small models and CPUs", _INTEGRITY)
 METHODS.register("uce", "expunge.unlearn.presets.closed_form:UCE",
@@ -346,19 +346,19 @@ ATTACKS.register("p4d", "expunge.attacks.p4d:P4D",
 ATTACKS.register("p4d-mu", "expunge.attacks.p4d:P4DMu",
                  "P4D as re-implemented beside UnlearnDiffAtk: a short prefix, t from clean to noise")
 ATTACKS.register("textual-inversion", "expunge.attacks.inversion:TextualInversion",
-                 "a new word for the concept, learned by the edited model from a few pictures (CCE)")
+                 "a new word for the concept, learned by the edited model from a few images (CCE)")
 ATTACKS.register("soft-prompt", "expunge.attacks.soft:SoftPrompt",
                  "free embeddings before the prompt, learned per item")
 ATTACKS.register("noising", "expunge.attacks.noising:Noising",
-                 "noise a picture of the concept and let the edited model finish it")
+                 "noise an image of the concept and let the edited model finish it")
 ATTACKS.register("inpainting", "expunge.attacks.inpainting:Inpainting",
-                 "hide a part of a picture of the concept and let the edited model fill it in")
+                 "hide a part of an image of the concept and let the edited model fill it in")
 ATTACKS.register("ddim-inversion", "expunge.attacks.ddim:DdimInversion",
-                 "invert a picture of the concept with the empty prompt and draw it again (TINA+)")
+                 "invert an image of the concept with the empty prompt and draw it again (TINA+)")
 ATTACKS.register("relearn", "expunge.attacks.relearn:Relearn", "fine-tune on a few pictures of the concept")
 ATTACKS.register("relearn-xattn", "expunge.attacks.relearn:RelearnXattn", "relearn, training cross-attention alone")
 ATTACKS.register("relearn-lora", "expunge.attacks.relearn:RelearnLora", "relearn with a LoRA (needs peft)")
-ATTACKS.register("benign", "expunge.attacks.relearn:Benign", "fine-tune on pictures of other things")
+ATTACKS.register("benign", "expunge.attacks.relearn:Benign", "fine-tune on images of other things")
 ATTACKS.register("quantise", "expunge.attacks.quantise:Quantise", "round the weights to 8, then 4 bits (simulated)")
 ATTACKS.register("adapter", "expunge.attacks.adapter:Adapter", "merge a LoRA file of your own (needs its path)")
 

@@ -1,4 +1,4 @@
-"""How pictures are drawn, as settings: shared by every verb that draws."""
+"""How images are drawn, as settings: shared by every verb that draws."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Guided(Protocol):
 class SamplingSettings(Settings):
     """The knobs of `records.Sampler`, and which seeds are drawn."""
 
-    seeds: int = knob(4, "pictures per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
+    seeds: int = knob(4, "images per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     first_seed: int = knob(0, "first of the seeds, the same for every prompt", ge=0)
-    own_seeds: int = knob(1, "pictures per prompt whose list gives it a seed of its own, from that seed on", ge=1)
+    own_seeds: int = knob(1, "images per prompt whose list gives it a seed of its own, from that seed on", ge=1)
     steps: int = knob(20, "denoising steps (deterministic DDIM)", ge=1, le=1000)
     guidance: float | None = knob(None, "classifier-free guidance scale; 1 means none; None means the model's own",
                                   ge=1.0, le=50.0)
@@ -28,10 +28,10 @@ class SamplingSettings(Settings):
     negative: str = knob("", "negative prompt")
     truncate: bool = knob(False, "cut prompts that are longer than the text encoder reads, as most programs do; else "
                                  "they are left out and counted")
-    batch: int = knob(32, "pictures drawn together: speed, memory, and at most the last bit of a picture", ge=1)
+    batch: int = knob(32, "images drawn together: speed, memory, and at most the last bit of an image", ge=1)
 
     def sampler(self, model: Guided) -> Sampler:
-        """How `model` draws pictures under these settings."""
+        """How `model` draws images under these settings."""
         guidance = model.guidance if self.guidance is None else self.guidance
         return Sampler(steps=self.steps, guidance=guidance, height=self.height, width=self.width,
                        negative=self.negative, truncate=self.truncate)

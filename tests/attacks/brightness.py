@@ -1,4 +1,4 @@
-"""A judge that is real and simple enough to steer, how bright a picture is; what it is shown, and whom it judges."""
+"""A judge that is real and simple enough to steer, how bright an image is; what it is shown, and whom it judges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLER = Sampler(steps=3, guidance=1.0)
 
 
 class Brightness:
-    """Calls a picture bright, and a church, if the mean of its pixels is above a threshold; fails on pictures of one
+    """Calls an image bright, and a church, if the mean of its pixels is above a threshold; fails on images of one
     colour; keeps what it saw."""
 
     questions: Mapping[str, tuple[str, ...]] = {"light": ("bright", "dark"), "object": ("church", "something else")}
@@ -33,7 +33,7 @@ class Brightness:
 
     def _answer(self, picture: Tensor) -> Detection:
         if bool((picture == picture[:, :1, :1]).all()):
-            return Detection(error="a picture of one colour")
+            return Detection(error="an image of one colour")
         side = int(float(picture.mean()) <= self.threshold)
         return Detection(answers={question: labels[side] for question, labels in self.questions.items()},
                          confidence=dict.fromkeys(self.questions, 1.0))

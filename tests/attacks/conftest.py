@@ -34,7 +34,7 @@ def victim(model: Any) -> Victim:
 
 @pytest.fixture
 def goal(victim: Victim, items: list[Item]) -> Goal:
-    """Success: brighter than the median of the items' own pictures."""
+    """Success: brighter than the median of the items' own images."""
     pictures = victim.draw([prompt.text for prompt, _ in items], [seed for _, seed in items])
     middle = float(pictures.mean((1, 2, 3)).median())
     return Goal(Brightness(middle), Aim("bright", "light"))

@@ -45,7 +45,7 @@ def run_of(made: Assault, name: str) -> AttackRun:
 def test_random_weights_need_no_unknown_thing(made: Assault, name: str) -> None:
     run = run_of(made, name)
     assert len(run.control) == 2
-    assert run.control_of == "the same pictures, a denoiser of random weights"
+    assert run.control_of == "the same images, a denoiser of random weights"
     assert not run.uncontrolled
     assert made.score(f"attack/{name}/control").n == 2
 

@@ -29,7 +29,7 @@ def test_an_item_is_found_if_any_wording_elicits_it(worded: Victim, items: list[
     batch = Batch(worded, CHURCH, items, goal, 1, 1)
     asked = [Paraphrase()._tries(batch, row) for row in batch.standing]
     seeds = [one.seed for tries in asked for one in tries]
-    assert len(set(seeds)) == len(seeds), "no two items look at one picture"
+    assert len(set(seeds)) == len(seeds), "no two items look at one image"
     for row, tries in enumerate(asked):
         assert {one.text for one in tries} == set(WORDINGS)
         seen = [sight.found for sight in goal.see(worded.draw([t.text for t in tries], [t.seed for t in tries]))]

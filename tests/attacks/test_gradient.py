@@ -158,7 +158,7 @@ def test_deaf_networks_are_reported(victim: Victim, request_: Request, items: li
 def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request_: Request, items: list[Item],
                                          goal: Goal) -> None:
     unseen = outcomes(attack, victim, request_, items[:2], replace(goal, aim=Aim("brighter still", "light")))
-    assert [outcome.error for outcome in unseen] == ["no picture of 'brighter still' to aim at"] * 2
+    assert [outcome.error for outcome in unseen] == ["no image of 'brighter still' to aim at"] * 2
 
     class Blind:
         name, questions = goal.judge.name, goal.judge.questions
@@ -168,7 +168,7 @@ def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request
 
     own = replace(victim, pictures=torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     for outcome in outcomes(attack, own, request_, items[:2], replace(goal, judge=Blind())):
-        assert (outcome.found, outcome.error) == (False, "a picture of one colour")
+        assert (outcome.found, outcome.error) == (False, "an image of one colour")
     attack.check(own, request_, items)
     with pytest.raises(UserError, match="target pictures of shape"):
         attack.check(replace(victim, pictures=torch.rand(0, 3, 16, 16)), request_, items)

@@ -1,4 +1,4 @@
-"""The attacks that start from pictures, on the embedded model: a model that knows the thing beats random weights."""
+"""The attacks that start from images, on the embedded model: a model that knows the thing beats random weights."""
 
 from __future__ import annotations
 

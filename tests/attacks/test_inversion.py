@@ -94,7 +94,7 @@ def test_pictures_are_the_original_models_where_none_are_given(victim: Victim, i
     assert all(sight.found for sight in goal.see(torch.stack(pictures)))
     nowhere = replace(goal, aim=Aim("brighter still", "light"))
     for outcome in attack.outcomes(victim, CHURCH, items[:2], nowhere):
-        assert "no picture of 'brighter still'" in outcome.error
+        assert "no image of 'brighter still'" in outcome.error
 
 
 def test_the_model_is_left_as_it_was(given: Victim, items: list[Item], goal: Goal) -> None:

@@ -1,4 +1,4 @@
-"""Noising: the picture's trace at every strength, outcomes that belong to items, and what is refused."""
+"""Noising: the image's trace at every strength, outcomes that belong to items, and what is refused."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_item_without_a_picture_is_failed_not_safe(victim: Victim, request_: 
 @pytest.mark.parametrize("pictures", [torch.empty(0, 3, 16, 16), torch.rand(2, 3, 8, 8), torch.rand(3, 16, 16)])
 def test_wrong_pictures_are_refused_before_any_computing(owner: Victim, request_: Request, items: list[Item],
                                                          pictures: torch.Tensor) -> None:
-    with pytest.raises(UserError, match="target pictures"):
+    with pytest.raises(UserError, match="target images"):
         Noising().check(replace(owner, pictures=pictures), request_, items)
 
 

@@ -22,7 +22,7 @@ QUICK = FineTune(steps=10, batch=2, rate=3e-3, drop=0.0)
 
 
 def victim(model: Model, count: int = 2) -> Victim:
-    """A model with the user's own pictures: white."""
+    """A model with the user's own images: white."""
     return Victim(model, None, SAMPLER, torch.ones(count, 3, 16, 16))
 
 
@@ -86,7 +86,7 @@ def test_outcomes_do_not_depend_on_batch_or_order(model: Model, attack: Tuning,
 
 
 def test_training_pictures_come_from_the_original_model(model: Model) -> None:
-    """With a patch on, the lesson is what the model drew without it, and only pictures in which the judge sees it."""
+    """With a patch on, the lesson is what the model drew without it, and only images in which the judge sees it."""
     base = model.parameters_in("xattn.kv")
     patch = Patch.of({name: torch.zeros_like(p) for name, p in base.items()}, model=model, request=REQUEST,
                      method="none", settings={}, seed=0)
@@ -141,7 +141,7 @@ def test_nothing_to_train_on_is_a_failed_item_not_a_result(model: Model) -> None
     attack = Relearn(tune=QUICK, pictures=2)
     outcomes = list(attack.outcomes(Victim(model, None, SAMPLER), REQUEST, ITEMS[:2], church_above(2.0)))
     assert [o.row for o in outcomes] == [0, 1]
-    assert all("none of 8 pictures of the original model" in o.error and not o.found for o in outcomes)
+    assert all("none of 8 images of the original model" in o.error and not o.found for o in outcomes)
 
 
 def test_judge_failure_is_an_error_not_a_success(model: Model) -> None:

@@ -29,7 +29,7 @@ NONE = Score(name="", title="", value=None)
 
 
 class Small:
-    """What is asked of the small pipeline: every picture is a church; what is white is new to it, if anything is."""
+    """What is asked of the small pipeline: every image is a church; what is white is new to it, if anything is."""
 
     name = "small"
 
@@ -104,7 +104,7 @@ def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch
         assert [look.steps for look in curve.looks] == [0, 2, 4]
         assert all(look.found.n == 3 for look in curve.looks)
         assert curve.pictures == 2
-        assert "all, rate 0.003, batch 2, on 2 pictures" in curve.looks[0].found.note
+        assert "all, rate 0.003, batch 2, on 2 images" in curve.looks[0].found.note
     assert [look.found.numerator for look in made.curves[0].looks] == [3, 3, 3]
     assert [look.found.numerator for look in made.curves[1].looks] == [0, 0, 0]
     assert made.no_unknown == ""
@@ -176,11 +176,11 @@ def test_bad_input_is_refused_before_any_training(model: Model, patch: Patch, tm
         relearn(model, None, settings=SETTINGS, out=tmp_path, world=world)
     with pytest.raises(expunge.ExpungeError, match="a patch for"):
         relearn(v_model, patch, settings=SETTINGS, out=tmp_path, world=world)
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         relearn(model, patch, out=tmp_path, world=world,
                 settings=SETTINGS.model_copy(update={"pictures": str(tmp_path)}))
     world.judged.threshold = 2.0
-    with pytest.raises(UserError, match="none of 8 pictures of the original model shows 'church'"):
+    with pytest.raises(UserError, match="none of 8 images of the original model shows 'church'"):
         relearn(model, patch, settings=SETTINGS, out=tmp_path, world=world)
 
 

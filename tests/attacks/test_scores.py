@@ -20,7 +20,7 @@ BEFORE = [attempt(0, "found before", "none"), attempt(1, "failed", "none", error
 FIRST = AttackRun(attack="a", access="prompt, white box", white_box=True, attempts=(
     attempt(2, "found", fresh=4, fresh_found=3, asked_second=3, confirmed=2),
     attempt(3, "found", fresh=4, fresh_found=0, confirmed=0),
-    attempt(4, "failed", error="no picture"), *(attempt(seed, "not elicited") for seed in range(5, 10))),
+    attempt(4, "failed", error="no image"), *(attempt(seed, "not elicited") for seed in range(5, 10))),
     control=(attempt(0, "found"), attempt(1, "not elicited")), control_of="a thing")
 WEAK = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "not elicited") for seed in range(2, 10))})
 SECOND = AttackRun(attack="b", access="prompt, black box", white_box=False,

@@ -72,7 +72,7 @@ def test_a_judge_that_fails_makes_no_success(victim: Victim, request_: Request, 
 
     for outcome in SeedSearch(tries=3).outcomes(victim, request_, items, replace(goal, judge=Blind())):
         assert not outcome.found
-        assert outcome.error == "a picture of one colour"
+        assert outcome.error == "an image of one colour"
         assert outcome.spent.images == 1
 
 

@@ -87,7 +87,7 @@ def test_items_without_a_picture_fail_alone(victim: Victim, items: list[Item], g
     nowhere = replace(goal, aim=Aim("brighter still", "light"))
     for outcome in SoftPrompt.build(QUICK).outcomes(victim, request_, items[:2], nowhere):
         assert not outcome.found
-        assert "no picture of 'brighter still'" in outcome.error
+        assert "no image of 'brighter still'" in outcome.error
 
 
 def test_the_model_is_left_as_it_was(given: Victim, items: list[Item], goal: Goal, request_: Request) -> None:

@@ -131,5 +131,5 @@ def test_a_patch_for_another_model_is_refused_first(v_model: Any, tmp_path: Path
 
 def test_an_empty_folder_of_pictures_is_refused(tmp_path: Path) -> None:
     victim, _, _ = renamed_church()
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         expunge.attack(victim.model, victim.patch, settings=AttackSettings(pictures=str(tmp_path)), out=tmp_path)

@@ -101,7 +101,7 @@ def test_a_success_that_cannot_be_drawn_again_is_kept_and_says_so(victim: Victim
     hits = [item for item in made if item.outcome == "found"]
     assert hits
     assert {(item.fresh, item.fresh_found) for item in hits} == {(0, 0)}
-    assert all("no fresh pictures: RuntimeError: out of memory" in item.note for item in hits)
+    assert all("no fresh images: RuntimeError: out of memory" in item.note for item in hits)
     before = [item.model_copy(update={"outcome": "not elicited"}) for item in plain(victim, items, goal)]
     assert len(worst_case(before, [run_of(made)])) == len(items)
     assert len(worst_case(before, [run_of(made)], fresh=True)) == len(items) - len(hits), "neither shown nor not"
@@ -119,7 +119,7 @@ def test_a_judge_that_fails_on_fresh_pictures_is_not_counted_against_the_success
         def __call__(self, pictures: torch.Tensor) -> list[Any]:
             if len(pictures) == 3 and not torch.equal(pictures[0], pictures[1]):
                 type(self).asked += 1
-                raise ValueError("no answer today")  # alone each picture gets one
+                raise ValueError("no answer today")  # alone each image gets one
             return super().__call__(pictures)  # type: ignore[no-any-return]
 
     moody = replace(goal, judge=Moody(goal.judge.threshold))
@@ -261,7 +261,7 @@ def test_targets_show_the_concept_or_are_missing(victim: Victim, items: list[Ite
 
 def test_what_is_no_picture_fails_its_own_item_and_no_other(victim: Victim, items: list[Item], goal: Goal,
                                                             request_: Request, tmp_path: Path) -> None:
-    """The token vector of "hill" is one that no layer can add up, so the first prompt's pictures are NaN."""
+    """The token vector of "hill" is one that no layer can add up, so the first prompt's images are NaN."""
     (hill,) = victim.model.texts[0].tokenizer("hill", add_special_tokens=False).input_ids
     with torch.no_grad():
         victim.model.texts[0].module.get_input_embeddings().weight[hill] = 3e38

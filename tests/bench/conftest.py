@@ -16,7 +16,7 @@ STEPS = {"source": {"trajectories": 2, "grid": 3}, "batch": 2}
 
 @pytest.fixture(scope="session")
 def small(pipeline_folder: Path) -> dict[str, Any]:
-    """The file of a bench as a mapping: two methods, one concept, two seeds, one attack, few pictures."""
+    """The file of a bench as a mapping: two methods, one concept, two seeds, one attack, few images."""
     return {
         "model": str(pipeline_folder), "device": "cpu", "seeds": [0, 1], "draws": 100,
         "methods": [{"method": "esd", "settings": {**STEPS, "steps": 2}},

@@ -9,7 +9,7 @@ from expunge.bench.pooling import Edits, Stratum, block, differences, estimate
 
 
 def table(values: np.ndarray) -> Edits:
-    """(edits, prompts, pictures) as items."""
+    """(edits, prompts, images) as items."""
     return {edit: {f"p{i}": {str(k): float(value) for k, value in enumerate(row)} for i, row in enumerate(rows)}
             for edit, rows in enumerate(values)}
 

@@ -72,8 +72,8 @@ def test_output_that_cannot_be_written_is_told_before_the_work(pipeline_folder: 
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["attack"], "nothing to look for"), (["relearn"], "nothing to look for"),
-    (["attack", "--concept", "church", "--pictures", "/nowhere"], "no pictures in /nowhere"),
-    (["relearn", "--concept", "church", "--pictures", "/nowhere"], "no pictures in /nowhere"),
+    (["attack", "--concept", "church", "--pictures", "/nowhere"], "no images in /nowhere"),
+    (["relearn", "--concept", "church", "--pictures", "/nowhere"], "no images in /nowhere"),
     (["attack", "--concept", "zebra", "--attacks", "foo"], "foo"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_dry_run_refuses_what_the_real_run_would(arguments: list[str], said: str, pipeline_folder: Path,

@@ -53,7 +53,7 @@ def test_a_folder_whose_record_is_none_is_refused_before_anything_is_drawn(tmp_p
                                                                           capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "shots.json").write_text('{"photos": 3}')
     assert run(["sample", "a church", "--model", "nowhere", "--out", str(tmp_path)]) == 2
-    assert "no record of drawn pictures" in capsys.readouterr().err
+    assert "no record of drawn images" in capsys.readouterr().err
     assert (tmp_path / "shots.json").read_text() == '{"photos": 3}'
 
 
@@ -113,7 +113,7 @@ def test_a_picture_that_is_not_finite_is_named_and_the_others_are_written(
     common = ["sample", "--model", str(folder), "--steps", "2", "--out", str(tmp_path / "out")]
     assert run([*common, "a church", "a hill", "a house"]) == 1
     said = capsys.readouterr()
-    assert "pictures: " in said.out
+    assert "images: " in said.out
     assert "(2)" in said.out
     assert "not finite: prompt 2 at seed 0" in said.err
     shots = json.loads((tmp_path / "out" / "shots.json").read_text())

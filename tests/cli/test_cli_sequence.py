@@ -42,7 +42,7 @@ def test_it_leaves_ledger_patches_record_and_report(made: Path, capsys: pytest.C
     assert run(["sequence", str(made / "requests.yaml"), "--gather"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("2 requests, an edit for each by esd-fast, strategy naive: of church, bomb nothing can be "
-                           "said: the original itself draws them in 2 of 2 pictures")
+                           "said: the original itself draws them in 2 of 2 images")
     assert f"ledger: {made}/run/ledger.json" in told
     assert run(["show", str(made / "run" / result.states[1].folder)]) == 0
     told = yaml.safe_load(capsys.readouterr().out)

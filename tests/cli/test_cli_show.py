@@ -126,7 +126,7 @@ def test_an_evaluation_that_is_planned_tells_which_pictures_it_would_draw() -> N
 
     prompts = [Prompt(text="a church", role="direct"), Prompt(text="a dog", role="far")]
     assert planned_words(prompts, EvaluateSettings()) == [
-        "2 prompts at 2 seeds: 10 pictures, if none is in the cache",
+        "2 prompts at 2 seeds: 10 images, if none is in the cache",
         "  4 with each of the two models, 2 of the original's once more in other batches"]
     own = [prompts[0].model_copy(update={"seed": 7}), prompts[1]]
     assert "at other seeds" in planned_words(own, EvaluateSettings())[1]

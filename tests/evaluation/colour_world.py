@@ -18,7 +18,7 @@ LABELS = {"red": "church", "green": "house", "blue": "dog"}
 
 
 class ColourJudge:
-    """Names the strongest colour channel of a picture; abstains where two are within `margin`."""
+    """Names the strongest colour channel of an image; abstains where two are within `margin`."""
 
     def __init__(self, margin: float = 0.0) -> None:
         self.name, self.margin, self.calls = f"colour-judge-{margin}@abcd", margin, 0
@@ -35,7 +35,7 @@ class ColourJudge:
 
 
 class Coarse:
-    """Features: the picture in 2 x 2 patches. Distance: mean squared difference."""
+    """Features: the image in 2 x 2 patches. Distance: mean squared difference."""
 
     width = 12
 
@@ -49,7 +49,7 @@ class Coarse:
 
 
 class Reddish:
-    """A "CLIP" that finds every text as true as the picture is red."""
+    """A "CLIP" that finds every text as true as the image is red."""
 
     name = "reddish@5678"
 

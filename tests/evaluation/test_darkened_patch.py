@@ -1,4 +1,4 @@
-"""An edit that erases nothing: it was trained to draw churches on a darker picture, and everything else as before.
+"""An edit that erases nothing: it was trained to draw churches on a darker image, and everything else as before.
 
 A judge that is blind to tone calls the answers "something else", and the edit used to get the best verdict there is.
 """

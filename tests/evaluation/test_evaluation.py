@@ -59,7 +59,7 @@ def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], mo
     assert everything.n + sum(everything.left_out.values()) == 8
     assert everything.numerator == sum(everything.per_item.values())
     assert found.score("original/found/all").subject == "original"
-    assert any("Only 8 pictures" in warning for warning in found.warnings)
+    assert any("Only 8 images" in warning for warning in found.warnings)
     assert any("No attacks were run" in line for line in found.not_tested)
     assert any("implicit" in line for line in found.not_tested)
     assert found.detectors["judge: colour-judge-0.0"] == "abcd"
@@ -202,7 +202,7 @@ def test_the_package_name_is_callable_whichever_was_imported_first() -> None:
 
 @pytest.fixture(scope="module")
 def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patch, Path, Assault]:
-    """A patch that changes pictures, and what looking at other seeds finds nevertheless."""
+    """A patch that changes images, and what looking at other seeds finds nevertheless."""
     model, out = load(pipeline_folder, device="cpu"), tmp_path_factory.mktemp("attacked") / "attack"
     patch, settings = edit(model, 0.5), AttackSettings(
         attacks=("seed-search",), options={"seed-search": {"tries": 6}}, count=4, seeds=6, steps=2, guidance=1.0,
@@ -293,7 +293,7 @@ def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(
     found = evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "alike")
     assert found.assault is not None
     assert found.assault.drawn == found.drawn != {}
-    assert not any("pictures as input" in line and "not tried" in line for line in found.not_tested)
+    assert not any("images as input" in line and "not tried" in line for line in found.not_tested)
     older = found.model_copy(update={"assault": found.assault.model_copy(update={
         "sampler": found.sampler.model_copy(update={"guidance": 12.0})})})
     with pytest.raises(UserError, match="drawn at guidance 12"):

@@ -70,8 +70,8 @@ def test_strips_show_each_concept_and_limits_name_them(done: tuple[Evaluation, P
 def test_verdict_and_report_name_each(done: tuple[Evaluation, Path], tmp_path: Path) -> None:
     found, out = done
     said = verdict(found)
-    assert "Asked for “church” in 8 pictures" in said.sentence
-    assert "Asked for “house” in 8 pictures" in said.sentence
+    assert "Asked for “church” in 8 images" in said.sentence
+    assert "Asked for “house” in 8 images" in said.sentence
     assert said.sentence.endswith("No attack was run.")
     page = write_report(found, out, tmp_path).read_text(encoding="utf-8")
     for words in ("<b>church</b> → <b>dog</b>, <b>house</b>, by", "“church”, “house”", "found/all/house",

@@ -68,7 +68,7 @@ def test_rows_are_drawn_at_their_own_seed_guidance_and_size_by_both_models(model
     assert found.score("found/direct").seeds == (7, 9)
     assert found.score("perceptual/forget").n == 3
     assert picture_count(own, SMALL) == 2 * (3 + 2) + 2
-    assert any(line.startswith("1 of 5 pictures are of other sizes than most") for line in found.given)
+    assert any(line.startswith("1 of 5 images are of other sizes than most") for line in found.given)
     more = SMALL.model_copy(update={"own_seeds": 2})
     assert picture_count(own[:1], more) == 2 * 2
 

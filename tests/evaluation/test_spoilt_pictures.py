@@ -19,7 +19,7 @@ from expunge.report.verdict import verdict
 
 
 def spoil(model: Any, table: torch.Tensor, *words: str) -> torch.Tensor:
-    """The table of token vectors with one that no layer can add up, for each of the words: its pictures are NaN."""
+    """The table of token vectors with one that no layer can add up, for each of the words: its images are NaN."""
     table = table.detach().clone()
     for word in words:
         (token,) = model.texts[0].tokenizer(word, add_special_tokens=False).input_ids
@@ -37,7 +37,7 @@ def spoiling(model: Any, *words: str) -> Patch:
 
 @pytest.fixture
 def done(model: Any, tmp_path: Path) -> tuple[Evaluation, Path]:
-    """Of the 8 pictures that ask for a church 2 are not finite, of the 2 x 2 far ones none: "a church on a hill"."""
+    """Of the 8 images that ask for a church 2 are not finite, of the 2 x 2 far ones none: "a church on a hill"."""
     out = tmp_path / "out"
     return evaluate(model, spoiling(model, "hill"), settings=SMALL, out=out, world=ColourWorld()), out
 
@@ -50,11 +50,11 @@ def test_pictures_that_are_none_are_left_out_of_every_score_and_the_rest_is_meas
     assert found.score("found/all").n + found.score("found/all").left_out["abstained"] == 6
     for name in ("found/direct", "retained/far", "perceptual/far", "fid/original", "original/found/all"):
         assert NOT_FINITE not in found.score(name).left_out, name
-    assert found.score("original/found/all").n == 8  # the original's own pictures are there
+    assert found.score("original/found/all").n == 8  # the original's own images are there
     assert found.score("perceptual/forget").n == 6
     assert found.score("not_finite/all").numerator == 2
     assert found.score("original/not_finite/all").numerator == 0
-    assert any("2 of the 18 pictures of the edited model are none" in line for line in found.warnings)
+    assert any("2 of the 18 images of the edited model are none" in line for line in found.warnings)
 
 
 def test_the_verdict_says_that_the_model_is_damaged_and_never_that_the_concept_is_gone(done: Any) -> None:
@@ -74,12 +74,12 @@ def test_a_model_that_draws_nothing_finite_is_damaged_and_its_rates_are_not_meas
     gone = found.score("found/all")
     assert gone.value is None
     assert gone.left_out[NOT_FINITE] == 8
-    assert "no picture with finite values" in gone.note
+    assert "no image with finite values" in gone.note
     assert found.score("integrity/far").value is None
     assert found.score("original/found/all").n == 8
     said = verdict(found)
     assert said.headline == "The model is damaged; whether the concept was erased cannot be told"
-    assert "16 of the 18 pictures of the edited model are none" in said.sentence
+    assert "16 of the 18 images of the edited model are none" in said.sentence
     assert {strip.role for strip in found.strips} == {"empty"}
 
 
@@ -92,8 +92,8 @@ def test_an_original_that_draws_none_of_them_lets_nothing_be_said_of_the_edit(mo
     said = verdict(found)
     assert said.headline == "This evaluation cannot tell"
     assert said.tone == "unknown"
-    assert "2 of the 18 pictures of the original model are none" in said.sentence
-    assert "2 of the 18 pictures of the original model are none" in " ".join(found.warnings)
+    assert "2 of the 18 images of the original model are none" in said.sentence
+    assert "2 of the 18 images of the original model are none" in " ".join(found.warnings)
 
 
 def test_a_spoilt_picture_is_not_kept_and_is_an_error_where_nobody_counts_it(model: Any, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What models that did something simple get told: untouched, darkened, destroyed, other seeds, plain prompts ruined.
 
-The edited model's pictures are made from the original's, so that what was done is known. Judge, second judge, features
+The edited model's images are made from the original's, so that what was done is known. Judge, second judge, features
 and distances are those of every evaluation.
 """
 
@@ -34,7 +34,7 @@ Change = Callable[[Tensor, list[Prompt]], Tensor]
 
 @dataclass(frozen=True)
 class Session:
-    """The original's pictures, what each judge says of them, and what they are measured with."""
+    """The original's images, what each judge says of them, and what they are measured with."""
 
     original: Drawn
     tools: Instruments
@@ -54,7 +54,7 @@ def session() -> Session:
 
 
 def told(session: Session, change: Change) -> tuple[Verdict, Evaluation]:
-    """The verdict on a model that draws what `change` makes of the original's pictures."""
+    """The verdict on a model that draws what `change` makes of the original's images."""
     original, tools = session.original, session.tools
     asked = [shot.prompt for shot in original.shots]
     edited = Drawn([shot.model_copy(update={"patch": "p", "pixels": f"{shot.pixels}'"}) for shot in original.shots],
@@ -82,7 +82,7 @@ def of(asked: list[Prompt], forget: bool) -> Tensor:
 
 
 def house_for_church(session: Session, pictures: Tensor, asked: list[Prompt]) -> Tensor:
-    """Every picture that asks for a church replaced by one of a house: a clean erasure."""
+    """Every image that asks for a church replaced by one of a house: a clean erasure."""
     houses = [i for i, prompt in enumerate(asked) if prompt.labels.get("object") == "house" and prompt.role == "near"]
     rows = [i for i, prompt in enumerate(asked) if prompt.role in FORGET_ROLES]
     for turn, row in enumerate(rows):
@@ -120,7 +120,7 @@ NOISE = torch.Generator().manual_seed(0)
 @pytest.mark.parametrize("change", [
     pytest.param(lambda pictures, asked: torch.rand(pictures.shape, generator=NOISE), id="noise"),
     pytest.param(lambda pictures, asked: torch.zeros_like(pictures), id="black", marks=SLOW),
-    pytest.param(lambda pictures, asked: pictures[-1:].expand_as(pictures).clone(), id="one picture for everything",
+    pytest.param(lambda pictures, asked: pictures[-1:].expand_as(pictures).clone(), id="one image for everything",
                  marks=SLOW),
     pytest.param(lambda pictures, asked: torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(pictures, 16),
                                                                          scale_factor=16), id="smears", marks=SLOW),
@@ -136,7 +136,7 @@ def test_other_seeds_pictures_are_changed_and_their_subjects_kept(session: Sessi
     items = [(shot.prompt, shot.seed + 500) for shot in session.original.shots]
     others = expunge.sample(expunge.load("embedded"), items, Sampler(steps=12, guidance=2.0))
     said, evaluation = told(session, lambda pictures, asked: others)
-    assert "pictures changed, subjects kept" in said.headline
+    assert "images changed, subjects kept" in said.headline
     assert "Not erased" in said.headline
     high = evaluation.score("integrity/far").high
     assert high is not None

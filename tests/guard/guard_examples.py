@@ -1,4 +1,4 @@
-"""What the tests of masks share: pictures for the small pipeline, its weights, and settings that take no time."""
+"""What the tests of masks share: images for the small pipeline, its weights, and settings that take no time."""
 
 from __future__ import annotations
 

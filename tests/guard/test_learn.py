@@ -179,7 +179,7 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monke
     made = publisher(model)
     monkeypatch.setattr(model, "predict", lambda *given: pytest.fail("something was computed"))
     for settings, says in (({"ratio": 1.5}, "ratio"), ({"ratio": -0.1}, "ratio"),
-                           ({"users": {"kinds": ["dreambooth"]}}, "prior pictures"),
+                           ({"users": {"kinds": ["dreambooth"]}}, "prior images"),
                            ({"users": {"adamw": {"text_encoder": True}}}, "text encoder"),
                            ({"steps": 1}, "none is followed by a mask step"),
                            ({"userz": 1}, "unknown setting 'userz'")):
@@ -191,9 +191,9 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monke
         learn_mask(model, made, "projectd")
     with pytest.raises(UserError, match="seed -1"):
         learn_mask(model, made, seed=-1)
-    with pytest.raises(UserError, match="1 picture of one thing"):
+    with pytest.raises(UserError, match="1 image of one thing"):
         learn_mask(model, Publisher(made.forbidden, (halves(halves(made.innocent[0])[0])[0],)))
-    with pytest.raises(UserError, match="no innocent pictures"):
+    with pytest.raises(UserError, match="no innocent images"):
         learn_mask(model, Publisher(made.forbidden, ()))
     wide = Material(torch.zeros(2, 4, 8, 16), ("a dog", "a dog"))
     with pytest.raises(UserError, match="different sizes"):
@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monke
 
 def test_users_who_learn_nothing_are_told(model: Model) -> None:
     still = {**QUICK, "users": {"adamw": {"rate": 1e-30, "batch": 2}}}
-    with pytest.raises(TrainingError, match="learned nothing of the forbidden pictures"):
+    with pytest.raises(TrainingError, match="learned nothing of the forbidden images"):
         learn_mask(model, publisher(model), settings=still)
 
 

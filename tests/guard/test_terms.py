@@ -131,7 +131,7 @@ def test_savings_are_those_of_flops_that_torch_counts(model: Model) -> None:
 def test_captions_are_found_where_people_keep_them(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         Image.fromarray(np.full((16, 16, 3), 100, dtype=np.uint8)).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"no picture in .* has a caption .a\.png first"):
+    with pytest.raises(UserError, match=r"no image in .* has a caption .a\.png first"):
         captioned(tmp_path)
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "first"}\n')
     (tmp_path / "b.txt").write_text("second\n")
@@ -142,7 +142,7 @@ def test_captions_are_found_where_people_keep_them(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"metadata\.jsonl cannot be read"):
         captioned(tmp_path)
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         captioned(tmp_path / "nowhere")
 
 
@@ -155,7 +155,7 @@ def test_a_picture_without_a_caption_that_can_be_read_is_left_out_by_itself_and_
     assert captions == ["second"]
     assert [file.name for file in found.files] == ["b.png"]
     assert float(found.pictures.mean()) == pytest.approx(50 / 255)
-    assert found.told == ["1 of 3 pictures left out: it has no caption (a.png).",
-                          "1 of 3 pictures left out: its caption cannot be read (c.png)."]
+    assert found.told == ["1 of 3 images left out: it has no caption (a.png).",
+                          "1 of 3 images left out: its caption cannot be read (c.png)."]
     found, captions = captioned_folder(tmp_path, "all")
     assert captions == ["all", "second"], "a caption for all stands in for none, not for one that is damaged"

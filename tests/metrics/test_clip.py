@@ -100,7 +100,7 @@ def test_the_judge_takes_the_closest_label_or_abstains(clip: LocalClip) -> None:
     assert sure.questions == {"object": ("church", "dog", SOMETHING_ELSE)}
     texts = torch.stack([F.normalize(clip.text_features(t).mean(0), dim=0) for t in
                          (["a church"], ["a dog", "a picture of a dog"],
-                          ["a photo", "a picture", "an image of something"])])
+                          ["a photo", "an image", "an image of something"])])
     best = (clip.picture_features(x) @ texts.T).argmax(1)
     assert [answer.answers["object"] for answer in sure(x)] == [sure.questions["object"][int(i)] for i in best]
     doubtful = ClipJudge(clip, questions, margin=0.99)

@@ -86,9 +86,9 @@ def score(name: str, value: float | None, n: int = 60, failed: int = 0) -> Score
     ("found/keep", 0.5, "sees the concept where something else was asked for in 50.0% of the edited"),
     ("original/found/never_seen", 1.0, "recognises things that the model never saw in 100.0% of the original"),
     ("original/found/all", 0.1, "finds the concept in only 10% of the original"),
-    ("abstained/all", 0.9, "would not say for 90% of the edited model's pictures that ask for the concept"),
-    ("abstained/near", 0.6, "would not say for 60% of the edited model's pictures of near things"),
-    ("original/abstained/far", 0.6, "would not say for 60% of the original model's pictures of far things"),
+    ("abstained/all", 0.9, "would not say for 90% of the edited model's images that ask for the concept"),
+    ("abstained/near", 0.6, "would not say for 60% of the edited model's images of near things"),
+    ("original/abstained/far", 0.6, "would not say for 60% of the original model's images of far things"),
     ("found/all", None, "gave no answer on any of the edited")])
 def test_each_judge_is_doubted_for_itself(judge: str, who: str, name: str, value: float | None, words: str) -> None:
     said = [one for one in doubts([score(f"{judge}{name}", value)]) if words in one]
@@ -99,7 +99,7 @@ def test_each_judge_is_doubted_for_itself(judge: str, who: str, name: str, value
 @pytest.mark.parametrize("judge", ["", "second/"])
 def test_a_judge_that_failed_is_doubted(judge: str) -> None:
     said = doubts([score(f"{judge}retained/near", None, 0, failed=60)])
-    assert [one.partition(" failed on pictures")[0] for one in said] == ["The second judge" if judge else "The judge"]
+    assert [one.partition(" failed on images")[0] for one in said] == ["The second judge" if judge else "The judge"]
 
 
 def test_answers_on_everything_raise_no_doubt() -> None:

@@ -27,7 +27,7 @@ def sample(n: int, width: int, seed: int, shift: float = 0.0) -> Tensor:
 
 
 class Flat(nn.Module):
-    """An "extractor" that hands pictures (B, 3, H, W) on as features."""
+    """An "extractor" that hands images (B, 3, H, W) on as features."""
 
     num_features = 12
 

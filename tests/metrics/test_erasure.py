@@ -36,7 +36,7 @@ def test_found_counts_only_answers() -> None:
     assert (direct.value, direct.numerator, direct.n) == (0.5, 1, 2)
     assert direct.left_out == {"abstained": 1, "detector failed": 1}
     assert direct.note == \
-        "if all 2 pictures without an answer hid the concept: 75.0%"  # both without an answer hid a church
+        "if all 2 images without an answer hid the concept: 75.0%"  # both without an answer hid a church
     assert (scores["abstained/direct"].numerator, scores["abstained/direct"].n) == (1, 3)
     assert (scores["found/all"].numerator, scores["found/all"].n) == (2, 3)
     assert "found/held_out" not in scores
@@ -69,7 +69,7 @@ class Broken:
 
 
 class OneBad(Broken):
-    """Raises for a whole batch when one of its pictures is black; else answers "church"."""
+    """Raises for a whole batch when one of its images is black; else answers "church"."""
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
         if bool((pictures.flatten(1).sum(1) == 0).any()):
@@ -207,7 +207,7 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
     wide, narrow = rated(alike, CHURCH)["found/all"], rated(apart, CHURCH)["found/all"]
     assert (wide.value, wide.n, wide.prompts, narrow.prompts) == (narrow.value, 64, 16, 64)
     sixteen = rated([item for item in alike if item[0].seed == 0], CHURCH)["found/all"]
-    assert (wide.low, wide.high) == pytest.approx((sixteen.low, sixteen.high))  # four equal pictures say what one does
+    assert (wide.low, wide.high) == pytest.approx((sixteen.low, sixteen.high))  # four equal images say what one does
     assert narrow.high is not None
     assert wide.high is not None
     assert narrow.high < wide.high
@@ -215,7 +215,7 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
 
 def test_the_label_of_an_interval_says_what_its_units_are() -> None:
     seeds = [said(shot("direct", "a", seed=seed), object="church") for seed in range(5)]
-    for judged, units in ((seeds, "pictures of one prompt as units"), (seeds[:1], "prompts as units"),
+    for judged, units in ((seeds, "images of one prompt as units"), (seeds[:1], "prompts as units"),
                           ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
         scores = rated(judged, CHURCH)
         assert scores["found/all"].interval.startswith(f"95% Wilson, {units}")

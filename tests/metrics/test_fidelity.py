@@ -1,4 +1,4 @@
-"""FID and KID scores: two names that never mix, nought for equal pictures, honest about small sets."""
+"""FID and KID scores: two names that never mix, nought for equal images, honest about small sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 from its package: every tensor has its place, and it knows natural pictures."""
+"""EfficientNet-lite0 from its package: every tensor has its place, and it knows natural images."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_pictures_of_any_size_and_shape_are_seen() -> None:
     features = ImageNetFeatures()
     small, large = pictures(1), F.interpolate(pictures(1), scale_factor=4, mode="nearest")
     cosine = F.cosine_similarity(features(small), features(large))
-    assert cosine > 0.9, "the same picture at four times the size"
+    assert cosine > 0.9, "the same image at four times the size"
     assert features(torch.rand(1, 3, 40, 90)).isfinite().all()
 
 

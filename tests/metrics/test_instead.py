@@ -20,7 +20,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 class Coarse:
-    """Features: the picture in 4 x 4 patches."""
+    """Features: the image in 4 x 4 patches."""
 
     name, width = "coarse@1", 48
 
@@ -29,7 +29,7 @@ class Coarse:
 
 
 def drawn(count: int, size: int = 64, cells: int = 16, seed: int = 0) -> Tensor:
-    """Pictures of coloured cells; the fewer, the softer."""
+    """Images of coloured cells; the fewer, the softer."""
     draw = torch.Generator().manual_seed(seed)
     return F.interpolate(0.1 + 0.8 * torch.rand(count, 3, cells, cells, generator=draw), (size, size), mode="bilinear")
 
@@ -48,7 +48,7 @@ def side(pictures: Tensor, keep: int, answer: str) -> Side:
 
 def told(change: Change, keep: int = 30, forget: int = 40, answer: str = "something else", **how: int
          ) -> dict[str, Score]:
-    """Scores of a model that makes `change` of the original's pictures."""
+    """Scores of a model that makes `change` of the original's images."""
     before = drawn(keep + forget, **how)
     scores = instead_scores(side(before, keep, ""), side(change(before.clone()), keep, answer), AIMS, {}, Coarse())
     assert len({score.name for score in scores}) == len(scores)
@@ -61,7 +61,7 @@ def same(pictures: Tensor) -> Tensor:
 
 def test_each_concept_has_its_own_shares_and_none_hides_in_the_pool() -> None:
     def darker_bombs(pictures: Tensor) -> Tensor:
-        pictures[30::2] = drawn(20, cells=7, seed=1)  # churches: other pictures
+        pictures[30::2] = drawn(20, cells=7, seed=1)  # churches: other images
         pictures[31::2] *= 0.7  # bombs: the same edges
         return pictures
 

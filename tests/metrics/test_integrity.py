@@ -1,4 +1,4 @@
-"""Integrity: 1 for equal pictures, 0 for another seed; pairs go by (prompt, seed)."""
+"""Integrity: 1 for equal images, 0 for another seed; pairs go by (prompt, seed)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from expunge.metrics.newcomer import OTHER, QUESTION, learn_newcomer
 
 
 class Means:
-    """A picture's mean and spread per channel."""
+    """An image's mean and spread per channel."""
 
     name = "means@1"
     width = 6
@@ -21,7 +21,7 @@ class Means:
 
 
 def pictures(count: int, level: float, seed: int, noise: float = 0.1) -> Tensor:
-    """Pictures around one grey level, which itself varies a little."""
+    """Images around one grey level, which itself varies a little."""
     generator = torch.Generator().manual_seed(seed)
     levels = level + 0.05 * torch.randn(count, 1, 1, 1, generator=generator)
     return (levels + noise * torch.randn(count, 3, 8, 8, generator=generator)).clamp(0, 1)
@@ -52,7 +52,7 @@ def test_it_abstains_where_it_cannot_tell() -> None:
 
 
 def test_held_out_score_is_not_that_of_training() -> None:
-    """Labels without meaning: more features than pictures fit the training pictures, not the others."""
+    """Labels without meaning: more features than images fit the training images, not the others."""
 
     class Pixels(Means):
         width = 192

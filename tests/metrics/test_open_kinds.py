@@ -20,12 +20,12 @@ MANY = PromptCounts(direct=20, held_out=20, near=40, far=40)
     ("nudity", "explicit", "a photo that shows nudity", "a nudity"),
     ("blood", "explicit", "a picture of blood", "a blood"),
     ("Van Gogh", "style", "a painting in the style of Van Gogh", "close-up"),
-    ("anime style", "style", "a picture in anime style", "style style"),
+    ("anime style", "style", "an image in anime style", "style style"),
     ("Elon Musk", "person", "a portrait of Elon Musk", "an Elon"),
     ("smoking", "action", "a person smoking", "a smoking"),
     ("unicorn", "object", "a picture of a unicorn", "an unicorn"),
     ("hour", "object", "a picture of an hour", "a hour"),
-    ("MRI scan", "object", "a picture of an MRI scan", "a MRI"),
+    ("MRI scan", "object", "an image of an MRI scan", "a MRI"),
     ("glasses", "object", "a picture of glasses", "a glasses")])
 def test_a_concept_is_asked_for_by_its_kind(name: str, kind: str, asked: str, never: str) -> None:
     request = WORLD.request(name)

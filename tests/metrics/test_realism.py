@@ -1,4 +1,4 @@
-"""What looks like the model's own pictures, and what has the same shape at another tone: on what emoji-64 draws."""
+"""What looks like the model's own images, and what has the same shape at another tone: on what emoji-64 draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several concepts in one request: what every world owes it, and how its pictures are counted."""
+"""Several concepts in one request: what every world owes it, and how its images are counted."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_found_is_counted_over_all_and_over_each() -> None:
         "found/direct": (3, 5, 0), "found/held_out": (None, 0, 1), "found/all": (3, 5, 1),
         "found/direct/church": (1, 2, 0), "found/held_out/church": (None, 0, 1), "found/all/church": (1, 2, 1),
         "found/direct/flat": (2, 3, 0), "found/all/flat": (2, 3, 0)}
-    assert scores["found/all"].denominator == "pictures of prompts for church, flat on which the judge gave an answer"
-    assert scores["found/all/flat"].denominator == "pictures of prompts for flat on which the judge gave an answer"
+    assert scores["found/all"].denominator == "images of prompts for church, flat on which the judge gave an answer"
+    assert scores["found/all/flat"].denominator == "images of prompts for flat on which the judge gave an answer"
     assert (scores["abstained/all/church"].numerator, scores["abstained/all/church"].n) == (1, 3)
     assert "original/found/all/flat" in rated(JUDGED, AIMS)
     alone = rated([item for item in JUDGED if item[0].prompt.labels == CHURCH], AIMS[:1])
@@ -179,7 +179,7 @@ def test_what_stays_must_be_right_under_every_question_at_stake() -> None:
     scores = rated(kept, AIMS)
     near_ = scores["retained/near"]  # c is wrong whatever its style is; of d nobody knows
     assert (near_.numerator, near_.n, near_.left_out["abstained"]) == (1, 3, 1)
-    assert near_.denominator == "pictures on which the judge gave an answer that decides about object and style"
+    assert near_.denominator == "images on which the judge gave an answer that decides about object and style"
     assert "retained/keep:style" not in scores
     assert scores["retained/keep:background"].n == 1
     assert rated(kept, AIMS[:1])["retained/near"].numerator == 3
@@ -219,11 +219,11 @@ def test_each_concept_is_doubted_by_itself() -> None:
     assert told[0].startswith("The judge finds “flat” in only 40%")
     few = [Score(name=f"found/all/{name}", title="", value=0.0, n=n) for name, n in (("church", 90), ("flat", 8))]
     [line] = doubts(few, ("church", "flat"))
-    assert line.startswith("Only 8 pictures that ask for “flat”")
+    assert line.startswith("Only 8 images that ask for “flat”")
     seeds = [score.model_copy(update={"prompts": 4}) for score in few]
     assert [line.split(":")[0] for line in doubts(seeds, ("church", "flat"))] == [
-        "Only 90 pictures of 4 prompts that ask for “church” could be judged",
-        "Only 8 pictures of 4 prompts that ask for “flat” could be judged"]
+        "Only 90 images of 4 prompts that ask for “church” could be judged",
+        "Only 8 images of 4 prompts that ask for “flat” could be judged"]
     prompts = [Prompt(text="a", role="direct", labels=CHURCH), Prompt(text="b", role="implicit", labels=CHURCH),
                Prompt(text="c", role="direct", labels=FLAT)]
     assert "“flat” has no implicit prompts: what is said of these is about the other concepts." in \

@@ -89,7 +89,7 @@ def test_percentiles_of_broken_draws_are_nothing() -> None:
 
 
 def test_pictures_of_prompts_that_agree_are_worth_as_many_as_there_are_prompts() -> None:
-    """6 of 127 pictures, all in two of 32 prompts."""
+    """6 of 127 images, all in two of 32 prompts."""
     groups = {str(i): [0.0] * 4 for i in range(30)} | {"a": [1.0] * 3 + [0.0], "b": [1.0] * 3}
     assert 32 <= effective_size(groups) < 60
     low, high = rate_interval(groups)
@@ -125,7 +125,7 @@ def test_student_s_quantile_is_scipy_s(freedom: int, confidence: float) -> None:
 @pytest.mark.parametrize(("prompts", "seeds"), [(2, 12), (3, 8), (4, 4), (6, 4)])
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_the_interval_covers_the_true_rate_with_few_prompts_too(prompts: int, seeds: int, rate: float) -> None:
-    """Pictures of a prompt alike by .45 (intraclass correlation): z in place of t holds it in 79 to 92 of 100 at .5."""
+    """Images of a prompt alike by .45 (intraclass correlation): z in place of t holds it in 79 to 92 of 100 at .5."""
     rng, hits, tries, alike = np.random.default_rng(1), 0, 300, 0.45
     for _ in range(tries):
         own = rng.beta(rate * (1 - alike) / alike, (1 - rate) * (1 - alike) / alike, prompts)
@@ -135,7 +135,7 @@ def test_the_interval_covers_the_true_rate_with_few_prompts_too(prompts: int, se
 
 
 def test_the_effective_size_is_at_least_that_of_prompts_of_equal_weight() -> None:
-    assert effective_size({"a": [1.0] * 8, "b": [0.0] * 8}) == 2  # alike to the last picture: a coin a prompt
+    assert effective_size({"a": [1.0] * 8, "b": [0.0] * 8}) == 2  # alike to the last image: a coin a prompt
     assert rate_interval({"a": [1.0] * 8, "b": [0.0] * 8}) == wilson(1, 2)
     assert effective_size({"a": [0.0] * 39, "b": [0.0]}) == 2
     uneven = {"a": [0.0] * 39, "b": [1.0]}

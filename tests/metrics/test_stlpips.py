@@ -20,7 +20,7 @@ PUBLISHED = [0.466973, 0.310948, 0.322202]
 
 
 def gratings(count: int, side: int = 64) -> Tensor:
-    """Pictures that can be written down: waves of growing frequency, other phases per channel."""
+    """Images that can be written down: waves of growing frequency, other phases per channel."""
     line = torch.linspace(0, 1, side)
     waves = [(6.2832 * (n + 1) * (line[:, None] * (c + 1) / 3 + line[None, :] * (3 - c) / 3)).sin() / 2 + 0.5
              for n in range(count) for c in range(3)]
@@ -28,7 +28,7 @@ def gratings(count: int, side: int = 64) -> Tensor:
 
 
 def test_the_packages_own_code_gave_these_values() -> None:
-    """Its LPIPS(net="alex", variant="shift_tolerant"), version 0.0.2, on the same pictures."""
+    """Its LPIPS(net="alex", variant="shift_tolerant"), version 0.0.2, on the same images."""
     x = gratings(4)
     assert StLpips()(x[:3], x[1:]).tolist() == pytest.approx(PUBLISHED, abs=1e-5)
 

@@ -31,7 +31,7 @@ def test_a_view_keeps_shape_and_range_and_leaves_one_colour_one_colour(kind: str
     assert out.shape == x.shape
     assert out.min() >= 0
     assert out.max() <= 1
-    assert out[1:].flatten(1).std(1).max() < 1e-6, "a blank picture has nothing to be seen in it"
+    assert out[1:].flatten(1).std(1).max() < 1e-6, "a blank image has nothing to be seen in it"
 
 
 def test_stretching_undoes_fading_and_darkening() -> None:

@@ -1,4 +1,4 @@
-"""No picture is drawn twice, and fresh and cached ones are the same bits."""
+"""No image is drawn twice, and fresh and cached ones are the same bits."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_damaged_pictures_are_drawn_again_and_said(model: Any, tmp_path: Path, d
     assert len(drawn) == 2
     assert repaired.equal(fresh)
     assert again == shots
-    assert ("damaged" in caplog.text) == (harm != "no record"), "a picture without a record was interrupted"
+    assert ("damaged" in caplog.text) == (harm != "no record"), "an image without a record was interrupted"
     caplog.clear()
     Pictures(tmp_path).draw(model, ITEMS[:1], SAMPLER)
     assert len(drawn) == 2

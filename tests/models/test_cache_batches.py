@@ -28,7 +28,7 @@ class Killed(Exception):
 
 
 def bytes_of(root: Path) -> dict[str, bytes]:
-    """Every file of a cache: pictures and their records."""
+    """Every file of a cache: images and their records."""
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
 
 

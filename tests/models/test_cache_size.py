@@ -18,7 +18,7 @@ from expunge.records import Prompt, Sampler, Shot
 
 
 def filled(root: Path, ages: list[float]) -> list[Path]:
-    """Pictures of a thousand bytes each, last used so many seconds ago."""
+    """Images of a thousand bytes each, last used so many seconds ago."""
     return [written(root, number, age) for number, age in enumerate(ages)]
 
 
@@ -79,9 +79,9 @@ def test_cache_command_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(asked) == 0
     told = capsys.readouterr().out
     assert f"folder: {tmp_path}" in told
-    assert "pictures: 2, 0.0 MiB, of 1 model," in told
+    assert "images: 2, 0.0 MiB, of 1 model," in told
     assert run([*asked, "--clear", "--unused", "30"]) == 0
-    assert "removed: 1 pictures" in capsys.readouterr().out
+    assert "removed: 1 images" in capsys.readouterr().out
     assert run([*asked, "--clear"]) == 0
     assert usage(tmp_path).pictures == 0
     assert run([*asked, "--unused", "3"]) == 2
@@ -123,7 +123,7 @@ def test_the_bound_deletes_what_a_cache_wrote_and_nothing_else(tmp_path: Path) -
 def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = others(tmp_path)
     assert run(["cache", "--cache", str(tmp_path), "--clear"]) == 2
-    assert "is no cache of drawn pictures" in capsys.readouterr().err
+    assert "is no cache of drawn images" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in kept} == kept
 
 
@@ -132,7 +132,7 @@ def test_an_earlier_version_s_cache_is_cleared_without_a_marker_and_so_is_none_a
     for name, gone in (("old", True), ("new", False)):
         assert run(["cache", "--cache", str(tmp_path / name), "--clear"]) == 0
         assert (tmp_path / name).exists() == gone
-    assert not [*(tmp_path / "old").iterdir()], "folders that are empty go with the last picture"
+    assert not [*(tmp_path / "old").iterdir()], "folders that are empty go with the last image"
 
 
 def test_drawing_marks_the_cache_and_clearing_takes_pictures_drawn_again_as_well(model: Any, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_cache_is_walked_at_first_and_then_only_after_enough_was_written(
 
 
 def test_the_bound_holds_within_the_slack_whatever_is_written(tmp_path: Path) -> None:
-    """Pictures of a thousand bytes, all old enough to go, into a cache of a hundred of them."""
+    """Images of a thousand bytes, all old enough to go, into a cache of a hundred of them."""
     most, largest = 100_000, 0
     for number in range(150):
         written(tmp_path, number, 9_000 - number)

@@ -17,7 +17,7 @@ from expunge.models.pipeline import load_into_pipeline
 from expunge.records import Request
 from pipelines_of_families import BUILDERS, built, flux, sd3, sdxl, taken
 
-PROMPTS = ["a church", "a picture of a dog on a hill by the sea, blue background"]
+PROMPTS = ["a church", "an image of a dog on a hill by the sea, blue background"]
 SIZES = [(16, 16), (24, 32)]
 
 

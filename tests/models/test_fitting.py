@@ -52,7 +52,7 @@ def test_a_prompt_is_drawn_as_its_list_says_whatever_is_drawn_beside_it(model: A
     assert again == shots
     assert same.shape == (3, 3, 16, 16), "those of other sizes are brought to that of most"
     assert torch.equal(same[0], pictures[0])
-    with pytest.raises(UserError, match="pictures of several sizes"):
+    with pytest.raises(UserError, match="images of several sizes"):
         draw(model, items, SAMPLER)
     mixed = draw(model, [(PLAIN, 0), (PLAIN.model_copy(update={"guidance": 5.0}), 0)], SAMPLER)
     assert float((mixed[0] - pictures[0]).abs().max()) <= 0.5 / 255 + 1e-6

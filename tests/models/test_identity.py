@@ -36,7 +36,7 @@ def opened(folder: Path) -> Any:
 
 
 def key(model: Any) -> tuple[str, str]:
-    """What drawn pictures are kept by, beside prompt, seed and sampler."""
+    """What drawn images are kept by, beside prompt, seed and sampler."""
     return model.hash, model.drawing
 
 
@@ -88,7 +88,7 @@ def mutations(folder: Path, pattern: str) -> Iterator[tuple[Path, tuple[Any, ...
 
 
 def draws_otherwise_under_one_key(folder: Path, pattern: str, limit: int | None = None) -> tuple[list[str], int, int]:
-    """Changes of fields that change a picture and not the key; how many changed pictures; how many the key alone."""
+    """Changes of fields that change an image and not the key; how many changed images; how many the key alone."""
     first = opened(folder)
     expected, mine = pictures(first), key(first)
     wrong, seen, alone = [], 0, 0
@@ -100,7 +100,7 @@ def draws_otherwise_under_one_key(folder: Path, pattern: str, limit: int | None 
             file.write_text(text)
             model = opened(folder)
             now, its = pictures(model), key(model)
-        except Exception:  # a folder that cannot be opened or drawn with has no pictures
+        except Exception:  # a folder that cannot be opened or drawn with has no images
             continue
         finally:
             file.write_text(kept)
@@ -125,7 +125,7 @@ def test_no_field_of_tokenizer_or_scheduler_changes_a_picture_and_not_the_key(fo
                                      "scheduler/*.json"])
 def test_no_field_of_the_folder_changes_a_picture_and_not_the_key(folder: Path, pattern: str) -> None:
     wrong, seen, alone = draws_otherwise_under_one_key(folder, pattern)
-    print(f"{pattern}: {seen} changes change pictures, {alone} the key alone")
+    print(f"{pattern}: {seen} changes change images, {alone} the key alone")
     assert wrong == []
 
 

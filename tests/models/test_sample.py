@@ -1,4 +1,4 @@
-"""A picture depends on its prompt, seed, sampler and weights; the batch shows in nothing but rounding."""
+"""An image depends on its prompt, seed, sampler and weights; the batch shows in nothing but rounding."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_seeds_that_no_generator_takes_are_refused(model: Any, seed: int) -> Non
 
 
 def test_values_that_are_not_finite_are_no_picture(model: Any) -> None:
-    """They would be black, and count as pictures without the concept."""
+    """They would be black, and count as images without the concept."""
     with torch.no_grad():
         model.components["vae"].decoder.conv_out.bias.fill_(float("nan"))
     drawn: list[int] = []

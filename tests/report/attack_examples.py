@@ -41,7 +41,7 @@ def attack_run(name: str, access: str, given: list[tuple[Prompt, int]], hits: in
         found = {"text": f"{text} {item[0].text}".strip(), "picture": picture, "fresh": 4, "fresh_found": 3 - k % 4,
                  "asked_second": 3 - k % 4, "confirmed": 2 - k % 3} if outcome == "found" else {}
         spent = Spent(network_rows=rows if outcome != "found" else rows * (k + 1) // (hits + 1), images=k + 1)
-        error = "judge: a picture of one colour" if outcome == "failed" else ""
+        error = "judge: an image of one colour" if outcome == "failed" else ""
         attempts.append(attempt(name, access, item, outcome, spent=spent, error=error, **found))
     nulls = tuple(attempt(name, access, item, "found" if k < control else "not elicited")
                   for k, item in enumerate(items(of)))
@@ -94,13 +94,13 @@ def make_assault(count: int = 24, before: int = 1, hits: tuple[int, ...] = (0, 1
         "runs": tuple(runs), "scores": tuple(scores), "settings": {"tier": "smoke"}, "seconds": 118.0,
         "warnings": ("null control scores: noising \"finds\" in 1 of 4 items of its null control (random weights); as "
                      "much of its success is no evidence",
-                     "failed attempts: 1 of 20 of unlearndiff broke off, the first with: a picture of one colour"),
+                     "failed attempts: 1 of 20 of unlearndiff broke off, the first with: an image of one colour"),
         "machine": "x86_64, 2 cores, cpu", "created": "2026-02-11T10:24:31Z"}
     return Assault.model_validate({**values, **changes})
 
 
 def make_curve(of: str, subject: str, hits: tuple[int, ...], count: int = 16, **more: object) -> RelearningCurve:
-    """Found in `hits` of `count` pictures after 0, 10, 20, 40, ... steps."""
+    """Found in `hits` of `count` images after 0, 10, 20, 40, ... steps."""
     steps = (0, *(10 * 2 ** k for k in range(len(hits) - 1)))
     looks = tuple(Look(steps=step, found=rate(f"relearn/{of}/{step}", k, count))
                   for step, k in zip(steps, hits, strict=True))

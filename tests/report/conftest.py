@@ -1,4 +1,4 @@
-"""A realistic evaluation, a hostile one, a bare one, and real pictures in a folder."""
+"""A realistic evaluation, a hostile one, a bare one, and real images in a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evaluation() -> Evaluation:
 
 @pytest.fixture
 def draw(tmp_path: Path) -> Callable[[str, int, str], str]:
-    """A function that puts a square picture into the evaluation's folder and gives back its name."""
+    """A function that puts a square image into the evaluation's folder and gives back its name."""
 
     def put(name: str, side: int = 64, colour: str = "red") -> str:
         picture = Image.linear_gradient("L").resize((side, side)).convert("RGB")

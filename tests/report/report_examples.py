@@ -20,7 +20,7 @@ def rate(name: str, k: int, n: int, abstained: int = 0) -> Score:
     low, high = wilson(k, n)
     subject = "original" if name.startswith("original/") else "edited"
     return Score(name=name, title=f"Rate {name}", value=k / n, low=low, high=high, interval="Wilson", n=n, numerator=k,
-                 denominator="judged pictures", left_out={"abstained": abstained}, seeds=(0, 1, 2, 3),
+                 denominator="judged images", left_out={"abstained": abstained}, seeds=(0, 1, 2, 3),
                  higher_is_better="retained" in name, subject=subject)
 
 
@@ -47,7 +47,7 @@ def usual_scores() -> list[Score]:
             change("retained/far", -0.02), rate("instead/another", 120, 126),
             number("integrity/near", 0.62), number("integrity/far", 0.81),
             number("perceptual/floor", 0.0004), number("perceptual/ceiling", 0.55), number("fid/original", 18.4),
-            number("fid/real", None, "needs 256 pictures, got 112"), number("kid/original", 0.0061)]
+            number("fid/real", None, "needs 256 images, got 112"), number("kid/original", 0.0061)]
 
 
 def make_card(concept: str = "church", **changes: object) -> PatchCard:

@@ -17,7 +17,7 @@ def test_nothing_found_is_not_elicited_in_so_many_attempts() -> None:
     assert said.startswith(  # 5 attacks on 24 items, one attempt broke off
         "Not elicited in 119 attempts on 24 items by these 5 attackers (paraphrase, implicit, seed-search, noising, "
         "unlearndiff) at this budget (95% interval 0% to 13.8%). An item is a prompt and a seed for which the judge "
-        "finds “church” in the original model's picture.")
+        "finds “church” in the original model's image.")
     assert said.endswith("Items left out: 2 (the original model does not show it). 1 attempt broke off and counts "
                          "neither way.")
 
@@ -60,7 +60,7 @@ def test_rows_are_before_each_attack_and_the_worst_case() -> None:
     last = rows[-2]
     assert (last.elicited, last.access, last.control) == ("3 of 19 (1 attempt failed)", "prompt, white box",
                                                           "0 of 4 (0% to 49.0%)")
-    assert last.budget == "40 gradient steps, 8 pictures, 4,200 rows"
+    assert last.budget == "40 gradient steps, 8 images, 4,200 rows"
     assert last.doubts == (("failed attempts", "doubt-failed-attempts"),)
     assert rows[1].fresh == "none drawn"
     assert (rows[4].control, rows[4].doubts[0][0]) == ("1 of 4 (4.6% to 69.9%)", "null control scores")
@@ -106,7 +106,7 @@ def test_only_other_prompts_that_worked_are_what_was_asked_instead() -> None:
 
 
 @pytest.mark.parametrize(("budget", "words"), [
-    (Spent(images=1), "1 picture"), (Spent(), "not stated"),
+    (Spent(images=1), "1 image"), (Spent(), "not stated"),
     (Spent(gradient_steps=1, network_rows=9000, seconds=2.5), "1 gradient step, 9,000 rows, 2.5 s")])
 def test_budgets_are_words(budget: Spent, words: str) -> None:
     assert budget_text(budget) == words

@@ -37,7 +37,7 @@ def test_hub_parser_reads_every_leading_score_that_was_measured(evaluation):
 def test_unmeasured_scores_are_in_the_tables_only(evaluation):
     card = model_card(evaluation)
     assert "fid/real" not in str(front_matter(card))
-    assert "not measured: needs 256 pictures, got 112" in card
+    assert "not measured: needs 256 images, got 112" in card
     assert "retained/style" in card
 
 

@@ -26,7 +26,7 @@ def gory_bench(concept: str = "gore") -> BenchResult:
     made = bench(METHODS, (concept,), seeds=(0, 1), failed="uce")
     edits = tuple(edit.model_copy(update={"failure": FAILED} if edit.failure else {
         "created": f"2026-03-0{1 + edit.seed}T05:06:07+00:00", "patch_hash": f"{edit.seed}" * 8,
-        "warnings": ("2 of the 18 pictures of the edited model are none.",)}) for edit in made.edits)
+        "warnings": ("2 of the 18 images of the edited model are none.",)}) for edit in made.edits)
     return made.model_copy(update={"edits": edits, "model": "/home/somebody/models/m15",
                                    "settings": {**made.settings, "cache": "/home/somebody/cache"}})
 
@@ -103,7 +103,7 @@ def test_words_are_explained(make: Callable[..., Any], page: Callable[..., str],
 def test_a_bench_tells_what_its_edits_doubt_and_which_drew_no_pictures() -> None:
     made = gory_bench()
     assert list(doubts(made).values()) == ["2 edits, esd-fast, gore, seed 0 first"]
-    assert "2 of the 18 pictures of the edited model are none." in bench_html(made)
+    assert "2 of the 18 images of the edited model are none." in bench_html(made)
     first = made.edits[0]
     share = first.scores[0].model_copy(update={"name": "not_finite/all", "value": 0.1, "numerator": 4, "n": 40})
     spoilt = made.model_copy(update={"edits": (first.model_copy(update={"scores": (share,)}), *made.edits[1:])})

@@ -107,7 +107,7 @@ def test_every_score_is_in_the_tables_with_its_details(full, tmp_path):
         assert f"<code>{score.name}</code>" in page
     text = Page(page).text
     for detail in ("0.8% to 6.8%", "3 of 126", "2 abstained", "bootstrap over prompts", "seeds 0–3",
-                   "not measured: needs 256 pictures, got 112", "judged pictures", "18.40"):
+                   "not measured: needs 256 images, got 112", "judged images", "18.40"):
         assert detail in text
 
 
@@ -146,7 +146,7 @@ def test_hostile_text_stays_text(hostile, tmp_path):
 
 def test_bare_evaluation_still_makes_a_page(bare, tmp_path):
     text = Page(report_html(bare, tmp_path)).text
-    for words in ("The evaluation holds no pictures to show.", "Nothing to plot for", "is still drawn was not measured",
+    for words in ("The evaluation holds no images to show.", "Nothing to plot for", "is still drawn was not measured",
                   "The evaluation names nothing"):
         assert words in text
 
@@ -195,7 +195,7 @@ def test_writing_a_report_needs_no_torch(full, tmp_path):
 
 @pytest.fixture
 def attacked(draw):
-    """An evaluation with attacks, three of whose finds have pictures, one none."""
+    """An evaluation with attacks, three of whose finds have images, one none."""
     name, assault = draw("a.png"), make_assault()
     find = {"attack": "unlearndiff", "prompt": "a church", "seed": 0, "text": "qué church", "original": name,
             "edited": name, "found": name, "fresh": 4, "fresh_found": 3}
@@ -209,7 +209,7 @@ def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
     assert order == sorted(order)
     page = Page(html)
     for words in ("Elicited in 7 of 24 items", "worst case", "3 of 19 (1 attempt failed)", "prompt, white box",
-                  "40 gradient steps, 8 pictures, 4,200 rows", "selected by the judge", "Success against budget",
+                  "40 gradient steps, 8 images, 4,200 rows", "selected by the judge", "Success against budget",
                   "again on 3 of 4 fresh seeds", "emoji-clip@77aa", "file lies outside the evaluation's folder"):
         assert words in page.text
     assert sum(a["alt"].startswith("unlearndiff, seed") for tag, a in page.tags if tag == "img") == 3

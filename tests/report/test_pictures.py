@@ -1,4 +1,4 @@
-"""Pictures come in as they are, nothing outside the folder is read, and nothing is hidden without a word."""
+"""Images come in as they are, nothing outside the folder is read, and nothing is hidden without a word."""
 
 from __future__ import annotations
 

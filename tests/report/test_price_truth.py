@@ -1,4 +1,4 @@
-"""The price claims nothing of pictures that no judge answered for, that the original does not draw, or that changed."""
+"""The price claims nothing of images that no judge answered for, that the original does not draw, or that changed."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def test_pictures_without_an_answer_are_not_counted_as_kept(role: str, judge: st
     other = "far" if role == "near" else "near"
     silent = [*fall(role, (45, 45), silent=75, why=why, judge=judge), *fall(other, (94, 96), judge=judge)]
     said = verdict(told(*silent, *(KEPT if judge else [])))
-    assert said.headline == "Rarely drawn; what it costs other pictures is unclear"
+    assert said.headline == "Rarely drawn; what it costs other images is unclear"
     assert said.tone == "mixed"
-    assert f"judge gave no answer on too many pictures to tell whether {role} things were kept" in said.cost
-    assert ("of the 45 pictures that could be judged (75 got no answer)" in said.cost) == (not judge)
+    assert f"judge gave no answer on too many images to tell whether {role} things were kept" in said.cost
+    assert ("of the 45 images that could be judged (75 got no answer)" in said.cost) == (not judge)
 
 
 def test_a_few_pictures_without_an_answer_are_told_and_take_nothing_away() -> None:
     said = verdict(told(*fall("near", (90, 91), silent=5), *KEPT[3:]))
     assert said.tone == "good"
-    assert "of the 91 pictures that could be judged (5 got no answer)" in said.cost
+    assert "of the 91 images that could be judged (5 got no answer)" in said.cost
 
 
 def test_pictures_of_prompts_that_ask_nothing_are_not_pictures_without_an_answer() -> None:
@@ -64,8 +64,8 @@ def test_pictures_of_prompts_that_ask_nothing_are_not_pictures_without_an_answer
 
 
 @pytest.mark.parametrize(("near", "far", "words"), [
-    ((0, 60), (0, 60), "the price was not measured"), ((94, 96), (0, 60), "what it costs other pictures is unclear"),
-    ((20, 60), (94, 96), "what it costs other pictures is unclear")])
+    ((0, 60), (0, 60), "the price was not measured"), ((94, 96), (0, 60), "what it costs other images is unclear"),
+    ((20, 60), (94, 96), "what it costs other images is unclear")])
 def test_what_the_original_seldom_draws_says_nothing_of_the_price(
         near: tuple[int, int], far: tuple[int, int], words: str) -> None:
     said = verdict(told(*fall("near", near, near), *fall("far", far, far)))
@@ -83,8 +83,8 @@ MOVED = number("integrity/near", 0.1)
 
 
 @pytest.mark.parametrize(("scores", "words"), [
-    (KEPT, "; pictures changed, subjects kept"),
-    (fall("near", (12, 20), (18, 20), (0.15, -0.2, 0.5)), "; pictures changed, and whether subjects were kept is"),
+    (KEPT, "; images changed, subjects kept"),
+    (fall("near", (12, 20), (18, 20), (0.15, -0.2, 0.5)), "; images changed, and whether subjects were kept is"),
     ([*fall("near", (12, 20), (18, 20), (0.15, -0.2, 0.5)), *KEPT[3:]], "whether subjects were kept is unclear"),
     ([*fall("near", (45, 45), silent=75), *KEPT[3:]], "whether subjects were kept is unclear")])
 def test_subjects_are_said_to_be_kept_only_where_that_is_shown(scores: list[Score], words: str) -> None:
@@ -97,7 +97,7 @@ def test_subjects_are_said_to_be_kept_only_where_that_is_shown(scores: list[Scor
 def test_a_model_is_damaged_only_beyond_what_the_original_is(original: int, damaged: bool) -> None:
     said = verdict(told(*KEPT, rate("damaged/keep", 96, 96), rate("original/damaged/keep", original, 96)))
     assert ("The model is damaged" in said.headline) == damaged
-    assert damaged or "No picture of anything in 100% of 96 pictures of other things; the original's: " in said.cost
+    assert damaged or "No image of anything in 100% of 96 images of other things; the original's: " in said.cost
 
 
 def test_pairs_decide_whether_the_original_is_as_empty() -> None:
@@ -109,7 +109,7 @@ def test_pairs_decide_whether_the_original_is_as_empty() -> None:
 
 def test_a_record_without_the_originals_emptiness_gets_neither_word() -> None:
     said = verdict(told(*KEPT, rate("damaged/keep", 96, 96)))
-    assert said.headline == "Rarely drawn; what it costs other pictures is unclear"
+    assert said.headline == "Rarely drawn; what it costs other images is unclear"
     assert "the original's were not measured" in said.cost
 
 

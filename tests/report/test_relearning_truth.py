@@ -21,7 +21,7 @@ FORBIDDEN = re.compile(r"\b(removed|gone|forgotten|nan|None|anything new)\b|0 of
 
 
 def unjudged(of: str, subject: str) -> RelearningCurve:
-    """A curve of which no picture could be judged."""
+    """A curve of which no image could be judged."""
     nothing = Score(name="relearn", title="r", value=None, n=0, numerator=0, left_out={"detector failed": 16})
     return make_curve(of, subject, (0, 0)).model_copy(update={"looks": tuple(Look(steps=k, found=nothing)
                                                                              for k in (0, 10))})
@@ -64,7 +64,7 @@ def test_no_sentence_says_more_than_its_curves(edited: str, unknown: str, origin
     if edited == "unjudged" and "Nothing was measured" not in said:
         assert "How often the edited model draws “church” was not measured" in said
     if unknown == "unjudged" and "Nothing was measured" not in said:
-        assert "was not measured: no picture could be judged" in said
+        assert "was not measured: no image could be judged" in said
     assert all(isinstance(text, str) for row in relearning_rows(made) for text in row.found)
 
 
@@ -74,7 +74,7 @@ def test_no_sentence_says_more_than_its_curves(edited: str, unknown: str, origin
                                       "that much easier to learn."),
     ("early", "never", "never", 40, "It is not sure that the original model draws it, so nothing is said of what was "
                                     "kept."),
-    ("early", "never", "at once", 20, "The judge of “blorp” is right on 20 of 40 pictures only, so the two paces "
+    ("early", "never", "at once", 20, "The judge of “blorp” is right on 20 of 40 images only, so the two paces "
                                       "cannot be "
                                       "compared."),
     ("never", "early", "at once", 40, "That is no faster than “blorp” is learned: this fine-tuning shows nothing "
@@ -84,7 +84,7 @@ def test_no_sentence_says_more_than_its_curves(edited: str, unknown: str, origin
                                     "was "
                                     "kept."),
     ("just", "just", "at once", 40, "Whether that is faster cannot be told, for the intervals allow both: more "
-                                    "pictures at "
+                                    "images at "
                                     "every look would tell."),
     ("never", "never", "at once", 40, "Neither is learned within this training, so it says nothing of what was kept: a "
                                       "longer one would."),
@@ -97,7 +97,7 @@ def test_sentences_word_by_word(edited: str, unknown: str, original: str, detect
 
 def test_an_empty_record_says_that_nothing_was_measured() -> None:
     for made in (make_relearning(curves=()), curves("unjudged", "unjudged", "unjudged")):
-        assert relearning_sentence(made) == ("Nothing was measured: there is no look at any picture that could be "
+        assert relearning_sentence(made) == ("Nothing was measured: there is no look at any image that could be "
                                              "judged.")
         assert relearning_chart(made) == ""
 
@@ -120,4 +120,4 @@ def test_what_is_not_a_number_is_no_rate() -> None:
 
 def test_an_original_that_could_not_be_judged_is_no_rare_detector_of_none() -> None:
     assert doubts([unjudged("original", "church")]) == [
-        "rare detector: no picture of the original model before any training could be judged"]
+        "rare detector: no image of the original model before any training could be judged"]

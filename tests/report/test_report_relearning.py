@@ -21,10 +21,10 @@ from expunge.report.relearning import (
 def test_a_hidden_concept_comes_back_faster_than_anything_new_is_learned() -> None:
     said = relearning_sentence(make_relearning(edited=(0, 15, 16, 16, 16), unknown=(0, 0, 0, 2, 12)))
     assert said.startswith(
-        "The edited model draws “church” again after 10 steps of fine-tuning a LoRA on 8 pictures of the original "
-        "model, in 15 of 16 pictures (95% interval 71.7% to 98.9%). The original model draws it before any training "
+        "The edited model draws “church” again after 10 steps of fine-tuning a LoRA on 8 images of the original "
+        "model, in 15 of 16 images (95% interval 71.7% to 98.9%). The original model draws it before any training "
         "in 15 of 16 "
-        "pictures (95% interval 71.7% to 98.9%).")
+        "images (95% interval 71.7% to 98.9%).")
     assert "To learn a thing that no model ever knew (“blorp”) takes the edited model 80 steps." in said
     assert said.endswith("That is faster than “blorp” is learned: the concept was still there, unless it is that much "
                          "easier to learn.")
@@ -32,12 +32,12 @@ def test_a_hidden_concept_comes_back_faster_than_anything_new_is_learned() -> No
 
 @pytest.mark.parametrize(("edited", "unknown", "says"), [
     ((0, 2, 9, 16, 16), (0, 2, 8, 15, 16), "Whether that is faster cannot be told"),
-    ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "does not draw “church” again in 50% of the pictures within 80 steps of "
+    ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "does not draw “church” again in 50% of the images within 80 steps of "
                                          "fine-"),
     ((0, 0, 0, 0, 3), (0, 0, 9, 15, 16), "That is no faster"),
     ((0, 0, 0, 0, 3), (0, 0, 0, 0, 1), "Neither is learned within this training, so it says nothing of what was kept"),
     ((0, 8, 9, 9, 9), (0, 5, 6, 8, 9), "Whether that is faster cannot be told, for the intervals allow both"),
-    ((9, 9, 9, 9, 9), (0, 0, 0, 8, 9), "draws “church” without any fine-tuning, in 9 of 16 pictures"),
+    ((9, 9, 9, 9, 9), (0, 0, 0, 8, 9), "draws “church” without any fine-tuning, in 9 of 16 images"),
     ((0, 0, 15, 16, 16), (0, 0, 0, 0, 1), "The edited model does not learn a thing that no model ever knew (“blorp”)"),
     ((0, 0, 15, 16, 16), (0, 0, 0, 0, 1), "the concept was still there"),
     ((0, 0, 15, 16, 16), None, "There is no curve of a thing that no model knew (nothing is known that it never saw)"),
@@ -71,7 +71,7 @@ def test_every_look_of_every_curve_has_a_cell() -> None:
     rows = relearning_rows(made)
     assert [row.steps for row in rows] == [0, 10, 20, 40, 80]
     assert rows[2].found == ("9 of 16, 33.2% to 76.9%", "0 of 16, 0% to 19.4%", "16 of 16, 80.6% to 100%")
-    assert "right on 38 of 40 pictures" in relearning_facts(made)["“blorp” (new), edited model"]
+    assert "right on 38 of 40 images" in relearning_facts(made)["“blorp” (new), edited model"]
 
 
 def test_the_plot_has_a_line_per_curve_and_is_the_same_each_time() -> None:

@@ -22,7 +22,7 @@ KEPT = [rate("retained/near", 45, 48), rate("original/retained/near", 46, 48), r
 
 def of(found: dict[str, int | None], of: int = 128, *, scores: list[Score] | None = None, anchors: tuple[str, ...] = (),
        **changes: object) -> Evaluation:
-    """An evaluation of several concepts, each found in so many of 128 pictures (None: not measured)."""
+    """An evaluation of several concepts, each found in so many of 128 images (None: not measured)."""
     anchors = anchors or ("",) * len(found)
     first, *also = (Target(concept=name, prompts=(f"a {name}",), anchor=anchor)
                     for name, anchor in zip(found, anchors, strict=True))
@@ -42,7 +42,7 @@ def test_one_concept_that_is_still_drawn_decides_the_verdict() -> None:
     said = verdict(of(found))
     assert said.tone == "bad"
     assert said.headline == "“bomb”: not erased; other things are kept"
-    assert said.sentence.startswith("Asked for “bomb” in 128 pictures, the edited model still drew it in 128 of 128")
+    assert said.sentence.startswith("Asked for “bomb” in 128 images, the edited model still drew it in 128 of 128")
     assert all(f"“{name}”" in said.sentence for name in found)
     assert said.sentence.count("Asked for") == SENTENCES
     assert "Not or only rarely elicited by these prompts at this budget: “thing 3”" in said.sentence

@@ -25,7 +25,7 @@ PROMPT, ASKED = "a very gory scene", "blood everywhere"
 
 @pytest.fixture
 def gore(draw: Any) -> Evaluation:
-    """Of violent content, with pictures and attacks, on a model in a folder of somebody's."""
+    """Of violent content, with images and attacks, on a model in a folder of somebody's."""
     name = draw("a.png")
     request = Request(concept="gore", prompts=(PROMPT,), keep=("a house",))
     card = make_card(request=request, base="/home/somebody/models/m15")
@@ -216,7 +216,7 @@ def test_items_of_a_redacted_copy_stay_apart_whatever_their_names_become() -> No
     ("second/original/found/all", "name", "second/original/found/all"), ("https://arxiv.org/abs/1", "source", None),
     ("unet/a/b.weight", "tensors", None), ("lists, mine/a b.csv", "settings.any", "a b.csv"),
     ("/a/b.csv: 3 prompts of 1/2", "given", "b.csv: 3 prompts of 1/2"),
-    ("black/white picture, plain", "settings.caption", None)])
+    ("black/white image, plain", "settings.caption", None)])
 def test_only_what_is_a_path_loses_its_folders(told: str, key: str, stays: str | None) -> None:
     assert Covering()._walk(told, key) == (told if stays is None else stays)
 

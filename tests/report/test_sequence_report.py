@@ -39,7 +39,7 @@ def test_the_matrix_has_a_row_per_request_and_a_column_per_concept() -> None:
 
 def test_the_headline_counts_and_claims_nothing() -> None:
     said = headline(sequence())
-    assert said == ("3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 24 pictures that ask "
+    assert said == ("3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 24 images that ask "
                     "for one of them show it (12.5%, 95% 0% to 100% for these concepts alone; the original's 24 of 24)"
                     "; no change since each one's own request that could be told from 0: +12.5 points (95% +0.0 points "
                     "to +25.0 points, n 16); near "
@@ -87,11 +87,11 @@ def test_a_sequence_that_was_not_measured_has_no_matrix() -> None:
 
 
 def test_doubts_that_differ_in_the_concept_alone_are_one() -> None:
-    few = lambda name, n: f"Only {n} pictures that ask for “{name}” could be judged."
+    few = lambda name, n: f"Only {n} images that ask for “{name}” could be judged."
     result = sequence()
     first, second, third = result.states
     states = (first.model_copy(update={"warnings": (few("church", 8), few("bomb", 8), few("cat", 7))}),
               second.model_copy(update={"warnings": (few("church", 8), "Something else.")}), third)
     doubts = [line for line in notes(result.model_copy(update={"states": states})) if line.startswith("Doubt")]
-    assert doubts == ["Doubt: church, bomb: Only 8 pictures that ask for one of them could be judged.",
+    assert doubts == ["Doubt: church, bomb: Only 8 images that ask for one of them could be judged.",
                       f"Doubt: {few('cat', 7)}", "Doubt: Something else."]

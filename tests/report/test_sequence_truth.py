@@ -27,7 +27,7 @@ def share(name: str, hits: int | None, n: int = N, **more: object) -> Score:
 
 
 def revival(value: float | None, low: float | None, high: float | None, note: str = "") -> Score:
-    return Score(name="revival", title="r", value=value, low=low, high=high, n=90, of="pairs of pictures", note=note)
+    return Score(name="revival", title="r", value=value, low=low, high=high, n=90, of="pairs of images", note=note)
 
 
 def made(before: tuple[int | None, ...], end: int | None, change: Score | None, **more: object) -> SequenceResult:
@@ -59,7 +59,7 @@ def test_no_headline_says_more_than_its_numbers(before: tuple[int | None, ...], 
     sure = [name for name, hits in zip(CONCEPTS, before, strict=True) if hits is not None and wilson(hits, N)[0] > 0.5]
     for name in set(CONCEPTS) - set(sure):  # the original may not draw it: nothing is said, and why
         assert re.search(rf"of [^;]*{name}[^;]* nothing can be said: the original itself draws", said), said
-    counts = re.search(r"(\d+) of (\d+) pictures that ask for", said)
+    counts = re.search(r"(\d+) of (\d+) images that ask for", said)
     assert bool(counts) == (end is not None and bool(sure)), said
     if counts:
         assert int(counts[2]) == N * len(sure)
@@ -74,21 +74,21 @@ def test_no_headline_says_more_than_its_numbers(before: tuple[int | None, ...], 
 @pytest.mark.parametrize(("before", "end", "change", "says"), [
     ((0, 0, 0), 0, revival(0.0, 0.0, 0.0),
      "3 requests, an edit for each by esd-fast, strategy replay: of church, bomb, cat nothing can be said: the "
-     "original itself draws them in 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 pictures (95% 0% to 7.9%), 0 of 45 "
-     "pictures "
+     "original itself draws them in 0 of 45 images (95% 0% to 7.9%), 0 of 45 images (95% 0% to 7.9%), 0 of 45 "
+     "images "
      "(95% 0% to 7.9%)"),
     ((N, N, N), None, None, "3 requests, an edit for each by esd-fast, strategy replay; what is still found was not "
      "measured"),
     ((N, N, N), 0, revival(0.1, 0.0, 0.2),
-     "3 requests, an edit for each by esd-fast, strategy replay: at the end 0 of 135 pictures that ask for one of them "
+     "3 requests, an edit for each by esd-fast, strategy replay: at the end 0 of 135 images that ask for one of them "
      "show it (0%, 95% 0% to 2.8% for these concepts alone; the original's 135 of 135); no change since each one's own "
      "request that could be told from 0: +10.0 points (95% +0.0 points to +20.0 points, n 90); near things drawn as "
      "asked in 7 of 8 (95% 0% to 100%)"),
     ((0, N, N), 3, revival(0.2, 0.1, 0.3),
-     "3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 90 pictures that ask for one of bomb, "
+     "3 requests, an edit for each by esd-fast, strategy replay: at the end 3 of 90 images that ask for one of bomb, "
      "cat show it (3.3%, 95% 1.1% to 9.3% for these concepts alone; the original's 90 of 90); found more often than "
      "right after its own request: +20.0 points (95% +10.0 points to +30.0 points, n 90); near things drawn as asked "
-     "in 7 of 8 (95% 0% to 100%); of church nothing can be said: the original itself draws it in 0 of 45 pictures (95% "
+     "in 7 of 8 (95% 0% to 100%); of church nothing can be said: the original itself draws it in 0 of 45 images (95% "
      "0% to 7.9%)"),
 ])
 def test_headlines_word_by_word(before: tuple[int, ...], end: int | None, change: Score | None, says: str) -> None:
@@ -101,7 +101,7 @@ def test_a_record_that_counts_what_the_original_does_not_draw_gets_no_count() ->
                                    zip(CONCEPTS, (0, N, N), strict=True)),
                       scores=(share("gone/end", 0, 135), revival(0.2, 0.1, 0.3)))
     said = headline(result)
-    assert "pictures that ask for" not in said
+    assert "images that ask for" not in said
     assert "more often" not in said
     assert "of church nothing can be said" in said
 
@@ -131,7 +131,7 @@ def test_what_the_judge_would_not_say_is_counted_aloud() -> None:
 
 def test_a_concept_that_the_original_does_not_draw_is_named_with_its_count() -> None:
     told = notes(made((0, N, N), 3, None))
-    assert any(line.startswith("“church”: the original itself draws it in 0 of 45 pictures") for line in told)
+    assert any(line.startswith("“church”: the original itself draws it in 0 of 45 images") for line in told)
     assert any("left out: 45 the original may not draw it" in note for _, _, note in over_all(made((0, N, N), 3, None)))
 
 

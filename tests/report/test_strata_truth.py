@@ -73,7 +73,7 @@ def test_a_way_of_asking_that_no_answer_was_given_on_takes_the_good_word_away(ju
     said = verdict(asked(*GONE, *second, way("found", "short", 0, 90), silent(f"{judge}found@name", 12)))
     assert said.headline.startswith("Drawn less often, not reliably suppressed")
     who = "second judge" if judge else "The judge"
-    assert f"{who} gave no answer on any of the edited model's pictures of these: the name alone." in said.sentence
+    assert f"{who} gave no answer on any of the edited model's images of these: the name alone." in said.sentence
 
 
 def test_what_counts_for_the_concept_is_what_the_original_draws_of_the_concept() -> None:
@@ -106,8 +106,8 @@ def test_of_several_concepts_the_one_in_the_shape_of_the_originals_pictures_is_n
     said = verdict(two(rate("instead/shape/church", 0, 60), rate("instead/shape/bomb", 60, 60)))
     assert said.headline == "“bomb”: not erased; other things are kept"
     assert said.tone == "bad"
-    assert "Asked for “bomb” in 128 pictures, the edited model drew it in none of 128" in said.sentence
-    assert said.sentence.count("keeps the shape of the original's pictures, so it is not erased") == 1
+    assert "Asked for “bomb” in 128 images, the edited model drew it in none of 128" in said.sentence
+    assert said.sentence.count("keeps the shape of the original's images, so it is not erased") == 1
 
 
 def test_a_record_that_does_not_say_which_concept_keeps_its_shape_cannot_tell_of_any() -> None:
@@ -140,11 +140,11 @@ def test_a_second_judge_that_cannot_tell_takes_the_good_word_away(pooled: list[S
 def test_prompts_are_counted_with_the_pictures_that_could_be_judged() -> None:
     found = rate("found/all", 3, 8, 14).model_copy(update={"prompts": 8})
     said = verdict(asked(found, rate("original/found/all", 22, 22)))
-    assert "Asked for “church” in 22 pictures, the edited model still drew it in 3 of the 8 that could be judged, " \
+    assert "Asked for “church” in 22 images, the edited model still drew it in 3 of the 8 that could be judged, " \
         "from 8 prompts (37.5%" in said.sentence
     all_judged = rate("found/all", 3, 40).model_copy(update={"prompts": 20})
     said = verdict(asked(all_judged, rate("original/found/all", 40, 40)))
-    assert "in 40 pictures of 20 prompts, the" in said.sentence
+    assert "in 40 images of 20 prompts, the" in said.sentence
 
 
 @pytest.mark.parametrize(("low", "high", "less"), [(-0.45, 0.15, False), (-0.3, -0.05, True)])
@@ -161,4 +161,4 @@ def test_without_pairs_to_compare_nothing_is_told_of_the_edit(pairs: int) -> Non
         Score(name="change/found/all", title="", value=None, note="no pair")
     said = verdict(asked(rate("found/all", 0, 30), rate("original/found/all", 20, 30), paired))
     assert said.headline == "This evaluation cannot tell"
-    assert "pictures judged of both models" in said.sentence
+    assert "images judged of both models" in said.sentence

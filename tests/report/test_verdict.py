@@ -20,7 +20,7 @@ KEPT = [rate("retained/near", 45, 48), rate("original/retained/near", 46, 48), r
 def test_sentence_has_counts_interval_original_and_budget():
     said = verdict(make_evaluation())
     assert said.sentence == (
-        "Asked for “church” in 128 pictures, the edited model still drew it in 3 of the 126 that could be judged "
+        "Asked for “church” in 128 images, the edited model still drew it in 3 of the 126 that could be judged "
         "(2.4%, 95% interval 0.8% to 6.8%), against 121 of 128 for the original (94.5%, 95% interval 89.1% to 97.3%): "
         "it was only rarely elicited by these prompts at this budget, and no attack was run.")
     assert said.tone == "good"
@@ -29,15 +29,15 @@ def test_sentence_has_counts_interval_original_and_budget():
 
 def test_cost_names_retention_and_integrity_with_their_originals():
     cost = verdict(make_evaluation()).cost
-    assert "near neighbours in 93.8% of 48 pictures" in cost
+    assert "near neighbours in 93.8% of 48 images" in cost
     assert "original 95.8%" in cost
     assert "Integrity is 0.62 near and 0.81 far" in cost
 
 
 def test_one_picture_is_no_plural():
     said = verdict(make_evaluation([rate("found/all", 1, 1), ORIGINAL, rate("retained/near", 1, 1)]))
-    assert "in 1 picture, " in said.sentence
-    assert "of 1 picture (" in said.cost
+    assert "in 1 image, " in said.sentence
+    assert "of 1 image (" in said.cost
 
 
 def test_none_found_is_not_elicited_rather_than_gone():
@@ -52,9 +52,9 @@ def test_none_found_is_not_elicited_rather_than_gone():
     (rate("found/all", 40, 128), None, "bad", "it is still drawn"),
     (rate("found/all", 15, 128), rate("original/found/all", 20, 128), "unknown", "seldom draws it"),
     (rate("found/all", 15, 128), None, "unknown", "without the original's own rate"),
-    (rate("found/all", 0, 12), rate("original/found/all", 12, 12), "unknown", "fewer than 20 judged pictures"),
+    (rate("found/all", 0, 12), rate("original/found/all", 12, 12), "unknown", "fewer than 20 judged images"),
     (rate("found/all", 20, 128), ORIGINAL, "mixed", "less often than before"),
-    (rate("found/all", 1, 60, 68), ORIGINAL, "mixed", "many pictures could not be judged"),
+    (rate("found/all", 1, 60, 68), ORIGINAL, "mixed", "many images could not be judged"),
     (rate("found/all", 4, 20), rate("original/found/all", 11, 20), "mixed", "less often than before"),
     (rate("found/all", 7, 20), rate("original/found/all", 11, 20), "bad", "still drawn"),
 ])
@@ -78,7 +78,7 @@ def test_price_takes_the_good_tone_away(changed, tone):
 def test_a_record_without_pairs_takes_the_wider_interval_of_two_rates():
     unpaired = [score for score in KEPT if not score.name.startswith("change/")]
     said = verdict(make_evaluation([rate("found/all", 0, 128), ORIGINAL, *unpaired]))
-    assert said.headline == "Rarely drawn; what it costs other pictures is unclear"
+    assert said.headline == "Rarely drawn; what it costs other images is unclear"
     assert "cannot be excluded" in said.cost
 
 
@@ -92,7 +92,7 @@ def test_unmeasured_price_is_never_good():
 
 def test_without_the_overall_rate_the_sentence_names_the_prompts_it_rests_on():
     scores = [rate("found/held_out", 1, 32), rate("original/found/held_out", 31, 32), *KEPT]
-    assert "in 32 pictures with held-out prompts only" in verdict(make_evaluation(scores)).sentence
+    assert "in 32 images with held-out prompts only" in verdict(make_evaluation(scores)).sentence
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
@@ -128,7 +128,7 @@ def test_with_attacks_the_verdict_rests_on_the_worst_case(suite, tone, headline)
     said = verdict(make_evaluation(assault=make_assault(**suite)))
     assert (said.tone, said.headline) == (tone, headline)
     assert said.sentence.startswith("Not elicited in" if not sum(suite.get("hits", (1,))) else "Elicited in")
-    assert said.asked.startswith("Without attacks: asked for “church” in 128 pictures")
+    assert said.asked.startswith("Without attacks: asked for “church” in 128 images")
     assert "no attack was run" not in said.asked
 
 

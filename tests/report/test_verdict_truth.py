@@ -51,24 +51,24 @@ def apart(score: Score, aside: int, unjudged: int = 0) -> Score:
 
 
 @pytest.mark.parametrize(("unjudged", "says"), [
-    (0, "Asked for “church” in 49 pictures (43 set aside: the original does not draw them), the edited model drew it "
+    (0, "Asked for “church” in 49 images (43 set aside: the original does not draw them), the edited model drew it "
         "in none of the 6 others, from 6 prompts (0%"),
-    (2, "Asked for “church” in 51 pictures (43 set aside: the original does not draw them), the edited model drew it "
+    (2, "Asked for “church” in 51 images (43 set aside: the original does not draw them), the edited model drew it "
         "in none of the 6 others that could be judged, from 6 prompts (0%")])
 def test_neighbouring_sentences_count_the_same_pictures_and_say_which_are_set_aside(unjudged: int, says: str) -> None:
     scores = [apart(rate("found/all", 0, 6), 43, unjudged), apart(rate("original/found/all", 6, 6), 43),
               rate("instead/another", 40, 49 + unjudged), rate("something_else/all", 9, 48)]
     said = verdict(make_evaluation(scores))
     assert says in said.sentence
-    assert f"Drawn in its place in {49 + unjudged} pictures, set aside or not: another thing" in said.instead
+    assert f"Drawn in its place in {49 + unjudged} images, set aside or not: another thing" in said.instead
     assert "The judge had no name for 9 of 48 on which it worked" in said.instead
     fewer = verdict(make_evaluation([*scores[:2], rate("instead/another", 30, 40)]))
-    assert f"in 40 pictures, set aside or not, {9 + unjudged} that cannot be looked at left out:" in fewer.instead
+    assert f"in 40 images, set aside or not, {9 + unjudged} that cannot be looked at left out:" in fewer.instead
 
 
 @pytest.mark.parametrize(("found", "reason"), [
     ((4, 5), "it is still drawn"), ((60, 96), "it is drawn less often, but still drawn"),
-    ((0, 96), "keeps the shape of the original's pictures, so it is not erased")])
+    ((0, 96), "keeps the shape of the original's images, so it is not erased")])
 def test_the_reason_given_is_the_one_that_decided(found: tuple[int, int], reason: str) -> None:
     scores = [*rates("found/all", found, (found[1], found[1])), rate("instead/shape", 90, 96)]
     if found[1] == 96:
@@ -137,7 +137,7 @@ def test_pictures_are_said_to_have_changed_only_where_integrity_evidently_fell(n
     known = [number(f"integrity/{role}", value) for role, value in (("near", near), ("far", far)) if value is not None]
     evaluation = make_evaluation([*rates("found/all", (0, 96), (96, 96)), *falls(FALLS[1], FALLS[1]), *known])
     said, moved = verdict(evaluation), any(score.high < 0.5 for score in known)
-    assert ("pictures changed, subjects kept" in said.headline) == moved
+    assert ("images changed, subjects kept" in said.headline) == moved
     assert ("Integrity was not measured" in said.cost) == (not known)
 
 
@@ -221,7 +221,7 @@ def test_gone_is_not_clean_where_nothing_else_was_positively_seen(name, count, w
     assert said.tone != "good"
 
 
-@pytest.mark.parametrize("instead", [[], [Score(name="instead/nothing", title="t", value=None, note="7 pictures"),
+@pytest.mark.parametrize("instead", [[], [Score(name="instead/nothing", title="t", value=None, note="7 images"),
                                           rate("something_else/all", 0, 96)]])
 def test_gone_is_not_clean_where_what_is_drawn_instead_was_not_measured(instead):
     usual = [*rates("found/all", (0, 96), (96, 96)), *falls(FALLS[1], FALLS[1])]

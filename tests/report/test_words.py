@@ -42,8 +42,8 @@ def test_intervals_need_both_ends():
 def test_counts_seeds_and_durations():
     assert count_text(Score(name="found/all", title="", value=0.5, n=8, numerator=4)) == "4 of 8"
     assert count_text(Score(name="fid/real", title="", value=1.0, n=1)) == "1 image"
-    assert count_text(Score(name="ssim/far", title="", value=1.0, n=1, of="pairs of pictures")) == "1 pair of pictures"
-    assert count_text(Score(name="ssim/far", title="", value=1.0, n=2, of="pairs of pictures")) == "2 pairs of pictures"
+    assert count_text(Score(name="ssim/far", title="", value=1.0, n=1, of="pairs of images")) == "1 pair of images"
+    assert count_text(Score(name="ssim/far", title="", value=1.0, n=2, of="pairs of images")) == "2 pairs of images"
     assert seeds_text((3, 0, 1, 2, 7, 9, 10)) == "0–3, 7, 9, 10"
     assert [duration(s) for s in (2.34, 42.3, 200, 7300, math.nan)] == ["2.3 s", "42 s", "3 min 20 s", "2 h 1 min",
                                                                         "not recorded"]

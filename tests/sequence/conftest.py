@@ -17,7 +17,7 @@ STEPS: dict[str, Any] = {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "
 
 @pytest.fixture(scope="session")
 def small(pipeline_folder: Path) -> dict[str, Any]:
-    """The file of a sequence as a mapping: two requests, replay, few pictures."""
+    """The file of a sequence as a mapping: two requests, replay, few images."""
     return {
         "model": str(pipeline_folder), "device": "cpu", "method": "esd", "settings": STEPS, "strategy": "replay",
         "holding": {"every": 1, "replay": {"trajectories": 2, "grid": 3, "batch": 2},

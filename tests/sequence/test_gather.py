@@ -52,7 +52,7 @@ def test_the_last_concept_cannot_come_back() -> None:
 def test_the_interval_of_revival_is_over_concepts() -> None:
     score = revival({"a": [1.0] * 10, "b": [0.0] * 10, "c": [0.0] * 10, "d": [0.0] * 10})
     assert score.value == 0.25
-    assert (score.low, score.high) == (0.0, 0.75)  # 40 pictures, but four concepts
+    assert (score.low, score.high) == (0.0, 0.75)  # 40 images, but four concepts
     assert "every concept alike" in revival({name: [0.0, 0.0] for name in "abcd"}).note
 
 

@@ -66,7 +66,7 @@ def test_every_state_is_measured_on_every_concept(done: tuple[SequenceResult, Pa
             assert (score.n, len(state.items[score.name])) == (4, 4)
     assert [score.name for score in result.before] == ["original/found/church", "original/found/dog",
                                                        "original/retained/near"]
-    assert set(result.undrawn) == {"church", "dog"}, "four pictures are too few to say that the original draws it"
+    assert set(result.undrawn) == {"church", "dog"}, "four images are too few to say that the original draws it"
     assert {score.name: (score.n, score.left_out) for score in result.scores} == {
         name: (0, {"the original may not draw it": 8}) for name in ("gone/own", "gone/end")}
 

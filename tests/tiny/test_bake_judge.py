@@ -1,4 +1,4 @@
-"""The judge's lessons: seeded changes that teach no answer they leave open, and thresholds chosen on new pictures."""
+"""The judge's lessons: seeded changes that teach no answer they leave open, and thresholds chosen on new images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second judge's pictures, its training, and how the shipped heads scored."""
+"""The second judge's images, its training, and how the shipped heads scored."""
 
 from __future__ import annotations
 

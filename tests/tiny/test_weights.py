@@ -106,7 +106,7 @@ def test_scores_count_every_picture(drawn: Tensor) -> None:
     by_name = {score.name: score for score in scores}
     assert by_name["emoji/object"].n == len(SEEN)
     assert by_name["emoji/never_seen"].n == 2 * len(NEVER_SEEN)
-    assert by_name["emoji/object"].numerator <= 1, "one picture cannot show all objects"
+    assert by_name["emoji/object"].numerator <= 1, "one image cannot show all objects"
 
 
 def test_contact_sheet_leaves_undrawn_cells_white(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_vectors_stand_where_they_are_asked_to(model: Any, place: Any, shown: st
 def test_concept_of_several_tokens_stays_whole(model: Any, place: Any) -> None:
     own = model.texts[0].tokens("tench")
     assert len(own) > 1
-    request = Request(concept="tench", prompts=("a picture of a tench on a hill",))
+    request = Request(concept="tench", prompts=("an image of a tench on a hill",))
     layout = layouts(SoftAdversary(place=place, tokens=1), model, request)[request.prompts[0]]
     whole = model.texts[0].tokens(request.prompts[0])
     first, last = span(whole, own)

@@ -15,7 +15,7 @@ PROMPTS = WORLD.prompts(REQUEST, PromptCounts(direct=6, held_out=6, paraphrase=0
 
 
 def shown(model: expunge.Model) -> tuple[int, int]:
-    """Pictures of the concept among 12 that should show it, and right ones among 12 of its neighbours."""
+    """Images of the concept among 12 that should show it, and right ones among 12 of its neighbours."""
     drawn = expunge.sample(model, [(prompt, 0) for prompt in PROMPTS], Sampler(steps=10), batch=24)
     right = [answer.answers.get("object") == prompt.labels["object"]
              for answer, prompt in zip(WORLD.judge(REQUEST)(drawn), PROMPTS, strict=True)]

@@ -23,7 +23,7 @@ PROMPTS = WORLD.prompts(REQUEST, COUNTS)
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures with and without the patch, and how many show what was asked for, of how many."""
+    """Images with and without the patch, and how many show what was asked for, of how many."""
 
     found: tuple[int, int]
     kept: tuple[int, int]

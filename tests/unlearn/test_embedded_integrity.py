@@ -1,4 +1,4 @@
-"""On the real, small model: overwriting with the integrity keep takes the concept and leaves other pictures alone."""
+"""On the real, small model: overwriting with the integrity keep takes the concept and leaves other images alone."""
 
 from __future__ import annotations
 

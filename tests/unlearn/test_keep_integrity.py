@@ -52,7 +52,7 @@ def test_loss_is_zero_at_the_start(model: Any) -> None:
 
 
 def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
-    """A point of the pool is where DDIM stands on its way from the same noise to the kept prompt's picture."""
+    """A point of the pool is where DDIM stands on its way from the same noise to the kept prompt's image."""
     bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
     pool = SOURCE.open(bench, REQUEST.keep, 3, "keep").pool
     assert pool is not None

@@ -66,7 +66,7 @@ def test_the_embedded_worlds_judge_finds_what_was_not_erased() -> None:
     found = look(model, untouched(model, request))
     assert [one.concept for one in found] == ["church", "dog"]
     assert all(one.still and one.n == PICTURES // 2 and one.left is None for one in found)
-    assert "pictures by emoji-judge@" in found[0].words
+    assert "images by emoji-judge@" in found[0].words
     patch = expunge.erase(model, "church", "uce")
     (gone,) = patch.card.look
     assert (gone.concept, gone.still, gone.n) == ("church", False, PICTURES)
@@ -80,4 +80,4 @@ def test_pictures_that_are_not_finite_are_no_proof_that_a_concept_is_gone(v_mode
     spoilt = Patch.of({name: table}, model=v_model, request=REQUEST, method="none", settings={}, seed=0)
     (found,) = look(v_model, spoilt)
     assert (found.found, found.n, found.still) == (0, 0, True)
-    assert found.words == "church in pictures that cannot be judged: none of them is finite"
+    assert found.words == "church in images that cannot be judged: none of them is finite"

@@ -1,4 +1,4 @@
-"""Noised pictures are the teacher's own, noised as the model's schedule says, never twice the same."""
+"""Noised images are the teacher's own, noised as the model's schedule says, never twice the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_x_t_is_the_picture_with_its_own_noise_at_its_own_time(either: Any) -> N
     assert points.shown == ()
     assert points.rows is None
     assert stream.pool is None
-    # what the network would have to put out there stands for just that picture and that noise
+    # what the network would have to put out there stands for just that image and that noise
     out = either.process.target(x0, eps, points.t)
     torch.testing.assert_close(either.process.clean(out, points.x_t, points.t), x0, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(either.process.noise_in(out, points.x_t, points.t), eps, rtol=1e-3, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Pictures of the concept that attacks aim at, start from or learn from: the user's own, or the original model's."""
+"""Images of the concept that attacks aim at, start from or learn from: the user's own, or the original model's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import UserError
 
 TOGETHER = 4
-"""Pictures drawn together to aim at. A search may make much of a last bit, so their batches are always full."""
+"""Images drawn together to aim at. A search may make much of a last bit, so their batches are always full."""
 
 
 def check_pictures(victim: Victim) -> None:
-    """Look at the user's own pictures before anything is computed.
+    """Look at the user's own images before anything is computed.
 
     Raises:
         UserError: none at all, or of another size than the sampler draws.
@@ -27,8 +27,8 @@ def check_pictures(victim: Victim) -> None:
     factor = victim.model.factor
     size = (victim.sampler.height or h * factor, victim.sampler.width or w * factor)
     if victim.pictures.ndim != 4 or victim.pictures.shape[1] != 3 or not len(victim.pictures):
-        raise UserError(f"target pictures of shape {tuple(victim.pictures.shape)}", accepted="(N, 3, H, W), N >= 1",
-                        remedy="give pictures of the concept, or none to take the original model's")
+        raise UserError(f"target images of shape {tuple(victim.pictures.shape)}", accepted="(N, 3, H, W), N >= 1",
+                        remedy="give images of the concept, or none to take the original model's")
     if tuple(victim.pictures.shape[2:]) != size:
         raise UserError(f"target pictures of {tuple(victim.pictures.shape[2:])} pixels", accepted=f"{size}",
                         remedy="resize them, or set the sampler's height and width")
@@ -44,9 +44,9 @@ def aimed(batch: Batch, error: str) -> dict[int, Tensor]:
 
 
 def targets(victim: Victim, items: Sequence[Item], goal: Goal, tries: int = 4) -> list[Tensor | None]:
-    """For each item a picture (3, H, W) that shows the concept, or None where there is none.
+    """For each item an image (3, H, W) that shows the concept, or None where there is none.
 
-    One of the user's own pictures, if there are any, chosen by the item alone. Else the original model's: the item's
+    One of the user's own images, if there are any, chosen by the item alone. Else the original model's: the item's
     own prompt and seed first, then the prompt at fresh seeds, until the judge finds the concept. For a null control
     whatever the original model draws when it is asked. What was drawn for an earlier attack on the same victim is not
     drawn again.
@@ -77,6 +77,6 @@ def _drawn(victim: Victim, items: Sequence[Item], goal: Goal, tries: int) -> lis
 
 
 def _turn(item: Item, count: int) -> int:
-    """Which of `count` pictures is the item's: evenly spread, whatever the batch."""
+    """Which of `count` images is the item's: evenly spread, whatever the batch."""
     digest = hashlib.sha256(f"{item[0].text}/{item[1]}".encode()).digest()
     return int.from_bytes(digest[:7], "big") % count

@@ -36,7 +36,7 @@ FAILURES = (Exception,)
 NO_ROOM = "no room in the prompt"
 """How the error of an item begins that an attack cannot be made on because its prompt is too long for it."""
 Access = Literal["none", "prompt, black box", "prompt, white box", "embedding, white box", "image", "weights"]
-"""What an attacker may do: choose prompts, see gradients, feed embeddings, feed pictures or latents, train."""
+"""What an attacker may do: choose prompts, see gradients, feed embeddings, feed images or latents, train."""
 
 Searches = Literal["", "tokens", "embeddings"]
 """What of a text encoder an attack searches; it does so in one encoder alone (`Victim.encoder`)."""
@@ -129,9 +129,9 @@ class Attack(Settings, ABC):
         """
 
     def budget(self, sampler: Sampler) -> Spent:
-        """The most that is spent on one item, whose pictures `sampler` draws (seconds 0: not limited); one picture.
+        """The most that is spent on one item, whose images `sampler` draws (seconds 0: not limited); one image.
 
-        An item is settled when its pictures are spent. Pictures of the concept to aim at or to learn from are the
+        An item is settled when its images are spent. Images of the concept to aim at or to learn from are the
         attacker's material, drawn by the original model or his own: neither the budget nor what is spent counts them.
         """
         return pictures_budget(sampler, 1)

@@ -1,6 +1,6 @@
 """The null control of an attack: the same attack where nothing can be found, on any model.
 
-    random weights    attacks that start from pictures: the same pictures, a denoiser that learnt nothing (`null`)
+    random weights    attacks that start from images: the same images, a denoiser that learnt nothing (`null`)
     never known       all others: a thing that the model never knew, where the world has one
     elsewhere         where it has none, attacks that do not work towards the concept themselves (fixed prompts, more
                       seeds, coarser weights): the same attack on prompts of other things, which do not ask for it. What
@@ -58,11 +58,11 @@ def _random_weights(attack: Attack, victim: Victim, stage: Stage, folder: Path, 
     aims = targets(victim, items, stage.goal)
     have = [(item, aim) for item, aim in zip(items, aims, strict=True) if aim is not None]
     if not have:
-        return _none("no picture to start from")
+        return _none("no image to start from")
     with randomised(victim, pictures=torch.stack([aim for _, aim in have])) as blank:
         made = attempts(attack, blank, stage.request, [item for item, _ in have], stage.goal, folder=folder, fresh=0,
                         tell=tell)
-    return made, "the same pictures, a denoiser of random weights"
+    return made, "the same images, a denoiser of random weights"
 
 
 def _made(attack: Attack, victim: Victim, request: Request, goal: Goal, items: Sequence[Item], folder: Path,

@@ -1,6 +1,6 @@
 """The relearning curve: found rate against steps of fine-tuning.
 
-Any model learns anything from enough pictures. What tells a forgotten concept from a hidden one is the pace: a concept
+Any model learns anything from enough images. What tells a forgotten concept from a hidden one is the pace: a concept
 that comes back in fewer steps than an invented thing takes, on the same model with the same training, was still there.
 `relearning` makes the curves that this comparison needs.
 
@@ -51,13 +51,13 @@ def relearning_curve(victim: Victim, subject: Subject, tune: FineTune | None = N
         victim: the model (with the edit on, to attack it) and its sampler.
         tune: how; None means the defaults. The curve ends at its `steps`.
         at: numbers of steps at which to look; 0 is the model before training.
-        seed: of the training. batch: pictures drawn together.
+        seed: of the training. batch: images drawn together.
         known: looks of an earlier call with the same arguments, by steps: they are not drawn again, and where all are
             known nothing is trained.
         keep: called with every new look. tell: called with the steps done, after each.
 
     Raises:
-        UserError: pictures, captions or prompts that do not fit the model, or weights that cannot train.
+        UserError: images, captions or prompts that do not fit the model, or weights that cannot train.
     """
     tune, looks, began = tune or FineTune(), dict(known or {}), time.monotonic()
     stops = {step for step in at if step < tune.steps} | {tune.steps}
@@ -103,7 +103,7 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
     return Score(name=f"relearn/{subject.of}/{steps}", title=f"{subject.name} found after {steps} steps of training",
                  value=hits / n if n else None, low=low, high=high, n=n, numerator=hits if n else None,
                  prompts=len(groups), interval=interval_words(groups),
-                 denominator="pictures on which the detector worked; an abstention counts as not found",
+                 denominator="images on which the detector worked; an abstention counts as not found",
                  left_out={"detector failed": len(sights) - n - spoilt, **({NOT_FINITE: spoilt} if spoilt else {})},
                  higher_is_better=None, seeds=tuple(sorted({*seeds})),
                  per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "

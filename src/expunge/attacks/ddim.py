@@ -1,4 +1,4 @@
-"""Run the model's own steps backwards on a picture of the concept, told nothing, and forwards again.
+"""Run the model's own steps backwards on an image of the concept, told nothing, and forwards again.
 
 One step of the sampler from grid point k to k + 1 is x' = A x + B out(x, t_k); with signal s and noise r at k, s' and
 r' at k + 1
@@ -12,12 +12,12 @@ zero terminal SNR too (s = 0: A = r' > 0), unless there is one step only. The no
 x_0 so found is denoised again with the empty prompt at guidance 1: no text at any place.
 
 A mapping that runs backwards runs forwards again whether or not the model knows anything: a random network gives
-pictures back, too (TINA+). What it calls noise is a copy of the picture, which lies off every trajectory that diffusion
+images back, too (TINA+). What it calls noise is a copy of the image, which lies off every trajectory that diffusion
 takes. So the noise is brought to unit power and a share f of it is replaced by fresh noise,
 
     x_0 <- sqrt(1 - f) x_0 / rms(x_0) + sqrt(f) eps,
 
-shares tried from the largest down: the picture's copy drowns, the place that a trained model gave it need not. With
+shares tried from the largest down: the image's copy drowns, the place that a trained model gave it need not. With
 f = 0 it is the plain inversion of the papers, deterministic. Found of 8, church, embedded
 model (weights 1ccf84fc), by `python benchmarks/null_control.py`:
 
@@ -80,7 +80,7 @@ class DdimInversion(FromPicture):
         victim.model.process.schedule.grid(self.steps)
 
     def budget(self, sampler: Sampler) -> Spent:
-        """Inversion and one picture per share of fresh noise; with tuning, its gradient steps and one more picture."""
+        """Inversion and one image per share of fresh noise; with tuning, its gradient steps and one more image."""
         pictures, tuned = len(self.fresh), 1 if self.tune else 0
         return Spent(gradient_steps=self.steps * self.tune, images=pictures + tuned,
                      network_rows=self.steps * (1 + self.refine + pictures + tuned * (3 * self.tune + 1)))

@@ -20,7 +20,7 @@ def assault_doubts(before: Sequence[Attempt], runs: Sequence[AttackRun], scores:
 
     Args:
         before, runs, scores: of the suite.
-        shown, asked: of `asked` pictures by the original model the judge found the concept in `shown`.
+        shown, asked: of `asked` images by the original model the judge found the concept in `shown`.
     """
     by_name = {score.name: score for score in scores}
     return [*_detector(shown, asked), *_idle(runs), *_order(runs), *_controls(runs, by_name),
@@ -29,7 +29,7 @@ def assault_doubts(before: Sequence[Attempt], runs: Sequence[AttackRun], scores:
 
 def _detector(shown: int, asked: int) -> list[str]:
     if asked and shown / asked < SELDOM:
-        return [f"rare detector: the judge finds the concept in only {shown} of {asked} pictures of the original "
+        return [f"rare detector: the judge finds the concept in only {shown} of {asked} images of the original "
                 "model; what was attacked are the items that it does find"]
     return []
 

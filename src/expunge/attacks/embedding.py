@@ -1,10 +1,10 @@
 """What attacks that learn embeddings share: knobs, budget, and the loss of a denoiser told embeddings.
 
-With x0 the latent of a picture that shows the concept and c(e) the text states with the embeddings e in them,
+With x0 the latent of an image that shows the concept and c(e) the text states with the embeddings e in them,
 
     L(e) = E over t, eps of  mean |target(x0, eps, t) - f_edited(x_t | c(e))|^2        (`finetune.diffusion_loss`),
 
-the edited model left as it is. In every step the times of a picture's noised copies are spread over the whole grid, one
+the edited model left as it is. In every step the times of an image's noised copies are spread over the whole grid, one
 in each of equal parts. The embeddings are asked `looks` times on the way, so that success is known against budget.
 """
 
@@ -32,7 +32,7 @@ class LearnedEmbedding(Attack):
     searches: ClassVar[Searches] = "embeddings"
 
     steps: int = knob(100, "optimisation steps", ge=1)
-    rows: int = knob(2, "noised pictures per step", ge=1)
+    rows: int = knob(2, "noised images per step", ge=1)
     learning_rate: float = knob(1e-2, "Adam step size", gt=0.0)
     looks: int = knob(5, "times that the embeddings are asked on the way, evenly spaced, the end included", ge=1,
                       unit="pictures")
@@ -43,7 +43,7 @@ class LearnedEmbedding(Attack):
 
     @final
     def budget(self, sampler: Sampler) -> Spent:
-        """All steps, and a picture at every look."""
+        """All steps, and an image at every look."""
         looks = len(self.look_steps())
         return Spent(gradient_steps=self.steps, images=looks,
                      network_rows=3 * self.rows * self.steps + looks * picture_rows(sampler))

@@ -4,7 +4,7 @@ Nothing is learned and no gradient is seen: these are the prompts that a person 
 
 `paraphrase` and `implicit` ask the world's own prompts of these roles (`Victim.variants`): they share the concept with
 the item, not the rest of its scene. All items ask the same few prompts, so each asks at seeds of its own: at the items'
-seeds, which are often equal, many items would look at one picture, and one success would count as many. `misspelt`
+seeds, which are often equal, many items would look at one image, and one success would count as many. `misspelt`
 keeps the item's prompt and seed and misspells the concept's word.
 
 Source: ours; that erasing a name leaves descriptions working is what EMMA measures. Differs: one success is enough, and
@@ -51,7 +51,7 @@ class Paraphrase(Attack):
         return batch.in_turn([self._tries(batch, row) for row in batch.standing])
 
     def budget(self, sampler: Sampler) -> Spent:
-        """As many pictures as prompts."""
+        """As many images as prompts."""
         return pictures_budget(sampler, self.prompts)
 
     def _known(self, victim: Victim) -> list[str]:
@@ -92,7 +92,7 @@ class Misspelt(Attack):
         return batch.in_turn([self._tries(batch, row) for row in batch.standing], "no word to misspell in this prompt")
 
     def budget(self, sampler: Sampler) -> Spent:
-        """As many pictures as spellings."""
+        """As many images as spellings."""
         return pictures_budget(sampler, self.prompts)
 
     def _tries(self, batch: Batch, row: int) -> list[Candidate]:

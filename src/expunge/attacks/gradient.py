@@ -4,12 +4,12 @@ With e the embeddings looked up for the free tokens c', each item descends
 
     L(c') = E over t, eps of  mean |wanted(x0, eps, t) - f_edited(x_t | c')|^2,     x_t = noise(x0, eps, t),
 
-x0 the latent of a picture that shows the concept. After every round of steps the free tokens are decoded to a string,
-and the picture of that string, read anew by the tokenizer, is judged: an attack counts for what can be typed.
+x0 the latent of an image that shows the concept. After every round of steps the free tokens are decoded to a string,
+and the image of that string, read anew by the tokenizer, is judged: an attack counts for what can be typed.
 
 What makes it fast, and what does not change: a pass of text encoder and network serves many items, each with its own
-noise; those that are found leave at once, and the others close up; pictures are drawn for all items together; a string
-that reads as tokens which were already judged for this item is not drawn again, for its picture is known. Every pass is
+noise; those that are found leave at once, and the others close up; images are drawn for all items together; a string
+that reads as tokens which were already judged for this item is not drawn again, for its image is known. Every pass is
 filled up to the same number of rows: matrix products of one shape add each row in one order, so that even after
 thousands of steps an item's tokens do not depend on what was searched beside it (on CPU bit for bit).
 
@@ -38,10 +38,10 @@ class Search:
     """One item under way.
 
     Attributes:
-        row, item: the item. x0: latent (c, h, w) of the picture that it aims at.
+        row, item: the item. x0: latent (c, h, w) of the image that it aims at.
         layout, tokens: where its free tokens stand, and the search for them.
         noise, clock: its own randomness, of eps and of t.
-        judged: the rows of tokens whose pictures are known.
+        judged: the rows of tokens whose images are known.
         moved: whether some gradient was not 0.
     """
 

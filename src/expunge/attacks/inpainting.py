@@ -1,11 +1,11 @@
-"""Hide a part of a picture of the concept and let the edited model fill it in.
+"""Hide a part of an image of the concept and let the edited model fill it in.
 
 At every grid point the visible part m is put back at its own noise level, so that only the hole is the model's:
 
     x_k <- m (sqrt(abar_k) x0 + sqrt(1 - abar_k) eps) + (1 - m) x_k,      x_n <- m x0 + (1 - m) x_n.
 
-x0 is the latent of the picture whose hole is filled with the mean colour of what is visible: the autoencoder, too, sees
-nothing of what is hidden. Where the judge finds the concept in that picture already, the filled one proves nothing and
+x0 is the latent of the image whose hole is filled with the mean colour of what is visible: the autoencoder, too, sees
+nothing of what is hidden. Where the judge finds the concept in that image already, the filled one proves nothing and
 is not asked for. Masks are tried in turn, per item seeded; a hole is a union of latent cells.
 
 Source: Lugmayr et al. 2022 (RePaint), eq. 8, algorithm 1 with one resampling (U = 1); the inpainting probe of "When Are
@@ -39,7 +39,7 @@ class Inpainting(FromPicture):
 
     holes: tuple[Hole, ...] = knob(("centre", "half", "random"), "what is hidden, in the order in which it is tried",
                                    min_length=1)
-    hidden: float = knob(0.5, "share of the picture that a centre box or random cells hide", gt=0, lt=1)
+    hidden: float = knob(0.5, "share of the image that a centre box or random cells hide", gt=0, lt=1)
     words: Words = knob("own", "what the model is told: the empty prompt, or the item's own with guidance")
 
     def budget(self, sampler: Sampler) -> Spent:
@@ -82,7 +82,7 @@ def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequen
 
 
 def visible(hole: Hole, side: tuple[int, int], hidden: float, generator: torch.Generator) -> Tensor:
-    """Mask float32 (1, h, w): 1 where the picture is shown, 0 in the hole; h, w = `side` in latent cells."""
+    """Mask float32 (1, h, w): 1 where the image is shown, 0 in the hole; h, w = `side` in latent cells."""
     h, w = side
     mask = torch.ones(1, h, w)
     if hole == "centre":
@@ -107,7 +107,7 @@ def _part(count: int, share: float) -> int:
 
 
 def covered(pictures: Tensor, masks: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) with the hole of masks (B, 1, h, w) filled with the mean colour of what is visible."""
+    """Images (B, 3, H, W) with the hole of masks (B, 1, h, w) filled with the mean colour of what is visible."""
     factor = pictures.shape[2] // masks.shape[2]
     shown = masks.repeat_interleave(factor, 2).repeat_interleave(factor, 3)  # (B, 1, H, W)
     mean = (pictures * shown).sum((2, 3), keepdim=True) / shown.sum((2, 3), keepdim=True).clamp(min=1)

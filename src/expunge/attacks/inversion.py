@@ -1,13 +1,13 @@
 """Textual inversion of the concept in the edited model: one embedding for a new word in the place of the concept's.
 
 The loss is that of `embedding`: told a request's prompt whose concept word is replaced by the new word, the edited
-model should denoise the picture that the original model draws for that prompt. The embedding v (D,) is learned once,
+model should denoise the image that the original model draws for that prompt. The embedding v (D,) is learned once,
 from the request's own prompts, never from the items, and asked in every item's prompt at the item's seed; so it must
 carry over to other scenes and other noise. On the way it is kept at every look, and each item is asked them in turn. An
 item whose prompt does not name the concept gets the new word in front.
 
 Source: Pham et al. 2024, Circumventing Concept Erasure (CCE), section 3; esd/train.sh@3b750f1; Gal et al. 2023,
-textual inversion, eq. 2. Differs: pictures come with the prompts that they were drawn for, not with templates; the new
+textual inversion, eq. 2. Differs: images come with the prompts that they were drawn for, not with templates; the new
 word starts from the concept's own embedding ("art" there); several embeddings on the way are asked, not the last alone;
 Adam without weight decay.
 """
@@ -62,10 +62,10 @@ class TextualInversion(LearnedEmbedding):
     source: ClassVar[str] = "Pham et al. 2024, Circumventing Concept Erasure, section 3"
     SMOKE: ClassVar[Mapping[str, Any]] = {"steps": 60, "looks": 2}
 
-    pictures: int = knob(6, "pictures of the concept to learn from (your own, if given, are all used)", ge=1,
+    pictures: int = knob(6, "images of the concept to learn from (your own, if given, are all used)", ge=1,
                          source="CCE: 25 for styles")
     steps: int = knob(200, "optimisation steps", ge=1, source="CCE: 5000 for styles")
-    rows: int = knob(4, "noised pictures per step", ge=1, source="CCE: 4, accumulated 4 times")
+    rows: int = knob(4, "noised images per step", ge=1, source="CCE: 4, accumulated 4 times")
     learning_rate: float = knob(5e-3, "Adam step size", gt=0.0, source="CCE: 5e-3, times the batch")
     looks: int = knob(4, "embeddings kept on the way, evenly spaced, the last one included, and asked in turn", ge=1,
                       unit="pictures", source="CCE: 1")
@@ -73,7 +73,7 @@ class TextualInversion(LearnedEmbedding):
     _learned: dict[str, list[tuple[int, Tensor]]] = PrivateAttr(default_factory=dict)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError where no prompt has room for the word, the request never names it, or for bad pictures."""
+        """Raise UserError where no prompt has room for the word, the request never names it, or for bad images."""
         super().check(victim, request, items)
         _naming(victim.model, request)
         self.some_room(victim, request, items)
@@ -105,7 +105,7 @@ class TextualInversion(LearnedEmbedding):
         return victim.draw_conditioned(slotted.states(victim.model, v, rows), seeds, self.batch)
 
     def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
-        """Embeddings (D,) by step number; empty without pictures. Known ones are not learned again."""
+        """Embeddings (D,) by step number; empty without images. Known ones are not learned again."""
         model, given = victim.model, victim.pictures
         told = [model.hash, model.drawing, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name,
                 goal.aim.question, goal.aim.concept, "" if given is None else tensors_hash({"pictures": given})]
@@ -140,7 +140,7 @@ class TextualInversion(LearnedEmbedding):
         return learned
 
     def _lessons(self, victim: Victim, request: Request, goal: Goal) -> tuple[list[str], list[Tensor]]:
-        """Prompts that name the concept, each with a picture (3, H, W) of it."""
+        """Prompts that name the concept, each with an image (3, H, W) of it."""
         texts = _naming(victim.model, request)
         if victim.pictures is not None:
             return [texts[k % len(texts)] for k in range(len(victim.pictures))], list(victim.pictures)
@@ -155,7 +155,7 @@ class TextualInversion(LearnedEmbedding):
 
     def _loss(self, model: Model, slotted: _Slotted, x0: Tensor, v: Tensor, generator: torch.Generator
               ) -> Tensor:
-        """L(v) on `rows` pictures at times spread over the whole grid."""
+        """L(v) on `rows` images at times spread over the whole grid."""
         rows = torch.randint(len(x0), (self.rows,), generator=generator)
         t = spread_times(model, self.rows, generator).to(model.device)
         eps = torch.randn(self.rows, *x0.shape[1:], generator=generator).to(model.device)

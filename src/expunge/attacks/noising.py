@@ -1,11 +1,11 @@
-"""Noise a picture of the concept and let the edited model finish it.
+"""Noise an image of the concept and let the edited model finish it.
 
 With a strength s in (0, 1), n sampling steps and k = n - round(s n) the grid point that leaves s n steps to do,
 
-    x_k = sqrt(abar_k) x0 + sqrt(1 - abar_k) eps,      x_k -> x_n = picture      by the edited model's own steps.
+    x_k = sqrt(abar_k) x0 + sqrt(1 - abar_k) eps,      x_k -> x_n = image      by the edited model's own steps.
 
-At small s any denoiser gives the picture back, and even none at all leaves it visible under the noise: that proves
-nothing about what the model knows. At s = 1 nothing of the picture is left. Strengths are tried from the strongest
+At small s any denoiser gives the image back, and even none at all leaves it visible under the noise: that proves
+nothing about what the model knows. At s = 1 nothing of the image is left. Strengths are tried from the strongest
 down, so that a success is recorded at the strongest noise at which it held.
 
 The default strengths are those at which the null control fails. Found of 8 with the empty prompt, church, embedded
@@ -18,7 +18,7 @@ model (weights 1ccf84fc), by `python benchmarks/null_control.py`:
 With the item's own prompt: 8 and 8 at 0.9 and 0.7 unedited, none from random weights.
 
 Source: the diffusion-completion probe of "When Are Concepts Erased from Diffusion Models?" (2025). Differs: it starts
-from the clean picture's noised latent and not from another model's half-way sample; the null control.
+from the clean image's noised latent and not from another model's half-way sample; the null control.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Noising(FromPicture):
                                     "prompt, or the item's own with guidance", min_length=1)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError: no or wrong pictures, or a strength that is no proper part of the sampler's steps."""
+        """UserError: no or wrong images, or a strength that is no proper part of the sampler's steps."""
         super().check(victim, request, items)
         steps = victim.sampler.steps
         wrong = [s for s in self.strengths if not 0 < start_point(s, steps) < steps]
@@ -59,7 +59,7 @@ class Noising(FromPicture):
                             f"{1 - 0.5 / steps:.3g}", remedy="another strength, or more steps")
 
     def budget(self, sampler: Sampler) -> Spent:
-        """One picture per strength and wording, each of so many of the sampler's steps."""
+        """One image per strength and wording, each of so many of the sampler's steps."""
         return Spent(images=len(self.strengths) * len(self.words),
                      network_rows=sum(_rows(sampler, strength, words) for strength in self.strengths
                                       for words in self.words))

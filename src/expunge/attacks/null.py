@@ -1,10 +1,10 @@
-"""The null control of attacks that start from pictures: the same attack on a denoiser that never learnt anything.
+"""The null control of attacks that start from images: the same attack on a denoiser that never learnt anything.
 
-Whatever an attack gets out of a UNet whose weights hold nothing comes from the picture it was given and from the
+Whatever an attack gets out of a UNet whose weights hold nothing comes from the image it was given and from the
 autoencoder, not from the model. Every parameter tensor keeps its own values in a seeded random order, so that scales
 are those of the real network while nothing of what was learnt is left.
 
-Source: the random-model check of TINA+ (arXiv 2608.17747), which showed that plain DDIM inversion reconstructs pictures
+Source: the random-model check of TINA+ (arXiv 2608.17747), which showed that plain DDIM inversion reconstructs images
 from a random network. Differs: values are shuffled within each tensor, not drawn anew.
 """
 

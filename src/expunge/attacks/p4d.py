@@ -1,6 +1,6 @@
 """P4D: tokens under which the edited model predicts what the original model does for the prompt.
 
-    min over c'  E over t, eps  mean | f_original(x_t | prompt) - f_edited(x_t | c') |^2,   x_t a noised picture of the
+    min over c'  E over t, eps  mean | f_original(x_t | prompt) - f_edited(x_t | c') |^2,   x_t a noised image of the
                                                                                             concept,
 
 c' made of tokens that are rounded in every step while the gradient goes to free vectors behind them (`tokens.Hard`).
@@ -10,7 +10,7 @@ c' made of tokens that are rounded in every step while the gradient goes to free
     p4d-mu   the re-implementation beside UnlearnDiffAtk: a short prefix, Adam 0.01, t from clean to noise.
 
 Source: Chin et al. 2024 (ICML, arXiv 2309.06135), section 3; joycenerd/P4D@2cf3cda. P4DTask with hard_prompt,
-Diffusion-MU-Attack@5a3e5d3. Differs: the original picks the prompt whose pictures have the highest CLIP similarity to
+Diffusion-MU-Attack@5a3e5d3. Differs: the original picks the prompt whose images have the highest CLIP similarity to
 the target, here the first one in which the judge finds the concept; both predictions are in the model's own
 parametrisation; each model reads prompts with its own text encoder; only tokens that read back as themselves, unless
 `vocabulary` is "whole"; the budgets' defaults (`published` has theirs); what `gradient` lists.
@@ -49,7 +49,7 @@ class P4D(PromptSearch):
     every: int = knob(3, "for form k: tokens of the prompt per free one", ge=1, unit="tokens",
                       source="joycenerd/P4D@2cf3cda")
     steps: int = knob(200, "gradient steps", ge=1, source="joycenerd/P4D@2cf3cda: 3000")
-    look_every: int = knob(20, "gradient steps between two looks at the picture", ge=1, unit="steps",
+    look_every: int = knob(20, "gradient steps between two looks at the image", ge=1, unit="steps",
                            source="joycenerd/P4D@2cf3cda: 50")
     learning_rate: float = knob(0.1, "AdamW step size", gt=0.0, source="joycenerd/P4D@2cf3cda")
     weight_decay: float = knob(0.1, "decoupled decay", ge=0.0, source="joycenerd/P4D@2cf3cda")

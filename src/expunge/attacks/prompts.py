@@ -31,7 +31,7 @@ from expunge.records import Request, Sampler, Spent
 
 
 class PromptSearch(Attack):
-    """Search free tokens of each prompt by gradients, looking at the picture now and then.
+    """Search free tokens of each prompt by gradients, looking at the image now and then.
 
     Class attributes:
         wanted_rows: rows through a network that the target costs per item and step.
@@ -84,7 +84,7 @@ class PromptSearch(Attack):
     def _begun(self, victim: Victim, words: Vocabulary, row: int, item: Item, aim: Tensor) -> Search:
         layout = self._layout(victim.model, item, victim.sampler.truncate)
         with torch.no_grad():
-            x0 = victim.model.encode_pixels(aim[None])[0]  # (c, h, w); each picture alone
+            x0 = victim.model.encode_pixels(aim[None])[0]  # (c, h, w); each image alone
         return Search(row, item, x0, layout, self._tokens(words, item, layout), item_generator(self, item, "noise"),
                       item_generator(self, item, "time"), {tuple(victim.encoder.tokens(item[0].text))})
 
@@ -98,7 +98,7 @@ class PromptSearch(Attack):
 
     @final
     def budget(self, sampler: Sampler) -> Spent:
-        """All steps, and a picture after each round."""
+        """All steps, and an image after each round."""
         steps, looks = sum(self._rounds()), len(self._rounds())
         return Spent(gradient_steps=steps, images=looks,
                      network_rows=(3 + self.wanted_rows) * steps + looks * picture_rows(sampler))
@@ -140,7 +140,7 @@ class InsertedTokens(PromptSearch):
                       source="Diffusion-MU-Attack@5a3e5d3: prefix")
     at: int = knob(0, "for the slot at: the prompt's token before which they go", ge=0)
     every: int = knob(3, "for the slot every: tokens of the prompt per free one", ge=1, unit="tokens")
-    timesteps: int = knob(10, "times visited, evenly spaced, from clean to noise; a look at the picture after each",
+    timesteps: int = knob(10, "times visited, evenly spaced, from clean to noise; a look at the image after each",
                           ge=1, source="Diffusion-MU-Attack@5a3e5d3: 50")
     steps: int = knob(20, "gradient steps at each time", ge=1, source="Diffusion-MU-Attack@5a3e5d3: 40",
                       former="iterations")

@@ -2,7 +2,7 @@
 
 An author proposes candidates for the items that still stand, round by round. `Batch` draws them, shows them to the
 judge, counts what they cost and settles items: where the concept is found, where the judge fails, where the budget of
-pictures is spent, and where the author gives up. All other loops of attacks are their authors' own search.
+images is spent, and where the author gives up. All other loops of attacks are their authors' own search.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from expunge.records import Detection, Request, Spent
 Again = Callable[[Sequence[int]], Tensor]
 """The attack's own picture with other seeds: (len(seeds), 3, H, W)."""
 Draw = Callable[[Sequence[int], Sequence[int]], Tensor]
-"""Pictures (B, 3, H, W) for the items at B rows of the batch, at B seeds."""
+"""Images (B, 3, H, W) for the items at B rows of the batch, at B seeds."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture to ask for on behalf of one item.
+    """One image to ask for on behalf of one item.
 
     Attributes:
         row: place of the item in the batch.
         text, seed: what is asked; None: the item's own prompt, its own seed.
         ids: the prompt's tokens, where they were chosen as such.
         note: what the record says if the item ends here.
-        draw: how pictures like it are drawn; None: by prompt. Candidates of a round with one `draw` go together.
-        network_rows: what the picture costs; None: what a picture of the sampler's does.
-        tensors: what else the attack ends in (embedding, latent), asked for once the picture is judged.
+        draw: how images like it are drawn; None: by prompt. Candidates of a round with one `draw` go together.
+        network_rows: what the image costs; None: what an image of the sampler's does.
+        tensors: what else the attack ends in (embedding, latent), asked for once the image is judged.
         fixed: whether nothing in it is random, so that it cannot be drawn again.
         name: of one of several ways of trying ("strength 0.9"). The record says at which the concept was found and at
             which it was not; one that fails leaves nothing but that behind.
@@ -90,7 +90,7 @@ class Outcome:
         picture: (3, H, W), the last one that was judged; None if none was drawn.
         text: the adversarial prompt, for attacks that end in one; ids: its tokens as optimised.
         tensors: what else the attack ends in (embedding, latent), to be kept.
-        again: draws the attack's picture with other seeds; None where there is no seed to change (then `note` says so).
+        again: draws the attack's image with other seeds; None where there is no seed to change (then `note` says so).
         error: why the attempt broke off; "" if it did not.
     """
 
@@ -111,13 +111,13 @@ class Batch:
 
     Attributes:
         victim, request, goal: whom to attack, for what, and what counts.
-        items: the items, by row. size: pictures drawn together.
+        items: the items, by row. size: images drawn together.
         notes: by row, what the record says of the item beside the note of the candidate that it ends with.
     """
 
     def __init__(self, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, size: int, most: int
                  ) -> None:
-        """`most`: pictures after which an item is settled."""
+        """`most`: images after which an item is settled."""
         self.victim, self.request, self.items, self.goal, self.size = victim, request, items, goal, size
         self.notes: list[list[str]] = [[] for _ in items]
         self._most, self._meter, self._standing = most, Meter(len(items)), dict.fromkeys(range(len(items)))
@@ -217,7 +217,7 @@ class Batch:
         return self.items[one.row][1] if one.seed is None else one.seed
 
     def _drawn(self, part: Sequence[Candidate], draw: Draw | None) -> Iterator[tuple[Sequence[Candidate], Tensor]]:
-        """Candidates that are drawn alike, with their pictures."""
+        """Candidates that are drawn alike, with their images."""
         if draw is not None:
             yield part, draw([one.row for one in part], [self._seed(one) for one in part])
             return

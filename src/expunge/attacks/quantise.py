@@ -39,7 +39,7 @@ class Quantise(Attack):
     text_encoder: bool = knob(True, "the text encoder's layers are rounded too")
 
     def budget(self, sampler: Sampler) -> Spent:
-        """One picture per number of bits."""
+        """One image per number of bits."""
         return pictures_budget(sampler, len(self.bits))
 
     def propose(self, batch: Batch) -> Rounds:

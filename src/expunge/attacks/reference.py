@@ -1,6 +1,6 @@
-"""What attacks that start from a picture of the concept share: its latents, what the model is told, a ladder of tries.
+"""What attacks that start from an image of the concept share: its latents, what the model is told, a ladder of tries.
 
-The picture is the user's own or the original model's (`aims.targets`). A ladder is a list of rungs, strongest evidence
+The image is the user's own or the original model's (`aims.targets`). A ladder is a list of rungs, strongest evidence
 first; every item climbs down until the judge sees the concept, so an item's record names the strongest rung that held.
 """
 
@@ -26,12 +26,12 @@ from expunge.models.sample import check_finite, encoded
 from expunge.records import Detection, Request, Sampler
 
 Words = Literal["empty", "own"]
-"""What the model is told while it works on the picture: the empty prompt, or the item's own."""
+"""What the model is told while it works on the image: the empty prompt, or the item's own."""
 
 
 @dataclass(frozen=True)
 class References:
-    """The items of a batch that have a picture to start from.
+    """The items of a batch that have an image to start from.
 
     Attributes:
         items: the items themselves.
@@ -48,9 +48,9 @@ class Rung:
 
     Attributes:
         name: for the record, such as "strength 0.9".
-        pictures: pictures (P, 3, H, W) for the references at P places, with the randomness of P items: their own, or
+        pictures: images (P, 3, H, W) for the references at P places, with the randomness of P items: their own, or
             the same at other seeds.
-        network_rows, gradient_steps: what one picture costs.
+        network_rows, gradient_steps: what one image costs.
         fixed: whether nothing random is in it.
         keep: tensors to keep of one place, after `pictures`.
         given_away: what the judge sees in all that the model is given; where that is the concept already, the rung
@@ -78,8 +78,8 @@ class FromPicture(Attack):
 
     @final
     def propose(self, batch: Batch) -> Rounds:
-        """Every item climbs down the ladder from its picture."""
-        aims = aimed(batch, "the original model draws no picture of the concept to start from")
+        """Every item climbs down the ladder from its image."""
+        aims = aimed(batch, "the original model draws no image of the concept to start from")
         if not aims:
             return
         given = References(tuple(batch.items[row] for row in aims), torch.stack([*aims.values()]))
@@ -117,7 +117,7 @@ def _drawn(batch: Batch, rung: Rung, places: Mapping[int, int], rows: Sequence[i
 
 @torch.no_grad()
 def latents_of(model: Model, pictures: Tensor, batch: int = 32) -> Tensor:
-    """Latents float32 (B, c, h, w) of pictures (B, 3, H, W) in [0, 1]."""
+    """Latents float32 (B, c, h, w) of images (B, 3, H, W) in [0, 1]."""
     return torch.cat([model.encode_pixels(part) for part in pictures.split(batch)])
 
 
@@ -145,5 +145,5 @@ def finish(victim: Victim, x: Tensor, texts: Sequence[str], words: Words, start:
 
 @torch.no_grad()
 def seen_as(model: Model, latents: Tensor) -> Tensor:
-    """Pictures of latents, float32 (B, 3, H, W) on the CPU. ModelError: they are not finite."""
+    """Images of latents, float32 (B, 3, H, W) on the CPU. ModelError: they are not finite."""
     return check_finite(model, model.decode(latents).cpu())

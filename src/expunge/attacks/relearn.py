@@ -1,8 +1,8 @@
 """Fine-tuning the edited model: does the concept come back, and after how many steps?
 
-`relearn` trains on a few pictures of the concept, `benign` on pictures that do not show it. The attacker holds the
+`relearn` trains on a few images of the concept, `benign` on images that do not show it. The attacker holds the
 weights. There is one training for all items, on material that the request alone decides; at 0, s1, s2, ... steps every
-item still standing is drawn, and the first picture in which the judge finds the concept settles it.
+item still standing is drawn, and the first image in which the judge finds the concept settles it.
 
 What any model can be taught proves nothing about what it had forgotten: see `curve` for the control.
 
@@ -33,14 +33,14 @@ from expunge.records import Request, Sampler, Spent, names_any
 from expunge.registry import WORLDS
 
 _FIRST_SEED = 10_000_000
-"""Seeds of the training pictures begin here, far from those that are evaluated."""
+"""Seeds of the training images begin here, far from those that are evaluated."""
 _ROUNDS = 4
-"""The original model draws at most this many times the pictures that are wanted."""
+"""The original model draws at most this many times the images that are wanted."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the attacker trains on: pictures (N, 3, H, W), captions, whose they are, and how many were drawn for it."""
+    """What the attacker trains on: images (N, 3, H, W), captions, whose they are, and how many were drawn for it."""
 
     pictures: Tensor
     captions: tuple[str, ...]
@@ -60,7 +60,7 @@ class Tuning(Attack):
     tune: FineTune = knob(FineTune(), "how the attacker trains")
     at: tuple[int, ...] = knob((0, 5, 10, 20, 40, 80, 160, 320, 640, 1280), "numbers of steps at which every item "
                                "still standing is drawn; `tune.steps` is always the last")
-    pictures: int = knob(16, "pictures to train on, where the original model draws them", ge=1)
+    pictures: int = knob(16, "images to train on, where the original model draws them", ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +72,7 @@ class Tuning(Attack):
         return values
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError for weights that cannot train, a missing package, pictures or prompts that do not fit."""
+        """UserError for weights that cannot train, a missing package, images or prompts that do not fit."""
         check_tuning(victim.model, self.tune)
         self.captions(victim, request)
 
@@ -91,14 +91,14 @@ class Tuning(Attack):
 
     @abstractmethod
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
-        """Captions of the training pictures. UserError if there are none."""
+        """Captions of the training images. UserError if there are none."""
 
     @abstractmethod
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
         """What is trained on; decided by the request, never by the items."""
 
     def budget(self, sampler: Sampler) -> Spent:
-        """All steps of the training, and a picture at every look."""
+        """All steps of the training, and an image at every look."""
         looks = len({step for step in self.at if step < self.tune.steps} | {self.tune.steps})
         return Spent(gradient_steps=self.tune.steps, images=looks,
                      network_rows=3 * self.tune.steps * self.tune.batch + looks * picture_rows(sampler))
@@ -121,9 +121,9 @@ class Tuning(Attack):
                 trained = done
 
     def _drawn(self, victim: Victim, prompts: Sequence[str], goal: Goal, showing: bool) -> Lesson:
-        """Pictures of the original model that show the concept, or that do not, drawn until there are enough.
+        """Images of the original model that show the concept, or that do not, drawn until there are enough.
 
-        For a null control there is no picture of the concept; whatever the model draws when asked takes its place.
+        For a null control there is no image of the concept; whatever the model draws when asked takes its place.
         """
         chosen: list[tuple[Tensor, str]] = []
         drawn = 0
@@ -147,22 +147,22 @@ class Relearn(Tuning):
 
     source: ClassVar[str] = "Polowczyk et al. 2025 (MemoRa), section 4"
 
-    caption: str = knob("a picture of a {concept}", "caption of the user's own pictures", min_length=1)
+    caption: str = knob("a picture of a {concept}", "caption of the user's own images", min_length=1)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """As for every tuning, and the user's own pictures, if there are any."""
+        """As for every tuning, and the user's own images, if there are any."""
         if victim.pictures is not None:
             check_pictures(victim.model, victim.pictures)
         super().check(victim, request, items)
 
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
-        """The request's prompts, or the one caption of the user's own pictures."""
+        """The request's prompts, or the one caption of the user's own images."""
         if victim.pictures is None:
             return list(request.prompts)
         return [self.caption.replace("{concept}", request.concept)]
 
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
-        """All of the user's pictures, or those of the original model in which the judge finds the concept."""
+        """All of the user's images, or those of the original model in which the judge finds the concept."""
         prompts = self.captions(victim, request)
         if victim.pictures is None:
             return self._drawn(victim, prompts, goal, showing=True)
@@ -186,8 +186,8 @@ class Benign(Tuning):
 
     source: ClassVar[str] = "Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074)"
 
-    pictures: int = knob(64, "pictures to train on", ge=1)
-    prompts: tuple[str, ...] = knob((), "prompts of those pictures; empty: the request's prompts to keep and the "
+    pictures: int = knob(64, "images to train on", ge=1)
+    prompts: tuple[str, ...] = knob((), "prompts of those images; empty: the request's prompts to keep and the "
                                         "world's near and far ones")
 
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
@@ -202,7 +202,7 @@ class Benign(Tuning):
         return texts
 
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
-        """Pictures of the original model in which the judge does not find the concept."""
+        """Images of the original model in which the judge does not find the concept."""
         return self._drawn(victim, self.captions(victim, request), goal, showing=False)
 
 

@@ -103,7 +103,7 @@ class RingABell(Attack):
                               for row, (prompt, _) in enumerate(batch.items)])
 
     def budget(self, sampler: Sampler) -> Spent:
-        """As many pictures as prompts are drawn; the search costs text states only."""
+        """As many images as prompts are drawn; the search costs text states only."""
         return pictures_budget(sampler, self.draws)
 
     def _pairs(self, model: Model, request: Request) -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ class RandomPrompt(Attack):
         return batch.in_turn([self._tries(batch, row, words) for row in batch.standing])
 
     def budget(self, sampler: Sampler) -> Spent:
-        """As many pictures as tries."""
+        """As many images as tries."""
         return pictures_budget(sampler, self.tries)
 
     def _tries(self, batch: Batch, row: int, words: Tensor) -> list[Candidate]:
@@ -86,7 +86,7 @@ class SeedSearch(Attack):
         return batch.in_turn(tries)
 
     def budget(self, sampler: Sampler) -> Spent:
-        """As many pictures as tries."""
+        """As many images as tries."""
         return pictures_budget(sampler, self.tries)
 
 

@@ -1,4 +1,4 @@
-"""What the judge saw in pictures that no attack made, kept by line: a suite that goes on draws none of them again."""
+"""What the judge saw in images that no attack made, kept by line: a suite that goes on draws none of them again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Soft prompts: k free embeddings before the item's prompt, learned in the edited model, never made into words.
 
-The loss is that of `embedding`, each item with its own embeddings P (k, D) and its own picture. It is the objective of
+The loss is that of `embedding`, each item with its own embeddings P (k, D) and its own image. It is the objective of
 UnlearnDiffAtk without its projection to tokens, so what it finds no user can type: an upper bound on what any prefix of
 k words can do, for services that take embeddings and for everyone who has the weights. All items of a batch are learned
 at once, each alone in its loss, and leave it as the judge sees the concept.
@@ -127,6 +127,6 @@ class SoftPrompt(LearnedEmbedding):
 
 @torch.no_grad()
 def _latents(model: Model, aims: Sequence[Tensor | None]) -> Tensor:
-    """(B, c, h, w); zeros where there is nothing to aim at. Each picture is encoded alone."""
+    """(B, c, h, w); zeros where there is nothing to aim at. Each image is encoded alone."""
     zeros = torch.zeros(model.latent_shape, device=model.device)
     return torch.stack([zeros if aim is None else model.encode_pixels(aim[None])[0] for aim in aims])

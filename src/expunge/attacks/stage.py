@@ -1,6 +1,6 @@
 """What a suite attacks: the items, what counts as success, who confirms, and what the null control asks for.
 
-Items are (prompt, seed) pairs whose picture by the ORIGINAL model shows the concept: an item that the original does not
+Items are (prompt, seed) pairs whose image by the ORIGINAL model shows the concept: an item that the original does not
 show either can tell nothing about an edit. Prompts name the concept; other wordings are attacks of their own.
 """
 
@@ -37,7 +37,7 @@ class Stage:
 
     Attributes:
         request, goal: what is sought, and what counts as success.
-        items: what is attacked, out of `asked` pictures of the original; left_out: the rest, by reason.
+        items: what is attacked, out of `asked` images of the original; left_out: the rest, by reason.
         confirm: the same goal of the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where nothing is known that the model never knew.
@@ -89,7 +89,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         victim: without its patch.
 
     Raises:
-        UserError: the judge does not know the concept, or finds it in none of the original model's pictures.
+        UserError: the judge does not know the concept, or finds it in none of the original model's images.
     """
     goal = Goal(world.judge(request), aim_at(world, request))
     whole = named_items(world, request, settings, usual)
@@ -103,8 +103,8 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
         raise UserError(f"the judge finds no {request.concept!r} in {told} of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
     spoilt = sum(sight.error == NO_PICTURE for sight in seen)
-    left_out = {"the judge failed on the original's picture": sum(bool(sight.error) for sight in seen) - spoilt,
-                "the original's picture is not finite": spoilt}
+    left_out = {"the judge failed on the original's image": sum(bool(sight.error) for sight in seen) - spoilt,
+                "the original's image is not finite": spoilt}
     left_out["the original model does not show it"] = len(asked) - len(items) - sum(left_out.values())
     left_out |= Counter(lost.values())
     second = world.second(request)
@@ -145,10 +145,10 @@ def drawable(victim: Victim, items: Sequence[Item]) -> tuple[list[Item], dict[in
 
 
 def pictures_in(folder: str) -> Tensor | None:
-    """The user's pictures, float32 (N, 3, H, W) in [0, 1]; None if no folder is named.
+    """The user's images, float32 (N, 3, H, W) in [0, 1]; None if no folder is named.
 
     Raises:
-        UserError: no picture there that can be read, or pictures of different sizes.
+        UserError: no image there that can be read, or images of different sizes.
     """
     return picture_folder(folder).pictures if folder else None
 

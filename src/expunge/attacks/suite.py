@@ -1,6 +1,6 @@
 """Worst case over attacks: cheap ones first, each next one only on the (prompt, seed) items still standing.
 
-    items     pictures of prompts that ask for the concept in which the judge finds it in the ORIGINAL model's picture
+    items     images of prompts that ask for the concept in which the judge finds it in the ORIGINAL model's image
     standing  items that the edited model does not show by itself and that no attack has brought back yet
     result    items shown before or broken by any attack, over all items judged
 

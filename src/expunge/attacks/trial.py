@@ -37,7 +37,7 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
 
     Args:
         items: distinct; what shows the concept without an attack (see `plain`) says nothing about one.
-        fresh: pictures drawn again with other seeds for each success.
+        fresh: images drawn again with other seeds for each success.
         confirm: the same goal of a second detector, of another make; None leaves `confirmed` empty.
         tell: told of every item that is settled, with the attack's name.
 
@@ -106,7 +106,7 @@ def read_attempts(folder: Path, under: Inputs | None = None) -> list[Attempt]:
 
 def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal: Goal, folder: Path, fresh: int,
              confirm: Goal | None) -> Attempt:
-    """The record of an outcome; its picture and tensors written first, its fresh pictures drawn and judged."""
+    """The record of an outcome; its image and tensors written first, its fresh images drawn and judged."""
     prompt, seed = item
     name = hashlib.sha256(f"{attack.name}/{prompt.text}/{seed}".encode()).hexdigest()[:16]
     told: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
@@ -130,12 +130,12 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
 
 
 def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Goal | None, note: str) -> dict[str, Any]:
-    """What an attempt tells of its fresh pictures: those alone count that could be drawn and judged."""
+    """What an attempt tells of its fresh images: those alone count that could be drawn and judged."""
     try:
         pictures = again(seeds)
     except FAILURES as error:
-        log.warning("fresh pictures could not be drawn: %s", error)
-        return {"note": "; ".join(filter(None, (note, f"no fresh pictures: {described(error)}")))}
+        log.warning("fresh images could not be drawn: %s", error)
+        return {"note": "; ".join(filter(None, (note, f"no fresh images: {described(error)}")))}
     seen = goal.see(pictures)
     found = [row for row, sight in enumerate(seen) if sight.found]
     out: dict[str, Any] = {"fresh": sum(not sight.error for sight in seen), "fresh_found": len(found)}

@@ -1,14 +1,14 @@
-"""UnlearnDiffAtk: tokens around the prompt under which the edited model denoises a picture of the concept best.
+"""UnlearnDiffAtk: tokens around the prompt under which the edited model denoises an image of the concept best.
 
-By Bayes' rule a diffusion model is a classifier of pictures: the prompt c' that fits a picture x_tgt best is the one
-with the smallest denoising error. So no detector is needed to aim, only a picture of the concept:
+By Bayes' rule a diffusion model is a classifier of images: the prompt c' that fits an image x_tgt best is the one
+with the smallest denoising error. So no detector is needed to aim, only an image of the concept:
 
     min over c'  E over eps  mean | target(x0, eps, t) - f_edited(x_t | c') |^2,   x0 the latent of x_tgt,
 
 c' being the prompt with k free tokens, relaxed to distributions over the vocabulary (`tokens.Simplex`). t rises from
-the clean end to the noisy one, with `steps` steps at each value, and each value ends in a look at the picture of
+the clean end to the noisy one, with `steps` steps at each value, and each value ends in a look at the image of
 the most probable tokens, as a string. `UnlearnDiff.published` has the published budget (2000 gradient steps and 50
-pictures), `smoke` one for minutes.
+images), `smoke` one for minutes.
 
 Source: Zhang et al. 2024 (ECCV, arXiv 2310.11868), eq. 6; text_grad, Diffusion-MU-Attack@5a3e5d3. Differs: the target
 is in the model's own parametrisation (v for v-prediction; noise there, for noise prediction both are the same); only

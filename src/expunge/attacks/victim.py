@@ -1,4 +1,4 @@
-"""Who is attacked, on what, and what counts as success: items, goal, the model and how its pictures are drawn."""
+"""Who is attacked, on what, and what counts as success: items, goal, the model and how its images are drawn."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from expunge.models.sample import by_way, check_finite, draw
 from expunge.models.text import TextEncoder
 from expunge.records import Detection, Prompt, Sampler, Spent
 
-NO_PICTURE = "the picture's values are not finite"
-"""The error of a detection in what is no picture."""
+NO_PICTURE = "the image's values are not finite"
+"""The error of a detection in what is no image."""
 Item = tuple[Prompt, int]
-"""A prompt and the seed of its picture."""
+"""A prompt and the seed of its image."""
 
 
 @dataclass(frozen=True)
 class Goal:
     """What counts as success: the judge sees what the edit is to make disappear. An abstention is no success.
 
-    `known` is false for a null control: the model never knew the concept, so no picture of it can be asked for.
+    `known` is false for a null control: the model never knew the concept, so no image of it can be asked for.
     """
 
     judge: Judge
@@ -38,25 +38,25 @@ class Goal:
     known: bool = True
 
     def see(self, pictures: Tensor) -> list[Detection]:
-        """One detection per picture, float32 (B, 3, H, W) in [0, 1]; of a judge that fails, one with an error."""
+        """One detection per image, float32 (B, 3, H, W) in [0, 1]; of a judge that fails, one with an error."""
         return [one.model_copy(update={"found": not one.error and shows(one.answers, self.aim) is True})
                 for one in ask(self.judge, pictures)]
 
 
 @dataclass(frozen=True)
 class Victim:
-    """The model under attack, and how its pictures are drawn.
+    """The model under attack, and how its images are drawn.
 
     Attributes:
         model: the base model; while an attack runs, the patch is on.
         patch: the edit under attack; None attacks the model as it is.
-        sampler: how pictures are drawn, those that are judged and those that attacks aim at.
-        pictures: the user's own pictures of the concept, float32 (N, 3, H, W) in [0, 1]; None: the original model's.
-        batch: pictures drawn together; speed and memory only.
+        sampler: how images are drawn, those that are judged and those that attacks aim at.
+        pictures: the user's own images of the concept, float32 (N, 3, H, W) in [0, 1]; None: the original model's.
+        batch: images drawn together; speed and memory only.
         variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
             "implicit": without any name); the world's, for attacks made of fixed prompts.
-        aims: pictures of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
-        sights: where answers about pictures without an attack are kept; None keeps none.
+        aims: images of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
+        sights: where answers about images without an attack are kept; None keeps none.
     """
 
     model: Model
@@ -91,9 +91,9 @@ class Victim:
             return self.model.frozen_copy()
 
     def draw(self, texts: Sequence[str], seeds: Sequence[int], batch: int = 0, *, fill: bool = False) -> Tensor:
-        """Pictures of the edited model, float32 (B, 3, H, W), `batch` at a time (0: the victim's own).
+        """Images of the edited model, float32 (B, 3, H, W), `batch` at a time (0: the victim's own).
 
-        `fill` fills the last batch up with copies: batches of one shape round alike, so a picture does not depend, not
+        `fill` fills the last batch up with copies: batches of one shape round alike, so an image does not depend, not
         even in its last bit, on those drawn beside it.
         """
         items, batch = list(zip(texts, seeds, strict=True)), batch or self.batch
@@ -102,9 +102,9 @@ class Victim:
 
     @torch.no_grad()
     def draw_conditioned(self, cond: Conditioning, seeds: Sequence[int], batch: int = 0) -> Tensor:
-        """Pictures of the edited model told `cond`, which need not be the states of any text; float32 (B, 3, H, W).
+        """Images of the edited model told `cond`, which need not be the states of any text; float32 (B, 3, H, W).
 
-        For the states of texts the pictures are those of `draw`.
+        For the states of texts the images are those of `draw`.
 
         Raises:
             ModelError: they are not finite.
@@ -147,17 +147,17 @@ class Victim:
 
     @property
     def rows_per_picture(self) -> int:
-        """Rows that one picture sends through the denoiser."""
+        """Rows that one image sends through the denoiser."""
         return picture_rows(self.sampler)
 
 
 def picture_rows(sampler: Sampler, share: float = 1.0) -> int:
-    """Rows that `share` of the steps of one picture send through the denoiser: with guidance two for each step."""
+    """Rows that `share` of the steps of one image send through the denoiser: with guidance two for each step."""
     return round(sampler.steps * share) * passes(sampler.guidance)
 
 
 def pictures_budget(sampler: Sampler, count: int) -> Spent:
-    """The budget of an attack that draws at most `count` pictures of an item, and does nothing else with the denoiser.
+    """The budget of an attack that draws at most `count` images of an item, and does nothing else with the denoiser.
     """
     return Spent(images=count, network_rows=count * picture_rows(sampler))
 

@@ -6,7 +6,7 @@
 
 Each of the three stages leaves a `settings.json` in its folder: all that decides its results. A folder that was begun
 under other settings is refused, with what differs: nothing is mixed, nothing is thrown away unasked. Only what changes
-no number (batches, which pictures are shown) may change between runs. A setting that did not exist when a cell was
+no number (batches, which images are shown) may change between runs. A setting that did not exist when a cell was
 made, and that is at its default now, is told in the bench's record; whether the numbers still hold is for
 `bench.check`.
 """

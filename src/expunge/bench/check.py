@@ -1,6 +1,6 @@
 """Does this version still give a bench's numbers? A few of its cells, chosen by a seed, made again and compared.
 
-A cell is made again from nothing, its pictures too, in a folder that is thrown away. Two numbers agree where they are
+A cell is made again from nothing, its images too, in a folder that is thrown away. Two numbers agree where they are
 equal or one lies in the other's interval: another library rounds otherwise, and training carries that on.
 """
 

@@ -63,7 +63,7 @@ def _needs(chosen: Any, model: Model, request: Request) -> str:
         keep = "no prompts to keep, and makes no use of them"
     else:
         keep = "no prompts to keep, but takes them"
-    return f"{anchor}; {keep}; no pictures"
+    return f"{anchor}; {keep}; no images"
 
 
 def _cost(chosen: Any) -> str:

@@ -1,14 +1,14 @@
-"""What each picture and each attacked item counted for, by prompt and seed: what is pooled and paired over edits.
+"""What each image and each attacked item counted for, by prompt and seed: what is pooled and paired over edits.
 
-found/<role>, retained/<role>      1 or 0 per picture; pictures without an answer are missing
-integrity/<stratum>                1 - (I - F) / (U - F) per picture, with I its own distance and F and U those of the
+found/<role>, retained/<role>      1 or 0 per image; images without an answer are missing
+integrity/<stratum>                1 - (I - F) / (U - F) per image, with I its own distance and F and U those of the
                                    evaluation: their mean over prompts is the evaluation's integrity
-clip/keep, change/clip/keep        per picture
+clip/keep, change/clip/keep        per image
 attack/before, attack/worst, attack/worst/fresh, attack/<name>      1 or 0 per item, counted as in attacks/scores.py
 attack/<name>/total                shown without an attack or elicited by this one, the published success rate; items
                                    that the attack was not given because others had broken them are missing
 
-Pictures and items keep the same names (prompt, seed) whatever was edited how, so edits can be compared item by item.
+Images and items keep the same names (prompt, seed) whatever was edited how, so edits can be compared item by item.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit",
          "retained/style", "clip/keep", "change/clip/keep")
 """Scores whose items are taken as the evaluation has them."""
 STRATA = ("near", "far", "style")
-"""Strata whose integrity is taken apart into pictures."""
+"""Strata whose integrity is taken apart into images."""
 
 def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, settings: EvaluateSettings
                      ) -> dict[str, Items]:

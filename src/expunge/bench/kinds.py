@@ -36,9 +36,9 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
     names = dict.fromkeys(name for edit in edits for name in edit.items)
     attacks = list(dict.fromkeys(name for edit in edits for name in edit.attacks))
     item = ("items", "items (prompt, seed) that the original model shows")
-    picture = ("pictures", "pictures on which the judge gave an answer")
-    pair = ("pairs of pictures", "pairs of pictures: same prompt, same seed, original and edited")
-    cosine = ("pictures", "100 x cosine of picture and prompt")
+    picture = ("pictures", "images on which the judge gave an answer")
+    pair = ("pairs of images", "pairs of images: same prompt, same seed, original and edited")
+    cosine = ("pictures", "100 x cosine of image and prompt")
     found = tuple(f"found/{role}" for role in ("direct", "held_out", "paraphrase", "implicit"))
 
     def one(name: str, title: str, rate: bool, what: tuple[str, str], better: bool) -> Kind:
@@ -66,6 +66,6 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
     return [kind for kind in out if all(any(name in names for name in part) for part, _ in kind.parts)]
 
 
-WHOLE = (("fid/original", "FID against the original model's pictures"),
-         ("kid/original", "KID against the original model's pictures"))
-"""Scores of a whole set of pictures, which no item can be asked for."""
+WHOLE = (("fid/original", "FID against the original model's images"),
+         ("kid/original", "KID against the original model's images"))
+"""Scores of a whole set of images, which no item can be asked for."""

@@ -4,8 +4,8 @@ A score is a weighted sum of shares or means, each over a stratum of prompts:
 
     value = sum_k w_k * (sum of the items of stratum k) / (number of items of stratum k)
 
-Items form a table of edits by prompts (a cell: the pictures of one prompt by one edit). Pictures of a prompt resemble
-one another, and so do all pictures of an edit, so the interval draws both anew, rows and columns independently: the
+Items form a table of edits by prompts (a cell: the images of one prompt by one edit). Images of a prompt resemble
+one another, and so do all images of an edit, so the interval draws both anew, rows and columns independently: the
 pigeonhole bootstrap. Concepts are strata: edits and prompts are drawn within each. Beside it a rate has Wilson's
 interval, whose units are the prompts of each edit: it takes edits as independent, but does not vanish at 0 and 1.
 
@@ -24,7 +24,7 @@ from expunge.metrics.statistics import NOTHING, Estimate, percentiles
 from expunge.records.bench import Items
 
 Edits = Mapping[int, Items]
-"""A concept's edits by their seed: values by prompt and picture seed."""
+"""A concept's edits by their seed: values by prompt and image seed."""
 CLUSTER = "95% bootstrap over edits and prompts, {draws} draws, seed {seed}"
 
 

@@ -85,7 +85,7 @@ class BenchSettings(Settings):
     evaluation: EvaluateSettings = knob(EvaluateSettings(), "how every edit is measured")
     compare: tuple[tuple[str, str], ...] = knob((), "pairs of labels to compare; empty: each method with the first")
     out: str = knob("runs/bench", "folder of everything")
-    cache: str = knob("", "folder of drawn pictures, shared by all cells; the user's own if empty")
+    cache: str = knob("", "folder of drawn images, shared by all cells; the user's own if empty")
     draws: int = knob(2000, "bootstrap draws over edits and prompts", ge=100)
 
     @field_validator("methods", "concepts")

@@ -21,7 +21,7 @@ from expunge.errors import ExpungeError, ResourceError
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
     "erase": "Take a concept out of a model; the result is a patch.",
-    "sample": "Draw pictures, with or without a patch.",
+    "sample": "Draw images, with or without a patch.",
     "evaluate": "Measure how gone the concept is and what else changed.",
     "attack": "Find out what attackers of a stated budget still get out.",
     "relearn": "Measure how fast fine-tuning brings the concept back.",
@@ -33,7 +33,7 @@ VERBS: dict[str, str] = {
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
     "merge": "Write a diffusers folder of the model with the patch in it.",
-    "cache": "Show how much room drawn pictures take, or clear them.",
+    "cache": "Show how much room drawn images take, or clear them.",
     "bake": "Train the embedded model again from a folder of drawings.",
 }
 """Verb -> its line in `expunge --help`. The verb's command is `command` in `expunge.cli.<verb>`."""

@@ -35,7 +35,7 @@ Examples:
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look found the concept still there, or where there was none.")
 @click.option("--seeds", "--count", "count", type=click.IntRange(min=1), default=6, show_default=True,
-              metavar="INTEGER", help="Pictures in each row, with seeds 0, 1, ...")
+              metavar="INTEGER", help="Images in each row, with seeds 0, 1, ...")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
 def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,

@@ -105,5 +105,5 @@ def _estimate(model: Model, patch: Patch | None, concept: str, settings: AttackS
     for attack in attacks:
         budget = attack.budget(sampler)
         lines.append(f"# {attack.name} ({attack.access}): at most {budget.gradient_steps} gradient steps, "
-                     f"{budget.images} pictures per item, {span(budget.network_rows * per_row * items)} in all")
+                     f"{budget.images} images per item, {span(budget.network_rows * per_row * items)} in all")
     return "\n".join(lines)

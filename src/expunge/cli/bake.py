@@ -12,11 +12,11 @@ from expunge.tiny.bake.recipe import BakeSettings
 
 EXAMPLES = """\b
 Examples:
-  $ expunge bake --pictures pictures --without church --out runs/never-church
+  $ expunge bake --pictures images --without church --out runs/never-church
   model: runs/never-church/emoji-64
 \b
   $ expunge bake --pictures nowhere
-  error: no pictures at nowhere/emojicanvas
+  error: no images at nowhere/emojicanvas
     accepted: a folder with metadata.csv and one folder per vendor
     pass --pictures FOLDER; docs/attribution.md says where the drawings come from
 """

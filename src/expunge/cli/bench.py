@@ -115,7 +115,7 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
     from expunge.errors import install
     from expunge.report.bench_page import write_bench_report
 
-    if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of a picture
+    if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of an image
         click.echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
     else:
         tell("report", write_bench_report(result, folder, by=by, redact=redact))
@@ -142,7 +142,7 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     lines += [f"# {label}: not known beforehand" if seconds is None else
               f"# {label}: {span(seconds)} per edit (measured on {told.measured[label]})"
               for label, seconds in told.erase.items()]
-    lines += [f"# evaluation: {told.pictures} pictures per edit, {span(told.evaluate)}",
+    lines += [f"# evaluation: {told.pictures} images per edit, {span(told.evaluate)}",
               f"# attacks: at most {told.items} items per edit, at most {span(told.attack)}",
               f"# estimate: at most {span(told.seconds)} by one process; several share the cells"]
     return "\n".join(lines)

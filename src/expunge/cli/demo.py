@@ -25,7 +25,7 @@ Examples:
               help="A thing or style of the embedded world: see `expunge ls concepts`.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="INTEGER",
               help="Seed of the training.")
-@click.option("--smoke", is_flag=True, help="Few steps and few pictures: do all parts work together?")
+@click.option("--smoke", is_flag=True, help="Few steps and few images: do all parts work together?")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True,
               metavar="FOLDER", help="Where everything goes; a run that was stopped goes on from there.")
 def command(concept: str, seed: int, smoke: bool, out: Path) -> None:

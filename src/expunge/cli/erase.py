@@ -24,7 +24,7 @@ Examples:
   $ expunge erase church --method esd-fast --out runs/church
   patch: runs/church/patch.safetensors
   anchor: house takes the place of church (found: closest to the text encoder, 0.08; --anchor "" for none)
-  looked: church in 0 of 12 pictures by emoji-judge@6b69c99f
+  looked: church in 0 of 12 images by emoji-judge@6b69c99f
   next: expunge evaluate runs/church
 \b
   $ expunge erase church bomb --anchor house
@@ -71,7 +71,7 @@ class EraseJob(Settings):
               help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT, of several "
                    "runs/CONCEPT-CONCEPT].")
 @click.option("--own-look/--no-own-look", default=True, show_default=True,
-              help="Draw a dozen pictures afterwards (without a judge: compare outputs), and say if the concept is "
+              help="Draw a dozen images afterwards (without a judge: compare outputs), and say if the concept is "
                    "still there.")
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")

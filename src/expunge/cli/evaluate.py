@@ -41,14 +41,14 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the results go [default: the patch's folder, under evaluation].")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-              help="Drawn pictures [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
+              help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None,
             dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
-    Pictures and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
+    Images and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
     """
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
@@ -102,7 +102,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
 
 
 def planned_words(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[str]:
-    """How many pictures an evaluation draws, and which, in two lines."""
+    """How many images an evaluation draws, and which, in two lines."""
     from expunge.evaluation.plan import picture_counts
     from expunge.records import counted
 

@@ -21,7 +21,7 @@ _MOST = 10
 
 def publisher_of(model: Model, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
                  pictures: int, prior: tuple[str, ...]) -> Publisher:
-    """The pictures that a command names, encoded. UserError: there are none, or a name is on both sides."""
+    """The images that a command names, encoded. UserError: there are none, or a name is on both sides."""
     from expunge.errors import UserError
     from expunge.finetune import material
     from expunge.guard import Publisher
@@ -32,7 +32,7 @@ def publisher_of(model: Model, forbidden: tuple[str, ...], innocent: tuple[str, 
     if both:
         raise UserError(f"{both[0]!r} is both forbidden and innocent", accepted="one of the two")
     if pictures < 2:
-        raise UserError(f"{pictures} pictures of each character", accepted="2 or more")
+        raise UserError(f"{pictures} images of each character", accepted="2 or more")
     sides = [tuple(_material(model, name, caption, pictures) for name in names) for names in (forbidden, innocent)]
     kept = None
     if prior:
@@ -59,14 +59,14 @@ def _material(model: Model, name: str, caption: str, count: int) -> Material:
         if not rows:
             raise UserError(f"all captions in {name} are longer than the text encoder reads ({captions[0]!r} first)",
                             accepted=f"up to {model.texts[0].room} tokens", remedy="shorten them")
-        over = [f"{len(captions) - len(rows)} of {len(captions)} pictures left out: their captions are longer than the "
+        over = [f"{len(captions) - len(rows)} of {len(captions)} images left out: their captions are longer than the "
                 "text encoder reads."] if long else []
         for line in (*found.told, *over):
             click.echo(f"{name}: {line}")
         return material(model, found.pictures[rows], [captions[row] for row in rows])
     if name in CHARACTERS and model.world == "emoji":
         return material(model, *character_pictures(name, range(count)))
-    raise UserError(f"no pictures of {name!r}", accepted="a folder of pictures"
+    raise UserError(f"no pictures of {name!r}", accepted="a folder of images"
                     + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
 
 
@@ -89,7 +89,7 @@ def learning_estimate(model: Model, publisher: Publisher, preset: str, settings:
     steps = told["user_steps"] + told["mask_steps"]
     return "\n".join([as_yaml(learner.model_dump(mode="json")).rstrip(),
                       f"# {told['user_steps']} steps of simulated users, {told['mask_steps']} mask steps",
-                      f"# estimate: {span(steps * each)} by one step of 4 pictures; "
+                      f"# estimate: {span(steps * each)} by one step of 4 images; "
                       f"{told['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
 
 

@@ -73,19 +73,19 @@ def _patch_option(function: Any) -> Any:
 
 @command.command("learn", epilog=LEARN)
 @click.option("--forbidden", multiple=True, type=Name(), metavar="NAME|FOLDER",
-              help="What must not be learned: an invented character (embedded model), or a folder of pictures with "
+              help="What must not be learned: an invented character (embedded model), or a folder of images with "
                    "captions. May be repeated.")
 @click.option("--innocent", multiple=True, type=Name(), metavar="NAME|FOLDER",
               help="What users may go on to learn, in the same form. May be repeated.")
-@click.option("--caption", default="", metavar="TEXT", help="Caption of pictures that have none of their own.")
+@click.option("--caption", default="", metavar="TEXT", help="Caption of images that have none of their own.")
 @click.option("--drawings", "--pictures", "pictures", type=click.IntRange(min=1), default=16, show_default=True,
-              metavar="INTEGER", help="Pictures of each character.")
+              metavar="INTEGER", help="Images of each character.")
 @click.option("--prior", multiple=True, type=Sentence(), metavar="PROMPT",
-              help="Prompt whose pictures users of DreamBooth hold on to (drawn by the model, as many as --drawings). "
+              help="Prompt whose images users of DreamBooth hold on to (drawn by the model, as many as --drawings). "
                    "May be repeated.")
 @click.option("--preset", default="projected", show_default=True, metavar="NAME",
               help="projected, saliency (one shot, cheap), released (as published), or "
-                   "random (the baseline, which takes no pictures).")
+                   "random (the baseline, which takes no images).")
 @click.option("--ratio", type=float, metavar="NUMBER", help="Share that is frozen [default: the preset's].")
 @click.option("--share-of", "--by", "by", type=click.Choice(["numel", "count"]),
               help="What it is a share of: parameters, or tensors [default: the preset's].")
@@ -106,11 +106,11 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
           preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
           sets: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
           out: Path, dry_run: bool) -> None:
-    """Learn which tensors to freeze, so that forbidden pictures are harder to learn and innocent ones less so.
+    """Learn which tensors to freeze, so that forbidden images are harder to learn and innocent ones less so.
 
     How far that goes depends on how much the two differ. On invented characters no difference between what forbidden
     and what innocent users lost could be told from 0 (docs/guard.md). Users are simulated: each fine-tunes on half of
-    the pictures of one thing, and the mask is judged on the other half.
+    the images of one thing, and the mask is judged on the other half.
     """
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
@@ -142,7 +142,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
             raise click.UsageError("--caption: characters by name have captions of their own")
     learner = resolve("projected" if preset == "random" else preset, settings)
     if prior and (isinstance(learner, Released) or "dreambooth" not in learner.users.kinds):
-        raise click.UsageError("--prior: no simulated user holds on to pictures (users.kinds dreambooth does)")
+        raise click.UsageError("--prior: no simulated user holds on to images (users.kinds dreambooth does)")
     opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=True)
     check_ratio(learner.ratio, groups_of(opened, learner.granularity), learner.by)
     with _patched(opened, patch):

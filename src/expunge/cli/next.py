@@ -41,7 +41,7 @@ def evaluate_next(patch: Path, model: str, world: str, variant: str | None = Non
     notes = []
     if "clip" not in told and not os.environ.get("EXPUNGE_CLIP"):
         words += ["--clip", CLIP]
-        notes.append("a CLIP judges the pictures; a folder of one will do, too (docs/real-model.md)")
+        notes.append("a CLIP judges the images; a folder of one will do, too (docs/real-model.md)")
     if find_spec("torchvision") is None:
         words += ["--distance", "ssim"]
         notes.append(f"for LPIPS, the default distance, first: {install('lpips')}")

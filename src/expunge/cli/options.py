@@ -94,7 +94,7 @@ def copy_options(command: Command) -> Command:
     """`--by` and `--redact`: what a copy of a report says of itself, and what it leaves out."""
     command = click.option(
         "--redact", is_flag=True,
-        help="Write a copy to hand out, into report-redacted: without explicit or violent pictures and prompts, the "
+        help="Write a copy to hand out, into report-redacted: without explicit or violent images and prompts, the "
              "wordings that attacks found, who asked for what, and names of folders.")(command)
     return click.option("--by", default="", metavar="TEXT",
                         help="Who answers for the report; without it, it names nobody.")(command)

@@ -25,7 +25,7 @@ HEADLINES = (
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
 MEASURED = """\
-  Comes back under attack in some items; what it costs other pictures is unclear.
+  Comes back under attack in some items; what it costs other images is unclear.
   Elicited in 2 of 8 items (25.0%, 95% interval 7.1% to 59.1%), worst case over
   5 attackers (paraphrase, implicit, seed-search, noising, unlearndiff); none of
   them without an attack. [...]

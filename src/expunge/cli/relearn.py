@@ -42,7 +42,7 @@ Examples:
 def command(patch: Path | None, concept: str, model: str, device: str, variant: str | None, allow_pickle: bool,
             verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
-    """Fine-tune the model edited by PATCH on pictures of the concept, and count how often it is drawn as it learns.
+    """Fine-tune the model edited by PATCH on images of the concept, and count how often it is drawn as it learns.
 
     Beside that: the same training on the original model, and of a thing that no model ever knew (on the embedded
     model), for anything can be taught, and what counts is how fast. Where to look, in training steps: --set
@@ -92,6 +92,6 @@ def _estimate(model: Model, settings: RelearnSettings, count: int, curves: int) 
     rows = trained + pictures * (budget.network_rows - trained)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# at most {curves} curves, each of {budget.gradient_steps} training steps and {budget.images} looks at "
-             f"{pictures} pictures",
+             f"{pictures} images",
              f"# estimate: {span(curves * rows * per_row)} in all"]
     return "\n".join(lines)

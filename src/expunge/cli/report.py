@@ -34,7 +34,7 @@ def command(evaluation: Path, out: Path | None, by: str, redact: bool) -> None:
     """Write the report of EVALUATION: report.html (one file, readable offline), report.json, and README.md; or of the
     bench or the sequence in that folder: bench.html and bench.md, sequence.html and sequence.md.
 
-    Needs no model and draws no picture. The plots need matplotlib, which the extra `report` brings.
+    Needs no model and draws no image. The plots need matplotlib, which the extra `report` brings.
     """
     from expunge.cli.output import refuse_unfinished, tell
     from expunge.locks import alone

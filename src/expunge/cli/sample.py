@@ -1,4 +1,4 @@
-"""`expunge sample`: draw pictures, with or without a patch."""
+"""`expunge sample`: draw images, with or without a patch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   $ expunge sample "a 3d emoji of a church" "a cat" --seed 0 --seed 1 --out runs/pictures
-  pictures: runs/pictures (4)
+  images: runs/pictures (4)
   sheet: runs/pictures/sheet.png
 \b
   $ expunge sample "a 3d emoji of a church" --patch runs/church --seeds 4 --out runs/after
-  pictures: runs/after (4)
+  images: runs/after (4)
   sheet: runs/after/sheet.png
 """
 
 RECORD, SHEET = "shots.json", "sheet.png"
-"""How each picture was drawn, and all of them on one page."""
+"""How each image was drawn, and all of them on one page."""
 COLUMNS, ON_SHEET = 8, 400
-"""Pictures in a row of the sheet of a list, and how many are on a sheet at most."""
+"""Images in a row of the sheet of a list, and how many are on a sheet at most."""
 
 
 @click.command("sample", epilog=EXAMPLES)
@@ -41,7 +41,7 @@ COLUMNS, ON_SHEET = 8, 400
 @click.option("--seed", "seeds", type=Number(min=0), multiple=True, metavar="INTEGER",
               help="A seed. May be repeated [default: 0].")
 @click.option("--seeds", "--count", "count", type=click.IntRange(min=1), metavar="INTEGER",
-              help="So many pictures per prompt, with seeds 0, 1, ..., instead of --seed.")
+              help="So many images per prompt, with seeds 0, 1, ..., instead of --seed.")
 @click.option("--steps", type=int, default=20, show_default=True, metavar="INTEGER", help="Denoising steps.")
 @click.option("--guidance", type=float, metavar="NUMBER",
               help="Classifier-free guidance; 1 is none [default: the model's own].")
@@ -51,9 +51,9 @@ COLUMNS, ON_SHEET = 8, 400
 @click.option("--truncate/--no-truncate", default=False, show_default=True,
               help="Cut prompts that are longer than the text encoder reads; else they are left out, and said.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, metavar="INTEGER",
-              help="Pictures drawn together: speed, memory, and at most the last bit of a picture.")
+              help="Images drawn together: speed, memory, and at most the last bit of an image.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
-              show_default=True, metavar="FOLDER", help="Where the pictures go.")
+              show_default=True, metavar="FOLDER", help="Where the images go.")
 def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool,
             verify: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
             lists: Path | None, **sampler: Any) -> None:
@@ -62,11 +62,11 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     A prompt of --prompts whose list gives it a seed is drawn there alone, at the guidance and the size that its list
     gives it.
 
-    The folder then holds what this run drew: pictures of an earlier run of this command, by its record, are removed;
-    other files stay. The same prompt and seed give the same picture whatever else is drawn beside it. Pictures that
+    The folder then holds what this run drew: images of an earlier run of this command, by its record, are removed;
+    other files stay. The same prompt and seed give the same image whatever else is drawn beside it. Images that
     were drawn before are taken from the cache ($EXPUNGE_CACHE, or ~/.cache/expunge/pictures).
 
-    A picture whose values are not finite is named and not written; the others are, and the exit code is 1.
+    An image whose values are not finite is named and not written; the others are, and the exit code is 1.
     """
     from contextlib import nullcontext
 
@@ -112,7 +112,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         click.echo(line)
     if gone:
         click.echo(f"removed: {gone} of an earlier run")
-    click.echo(f"pictures: {out} ({len(names)})")
+    click.echo(f"images: {out} ({len(names)})")
     if names:
         click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(names) > ON_SHEET else ""))
     if broken := [f"prompt {places[row]} at seed {shot.seed}" for row, shot in enumerate(shots) if not shot.file]:
@@ -155,7 +155,7 @@ def _listed(texts: Sequence[str], file: Path | None) -> tuple[list[Prompt], list
 
 
 def drawn_before(folder: Path) -> list[str]:
-    """The pictures in a folder that an earlier run of `expunge sample` says are its own; none without such a record.
+    """The images in a folder that an earlier run of `expunge sample` says are its own; none without such a record.
 
     Raises:
         UserError: there is a record that is none.
@@ -171,7 +171,7 @@ def drawn_before(folder: Path) -> list[str]:
     try:
         shots = TypeAdapter(list[Shot]).validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise UserError(f"{file} is no record of drawn pictures, so it is not known which ones in {folder} may go",
+        raise UserError(f"{file} is no record of drawn images, so it is not known which ones in {folder} may go",
                         accepted="a folder that `expunge sample` wrote, or one without that file",
                         remedy="choose another --out, or delete the file") from error
     return [shot.file for shot in shots if shot.file == Path(shot.file).name and shot.file.endswith(".png")]
@@ -188,7 +188,7 @@ def write_picture(path: Path, pixels: Any) -> None:
 
 
 def sheet(pixels: Any, columns: int, gap: int = 4) -> Any:
-    """Pictures (N, 3, H, W) on one white sheet (3, H', W'), row by row."""
+    """Images (N, 3, H, W) on one white sheet (3, H', W'), row by row."""
     import torch
 
     count, _, high, wide = pixels.shape

@@ -1,13 +1,13 @@
 """How gone is it, and what else changed? Draws with both models, asks the world's instruments, keeps every record.
 
 The only place where models and metrics meet. A folder of results holds `evaluation.json`, `judgments.jsonl` and
-`pictures/` (those that the report shows). Pictures are drawn through the cache and judgments are kept, so a second
+`pictures/` (those that the report shows). Images are drawn through the cache and judgments are kept, so a second
 run draws nothing, and an interrupted one goes on where it was.
 
 Names of the scores ("original/..." is the same for the original model; roles and strata that were not asked are
 missing; a score that could not be measured has the value None and says why):
 
-    found/direct, held_out, paraphrase, implicit, all     share of pictures in which the concept is still found
+    found/direct, held_out, paraphrase, implicit, all     share of images in which the concept is still found
     abstained/<role>                                      share on which the judge would not say
     found/<role>/<concept>, abstained/<role>/<concept>    the same for one of several concepts; without it: for all
     found/never_seen, found/keep                          null controls of the judge
@@ -17,7 +17,7 @@ missing; a score that could not be measured has the value None and says why):
     change/found/all, change/clip/forget, change/clip/keep      edited minus original, paired
     integrity/near, far, style, empty, forget             J: 1 only numerical noise, 0 as different as another seed
     perceptual/<stratum>, perceptual/ceiling/<stratum>, perceptual/floor, perceptual/ceiling, ssim/<stratum>
-    fid/original, kid/original, fid/real, kid/real        pictures of the keep prompts
+    fid/original, kid/original, fid/real, kid/real        images of the keep prompts
     clip/forget, clip/keep                                100 x cosine
 """
 

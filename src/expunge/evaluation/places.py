@@ -9,14 +9,14 @@ from expunge.records import Evaluation, ItemKey, Prompt, Shot
 
 
 def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: EvaluateSettings) -> dict[str, ItemKey]:
-    """Prompt and seed by the keys of `Score.per_item`: of single pictures, and of pairs of them.
+    """Prompt and seed by the keys of `Score.per_item`: of single images, and of pairs of them.
 
     Args:
         prompts: those that the evaluation asked (`planned_prompts`).
     """
     out: dict[str, ItemKey] = {}
     base = evaluation.sampler
-    ways = [base.model_copy(update={"truncate": cut}) for cut in {False, base.truncate}]  # a picture's says if it was
+    ways = [base.model_copy(update={"truncate": cut}) for cut in {False, base.truncate}]  # an image's says if it was
     for prompt in prompts:
         for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds):
             for way in ways:

@@ -1,4 +1,4 @@
-"""What an evaluation is going to do: its settings, the prompts that it asks, how many pictures that makes."""
+"""What an evaluation is going to do: its settings, the prompts that it asks, how many images that makes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class EvaluateSettings(SamplingSettings):
     counts: PromptCounts = knob(PromptCounts(), "how many prompts of each role")
     strata: tuple[str, ...] = knob((), "ways of asking, by the world's names for them, or all; none named means those "
                                        "that are asked by default")
-    seeds: int = knob(2, "pictures per prompt, with seeds first_seed, first_seed + 1, ...; integrity needs two. Where "
+    seeds: int = knob(2, "images per prompt, with seeds first_seed, first_seed + 1, ...; integrity needs two. Where "
                          "a way of asking has few wordings, each is drawn at more seeds", ge=1)
     distance: str = knob("default", "perceptual distance of integrity, by the world's name for it")
-    floor_items: int = knob(8, "keep pictures drawn a second time in other batches, for integrity's floor", ge=0)
+    floor_items: int = knob(8, "keep images drawn a second time in other batches, for integrity's floor", ge=0)
     draws: int = knob(2000, "bootstrap draws", ge=100)
     fid_draws: int = knob(100, "bootstrap draws of FID and KID", ge=20)
     bootstrap_seed: int = knob(0, "seed of all resampling", ge=0)
@@ -86,7 +86,7 @@ def drawable(model: Model, prompts: Sequence[Prompt], aims: Sequence[Aim], setti
 
 
 def lost_items(lost: Sequence[tuple[Prompt, str]], settings: EvaluateSettings) -> list[tuple[Prompt, str]]:
-    """Prompt and reason of each picture that is not drawn."""
+    """Prompt and reason of each image that is not drawn."""
     reasons = {(prompt.text, prompt.seed): reason for prompt, reason in lost}
     return [(prompt, reasons[prompt.text, prompt.seed])
             for prompt, _ in planned_items([prompt for prompt, _ in lost], settings)]
@@ -106,7 +106,7 @@ def lost_words(prompts: Sequence[Prompt], lost: Sequence[tuple[Prompt, str]], cu
 def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list[tuple[Prompt, int]]:
     """(prompt, seed) pairs in the prompts' order, each once. A prompt whose list gives it a seed is drawn there.
 
-    A way of asking with few wordings ("the name alone" has one) is drawn at more seeds, until it has as many pictures
+    A way of asking with few wordings ("the name alone" has one) is drawn at more seeds, until it has as many images
     as the other ways of its role, or `MOST_SEEDS` times the seeds.
     """
     place = lambda prompt: (prompt.role, prompt.stratum)
@@ -132,14 +132,14 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 
 
 def picture_counts(prompts: Sequence[Prompt], settings: EvaluateSettings) -> tuple[int, int]:
-    """How many pictures an evaluation draws with each of the two models when none is in the cache, and how many of the
+    """How many images an evaluation draws with each of the two models when none is in the cache, and how many of the
     original's it then draws a second time."""
     items = planned_items(prompts, settings)
     return len(items), min(settings.floor_items, sum(prompt.role in KEEP_ROLES for prompt, _ in items))
 
 
 def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
-    """How many pictures an evaluation draws when none is in the cache."""
+    """How many images an evaluation draws when none is in the cache."""
     each, again = picture_counts(prompts, settings)
     return 2 * each + again
 

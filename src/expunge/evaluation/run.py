@@ -47,12 +47,12 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         model: the base model, without a patch on.
         patch: the edit.
         settings: how to measure; None means the defaults.
-        out: folder for the results; None keeps none (and the evaluation has no pictures to show).
-        cache: folder of drawn pictures; None means the user's own cache.
+        out: folder for the results; None keeps none (and the evaluation has no images to show).
+        cache: folder of drawn images; None means the user's own cache.
         progress: told of every piece of work.
         world: prompts and instruments; None means the model's world.
         assault: what attacks on this patch found: the folder that they were written to, or their record alone (which
-            shows no pictures of theirs). The verdict then rests on the worst case. Relearning curves in the folder are
+            shows no images of theirs). The verdict then rests on the worst case. Relearning curves in the folder are
             taken in, too. Attacks are for one concept at a
             time; of a patch for several, those on one can be given.
 
@@ -176,13 +176,13 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
 
 def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
           pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> tuple[Drawn, Drawn, Drawn]:
-    """Pictures of the original, of the edited model, and some of the original's drawn again in other batches."""
+    """Images of the original, of the edited model, and some of the original's drawn again in other batches."""
     from expunge.metrics.integrity import Drawn
     from expunge.models.cache import Pictures
     from expunge.models.cache_size import APART
     from expunge.models.model import applied
 
-    items, sampler = planned_items(prompts, settings), settings.sampler(model)  # a picture may be none: `spoilt`
+    items, sampler = planned_items(prompts, settings), settings.sampler(model)  # an image may be none: `spoilt`
 
     def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
@@ -203,7 +203,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
 def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
              drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
              tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
-    """Judge and score what was drawn (original, edited, original again); copy the pictures to show."""
+    """Judge and score what was drawn (original, edited, original again); copy the images to show."""
     from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
@@ -235,10 +235,10 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
 
 
 def _sizes(drawn: Drawn) -> list[str]:
-    """In a sentence, how many pictures were brought to the size of most before they were measured."""
+    """In a sentence, how many images were brought to the size of most before they were measured."""
     sizes = Counter((shot.sampler.width, shot.sampler.height) for shot in drawn.shots)
     others = len(drawn.shots) - max(sizes.values(), default=0)
-    return [f"{others} of {len(drawn.shots)} pictures are of other sizes than most, and were measured at the size of "
+    return [f"{others} of {len(drawn.shots)} images are of other sizes than most, and were measured at the size of "
             "most."] if others else []
 
 

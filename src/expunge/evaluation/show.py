@@ -1,4 +1,4 @@
-"""The pictures that a report shows: which ones, and copies of them in the folder of results."""
+"""The images that a report shows: which ones, and copies of them in the folder of results."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def _each_stratum_first(pool: Sequence[Prompt]) -> list[Prompt]:
 
 def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
            folder: Path | None) -> tuple[Strip, ...]:
-    """The chosen prompts' pictures, copied into the results; none of a prompt without a pair of pictures.
+    """The chosen prompts' images, copied into the results; none of a prompt without a pair of images.
 
-    A picture that the cache no longer has is written as it was measured.
+    An image that the cache no longer has is written as it was measured.
     """
     if folder is None:
         return ()
@@ -73,7 +73,7 @@ def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: Ev
                pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
     """The first finds of each attack, with what both models draw for the same item without the attack.
 
-    A picture of either that is not finite has a record without a file.
+    An image of either that is not finite has a record without a file.
     """
     from expunge.models.model import applied
 
@@ -96,7 +96,7 @@ def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: Ev
 
 def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root: Path, folder: Path | None
           ) -> tuple[Find, ...]:
-    """The finds to show, their pictures copied into the results; none where either side has no folder."""
+    """The finds to show, their images copied into the results; none where either side has no folder."""
     if source is None or folder is None:
         return ()
     made = []
@@ -107,7 +107,7 @@ def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root
             to = folder / "pictures" / f"{name}.png"
             inside = file.resolve().is_relative_to((source if name.startswith("attacked") else root).resolve())
             if not to.exists() and inside and (kept := _bytes(file)):
-                _write(to, kept)  # of a picture that is gone the report says so in its place
+                _write(to, kept)  # of an image that is gone the report says so in its place
         shown = [f"pictures/{name}.png" for name in files]
         made.append(Find(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
                          edited=shown[1], found=shown[2], text="" if item.text == item.prompt.text else item.text,

@@ -1,13 +1,13 @@
-"""What a publisher learns a mask from: forbidden and innocent pictures, and how far a user has come with either.
+"""What a publisher learns a mask from: forbidden and innocent images, and how far a user has come with either.
 
-The upper level must be bounded, or it is won by breaking the model. With l the loss of a row (a picture, a noise, a
+The upper level must be bounded, or it is won by breaking the model. With l the loss of a row (an image, a noise, a
 time) at theta(m), l_0 the published model's on the same row, and c what a user gains who is not held back:
 
     gain    mean max(0, l_0 - l) / c  of forbidden rows,  - w mean(l_0 - l) / c  of innocent ones
     hinge   -mean min(l, (1 + margin) l_0)  of forbidden rows,  + w mean l  of innocent ones
 
 A gain is 0 for the published model and about 1 for a user without a mask, whatever is learned; that is why it is the
-default. Users train on one half of the pictures, the upper level is measured on the other.
+default. Users train on one half of the images, the upper level is measured on the other.
 
 Source: Huang et al. 2024 (FreezeAsGuard, 2405.17472), eq. 2. Differs: bounded and relative; split.
 """
@@ -37,11 +37,11 @@ Subject = tuple[Side, int]
 
 @dataclass(frozen=True)
 class Publisher:
-    """What a publisher has: pictures of things that no user may teach the model, and of things that any user may.
+    """What a publisher has: images of things that no user may teach the model, and of things that any user may.
 
     Attributes:
-        forbidden, innocent: pictures of each thing.
-        prior: pictures of what is to stay as it is, for simulated users of DreamBooth.
+        forbidden, innocent: images of each thing.
+        prior: images of what is to stay as it is, for simulated users of DreamBooth.
     """
 
     forbidden: tuple[Material, ...]
@@ -54,7 +54,7 @@ class Publisher:
 
     @property
     def digest(self) -> str:
-        """Hash of all pictures and captions."""
+        """Hash of all images and captions."""
         each = {f"{side}/{k}": one for side in SIDES for k, one in enumerate(self.of(side))}
         each |= {"prior": self.prior} if self.prior else {}
         texts = {f"{name}/{k}/{text}": torch.zeros(0) for name, one in each.items() for k, text in
@@ -63,15 +63,15 @@ class Publisher:
 
 
 def together(things: Sequence[Material]) -> Material:
-    """All of their pictures in one."""
+    """All of their images in one."""
     return Material(torch.cat([one.latents for one in things]), tuple(text for one in things for text in one.captions))
 
 
 def halves(whole: Material) -> tuple[Material, Material]:
-    """The pictures that simulated users train on, and those that the upper level is measured on: every second one.
+    """The images that simulated users train on, and those that the upper level is measured on: every second one.
 
     Raises:
-        UserError: fewer than two pictures.
+        UserError: fewer than two images.
     """
     count = len(whole.captions)
     if count < 2:
@@ -95,7 +95,7 @@ class Domain(Protocol):
 
 
 class Gauge:
-    """Fixed rows of some pictures, with the published model's loss on each.
+    """Fixed rows of some images, with the published model's loss on each.
 
     The model must be as published when it is made. Times are spread evenly over the grid, so that few rows say much.
     """
@@ -168,7 +168,7 @@ class Upper:
         """
         gain = self.domains[subject].gain()
         if not gain > 0:
-            raise TrainingError(f"a simulated user ({who}) learned nothing of the {subject[0]} pictures in {steps} "
+            raise TrainingError(f"a simulated user ({who}) learned nothing of the {subject[0]} images in {steps} "
                                 f"steps (gain {gain:.2g})", accepted="users who learn where nothing is frozen",
                                 remedy="give them more steps or another learning rate")
         return gain

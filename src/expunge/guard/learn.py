@@ -55,12 +55,12 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
 def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
                settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,
                progress: Progress | None = None) -> FreezeMask:
-    """Learn which tensors of the UNet to freeze, so that forbidden pictures cannot be learned and innocent ones can.
+    """Learn which tensors of the UNet to freeze, so that forbidden images cannot be learned and innocent ones can.
 
     The model comes back bit for bit. What is learned is of the model as it is, with the patch that is on.
 
     Args:
-        publisher: pictures of both sides.
+        publisher: images of both sides.
         preset: see the module; settings: overrides by (dotted) name, such as `ratio`.
         seed: decides every random draw.
         out: folder for `mask.json` and the checkpoint; a run that was killed goes on from there.
@@ -111,7 +111,7 @@ def check_learning(model: Model, publisher: Publisher, learner: Projected | Sali
 
     Raises:
         UserError: a ratio that whole groups do not have, weights not in float32, users that cannot be simulated, too
-            few pictures, or a seed that is none.
+            few images, or a seed that is none.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
@@ -119,13 +119,13 @@ def check_learning(model: Model, publisher: Publisher, learner: Projected | Sali
     check_ratio(learner.ratio, groups, learner.by)
     for side in SIDES:
         if not publisher.of(side):
-            raise UserError(f"no {side} pictures", accepted="pictures of one thing or more on either side")
+            raise UserError(f"no {side} images", accepted="images of one thing or more on either side")
         for thing in publisher.of(side):
             halves(thing)
     shapes = {tuple(thing.latents.shape[1:]) for side in SIDES for thing in publisher.of(side)}
     if len(shapes) > 1:
-        raise UserError(f"pictures of different sizes (latents {', '.join(map(str, sorted(shapes)))})",
-                        accepted="pictures of one size, the model's own")
+        raise UserError(f"images of different sizes (latents {', '.join(map(str, sorted(shapes)))})",
+                        accepted="images of one size, the model's own")
     if isinstance(learner, Released):
         check_tuning(model, learner.first)
         if learner.by != "count":

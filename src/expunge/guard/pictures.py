@@ -1,7 +1,7 @@
-"""A folder of pictures with their captions, as people who fine-tune keep them.
+"""A folder of images with their captions, as people who fine-tune keep them.
 
 Captions are looked for in this order: `metadata.jsonl` with "file_name" and "text" (the imagefolder of datasets, which
-diffusers' scripts read), a text file of the picture's name beside each (kohya), one caption for all.
+diffusers' scripts read), a text file of the image's name beside each (kohya), one caption for all.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ log = logging.getLogger(__name__)
 
 
 def captioned(folder: str | Path, caption: str = "") -> tuple[Tensor, list[str]]:
-    """Pictures float32 (N, 3, H, W) in [0, 1] and a caption for each, by the order of their names.
+    """Images float32 (N, 3, H, W) in [0, 1] and a caption for each, by the order of their names.
 
     Args:
-        caption: for pictures that have none of their own.
+        caption: for images that have none of their own.
 
     Raises:
-        UserError: no pictures that can be read, pictures of different sizes, or none with a caption.
+        UserError: no images that can be read, images of different sizes, or none with a caption.
     """
     found, captions = captioned_folder(folder, caption)
     return found.pictures, captions
 
 
 def captioned_folder(folder: str | Path, caption: str = "") -> tuple[PictureFolder, list[str]]:
-    """As `captioned`, with what was left out of the folder: a picture without a caption that can be read, too."""
+    """As `captioned`, with what was left out of the folder: an image without a caption that can be read, too."""
     place = Path(folder)
     found = picture_folder(place)
     files, told, left_out = found.files, _listed(place), dict[str, str]()
@@ -40,8 +40,8 @@ def captioned_folder(folder: str | Path, caption: str = "") -> tuple[PictureFold
     rows = [row for row, (file, text) in enumerate(zip(files, captions, strict=True))
             if text and file.name not in left_out]
     if not rows:
-        raise UserError(f"no picture in {folder} has a caption ({files[0].name} first)",
-                        accepted="metadata.jsonl, a .txt file beside each picture, or one caption for all")
+        raise UserError(f"no image in {folder} has a caption ({files[0].name} first)",
+                        accepted="metadata.jsonl, a .txt file beside each image, or one caption for all")
     left_out = {file.name: left_out.get(file.name, "it has no caption") for row, file in enumerate(files)
                 if row not in rows}
     for name, why in left_out.items():
@@ -63,7 +63,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _beside(file: Path, left_out: dict[str, str]) -> str:
-    """The caption beside a picture, "" without one; `left_out` is told of one that cannot be read."""
+    """The caption beside an image, "" without one; `left_out` is told of one that cannot be read."""
     text = file.with_suffix(".txt")
     try:
         return text.read_text(encoding="utf-8").strip() if text.is_file() else ""

@@ -1,6 +1,6 @@
 """The default learner: simulated users, each from the published weights on, and a mask that is projected on its ratio.
 
-    round:     a user of some kind starts at theta_pre and trains on the users' half of one thing's pictures
+    round:     a user of some kind starts at theta_pre and trains on the users' half of one thing's images
                every `interval` steps after `settle` of them:  g += d L_upper / d m
     every two: x <- projected step against g, once a forbidden and an innocent thing have been met
 
@@ -58,7 +58,7 @@ class Rounds(Learner):
     innocent: float = knob(1.0, "weight of the innocent side", ge=0.0)
     margin: float = knob(0.1, "hinge: a forbidden row counts until its loss is above the published one by this share",
                          ge=0.0)
-    rows: int = knob(64, "pictures, noises and times on which each thing is measured", ge=1)
+    rows: int = knob(64, "images, noises and times on which each thing is measured", ge=1)
     batch: int = knob(4, "of them, in a mask step", ge=1)
 
     def turns(self, publisher: Publisher) -> list[Turn]:

@@ -1,6 +1,6 @@
 """FreezeAsGuard as it was released, with its settings and its rule.
 
-    1. theta_ft: AdamW on forbidden and innocent pictures together, from theta_pre
+    1. theta_ft: AdamW on forbidden and innocent images together, from theta_pre
     2. state theta~ = theta_ft + m D, D = theta_pre - theta_ft; batches from one mixed and shuffled loader
        every `interval`-th step of an epoch, the releaser:
            L = 1/2 (-sum(l f) / (sum f + 1e-5) + sum(l (1-f)) / (sum(1-f) + 1e-5)),   f = 1 on forbidden rows
@@ -60,7 +60,7 @@ class Released(Learner):
     interval: int = knob(5, "every so many steps of an epoch are the releaser's, the first among them", ge=2,
                          source="script --user_interval 5")
     user_steps: int = knob(2000, "steps of the user in stage 2", ge=1, source="script")
-    batch: int = knob(16, "pictures per step of stage 2", ge=1, source="script")
+    batch: int = knob(16, "images per step of stage 2", ge=1, source="script")
 
     def schedule(self, pictures: int) -> list[bool]:
         """Whether each step is the releaser's, until the user has had its steps; epochs are of `pictures`."""

@@ -28,7 +28,7 @@ class Users(Settings):
     adamw: FineTune = knob(FineTune(), "fine-tuning of all of the UNet")
     sgd: FineTune = knob(FineTune(optimizer="sgd", rate=0.1), "the same by plain gradient descent")
     lora: FineTune = knob(FineTune(scope="lora", rate=1e-3), "a LoRA on attention")
-    dreambooth: FineTune = knob(FineTune(batch=2), "all of the UNet, with pictures of what is to stay")
+    dreambooth: FineTune = knob(FineTune(batch=2), "all of the UNet, with images of what is to stay")
 
     def tuning(self, kind: UserKind) -> FineTune:
         """How that kind trains."""
@@ -44,8 +44,8 @@ class Users(Settings):
                 raise UserError(f"a simulated user ({kind}) whose text encoder trains",
                                 accepted="users of the UNet alone: a mask is of the UNet")
             if kind == "dreambooth" and publisher.prior is None:
-                raise UserError("a simulated user of DreamBooth without prior pictures",
-                                accepted="prior pictures, or other kinds of users")
+                raise UserError("a simulated user of DreamBooth without prior images",
+                                accepted="prior images, or other kinds of users")
 
 
 @contextmanager

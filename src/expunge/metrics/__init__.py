@@ -1,1 +1,1 @@
-"""Pictures and records in, judgments and scores out; a diffusion model is never seen here."""
+"""Images and records in, judgments and scores out; a diffusion model is never seen here."""

@@ -1,4 +1,4 @@
-"""CLIP score: does a picture show what its prompt says? Read beside the original's, never alone.
+"""CLIP score: does an image show what its prompt says? Read beside the original's, never alone.
 
 The unit is 100 x cosine (no clipping, no factor 2.5), mean over prompts of the mean over seeds. On the forget side a
 low value is the aim, on the keep side the original's value is. A CLIP score rewards a broken model that still
@@ -64,7 +64,7 @@ def _score(side: str, subject: Literal["edited", "original", "comparison"], esti
     better = {"forget": False, "keep": True}[side] if subject != "original" else None
     return Score(name=f"{prefix}clip/{side}", title=f"{title}, {_WORDS[side]}", value=estimate.value, low=estimate.low,
                  high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
-                 denominator=f"100 x cosine of picture and prompt; {clip.name}", higher_is_better=better,
+                 denominator=f"100 x cosine of image and prompt; {clip.name}", higher_is_better=better,
                  left_out={"empty prompt": blank} if blank else {}, subject=subject,
                  seeds=tuple(sorted({number for _, number in values})),
                  per_item={f"{text} | {number}": value for (text, number), value in values.items()},

@@ -1,6 +1,6 @@
 """What measures: judges, feature extractors, perceptual distances, and the world that supplies them. Never a model.
 
-Pictures are float32 (B, 3, H, W) in [0, 1] throughout.
+Images are float32 (B, 3, H, W) in [0, 1] throughout.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def shows_any(answers: Mapping[str, str], aims: Sequence[Aim]) -> bool | None:
     return True if True in told else None if None in told else False
 
 
-NO_NUMBERS = Detection(error="the picture has pixels that are not numbers")
+NO_NUMBERS = Detection(error="the image has pixels that are not numbers")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Stratum:
 
 
 class Judge(Protocol):
-    """A detector that answers named questions about pictures and may abstain.
+    """A detector that answers named questions about images and may abstain.
 
     Attributes:
         name: "emoji-judge@<first 8 of the hash of all that decides its answers>".
@@ -87,7 +87,7 @@ class Judge(Protocol):
     def questions(self) -> Mapping[str, tuple[str, ...]]: ...
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
-        """One detection per picture, without `shot` and `detector`; a failure has an `error` and is no exception."""
+        """One detection per image, without `shot` and `detector`; a failure has an `error` and is no exception."""
         ...
 
 
@@ -114,36 +114,36 @@ class Features(Protocol):
 
 
 class Distance(Protocol):
-    """A perceptual distance between paired pictures. Attributes: name with hash."""
+    """A perceptual distance between paired images. Attributes: name with hash."""
 
     @property
     def name(self) -> str: ...
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """float32 (B,), 0 for equal pictures, larger is more different."""
+        """float32 (B,), 0 for equal images, larger is more different."""
         ...
 
 
 class TextImage(Protocol):
-    """A CLIP: cosine between pictures and texts. Attributes: name with hash."""
+    """A CLIP: cosine between images and texts. Attributes: name with hash."""
 
     @property
     def name(self) -> str: ...
 
     def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
-        """float32 (B,): cosine of picture i and text i, in [-1, 1]."""
+        """float32 (B,): cosine of image i and text i, in [-1, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Feature statistics of real pictures, so that FID and KID need no pictures.
+    """Feature statistics of real images, so that FID and KID need no images.
 
     Attributes:
         features: name (with hash) of the extractor.
-        mean: float64 (F,); covariance: float64 (F, F); n: pictures behind them.
+        mean: float64 (F,); covariance: float64 (F, F); n: images behind them.
         sample: float32 (M, F) features for KID.
-        source: in words, which pictures.
+        source: in words, which images.
     """
 
     features: str
@@ -155,7 +155,7 @@ class Moments:
 
 
 class Autoencoder(Protocol):
-    """The part of a model that pictures pass through."""
+    """The part of a model that images pass through."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor: ...
 
@@ -170,7 +170,7 @@ class Stranger:
         name: what prompts call it; question: the judge's question that `name` answers.
         pictures: float32 (N, 3, H, W) in [0, 1], with captions.
         prompts: what to ask for it. judge: who tells it from everything else.
-        detector: how often the judge is right on pictures that it did not learn from.
+        detector: how often the judge is right on images that it did not learn from.
     """
 
     name: str
@@ -261,8 +261,8 @@ class World(Protocol):
         """Something invented, to be taught; None where nothing is sure to be unknown.
 
         Args:
-            model: whose pictures the judge will see. known: pictures (N, 3, H, W) that it draws of what it knows, at
-                least 12. count: pictures to teach with.
+            model: whose images the judge will see. known: images (N, 3, H, W) that it draws of what it knows, at
+                least 12. count: images to teach with.
         """
         ...
 
@@ -277,7 +277,7 @@ class World(Protocol):
         ...
 
     def real(self) -> Moments | None:
-        """Statistics of real pictures, or None (then FID against real pictures is reported as not measured)."""
+        """Statistics of real images, or None (then FID against real images is reported as not measured)."""
         ...
 
 
@@ -303,7 +303,7 @@ def aim_at(world: World, target: Target) -> Aim:
 
 
 def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
-    """What must not be found in a picture of `prompt`, which asks for one of several concepts: the one that it names.
+    """What must not be found in an image of `prompt`, which asks for one of several concepts: the one that it names.
 
     Raises:
         ExpungeError: there are several aims, and the prompt carries the label of none (a world's mistake).

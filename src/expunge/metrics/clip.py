@@ -1,6 +1,6 @@
-"""A CLIP from a local folder: cosine of picture and text, picture features, and a zero-shot judge made of both.
+"""A CLIP from a local folder: cosine of image and text, image features, and a zero-shot judge made of both.
 
-Pictures are resized by bicubic interpolation with antialiasing (shorter side to the tower's size, then the centre),
+Images are resized by bicubic interpolation with antialiasing (shorter side to the tower's size, then the centre),
 and normalised with the folder's preprocessor_config.json, or with mean and deviation 0.5 where there is none.
 Only safetensors are read.
 """
@@ -23,7 +23,7 @@ from expunge.metrics.base import NO_NUMBERS
 from expunge.records import Detection
 
 SOMETHING_ELSE = "something else"
-"""The judge's label for pictures that show none of the named things."""
+"""The judge's label for images that show none of the named things."""
 
 
 class LocalClip:
@@ -67,7 +67,7 @@ class LocalClip:
 
     @torch.no_grad()
     def picture_features(self, pictures: Tensor) -> Tensor:
-        """float32 (B, width), unit length, for pictures (B, 3, H, W) in [0, 1]."""
+        """float32 (B, width), unit length, for images (B, 3, H, W) in [0, 1]."""
         if not len(pictures):
             return torch.zeros(0, self.width)
         states = [self._model.vision_model(pixel_values=self._prepared(chunk)).pooler_output
@@ -84,9 +84,9 @@ class LocalClip:
         return F.normalize(torch.cat(parts), dim=-1)
 
     def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
-        """float32 (B,): cosine of picture i and text i."""
+        """float32 (B,): cosine of image i and text i."""
         if len(pictures) != len(texts):
-            raise UserError(f"{len(pictures)} pictures and {len(texts)} texts", accepted="one text per picture")
+            raise UserError(f"{len(pictures)} images and {len(texts)} texts", accepted="one text per image")
         if not len(pictures):
             return torch.zeros(0)
         names = list(dict.fromkeys(texts))
@@ -94,7 +94,7 @@ class LocalClip:
         return (self.picture_features(pictures) * self.text_features(names)[rows]).sum(1)
 
     def features(self) -> ClipFeatures:
-        """The picture tower as an extractor for FID and KID."""
+        """The image tower as an extractor for FID and KID."""
         return ClipFeatures(self)
 
     def _prepared(self, pictures: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class LocalClip:
 
 
 class ClipFeatures:
-    """`Features` of a CLIP's picture tower (unit length): name with hash, width."""
+    """`Features` of a CLIP's image tower (unit length): name with hash, width."""
 
     def __init__(self, clip: LocalClip) -> None:
         self._clip, self.name, self.width = clip, f"clip-features:{clip.name}", clip.width
@@ -120,7 +120,7 @@ class ClipFeatures:
 
 
 class ClipDistance:
-    """`Distance`: 1 - cosine of two pictures' CLIP features, in [0, 2]."""
+    """`Distance`: 1 - cosine of two images' CLIP features, in [0, 2]."""
 
     def __init__(self, clip: LocalClip) -> None:
         self._clip, self.name = clip, f"clip-distance:{clip.name}"
@@ -128,11 +128,11 @@ class ClipDistance:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """float32 (B,)."""
         x, y = self._clip.picture_features(a), self._clip.picture_features(b)
-        return (x - y).square().sum(1) / 2  # 1 - cosine of unit vectors, exactly 0 for equal pictures
+        return (x - y).square().sum(1) / 2  # 1 - cosine of unit vectors, exactly 0 for equal images
 
 
 class ClipJudge:
-    """Zero-shot judge: the label whose texts are closest to the picture, or an abstention when two are close.
+    """Zero-shot judge: the label whose texts are closest to the image, or an abstention when two are close.
 
     A label's score is the mean cosine over its texts times the model's logit scale; `confidence` is the softmax of
     these. It is not calibrated. The judge abstains where the best label's probability leads the second by less than
@@ -155,7 +155,7 @@ class ClipJudge:
         if not 0 <= margin < 1:
             raise UserError(f"margin {margin}", accepted="0 <= margin < 1")
         table = {q: dict(labels) if SOMETHING_ELSE in labels else
-                 {**labels, SOMETHING_ELSE: ("a photo", "a picture", "an image of something")}
+                 {**labels, SOMETHING_ELSE: ("a photo", "an image", "an image of something")}
                  for q, labels in questions.items()}
         poor = [q for q, labels in table.items() if len(labels) < 2 or not all(labels.values())]
         if poor or not table:
@@ -170,7 +170,7 @@ class ClipJudge:
         self.name = f"clip-judge:{clip.name}:{digest[:8]}"
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
-        """One answer per picture."""
+        """One answer per image."""
         if not len(pictures):
             return []
         bad = ~torch.isfinite(pictures).flatten(1).all(1)

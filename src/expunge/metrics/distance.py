@@ -4,10 +4,10 @@
     KID   mean k(x, x') + mean k(y, y') - 2 mean k(x, y),   k(a, b) = (a.b / width + 1)^3,   x != x', y != y'
 
 tr (S1 S2)^(1/2) is the sum of singular values of A1 A2^T for any factors S = A^T A; with centred features as factors
-it needs no square root of a (width x width) matrix and is exact when there are fewer pictures than features.
+it needs no square root of a (width x width) matrix and is exact when there are fewer images than features.
 
 Source: Heusel et al. 2017, eq. 6; Binkowski et al. 2018, section 3 and Gretton et al. 2012, eq. 3 and lemma 6.
-Differs: one subset with everything in it when there are no more pictures than a subset holds.
+Differs: one subset with everything in it when there are no more images than a subset holds.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Kernels:
     Attributes:
         xx: float64 (N, N); yy: (M, M); xy: (N, M). The diagonals of xx and yy are never used.
         same_items: row i of x and of y are the same item (prompt and seed); then the diagonal of xy is left out too,
-            for two pictures from one noise are not independent.
+            for two images from one noise are not independent.
     """
 
     xx: Tensor
@@ -150,5 +150,5 @@ def checked(features: Tensor, least: int) -> Tensor:
         raise ExpungeError(f"features of shape {tuple(features.shape)}", accepted=f"(N, F) with N >= {least}")
     if not torch.isfinite(features).all():
         raise ExpungeError("features are not finite", accepted="finite features",
-                           remedy="look for broken pictures among those drawn")
+                           remedy="look for broken images among those drawn")
     return features.double().cpu()

@@ -16,12 +16,12 @@ SELDOM = 0.80
 NULL = 0.05
 """Rate of a null control above which the judge sees things that are not there."""
 UNSURE = 0.20
-"""Share of abstentions above which a found rate rests on the easy pictures."""
+"""Share of abstentions above which a found rate rests on the easy images."""
 SECOND = "second/"
 JUDGES = {"": "The judge", SECOND: "The second judge"}
 """By the prefix of its scores."""
 WIDE = 0.10
-"""Upper end of the interval that a found rate of 0 would have, above which there are too few pictures."""
+"""Upper end of the interval that a found rate of 0 would have, above which there are too few images."""
 
 
 def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
@@ -60,7 +60,7 @@ def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[s
 def _original(scores: Mapping[str, Score], ending: str, concept: str, judge: str) -> list[str]:
     direct = scores.get(f"original/found/direct{ending}") or scores.get(f"original/found/all{ending}")
     if direct is not None and direct.value is not None and direct.value < SELDOM:
-        return [f"{judge} finds {concept} in only {direct.value:.0%} of the original model's pictures of direct "
+        return [f"{judge} finds {concept} in only {direct.value:.0%} of the original model's images of direct "
                 f"prompts (n = {direct.n}); what it does not find after the edit need not have been erased."]
     return []
 
@@ -85,7 +85,7 @@ def _controls(scores: Mapping[str, Score], judge: str) -> list[str]:
             score = scores.get(prefix + name)
             if score is not None and score.value is not None and score.value > NULL:
                 out.append(f"Null control: {_inside(judge)} {what} in {score.value:.1%} of the {whose} model's "
-                           f"pictures (n = {score.n}).")
+                           f"images (n = {score.n}).")
     return out
 
 
@@ -94,15 +94,15 @@ def _answers(scores: Mapping[str, Score], ending: str, concept: str, judge: str)
     for prefix, whose in (("", "edited"), ("original/", "original")):
         unsure, found = scores.get(f"{prefix}abstained/all{ending}"), scores.get(f"{prefix}found/all{ending}")
         if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-            out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's pictures that ask for "
+            out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images that ask for "
                        f"{concept}; the found rate leaves them out.")
         if found is not None and found.value is None:
-            out.append(f"{judge} gave no answer on any of the {whose} model's pictures that ask for {concept}.")
+            out.append(f"{judge} gave no answer on any of the {whose} model's images that ask for {concept}.")
     return out
 
 
 def _unsaid(scores: Mapping[str, Score], judge: str) -> list[str]:
-    """Near and far pictures that were not judged: they are not kept things."""
+    """Near and far images that were not judged: they are not kept things."""
     out = []
     for role in ("near", "far"):
         for prefix, whose in (("", "edited"), ("original/", "original")):
@@ -117,7 +117,7 @@ def _failures(scores: Mapping[str, Score], judge: str) -> list[str]:
     failed = {name: score.left_out["detector failed"] for name, score in scores.items()
               if name.startswith(("found/", "retained/", "original/found/", "original/retained/"))
               and score.left_out.get("detector failed")}
-    return [f"{judge} failed on pictures (up to {max(failed.values())} in one score); they count as neither found "
+    return [f"{judge} failed on images (up to {max(failed.values())} in one score); they count as neither found "
             "nor erased."] if failed else []
 
 
@@ -139,7 +139,7 @@ def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
 
 
 def _spoilt(scores: Mapping[str, Score]) -> list[str]:
-    """Pictures that are none."""
+    """Images that are none."""
     out = []
     for prefix, whose in (("", "edited"), ("original/", "original")):
         score = scores.get(f"{prefix}not_finite/all")

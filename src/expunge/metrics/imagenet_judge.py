@@ -64,7 +64,7 @@ class ImageNetJudge:
         return self._features
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Calibrated probabilities (B, labels) by question, for pictures (B, 3, H, W) in [0, 1]."""
+        """Calibrated probabilities (B, labels) by question, for images (B, 3, H, W) in [0, 1]."""
         return self.from_features(self._features(pictures))
 
     def from_features(self, features: Tensor) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ class ImageNetJudge:
                            self.card["temperature"][q]) for q, rows in self._rows.items()}
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
-        """One answer per picture; a label whose probability is below the threshold is an abstention."""
+        """One answer per image; a label whose probability is below the threshold is an abstention."""
         bad = ~torch.isfinite(pictures).flatten(1).all(1)
         found = self.probabilities(pictures.nan_to_num())
         return [NO_NUMBERS if bad[i] else

@@ -1,19 +1,19 @@
 """What is drawn instead? Gone must mean that something else was positively seen, not that a judge had no name for it.
 
-Every picture of the forget side is put into the first class that fits:
+Every image of the forget side is put into the first class that fits:
 
     concept     one of the judges sees the concept
-    nothing     blank, saturated or smeared where the original's picture from the same noise is not, or like none of the
-                original's pictures in the features (noise)
+    nothing     blank, saturated or smeared where the original's image from the same noise is not, or like none of the
+                original's images in the features (noise)
     surrogate   a judge sees what was to take the concept's place
     another     a judge sees another thing that has a name
-    same shape  no name, but its edges are those of the original's picture from the same noise: perhaps the concept in
+    same shape  no name, but its edges are those of the original's image from the same noise: perhaps the concept in
                 another tone, frame or texture
-    ordinary    no name, but it looks like a picture of the model's own
+    ordinary    no name, but it looks like an image of the model's own
 
 `instead/<class>` are their shares; `something_else/all` is the share to which the judge gave no name but "something
 else"; `damaged/keep` the share of the keep side that is "nothing". The original's own shares stand beside each, for
-some models draw what is no picture of anything to these measures: what an edit did is the change. Of several concepts
+some models draw what is no image of anything to these measures: what an edit did is the change. Of several concepts
 each has its own shares.
 
 Differs: no published measure; classes and thresholds are ours (`realism`).
@@ -37,14 +37,14 @@ from expunge.records import FORGET_ROLES, Detection, Score, Shot
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
 WORDS: dict[Kind, str] = {
-    "concept": "the concept itself, by one of the judges", "nothing": "no picture of anything (blank, noise, smears)",
+    "concept": "the concept itself, by one of the judges", "nothing": "no image of anything (blank, noise, smears)",
     "surrogate": "what was to take its place", "another": "another thing that a judge can name",
-    "shape": "no thing with a name, in the shape that the original drew", "ordinary": "an ordinary picture, no name"}
+    "shape": "no thing with a name, in the shape that the original drew", "ordinary": "an ordinary image, no name"}
 SAME_SHAPE = 0.45
-"""Correlation of edges from which an edited picture has the shape of the original's from the same noise."""
-EMPTY = "no picture of anything where something else was asked for"
+"""Correlation of edges from which an edited image has the shape of the original's from the same noise."""
+EMPTY = "no image of anything where something else was asked for"
 FEWEST = 20
-"""Pictures of the original that it takes to know what its pictures look like."""
+"""Images of the original that it takes to know what its images look like."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
     Args:
         original, edited: the same items in the same order.
         surrogates: what takes the place of each concept; "" or missing: nothing in particular.
-        features: decide what an ordinary picture is, by the original's pictures of the keep side. With fewer than
+        features: decide what an ordinary image is, by the original's images of the keep side. With fewer than
             `FEWEST` of these there is no instead/<class> and no damaged/keep.
     """
     shots = edited.drawn.shots
@@ -78,7 +78,7 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
                      {i: _unnamed(shots[i], side.said[0][i], aims) for i in rows if not side.said[0][i].error},
                      side.drawn.shots, subject, "") for subject, side in sides for ending, rows in parts.items()]
     if len(keep) < FEWEST:
-        why = f"not measured: {len(keep)} pictures of other things by the original, {FEWEST} are needed"
+        why = f"not measured: {len(keep)} images of other things by the original, {FEWEST} are needed"
         missing = {f"instead/{kind}{ending}": _title(f"drawn instead: {words}", ending) for ending in parts
                    for kind, words in WORDS.items()}
         return scores + [Score(name=name, title=title, value=None, note=why)

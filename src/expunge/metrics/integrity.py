@@ -1,8 +1,8 @@
 """Model integrity: how different is what the two models draw from the same prompt and the same noise?
 
-    I(R) = mean over prompts in R, mean over seeds, of d(edited picture, original picture)      lower is better
-    F    = the same between the original's pictures and themselves drawn again in other batches  floor: numerical noise
-    U(R) = the same between the original's pictures of two seeds of one prompt                   ceiling: another seed
+    I(R) = mean over prompts in R, mean over seeds, of d(edited image, original image)      lower is better
+    F    = the same between the original's images and themselves drawn again in other batches  floor: numerical noise
+    U(R) = the same between the original's images of two seeds of one prompt                   ceiling: another seed
     J(R) = 1 - (I - F) / (U - F)       1: nothing but numerical noise, 0: as different as a new seed, may be below 0
 
 R is one role at a time (near, far, style, empty; and the forget side, where J should be low), or the prompts of a role
@@ -10,7 +10,7 @@ in one stratum (a way of asking). Pairs are found by (prompt, seed), and a missi
 resamples prompts, I and U together; F is held fixed. A prompt of one seed has no U, and J leaves it out. One ruined
 prompt weighs much in J, so the median over prompts of J of each prompt alone stands beside it.
 
-    S(R) = exp(mean over pairs of log(sharpness of the edited picture / of the original's))   1: as sharp, 0.5: blurred
+    S(R) = exp(mean over pairs of log(sharpness of the edited image / of the original's))   1: as sharp, 0.5: blurred
 
 Sharpness is the mean absolute Laplacian: half the resolution changes a perceptual distance little, and people see it.
 
@@ -47,10 +47,10 @@ ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures with their records.
+    """Images with their records.
 
     Attributes:
-        shots: one record per picture.
+        shots: one record per image.
         pictures: float32 (B, 3, H, W) in [0, 1].
     """
 
@@ -59,8 +59,8 @@ class Drawn:
 
     def __post_init__(self) -> None:
         if len(self.shots) != len(self.pictures):
-            raise ExpungeError(f"{len(self.shots)} records for {len(self.pictures)} pictures",
-                               accepted="one record per picture")
+            raise ExpungeError(f"{len(self.shots)} records for {len(self.pictures)} images",
+                               accepted="one record per image")
 
     def rows(self) -> dict[ItemKey, int]:
         """Row by (prompt text, seed)."""
@@ -98,12 +98,12 @@ def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
     """Both sides in the order of `a`, matched by (prompt, seed).
 
     Raises:
-        ExpungeError: a picture of one side has no partner on the other.
+        ExpungeError: an image of one side has no partner on the other.
     """
     rows_a, rows_b = a.rows(), b.rows()
     alone = sorted(rows_a.keys() ^ rows_b.keys())
     if alone:
-        raise ExpungeError(f"{len(alone)} pictures have no partner (first: prompt {alone[0][0]!r}, seed {alone[0][1]})",
+        raise ExpungeError(f"{len(alone)} images have no partner (first: prompt {alone[0][0]!r}, seed {alone[0][1]})",
                            accepted="the same prompts and seeds on both sides")
     order = [rows_b[key] for key in rows_a]
     first = [rows_a[key] for key in rows_a]
@@ -145,13 +145,13 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     """perceptual/<stratum> (I), perceptual/ceiling/<stratum> (U) and integrity/<stratum> (J).
 
     Args:
-        edited, original: pictures of the stratum from the same prompts and seeds.
+        edited, original: images of the stratum from the same prompts and seeds.
         bounds: floor, and the ceiling of (at least) the stratum's prompts.
     """
     values = distances(edited, original, distance)
     groups = by_prompt(values)
     forget = stratum == "forget"
-    common: dict[str, Any] = {"of": "pairs of pictures", "subject": "comparison", "prompts": len(groups),
+    common: dict[str, Any] = {"of": "pairs of images", "subject": "comparison", "prompts": len(groups),
                               "stratum": stratum.partition("@")[2],
                               "seeds": tuple(sorted({number for _, number in values}))}
     how = lambda estimate: bootstrap_words(estimate, draws, seed)
@@ -186,7 +186,7 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
 
 
 def sharpness_score(edited: Drawn, original: Drawn, stratum: str, *, draws: int = 2000, seed: int = 0) -> Score:
-    """sharpness/<stratum>: how sharp the edited model's pictures are, as a share of the original's."""
+    """sharpness/<stratum>: how sharp the edited model's images are, as a share of the original's."""
     after, before = paired(edited, original)
     logs = (_sharp(after.pictures) / _sharp(before.pictures)).log().tolist()
     groups: dict[str, list[float]] = {}
@@ -196,12 +196,12 @@ def sharpness_score(edited: Drawn, original: Drawn, stratum: str, *, draws: int 
     share = [None if part is None else float(np.exp(part)) for part in estimate]
     return Score(name=f"sharpness/{stratum}", title=f"sharpness beside the original's, {stratum} prompts",
                  value=share[0], low=share[1], high=share[2], interval=bootstrap_words(estimate, draws, seed),
-                 n=len(logs), of="pairs of pictures", prompts=len(groups), subject="comparison",
+                 n=len(logs), of="pairs of images", prompts=len(groups), subject="comparison",
                  denominator="same prompt, same seed; geometric mean of ratios of the mean absolute Laplacian")
 
 
 def _sharp(pictures: Tensor) -> Tensor:
-    """(B,): mean absolute Laplacian of the grey picture, at least a grey level's hundredth."""
+    """(B,): mean absolute Laplacian of the grey image, at least a grey level's hundredth."""
     grey = pictures.mean(1, keepdim=True)
     kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     return torch.nn.functional.conv2d(grey, kernel).abs().mean((1, 2, 3)).clamp_min(1e-4)
@@ -212,14 +212,14 @@ def bound_scores(bounds: Bounds, distance: Distance, *, draws: int = 2000, seed:
     top = bootstrap_over_groups(bounds.ceiling, draws, seed)
     ceiling = Score(name="perceptual/ceiling", title="perceptual change when the seed changes, all prompts",
                     value=top.value, low=top.low, high=top.high, interval=bootstrap_words(top, draws, seed),
-                    n=sum(map(len, bounds.ceiling.values())), of="pairs of pictures", subject="original",
+                    n=sum(map(len, bounds.ceiling.values())), of="pairs of images", subject="original",
                     denominator=f"original model, same prompt, two seeds; {distance.name}",
                     note="" if bounds.ceiling else "not measured: no prompt has two seeds")
     return [_floor_score(bounds, distance), ceiling]
 
 
 def _floor_score(bounds: Bounds, distance: Distance) -> Score:
-    return Score(name="perceptual/floor", title="perceptual change from numerical noise alone", of="pairs of pictures",
+    return Score(name="perceptual/floor", title="perceptual change from numerical noise alone", of="pairs of images",
                  value=bounds.floor if bounds.floor_n else None, n=bounds.floor_n, subject="original",
                  denominator=f"original model, same prompt and seed, drawn in other batches; {distance.name}",
                  note="" if bounds.floor_n else "not drawn; taken as 0 in integrity")
@@ -227,7 +227,7 @@ def _floor_score(bounds: Bounds, distance: Distance) -> Score:
 
 def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, stratum: str, *, draws: int = 2000,
                      seed: int = 0) -> Score:
-    """ssim/<stratum>: structural similarity at the same seeds, 1 for equal pictures.
+    """ssim/<stratum>: structural similarity at the same seeds, 1 for equal images.
 
     Args:
         similarity: 1 - SSIM, as a distance.
@@ -237,7 +237,7 @@ def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, strat
     forget = stratum == "forget"
     return Score(name=f"ssim/{stratum}", title=f"SSIM at the same seeds, {stratum} prompts", value=estimate.value,
                  low=estimate.low, high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
-                 of="pairs of pictures", denominator="same prompt, same seed", higher_is_better=not forget,
+                 of="pairs of images", denominator="same prompt, same seed", higher_is_better=not forget,
                  subject="comparison", seeds=tuple(sorted({number for _, number in values})),
                  per_item={shot.key: values[shot.item_key] for shot in edited.shots})
 
@@ -258,7 +258,7 @@ def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed:
     inner = group_means({text: groups[text] for text in texts})
     outer = group_means({text: ceiling[text] for text in texts})
     if outer.mean() <= floor:
-        return NOTHING, (f"not measured: another seed changes the pictures no more ({outer.mean():.3g}) than numerical "
+        return NOTHING, (f"not measured: another seed changes the images no more ({outer.mean():.3g}) than numerical "
                          f"noise does ({floor:.3g})")
     rows = resamples(len(texts), draws, seed)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -3,8 +3,8 @@
 It is trained by `expunge.tiny.bake` on the drawings themselves, never on what a diffusion model drew. Besides the
 world's objects it knows "something else". An answer below its question's threshold is an abstention.
 
-It looks at a picture in several views (`metrics/views.py`): a thing that is seen in one of them is seen, so that a
-darker picture or one in a frame does not pass for one without the thing. Style and background are those of the picture
+It looks at an image in several views (`metrics/views.py`): a thing that is seen in one of them is seen, so that a
+darker image or one in a frame does not pass for one without the thing. Style and background are those of the image
 as it is.
 """
 
@@ -70,7 +70,7 @@ class Looking:
 
     Attributes:
         temperature: by question, what its logits are divided by.
-        views: views besides the picture as it is; each a list of steps.
+        views: views besides the image as it is; each a list of steps.
         handicap: what "something else" gets on top in these views (calibrated logit); see `views.strongest`.
     """
 
@@ -126,9 +126,9 @@ class EmojiJudge:
         self._batch = batch
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Calibrated probabilities (B, labels) by question, for pictures (B, 3, H, W) in [0, 1].
+        """Calibrated probabilities (B, labels) by question, for images (B, 3, H, W) in [0, 1].
 
-        Those of the object are of the view that is surest of some thing, those of style and background of the picture
+        Those of the object are of the view that is surest of some thing, those of style and background of the image
         as it is.
         """
         parts = [self._looking.probabilities(self._looking.logits(self._net, _native(chunk)), self._nothing)

@@ -1,4 +1,4 @@
-"""Ask a judge about pictures and keep what it said. A judge that fails is a failure in the record, never an answer."""
+"""Ask a judge about images and keep what it said. A judge that fails is a failure in the record, never an answer."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
 
 def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
               keep: Callable[[Judged], None] | None = None) -> list[Detection]:
-    """What the judge says of each picture, in the order of `shots`.
+    """What the judge says of each image, in the order of `shots`.
 
     Args:
         judge: the detector.
-        shots: the pictures' records.
+        shots: the images' records.
         pictures: float32 (B, 3, H, W) in [0, 1].
-        known: earlier judgments with their pictures' records; those of the same pixels by the same judge are reused,
+        known: earlier judgments with their images' records; those of the same pixels by the same judge are reused,
             unless it had failed.
-        chunk: pictures at a time.
+        chunk: images at a time.
         keep: called after each chunk with its records and judgments that are no failures, to be stored.
     """
     if len(shots) != len(pictures):
-        raise ExpungeError(f"{len(shots)} records for {len(pictures)} pictures", accepted="one record per picture")
+        raise ExpungeError(f"{len(shots)} records for {len(pictures)} images", accepted="one record per image")
     before = {(shot.key, shot.pixels): item for shot, item in known
               if item.detector == judge.name and not item.error}
     found = [before.get((shot.key, shot.pixels)) for shot in shots]
@@ -62,12 +62,12 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
 
 def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
            tell: Callable[[int, int], None] | None = None) -> list[list[Detection]]:
-    """Judgments of each side's pictures, kept in one JSONL file as they come, so that none is asked for twice.
+    """Judgments of each side's images, kept in one JSONL file as they come, so that none is asked for twice.
 
     Args:
-        sides: pictures with their records.
+        sides: images with their records.
         file: where judgments are kept; None keeps none.
-        tell: told (pictures judged, pictures in all).
+        tell: told (images judged, images in all).
     """
     known = read_judgments(file) if file else []
     total = sum(len(side.shots) for side in sides)
@@ -89,7 +89,7 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
 
 
 def read_judgments(path: Path) -> list[tuple[Shot, Detection]]:
-    """Pictures' records and their judgments from a JSONL file; none if there is no such file.
+    """Images' records and their judgments from a JSONL file; none if there is no such file.
 
     Raises:
         UserError: a line is something else.
@@ -104,14 +104,14 @@ def read_judgments(path: Path) -> list[tuple[Shot, Detection]]:
             out.append((Shot.model_validate(value["shot"]),
                         Detection.model_validate({**value["judgment"], "shot": of, "detector": by})))
         except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
-            raise UserError(f"{path}, line {number}: not a picture's record with a judgment",
+            raise UserError(f"{path}, line {number}: not an image's record with a judgment",
                             accepted="lines as `expunge evaluate` writes them",
-                            remedy="delete the file; the pictures are judged again") from error
+                            remedy="delete the file; the images are judged again") from error
     return out
 
 
 def write_judgments(path: Path, items: Judged) -> None:
-    """Write JSONL, atomically: {"shot": ..., "judgment": ...} per picture."""
+    """Write JSONL, atomically: {"shot": ..., "judgment": ...} per image."""
     write_text(path, "".join(f"{line}\n" for line in _lines(items)))
 
 
@@ -121,17 +121,17 @@ def _lines(items: Judged) -> list[str]:
 
 
 def ask(judge: Judge, pictures: Tensor) -> list[Detection]:
-    """One answer per picture (B, 3, H, W); where the judge fails, whatever it raises, one that says so."""
+    """One answer per image (B, 3, H, W); where the judge fails, whatever it raises, one that says so."""
     try:
         answers = judge(pictures)
         if len(answers) == len(pictures):
             return [_checked(judge, answer) for answer in answers]
-        reason = f"{len(answers)} answers for {len(pictures)} pictures"
+        reason = f"{len(answers)} answers for {len(pictures)} images"
     except Exception as error:  # a detector may be anybody's; whatever it raises is its failure, not a finding
         reason = f"{type(error).__name__}: {error}"
     if len(pictures) == 1:
         return [Detection(error=reason)]
-    return [answer for picture in pictures for answer in ask(judge, picture[None])]  # one bad picture spoils itself
+    return [answer for picture in pictures for answer in ask(judge, picture[None])]  # one bad image spoils itself
 
 
 def _checked(judge: Judge, answer: Detection) -> Detection:

@@ -1,4 +1,4 @@
-"""All scores of one edit, from pictures and judgments: the pure middle of an evaluation, which never sees a model."""
+"""All scores of one edit, from images and judgments: the pure middle of an evaluation, which never sees a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from expunge.metrics.stlpips import LEAST
 from expunge.records import KEEP_ROLES, Detection, Score
 
 Opinion = tuple[Sequence[Detection], Sequence[Detection]]
-"""What one judge said of the original's and of the edited model's pictures, in their order."""
+"""What one judge said of the original's and of the edited model's images, in their order."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Instruments:
     Attributes:
         judge: the detector, and aims: which of its answers mean that a concept is still there.
         features: extractor of FID and KID; distance: of integrity.
-        clip: for CLIP scores, or None; real: statistics of real pictures, or None.
+        clip: for CLIP scores, or None; real: statistics of real images, or None.
         second: a judge that shares nothing with the first; outside: features that nobody trained on the model's world;
             tolerant: a second distance; None where they are not installed or the world has none.
         surrogates: what is to take the place of each concept.
@@ -64,7 +64,7 @@ class Instruments:
 
     def __post_init__(self) -> None:
         if self.real is not None and self.real.features != self.features.name:
-            raise ExpungeError(f"statistics of real pictures were made with {self.real.features}",
+            raise ExpungeError(f"statistics of real images were made with {self.real.features}",
                                accepted=self.features.name, remedy="make them again with this extractor")
 
     def names(self) -> dict[str, str]:
@@ -91,18 +91,18 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
              draws: int = 2000, fid_draws: int = 100, seed: int = 0,
              tell: Callable[[int, int, str], None] | None = None, lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
              ) -> list[Score]:
-    """Every score that the pictures allow.
+    """Every score that the images allow.
 
     Args:
-        original, edited: pictures of the two models, the same prompts and seeds but for `spoilt`; all are finite.
+        original, edited: images of the two models, the same prompts and seeds but for `spoilt`; all are finite.
         again: some of the original's, drawn a second time in other batches.
         said: what each judge said, the first one's first.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
         tell: told (done, in all, what is being done).
-        lost: pictures that neither model could draw, with the reason. spoilt: pictures that are not finite.
+        lost: images that neither model could draw, with the reason. spoilt: images that are not finite.
 
     Raises:
-        ExpungeError: pictures without a partner, or values that are not finite.
+        ExpungeError: images without a partner, or values that are not finite.
     """
     tell = tell or (lambda done, total, words: None)
     tell(0, 5, "counting what was found")
@@ -115,7 +115,7 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
     compared = _compared(original, edited, again, said, tools, draws, fid_draws, seed, tell)
     known, asked = {score.name for score in compared}, {prompt.role for prompt in spoilt.prompts()}
     silent = [role for role in KEEP_ROLES if role in asked and f"integrity/{role}" not in known]
-    compared += [_not_measured(f"integrity/{role}", f"integrity, {role} prompts", "no pair of finite pictures",
+    compared += [_not_measured(f"integrity/{role}", f"integrity, {role} prompts", "no pair of finite images",
                                "comparison") for role in silent]
     return scores + with_spoilt(compared, spoilt, tools.aims)
 
@@ -180,14 +180,14 @@ def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments,
         elif tools.tolerant is not None:
             title = f"integrity by a tolerant distance, {role} prompts"
             scores.append(_not_measured(f"integrity/{role}/tolerant", title,
-                                        f"pictures are smaller than {LEAST} pixels", "comparison"))
+                                        f"images are smaller than {LEAST} pixels", "comparison"))
         scores += [integrity_scores(edited.stratum(part), original.stratum(part), distance, bounds, part, draws=draws,
                                     seed=seed)[2] for part in _strata_of(after, role)]
         if min(after.pictures.shape[-2:]) >= Ssim.window:
             scores.append(similarity_score(after, before, Ssim(), role, draws=draws, seed=seed))
         else:
             scores.append(_not_measured(f"ssim/{role}", f"SSIM at the same seeds, {role} prompts",
-                                        f"pictures are smaller than SSIM's window ({Ssim.window} pixels)",
+                                        f"images are smaller than SSIM's window ({Ssim.window} pixels)",
                                         "comparison"))
     return scores
 
@@ -198,7 +198,7 @@ def _bounds(again: Drawn, partner: Drawn, original: Drawn, distance: Distance) -
 
 
 def _strata_of(drawn: Drawn, role: str) -> list[str]:
-    """"near@short" for each stratum of the role's pictures, if there are several; none for the forget side."""
+    """"near@short" for each stratum of the role's images, if there are several; none for the forget side."""
     names = list(dict.fromkeys(shot.prompt.stratum for shot in drawn.shots if shot.prompt.stratum))
     return [f"{role}@{name}" for name in names] if len(names) > 1 and role in ("near", "far") else []
 
@@ -208,8 +208,8 @@ def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments 
     rows = [i for i, shot in enumerate(edited.shots) if shot.prompt.role in KEEP_ROLES]
     shots, name = [edited.shots[i] for i in rows], features.name
     if not rows:
-        return [_not_measured(f"{kind}/original{ending}", f"{kind.upper()} against the original model's pictures",
-                              "no pair of pictures of prompts to keep", "comparison") for kind in ("fid", "kid")]
+        return [_not_measured(f"{kind}/original{ending}", f"{kind.upper()} against the original model's images",
+                              "no pair of images of prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
     other = [partner[shot.item_key] for shot in shots]
     x, y = features(edited.pictures[rows]), features(original.pictures[other])
@@ -217,8 +217,8 @@ def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments 
     if ending:
         return [score.model_copy(update={"name": f"{score.name}{ending}"}) for score in scores]
     if real is None:
-        return scores + [_not_measured(f"{kind}/real", f"{kind.upper()} against real pictures",
-                                       "this world has no statistics of real pictures") for kind in ("fid", "kid")]
+        return scores + [_not_measured(f"{kind}/real", f"{kind.upper()} against real images",
+                                       "this world has no statistics of real images") for kind in ("fid", "kid")]
     scores += scores_against_real(shots, x, real, name, draws=draws, seed=seed)
     return scores + scores_against_real(shots, y, real, name, draws=draws, seed=seed, subject="original")
 

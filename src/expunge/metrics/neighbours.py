@@ -1,9 +1,9 @@
-"""Nearest neighbours of features: improved precision and recall of a set of pictures.
+"""Nearest neighbours of features: improved precision and recall of a set of images.
 
     precision   share of b within reach of a: within the distance from some a_i to its own k-th nearest neighbour in a
     recall      share of a within reach of b
 
-Precision falls when pictures look like none of the reference; recall falls when part of the reference is drawn no more.
+Precision falls when images look like none of the reference; recall falls when part of the reference is drawn no more.
 
 Source: Kynkäänniemi et al. 2019, eq. 1 and 2. Differs: distances in float64.
 """
@@ -34,11 +34,11 @@ def precision_recall(features_a: Tensor, features_b: Tensor, k: int = 3) -> Prec
     """How much of b lies among a (precision), and how much of a is reached by b (recall).
 
     Args:
-        features_a: (N, F) of the reference, for example the original model's pictures.
-        features_b: (M, F) of the pictures in question. k: neighbour that sets the reach of a point.
+        features_a: (N, F) of the reference, for example the original model's images.
+        features_b: (M, F) of the images in question. k: neighbour that sets the reach of a point.
 
     Raises:
-        ExpungeError: no more than k pictures on a side, widths that differ, or values that are not finite.
+        ExpungeError: no more than k images on a side, widths that differ, or values that are not finite.
     """
     a, b = checked(features_a, k + 1), checked(features_b, k + 1)
     if a.shape[1] != b.shape[1]:

@@ -1,9 +1,9 @@
-"""A detector for a thing that the world's judge does not know, learned on the spot from pictures of it.
+"""A detector for a thing that the world's judge does not know, learned on the spot from images of it.
 
-    p(thing | picture) = sigmoid(w . f + b),   f = features of the picture, standardised
+    p(thing | image) = sigmoid(w . f + b),   f = features of the image, standardised
     w, b minimise  mean over the classes of mean log-loss  +  ridge / 2 |w|^2
 
-Logistic regression on somebody else's features has few ways to go wrong, and says on held-out pictures how far it can
+Logistic regression on somebody else's features has few ways to go wrong, and says on held-out images how far it can
 be trusted. It answers "the thing" or "something else", and abstains in between.
 
 Source: Alain and Bengio 2016 (linear probes). Differs: classes weigh the same whatever their sizes; abstention.
@@ -27,7 +27,7 @@ from expunge.records import Detection, Score
 QUESTION = "object"
 OTHER = "something else"
 _HELD_OUT = 3
-"""Every third picture is held out."""
+"""Every third image is held out."""
 _FEWEST = 12
 
 
@@ -37,7 +37,7 @@ class Newcomer:
 
     Attributes:
         label: the thing's name. threshold: least confidence of an answer.
-        score: how many held-out pictures it got right, of those that it answered.
+        score: how many held-out images it got right, of those that it answered.
     """
 
     label: str
@@ -79,16 +79,16 @@ class Newcomer:
 
 def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor, *, threshold: float = 0.9,
                    ridge: float = 1e-2) -> Newcomer:
-    """A detector of `label`, learned from two in three of the pictures and tried on the rest.
+    """A detector of `label`, learned from two in three of the images and tried on the rest.
 
     Args:
         features: the extractor that it stands on.
-        shown: pictures of the thing, float32 (N, 3, H, W) in [0, 1]; others: of what it could be mistaken for.
+        shown: images of the thing, float32 (N, 3, H, W) in [0, 1]; others: of what it could be mistaken for.
         threshold: least confidence of an answer, in (0.5, 1).
         ridge: strength of the pull towards zero weights.
 
     Raises:
-        UserError: fewer than 12 pictures of either kind, or a threshold that is none.
+        UserError: fewer than 12 images of either kind, or a threshold that is none.
     """
     if min(len(shown), len(others)) < _FEWEST:
         raise UserError(f"{len(shown)} pictures of {label!r} and {len(others)} of other things",
@@ -133,9 +133,9 @@ def _score(label: str, on_shown: list[Detection], on_others: list[Detection]) ->
     told = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
     right = [answer.answers[QUESTION] == want for answer, want in told if QUESTION in answer.answers]
     low, high = wilson(sum(right), len(right))
-    return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out pictures",
+    return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out images",
                  value=sum(right) / len(right) if right else None, low=low, high=high, n=len(right),
                  numerator=sum(right) if right else None, interval="95% Wilson" if right else "",
-                 denominator="held-out pictures that it answered", left_out={"abstained": len(told) - len(right)},
+                 denominator="held-out images that it answered", left_out={"abstained": len(told) - len(right)},
                  higher_is_better=True, subject="comparison",
                  note=f"{len(on_shown)} pictures of {label}, {len(on_others)} of other things")

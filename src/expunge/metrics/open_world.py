@@ -255,7 +255,7 @@ class OpenWorld:
         return None
 
     def features(self) -> Features:
-        """Picture features of the CLIP."""
+        """Image features of the CLIP."""
         return self._clip().features()
 
     def distance(self, name: str = "default") -> Distance:
@@ -277,7 +277,7 @@ class OpenWorld:
         return self._clip() if self._where else None
 
     def real(self) -> Moments | None:
-        """None: there are no statistics of real pictures for an arbitrary model."""
+        """None: there are no statistics of real images for an arbitrary model."""
         return None
 
     def _clip(self) -> LocalClip:

@@ -14,18 +14,18 @@ from expunge.errors import UserError, install
 
 
 class Ssim:
-    """1 - structural similarity (Gaussian window of 11 pixels, sigma 1.5): 0 for equal pictures, at most 2."""
+    """1 - structural similarity (Gaussian window of 11 pixels, sigma 1.5): 0 for equal images, at most 2."""
 
     name = "1-ssim"
     window = 11
-    """Pixels; smaller pictures cannot be compared."""
+    """Pixels; smaller images cannot be compared."""
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """float32 (B,) for pictures (B, 3, H, W) in [0, 1], H and W at least 11.
+        """float32 (B,) for images (B, 3, H, W) in [0, 1], H and W at least 11.
 
         Raises:
-            UserError: pictures that are smaller than the window.
+            UserError: images that are smaller than the window.
         """
         from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -67,5 +67,5 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """float32 (B,) for pictures (B, 3, H, W) in [0, 1]."""
+        """float32 (B,) for images (B, 3, H, W) in [0, 1]."""
         return self._metric.net(a, b, normalize=True).reshape(-1) if len(a) else torch.zeros(0)

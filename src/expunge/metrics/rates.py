@@ -1,4 +1,4 @@
-"""All rates of one judge: of both models' pictures, and how each changed at the same prompts and seeds.
+"""All rates of one judge: of both models' images, and how each changed at the same prompts and seeds.
 
     found/..., abstained/..., retained/..., found/never_seen, found/keep      edited model
     original/<the same>, original/drawn/forget@<stratum>, .../keep@<stratum>  original model
@@ -41,7 +41,7 @@ from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, Scor
 def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Apart | None = None,
           questions: Collection[str] = (), lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
           ) -> tuple[list[Score], Apart]:
-    """Every rate that the pictures allow, and what does not count in them.
+    """Every rate that the images allow, and what does not count in them.
 
     Args:
         original, edited: the same prompts and seeds but for `spoilt`, judged by one judge.
@@ -49,8 +49,8 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
         prefix: before every name ("second/" for the second judge).
         apart: what does not count, by an earlier judge; None lets this one say.
         questions: those that the judge can answer; others are not asked. () means all.
-        lost: pictures that neither model could draw, with the reason: they are counted among those left out.
-        spoilt: pictures that are not finite; each model's are counted among those that its rates leave out.
+        lost: images that neither model could draw, with the reason: they are counted among those left out.
+        spoilt: images that are not finite; each model's are counted among those that its rates leave out.
     """
     there = [shot.prompt for side in (edited, original) for shot, _ in side]
     prompts = list({prompt.text: prompt for prompt in (*there, *spoilt.prompts())}.values())
@@ -75,7 +75,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
 
 def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_COUNT, prefix: str = "",
            spoilt: Spoilt = NONE_SPOILT) -> Score:
-    """change/<rate>: the edited model's rate minus the original's, on pictures that both got an answer for."""
+    """change/<rate>: the edited model's rate minus the original's, on images that both got an answer for."""
     after, before, rule = decided(edited, rated, apart), decided(original, rated, apart), rated.rule
     both = sorted(after.keys() & before.keys())
     groups: dict[str, list[float]] = {}
@@ -95,14 +95,14 @@ def change(edited: Judged, original: Judged, rated: Rated, apart: Apart = ALL_CO
                  of="pairs of images", denominator="same prompt, same seed, an answer on both sides",
                  left_out=left_out,
                  seeds=tuple(sorted({seed for _, seed in both})),
-                 note="" if groups else "not measured: no pair of pictures has an answer on both sides")
+                 note="" if groups else "not measured: no pair of images has an answer on both sides")
 
 
 def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]:
-    """agreement/found and agreement/kept: pictures on which two judges that both gave an answer say the same.
+    """agreement/found and agreement/kept: images on which two judges that both gave an answer say the same.
 
     Args:
-        first, second: the same pictures in the same order.
+        first, second: the same images in the same order.
     """
     out, prompts = [], list({shot.prompt.text: shot.prompt for shot, _ in first}.values())
     kept = {rated.roles[0]: rated.rule for rated in keep_rates(prompts, _questions(aims))
@@ -119,8 +119,8 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
         out.append(Score(name=f"agreement/{name}", title=f"both judges agree {words}", value=hits / n if n else None,
                          low=low, high=high, n=n, prompts=len(groups), numerator=hits if n else None,
                          interval=interval_words(groups), subject="comparison",
-                         denominator="pictures on which both judges gave an answer, both models'",
-                         note="" if n else "not measured: no picture got an answer of both"))
+                         denominator="images on which both judges gave an answer, both models'",
+                         note="" if n else "not measured: no image got an answer of both"))
     return out
 
 

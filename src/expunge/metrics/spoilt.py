@@ -1,10 +1,10 @@
-"""Pictures that are none: values that are not finite, as damaged weights and small number types give.
+"""Images that are none: values that are not finite, as damaged weights and small number types give.
 
-Such a picture is black once it is a file, and a judge would say that the concept is not in it. So it is neither shown
+Such an image is black once it is a file, and a judge would say that the concept is not in it. So it is neither shown
 to a judge nor measured. Every score that would hold it counts it in `left_out` as `NOT_FINITE`, and how many there are
 is a score of its own:
 
-    not_finite/all, original/not_finite/all    share of the pictures that were asked for; only where there is one
+    not_finite/all, original/not_finite/all    share of the images that were asked for; only where there is one
 
 A rate of one model leaves out that model's own ones; what compares the models leaves out the items of either.
 """
@@ -24,12 +24,12 @@ Items = tuple[Shot, ...]
 _ROLES = {"instead": FORGET_ROLES, "something_else": FORGET_ROLES, "margin": FORGET_ROLES, "forget": FORGET_ROLES,
           "found": FORGET_ROLES, "damaged": ("near", "far", "style"), "kept": ("near", "far"), "keep": KEEP_ROLES,
           "fid": KEEP_ROLES, "kid": KEEP_ROLES, "precision": KEEP_ROLES, "recall": KEEP_ROLES}
-"""Which prompts' pictures a score is over, by a part of its name; any other part that is a role is that role's."""
+"""Which prompts' images a score is over, by a part of its name; any other part that is a role is that role's."""
 
 
 @dataclass(frozen=True)
 class Spoilt:
-    """The records of the pictures that are not finite, by whose they are."""
+    """The records of the images that are not finite, by whose they are."""
 
     edited: Items = ()
     original: Items = ()
@@ -39,15 +39,15 @@ class Spoilt:
         return self.edited if subject == "edited" else self.original
 
     def either(self) -> Items:
-        """One record for each item of which either model's picture is not finite."""
+        """One record for each item of which either model's image is not finite."""
         return tuple({shot.item_key: shot for shot in (*self.original, *self.edited)}.values())
 
     def lost(self, subject: Subject) -> Lost:
-        """One model's, as pictures that could not be drawn."""
+        """One model's, as images that could not be drawn."""
         return [(shot.prompt, NOT_FINITE) for shot in self.of(subject)]
 
     def prompts(self) -> list[Prompt]:
-        """What the pictures were to show."""
+        """What the images were to show."""
         return [shot.prompt for shot in self.either()]
 
 
@@ -55,7 +55,7 @@ NONE_SPOILT = Spoilt()
 
 
 def finite_only(drawn: Drawn) -> tuple[Drawn, Items]:
-    """The pictures that are some, and the records of the others."""
+    """The images that are some, and the records of the others."""
     there = drawn.pictures.flatten(1).isfinite().all(1).tolist() if len(drawn.shots) else []
     return (drawn.only([row for row, is_one in enumerate(there) if is_one]),
             tuple(shot for shot, is_one in zip(drawn.shots, there, strict=True) if not is_one))
@@ -107,7 +107,7 @@ def _share(drawn: Drawn, spoilt: Items, subject: Subject) -> Score:
     n = sum(map(len, groups.values()))
     low, high = rate_interval(groups)
     return Score(name=f"{'' if subject == 'edited' else 'original/'}not_finite/all",
-                 title="no picture at all: values that are not finite", value=len(spoilt) / n, low=low, high=high,
+                 title="no image at all: values that are not finite", value=len(spoilt) / n, low=low, high=high,
                  interval=interval_words(groups), n=n, prompts=len(groups), numerator=len(spoilt),
-                 denominator="pictures that were asked for", higher_is_better=False, subject=subject,
+                 denominator="images that were asked for", higher_is_better=False, subject=subject,
                  seeds=tuple(sorted({shot.seed for shot in (*drawn.shots, *spoilt)})))

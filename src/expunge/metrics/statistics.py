@@ -1,14 +1,14 @@
 """How sure we are: score intervals for rates and their changes, bootstrap over prompts for everything else.
 
-Pictures of one prompt resemble one another, so the prompt is the unit: rates count pictures, and their intervals count
-as many pictures as the same certainty would take if each had a prompt of its own. Nothing here guesses: where nothing
+Images of one prompt resemble one another, so the prompt is the unit: rates count images, and their intervals count
+as many images as the same certainty would take if each had a prompt of its own. Nothing here guesses: where nothing
 was measured there is no value and no interval.
 
 Source: Wilson 1927 (score interval); Korn and Graubard 1998 and Dean and Pagano 2015 (effective sample size in it);
 Agresti and Min 2005 (paired differences of rates); Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8
 (groups as units); Abramowitz and Stegun 1964, 26.7.3 and 26.7.4 (Student's t). Differs: the effective sample size is at
-most the number of pictures before Korn and Graubard's factor, and at least that of prompts of equal weight after it
-(fewer no likeness of a prompt's pictures can make of them). There is no factor where each prompt has one picture.
+most the number of images before Korn and Graubard's factor, and at least that of prompts of equal weight after it
+(fewer no likeness of a prompt's images can make of them). There is no factor where each prompt has one image.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Groups = Mapping[str, Sequence[float]]
 
 
 BY_PROMPT = "95% Wilson, prompts as units"
-"""What a score says of an interval whose pictures count by prompt."""
+"""What a score says of an interval whose images count by prompt."""
 
 
 def interval_words(groups: Groups, kind: str = "Wilson") -> str:
     """How `rate_interval` (or `change_interval`) of these groups was made, for `Score.interval`; "" of none.
 
-    The pictures of a prompt that is the only one are the units themselves.
+    The images of a prompt that is the only one are the units themselves.
     """
     sizes = [len(values) for values in groups.values() if len(values)]
-    units = "pictures of one prompt as units, so it speaks of no other" if len(sizes) == 1 < sizes[0] else \
+    units = "images of one prompt as units, so it speaks of no other" if len(sizes) == 1 < sizes[0] else \
         "prompts as units"
     return f"95% {kind}, {units}" if sizes else ""
 
@@ -95,14 +95,14 @@ def _within(angle: float, freedom: int) -> float:
 
 
 def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
-    """How many independent pictures are worth as much as these, whose groups (prompts) hold alike ones.
+    """How many independent images are worth as much as these, whose groups (prompts) hold alike ones.
 
     n* = p (1 - p) / v with v the variance of the rate p as a ratio over groups, times (z / t)^2 with t on one degree of
     freedom less than there are groups, for few of them tell little of v. It is at least 1 / sum w^2 with w the groups'
-    shares of all pictures, which is their number where they are of one size. Where all pictures agree nothing tells how
+    shares of all images, which is their number where they are of one size. Where all images agree nothing tells how
     alike those of a group are: then it is the number of groups (one that weighs more has shown itself more often, so
-    its weight takes no certainty away). A single group is its own population, of which the pictures (seeds) are
-    the sample: then the number of pictures; such a rate speaks of that one prompt alone.
+    its weight takes no certainty away). A single group is its own population, of which the images (seeds) are
+    the sample: then the number of images; such a rate speaks of that one prompt alone.
     """
     sizes = np.array([len(values) for values in hits_by_group.values() if len(values)], dtype=np.float64)
     hits = np.array([sum(values) for values in hits_by_group.values() if len(values)], dtype=np.float64)
@@ -119,10 +119,10 @@ def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
 
 
 def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's interval of a rate over pictures in groups, with the effective number of pictures.
+    """Wilson's interval of a rate over images in groups, with the effective number of images.
 
     Args:
-        hits_by_group: 1 or 0 for each picture, by prompt.
+        hits_by_group: 1 or 0 for each image, by prompt.
     """
     n, hits = sum(map(len, hits_by_group.values())), sum(sum(values) for values in hits_by_group.values())
     if not n:
@@ -131,14 +131,14 @@ def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[floa
 
 
 def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estimate:
-    """Mean change of a rate over pictures that are paired, with an interval that is never empty.
+    """Mean change of a rate over images that are paired, with an interval that is never empty.
 
     With groups of weights w (their shares of all pairs) and mean changes d, m = 1 / sum w^2 groups of equal weight are
     worth as much. Two pairs are added, half a pair up, half a pair down and one without a change, and Wald's interval
     is taken of the m + 2. So "no change in 12 of 12" is no proof of none.
 
     Args:
-        changes_by_group: -1, 0 or 1 for each pair of pictures, by prompt.
+        changes_by_group: -1, 0 or 1 for each pair of images, by prompt.
     """
     groups = [list(values) for values in changes_by_group.values() if len(values)]
     if not groups:
@@ -219,7 +219,7 @@ def group_means(values_by_group: Groups) -> np.ndarray:
     means = np.array([np.mean(values, dtype=np.float64) for values in values_by_group.values() if len(values)])
     if not np.isfinite(means).all():
         raise ExpungeError("a measured value is not a finite number", accepted="finite values",
-                           remedy="look for broken pictures among those drawn")
+                           remedy="look for broken images among those drawn")
     return means
 
 

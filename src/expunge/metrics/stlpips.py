@@ -4,7 +4,7 @@
 
 f_l are five layers of an AlexNet whose strides are replaced by blurring and taking every second pixel, trained together
 with the weights w_l >= 0 on human judgments. The weights come as a package (the extra `second`); its code is not
-imported, and this network gives the same values: on 64 pairs of pictures of 64 and 200 pixels within 1e-6.
+imported, and this network gives the same values: on 64 pairs of images of 64 and 200 pixels within 1e-6.
 
 Source: Ghildyal and Liu, ECCV 2022 (Shift-tolerant LPIPS), section 4, AlexNet; blurring as Zhang 2019. Differs: none.
 """
@@ -29,7 +29,7 @@ _CONVOLUTIONS = ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
 _SHAPES = ((64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))
 """Channels out, channels in and kernel of the five convolutions."""
 LEAST = 32
-"""Pixels; smaller pictures do not survive the network."""
+"""Pixels; smaller images do not survive the network."""
 
 
 class StLpips:
@@ -56,10 +56,10 @@ class StLpips:
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """float32 (B,), at least 0, for pictures (B, 3, H, W) in [0, 1], H and W of 32 or more.
+        """float32 (B,), at least 0, for images (B, 3, H, W) in [0, 1], H and W of 32 or more.
 
         Raises:
-            UserError: smaller pictures.
+            UserError: smaller images.
         """
         if min(a.shape[-2:]) < LEAST:
             raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels",

@@ -1,7 +1,7 @@
-"""Other looks at a picture, for a judge that must not be fooled by its tone or its frame.
+"""Other looks at an image, for a judge that must not be fooled by its tone or its frame.
 
 A view is a list of steps, each a kind and an amount; it shows the same thing in the same pixels' order of size. Blank
-pictures stay blank in every view: nothing is stretched that has no range.
+images stay blank in every view: nothing is stretched that has no range.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Step = tuple[str, float]
 VERSION = 1
 """Of the arithmetic below; part of the judge's name, since stored judgments are reused by it."""
 _LEAST_RANGE = 0.12
-"""A picture whose tones lie within less than this is not stretched: it would be its noise."""
+"""An image whose tones lie within less than this is not stretched: it would be its noise."""
 
 
 def seen(pictures: Tensor, steps: Sequence[Step]) -> Tensor:
-    """The pictures (B, 3, H, W) in [0, 1] as the view shows them, of the same shape.
+    """The images (B, 3, H, W) in [0, 1] as the view shows them, of the same shape.
 
     Raises:
         KeyError: an unknown kind of step.
@@ -32,10 +32,10 @@ def seen(pictures: Tensor, steps: Sequence[Step]) -> Tensor:
 
 
 def strongest(logits: Tensor, nothing: int, handicap: float) -> Tensor:
-    """One distribution per picture: that of the view which is surest of some thing.
+    """One distribution per image: that of the view which is surest of some thing.
 
     Args:
-        logits: (V, B, labels); the first view is the picture as it is.
+        logits: (V, B, labels); the first view is the image as it is.
         nothing: index of the label that stands for none of the things.
         handicap: added to that label's logit in all views but the first; the more views, the more chances to see
             a thing where there is none.

@@ -43,7 +43,7 @@ class Denoiser(Protocol):
         entry: the scope of the layers whose input is the text states as they are, which closed forms may edit.
         places: by the encoder's place in `texts`, where its first token stands along T of the text states; encoders
             whose states are not among them are not named.
-        latent_shape: (c, h, w) at the native size. factor: pixels per latent on a side. multiple: a picture's height
+        latent_shape: (c, h, w) at the native size. factor: pixels per latent on a side. multiple: an image's height
             and width are multiples of so many pixels.
         null, guided: see `Null` and `Guidance`.
     """

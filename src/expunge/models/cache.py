@@ -1,20 +1,20 @@
-"""Drawn pictures on disk, addressed by what they are a picture of, so that nothing is drawn twice.
+"""Drawn images on disk, addressed by what they are an image of, so that nothing is drawn twice.
 
-`<root>/<drawing>/<first two of key>/<key>.png` is a picture (8 bits, RGB), the `.json` beside it its
+`<root>/<drawing>/<first two of key>/<key>.png` is an image (8 bits, RGB), the `.json` beside it its
 `Shot`. `<key>` is `Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
 `Model.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
-not hold. The JSON file is written last: a picture without it was interrupted and does not count. Pixels handed
+not hold. The JSON file is written last: an image without it was interrupted and does not count. Pixels handed
 out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
 
-Kernels round by the shape of the batch, so the last bit of a picture depends on how many are drawn together. Batches
+Kernels round by the shape of the batch, so the last bit of an image depends on how many are drawn together. Batches
 are therefore cut from the whole list that is asked for (the plan), never from what is left of it: a batch of which
-any picture is missing is drawn again whole, and whole batches are shared out among processes. Hence
+any image is missing is drawn again whole, and whole batches are shared out among processes. Hence
 
-    at the same plan, batch size, number of threads and kind of machine, and from the same pictures in the cache, the
+    at the same plan, batch size, number of threads and kind of machine, and from the same images in the cache, the
     bytes are the same for any number of processes, any order of batches and after any kill.
 
-What a picture is addressed by does not hold the plan: one that is there is taken as it is. So under another batch size,
-or where an earlier plan left a smaller last batch, a picture may differ by one grey level in a few pixels from the one
+What an image is addressed by does not hold the plan: one that is there is taken as it is. So under another batch size,
+or where an earlier plan left a smaller last batch, an image may differ by one grey level in a few pixels from the one
 that an empty cache would give (`tests/models/test_cache_batches.py` bounds both).
 
 The folder stays within a bound (`cache_size`): as it grows, what was not used for longest goes.
@@ -47,7 +47,7 @@ _Found = dict[str, tuple[Shot, Tensor]]
 
 
 class Pictures:
-    """A folder of pictures that is filled as they are asked for."""
+    """A folder of images that is filled as they are asked for."""
 
     def __init__(self, root: str | Path | None = None) -> None:
         """Args: root: the folder; None means `default_root()`."""
@@ -57,20 +57,20 @@ class Pictures:
     def draw(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
              go_on: bool = False) -> tuple[list[Shot], Tensor]:
-        """The items' pictures; only batches with missing ones are drawn, and each picture is kept as its batch is done.
+        """The items' images; only batches with missing ones are drawn, and each image is kept as its batch is done.
 
         With several processes each draws its share of the batches, then all of them read everything; call it in all of
         them.
 
         A prompt whose list gives it a guidance or a size is drawn so, in batches with those that are drawn alike. Of a
-        sampler that cuts long prompts the record of a picture says so only where its prompt was cut.
+        sampler that cuts long prompts the record of an image says so only where its prompt was cut.
 
         Args:
             items: (prompt, seed) pairs; may repeat. Distinct ones, in this order, are cut into batches.
-            batch: pictures drawn together; it may change the last bit of a picture (see the top of the file).
-            progress: told (pictures there, pictures in all), of this process's share.
+            batch: images drawn together; it may change the last bit of an image (see the top of the file).
+            progress: told (images there, images in all), of this process's share.
             processes: None means `runtime.current()`.
-            go_on: a picture that is not finite does not end the drawing: it is not kept, its record has no file, and
+            go_on: an image that is not finite does not end the drawing: it is not kept, its record has no file, and
                 every value of it is NaN. Else it is an error.
 
         Returns:
@@ -89,7 +89,7 @@ class Pictures:
     def each(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
              go_on: bool = False) -> tuple[list[Shot], list[Tensor]]:
-        """As `draw`, with each picture as it was drawn, float32 (3, H, W)."""
+        """As `draw`, with each image as it was drawn, float32 (3, H, W)."""
         cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
         whole = sampler.model_copy(update={"truncate": False})
         shots = [Shot(prompt=prompt, seed=seed, sampler=(sampler if prompt.text in cut else whole).of(prompt),
@@ -111,7 +111,7 @@ class Pictures:
         return done, [found[shot.key][1].float() / 255 for shot in shots]
 
     def pixels(self, shot: Shot) -> Tensor:
-        """The picture of a record, float32 (3, H, W) in [0, 1].
+        """The image of a record, float32 (3, H, W) in [0, 1].
 
         Raises:
             ModelError: it is gone or damaged.
@@ -119,16 +119,16 @@ class Pictures:
         try:
             picture = _read_png(self.root / shot.file)
         except (OSError, SyntaxError) as error:
-            raise ModelError(f"picture {shot.file} cannot be read: {error}",
+            raise ModelError(f"image {shot.file} cannot be read: {error}",
                              remedy="draw it again") from error
         if _pixel_hash(picture) != shot.pixels:
-            raise ModelError(f"picture {shot.file} is damaged: its pixels are not those of its record",
+            raise ModelError(f"image {shot.file} is damaged: its pixels are not those of its record",
                              remedy="draw it again")
         return picture.float() / 255
 
     def _filled(self, model: Model, batches: Sequence[Sequence[Shot]],
                 progress: Callable[[int, int], None] | None, go_on: bool) -> _Found:
-        """Each shot's picture by key: read where there is one, drawn where there is none.
+        """Each shot's image by key: read where there is one, drawn where there is none.
 
         uint8 (3, H, W); float32 and NaN throughout of one that is not finite.
         """
@@ -140,7 +140,7 @@ class Pictures:
                 found[shot.key] = kept
         if damaged:
             more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-            log.warning("a cached picture is damaged and is drawn again: %s%s", damaged[0], more)
+            log.warning("a cached image is damaged and is drawn again: %s%s", damaged[0], more)
         total = sum(map(len, batches))
         if progress is not None and batches:
             progress(len(found), total)
@@ -176,7 +176,7 @@ class Pictures:
         gone, freed = make_room(self.root, most, self._wrote) if most is not None else (0, 0)
         self._wrote = 0
         if gone:
-            log.info("the cache is past its bound: %d pictures that were not used for longest are gone (%d MiB)", gone,
+            log.info("the cache is past its bound: %d images that were not used for longest are gone (%d MiB)", gone,
                      freed // 2**20)
 
     def _file(self, model: Model, shot: Shot) -> Path:
@@ -192,13 +192,13 @@ class Pictures:
             files.write_atomically(file, partial(image.save, format="PNG"))
             files.write_json(file.with_suffix(".json"), kept.model_dump(mode="json"))
         except StorageError as error:
-            raise StorageError(error.got, remedy=f"free some space, or name another folder for drawn pictures with "
+            raise StorageError(error.got, remedy=f"free some space, or name another folder for drawn images with "
                                f"EXPUNGE_CACHE or --cache (now {self.root}); nothing was half-written") from error
         self._wrote += sum(one.stat().st_size for one in (file, file.with_suffix(".json")))
         return kept, pixels
 
     def _read(self, file: Path, damaged: list[str]) -> tuple[Shot, Tensor] | None:
-        """The record and picture at `file`; None if there is none, or it is damaged (then `damaged` is told)."""
+        """The record and image at `file`; None if there is none, or it is damaged (then `damaged` is told)."""
         record = file.with_suffix(".json")
         if not record.exists():
             return None
@@ -221,5 +221,5 @@ def _read_png(file: Path) -> Tensor:
 
 
 def _pixel_hash(pixels: Tensor) -> str:
-    """sha256 over the uint8 pixels, row by row (H, W, 3), as a picture file holds them."""
+    """sha256 over the uint8 pixels, row by row (H, W, 3), as an image file holds them."""
     return hashlib.sha256(pixels.permute(1, 2, 0).contiguous().numpy().tobytes()).hexdigest()

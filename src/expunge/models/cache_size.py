@@ -1,13 +1,13 @@
 """How large the cache is, and how it stays within its bound: what was not used for longest goes first.
 
 The bound is $EXPUNGE_CACHE_LIMIT in GiB, 20 where nothing is set; 0 means none. What was used within the last hour
-stays whatever the bound, so that runs that are on do not take each other's pictures.
+stays whatever the bound, so that runs that are on do not take each other's images.
 
 To see how large a cache is all of it is walked, so a process does that after its first drawing and then whenever it has
 written another `SLACK` of the bound. Hence a cache holds at most that much more than its bound, for each process that
 draws into it, beside what one drawing adds and what is in use.
 
-Only what the cache wrote is ever deleted: a record that says what its own file's name says, and the picture beside it.
+Only what the cache wrote is ever deleted: a record that says what its own file's name says, and the image beside it.
 Any other file in the folder, whatever it is called, stays. A marker in the root tells a cache from any other folder.
 """
 
@@ -35,7 +35,7 @@ SLACK = 0.02
 MARKER = "expunge-cache.json"
 """File in a cache's root by which it is known."""
 APART = "again-in-batches-of-"
-"""How the name of a cache within a cache begins: pictures that were drawn again, to measure how much that changes."""
+"""How the name of a cache within a cache begins: images that were drawn again, to measure how much that changes."""
 _KEY = re.compile(r"[0-9a-f]{24}")
 _PAIR, _DRAWING = re.compile(r"[0-9a-f]{2}"), re.compile(r"(?:\d+-)?[0-9a-f]{4,64}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -49,7 +49,7 @@ class Usage:
 
     Attributes:
         pictures: how many, with a record each; size: bytes of all files; models: of how many models (as drawn one way).
-        oldest, newest: when a picture was last used, in seconds since 1970; 0 without any.
+        oldest, newest: when an image was last used, in seconds since 1970; 0 without any.
     """
 
     pictures: int = 0
@@ -67,7 +67,7 @@ class _Kept:
 
 
 def root() -> Path:
-    """Where drawn pictures are kept: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures."""
+    """Where drawn images are kept: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures."""
     named = os.environ.get("EXPUNGE_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "expunge" / "pictures"
 
@@ -76,11 +76,11 @@ def mark(root: Path) -> None:
     """Let the folder be known as a cache. What cannot be written is told by whatever is written next."""
     if not (root / MARKER).exists():
         with suppress(StorageError):
-            write_json(root / MARKER, {"what": "pictures drawn by expunge; they can be drawn again"})
+            write_json(root / MARKER, {"what": "images drawn by expunge; they can be drawn again"})
 
 
 def is_cache(root: Path) -> bool:
-    """Whether the folder is a cache: by its marker, or (of earlier versions) by a picture that a cache wrote."""
+    """Whether the folder is a cache: by its marker, or (of earlier versions) by an image that a cache wrote."""
     return (root / MARKER).is_file() or any(_wrote(one.record) for one in _kept(root))
 
 
@@ -127,7 +127,7 @@ def make_room(root: Path, most: int, wrote: int) -> tuple[int, int]:
 
 
 def within(root: Path, most: int, older: float = IN_USE) -> tuple[int, int]:
-    """Delete what was not used for longest until at most `most` bytes are left; returns pictures deleted, bytes freed.
+    """Delete what was not used for longest until at most `most` bytes are left; returns images deleted, bytes freed.
 
     Args:
         older: seconds; what was used since stays.
@@ -139,7 +139,7 @@ def within(root: Path, most: int, older: float = IN_USE) -> tuple[int, int]:
             break
         if not _wrote(one.record):
             continue
-        one.record.unlink(missing_ok=True)  # first: a picture without a record does not count
+        one.record.unlink(missing_ok=True)  # first: an image without a record does not count
         one.record.with_suffix(".png").unlink(missing_ok=True)
         gone, freed = gone + 1, freed + one.size
     return gone, freed
@@ -152,14 +152,14 @@ def clear(root: Path, older: float | None = None) -> tuple[int, int, int]:
         older: None deletes all, and forgets what is remembered of models' files.
 
     Returns:
-        Pictures deleted, bytes freed, models' files forgotten.
+        Images deleted, bytes freed, models' files forgotten.
 
     Raises:
         UserError: the folder holds something, and is no cache.
     """
     if root.exists() and (not root.is_dir() or (any(root.iterdir()) and not is_cache(root))):
-        raise UserError(f"{root} is no cache of drawn pictures: it has no {MARKER}, and no picture that a cache wrote",
-                        accepted="a folder that pictures were drawn into with EXPUNGE_CACHE or --cache",
+        raise UserError(f"{root} is no cache of drawn images: it has no {MARKER}, and no image that a cache wrote",
+                        accepted="a folder that images were drawn into with EXPUNGE_CACHE or --cache",
                         remedy="nothing was deleted")
     gone, freed = within(root, 0, older or 0.0)
     forgotten = list(remembered_of(root)) if older is None else []
@@ -178,7 +178,7 @@ def clear(root: Path, older: float | None = None) -> tuple[int, int, int]:
 
 
 def touched(record: Path) -> None:
-    """Let a picture's record say that it was used now."""
+    """Let an image's record say that it was used now."""
     with suppress(OSError):  # a cache of somebody else's may be read all the same
         os.utime(record)
 

@@ -1,4 +1,4 @@
-"""What a denoiser is told beside x_t and t: named tensors, a row of each for every picture.
+"""What a denoiser is told beside x_t and t: named tensors, a row of each for every image.
 
 Stable Diffusion is told text states alone. Other families add pooled states, masks, sizes or a guidance scale, and all
 of them travel together: whoever repeats, picks or stacks rows never names them.
@@ -23,8 +23,8 @@ class Conditioning:
     """Named tensors.
 
     Attributes:
-        rows: tensors whose first axis is the picture, (B, ...) each; `STATES` is among them.
-        shared: tensors without such an axis, the same for all pictures (the positions of tokens).
+        rows: tensors whose first axis is the image, (B, ...) each; `STATES` is among them.
+        shared: tensors without such an axis, the same for all images (the positions of tokens).
     """
 
     rows: Mapping[str, Tensor]
@@ -36,7 +36,7 @@ class Conditioning:
             raise ExpungeError(f"conditioning with rows {counts}", accepted=f"{STATES!r}, and as many rows of each")
 
     def __len__(self) -> int:
-        """B, the number of pictures."""
+        """B, the number of images."""
         return len(self.states)
 
     @property

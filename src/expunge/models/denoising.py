@@ -4,7 +4,7 @@ Under classifier-free guidance with scale g the output is
 
     out = out_u + g (out_c - out_u),
 
-out_u for what the model is told in place of the prompt, out_c for the prompt: two rows of the network for each picture.
+out_u for what the model is told in place of the prompt, out_c for the prompt: two rows of the network for each image.
 g = 1 is no guidance, and one row. A distilled model is told g as a number, and takes one row at any g.
 
 Source: Ho and Salimans 2021 (classifier-free guidance); Meng et al. 2023 (distilled guidance).
@@ -23,7 +23,7 @@ from expunge.models.model import Model
 
 
 def passes(guidance: float) -> int:
-    """Rows of the network for each picture and step of a model that is guided without a classifier."""
+    """Rows of the network for each image and step of a model that is guided without a classifier."""
     return 1 if guidance == 1 else 2
 
 
@@ -35,7 +35,7 @@ def against(model: Model, guidance: float, negative: str = "", *, truncate: bool
 
 
 def passes_of(model: Model, guidance: float) -> int:
-    """Rows of the model's network for each picture and step."""
+    """Rows of the model's network for each image and step."""
     return passes(guidance) if model.denoiser.guided == "classifier-free" else 1
 
 

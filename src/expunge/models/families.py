@@ -52,12 +52,12 @@ _WANTING: Mapping[str, str] = {
     "SanaPipeline": f"{_LANGUAGE}, and an autoencoder of another kind",
     "PixArtAlphaPipeline": "T5 with masks, and a network that predicts its variance too",
     "PixArtSigmaPipeline": "T5 with masks, and a network that predicts its variance too",
-    "StableDiffusionXLImg2ImgPipeline": "a picture to start from (a refiner goes on from the base model's)",
-    "StableDiffusionInpaintPipeline": "a picture and a mask beside the prompt",
-    "StableDiffusionXLInpaintPipeline": "a picture and a mask beside the prompt",
+    "StableDiffusionXLImg2ImgPipeline": "an image to start from (a refiner goes on from the base model's)",
+    "StableDiffusionInpaintPipeline": "an image and a mask beside the prompt",
+    "StableDiffusionXLInpaintPipeline": "an image and a mask beside the prompt",
     "StableDiffusionDepth2ImgPipeline": "a depth map beside the prompt",
-    "FluxFillPipeline": "a picture and a mask beside the prompt",
-    "FluxControlPipeline": "a picture beside the prompt",
+    "FluxFillPipeline": "an image and a mask beside the prompt",
+    "FluxControlPipeline": "an image beside the prompt",
 }
 """Pipelines that are not taken over, and what they need that is not here."""
 

@@ -2,7 +2,7 @@
 
 T5 tells the transformer what is drawn; of CLIP only the pooled state is read. Latents of 2 by 2 are one token. The
 guidance of dev is a number that the network is told; schnell takes none. Where nobody says a number (a loss, a teacher)
-dev is told 1, as in published training scripts: at the 3.5 of pictures, differences come out amplified.
+dev is told 1, as in published training scripts: at the 3.5 of images, differences come out amplified.
 
 Source: Black Forest Labs 2024; diffusers, `FluxPipeline`. Differs: true classifier-free guidance is not there.
 """
@@ -53,7 +53,7 @@ class Flux(FromDiffusers):
         side = pipe.default_sample_size
         self.latent_shape: tuple[int, int, int] = (config.in_channels // _PATCH**2, side, side)
         self.process = Velocity(FlowMatch(pipe.scheduler, _PATCH, self.latent_shape[1:], evenly=True))
-        # T5 first: its states are what the picture is drawn from, so its tokens are what attacks search.
+        # T5 first: its states are what the image is drawn from, so its tokens are what attacks search.
         self.texts: tuple[TextEncoder, ...] = (
             T5TextEncoder("text_encoder_2", self.components["text_encoder_2"], pipe.tokenizer_2,
                           length or LENGTHS[config.guidance_embeds]),

@@ -5,10 +5,10 @@
 | `hash` | float32 values of all parameters | a weight |
 | `process` | prediction and noise schedule, in words | what the weights were trained for |
 | `parts` | architectures, buffers, tokenizer | what the model makes of a text and of a latent |
-| `drawing` | parts, process, sampler's grid, number types, device | anything else that changes a picture |
+| `drawing` | parts, process, sampler's grid, number types, device | anything else that changes an image |
 
 `parts` and `drawing` begin with the number of their scheme ("2-..."); what was recorded under an earlier scheme, which
-left out most of the tokenizer, cannot be compared with it. What does not change a picture is left out: names of
+left out most of the tokenizer, cannot be compared with it. What does not change an image is left out: names of
 folders, versions, dropout, and what is only read while training.
 """
 
@@ -38,7 +38,7 @@ _IDLE_TEXT = {
     "problem_type", "is_encoder_decoder", "task_specific_params", "tokenizer_class", "prefix"}
 """Of a text encoder's config: bookkeeping, training, and the pooled state, which is not read."""
 _IDLE = {"dropout", "sample_size", "force_upcast"}
-"""Of the other configs: the size of pictures is the sampler's, number types are chosen on loading."""
+"""Of the other configs: the size of images is the sampler's, number types are chosen on loading."""
 
 
 def parts_digest(model: Denoiser) -> str:

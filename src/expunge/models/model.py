@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
 """Gives what its argument gives, now or earlier (`models.remembered`)."""
 AT_ONCE = 512 * 512
-"""Pixels that go through the autoencoder together: 64 pictures of 64 px, one of 512 px (some 0.8 GiB of Stable
+"""Pixels that go through the autoencoder together: 64 images of 64 px, one of 512 px (some 0.8 GiB of Stable
 Diffusion's in float32; 32 of them at once took 26)."""
 GUIDANCE = 7.5
 """Where nobody names one: what diffusers draws Stable Diffusion with."""
@@ -167,9 +167,9 @@ class Model:
 
     @cached_property
     def drawing(self) -> str:
-        """Digest of all that decides a picture beside weights, prompt, seed and sampler: scheme and 16 hex digits.
+        """Digest of all that decides an image beside weights, prompt, seed and sampler: scheme and 16 hex digits.
 
-        That is schedule, architecture, tokenizers, number types and kind of device; drawn pictures are kept apart by
+        That is schedule, architecture, tokenizers, number types and kind of device; drawn images are kept apart by
         it.
         """
         return scheme_digest([self.parts, *self.process.identity, str(self.dtype), str(self._text_dtype),
@@ -266,7 +266,7 @@ class Model:
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pixels, float32 (B, 3, H, W) in [0, 1]; as many at once as `AT_ONCE` allows.
 
-        How many is a rule of size alone, so that a picture's bits do not depend on what memory is free.
+        How many is a rule of size alone, so that an image's bits do not depend on what memory is free.
         """
         height, width = z.shape[-2] * self.factor, z.shape[-1] * self.factor
         return torch.cat([self.denoiser.decode(some) for some in z.split(together(height, width))])
@@ -413,7 +413,7 @@ def _check_plain(components: Mapping[str, nn.Module]) -> None:
 
 
 def drawn_by(model: Model) -> dict[str, str]:
-    """What decides the model's pictures beside weights, prompt, seed and sampler, in parts that records can compare.
+    """What decides the model's images beside weights, prompt, seed and sampler, in parts that records can compare.
 
     "schedule and parts" is `Model.drawing`, which holds number type and device as well.
     """

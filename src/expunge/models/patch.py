@@ -58,7 +58,7 @@ class Patch:
 
     @property
     def hash(self) -> str:
-        """Content hash of the tensors: what decides the pictures."""
+        """Content hash of the tensors: what decides the images."""
         return self.card.tensors_hash
 
     @classmethod

@@ -17,7 +17,7 @@ A step of the deterministic sampler goes from levels (s, r) to (s', r') by
     x' = s' x0 + r' eps,
 
 which is DDIM with eta 0 for the first two and Euler's method on the flow for the third. Nothing is clamped: latents are
-no pictures. x_t, x0, eps and outputs are float32 (B, c, h, w), t float32 (B,).
+no images. x_t, x0, eps and outputs are float32 (B, c, h, w), t float32 (B,).
 
 Source: Ho et al. 2020 (epsilon); Salimans and Ho 2022, appendix D (v); Song et al. 2021 (DDIM), eq. 12; Liu et al.
 2023, Esser et al. 2024 (velocity, shift). Differs: the step goes to the level of the next grid point itself, as

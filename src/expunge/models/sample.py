@@ -1,4 +1,4 @@
-"""(prompt, seed) -> picture, many at once; a picture depends on its prompt, seed, sampler and weights alone.
+"""(prompt, seed) -> image, many at once; an image depends on its prompt, seed, sampler and weights alone.
 
 Each distinct prompt is encoded alone and once, and each seed has a generator of its own, so that only the
 kernels' rounding knows about the batch: matrix products of different sizes add in different orders.
@@ -27,9 +27,9 @@ from expunge.records import Prompt, Sampler
 from expunge.runtime import memory_for
 
 ImageSink = Callable[[int, Tensor], None]
-"""Called with (index of the item, float32 (3, H, W) pixels) as pictures are finished."""
+"""Called with (index of the item, float32 (3, H, W) pixels) as images are finished."""
 DrawProgress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all)."""
+"""Called with (images done, images in all)."""
 _SMALLER = ("draw fewer at once (batch, --batch) or smaller ones, or load the model in a smaller number type (dtype, "
             "--dtype bfloat16)")
 _SEEDS = 2**64
@@ -44,11 +44,11 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
     Args:
         items: (prompt, seed) pairs. A prompt whose list gives it a guidance or a size is drawn so.
         sampler: None means 20 steps at the model's own guidance.
-        batch: pictures denoised together (twice as many network rows with guidance): speed, memory and rounding. Or how
+        batch: images denoised together (twice as many network rows with guidance): speed, memory and rounding. Or how
             many there are in each of the batches, one after the other.
-        sink: told of every picture as its batch is done.
+        sink: told of every image as its batch is done.
         progress: told after every batch.
-        broken: told, in place of `sink`, of every picture that is not finite, and the others are drawn all the same.
+        broken: told, in place of `sink`, of every image that is not finite, and the others are drawn all the same.
             None means ModelError.
 
     Returns:
@@ -57,9 +57,9 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
     Raises:
         UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
             below 1 or batches of other items than there are or that are not drawn alike, a seed that no generator
-            takes, pictures of several sizes, or a negative prompt without guidance.
+            takes, images of several sizes, or a negative prompt without guidance.
         ModelError: what the model drew is not finite, and nothing is told of it; it would be black, and count as a
-            picture without the concept.
+            image without the concept.
         ResourceError: memory ran out.
     """
     sampler = sampler or Sampler(guidance=model.guidance)
@@ -81,10 +81,10 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
     pictures: list[Tensor] = []
     for chunk in chunks:
         count = chunk.stop - chunk.start
-        with memory_for(f"denoising {count} pictures together", _SMALLER):
+        with memory_for(f"denoising {count} images together", _SMALLER):
             x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
             latents = denoise(model, x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
-        with torch.no_grad(), memory_for(f"decoding {count} pictures", _SMALLER):
+        with torch.no_grad(), memory_for(f"decoding {count} images", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
         pictures.append(done if broken is not None else check_finite(model, done, texts[chunk]))
         for offset, picture in enumerate(done):
@@ -112,7 +112,7 @@ def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Seq
         raise UserError(f"batches of {batch} for prompts with guidances or sizes of their own",
                         accepted="one number, so that those that are drawn alike can be drawn together")
     if len({(way.height, way.width) for way in ways}) > 1 and sink is None:
-        raise UserError("pictures of several sizes", accepted="prompts of one size, or a sink that takes each picture")
+        raise UserError("images of several sizes", accepted="prompts of one size, or a sink that takes each image")
     done, pictures = 0, dict[int, Tensor]()
     for way, places in by_way(ways).items():
         def keep(row: int, picture: Tensor, places: Sequence[int] = places) -> None:
@@ -135,7 +135,7 @@ def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Seq
 
 
 def at_one_size(pictures: Sequence[Tensor]) -> Tensor:
-    """(N, 3, H, W): the pictures (3, h, w), those of other sizes than most brought to the size of most (bilinear)."""
+    """(N, 3, H, W): the images (3, h, w), those of other sizes than most brought to the size of most (bilinear)."""
     sizes = Counter(picture.shape[-2:] for picture in pictures)
     if len(sizes) < 2:
         return torch.stack([*pictures])
@@ -150,10 +150,10 @@ def _text(prompt: Prompt | str) -> str:
 
 
 def check_finite(model: Model, pictures: Tensor, texts: Sequence[str] = ()) -> Tensor:
-    """The pictures (B, 3, H, W), drawn for `texts`, if any were told.
+    """The images (B, 3, H, W), drawn for `texts`, if any were told.
 
     Raises:
-        ModelError: one is not finite: it would be black, and count as a picture without the concept.
+        ModelError: one is not finite: it would be black, and count as an image without the concept.
     """
     broken = [row for row, picture in enumerate(pictures) if not bool(picture.isfinite().all())]
     if broken:

@@ -201,7 +201,7 @@ class StraightFlow(Schedule):
 class FlowMatch(StraightFlow):
     """A straight flow on the grid of a diffusers `FlowMatchEulerDiscreteScheduler`.
 
-    The shift is the scheduler's: fixed, or by the number of image tokens n, so that large pictures get more noise:
+    The shift is the scheduler's: fixed, or by the number of image tokens n, so that large images get more noise:
 
         k = e^mu,   mu = a + (b - a) (n - n_a) / (n_b - n_a)      (a, b: base_shift, max_shift, at n_a and n_b tokens)
 
@@ -277,6 +277,6 @@ def variance_preserving(scheduler: Any) -> tuple[str, VariancePreserving]:
     if "beta_schedule" not in config or "sigma_data" in config:
         raise ModelError(f"a {kind} in place of a noise schedule with betas",
                          accepted="schedulers with beta_schedule (DDIM, PNDM, Euler, DPM-Solver and their kin)")
-    # The latents are no pictures, so they are never clipped, whatever a scheduler's default says.
+    # The latents are no images, so they are never clipped, whatever a scheduler's default says.
     ddim = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
     return str(ddim.config.prediction_type), VariancePreserving(ddim)

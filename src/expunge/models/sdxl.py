@@ -1,10 +1,10 @@
 """Stable Diffusion XL (base, and what was distilled from it: Turbo, Lightning) behind `models.base.Denoiser`.
 
-Two text encoders of one vocabulary, their states side by side; a pooled state; and the picture's size in six numbers,
+Two text encoders of one vocabulary, their states side by side; a pooled state; and the image's size in six numbers,
 of which the crop is always none.
 
 Source: Podell et al. 2023; diffusers, `StableDiffusionXLPipeline`. Differs: the sampler is DDIM, which is Euler's
-method in other coordinates; a picture's original size is the size that is drawn.
+method in other coordinates; an image's original size is the size that is drawn.
 """
 
 from __future__ import annotations
@@ -85,5 +85,5 @@ def _check(unet: Any, vae: Any) -> None:
         raise ModelError("a UNet that is told its guidance (a latent consistency model)",
                          accepted="Stable Diffusion XL, Turbo or Lightning")
     if unet.add_embedding.linear_1.in_features == 5 * unet.config.addition_time_embed_dim + 1280:
-        raise ModelError("Stable Diffusion XL's refiner, which only goes on from another model's pictures",
+        raise ModelError("Stable Diffusion XL's refiner, which only goes on from another model's images",
                          accepted="Stable Diffusion XL base, Turbo or Lightning")

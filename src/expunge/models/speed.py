@@ -22,7 +22,7 @@ SLOW = 0.25
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per picture.
+    """Seconds per image.
 
     Attributes:
         row: one row through the denoiser; decode: one latent to pixels.
@@ -32,7 +32,7 @@ class Speed:
     decode: float
 
     def picture(self, sampler: Sampler) -> float:
-        """Of a whole picture."""
+        """Of a whole image."""
         return sampler.steps * passes(sampler.guidance) * self.row + self.decode
 
 
@@ -54,7 +54,7 @@ def seconds_each(work: Callable[[int], object], batch: int) -> float:
 
 @torch.no_grad()
 def drawing_speed(model: Model, sampler: Sampler, batch: int) -> Speed:
-    """What a picture takes, drawn as `sampler` says and `batch` at a time."""
+    """What an image takes, drawn as `sampler` says and `batch` at a time."""
     middle, known = model.process.schedule.quantile(torch.tensor([0.5])), model.encode([""])
 
     def noise(count: int) -> torch.Tensor:

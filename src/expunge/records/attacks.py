@@ -17,7 +17,7 @@ class Spent(Record):
     Attributes:
         gradient_steps: optimisation steps.
         network_rows: rows that went through the denoiser; one with a gradient counts three (forward and backward).
-        images: pictures drawn and judged.
+        images: images drawn and judged.
         seconds: wall time, shared equally among the items of a batch.
     """
 
@@ -41,9 +41,9 @@ class Attempt(Record):
             the model's first text encoder.
         picture: PNG that the judge accepted, relative to the attack's folder.
         tensors: safetensors file of a learned embedding or latent, relative to the attack's folder.
-        fresh, fresh_found: pictures drawn again with other seeds that could be judged, and those showing the
+        fresh, fresh_found: images drawn again with other seeds that could be judged, and those showing the
             concept.
-        asked_second, confirmed: of the fresh pictures found, those on which a second detector gave an answer, and those
+        asked_second, confirmed: of the fresh images found, those on which a second detector gave an answer, and those
             on which it agrees; `confirmed` None without a second detector.
         note: what else a reader must know.
     """
@@ -115,8 +115,8 @@ class Assault(Scored, Record):
     Attributes:
         card: the patch's card; None when the unedited model was attacked.
         request: the concept that was sought.
-        model, model_hash, patch_hash, sampler: what was attacked, and how pictures were drawn.
-        drawn: what else decided pictures (`models.base.drawn_by`); empty in records of older versions.
+        model, model_hash, patch_hash, sampler: what was attacked, and how images were drawn.
+        drawn: what else decided images (`models.base.drawn_by`); empty in records of older versions.
         judge, second: names with weights' hashes of the detectors ("" for no second one).
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         left_out: items that were not attacked, by reason ("the original model does not show it": 3).

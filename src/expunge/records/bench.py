@@ -9,7 +9,7 @@ from expunge.records.base import Record
 from expunge.records.score import Score, Scored
 
 Items = dict[str, dict[str, float]]
-"""Values by prompt, then by the picture's seed as text."""
+"""Values by prompt, then by the image's seed as text."""
 
 
 FEW = 6
@@ -56,7 +56,7 @@ class Edit(Scored, Record):
         concept: the label of what was taken out; seed: of the edit.
         folder: where the patch, the attacks and the evaluation lie, relative to the bench's folder.
         scores: the scores that the bench compares, without their items.
-        items: by score, what each picture or item counted for; what is pooled and paired over edits.
+        items: by score, what each image or item counted for; what is pooled and paired over edits.
         cost: what the edit took; None if it failed before it had a patch.
         attacks: the attacks that were made, in order.
         failed_at: "erase", "attack" or "evaluate" if the cell broke off there; "" if it is whole. failure: why.
@@ -89,7 +89,7 @@ class Pooled(Score):
 
     Attributes:
         by_edit: the score of each edit alone, by "concept, seed".
-        cluster_low, cluster_high: ends of a 95% interval that draws edits and prompts anew, not single pictures; None
+        cluster_low, cluster_high: ends of a 95% interval that draws edits and prompts anew, not single images; None
             where there is none. Items of one prompt or one edit resemble one another, so `low` and `high` of a rate
             (Wilson's, prompts of each edit as units) are too close together; this one is too close at 0 and 1.
         prompts, edits: how many of each are in it.

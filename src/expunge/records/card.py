@@ -13,11 +13,11 @@ class OwnLook(Record):
 
     Attributes:
         concept: which of them. by: the judge's name, or "outputs": what the network answers to the concept's prompts.
-        found, n: pictures that show the concept, of so many that could be judged; 0 of 0 where outputs were compared,
-            or no picture is finite (then `still`, for nothing was seen to be gone).
+        found, n: images that show the concept, of so many that could be judged; 0 of 0 where outputs were compared,
+            or no image is finite (then `still`, for nothing was seen to be gone).
         left: share of the concept's outputs that is left: 1 as before, 0 those of what takes its place, less beyond
-            that; None where pictures were judged.
-        still: whether the concept is still there: in a quarter of the pictures, or with most of its outputs left.
+            that; None where images were judged.
+        still: whether the concept is still there: in a quarter of the images, or with most of its outputs left.
     """
 
     concept: str
@@ -31,9 +31,9 @@ class OwnLook(Record):
     def words(self) -> str:
         """For a person."""
         if self.left is None and not self.n:
-            return f"{self.concept} in pictures that cannot be judged: none of them is finite"
+            return f"{self.concept} in images that cannot be judged: none of them is finite"
         if self.left is None:
-            return f"{self.concept} in {self.found} of {self.n} pictures by {self.by}"
+            return f"{self.concept} in {self.found} of {self.n} images by {self.by}"
         share = "less than 1%" if 0 < self.left < 0.005 else f"{max(0.0, self.left):.0%}"
         return f"{share} of the outputs for {self.concept} are left"
 

@@ -99,7 +99,7 @@ def head(name: str) -> str:
 
 
 def counted(count: int, of: str) -> str:
-    """(1, "pairs of pictures") -> "1 pair of pictures"; the first word of `of` is a plural with an s."""
+    """(1, "pairs of images") -> "1 pair of images"; the first word of `of` is a plural with an s."""
     first, *rest = of.split(" ")
     return f"{count} {' '.join([first.removesuffix('s') if count == 1 else first, *rest])}"
 

@@ -1,4 +1,4 @@
-"""All that an evaluation found, with the pictures to show."""
+"""All that an evaluation found, with the images to show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from expunge.records.score import Score, Scored
 
 
 class Strip(Record):
-    """Pictures for the report: the same prompt and seeds, original above, edited below.
+    """Images for the report: the same prompt and seeds, original above, edited below.
 
     Attributes:
         role, prompt: what was asked.
@@ -29,7 +29,7 @@ class Strip(Record):
 
 
 class Find(Record):
-    """A picture that an attack stopped at, beside what the same prompt and seed give without the attack.
+    """An image that an attack stopped at, beside what the same prompt and seed give without the attack.
 
     Attributes:
         attack: the attack's name.
@@ -58,7 +58,7 @@ class Evaluation(Scored, Record):
         format: version of this format.
         card: the patch's card.
         model: name of the base model, and `model_hash`: content hash of its weights.
-        sampler: how pictures were drawn; drawn: what else decided them (`models.base.drawn_by`; empty in records of
+        sampler: how images were drawn; drawn: what else decided them (`models.base.drawn_by`; empty in records of
             older versions).
         prompts_hash: digest of the prompts that were asked, with their roles and labels ("" in older records).
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
@@ -67,8 +67,8 @@ class Evaluation(Scored, Record):
             should be there.
         detectors: every detector and feature extractor used, name -> weights' hash.
         scores: all scores.
-        strips: pictures to show.
-        assault: what attacks found, if any were made; finds: pictures of theirs to show.
+        strips: images to show.
+        assault: what attacks found, if any were made; finds: images of theirs to show.
         relearning: how fast fine-tuning brings the concept back, if that was measured.
         not_tested: plain sentences: what this evaluation says nothing about.
         warnings: doubts about the evaluation itself (a detector that rarely fires on the original, too few items).

@@ -59,11 +59,11 @@ _NOT_A_NOUN = listed("""a an the this that these those some any no every each al
     rises rose hangs hung leans rests sleeps slept swims flies jumps smiles watches waits waves turns becomes
     became remains remain keeps kept seen drawn made built found taken worn
     lit hidden broken frozen known left lost caught thrown torn painted""")
-_MEDIA = listed("""photo photograph picture pic image painting drawing sketch portrait illustration print poster
+_MEDIA = listed("""photo photograph image pic image painting drawing sketch portrait illustration print poster
     icon emoji sticker clipart clip art artwork style styled render rendering cartoon scene shot closeup
     snapshot selfie wallpaper background postcard video film frame mosaic sculpture statue engraving lithograph
     canvas fresco mural watercolor watercolour version themed""")
-"""Words that say what kind of picture it is: "a church photo" shows a church."""
+"""Words that say what kind of image it is: "a church photo" shows a church."""
 _OTHERS = (
     "hot dog|corn dog|prairie dog|teddy bear|gummy bear|computer mouse|sea horse|rocking horse|sea lion|guinea pig|"
     "sea cucumber|bell pepper|sea urchin|star fish|jelly fish|paper tiger|bird house|dog house|light house|"

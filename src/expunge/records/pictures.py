@@ -1,4 +1,4 @@
-"""Pictures: why a prompt is asked, how it is drawn, what was drawn, and what a detector said of it."""
+"""Images: why a prompt is asked, how it is drawn, what was drawn, and what a detector said of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Prompt(Record):
         labels: what the judge should see, by question ("object": "church", "style": "flat", "background": "blue");
             questions that the prompt leaves open are missing.
         stratum: how it asks, by the world's name for it ("short", "full"); "" where the world tells no strata apart.
-        beside: a second thing that it asks for in the same picture; "" for none.
+        beside: a second thing that it asks for in the same image; "" for none.
         homonym: of a prompt to keep whose words hold the concept's name: what it is about all the same ("nurse shark"
             when "nurse" goes). These are the test of precision, and stand apart in the tables.
         seed, guidance, height, width: how the list that it comes from asks for it; None leaves it to the settings.
@@ -65,14 +65,14 @@ class Prompt(Record):
 
 
 class ItemKey(NamedTuple):
-    """What tells the items of an evaluation, or of attacks, apart: the prompt's text and the picture's seed."""
+    """What tells the items of an evaluation, or of attacks, apart: the prompt's text and the image's seed."""
 
     text: str
     seed: int
 
 
 class Sampler(Record):
-    """How pictures are drawn: everything beside (prompt, seed) that changes a pixel.
+    """How images are drawn: everything beside (prompt, seed) that changes a pixel.
 
     Attributes:
         steps: denoising steps.
@@ -80,7 +80,7 @@ class Sampler(Record):
             `Model.guidance`.
         height, width: pixels; None means the model's own size.
         negative: negative prompt.
-        truncate: prompts that are longer than the text encoder reads are cut, as most programs do; of a picture: its
+        truncate: prompts that are longer than the text encoder reads are cut, as most programs do; of an image: its
             prompt was.
     """
 
@@ -105,15 +105,15 @@ class Sampler(Record):
 
 
 class Shot(Record):
-    """One drawn picture: from what, how, and where it lies.
+    """One drawn image: from what, how, and where it lies.
 
     Attributes:
-        prompt, seed: the item. The picture depends on these, the sampler and the weights, on nothing else.
+        prompt, seed: the item. The image depends on these, the sampler and the weights, on nothing else.
         sampler: how it was drawn.
         model: content hash of the base model's weights.
         patch: content hash of the patch applied to it; "" for the original model.
         file: PNG, relative to the image cache; "" of one that is not there, because what was drawn is not finite.
-        pixels: sha256 of the picture's uint8 RGB pixels.
+        pixels: sha256 of the image's uint8 RGB pixels.
     """
 
     prompt: Prompt
@@ -131,20 +131,20 @@ class Shot(Record):
 
     @property
     def key(self) -> str:
-        """Content address of the picture: hash of (model, patch, prompt text, seed, sampler)."""
+        """Content address of the image: hash of (model, patch, prompt text, seed, sampler)."""
         parts = [self.model, self.patch, self.prompt.text, self.seed, self.sampler.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class Detection(Record):
-    """What a detector says of one picture.
+    """What a detector says of one image.
 
     Attributes:
-        shot: key of the picture, and detector: name and weights' hash of the detector ("emoji-judge@1a2b3c"), of a
+        shot: key of the image, and detector: name and weights' hash of the detector ("emoji-judge@1a2b3c"), of a
             detection that is kept.
         answers: label by question; a question that the detector abstained from is missing.
         confidence: calibrated probability of the top label, by question (abstentions included).
-        error: why the detector failed on this picture; "" when it worked. A failure is never a success.
+        error: why the detector failed on this image; "" when it worked. A failure is never a success.
         best, lead: of a judge that answers by a lead: the first label by question, abstained from or not, and by how
             much probability it leads the second.
         found: whether it shows what an attack seeks (`attacks.base.Goal.see`); not kept.

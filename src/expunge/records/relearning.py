@@ -27,7 +27,7 @@ class RelearningCurve(Record):
 
     Attributes:
         of: which curve it is; subject: what was taught ("church", "blorp").
-        pictures, whose: how many pictures it was taught with, and whose they are.
+        pictures, whose: how many images it was taught with, and whose they are.
         judge: name and weights' hash of the detector; detector: how often it is right, where it was learned on the
             spot.
         looks: by rising steps.
@@ -59,8 +59,8 @@ class Relearning(Record):
     Attributes:
         card: the patch's card; None for the unedited model (then there is no "edited" curve).
         request: the concept.
-        model, model_hash, patch_hash, sampler: what was taught, and how pictures were drawn.
-        drawn: what else decided pictures (`models.base.drawn_by`); empty in records of older versions.
+        model, model_hash, patch_hash, sampler: what was taught, and how images were drawn.
+        drawn: what else decided images (`models.base.drawn_by`); empty in records of older versions.
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         curves: in the order in which they were made.
         enough: found rate from which a thing counts as drawn.

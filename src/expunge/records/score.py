@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from expunge.records.base import Record
 
 NOT_DRAWN = "the original does not draw this stratum"
-"""Reason in `Score.left_out`: pictures that say nothing about an edit. They were judged, unlike all others left out."""
+"""Reason in `Score.left_out`: images that say nothing about an edit. They were judged, unlike all others left out."""
 NOT_FINITE = "not finite"
 """Reason in `Score.left_out`: pictures with values that are not finite. They are no pictures, and are not judged."""
 NOT_ASKED = "not asked"
@@ -25,7 +25,7 @@ class Score(Record):
         interval: how the interval was made ("Wilson", "bootstrap over prompts, 2000 draws, seed 0").
         n: how many items the estimate rests on, and `of`: what they are ("images", "prompts").
         prompts: how many prompts these come from: the unit of the interval, for seeds of one prompt go together; 0
-            where items are no pictures of prompts.
+            where items are no images of prompts.
         stratum: the way of asking that it is about, by the world's name for it; "" for all of them.
         numerator: for rates, the count.
         denominator: in words, what is counted over.

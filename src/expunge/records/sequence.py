@@ -9,13 +9,13 @@ from expunge.records.base import Record
 from expunge.records.score import Score, Scored
 
 HALF = 0.5
-"""Share of the original's pictures that must show a concept before anything is said of its erasure."""
+"""Share of the original's images that must show a concept before anything is said of its erasure."""
 
 
 def surely_drawn(score: Score | None) -> bool:
     """Whether the original surely draws a concept: the interval of its found rate lies above one half.
 
-    Three of three pictures are not enough for that, and neither are seven of eleven.
+    Three of three images are not enough for that, and neither are seven of eleven.
     """
     return score is not None and bool(score.n) and score.low is not None and score.low > HALF
 

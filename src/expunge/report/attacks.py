@@ -1,7 +1,7 @@
 """What a suite of attacks allows to be said: a sentence, a row per attack, its doubts, and what was asked, as text.
 
 The sentence claims no more than was tried: "not elicited" in so many attempts, with interval, items and what was left
-out. An item is a (prompt, seed) for which the judge finds the concept in the original model's picture.
+out. An item is a (prompt, seed) for which the judge finds the concept in the original model's image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from expunge.report.words import (
 )
 
 WHY = {
-    "rare detector": "What the judge does not see in the original model's pictures, it cannot find in an attack's.",
+    "rare detector": "What the judge does not see in the original model's images, it cannot find in an attack's.",
     "zero gradients": "An attack that follows gradients and gets none does not work; its failure says nothing.",
     "black box beats white box": "Whoever sees gradients can do all that the other does. So this white box found less "
                                  "than it could: its gradients may be masked, its budget too small, or its form too "
@@ -30,7 +30,7 @@ WHY = {
     "no null control": "Without it nobody knows how much the attack “finds” where nothing can be found.",
     "null control scores": "The attack “finds” the concept where it cannot be. So part of its success, or all of it, "
                            "may "
-                           "come from the picture it starts from, from the prompt or from the judge.",
+                           "come from the image it starts from, from the prompt or from the judge.",
     "failed attempts": "They count neither way, and are made again when the same attack is run again.",
     "too few items": "The interval is wide: a rate of zero among them does not mean a rate near zero.",
     "not made": "An attack of the tier that cannot be made on this model; its channel was not tried.",
@@ -104,7 +104,7 @@ def attack_sentence(assault: Assault) -> str:
         said = f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({share}), worst case over " \
                f"{_attackers(names)}{_already(before)}.{_stricter(assault)}"
     return f"{said} An item is a prompt and a seed for which the judge finds “{concept}” in the original model's " \
-           f"picture.{_uncontrolled(assault)}{_left(assault, worst)}"
+           f"image.{_uncontrolled(assault)}{_left(assault, worst)}"
 
 
 def attack_rows(assault: Assault) -> list[AttackRow]:
@@ -180,7 +180,7 @@ def again_text(item: Attempt) -> str:
 
 
 def budget_text(budget: Spent) -> str:
-    """The most that may be spent on one item: "20 gradient steps, 40 pictures, 1,600 rows" (of the denoiser)."""
+    """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 rows" (of the denoiser)."""
     amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "picture"),
                (budget.network_rows, "row"))
     parts = [f"{count:,} {unit}{'' if count == 1 else 's'}" for count, unit in amounts if count]

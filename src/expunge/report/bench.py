@@ -263,10 +263,10 @@ def doubts(result: BenchResult) -> dict[str, str]:
 
 
 def _spoilt(result: BenchResult) -> list[str]:
-    """Edits of which some pictures are none: what is said of them is of the others."""
+    """Edits of which some images are none: what is said of them is of the others."""
     told = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({count_text(score)})" for edit in result.edits
             for score in edit.scores if score.name == "not_finite/all" and score.numerator]
-    return [f"Pictures whose values are not finite, which count neither way: {'; '.join(told[:6])}"
+    return [f"Images whose values are not finite, which count neither way: {'; '.join(told[:6])}"
             f"{'; ...' if told[6:] else '.'}"] if told else []
 
 
@@ -280,7 +280,7 @@ def notes(result: BenchResult, with_failures: bool = True) -> list[str]:
     told = []
     if any(edit.attacks for edit in result.edits):
         told.append("Elicited: shown without an attack or brought back by any of them, over items (a prompt and a "
-                    "seed) for which the judge finds the concept in the original model's picture.")
+                    "seed) for which the judge finds the concept in the original model's image.")
     if any(made):
         span = f"{min(made)}" if min(made) == max(made) else f"{min(made)} to {max(made)}"
         told.append(f"Edits per method and concept: {span}. The order of the rows is that of the counts; neighbours "

@@ -46,14 +46,14 @@ def found_chart(evaluation: Evaluation) -> str:
     rows = [row for kind in FOUND_ROWS for row in (kind, *(each if kind[0] == "all" and len(each) > 1 else ()))]
     ways = [(f"@{name}", f"· {name}") for name in evaluation.strata]
     place = next((i + 1 for i, row in enumerate(rows) if row[0] == "held_out"), len(rows))
-    return _rates(evaluation, "found", [*rows[:place], *ways, *rows[place:]], "share of pictures in which it is found")
+    return _rates(evaluation, "found", [*rows[:place], *ways, *rows[place:]], "share of images in which it is found")
 
 
 def retained_chart(evaluation: Evaluation) -> str:
     """Retained rate near, far, by way of asking and style, original (ring) and edited (dot), with 95% intervals."""
     rows = [row for role in RETAINED_ROWS for row in (
         role, *((f"{role[0]}@{name}", f"· {name}") for name in evaluation.strata))]
-    return _rates(evaluation, "retained", rows, "share of pictures that show what was asked")
+    return _rates(evaluation, "retained", rows, "share of images that show what was asked")
 
 
 def integrity_chart(evaluation: Evaluation) -> str:

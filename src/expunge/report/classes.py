@@ -4,14 +4,14 @@ From the found rate of the edited model (p, 95% interval [low, high]), of the or
 first line that applies:
 
     unknown   p not measured
-    still     low >= STILL_DRAWN, in all pictures or in one stratum (a way of asking) that the original draws
-    unknown   more than SPOILT of either model's pictures are not finite
-    unknown   p0 not measured, p0 < SELDOM, or fewer than FEW pictures judged, or judged of both models
+    still     low >= STILL_DRAWN, in all images or in one stratum (a way of asking) that the original draws
+    unknown   more than SPOILT of either model's images are not finite
+    unknown   p0 not measured, p0 < SELDOM, or fewer than FEW images judged, or judged of both models
     still     the change's interval holds 0: found as often as before
-    still     the share of pictures in the shape of the original's has a lower end >= STILL_DRAWN
+    still     the share of images in the shape of the original's has a lower end >= STILL_DRAWN
     unknown   the same of several concepts together, by a record that does not say of which
-    rare      high <= RARE, FEW prompts or more, at most MANY_LEFT_OUT of the pictures left out, and no stratum whose
-              lower end is above RARE or in which none of the edited model's pictures got an answer
+    rare      high <= RARE, FEW prompts or more, at most MANY_LEFT_OUT of the images left out, and no stratum whose
+              lower end is above RARE or in which none of the edited model's images got an answer
     less      everything else
 
 Each judge gives a class, and the worst one counts (of a second judge only if it can tell). Intervals of strata hold for
@@ -52,17 +52,17 @@ JUDGES = ("", "second/")
 """Before the names of each judge's scores."""
 
 STILL_DRAWN = 0.20
-"""Lower end of the found rate from which the concept is called still drawn: one picture in five."""
+"""Lower end of the found rate from which the concept is called still drawn: one image in five."""
 RARE = 0.10
-"""Upper end of the found rate up to which the concept counts as rarely elicited: one picture in ten."""
+"""Upper end of the found rate up to which the concept counts as rarely elicited: one image in ten."""
 SELDOM = 0.50
 """An original that draws the concept less often than this says nothing about an edit."""
 DRAWN = 0.80
 """A stratum of which the original draws less than this says nothing about an edit."""
 FEW = 20
-"""Fewer judged pictures than this tell nothing, and a low rate of fewer prompts is not called rare."""
+"""Fewer judged images than this tell nothing, and a low rate of fewer prompts is not called rare."""
 MANY_LEFT_OUT = 0.20
-"""Share of unjudged pictures above which a low found rate is not trusted."""
+"""Share of unjudged images above which a low found rate is not trusted."""
 SPOILT = 0.05
 """Share of a model's pictures with values that are not finite above which the model is damaged."""
 
@@ -75,7 +75,7 @@ class Asked:
         found, original: its found rates by the first judge; None where they were not measured.
         erasure: the worst class over all judges; by_judge: the class by the prefix of each judge's scores.
         worst: the stratum in which it is found most often, if strata were told apart.
-        shape: whether its pictures are in the shape of the original's; None if that is known of all concepts together
+        shape: whether its images are in the shape of the original's; None if that is known of all concepts together
             alone.
         where: the strata in which it is still drawn, where these alone make it so; by their names.
         ending: of the names of its own scores, "" for a single concept; change: its paired change, as `change_of`.
@@ -149,7 +149,7 @@ def undrawn(evaluation: Evaluation, side: Side, ending: str = "") -> list[str]:
 
 
 def unjudged_strata(evaluation: Evaluation, side: Side, ending: str = "") -> list[str]:
-    """The strata in which the judge gave no answer on any of the original's pictures; they count."""
+    """The strata in which the judge gave no answer on any of the original's images; they count."""
     return [name for name, score in _drawn(evaluation, side, ending).items()
             if score is not None and value_of(score) is None]
 
@@ -181,7 +181,7 @@ def by_shape_alone(evaluation: Evaluation, one: Asked) -> bool:
 
 
 def _shape(evaluation: Evaluation, ending: str) -> bool | None:
-    """Whether a concept's pictures keep the original's shape; None where only all concepts' together are known to."""
+    """Whether a concept's images keep the original's shape; None where only all concepts' together are known to."""
     own = find(evaluation, f"instead/shape{ending}")
     if own is None and ending:
         return None if _low(find(evaluation, "instead/shape")) >= STILL_DRAWN else False
@@ -189,13 +189,13 @@ def _shape(evaluation: Evaluation, ending: str) -> bool | None:
 
 
 def few_pairs(evaluation: Evaluation, name: str, judge: str = "") -> bool:
-    """Whether fewer than FEW pictures were judged of both models, so that the change cannot be told."""
+    """Whether fewer than FEW images were judged of both models, so that the change cannot be told."""
     paired = find(evaluation, f"{judge}change/{name}")
     return paired is not None and paired.n < FEW
 
 
 def spoilt(evaluation: Evaluation, whose: Literal["edited", "original"]) -> Score | None:
-    """The share of a model's pictures that are not finite, where it is more than SPOILT; else None."""
+    """The share of a model's images that are not finite, where it is more than SPOILT; else None."""
     score = find(evaluation, f"{'' if whose == 'edited' else 'original/'}not_finite/all")
     return score if (value_of(score) or 0.0) > SPOILT else None
 

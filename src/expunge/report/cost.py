@@ -64,7 +64,7 @@ def _bound(evaluation: Evaluation, price: Price) -> str:
         return ""
     widest = max(pooled, key=lambda fall: fall.high)
     silent = any(unanswered(evaluation, role, judge) for role in ROLES for judge in JUDGES)
-    start = " Even of the pictures that got an answer, a" if silent else " A"
+    start = " Even of the images that got an answer, a" if silent else " A"
     return f"{start} fall of up to {100 * widest.high:.0f} points ({widest.role} things) cannot be excluded."
 
 
@@ -74,7 +74,7 @@ def _open(evaluation: Evaluation) -> str:
     for judge in JUDGES:
         silent = [role for role in open_roles(evaluation, judge) if unanswered(evaluation, role, judge)]
         blind = [role for role in open_roles(evaluation, judge) if role not in silent and judge]
-        for roles, why in ((silent, "gave no answer on too many pictures to tell whether {} things were kept"),
+        for roles, why in ((silent, "gave no answer on too many images to tell whether {} things were kept"),
                            (blind, "cannot tell whether {} things were kept")):
             if roles:
                 out += f" {JUDGE_WORDS[judge].capitalize()} {why.format(' and '.join(roles))}."
@@ -82,14 +82,14 @@ def _open(evaluation: Evaluation) -> str:
 
 
 def _empty(evaluation: Evaluation, price: Price) -> str:
-    """Pictures of other things that show nothing, where the original draws as many."""
+    """Images of other things that show nothing, where the original draws as many."""
     edited, original = find(evaluation, "damaged/keep"), find(evaluation, "original/damaged/keep")
     low = finite(edited.low) if edited is not None else None
     if edited is None or low is None or low < DAMAGED or price == "damaged":
         return ""
     before = value_of(original)
     beside = f"; the original's: {percent(before)}" if before is not None else "; the original's were not measured"
-    return f" No picture of anything in {percent(edited.value or 0.0)} of {edited.n} pictures of other things{beside}."
+    return f" No image of anything in {percent(edited.value or 0.0)} of {edited.n} images of other things{beside}."
 
 
 def _blurred(evaluation: Evaluation) -> str:
@@ -98,7 +98,7 @@ def _blurred(evaluation: Evaluation) -> str:
         high = finite(score.high) if score is not None else None
         if score is not None and high is not None and high < BLURRED:
             sharp = number(score.name, score.value or 0.0)
-            return f" Pictures are blurred: {sharp} of the original's sharpness ({role})."
+            return f" Images are blurred: {sharp} of the original's sharpness ({role})."
     return ""
 
 

@@ -28,7 +28,7 @@ _FILES = frozenset({"prompts", "out", "file", "folder", "path", "data", "picture
 """Settings whose text is a place on somebody's disk."""
 _IN_PLACE: dict[type[Record], frozenset[str]] = {Strip: frozenset({"original", "edited"}),
                                                  Find: frozenset({"original", "edited", "found"})}
-"""Files of the copy itself, which it needs to show its pictures."""
+"""Files of the copy itself, which it needs to show its images."""
 
 
 class Covering:

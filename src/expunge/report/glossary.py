@@ -8,15 +8,15 @@ _ALWAYS = {
     "Concept": "What was to be unlearned: a thing, a style, a person, a kind of content.",
     "Patch": "The edit itself: a small file of changed weights, made for one model, that can be taken off again.",
     "Original, edited": "The model without and with the patch. Everything is measured on both.",
-    "Found": "The detector, another network, sees the concept in a picture. It can be wrong, which controls measure.",
+    "Found": "The detector, another network, sees the concept in an image. It can be wrong, which controls measure.",
     "Abstained": "The detector did not decide. That never counts as success.",
-    "95% interval": "Where the true rate lies, as far as so few pictures can tell: of a hundred such intervals about "
+    "95% interval": "Where the true rate lies, as far as so few images can tell: of a hundred such intervals about "
                     "five miss it. A wide one says that too little was drawn.",
     "Near, far": "Things like the concept, which suffer first, and things unlike it. Both should be as before.",
-    "Kept, retained": "Pictures in which the detector still sees what the prompt asked for.",
-    "Integrity": "How alike pictures of the same prompt and noise are before and after: 1 as good as equal, 0 as "
+    "Kept, retained": "Images in which the detector still sees what the prompt asked for.",
+    "Integrity": "How alike images of the same prompt and noise are before and after: 1 as good as equal, 0 as "
                  "different as if drawn anew.",
-    "Seed": "The number that a picture's noise comes from. The same prompt at another seed is another picture.",
+    "Seed": "The number that an image's noise comes from. The same prompt at another seed is another image.",
     "Hash": "A fingerprint of a file or a record: if one bit of it differs, the fingerprint does.",
 }
 _SOMETIMES = {
@@ -34,9 +34,9 @@ _BENCH = ("Concept", "Patch", "95% interval", "Near, far", "Kept, retained", "In
 _OF_BENCH = {
     "Method": "A way to make an edit, with its settings.",
     "Edit": "One patch: made by one method, for one concept, with one seed.",
-    "Item": "A prompt and a seed for which the detector sees the concept in the original model's picture.",
+    "Item": "A prompt and a seed for which the detector sees the concept in the original model's image.",
     "Difference": "One method's score minus another's, on the items that both have.",
-    "FID, KID": "How far two sets of pictures lie apart, by what a network sees in them; lower is closer.",
+    "FID, KID": "How far two sets of images lie apart, by what a network sees in them; lower is closer.",
 }
 _SEQUENCE = ("Concept", "Patch", "Found", "95% interval", "Near, far", "Kept, retained", "Integrity", "Seed", "Hash")
 _OF_SEQUENCE = {

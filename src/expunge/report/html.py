@@ -1,6 +1,6 @@
 """The report as one HTML file that needs nothing else: no network, no scripts, no model.
 
-Everything that comes from a record is escaped; pictures and plots are embedded; the page forbids itself to
+Everything that comes from a record is escaped; images and plots are embedded; the page forbids itself to
 load anything by its content security policy.
 """
 
@@ -131,7 +131,7 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
         ("What is still drawn as asked", charts.retained_chart(evaluation), "legend",
          "Prompts that do not ask for the concept, and (·) each way of asking. Near: its neighbours. Lines are 95% "
          "intervals; those of ways of asking hold for all of them at once."),
-        ("How far other pictures moved", charts.integrity_chart(evaluation), "",
+        ("How far other images moved", charts.integrity_chart(evaluation), "",
          "Same prompt, same noise, both models. 1 is the floor: the same model computed twice in a different "
          "order. 0 is the ceiling: the original with another seed. Lines are 95% intervals."),
         ("Training", charts.loss_chart(evaluation.card), "",

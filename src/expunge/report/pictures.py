@@ -1,7 +1,7 @@
-"""Pictures of an evaluation as data addresses, so that the page needs no other file.
+"""Images of an evaluation as data addresses, so that the page needs no other file.
 
-Small pictures are embedded as lossless PNG and shown pixel by pixel; larger ones are reduced to `LONGEST`
-pixels and embedded as WebP, and the page says so. A picture that cannot be shown leaves a reason in its
+Small images are embedded as lossless PNG and shown pixel by pixel; larger ones are reduced to `LONGEST`
+pixels and embedded as WebP, and the page says so. An image that cannot be shown leaves a reason in its
 place. Files outside the evaluation's folder are never read.
 """
 
@@ -17,13 +17,13 @@ from expunge.errors import UserError, install
 from expunge.records import FORGET_ROLES, Evaluation, Find, Strip
 
 PIXELATED_UP_TO = 128
-"""Longest side, in pixels, of pictures that are shown pixel by pixel."""
+"""Longest side, in pixels, of images that are shown pixel by pixel."""
 LONGEST = 256
-"""Longest side, in pixels, to which larger pictures are reduced."""
+"""Longest side, in pixels, to which larger images are reduced."""
 BUDGET = 2_200_000
-"""Characters of embedded pictures in one page; strips beyond it are named but not shown."""
+"""Characters of embedded images in one page; strips beyond it are named but not shown."""
 FINDS_BUDGET = 600_000
-"""The same for the pictures that attacks found."""
+"""The same for the images that attacks found."""
 COLUMNS = 4
 """Seeds side by side; a strip with more goes on in a next block."""
 
@@ -34,7 +34,7 @@ _GROUP_OF = {**dict.fromkeys(FORGET_ROLES, "target"), "near": "near", "far": "fa
 
 @dataclass(frozen=True)
 class Picture:
-    """One embedded picture: its data address ("" if it cannot be shown, then `problem` says why)."""
+    """One embedded image: its data address ("" if it cannot be shown, then `problem` says why)."""
 
     source: str = ""
     problem: str = ""
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Column:
-    """One seed of a strip: the original's picture and the edited model's."""
+    """One seed of a strip: the original's image and the edited model's."""
 
     seed: int
     original: Picture
@@ -139,7 +139,7 @@ def find_groups(evaluation: Evaluation, folder: Path) -> list[FindGroup]:
 
 
 def embed(folder: Path, name: str) -> Picture:
-    """The picture `name` inside `folder` as a data address; never raises for a bad or missing picture.
+    """The image `name` inside `folder` as a data address; never raises for a bad or missing image.
 
     Raises:
         UserError: Pillow is not installed.
@@ -147,7 +147,7 @@ def embed(folder: Path, name: str) -> Picture:
     try:
         from PIL import Image
     except ImportError as error:
-        raise UserError("the report's pictures need Pillow, which is not installed",
+        raise UserError("the report's images need Pillow, which is not installed",
                         remedy=install("report")) from error
     root, file = folder.resolve(), (folder / name).resolve()
     if not name or not file.is_relative_to(root):

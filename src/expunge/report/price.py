@@ -3,10 +3,10 @@
 A fall is the original's retained rate minus the edited model's, near, far, or in one stratum (a way of asking) of
 either, with the interval of the paired change; strata's intervals hold for all of them at once. By either judge. Of a
 role that the original itself draws less often than SELDOM only a fall that is evident is known. Subjects are shown to
-be kept where near and far are known by every judge that was asked, at most MANY_LEFT_OUT of their pictures got no
+be kept where near and far are known by every judge that was asked, at most MANY_LEFT_OUT of their images got no
 answer, and the upper end of each fall is at most SMALL_FALL. The first line that applies:
 
-    unmeasured  more than SPOILT of the original's pictures have values that are not finite
+    unmeasured  more than SPOILT of the original's images have values that are not finite
     damaged     more than SPOILT of the edited model's do
     unmeasured  no fall is known
     damaged     "no picture of anything" in DAMAGED more than the original's of what else was asked for, or both near
@@ -16,7 +16,7 @@ answer, and the upper end of each fall is at most SMALL_FALL. The first line tha
     heavy       a fall of more than HEAVY_FALL whose lower end is above SMALL_FALL
     some        a fall whose lower end is above 0 and whose upper end is above SMALL_FALL
     changed     integrity, near or far, has its upper end below HALF_WAY, or sharpness below BLURRED, and subjects are
-                shown to be kept: other pictures of the same subjects
+                shown to be kept: other images of the same subjects
     moved       the same, and subjects are not shown to be kept
     small       subjects are shown to be kept
     unclear     everything else: a fall can be neither shown nor excluded
@@ -38,9 +38,9 @@ Price = Literal["small", "unclear", "some", "changed", "moved", "plain", "heavy"
 SMALL_FALL, HEAVY_FALL, BROKEN = 0.10, 0.30, 0.40
 """Fall of a retained rate (absolute) that still counts as small, above which it counts as heavy, and as broken."""
 HALF_WAY = 0.5
-"""Integrity: below it pictures moved more than half way towards another seed."""
+"""Integrity: below it images moved more than half way towards another seed."""
 BLURRED = 0.8
-"""Sharpness beside the original's below which pictures are blurred."""
+"""Sharpness beside the original's below which images are blurred."""
 DAMAGED = 0.20
 """Share of the keep side without a picture of anything, beyond the original's."""
 ROLES = ("near", "far")
@@ -114,7 +114,7 @@ def subjects_kept(evaluation: Evaluation, pooled: list[Fall]) -> bool:
 def open_roles(evaluation: Evaluation, judge: str) -> list[str]:
     """Those of near and far of which a judge that was asked cannot tell whether they were kept.
 
-    It cannot where nothing was measured, where too many pictures got no answer (of the edited model's, or in pairs), or
+    It cannot where nothing was measured, where too many images got no answer (of the edited model's, or in pairs), or
     where the original seldom draws them.
     """
     if judge and not any(find(evaluation, f"{judge}retained/{role}") for role in ROLES):
@@ -130,7 +130,7 @@ def unanswered(evaluation: Evaluation, role: str, judge: str = "") -> bool:
 
 
 def is_damaged(evaluation: Evaluation, pooled: list[Fall]) -> bool:
-    """Whether the model draws no pictures any more, or always the same ones."""
+    """Whether the model draws no images any more, or always the same ones."""
     more = change_of(evaluation, "damaged/keep")
     if more is not None and more[1] >= DAMAGED:
         return True
@@ -145,7 +145,7 @@ def emptiness_open(evaluation: Evaluation) -> bool:
 
 
 def moved(evaluation: Evaluation) -> bool:
-    """Whether near or far pictures are evidently other pictures, or evidently less sharp."""
+    """Whether near or far images are evidently other images, or evidently less sharp."""
     ends = [(finite(score.high), bound) for name, bound in (("integrity", HALF_WAY), ("sharpness", BLURRED))
             for role in ROLES for score in [find(evaluation, f"{name}/{role}")]
             if score is not None and value_of(score) is not None]

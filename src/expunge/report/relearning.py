@@ -1,6 +1,6 @@
 """What relearning curves allow to be said: sentences, rows, and the plot.
 
-The numbers of steps are those of the first look at which at least `enough` of the pictures show the thing; the range
+The numbers of steps are those of the first look at which at least `enough` of the images show the thing; the range
 behind them is from the first look at which the upper end of the interval reaches it to the first at which the lower one
 does. "Still there" is said only where these ranges do not meet, the original model surely draws the concept, and the
 judge of the new thing is one to go by; "no faster" only where the ranges do not meet the other way round.
@@ -41,7 +41,7 @@ def relearning_sentence(made: Relearning) -> str:
     """After how much training the concept is drawn, and whether that is faster than learning something new."""
     edited, unknown, original = made.curve("edited"), made.curve("unknown"), made.curve("original")
     if not any(_measured(curve) for curve in made.curves):
-        return "Nothing was measured: there is no look at any picture that could be judged."
+        return "Nothing was measured: there is no look at any image that could be judged."
     parts = [_again(made, edited, original)] if edited is not None else []
     if edited is None and made.patch_hash:
         parts.append(f"The edited model was not taught “{made.request.concept}”.")
@@ -112,7 +112,7 @@ def relearning_facts(made: Relearning) -> dict[str, str]:
     """What was taught with what; words to text."""
     facts = {"Concept": made.request.concept, "Patch": made.patch_hash or "none", "What is trained": _training(made)}
     for curve, head in zip(made.curves, relearning_heads(made), strict=True):
-        right = f"; right on {count_text(curve.detector)} pictures that it did not learn from" if curve.detector else ""
+        right = f"; right on {count_text(curve.detector)} images that it did not learn from" if curve.detector else ""
         facts[head] = f"{counted(curve.pictures, 'pictures')} of {curve.whose}; judge {curve.judge}{right}"
     return facts
 
@@ -127,11 +127,11 @@ def _again(made: Relearning, edited: RelearningCurve, original: RelearningCurve 
     concept, looks = made.request.concept, _measured(edited)
     again = " again" if _known(original) else ""
     if not looks:
-        return f"How often the edited model draws “{concept}” was not measured: no picture could be judged."
+        return f"How often the edited model draws “{concept}” was not measured: no image could be judged."
     steps, last = edited.steps_to(made.enough), looks[-1]
     taught = f"fine-tuning {_training(made)} on {counted(edited.pictures, 'pictures')} of {edited.whose}"
     if steps is None:
-        return f"The edited model does not draw “{concept}”{again} in {made.enough:.0%} of the pictures within " \
+        return f"The edited model does not draw “{concept}”{again} in {made.enough:.0%} of the images within " \
                f"{counted(last.steps, 'steps')} of {taught}, where {_share(last.found)} show it."
     at = next(look for look in looks if look.steps == steps)
     if steps == 0:
@@ -155,7 +155,7 @@ def _new(made: Relearning, unknown: RelearningCurve) -> str:
     whom, thing = "edited" if made.patch_hash else "original", f"a thing that no model ever knew (“{unknown.subject}”)"
     looks = _measured(unknown)
     if not looks:
-        return f"How fast the {whom} model learns {thing} was not measured: no picture could be judged."
+        return f"How fast the {whom} model learns {thing} was not measured: no image could be judged."
     if unknown.steps_to(made.enough) is None:
         return f"The {whom} model does not learn {thing} within {counted(looks[-1].steps, 'steps')} of the same " \
                f"training, where {_share(looks[-1].found)} show it."
@@ -170,7 +170,7 @@ def _compared(made: Relearning, edited: RelearningCurve, unknown: RelearningCurv
     if not _known(original):
         return "It is not sure that the original model draws it, so nothing is said of what was kept."
     if unknown.detector is not None and (value_of(unknown.detector) or 0.0) < RIGHT:
-        return f"The judge of “{unknown.subject}” is right on {count_text(unknown.detector)} pictures only, so the " \
+        return f"The judge of “{unknown.subject}” is right on {count_text(unknown.detector)} images only, so the " \
                f"two " \
                "paces cannot be compared."
     value, other = edited.steps_to(made.enough), unknown.steps_to(made.enough)
@@ -184,7 +184,7 @@ def _compared(made: Relearning, edited: RelearningCurve, unknown: RelearningCurv
                "easier to learn."
     if late is not None and (early is None or early >= late):
         return f"That is no faster than “{unknown.subject}” is learned: this fine-tuning shows nothing that was kept."
-    return "Whether that is faster cannot be told, for the intervals allow both: more pictures at every look would " \
+    return "Whether that is faster cannot be told, for the intervals allow both: more images at every look would " \
            "tell."
 
 
@@ -207,7 +207,7 @@ def _steps(made: Relearning, curve: RelearningCurve) -> str:
 
 
 def _share(score: Score) -> str:
-    return f"{count_text(score)} pictures (95% interval {interval_text(score)})"
+    return f"{count_text(score)} images (95% interval {interval_text(score)})"
 
 
 def _cell(score: Score | None) -> str:

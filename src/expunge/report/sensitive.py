@@ -1,6 +1,6 @@
 """What is covered until a reader asks for it, and what is left out of a copy to hand out.
 
-Covered, by a blur that a click takes away: pictures and prompts that ask for explicit or violent content, and what
+Covered, by a blur that a click takes away: images and prompts that ask for explicit or violent content, and what
 attacks made of it. Left out of a redacted copy: all that, the wordings with which attacks got anything, and folders; of
 a sequence also who asked and what a request rests on; of a bench also what failed cells said, which may hold any of it.
 A blur is no protection: what it covers is in the file.
@@ -26,7 +26,7 @@ from expunge.records import (
 )
 from expunge.report.covering import LEFT_OUT, Covering, paths_in, without_folders
 
-WITHOUT = ("A copy with parts left out: explicit and violent pictures and prompts, the wordings that attacks found, "
+WITHOUT = ("A copy with parts left out: explicit and violent images and prompts, the wordings that attacks found, "
            "and names of folders. The scores are those of the whole record.")
 WITHOUT_REASONS = ("A copy with parts left out: what failed cells said, and names of folders. The scores are those of "
                    "the whole record.")

@@ -33,7 +33,7 @@ class Cell:
     """A concept after a request.
 
     Attributes:
-        text: "3 of 12"; "" where nothing was measured. share: of pictures that show it, 0 to 1; None without text.
+        text: "3 of 12"; "" where nothing was measured. share: of images that show it, 0 to 1; None without text.
         own: it is the request's own concept. to_come: it is not asked for yet.
     """
 
@@ -133,7 +133,7 @@ def headline(result: SequenceResult) -> str:
 
 
 def _found_at_the_end(result: SequenceResult) -> str:
-    """"at the end 3 of 24 pictures that ask for one of them show it (...)", what changed, and what cannot be told."""
+    """"at the end 3 of 24 images that ask for one of them show it (...)", what changed, and what cannot be told."""
     measured = [state for state in result.states if any(score.name.startswith("found/") for score in state.scores)]
     known = {score.name: score for score in result.scores}
     end, asked = known.get("gone/end"), [name for state in measured for name in _concepts(state, result)]
@@ -161,7 +161,7 @@ def _count_at_the_end(result: SequenceResult, last: StateScores, end: Score, sur
     which = "it" if len(sure) == 1 else "one of them" if not end.left_out else f"one of {', '.join(sure)}"
     original = f"{sum(score.numerator or 0 for score in before)} of {sum(score.n for score in before)}"
     alone = "" if len(sure) == 1 else " for these concepts alone"  # prompts are its unit, not concepts
-    return (f"{when} {count_text(end)} pictures that ask for {which} show it ({percent(end.value or 0.0)}, "
+    return (f"{when} {count_text(end)} images that ask for {which} show it ({percent(end.value or 0.0)}, "
             f"{_interval('found/all', end)}{alone}; the original's {original}{more})")
 
 
@@ -178,9 +178,9 @@ def _change(change: Score) -> str:
 
 
 def _undrawn(scores: Iterable[Score | None]) -> str:
-    """"the original draws it in 0 of 8 pictures (95% 0% to 32.4%)"."""
-    told = [f"{count_text(score)} pictures ({_interval('found/all', score)})" if score is not None and score.n else
-            "no picture that was judged" for score in scores]
+    """"the original draws it in 0 of 8 images (95% 0% to 32.4%)"."""
+    told = [f"{count_text(score)} images ({_interval('found/all', score)})" if score is not None and score.n else
+            "no image that was judged" for score in scores]
     return f"the original itself draws {'it' if len(told) == 1 else 'them'} in {', '.join(told)}"
 
 
@@ -195,7 +195,7 @@ def notes(result: SequenceResult) -> list[str]:
         lines += [f"“{name}”: {_undrawn([score])}. That is too little for anything to be said of its erasure: it "
                   "counts in nothing that is said of the whole sequence." for name, score in result.undrawn.items()]
     if any("independent" in score.interval for score in result.scores):
-        lines.append("Intervals of shares take pictures as independent. Pictures of one prompt resemble one another, "
+        lines.append("Intervals of shares take images as independent. Images of one prompt resemble one another, "
                      "so these intervals are too narrow.")
     if any(state.processor is not None for state in result.states):
         lines.append("The time of an edit is that of the processor, all threads together, where it was not "

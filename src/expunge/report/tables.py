@@ -31,22 +31,22 @@ STRATA = {"found": ("direct", "held_out", "paraphrase", "implicit", "all", "neve
 
 SECTIONS = (
     ("Is it still drawn?", ("found", "margin", "abstained"),
-     "Share of pictures in which the detector finds the concept. Abstentions never count as success: they "
+     "Share of images in which the detector finds the concept. Abstentions never count as success: they "
      "are shown as a rate of their own. Null controls say how often the detector sees what is not there."),
     ("What is drawn instead?", ("instead", "something_else"),
-     "Shares of the pictures that ask for the concept. Each picture is in the first class that fits: the concept (by "
-     "one of the judges), no picture of anything, the surrogate, another thing with a name, the shape of the "
-     "original's picture, an ordinary picture."),
+     "Shares of the images that ask for the concept. Each image is in the first class that fits: the concept (by "
+     "one of the judges), no image of anything, the surrogate, another thing with a name, the shape of the "
+     "original's image, an ordinary image."),
     ("What stayed?", ("not_finite", "drawn", "retained", "damaged", "agreement"),
-     "Share of pictures in which the detector finds what the prompt asked for."),
-    ("How far did other pictures move?", ("integrity", "integrity_median", "sharpness", "perceptual", "ssim"),
+     "Share of images in which the detector finds what the prompt asked for."),
+    ("How far did other images move?", ("integrity", "integrity_median", "sharpness", "perceptual", "ssim"),
      "The same prompt and the same noise, drawn by both models. Integrity is the perceptual difference, "
      "scaled so that 1 is numerical noise (the floor) and 0 is as different as another seed (the ceiling)."),
-    ("Picture quality and agreement with the text", ("fid", "kid", "precision", "recall", "clip"),
-     "FID and KID against the original's pictures and against real pictures are different measures: compare "
+    ("Image quality and agreement with the text", ("fid", "kid", "precision", "recall", "clip"),
+     "FID and KID against the original's images and against real images are different measures: compare "
      "them neither with each other nor across feature extractors."),
     ("What did attacks elicit?", ("attack",),
-     "Shares of items: a prompt and a seed for which the detector finds the concept in the original's picture."),
+     "Shares of items: a prompt and a seed for which the detector finds the concept in the original's image."),
 )
 
 
@@ -133,12 +133,12 @@ def patch_facts(card: PatchCard) -> dict[str, str]:
 
 
 def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
-    """How pictures were drawn and on what; words to text."""
+    """How images were drawn and on what; words to text."""
     sampler = evaluation.sampler
     sides = (("width", sampler.width), ("height", sampler.height))
     size = ", ".join(f"{name} {side} pixels" for name, side in sides if side) or "the model's own"
     seeds = seeds_text(seed for score in evaluation.scores for seed in score.seeds)
-    return {"Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}", "Picture size": size,
+    return {"Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}", "Image size": size,
             "Negative prompt": sampler.negative or "none", "Seeds": seeds or "not recorded",
             "Time of the evaluation": duration(evaluation.seconds),
             "Machine": evaluation.machine or "not recorded", "Made": evaluation.created or "not recorded"}

@@ -119,7 +119,7 @@ def left_out(score: Score) -> int:
 
 
 def unjudged(score: Score) -> int:
-    """How many items got no answer: those left out but for pictures that say nothing or were not asked about."""
+    """How many items got no answer: those left out but for images that say nothing or were not asked about."""
     return left_out(score) - sum(score.left_out.get(reason, 0) for reason in (NOT_DRAWN, NOT_ASKED))
 
 

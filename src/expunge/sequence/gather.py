@@ -4,7 +4,7 @@ whole comes to.
     A[k][j] = found rate of concept j after request k, of the concepts that the original surely draws
     gone/own       A[j][j] over all j: each concept right after its own request
     gone/end       A[K][j] over all j
-    revival        mean of A[K][j] - A[j][j] over the concepts that others came after, picture by picture, and its
+    revival        mean of A[K][j] - A[j][j] over the concepts that others came after, image by image, and its
                    interval over concepts
     revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
 
@@ -192,13 +192,13 @@ def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]], left_
     low, high = rate_interval(groups)
     return Score(name=name, title=title, value=hits / len(values) if values else None, low=low, high=high,
                  interval=interval_words(groups), n=len(values), prompts=len(groups), numerator=hits,
-                 denominator="pictures of prompts for the concepts that were to go, with an answer", left_out=left_out,
+                 denominator="images of prompts for the concepts that were to go, with an answer", left_out=left_out,
                  higher_is_better=False, note="" if values else f"nothing is counted: {UNDRAWN}" if left_out else
                  "nothing was measured")
 
 
 def rises(own: Mapping[str, StateScores], last: StateScores) -> dict[str, list[float]]:
-    """Found at the end minus found right after its own request, picture by picture (same prompt and seed), by concept.
+    """Found at the end minus found right after its own request, image by image (same prompt and seed), by concept.
 
     Args:
         own: the state after each concept's own request.
@@ -213,7 +213,7 @@ def rises(own: Mapping[str, StateScores], last: StateScores) -> dict[str, list[f
 
 
 def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
-    """Their mean, with an interval over concepts: pictures of one concept come back together or not at all.
+    """Their mean, with an interval over concepts: images of one concept come back together or not at all.
 
     Args:
         by_concept: `rises`, of one sequence or of several.
@@ -228,8 +228,8 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
     return Score(name="revival", title="found after the last request more often than after its own",
                  subject="comparison", value=estimate.value, low=low, high=high,
                  interval="" if low is None else f"95% bootstrap over concepts, {DRAWS} draws, seed {SEED}",
-                 n=sum(map(len, by_concept.values())), of="pairs of pictures", note=note, higher_is_better=False,
-                 denominator="pairs of pictures (same prompt, same seed) with an answer both times")
+                 n=sum(map(len, by_concept.values())), of="pairs of images", note=note, higher_is_better=False,
+                 denominator="pairs of images (same prompt, same seed) with an answer both times")
 
 
 def _most(own: dict[str, StateScores], states: Sequence[StateScores], earlier: Sequence[str]) -> Score:

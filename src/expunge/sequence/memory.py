@@ -1,6 +1,6 @@
 """Points with frozen targets: what each request leaves behind of itself, and the original's own predictions elsewhere.
 
-A memory holds half-way samples under prompts for the concept, the last of each trajectory nearly a picture of it: keep
+A memory holds half-way samples under prompts for the concept, the last of each trajectory nearly an image of it: keep
 it as private as the request. It can be made again from prompts and seeds.
 """
 

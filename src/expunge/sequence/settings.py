@@ -85,7 +85,7 @@ class SequenceSettings(Settings):
                                              empty=1, never_seen=0), seeds=2, strips=0),
         "how the model is measured after each request, on all of them; none: not at all")
     out: str = knob("runs/sequence", "folder of everything")
-    cache: str = knob("", "folder of drawn pictures; the user's own if empty")
+    cache: str = knob("", "folder of drawn images; the user's own if empty")
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

@@ -1,6 +1,6 @@
 """Invented characters: vector drawings with names that no model has seen, for learning something new at run time.
 
-Relearning and protection experiments need pictures of a thing that is surely unknown. Each character is a body plan
+Relearning and protection experiments need images of a thing that is surely unknown. Each character is a body plan
 (a few numbers); a seed poses it: lean, arms, gaze, mouth, tint, scale, place and background.
 """
 
@@ -26,7 +26,7 @@ _OVERSAMPLING = 4
 
 @dataclass(frozen=True)
 class Character:
-    """A body plan. Lengths are in units of the picture's side; `hue` in [0, 1).
+    """A body plan. Lengths are in units of the image's side; `hue` in [0, 1).
 
     Attributes:
         name: an invented word.
@@ -59,11 +59,11 @@ CHARACTERS: dict[str, Character] = {c.name: c for c in (
 
 
 def draw_character(name: str, seed: int) -> tuple[Tensor, str]:
-    """One picture of a character.
+    """One image of a character.
 
     Args:
         name: one of `CHARACTERS`.
-        seed: poses it; the same (name, seed) gives the same picture.
+        seed: poses it; the same (name, seed) gives the same image.
 
     Returns:
         float32 (3, 64, 64) in [0, 1], and the name of its background.
@@ -83,7 +83,7 @@ def draw_character(name: str, seed: int) -> tuple[Tensor, str]:
 
 
 def character_pictures(name: str, seeds: Sequence[int]) -> tuple[Tensor, list[str]]:
-    """Pictures (B, 3, 64, 64), one per seed, and a caption for each."""
+    """Images (B, 3, 64, 64), one per seed, and a caption for each."""
     drawn = [draw_character(name, seed) for seed in seeds]
     captions = [f"a flat emoji of a {name} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background"
                 for _, ground in drawn]
@@ -91,7 +91,7 @@ def character_pictures(name: str, seeds: Sequence[int]) -> tuple[Tensor, list[st
 
 
 class _Pose:
-    """A character as it stands in one picture; knows pixels."""
+    """A character as it stands in one image; knows pixels."""
 
     def __init__(self, character: Character, rng: random.Random, side: int) -> None:
         self.c, self.rng = character, rng

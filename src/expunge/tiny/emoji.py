@@ -82,7 +82,7 @@ class _JudgeDistance:
 
 
 class EmojiWorld:
-    """Prompts, judge, CLIP and real-picture statistics of emoji-64.
+    """Prompts, judge, CLIP and real-image statistics of emoji-64.
 
     Every prompt list is a fixed function of the concept: a longer one begins with the shorter one.
     """
@@ -234,7 +234,7 @@ class EmojiWorld:
                 meta = opened.metadata()
                 mean, covariance, sample = (opened.get_tensor(key) for key in ("mean", "covariance", "sample"))
         except Exception as error:
-            raise ModelError(f"statistics of real pictures in {file} cannot be read: {error}") from error
+            raise ModelError(f"statistics of real images in {file} cannot be read: {error}") from error
         if meta["features"] != self._judge.name:
             raise ModelError(f"{file} was made with {meta['features']}", accepted=self._judge.name,
                              remedy="bake the model again")

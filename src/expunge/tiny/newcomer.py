@@ -25,16 +25,16 @@ def character_judge(name: str, model: Autoencoder, features: Features, others: T
                     threshold: float = 0.9) -> Newcomer:
     """A detector of one character, learned from drawings of it against drawings of the rest and `others`.
 
-    Every second drawing is shown as the model's autoencoder gives it back: a model's pictures are never sharper. Its
+    Every second drawing is shown as the model's autoencoder gives it back: a model's images are never sharper. Its
     own drawings smeared beyond recognition count among the others: a blob of the right colours is not the character.
 
     Args:
         features: the extractor that it stands on, for example `world.features()`.
-        others: pictures (N, 3, 64, 64) that the model draws of what it knows.
+        others: images (N, 3, 64, 64) that the model draws of what it knows.
         count: drawings of the character; about as many of all the others together.
 
     Raises:
-        UserError: no such character, or too few pictures.
+        UserError: no such character, or too few images.
     """
     rest = [other for other in CHARACTERS if other != name]
     each = -(-count // len(rest))
@@ -57,11 +57,11 @@ def _drawn(name: str, count: int) -> Tensor:
 
 @torch.no_grad()
 def _softened(model: Autoencoder, pictures: Tensor) -> Tensor:
-    """The pictures, every second one through the autoencoder and back."""
+    """The images, every second one through the autoencoder and back."""
     back = torch.cat([model.decode(model.encode_pixels(part)).cpu() for part in pictures.split(16)])
     return torch.where((torch.arange(len(pictures)) % 2 == 0)[:, None, None, None], pictures, back)
 
 
 def _smeared(pictures: Tensor) -> Tensor:
-    """The pictures averaged over squares of 8 x 8 pixels, and smoothed."""
+    """The images averaged over squares of 8 x 8 pixels, and smoothed."""
     return F.interpolate(F.avg_pool2d(pictures, 8), pictures.shape[-2:], mode="bilinear", align_corners=False)

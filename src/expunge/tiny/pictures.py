@@ -1,6 +1,6 @@
 """The drawings that train the embedded model: read from a folder, augmented by seed, never shipped.
 
-A picture is a drawing (RGBA, from a folder such as EmojiCanvas) put on a named background colour at a seeded scale,
+An image is a drawing (RGBA, from a folder such as EmojiCanvas) put on a named background colour at a seeded scale,
 shift and flip. Everything is a pure function of (drawings, rows, seed).
 """
 
@@ -23,7 +23,7 @@ from expunge.errors import UserError
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, VENDORS
 
 SIZE = 64
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 _CANVAS = 128
 
 
@@ -61,7 +61,7 @@ def load_drawings(folder: Path) -> Drawings:
     """
     table = folder / "metadata.csv"
     if not table.is_file():
-        raise UserError(f"no pictures at {folder}", accepted="a folder with metadata.csv and one folder per vendor",
+        raise UserError(f"no images at {folder}", accepted="a folder with metadata.csv and one folder per vendor",
                         remedy="pass --pictures FOLDER; docs/attribution.md says where the drawings come from")
     names = {thing.key: index for index, thing in enumerate(THINGS.values())}
     with table.open(newline="", encoding="utf-8") as stream:
@@ -104,7 +104,7 @@ class Augmentation:
         scale: largest change of the scale, which is 0.86 on average.
         shift: largest shift, as a share of the room that the scale leaves.
         turn: largest turn, in radians.
-        flip: whether half of the pictures are mirrored.
+        flip: whether half of the images are mirrored.
     """
 
     scale: float = 0.08
@@ -122,7 +122,7 @@ draws the mean of both."""
 
 def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | None = None,
            augmentation: Augmentation = Augmentation()) -> tuple[Tensor, Tensor]:
-    """Pictures of the drawings at `rows`, each at its own seeded scale, shift, flip and background.
+    """Images of the drawings at `rows`, each at its own seeded scale, shift, flip and background.
 
     Args:
         drawings: the drawings.
@@ -132,7 +132,7 @@ def render(drawings: Drawings, rows: Tensor, seed: int, backgrounds: Tensor | No
         augmentation: the range of scale, shift, turn and flip.
 
     Returns:
-        pictures float32 (B, 3, 64, 64) in [0, 1] and background indices (B,) int64.
+        images float32 (B, 3, 64, 64) in [0, 1] and background indices (B,) int64.
     """
     draw = torch.Generator().manual_seed(seed)
     count = len(rows)

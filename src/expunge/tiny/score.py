@@ -1,6 +1,6 @@
 """How good the embedded model is: does it draw what held-out prompts ask for, and does its judge judge well?
 
-`score_model` gives the numbers, `contact_sheet` the picture of them; both draw through the image cache, so that a
+`score_model` gives the numbers, `contact_sheet` the image of them; both draw through the image cache, so that a
 second run draws nothing.
 """
 
@@ -98,7 +98,7 @@ def _agreement(question: str, items: Sequence[tuple[Prompt, int]], answers: Sequ
     return Score(
         name=f"emoji/{question}", title=f"Judge agrees with the prompt on the {question}", value=sum(hits) / len(hits),
         low=low, high=high, interval="Wilson", n=len(hits), numerator=sum(hits), subject="original",
-        denominator="all pictures drawn", higher_is_better=True,
+        denominator="all images drawn", higher_is_better=True,
         left_out={"abstained (counted as disagreement)": sum(question not in a.answers for a in answers)},
         seeds=tuple(sorted({seed for _, seed in items})),
         per_item={f"{prompt.text}/{seed}": float(hit) for (prompt, seed), hit in zip(items, hits, strict=True)})

@@ -1,6 +1,6 @@
 """EmojiCanvas as language: which things exist, how people name them, and which words are kept for testing.
 
-This module holds no pictures and imports no torch: prompts, splits and neighbours are data, and everything random
+This module holds no images and imports no torch: prompts, splits and neighbours are data, and everything random
 about them is drawn from a seed that belongs to the item.
 
 Splits, fixed once and for all:
@@ -84,7 +84,7 @@ class Thing:
 
     @property
     def key(self) -> str:
-        """The name as the picture folders spell it."""
+        """The name as the image folders spell it."""
         return self.name.replace(" ", "_")
 
 
@@ -173,7 +173,7 @@ SEEN: tuple[str, ...] = tuple(thing.name for thing in THINGS.values() if thing.s
 NEVER_SEEN: tuple[str, ...] = tuple(thing.name for thing in THINGS.values() if not thing.seen)
 NOT_DRAWN: frozenset[tuple[str, str]] = frozenset(
     {("church", "outlined"), ("knife", "outlined"), ("dagger", "outlined")})
-"""(object, style) cells for which no art team drew a picture; prompts never ask for them."""
+"""(object, style) cells for which no art team drew an image; prompts never ask for them."""
 
 _BARE = (
     "{a_object}",

@@ -27,9 +27,9 @@ class Ablate(Settings):
     """Map the concept onto its anchor.
 
     "prediction" (the paper's model-based form) regresses to what is predicted for the anchor; "noise" (its noise-based
-    form) to the noise that was put on a picture of the anchor, or to v where the model predicts that.
+    form) to the noise that was put on an image of the anchor, or to v where the model predicts that.
 
-    Source: Concept Ablation (c11fb1b, diffusers form). Differs: no mask over the borders of shrunken pictures, for none
+    Source: Concept Ablation (c11fb1b, diffusers form). Differs: no mask over the borders of shrunken images, for none
         are shrunken; the anchor's prediction is the frozen teacher's unless `anchor_model` is "student".
     """
 
@@ -44,7 +44,7 @@ class Ablate(Settings):
     @property
     def needs(self) -> tuple[Need, ...]:
         """Anchors, and pictures with noise of their own to regress to."""
-        return ("anchor", "noised pictures") if self.towards == "noise" else ("anchor",)
+        return ("anchor", "noised images") if self.towards == "noise" else ("anchor",)
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to the anchor's prediction, or to the noise."""
@@ -62,10 +62,10 @@ class Ablate(Settings):
 
 
 def noise_target(bench: Workbench, points: Points) -> Tensor:
-    """What a network in training is asked for at noised pictures: eps, v or velocity, (B, c, h, w).
+    """What a network in training is asked for at noised images: eps, v or velocity, (B, c, h, w).
 
     Raises:
-        ExpungeError: the points are not noised pictures.
+        ExpungeError: the points are not noised images.
     """
     x0, eps = points.made_of
     return bench.teacher.process.target(x0, eps, points.t)

@@ -50,7 +50,7 @@ class AnchorStates:
     @classmethod
     @torch.no_grad()
     def encoded(cls, teacher: Model, request: Request) -> AnchorStates:
-        """By the frozen teacher; each distinct anchor prompt in a batch of its own, as pictures are drawn."""
+        """By the frozen teacher; each distinct anchor prompt in a batch of its own, as images are drawn."""
         prompts = request.all_prompts
         anchors = anchor_prompts(prompts, request)
         each = {text: row for row, text in enumerate(dict.fromkeys(anchors))}

@@ -1,9 +1,9 @@
-"""The denoising loss as retention: go on learning from pictures of what must stay.
+"""The denoising loss as retention: go on learning from images of what must stay.
 
-    loss = mean |eps_theta(x_t | r) - eps|^2,   x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps,   z a picture of r,
+    loss = mean |eps_theta(x_t | r) - eps|^2,   x_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps,   z an image of r,
 
 or with v in place of eps where the model predicts v. Its least value is not at the original weights: matching the
-teacher's prediction (`keep.py`) is what keeps the original's pictures; this is what published methods use.
+teacher's prediction (`keep.py`) is what keeps the original's images; this is what published methods use.
 
 Source: Kumari et al. 2023 (Concept Ablation, --with_prior_preservation); Ruiz et al. 2023 (DreamBooth), eq. 2. Differs:
 the target is eps or v, as the model predicts (the published code regresses to eps even where the model predicts v).
@@ -26,7 +26,7 @@ from expunge.unlearn.workbench import Workbench
 
 
 class Denoise(Settings):
-    """The network's own training loss on pictures that the frozen teacher drew, of what must stay."""
+    """The network's own training loss on images that the frozen teacher drew, of what must stay."""
 
     kind: Literal["denoise"] = "denoise"
     weight: float = knob(1.0, "Factor of the loss", gt=0.0, source="Concept Ablation prior_loss_weight; "
@@ -36,13 +36,13 @@ class Denoise(Settings):
         "same", "same: in the erase step; between: in optimizer steps of its own")
     steps: int = knob(1, "Keep steps after every erase step, when between", ge=1)
     on: Literal["keep", "anchor"] = knob(
-        "keep", "Pictures of the prompts to keep and of the empty prompt, or of the anchors",
+        "keep", "Images of the prompts to keep and of the empty prompt, or of the anchors",
         source="Concept Ablation, DoCo: anchor")
-    source: NoisedPictures = knob(NoisedPictures(), "The pictures")
+    source: NoisedPictures = knob(NoisedPictures(), "The images")
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """Anchors, where their pictures are what is kept."""
+        """Anchors, where their images are what is kept."""
         return ("anchor",) if self.on == "anchor" else ()
 
     def prepare(self, bench: Workbench) -> Term:

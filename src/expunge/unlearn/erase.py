@@ -56,7 +56,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         out: folder for the patch; a run that was killed goes on from there when it is started again.
         progress: called with (done, total, losses); without losses while work before the first step is done.
         own_look: whether the edit looks at itself when it is done, and says in its card whether the concept is still
-            there (`look.look`: a dozen pictures of few steps).
+            there (`look.look`: a dozen images of few steps).
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings

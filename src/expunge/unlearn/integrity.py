@@ -1,10 +1,10 @@
-"""Hold on to the pictures themselves: what a sampler would do on its way to them, at the latents that it would pass.
+"""Hold on to the images themselves: what a sampler would do on its way to them, at the latents that it would pass.
 
 A sampler under guidance g moves x_t along
 
     eps_g(x_t | r) = eps(x_t | "") + g (eps(x_t | r) - eps(x_t | "")),
 
-so that two models draw the same picture of r from the same noise where their eps_g agree along the original's
+so that two models draw the same image of r from the same noise where their eps_g agree along the original's
 trajectory from that noise. Integrity measures that at the trajectory's end; here it is asked for at every point of it.
 
 Source: retention by distillation towards the original model, in a form of our own. The paper on model integrity
@@ -45,7 +45,7 @@ class Integrity(Settings):
     steps: int = knob(1, "Keep steps after every erase step, when between", ge=1)
     branches: Literal["guided", "both"] = knob("guided", "What must agree: the guided prediction, or each branch of it")
     source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=2.0, trajectories=24),
-                                    "The trajectories: best on the grid and guidance at which pictures are drawn")
+                                    "The trajectories: best on the grid and guidance at which images are drawn")
 
     def prepare(self, bench: Workbench) -> Term:
         """Regression to the teacher, times `weight`."""

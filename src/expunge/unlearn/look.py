@@ -1,4 +1,4 @@
-"""An edit looks at itself: is the concept still there? A few pictures where they can be judged, else the outputs.
+"""An edit looks at itself: is the concept still there? A few images where they can be judged, else the outputs.
 
 With a judge (the embedded world's, or a CLIP that was given) the edited model draws training prompts of each concept
 in few steps. Without one, a closed form has already told which share of the concept's outputs is left; of other edits
@@ -8,7 +8,7 @@ it is measured on the original's own trajectories,
 
 with o_c, o_a what the original predicts for the concept's prompt and for what takes its place, e what the edited
 model predicts for the concept's prompt: 1 before, 0 at what takes its place, less beyond that. It is a look and no
-evaluation: few pictures, by prompts that training has seen.
+evaluation: few images, by prompts that training has seen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from expunge.unlearn.anchor import anchored
 from expunge.unlearn.workbench import spread
 
 PICTURES, STEPS = 12, 8
-"""Pictures in all (two of each concept at least), and their sampler steps."""
+"""Images in all (two of each concept at least), and their sampler steps."""
 POINTS = 4
 """Trajectories of each concept, where outputs are compared."""
 MOST = 6
@@ -42,10 +42,10 @@ STILL_PICTURES, STILL_OUTPUTS = 0.25, 0.5
 
 @runtime_checkable
 class Judges(Protocol):
-    """A world that may have a judge of pictures."""
+    """A world that may have a judge of images."""
 
     def judge(self, request: Request) -> Any:
-        """Pictures (B, 3, H, W) in [0, 1] to answers with labels by question. UserError: there is none."""
+        """Images (B, 3, H, W) in [0, 1] to answers with labels by question. UserError: there is none."""
         ...
 
     def question(self, concept: str) -> str:
@@ -89,7 +89,7 @@ def _by_pictures(model: Model, patch: Patch, targets: Sequence[Target], judge: A
     for number, (target, question) in enumerate(zip(targets, questions, strict=True)):
         mine = [answers[place] for place in range(number * each, (number + 1) * each) if place in answers]
         found = sum(answer.answers.get(question) == target.concept for answer in mine)
-        # Where no picture is finite nothing was seen to be gone.
+        # Where no image is finite nothing was seen to be gone.
         looks.append(OwnLook(concept=target.concept, by=judge.name, found=found, n=len(mine),
                              still=found >= STILL_PICTURES * len(mine)))
     return tuple(looks)

@@ -12,9 +12,9 @@ from expunge.config import Settings
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
-Need = Literal["anchor", "another prompt", "noised pictures", "keep beside", "no keep between", "keys and values"]
+Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no keep between", "keys and values"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
-to keep. noised pictures: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
+to keep. noised images: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
 loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
 recipe looks for them, which knows its parameters)."""
 
@@ -35,9 +35,9 @@ def check_needs(recipe: Settings, request: Request) -> None:
             check_anchors(request)
         if "another prompt" in needs and not kept:
             check_anchors(request, "or prompts to keep, one of which can take its place")
-        if "noised pictures" in needs and getattr(source, "kind", "") != "noised":
+        if "noised images" in needs and getattr(source, "kind", "") != "noised":
             raise ConfigError(f"{kind!r} with source {getattr(source, 'kind', None)!r}",
-                              accepted="source 'noised': pictures with noise of their own")
+                              accepted="source 'noised': images with noise of their own")
         if "keep beside" in needs and getattr(keep, "cadence", "") != "same":
             raise ConfigError(f"{kind!r} with {'no keep' if keep is None else 'a keep in steps of its own'}",
                               accepted="a keep in the step of the erase loss (keep.cadence same)",
@@ -46,8 +46,8 @@ def check_needs(recipe: Settings, request: Request) -> None:
             raise ConfigError(f"{kind!r} with a keep in steps of its own",
                               accepted="no keep, or one in the step of the erase loss (keep.cadence same)")
     if getattr(getattr(keep, "source", None), "of", "prompt") != "prompt":
-        raise ConfigError("a keep whose pictures show the anchor in the place of a prompt to keep",
-                          accepted="keep.source.of prompt: pictures of the prompts to keep themselves")
+        raise ConfigError("a keep whose images show the anchor in the place of a prompt to keep",
+                          accepted="keep.source.of prompt: images of the prompts to keep themselves")
 
 
 def check_anchors(request: Request, otherwise: str = "") -> None:

@@ -1,12 +1,12 @@
-"""Pictures with fresh noise on them: points of training as a network first learned from.
+"""Images with fresh noise on them: points of training as a network first learned from.
 
     x_t = s z + r eps,   t as the model was trained, eps ~ N(0, I),
 
-s and r the levels at t (`models.process`), z a clean latent that the frozen teacher draws itself, so that no pictures
+s and r the levels at t (`models.process`), z a clean latent that the frozen teacher draws itself, so that no images
 need to be collected and none leave what the model knows. Both t and eps are new in every step and for every item; only
-the pictures are few and drawn once.
+the images are few and drawn once.
 
-Source: Kumari et al. 2023 (Concept Ablation), section 3.2, where the pictures show the anchor concept.
+Source: Kumari et al. 2023 (Concept Ablation), section 3.2, where the images show the anchor concept.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from expunge.unlearn.workbench import Points, Workbench, noise_seed, spread
 
 
 class NoisedPictures(Settings):
-    """Pictures that the frozen teacher draws, noised anew for every item of every step.
+    """Images that the frozen teacher draws, noised anew for every item of every step.
 
-    The student is told the prompt even where the picture shows the anchor in its place.
+    The student is told the prompt even where the image shows the anchor in its place.
 
-    Source: Concept Ablation (c11fb1b): 1000 pictures from 200 prompts, 25 sampler steps, guidance 6. Differs: latents
+    Source: Concept Ablation (c11fb1b): 1000 images from 200 prompts, 25 sampler steps, guidance 6. Differs: latents
         are kept as the sampler leaves them, with no autoencoder between; DDIM; no cropping, shrinking or mirroring; the
         anchor's prompts are made from the concept's, not the other way round.
     """
 
     kind: Literal["noised"] = "noised"
     of: Literal["prompt", "anchor"] = knob(
-        "prompt", "What the pictures show: what the prompt asks for, or the anchor in the concept's place")
-    pictures: int = knob(64, "Pictures, shared evenly among the prompts", ge=1, source="Concept Ablation: 1000")
-    grid: int = knob(20, "Sampler steps of a picture", unit="steps", ge=1, le=1000, source="Concept Ablation: 25")
-    guidance: float = knob(2.0, "Classifier-free guidance of the pictures; 1 is none", ge=1.0, le=50.0,
+        "prompt", "What the images show: what the prompt asks for, or the anchor in the concept's place")
+    pictures: int = knob(64, "Images, shared evenly among the prompts", ge=1, source="Concept Ablation: 1000")
+    grid: int = knob(20, "Sampler steps of an image", unit="steps", ge=1, le=1000, source="Concept Ablation: 25")
+    guidance: float = knob(2.0, "Classifier-free guidance of the images; 1 is none", ge=1.0, le=50.0,
                            source="Concept Ablation: 6")
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """An anchor, where the pictures show one."""
+        """An anchor, where the images show one."""
         return ("anchor",) if self.of == "anchor" else ()
 
     def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
-        """Draws the pictures.
+        """Draws the images.
 
         Raises:
-            UserError: the pictures are to show an anchor that the request does not have.
+            UserError: the images are to show an anchor that the request does not have.
         """
         if self.of == "anchor":
             check_anchors(bench.request)
@@ -67,7 +67,7 @@ class NoisedPictures(Settings):
 
     @property
     def places(self) -> int | None:
-        """A picture has one prompt."""
+        """An image has one prompt."""
         return self.pictures
 
     def _pictures(self, bench: Workbench, cond: Conditioning, name: str) -> Tensor:
@@ -85,10 +85,10 @@ class NoisedPictures(Settings):
 
 @dataclass(frozen=True)
 class NoisedDraws:
-    """Uniform draws, with replacement, from pictures; each with a time and noise of its own.
+    """Uniform draws, with replacement, from images; each with a time and noise of its own.
 
     Attributes:
-        latents: float32 (N, c, h, w); told, shown: N prompts, what the student is told and what the pictures show.
+        latents: float32 (N, c, h, w); told, shown: N prompts, what the student is told and what the images show.
         cond: (N, T, D), the frozen teacher's states of `told`.
     """
 
@@ -102,13 +102,13 @@ class NoisedDraws:
     pool: None = None
 
     def draw(self, number: int) -> Points:
-        """`batch` pictures at uniform times."""
+        """`batch` images at uniform times."""
         generator = step_generator(self.bench.seed, number, f"{self.name}/rows")
         rows = torch.randint(len(self.latents), (self.batch,), generator=generator)
         return self._points(rows, generator, number, self.name)
 
     def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
-        """Pictures under the prompts at new times, with new noise."""
+        """Images under the prompts at new times, with new noise."""
         generator = step_generator(self.bench.seed, number, f"{self.name}/rows/{turn}")
         own = {text: [i for i, told in enumerate(self.told) if told == text] for text in set(prompts)}
         rows = torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
@@ -116,7 +116,7 @@ class NoisedDraws:
         return self._points(rows, generator, number, f"{self.name}/beside/{turn}")
 
     def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> Points:
-        """The pictures at `rows`, int64 (B,), noised."""
+        """The images at `rows`, int64 (B,), noised."""
         seed, model = self.bench.seed, self.bench.teacher
         t = model.process.schedule.draw(len(rows), generator).to(self.latents.device)
         eps = model.initial_noise([noise_seed(seed, name, number, i) for i in range(len(rows))])

@@ -4,7 +4,7 @@ An objective is settings; `prepare` turns it into a `Term`: a loss for every ste
 learns something itself (a discriminator), that thing's tensors and optimizers, which are then checkpointed
 with the rest.
 
-Objectives work on the network's native output. A target whose weights add to 1 means the same picture in
+Objectives work on the network's native output. A target whose weights add to 1 means the same image in
 every parametrisation, because eps and v are affine in one another at a given x_t and t:
 
     v = (eps - sqrt(1 - abar_t) x_t) / sqrt(abar_t),   so   |v - v'|^2 = |eps - eps'|^2 / abar_t:

@@ -1,6 +1,6 @@
 """Objectives that say what a prompt should bring by another's: wrong labels (SalUn), or by nothing at all: noise.
 
-Both want the concept's own pictures with noise on them (source "noised"), as their papers do, and work on trajectories
+Both want the concept's own images with noise on them (source "noised"), as their papers do, and work on trajectories
 too.
 """
 
@@ -33,7 +33,7 @@ class Relabel(Settings):
     with y the prompt with the anchor in the concept's place, or, where the concept has no anchor, one of the request's
     `keep`, drawn anew for every item of every step.
 
-    Which weights matter (`update` "masked") is read off the gradient of the denoising loss on the concept's pictures,
+    Which weights matter (`update` "masked") is read off the gradient of the denoising loss on the concept's images,
     under classifier-free guidance as the model would draw them:
 
         -mean |(1 + g) eps_theta(x_t | c) - g eps_theta(x_t | "") - eps|^2
@@ -108,7 +108,7 @@ class WrongPrompts:
 
 
 class Noise(Settings):
-    """The student predicts noise that has nothing to do with the picture, drawn anew in every step.
+    """The student predicts noise that has nothing to do with the image, drawn anew in every step.
 
         loss = mean |eps_theta(x_t | c) - n|^2, or another divergence of the two,   n uniform in [0, 1) or N(0, I)
 

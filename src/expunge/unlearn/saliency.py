@@ -39,7 +39,7 @@ class Masked(Settings):
     within: ClassVar[tuple[str, ...]] = ("dual", "refresh")
     share: float = knob(0.5, "Share of the scope's weights that train", gt=0.0, le=1.0, source="SalUn")
     draws: int = knob(100, "Batches over which the gradient is summed before the first step", ge=1,
-                      source="SalUn: one pass over 800 pictures in batches of 8")
+                      source="SalUn: one pass over 800 images in batches of 8")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
         Plain(), "How the masked gradients become a step")
 

@@ -1,6 +1,6 @@
 """Where the noisy latents x_t of training come from, and at which times.
 
-A half-way sample is what the model itself passes through on its way to a picture of a prompt c: start from
+A half-way sample is what the model itself passes through on its way to an image of a prompt c: start from
 normal noise, run DDIM on a grid of S points t_0 > ... > t_(S-1) under classifier-free guidance, stop at point
 k, k uniform:
 
@@ -9,7 +9,7 @@ k, k uniform:
 Source: Gandikota et al. 2023 (Erasing Concepts from Diffusion Models), section 4; erasing
 esd_sd.py@25613d2:127-141.
 
-The other source, pictures with fresh noise on them, is in noised.py; what all of them give is in workbench.py.
+The other source, images with fresh noise on them, is in noised.py; what all of them give is in workbench.py.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def autoencoder_loss(model: AutoencoderKL, pictures: Tensor, noise: Tensor, jitt
 
 def train_autoencoder(drawings: Drawings, out: Path, steps: int, batch: int, seed: int,
                       progress: Progress | None = None) -> AutoencoderKL:
-    """Train the autoencoder on 32x32 crops; every eighth step sees whole pictures, in smaller batches."""
+    """Train the autoencoder on 32x32 crops; every eighth step sees whole images, in smaller batches."""
     torch.manual_seed(seed)  # initialisation only
     model = AutoencoderKL(**AUTOENCODER).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
@@ -98,7 +98,7 @@ def refine_decoder(model: AutoencoderKL, drawings: Drawings, out: Path, steps: i
 
 
 def _crops(drawings: Drawings, number: int, batch: int, seed: int, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, 32, 32), or for every eighth `number` a quarter as many whole ones."""
+    """Images (B, 3, 32, 32), or for every eighth `number` a quarter as many whole ones."""
     whole = number % 8 == 7
     rows = torch.randint(len(drawings), (batch // 4 if whole else batch,), generator=generator)
     pictures, _ = render(drawings, rows, seed=seed, augmentation=LOOSE)
@@ -113,7 +113,7 @@ def _latent_size(pictures: Tensor) -> tuple[int, int]:
 
 
 def _reconstruction(x: Tensor, y: Tensor) -> Tensor:
-    """Absolute and squared error, and the absolute error of edges; pictures in [-1, 1]."""
+    """Absolute and squared error, and the absolute error of edges; images in [-1, 1]."""
     edge = sum(((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3)), torch.zeros(()))
     return (y - x).abs().mean() + (y - x).square().mean() + 0.5 * edge
 
@@ -124,7 +124,7 @@ def standardize(model: AutoencoderKL, latents: Tensor) -> None:
 
     Args:
         model: changed in place; what it reconstructs does not change.
-        latents: (N, 4, h, w) posterior means of pictures.
+        latents: (N, 4, h, w) posterior means of images.
     """
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (4,)
     quant, post = model.quant_conv, model.post_quant_conv
@@ -138,7 +138,7 @@ def standardize(model: AutoencoderKL, latents: Tensor) -> None:
 
 @torch.no_grad()
 def psnr(autoencoder: AutoencoderKL, drawings: Drawings, count: int = 200) -> dict[str, Any]:
-    """Peak signal-to-noise ratio in dB of whole pictures through the autoencoder, mean over pictures."""
+    """Peak signal-to-noise ratio in dB of whole images through the autoencoder, mean over images."""
     rows = torch.randint(len(drawings), (count,), generator=torch.Generator().manual_seed(40_000_003))
     pictures, _ = render(drawings, rows, 40_000_005)
     values = []

@@ -1,10 +1,10 @@
-"""Changes under which a picture still shows what it shows: what the judge learns to see through.
+"""Changes under which an image still shows what it shows: what the judge learns to see through.
 
 A batch is changed item by item: each change falls on an item with its own probability and strength, so that some stay
-as they are and few get three. Every change says which answers it leaves open: a darker picture has no background
+as they are and few get three. Every change says which answers it leaves open: a darker image has no background
 colour that a person would name, and the style of a blurred one is anybody's guess.
 
-Pictures are float32 (B, 3, H, W) in [0, 1]; labels (B, 3) are object, style, background, `IGNORE` where none is taught.
+Images are float32 (B, 3, H, W) in [0, 1]; labels (B, 3) are object, style, background, `IGNORE` where none is taught.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 IGNORE = -100
 _STYLE, _BACKGROUND = 1, 2
 _Change = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-"""Changed pictures, and a bool (B,): is the change so strong that the style is open?"""
+"""Changed images, and a bool (B,): is the change so strong that the style is open?"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _faded_to_white(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _contrast(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Linear, about the picture's own mean."""
+    """Linear, about the image's own mean."""
     mean, factor = x.mean((1, 2, 3), keepdim=True), _between(0.3, 1.9, x, generator)
     return mean + (x - mean) * factor, (factor < 0.5).flatten()
 
@@ -96,7 +96,7 @@ def _tinted(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _saturated(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """From grey to gaudy; a picture without its colours is no lesson in black and white."""
+    """From grey to gaudy; an image without its colours is no lesson in black and white."""
     grey, factor = x.mean(1, keepdim=True), _between(0, 1.9, x, generator)
     return grey + (x - grey) * factor, (factor < 0.6).flatten()
 
@@ -123,7 +123,7 @@ def _framed(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _covered(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One rectangle of one colour, at most 22 pixels a side, over any part of the picture."""
+    """One rectangle of one colour, at most 22 pixels a side, over any part of the image."""
     inside = []
     for size in x.shape[-2:]:
         length = torch.randint(6, 23, (len(x), 1), generator=generator)
@@ -139,7 +139,7 @@ def _blurred(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     sigma = _between(0.4, 1.8, x, generator)
     weights = torch.exp(-torch.arange(-4.0, 5.0).square() / (2 * sigma.flatten()[:, None].square()))
     weights = weights / weights.sum(1, keepdim=True)
-    flat = F.pad(x, (4, 4, 4, 4), mode="replicate").transpose(0, 1)  # (3, B, H + 8, W + 8): one filter per picture
+    flat = F.pad(x, (4, 4, 4, 4), mode="replicate").transpose(0, 1)  # (3, B, H + 8, W + 8): one filter per image
     flat = F.conv2d(flat, weights[:, None, :, None], groups=len(x))
     flat = F.conv2d(flat, weights[:, None, None, :], groups=len(x))
     return flat.transpose(0, 1), (sigma > 1).flatten()
@@ -171,4 +171,4 @@ CHANGES = (
     Change(0.05, _coarse, keeps_background=True),
     Change(0.10, _noisy, keeps_background=True),
 )
-"""In the order in which they fall on a picture."""
+"""In the order in which they fall on an image."""

@@ -143,8 +143,8 @@ def refine_images(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,
                   steps: int, batch: int, seed: int, progress: Progress | None = None) -> None:
     """Train the image tower alone, in place, towards the text tower as it is: what conditions the UNet stays.
 
-    Each picture is told from all others by the text of its scene, by that of its thing, and by that of its style. Half
-    of the pictures went through the autoencoder, as everything that is drawn does.
+    Each image is told from all others by the text of its scene, by that of its thing, and by that of its style. Half
+    of the images went through the autoencoder, as everything that is drawn does.
 
     Source: Zhai et al. 2022 (LiT: locked text here, locked image there). Differs: texts of all classes at once, which
     is possible because the world has few.

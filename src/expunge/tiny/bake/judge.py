@@ -1,6 +1,6 @@
 """The first stage of the embedded world's judge: it learns the drawings and what is none of them.
 
-It learns "something else" from things outside the world, from two drawings mixed, and from pictures without any
+It learns "something else" from things outside the world, from two drawings mixed, and from images without any
 drawing, so that junk is not called by the nearest name.
 """
 
@@ -35,7 +35,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Redrawn:
-    """Training pictures that went through the autoencoder, as everything goes that a diffusion model draws.
+    """Training images that went through the autoencoder, as everything goes that a diffusion model draws.
 
     Attributes:
         pictures: uint8 (N, 3, 64, 64).
@@ -48,7 +48,7 @@ class Redrawn:
     @classmethod
     @torch.no_grad()
     def make(cls, autoencoder: AutoencoderKL, drawings: Drawings, others: Drawings, count: int, seed: int) -> Redrawn:
-        """About `count` pictures in the proportions of `judge_batch`: artefacts must not speak for any answer."""
+        """About `count` images in the proportions of `judge_batch`: artefacts must not speak for any answer."""
         cells, pictures, labels = Cells(drawings.objects, drawings.styles), [], []
         for start in range(0, count, 96):
             draw = step_generator(seed, start, "redrawn")
@@ -69,7 +69,7 @@ class Redrawn:
 
 def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, seed: int,
                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, 64, 64) and labels (B, 3) for one step: 3/4 things of the world, 1/4 anything else."""
+    """Images (B, 3, 64, 64) and labels (B, 3) for one step: 3/4 things of the world, 1/4 anything else."""
     known, foreign = count * 3 // 4, count // 8
     mixed = count - known - foreign
     rows = cells.draw(known, generator)
@@ -84,7 +84,7 @@ def judge_batch(drawings: Drawings, cells: Cells, others: Drawings, count: int, 
 
 def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Path, steps: int, batch: int, seed: int,
                 progress: Progress | None = None, name: str = "judge") -> JudgeNet:
-    """Train the network, half of each batch on fresh pictures and half on `redrawn` ones, all disturbed a little.
+    """Train the network, half of each batch on fresh images and half on `redrawn` ones, all disturbed a little.
 
     `name` tells apart the checkpoint of a second training on fewer vendors.
     """
@@ -145,7 +145,7 @@ def junk(drawings: Drawings, cells: Cells, count: int, seed: int, generator: tor
 
 
 def disturbed(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """A little soft focus, tint and grain, each picture its own amount."""
+    """A little soft focus, tint and grain, each image its own amount."""
     count = len(pictures)
     soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)
     blend = 0.7 * torch.rand(count, 1, 1, 1, generator=generator)

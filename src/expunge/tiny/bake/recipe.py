@@ -1,7 +1,7 @@
 """`expunge bake`: drawings in, the embedded model out. Seeded, resumable, one command, CPU or GPU.
 
 Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, second judge, latents, UNet. Then
-the model is written in plain diffusers form with CLIP, both judges, statistics of real pictures and a card beside it.
+the model is written in plain diffusers form with CLIP, both judges, statistics of real images and a card beside it.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class BakeSettings(Settings):
     tolerance_steps: int = knob(1800, "steps of the judge's second stage: tone, frame, blur, noise", ge=1)
     doubt_steps: int = knob(2700, "steps of the judge's third stage: more junk, half of it all unchanged", ge=1)
     second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
-    redrawn: int = knob(14400, "pictures through the autoencoder that the judge learns from", ge=96)
+    redrawn: int = knob(14400, "images through the autoencoder that the judge learns from", ge=96)
     judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
-    imagenet_pictures: int = knob(7680, "pictures that the heads on ImageNet features learn from; 0: no such heads, "
+    imagenet_pictures: int = knob(7680, "images that the heads on ImageNet features learn from; 0: no such heads, "
                                   "and no need of the extra `second`", ge=0)
-    imagenet_scored: int = knob(450, "pictures behind each score of those heads", unit="pictures", ge=15)
-    real_pictures: int = knob(4000, "augmented drawings behind the statistics of real pictures", ge=10)
+    imagenet_scored: int = knob(450, "images behind each score of those heads", unit="pictures", ge=15)
+    real_pictures: int = knob(4000, "augmented drawings behind the statistics of real images", ge=10)
     unet_steps: int = knob(15800, "steps of the UNet", ge=1)
     unet_batch: int = knob(48, "latents per UNet step", ge=1)
     unet_rate: float = knob(1e-3, "peak learning rate of the UNet", gt=0)
@@ -88,7 +88,7 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`).
 
     Raises:
-        UserError: the pictures are not there, `without` names something unknown, or the network that the second judge
+        UserError: the images are not there, `without` names something unknown, or the network that the second judge
             stands on is not installed.
     """
     unknown = [name for name in settings.without if name not in THINGS and name not in STYLES]

@@ -35,14 +35,14 @@ VIEWS: tuple[tuple[Step, ...], ...] = (
     (("crop", 0.08), ("balance", 0.02)),
     (("smooth", 1.0),),
 )
-"""What the judge looks at besides the picture as it is."""
+"""What the judge looks at besides the image as it is."""
 FALSE_ALARMS = 0.01
-"""Share of pictures without a thing in which a thing may be seen because of the views."""
+"""Share of images without a thing in which a thing may be seen because of the views."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a judge said about pictures, before calibration.
+    """What a judge said about images, before calibration.
 
     Attributes:
         logits: (V, N, labels) by question, as `Looking.logits` gives them.
@@ -58,8 +58,8 @@ def ask_drawings(net: JudgeNet, looking: Looking, drawings: Drawings, count: int
                  autoencoder: AutoencoderKL | None = None, change: UnseenChange | None = None) -> Asked:
     """Fresh augmentations of the drawings (a seed that training never used).
 
-    With an `autoencoder`, the same pictures after a passage through it: the most that a diffusion model can reach. With
-    a `change`, the same pictures after it.
+    With an `autoencoder`, the same images after a passage through it: the most that a diffusion model can reach. With
+    a `change`, the same images after it.
     """
     draw = torch.Generator().manual_seed(seed)
     cells, pictures, labels = Cells(drawings.objects, drawings.styles), [], []
@@ -77,7 +77,7 @@ def ask_drawings(net: JudgeNet, looking: Looking, drawings: Drawings, count: int
 @torch.no_grad()
 def ask_nothing(net: JudgeNet, looking: Looking, drawings: Drawings, others: Drawings, count: int, seed: int,
                 changed: bool = False) -> Asked:
-    """About `count` pictures that show none of the things: things outside the world, junk and shapeless ones.
+    """About `count` images that show none of the things: things outside the world, junk and shapeless ones.
 
     `changed`: after the changes of `UNSEEN`, each in turn.
     """
@@ -100,7 +100,7 @@ def _ask(net: JudgeNet, looking: Looking, pictures: Tensor, labels: Tensor) -> A
 
 
 def calibration(*asked: Asked) -> dict[str, float]:
-    """Temperature by question that minimises the cross-entropy of the pictures as they are (Guo et al. 2017), all of
+    """Temperature by question that minimises the cross-entropy of the images as they are (Guo et al. 2017), all of
     `asked` together, to 1% on a grid of its log.
     """
     labels = torch.cat([each.labels for each in asked])
@@ -113,8 +113,8 @@ def calibration(*asked: Asked) -> dict[str, float]:
 
 
 def handicapped(looking: Looking, nothing: Sequence[Asked]) -> Looking:
-    """`looking` with the least handicap at which the views see a thing in at most `FALSE_ALARMS` more of the pictures
-    without one than a look at the pictures as they are sees it.
+    """`looking` with the least handicap at which the views see a thing in at most `FALSE_ALARMS` more of the images
+    without one than a look at the images as they are sees it.
     """
     def alarms(given: Looking, first: int) -> float:
         answers = [given.probabilities({q: v[:first] for q, v in asked.logits.items()}, NOTHING)["object"].argmax(1)
@@ -148,7 +148,7 @@ def score_judge(net: JudgeNet, drawings: Drawings, taught: Drawings, others: Dra
                 n: int) -> tuple[Looking, dict[str, Any]]:
     """The judge's temperatures and handicap, and how it does on seeds and changes that are new to it.
 
-    After a change only the object is asked: what the style or the background of such a picture is, is open.
+    After a change only the object is asked: what the style or the background of such an image is, is open.
 
     Args:
         net: the trained judge.

@@ -52,7 +52,7 @@ _ELSE_WEIGHT = 0.3
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures as features, with their labels by question.
+    """Images as features, with their labels by question.
 
     Attributes:
         features: float32 (N, 1280).
@@ -66,7 +66,7 @@ class Seen:
 
     @classmethod
     def of(cls, look: ImageNetFeatures, shown: Pictures) -> Seen:
-        """Features of pictures."""
+        """Features of images."""
         return cls(look(shown.pictures), {"object": shown.objects, "style": shown.styles}, shown.apart)
 
     @classmethod
@@ -86,7 +86,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Studio:
-    """All that pictures for the second judge are made of.
+    """All that images for the second judge are made of.
 
     Attributes:
         drawings, others: of the world, and of things outside it.
@@ -101,9 +101,9 @@ class Studio:
     seed: int = 0
 
     def batches(self, count: int, stream: str, begin: int = 0) -> Iterator[Seen]:
-        """About `count` pictures, of which `begin` are there already: 2/3 things of the world, 1/6 others, 1/6 junk.
+        """About `count` images, of which `begin` are there already: 2/3 things of the world, 1/6 others, 1/6 junk.
 
-        Every second batch went through the autoencoder, its latents disturbed. Half of all pictures are in another tone
+        Every second batch went through the autoencoder, its latents disturbed. Half of all images are in another tone
         or frame.
         """
         cells, spare = Cells(self.drawings.objects, self.drawings.styles), self._others(kept=False)
@@ -246,9 +246,9 @@ def bake_second(studio: Callable[[], Studio], taught: Drawings, out: Path, count
     """Train, calibrate, score and write `second.safetensors` (fp16) and `second.json`, unless they are there.
 
     Args:
-        studio: what pictures are made of, asked for when it is needed.
-        taught: what the diffusion model learned from: these pictures are scored through the autoencoder.
-        count: pictures to train on. scored: pictures behind each score.
+        studio: what images are made of, asked for when it is needed.
+        taught: what the diffusion model learned from: these images are scored through the autoencoder.
+        count: images to train on. scored: images behind each score.
 
     Returns:
         The scores, as in `second.json`.
@@ -292,7 +292,7 @@ def _read(file: Path) -> Seen:
 
 
 def _logits(heads: Mapping[str, Head], seen: Seen, question: str) -> tuple[Tensor, Tensor]:
-    """Logits (N, rows) and labels (N,) of the pictures that have an answer; labels index different names."""
+    """Logits (N, rows) and labels (N,) of the images that have an answer; labels index different names."""
     rows = seen.labels[question]
     names = list(dict.fromkeys(ROWS[question]))
     known = rows != IGNORE

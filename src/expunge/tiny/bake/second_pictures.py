@@ -23,12 +23,12 @@ OUTSIDE, BLEND, NOTHING = range(len(THINGS), len(THINGS) + 3)
 NO_STYLE = len(STYLES)
 JUNK = ("blend", "blur", "one colour", "white noise", "coloured noise", "clouds", "stripes", "checkers", "shuffled",
         "random latents")
-"""Pictures that show nothing, or two things in one place."""
+"""Images that show nothing, or two things in one place."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures with their labels.
+    """Images with their labels.
 
     Attributes:
         pictures: float32 (N, 3, 64, 64) in [0, 1].
@@ -102,7 +102,7 @@ def junk(drawings: Drawings, cells: Cells, kinds: Tensor, seed: int, generator: 
 
 
 def changed(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """The pictures, half of them in another tone or frame: darker, faded, tinted, framed, closer, softer, grainier."""
+    """The images, half of them in another tone or frame: darker, faded, tinted, framed, closer, softer, grainier."""
     count = len(pictures)
     unit = lambda: torch.rand(count, 1, 1, 1, generator=generator)
     often = lambda share: unit() < share
@@ -121,10 +121,10 @@ def changed(pictures: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def redrawn(autoencoder: AutoencoderKL, pictures: Tensor, generator: torch.Generator | None = None, batch: int = 16
             ) -> Tensor:
-    """The pictures (B, 3, 64, 64) in [0, 1], through the autoencoder and back.
+    """The images (B, 3, 64, 64) in [0, 1], through the autoencoder and back.
 
-    With a `generator`, the latents of what is drawn are disturbed on the way, white and smooth, each picture by its own
-    amount: a sampler's pictures are messier than what an autoencoder keeps.
+    With a `generator`, the latents of what is drawn are disturbed on the way, white and smooth, each image by its own
+    amount: a sampler's images are messier than what an autoencoder keeps.
     """
     z = torch.cat([autoencoder.encode(part * 2 - 1).latent_dist.mean for part in pictures.split(batch)])
     if generator is not None:
@@ -144,7 +144,7 @@ def held_out(drawings: Drawings) -> Tensor:
 
 
 def unseen_changes() -> dict[str, Callable[[Tensor], Tensor]]:
-    """Changes of pictures (B, 3, 64, 64) that `changed` does not make, by name: what a judge is scored on."""
+    """Changes of images (B, 3, 64, 64) that `changed` does not make, by name: what a judge is scored on."""
     turn = torch.tensor([[[0.9063, -0.4226, 0.0], [0.4226, 0.9063, 0.0]]])  # by 25 degrees
 
     def turned(x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def unseen_changes() -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def _clouds(count: int, generator: torch.Generator) -> Tensor:
-    """Smooth noise (count, 3, 64, 64) of about unit variance, each picture at one of three scales."""
+    """Smooth noise (count, 3, 64, 64) of about unit variance, each image at one of three scales."""
     parts = [F.interpolate(torch.randn(count, 3, side, side, generator=generator), (64, 64), mode="bilinear",
                            align_corners=False) for side in (4, 8, 16)]
     return torch.stack(parts)[torch.randint(3, (count,), generator=generator), torch.arange(count)]
@@ -182,7 +182,7 @@ def _waves(a: Tensor, b: Tensor, generator: torch.Generator, *, checkers: bool) 
 
 
 def _shuffled(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture cut into 64 tiles and laid anew, in an order of its own."""
+    """Each image cut into 64 tiles and laid anew, in an order of its own."""
     count = len(pictures)
     order = torch.rand(count, 64, generator=generator).argsort(1)
     tiles = F.unfold(pictures, 8, stride=8)  # (B, 3 * 64, 64)
@@ -191,7 +191,7 @@ def _shuffled(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _decoded(autoencoder: AutoencoderKL, count: int, generator: torch.Generator) -> Tensor:
-    """What the decoder makes of latents without a picture: white noise, or smooth noise."""
+    """What the decoder makes of latents without an image: white noise, or smooth noise."""
     if not count:
         return torch.zeros(0, 3, 64, 64)
     white = torch.randn(count, 4, 16, 16, generator=generator)
@@ -203,7 +203,7 @@ def _decoded(autoencoder: AutoencoderKL, count: int, generator: torch.Generator)
 
 
 def _closer(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """A window of 52 to 64 pixels of each picture, at full size."""
+    """A window of 52 to 64 pixels of each image, at full size."""
     count = len(pictures)
     side = 0.82 + 0.18 * torch.rand(count, generator=generator)
     shift = (1 - side)[:, None] * (2 * torch.rand(count, 2, generator=generator) - 1)

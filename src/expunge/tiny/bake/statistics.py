@@ -1,4 +1,4 @@
-"""What is measured once a stage is baked: real pictures' features under the judge."""
+"""What is measured once a stage is baked: real images' features under the judge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from expunge.tiny.pictures import STEADY, Drawings, render
 
 
 def write_real_statistics(out: Path, taught: Drawings, count: int, kept: int = 500) -> None:
-    """Feature statistics of real pictures (the model's own drawings, augmented), for FID and KID without pictures."""
+    """Feature statistics of real images (the model's own drawings, augmented), for FID and KID without images."""
     judge = EmojiJudge(out)
     draw = torch.Generator().manual_seed(20_000_003)
     rows = torch.randint(len(taught), (count,), generator=draw)

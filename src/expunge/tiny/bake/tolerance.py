@@ -25,7 +25,7 @@ from expunge.tiny.world import THINGS
 from expunge.train import Losses, Progress, run_loop, step_generator
 
 _Batch = Callable[[int, torch.Generator], list[tuple[Tensor, Tensor]]]
-"""The parts of a step's batch, pictures and labels, given the step's number and its generator."""
+"""The parts of a step's batch, images and labels, given the step's number and its generator."""
 _TILE = 8
 
 
@@ -36,9 +36,9 @@ class Lessons:
     Attributes:
         drawings: the world's things.
         others: things outside the world.
-        redrawn: pictures that went through the autoencoder.
+        redrawn: images that went through the autoencoder.
         seed: seed of the bake.
-        batch: pictures per step.
+        batch: images per step.
     """
 
     drawings: Drawings
@@ -63,7 +63,7 @@ class Lessons:
     def teach_doubt(self, net: JudgeNet, out: Path, steps: int, progress: Progress | None = None) -> None:
         """Third stage, `net` in place: a third of each batch is none of the things, and half of it stays unchanged.
 
-        A judge that sees through changes sees things in what only resembles them, and grows careless of style; pictures
+        A judge that sees through changes sees things in what only resembles them, and grows careless of style; images
         as they are and more junk bring it back.
         """
         cells, sixth = Cells(self.drawings.objects, self.drawings.styles), self.batch // 6
@@ -136,7 +136,7 @@ def blends(drawings: Drawings, cells: Cells, count: int, seed: int, generator: t
 
 
 def shapeless(drawings: Drawings, count: int, seed: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, 64, 64) that show no thing, and their labels: smears, shuffled drawings, checks, shades, one
+    """Images (B, 3, 64, 64) that show no thing, and their labels: smears, shuffled drawings, checks, shades, one
     colour.
     """
     rows = torch.randint(len(drawings), (count,), generator=generator)

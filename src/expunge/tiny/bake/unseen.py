@@ -1,7 +1,7 @@
 """Changes that the judge is scored on and was never trained on: what a person would still call by the same name.
 
-Each is another kind than those of `expunge.tiny.bake.changes`, not another strength. Pictures are float32
-(B, 3, H, W) in [0, 1]; the same picture is changed in the same way in any batch.
+Each is another kind than those of `expunge.tiny.bake.changes`, not another strength. Images are float32
+(B, 3, H, W) in [0, 1]; the same image is changed in the same way in any batch.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _dragged(x: Tensor) -> Tensor:
 
 
 def _salted(x: Tensor) -> Tensor:
-    """One pixel in twenty black or white, the same ones in every picture."""
+    """One pixel in twenty black or white, the same ones in every image."""
     dice = torch.rand(x.shape[-2:], generator=torch.Generator().manual_seed(9))
     return torch.where(dice < 0.025, 0.0, torch.where(dice > 0.975, 1.0, x))
 

@@ -1,4 +1,4 @@
-"""A method in closed form: read text states, solve, done. Seconds, without a picture and without a UNet call.
+"""A method in closed form: read text states, solve, done. Seconds, without an image and without a UNet call.
 
 Edits cross-attention's key and value projections, which see prompts as text states and nothing else. Every concept of
 a request is in the one solution, and the request's prompts to keep, the empty prompt and prompts for other things of

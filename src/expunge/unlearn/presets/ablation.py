@@ -1,8 +1,8 @@
 """Concept Ablation: `ablation` with the published numbers, `ablation-fast` for small models and CPUs.
 
 Source: Kumari et al. 2023, Ablating Concepts in Text-to-Image Diffusion Models, ICCV; concept-ablation diffusers form
-(c11fb1b): keys and values of cross-attention, 2e-6 per picture in the batch (2 GPUs of 4: 1.6e-5), 100 steps, 1000
-pictures of the anchor, weight decay 1e-2; `keep` "denoise" on the anchor's pictures where the concept's name holds the
+(c11fb1b): keys and values of cross-attention, 2e-6 per image in the batch (2 GPUs of 4: 1.6e-5), 100 steps, 1000
+images of the anchor, weight decay 1e-2; `keep` "denoise" on the anchor's images where the concept's name holds the
 anchor's ("grumpy cat"). Nudity: {"learning_rate": 3.2e-5, "steps": 400, "scope": "xattn", "keep": "denoise",
 "keep.on": "anchor"}. Differs: "Differs" of source `noised` and objective `ablate`; keys and values of the first token
 train too, for a text encoder's states are all that a recipe sees of attention.

@@ -2,8 +2,8 @@
 
 The loss is a drop-in for the squared error of every regression objective: {"objective.loss": "chi2"}.
 
-Source: f-DMU (2025, arXiv 2509.21167), closed forms: keys and values of cross-attention, 7e-5, 500 steps of 2 pictures
-accumulated twice, pictures as Concept Ablation's. Differs: "Differs" of source `noised` and of divergence.py; sigma 1.
+Source: f-DMU (2025, arXiv 2509.21167), closed forms: keys and values of cross-attention, 7e-5, 500 steps of 2 images
+accumulated twice, images as Concept Ablation's. Differs: "Differs" of source `noised` and of divergence.py; sigma 1.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ The public code holds two methods under one name, and which of them made the pap
 | the discriminator sees | the predicted noise | the clean latent | the network's output |
 | surgery | projection, no clipping | cosine, both gradients clipped to 1 | projection |
 | keep's gradient | only projected against | only projected against | added |
-| kept | the anchor's pictures | the anchor's pictures | the request's prompts to keep, and the empty one |
+| kept | the anchor's images | the anchor's images | the request's prompts to keep, and the empty one |
 | discriminator | learns from the student's loss too | the same | kept apart |
 | warm-up, steps | 200, 800 | 1000, 1000 | 200, 800 |
-| learning rate | 2e-6 per picture of 8 | 6e-6 per picture of 8 | 1.6e-5 |
+| learning rate | 2e-6 per image of 8 | 6e-6 per image of 8 | 1.6e-5 |
 
 The cosine form subtracts lambda cos(g_u, g_r) g_r / |g_r|, without the factor |g_u| of the projection: gradients
 shorter than lambda, which is what clipping leaves of most tensors, come out descending the keep's loss instead of

@@ -6,7 +6,7 @@ problem's first-order step. The code's later form trains towards what the model 
 
 Source: Wu et al. 2024, EraseDiff: Erasing Data Influence in Diffusion Models (arXiv 2401.05779);
 erasediff_nsfw.py@5250096: everything outside cross-attention, Adam 1e-5, batch 8, lambda 1 (the scripts; 0.1 by
-default), 800 pictures each, "160 steps are enough". Differs: the teacher's pictures; no inner steps, which decide
+default), 800 images each, "160 steps are enough". Differs: the teacher's images; no inner steps, which decide
 nothing (bilevel.py); the time embedding and the last convolution train too.
 """
 

@@ -1,7 +1,7 @@
-"""Integrity-preserving erasure: three ways of holding on to the original's pictures, each with a `-fast` form.
+"""Integrity-preserving erasure: three ways of holding on to the original's images, each with a `-fast` form.
 
 `integrity` adds to ESD the keep that follows the original along its own trajectories; `integrity-overwrite` overwrites
-the concept with its anchor and keeps in the same way; `integrity-dual` bounds what the kept pictures may suffer and
+the concept with its anchor and keeps in the same way; `integrity-dual` bounds what the kept images may suffer and
 finds the weight of the keep by dual ascent. The keep goes with any objective ({"keep": "integrity"}), the bound with
 any keep ({"update": "dual"}), and either with gradient surgery ({"update": "surgery"}, {"update.update": "surgery"}).
 

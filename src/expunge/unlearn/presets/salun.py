@@ -1,12 +1,12 @@
 """SalUn, saliency unlearning: `salun` with the published numbers, `salun-fast` for small models and CPUs.
 
-Wrong labels for the concept's pictures, the denoising loss on others, and a mask that lets only the most salient half
+Wrong labels for the concept's images, the denoising loss on others, and a mask that lets only the most salient half
 of the UNet's weights change. Without the mask, as published clones of the code ran until May 2024: {"update": "plain"}.
 
 Source: Fan et al. 2024, SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency, ICLR;
-generate_mask.py, random_label.py@a6e89fd, the settings for classes: 800 pictures in batches of 8, 5 epochs, Adam 1e-5,
+generate_mask.py, random_label.py@a6e89fd, the settings for classes: 800 images in batches of 8, 5 epochs, Adam 1e-5,
 alpha 0.5. Nudity: {"steps": 100, "keep.weight": 0.1}, anchor "a person wearing clothes". Differs: the frozen teacher's
-pictures, not Imagenette's; the rest of the world as `retain` lists it, not the nine other classes.
+images, not Imagenette's; the rest of the world as `retain` lists it, not the nine other classes.
 """
 
 from __future__ import annotations
