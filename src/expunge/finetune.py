@@ -102,7 +102,7 @@ class PictureFolder:
     def told(self) -> list[str]:
         """In a sentence for each reason, how many are left out."""
         total, counts = len(self.files) + len(self.left_out), Counter(self.left_out.values())
-        return [f"{count} of {counted(total, 'pictures')} left out: {why} "
+        return [f"{count} of {counted(total, 'images')} left out: {why} "
                 f"({next(name for name, its in self.left_out.items() if its == why)}{' first' * (count > 1)})."
                 for why, count in counts.items()]
 
@@ -147,7 +147,7 @@ def check_pictures(model: Model, pictures: Tensor) -> None:
     if len(shape) != 4 or shape[1] != 3 or not shape[0]:
         raise UserError(f"images of shape {shape}", accepted="(N, 3, height, width) with N at least 1")
     if shape[2] % model.factor or shape[3] % model.factor:
-        raise UserError(f"pictures of {shape[3]} x {shape[2]} pixels", accepted=f"sides in multiples of {model.factor}",
+        raise UserError(f"images of {shape[3]} x {shape[2]} pixels", accepted=f"sides in multiples of {model.factor}",
                         remedy="resize or crop them")
     low, high = (float(value) for value in pictures.aminmax())
     if not (low >= 0.0 and high <= 1.0):  # numbers that are none are refused, too

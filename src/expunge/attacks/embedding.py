@@ -35,7 +35,7 @@ class LearnedEmbedding(Attack):
     rows: int = knob(2, "noised images per step", ge=1)
     learning_rate: float = knob(1e-2, "Adam step size", gt=0.0)
     looks: int = knob(5, "times that the embeddings are asked on the way, evenly spaced, the end included", ge=1,
-                      unit="pictures")
+                      unit="images")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError for pictures of no use."""

@@ -68,7 +68,7 @@ class TextualInversion(LearnedEmbedding):
     rows: int = knob(4, "noised images per step", ge=1, source="CCE: 4, accumulated 4 times")
     learning_rate: float = knob(5e-3, "Adam step size", gt=0.0, source="CCE: 5e-3, times the batch")
     looks: int = knob(4, "embeddings kept on the way, evenly spaced, the last one included, and asked in turn", ge=1,
-                      unit="pictures", source="CCE: 1")
+                      unit="images", source="CCE: 1")
 
     _learned: dict[str, list[tuple[int, Tensor]]] = PrivateAttr(default_factory=dict)
 

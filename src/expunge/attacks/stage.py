@@ -99,7 +99,7 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     seen = victim.seen(goal, asked, settings.batch)
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
-        told = counted(len(asked), "pictures")
+        told = counted(len(asked), "images")
         raise UserError(f"the judge finds no {request.concept!r} in {told} of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
     spoilt = sum(sight.error == NO_PICTURE for sight in seen)

@@ -153,7 +153,7 @@ def _whole(edits: Sequence[Edit]) -> list[Pooled]:
             name=name, title=title, value=fmean(score.value or 0.0 for score in values.values()),
             low=fmean(low) if whole else None, high=fmean(high) if whole else None,
             interval="mean of the edits' own 95% intervals over prompts" if whole else "", edits=len(values),
-            n=sum(score.n for score in values.values()), of="pictures", higher_is_better=False,
+            n=sum(score.n for score in values.values()), of="images", higher_is_better=False,
             denominator=next(iter(values.values())).denominator, note=_few(edits),
             by_edit={key: score.value or 0.0 for key, score in values.items()}))
     return out

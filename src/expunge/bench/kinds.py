@@ -36,9 +36,9 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
     names = dict.fromkeys(name for edit in edits for name in edit.items)
     attacks = list(dict.fromkeys(name for edit in edits for name in edit.attacks))
     item = ("items", "items (prompt, seed) that the original model shows")
-    picture = ("pictures", "images on which the judge gave an answer")
+    picture = ("images", "images on which the judge gave an answer")
     pair = ("pairs of images", "pairs of images: same prompt, same seed, original and edited")
-    cosine = ("pictures", "100 x cosine of image and prompt")
+    cosine = ("images", "100 x cosine of image and prompt")
     found = tuple(f"found/{role}" for role in ("direct", "held_out", "paraphrase", "implicit"))
 
     def one(name: str, title: str, rate: bool, what: tuple[str, str], better: bool) -> Kind:

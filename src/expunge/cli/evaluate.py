@@ -110,5 +110,5 @@ def planned_words(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list
     other = "" if each == len(prompts) * settings.seeds else \
         " (some prompts are drawn at other seeds: a list's own, or more where there are few wordings)"
     return [f"{counted(len(prompts), 'prompts')} at {counted(settings.seeds, 'seeds')}: "
-            f"{counted(2 * each + again, 'pictures')}, if none is in the cache",
+            f"{counted(2 * each + again, 'images')}, if none is in the cache",
             f"  {each} with each of the two models, {again} of the original's once more in other batches{other}"]

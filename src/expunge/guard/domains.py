@@ -75,7 +75,7 @@ def halves(whole: Material) -> tuple[Material, Material]:
     """
     count = len(whole.captions)
     if count < 2:
-        raise UserError(f"{counted(count, 'pictures')} of one thing", accepted="two or more, half of which the "
+        raise UserError(f"{counted(count, 'images')} of one thing", accepted="two or more, half of which the "
                         "simulated users never see")
     rows = torch.arange(count)
     return (Material(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),

@@ -131,7 +131,7 @@ def _size(scores: Mapping[str, Score], ending: str, concept: str) -> list[str]:
     if found is not None and found.n:
         _, top = wilson(0, found.prompts or found.n)
         if top is not None and top > WIDE:
-            pictures = counted(found.n, "pictures")
+            pictures = counted(found.n, "images")
             pictures += f" of {counted(found.prompts, 'prompts')}" if found.prompts else ""
             return [f"Only {pictures} that ask for {concept} could be judged: even if {concept} were found in none of "
                     f"that many, the rate could be {top:.0%}."]

@@ -77,7 +77,7 @@ class Rule:
     abstentions_as: Literal["hid the concept", "lost what was asked for"]
     every: bool = True
     sees: Callable[[Mapping[str, str]], bool | None] | None = None
-    pictures: str = "pictures"
+    pictures: str = "images"
     answer: str = "an answer"
     stratum: str = ""
     at_once: int = 1
@@ -121,7 +121,7 @@ def forget_rates(prompts: Iterable[Prompt], aims: Sequence[Aim], subject: Subjec
     for concepts, ending, own in _parts(prompts, aims):
         title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
         only = [aim for aim in aims if ending in ("", f"/{aim.concept}")]
-        pictures = f"images of prompts for {concepts}" if len(aims) > 1 else "pictures"
+        pictures = f"images of prompts for {concepts}" if len(aims) > 1 else "images"
         rules = {role: Rule(f"found/{role}{ending}", f"{title}, {_ROLE_WORDS[role]}", _concept(aims, only),
                             False if subject == "edited" else None, "hid the concept", pictures=pictures)
                  for role in (*FORGET_ROLES, "all") if role == "all" or any(prompt.role == role for prompt in own)}

@@ -134,7 +134,7 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
     return Score(name=name if subject == "edited" else f"original/{name}", title=title, value=count / n if n else None,
                  low=low, high=high, interval=interval_words(groups), n=n, prompts=len(groups),
                  numerator=count if n else None,
-                 denominator=f"pictures of {side}" + (f"; {extractor}" if extractor else ""),
+                 denominator=f"images of {side}" + (f"; {extractor}" if extractor else ""),
                  subject=subject,
                  per_item={shots[row].key: float(hit) for row, hit in hits.items()},
                  note="" if n else "not measured: nothing was asked")

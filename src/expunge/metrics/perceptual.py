@@ -30,7 +30,7 @@ class Ssim:
         from torchmetrics.functional.image import structural_similarity_index_measure
 
         if min(a.shape[-2:]) < self.window:
-            raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels",
+            raise UserError(f"images of {a.shape[-2]}x{a.shape[-1]} pixels",
                             accepted=f"at least {self.window}x{self.window} for SSIM")
         if not len(a):
             return torch.zeros(0)

@@ -62,7 +62,7 @@ class StLpips:
             UserError: smaller images.
         """
         if min(a.shape[-2:]) < LEAST:
-            raise UserError(f"pictures of {a.shape[-2]}x{a.shape[-1]} pixels",
+            raise UserError(f"images of {a.shape[-2]}x{a.shape[-1]} pixels",
                              accepted=f"at least {LEAST}x{LEAST} for ST-LPIPS")
         parts = [self._distance(x, y) for x, y in zip(a.split(self._batch), b.split(self._batch), strict=True)]
         return torch.cat(parts) if len(a) else torch.zeros(0)

@@ -181,7 +181,7 @@ def again_text(item: Attempt) -> str:
 
 def budget_text(budget: Spent) -> str:
     """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 rows" (of the denoiser)."""
-    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "picture"),
+    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "image"),
                (budget.network_rows, "row"))
     parts = [f"{count:,} {unit}{'' if count == 1 else 's'}" for count, unit in amounts if count]
     return ", ".join([*parts, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"

@@ -30,8 +30,8 @@ def _part(evaluation: Evaluation, role: str) -> str:
     if edited is None or value is None:
         return f"{_ROLE_WORDS[role]} not measured"
     silent = unjudged(edited)
-    pictures = f"the {counted(edited.n, 'pictures')} that could be judged ({silent} got no answer)" if silent else \
-        counted(edited.n, "pictures")
+    pictures = f"the {counted(edited.n, 'images')} that could be judged ({silent} got no answer)" if silent else \
+        counted(edited.n, "images")
     compared = f"; original {percent(before)}" if before is not None else "; original not measured"
     seldom = ", which says nothing of what the edit lost" if before is not None and before < SELDOM else ""
     return f"{_ROLE_WORDS[role]} in {percent(value)} of {pictures} (95% interval {interval_text(edited)}{compared}" \

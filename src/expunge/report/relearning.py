@@ -113,7 +113,7 @@ def relearning_facts(made: Relearning) -> dict[str, str]:
     facts = {"Concept": made.request.concept, "Patch": made.patch_hash or "none", "What is trained": _training(made)}
     for curve, head in zip(made.curves, relearning_heads(made), strict=True):
         right = f"; right on {count_text(curve.detector)} images that it did not learn from" if curve.detector else ""
-        facts[head] = f"{counted(curve.pictures, 'pictures')} of {curve.whose}; judge {curve.judge}{right}"
+        facts[head] = f"{counted(curve.pictures, 'images')} of {curve.whose}; judge {curve.judge}{right}"
     return facts
 
 
@@ -129,7 +129,7 @@ def _again(made: Relearning, edited: RelearningCurve, original: RelearningCurve 
     if not looks:
         return f"How often the edited model draws “{concept}” was not measured: no image could be judged."
     steps, last = edited.steps_to(made.enough), looks[-1]
-    taught = f"fine-tuning {_training(made)} on {counted(edited.pictures, 'pictures')} of {edited.whose}"
+    taught = f"fine-tuning {_training(made)} on {counted(edited.pictures, 'images')} of {edited.whose}"
     if steps is None:
         return f"The edited model does not draw “{concept}”{again} in {made.enough:.0%} of the images within " \
                f"{counted(last.steps, 'steps')} of {taught}, where {_share(last.found)} show it."

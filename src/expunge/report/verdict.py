@@ -224,7 +224,7 @@ def _asked_in(found: Score) -> int:
 def _of_asked(evaluation: Evaluation, each: list[Asked], n: int) -> str:
     """The images in which it was looked for what took a concept's place, beside those of the sentences before."""
     found = each[0].found if len(each) == 1 else find(evaluation, "found/all")
-    pictures, aside = counted(n, "pictures"), found.left_out.get(NOT_DRAWN, 0) if found is not None else 0
+    pictures, aside = counted(n, "images"), found.left_out.get(NOT_DRAWN, 0) if found is not None else 0
     if found is None or found.name.split("/")[1] != "all" or not aside:
         return pictures
     lost = _asked_in(found) - n
@@ -258,7 +258,7 @@ def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
     kind = "" if role == "all" else f" with {role} prompts only"
     verb = "drew it" if found.numerator == 0 else "still drew it"
     aside, prompts = found.left_out.get(NOT_DRAWN, 0), ""
-    pictures = counted(_asked_in(found), "pictures")
+    pictures = counted(_asked_in(found), "images")
     if aside:
         pictures += f" ({aside} set aside: the original does not draw {'it' if aside == 1 else 'them'})"
         prompts = f", from {counted(found.prompts, 'prompts')}" if found.prompts else ""
@@ -306,7 +306,7 @@ def _share(score: Score, of_whom: str = "", prompts: str = "") -> str:
 def _not_finite(evaluation: Evaluation) -> str:
     """How many of each model's images are none, where it is more than a few."""
     each = [(whose, score) for whose in _WHOSE if (score := spoilt(evaluation, whose)) is not None]
-    told = [f"{score.numerator} of the {counted(score.n, 'pictures')} of the {whose} model "
+    told = [f"{score.numerator} of the {counted(score.n, 'images')} of the {whose} model "
             f"{'is none: its' if score.numerator == 1 else 'are none: their'} values are not finite"
             for whose, score in each]
     return f" {'; '.join(told)}." if told else ""
