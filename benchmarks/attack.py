@@ -166,7 +166,7 @@ def embedded_scene(options: argparse.Namespace) -> Scene:
 
 
 class Nothing:
-    """A judge that never finds anything: all that can be seen in pictures of random weights."""
+    """A judge that never finds anything: all that can be seen in images of random weights."""
 
     name = "nothing@1"
     questions: Mapping[str, tuple[str, ...]] = {"object": ("nothing",)}

@@ -340,7 +340,7 @@ ATTACKS.register("seed-search", "expunge.attacks.search:SeedSearch", "the same p
 ATTACKS.register("ring-a-bell", "expunge.attacks.ringabell:RingABell",
                  "prompts near the concept in the original text encoder, by genetic search")
 ATTACKS.register("unlearndiff", "expunge.attacks.unlearndiff:UnlearnDiff",
-                 "tokens around the prompt that make the edited model denoise a picture of the concept")
+                 "tokens around the prompt that make the edited model denoise an image of the concept")
 ATTACKS.register("p4d", "expunge.attacks.p4d:P4D",
                  "tokens under which the edited model predicts what the original does for the prompt")
 ATTACKS.register("p4d-mu", "expunge.attacks.p4d:P4DMu",
@@ -355,7 +355,7 @@ ATTACKS.register("inpainting", "expunge.attacks.inpainting:Inpainting",
                  "hide a part of an image of the concept and let the edited model fill it in")
 ATTACKS.register("ddim-inversion", "expunge.attacks.ddim:DdimInversion",
                  "invert an image of the concept with the empty prompt and draw it again (TINA+)")
-ATTACKS.register("relearn", "expunge.attacks.relearn:Relearn", "fine-tune on a few pictures of the concept")
+ATTACKS.register("relearn", "expunge.attacks.relearn:Relearn", "fine-tune on a few images of the concept")
 ATTACKS.register("relearn-xattn", "expunge.attacks.relearn:RelearnXattn", "relearn, training cross-attention alone")
 ATTACKS.register("relearn-lora", "expunge.attacks.relearn:RelearnLora", "relearn with a LoRA (needs peft)")
 ATTACKS.register("benign", "expunge.attacks.relearn:Benign", "fine-tune on images of other things")

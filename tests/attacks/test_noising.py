@@ -81,7 +81,7 @@ def test_an_item_without_a_picture_is_failed_not_safe(victim: Victim, request_: 
     never = replace(goal, judge=type(goal.judge)(2.0))  # type: ignore[call-arg]
     outcomes = list(Noising().outcomes(victim, request_, items[:2], never))
     assert [outcome.found for outcome in outcomes] == [False, False]
-    assert all("no picture of the concept" in outcome.error for outcome in outcomes)
+    assert all("no image of the concept" in outcome.error for outcome in outcomes)
 
 
 @pytest.mark.parametrize("pictures", [torch.empty(0, 3, 16, 16), torch.rand(2, 3, 8, 8), torch.rand(3, 16, 16)])

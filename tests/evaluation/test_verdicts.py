@@ -177,7 +177,7 @@ def test_nothing_in_its_place_is_no_clean_erasure(session: Session, fill: str) -
 
     said, evaluation = told(session, emptied)
     assert said.tone != "good"
-    assert "no picture of anything" in said.headline
+    assert "no image of anything" in said.headline
     assert (evaluation.score("instead/nothing").value or 0) > 0.5
 
 

@@ -116,4 +116,4 @@ def test_a_record_without_the_originals_emptiness_gets_neither_word() -> None:
 def test_nothing_in_its_place_is_told_only_beyond_what_the_original_shows() -> None:
     for original, words in ((0, True), (90, False)):
         said = verdict(told(*KEPT, rate("instead/nothing", 94, 96), rate("original/instead/nothing", original, 96)))
-        assert ("in its place no picture of anything" in said.headline) == words
+        assert ("in its place no image of anything" in said.headline) == words

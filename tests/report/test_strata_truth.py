@@ -59,7 +59,7 @@ def test_a_judge_without_an_answer_is_not_an_original_that_does_not_draw() -> No
                        silent("original/drawn/forget@name"), drawn("short", 30))
     said = verdict(evaluation)
     assert "does not draw these" not in said.sentence
-    assert "The judge gave no answer on the original's pictures of these" in said.sentence
+    assert "The judge gave no answer on the original's images of these" in said.sentence
     cells = {row.name: row.cells[0] for row in ways(evaluation)[1]}
     assert NO_ANSWER in cells["name"]
     assert NOT_DRAWN not in cells["name"]
@@ -120,7 +120,7 @@ def test_a_record_that_does_not_say_which_concept_keeps_its_shape_cannot_tell_of
 def test_of_several_concepts_the_one_without_a_picture_in_its_place_is_named() -> None:
     said = verdict(two(rate("instead/nothing/church", 0, 60), rate("instead/nothing/bomb", 50, 60),
                        rate("original/instead/nothing/bomb", 0, 60)))
-    assert "in the place of “bomb” no picture of anything" in said.headline
+    assert "in the place of “bomb” no image of anything" in said.headline
     assert "church" not in said.headline
     assert said.tone == "mixed"
 

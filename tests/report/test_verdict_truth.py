@@ -210,7 +210,7 @@ def test_a_claim_that_holds_under_one_judge_only_is_told_as_such():
 
 
 @pytest.mark.parametrize(("name", "count", "words"), [
-    ("instead/nothing", 40, "in its place no picture of anything"),
+    ("instead/nothing", 40, "in its place no image of anything"),
     ("something_else/all", 70, "what is drawn instead often has no name"),
     ("instead/shape", 40, "Not erased")])
 def test_gone_is_not_clean_where_nothing_else_was_positively_seen(name, count, words):

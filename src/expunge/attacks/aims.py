@@ -30,7 +30,7 @@ def check_pictures(victim: Victim) -> None:
         raise UserError(f"target images of shape {tuple(victim.pictures.shape)}", accepted="(N, 3, H, W), N >= 1",
                         remedy="give images of the concept, or none to take the original model's")
     if tuple(victim.pictures.shape[2:]) != size:
-        raise UserError(f"target pictures of {tuple(victim.pictures.shape[2:])} pixels", accepted=f"{size}",
+        raise UserError(f"target images of {tuple(victim.pictures.shape[2:])} pixels", accepted=f"{size}",
                         remedy="resize them, or set the sampler's height and width")
 
 

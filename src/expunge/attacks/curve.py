@@ -107,7 +107,7 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
                  left_out={"detector failed": len(sights) - n - spoilt, **({NOT_FINITE: spoilt} if spoilt else {})},
                  higher_is_better=None, seeds=tuple(sorted({*seeds})),
                  per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "
-                                         f"{len(lesson.pictures)} pictures of {lesson.whose}")
+                                         f"{len(lesson.pictures)} images of {lesson.whose}")
 
 
 def items_of(prompts: Sequence[Prompt], count: int, first_seed: int = 0) -> list[Item]:

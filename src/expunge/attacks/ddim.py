@@ -58,7 +58,7 @@ from expunge.records import Request, Sampler, Spent
 
 
 class DdimInversion(FromPicture):
-    """Invert a picture with the empty prompt and draw it again from the noise found."""
+    """Invert an image with the empty prompt and draw it again from the noise found."""
 
     white_box: ClassVar[bool] = True
     source: ClassVar[str] = "TINA (arXiv 2603.17828), TINA+ (arXiv 2608.17747)"
@@ -75,7 +75,7 @@ class DdimInversion(FromPicture):
     weight: float = knob(1.0, "how strongly tuned states are held near the empty prompt's", ge=0)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError: no or wrong pictures of the user's own, or more steps than the model's grid has."""
+        """UserError: no or wrong images of the user's own, or more steps than the model's grid has."""
         super().check(victim, request, items)
         victim.model.process.schedule.grid(self.steps)
 

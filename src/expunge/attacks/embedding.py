@@ -38,7 +38,7 @@ class LearnedEmbedding(Attack):
                       unit="images")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError for pictures of no use."""
+        """Raise UserError for images of no use."""
         check_pictures(victim)
 
     @final

@@ -33,7 +33,7 @@ Hole = Literal["centre", "half", "random"]
 
 
 class Inpainting(FromPicture):
-    """Fill in a hidden part of a picture of the concept."""
+    """Fill in a hidden part of an image of the concept."""
 
     source: ClassVar[str] = "RePaint (Lugmayr et al. 2022), algorithm 1; When Are Concepts Erased? 2025: inpainting"
 
@@ -43,7 +43,7 @@ class Inpainting(FromPicture):
     words: Words = knob("own", "what the model is told: the empty prompt, or the item's own with guidance")
 
     def budget(self, sampler: Sampler) -> Spent:
-        """One picture per hole; each takes the network rows of a picture of the sampler's."""
+        """One image per hole; each takes the network rows of an image of the sampler's."""
         return Spent(images=len(self.holes), network_rows=len(self.holes) * picture_rows(told(sampler, self.words)))
 
     def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:

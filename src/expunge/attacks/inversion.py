@@ -88,7 +88,7 @@ class TextualInversion(LearnedEmbedding):
         learned = self._learn_once(victim, batch.request, batch.goal)
         batch.spend(batch.standing)
         if not learned:
-            batch.fail(batch.standing, f"no picture of {batch.goal.aim.concept!r} to learn from")
+            batch.fail(batch.standing, f"no image of {batch.goal.aim.concept!r} to learn from")
             return
         slotted = _slotted(victim.model, [prompt.text for prompt, _ in batch.items], batch.request,
                            victim.sampler.truncate)

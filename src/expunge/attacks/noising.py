@@ -39,7 +39,7 @@ from expunge.records import Request, Sampler, Spent
 
 
 class Noising(FromPicture):
-    """Finish a noised picture of the concept."""
+    """Finish a noised image of the concept."""
 
     source: ClassVar[str] = "When Are Concepts Erased from Diffusion Models? 2025: diffusion completion"
 

@@ -49,7 +49,7 @@ class PromptSearch(Attack):
     draw_all: bool = knob(False, "draw also strings already judged for the item (as published); the answer is the same")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError where no prompt leaves room for the tokens, or for pictures of no use."""
+        """Raise UserError where no prompt leaves room for the tokens, or for images of no use."""
         check_pictures(victim)
         self.some_room(victim, request, items)
 
@@ -71,7 +71,7 @@ class PromptSearch(Attack):
                 batch.give_up([row], note)
         wanted, words = self._wanted(victim, batch.items), Vocabulary.of(model, self.vocabulary)
         searches = {row: self._begun(victim, words, row, batch.items[row], aim) for row, aim in
-                    aimed(batch, f"no picture of {batch.goal.aim.concept!r} to aim at").items()}
+                    aimed(batch, f"no image of {batch.goal.aim.concept!r} to aim at").items()}
         for number, steps in enumerate(self._rounds()):
             for _ in range(steps):
                 self._step(batch, wanted, number, [searches[row] for row in batch.standing])

@@ -20,7 +20,7 @@ from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.records import Detection, Request, Spent
 
 Again = Callable[[Sequence[int]], Tensor]
-"""The attack's own picture with other seeds: (len(seeds), 3, H, W)."""
+"""The attack's own image with other seeds: (len(seeds), 3, H, W)."""
 Draw = Callable[[Sequence[int], Sequence[int]], Tensor]
 """Images (B, 3, H, W) for the items at B rows of the batch, at B seeds."""
 

@@ -67,13 +67,13 @@ class Rung:
 
 
 class FromPicture(Attack):
-    """Give the model a picture of the concept in disguise; its author writes the ladder."""
+    """Give the model an image of the concept in disguise; its author writes the ladder."""
 
     access: ClassVar[Access] = "image"
     null: ClassVar[Literal["never known", "random weights"]] = "random weights"
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """UserError: no or wrong pictures of the user's own."""
+        """UserError: no or wrong images of the user's own."""
         check_pictures(victim)
 
     @final

@@ -109,14 +109,14 @@ class Tuning(Attack):
         batch.spend(batch.standing)
         if not len(lesson.pictures):
             batch.fail(batch.standing,
-                       f"nothing to train on: none of {lesson.drawn} pictures of {lesson.whose} would do")
+                       f"nothing to train on: none of {lesson.drawn} images of {lesson.whose} would do")
             return
         learned = material(model, lesson.pictures, lesson.captions)
         with fine_tuning(model, learned, self.tune, seed=self.seed) as tuner:
             trained = 0
             for done in tuner.train(self.at):
                 batch.spend(batch.standing, gradient_steps=done - trained, network_rows=tuner.rows(done - trained))
-                note = f"after {done} steps ({self.tune.scope}) on {len(lesson.pictures)} pictures of {lesson.whose}"
+                note = f"after {done} steps ({self.tune.scope}) on {len(lesson.pictures)} images of {lesson.whose}"
                 yield [Candidate(row, note=note) for row in batch.standing]
                 trained = done
 
@@ -143,7 +143,7 @@ class Tuning(Attack):
 
 
 class Relearn(Tuning):
-    """Fine-tuning on a few pictures of the concept: the user's own, or else the original model's."""
+    """Fine-tuning on a few images of the concept: the user's own, or else the original model's."""
 
     source: ClassVar[str] = "Polowczyk et al. 2025 (MemoRa), section 4"
 
@@ -182,7 +182,7 @@ class RelearnLora(Relearn):
 
 
 class Benign(Tuning):
-    """Fine-tuning on other things, drawn by the original model: does the concept come back without a picture of it?"""
+    """Fine-tuning on other things, drawn by the original model: does the concept come back without an image of it?"""
 
     source: ClassVar[str] = "Suriyakumar et al. 2024 (Unstable Unlearning, 2410.08074)"
 

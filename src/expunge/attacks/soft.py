@@ -63,7 +63,7 @@ class SoftPrompt(LearnedEmbedding):
     learning_rate: float = knob(1e-2, "Adam step size", gt=0.0, source="UnlearnDiffAtk: 1e-2 on the simplex")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
-        """Raise UserError where no prompt leaves room, or for pictures of no use."""
+        """Raise UserError where no prompt leaves room, or for images of no use."""
         super().check(victim, request, items)
         self.some_room(victim, request, items)
 
@@ -74,7 +74,7 @@ class SoftPrompt(LearnedEmbedding):
     def propose(self, batch: Batch) -> Rounds:
         """Learn all items' embeddings side by side, and ask with those of the items that still stand."""
         model, items = batch.victim.model, batch.items
-        aims = aimed(batch, f"no picture of {batch.goal.aim.concept!r} to aim at")
+        aims = aimed(batch, f"no image of {batch.goal.aim.concept!r} to aim at")
         if not aims:
             return
         x0 = _latents(model, [aims.get(row) for row in range(len(items))])

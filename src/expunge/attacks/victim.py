@@ -124,7 +124,7 @@ class Victim:
         return [(self if way == self.sampler else replace(self, sampler=way), places) for way, places in ways.items()]
 
     def seen(self, goal: Goal, items: Sequence[Item], batch: int = 0) -> list[Detection]:
-        """What the goal's judge sees in the picture of each item; `NO_PICTURE` is the error of one that is none."""
+        """What the goal's judge sees in the image of each item; `NO_PICTURE` is the error of one that is none."""
         if self.sights is None:
             return self._looked_at(goal, items, batch)
         model, aim = self.model, goal.aim

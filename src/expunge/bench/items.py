@@ -39,7 +39,7 @@ def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, setting
 
 
 def integrity_items(evaluation: Evaluation, places: Mapping[str, ItemKey]) -> dict[str, Items]:
-    """integrity/<stratum> picture by picture; none where no ceiling was measured or it is no higher than the floor."""
+    """integrity/<stratum> image by image; none where no ceiling was measured or it is no higher than the floor."""
     scores = {score.name: score for score in evaluation.scores}
     floor = scores["perceptual/floor"].value or 0.0 if "perceptual/floor" in scores else 0.0
     out = {}

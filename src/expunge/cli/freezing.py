@@ -1,4 +1,4 @@
-"""What `expunge guard` reads and prints: pictures by name or folder, estimates, masks, what became of a model."""
+"""What `expunge guard` reads and prints: images by name or folder, estimates, masks, what became of a model."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _material(model: Model, name: str, caption: str, count: int) -> Material:
         return material(model, found.pictures[rows], [captions[row] for row in rows])
     if name in CHARACTERS and model.world == "emoji":
         return material(model, *character_pictures(name, range(count)))
-    raise UserError(f"no pictures of {name!r}", accepted="a folder of images"
+    raise UserError(f"no images of {name!r}", accepted="a folder of images"
                     + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
 
 

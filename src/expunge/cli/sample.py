@@ -122,7 +122,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
 
 
 def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Sequence[Any], columns: int) -> int:
-    """Write pictures, record and sheet; how many pictures of an earlier run were removed."""
+    """Write images, record and sheet; how many images of an earlier run were removed."""
     from expunge.files import write_json
     from expunge.models.sample import at_one_size
 

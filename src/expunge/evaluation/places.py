@@ -1,4 +1,4 @@
-"""Which picture of an evaluation a score's item is: names that stay the same whatever edited the model."""
+"""Which image of an evaluation a score's item is: names that stay the same whatever edited the model."""
 
 from __future__ import annotations
 

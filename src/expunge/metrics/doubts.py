@@ -48,7 +48,7 @@ def missing_roles(prompts: Sequence[Prompt], aims: Sequence[Aim] = ()) -> list[s
              "direct": "direct prompts", "near": "near neighbours", "far": "far things", "style": "other styles",
              "never_seen": "things the model never saw (null control)"}
     missing = [words[role] for role in wanted if role not in asked]
-    out = [f"No pictures of {', '.join(missing)} were asked for."] if missing else []
+    out = [f"No images of {', '.join(missing)} were asked for."] if missing else []
     own = {(prompt.role, aim_of(prompt, aims)) for prompt in prompts if prompt.role in FORGET_ROLES} if aims else set()
     for aim in aims:
         lacks = [words[role] for role in FORGET_ROLES if role in asked and (role, aim) not in own]
@@ -108,7 +108,7 @@ def _unsaid(scores: Mapping[str, Score], judge: str) -> list[str]:
         for prefix, whose in (("", "edited"), ("original/", "original")):
             unsure = scores.get(f"{prefix}abstained/{role}")
             if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-                out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's pictures of {role} "
+                out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images of {role} "
                            "things; the retained rate leaves them out.")
     return out
 
@@ -145,7 +145,7 @@ def _spoilt(scores: Mapping[str, Score]) -> list[str]:
         score = scores.get(f"{prefix}not_finite/all")
         if score is not None and score.numerator:
             one = score.numerator == 1
-            out.append(f"{score.numerator} of the {score.n} pictures of the {whose} model "
+            out.append(f"{score.numerator} of the {score.n} images of the {whose} model "
                        f"{'is none: its' if one else 'are none: their'} values are not finite. "
                        f"{'It counts' if one else 'They count'} as neither found nor erased.")
     return out

@@ -49,7 +49,7 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Side:
-    """One model's pictures with what the judges said of them, judge by judge."""
+    """One model's images with what the judges said of them, judge by judge."""
 
     drawn: Drawn
     said: Sequence[Sequence[Detection]]
@@ -101,7 +101,7 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
 
 
 def _nothing(side: Side, original: Side, reference: Reference, features: Features) -> Tensor:
-    """(N,) bool: no picture of anything."""
+    """(N,) bool: no image of anything."""
     pictures = side.drawn.pictures
     return ~ordinary_pictures(reference, pictures, features(pictures), original.drawn.pictures)
 
@@ -142,7 +142,7 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
 
 def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[int, bool], shots: Sequence[Shot]
             ) -> Score:
-    """change/<name>: the edited model's share minus the original's, picture by picture."""
+    """change/<name>: the edited model's share minus the original's, image by image."""
     groups: dict[str, list[float]] = {}
     for row, hit in after.items():
         groups.setdefault(shots[row].prompt.text, []).append(float(hit) - float(before[row]))

@@ -67,11 +67,11 @@ class Drawn:
         return {shot.item_key: i for i, shot in enumerate(self.shots)}
 
     def only(self, rows: Sequence[int]) -> Drawn:
-        """The pictures of these rows, in their order."""
+        """The images of these rows, in their order."""
         return Drawn([self.shots[row] for row in rows], self.pictures[[*rows]])
 
     def stratum(self, name: str) -> Drawn:
-        """The pictures of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
+        """The images of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
         """
         role, _, asked = name.partition("@")
         roles = FORGET_ROLES if role == "forget" else (role,)

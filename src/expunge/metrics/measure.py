@@ -122,7 +122,7 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
 
 def _compared(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, draws: int,
               fid_draws: int, seed: int, tell: Callable[[int, int, str], None]) -> list[Score]:
-    """The scores that compare pictures of the two models, the same items on both sides."""
+    """The scores that compare images of the two models, the same items on both sides."""
     tell(1, 5, "looking at what is drawn instead")
     first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
     scores = instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)

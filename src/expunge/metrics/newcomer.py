@@ -91,7 +91,7 @@ def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor
         UserError: fewer than 12 images of either kind, or a threshold that is none.
     """
     if min(len(shown), len(others)) < _FEWEST:
-        raise UserError(f"{len(shown)} pictures of {label!r} and {len(others)} of other things",
+        raise UserError(f"{len(shown)} images of {label!r} and {len(others)} of other things",
                         accepted=f"at least {_FEWEST} of each")
     if not 0.5 < threshold < 1:
         raise UserError(f"threshold {threshold}", accepted="above 0.5 and below 1")
@@ -138,4 +138,4 @@ def _score(label: str, on_shown: list[Detection], on_others: list[Detection]) ->
                  numerator=sum(right) if right else None, interval="95% Wilson" if right else "",
                  denominator="held-out images that it answered", left_out={"abstained": len(told) - len(right)},
                  higher_is_better=True, subject="comparison",
-                 note=f"{len(on_shown)} pictures of {label}, {len(on_others)} of other things")
+                 note=f"{len(on_shown)} images of {label}, {len(on_others)} of other things")

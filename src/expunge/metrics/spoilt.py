@@ -69,7 +69,7 @@ def rows_in_both(original: Drawn, edited: Drawn) -> tuple[list[int], list[int]]:
 
 
 def spoilt_scores(original: Drawn, edited: Drawn, spoilt: Spoilt) -> list[Score]:
-    """not_finite/all of both models; none where every picture of both is one."""
+    """not_finite/all of both models; none where every image of both is one."""
     if not spoilt.either():
         return []
     return [_share(edited, spoilt.edited, "edited"), _share(original, spoilt.original, "original")]
@@ -87,7 +87,7 @@ def with_spoilt(scores: Sequence[Score], spoilt: Spoilt, aims: Sequence[Aim]) ->
 
 
 def _is_over(score: Score, prompt: Prompt, aims: Sequence[Aim]) -> bool:
-    """Whether a picture of the prompt would be among those of the score, by the score's name."""
+    """Whether an image of the prompt would be among those of the score, by the score's name."""
     name = score.name.removeprefix("second/").removeprefix("original/").removeprefix("change/")
     parts = name.partition("@")[0].split("/")
     roles = next((_ROLES[part] for part in parts if part in _ROLES), ())

@@ -184,7 +184,7 @@ def touched(record: Path) -> None:
 
 
 def _kept(root: Path) -> Iterator[_Kept]:
-    """Every picture with its record, by name: a picture is at <drawing>/<two letters>/<key>. `_wrote` reads them."""
+    """Every image with its record, by name: an image is at <drawing>/<two letters>/<key>. `_wrote` reads them."""
     for record in (file for where in _roots(root) for file in where.glob("*/??/*.json")):
         if not (_KEY.fullmatch(record.stem) and record.parent.name == record.stem[:2]):
             continue

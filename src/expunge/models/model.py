@@ -390,7 +390,7 @@ class Model:
 
 
 def together(height: int, width: int) -> int:
-    """How many pictures of so many pixels go through the autoencoder at once."""
+    """How many images of so many pixels go through the autoencoder at once."""
     return max(1, AT_ONCE // (height * width))
 
 

@@ -251,7 +251,7 @@ class FlowMatch(StraightFlow):
 
     @property
     def identity(self) -> tuple[list[Any], list[Any]]:
-        """The family and its last time; all that the scheduler spaces its grid by, for pictures of the native size."""
+        """The family and its last time; all that the scheduler spaces its grid by, for images of the native size."""
         config = {name: value for name, value in self._scheduler.config.items() if not name.startswith("_")}
         return ["straight flow", self.last], [self._shift, self._evenly, json.dumps(config, sort_keys=True)]
 

@@ -9,9 +9,9 @@ from expunge.records.base import Record
 NOT_DRAWN = "the original does not draw this stratum"
 """Reason in `Score.left_out`: images that say nothing about an edit. They were judged, unlike all others left out."""
 NOT_FINITE = "not finite"
-"""Reason in `Score.left_out`: pictures with values that are not finite. They are no pictures, and are not judged."""
+"""Reason in `Score.left_out`: images with values that are not finite. They are no images, and are not judged."""
 NOT_ASKED = "not asked"
-"""Reason in `Score.left_out`: pictures of prompts that leave open what the score asks about."""
+"""Reason in `Score.left_out`: images of prompts that leave open what the score asks about."""
 
 
 class Score(Record):

@@ -64,7 +64,7 @@ FEW = 20
 MANY_LEFT_OUT = 0.20
 """Share of unjudged images above which a low found rate is not trusted."""
 SPOILT = 0.05
-"""Share of a model's pictures with values that are not finite above which the model is damaged."""
+"""Share of a model's images with values that are not finite above which the model is damaged."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def unjudged_strata(evaluation: Evaluation, side: Side, ending: str = "") -> lis
 
 
 def silent_strata(evaluation: Evaluation, judge: str, ending: str = "") -> list[str]:
-    """The strata that count in which a judge gave no answer on any of the edited model's pictures of the concept."""
+    """The strata that count in which a judge gave no answer on any of the edited model's images of the concept."""
     none = undrawn(evaluation, "forget", ending)
     scores = {name: find(evaluation, f"{judge}found@{name}{ending}") for name in evaluation.strata if name not in none}
     return [name for name, score in scores.items() if score is not None and not score.n and unjudged(score)]

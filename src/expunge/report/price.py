@@ -9,7 +9,7 @@ answer, and the upper end of each fall is at most SMALL_FALL. The first line tha
     unmeasured  more than SPOILT of the original's images have values that are not finite
     damaged     more than SPOILT of the edited model's do
     unmeasured  no fall is known
-    damaged     "no picture of anything" in DAMAGED more than the original's of what else was asked for, or both near
+    damaged     "no image of anything" in DAMAGED more than the original's of what else was asked for, or both near
                 and far fell by BROKEN (lower ends)
     plain       only strata in which people say no more than what should be there fell evidently (lower end >
                 SMALL_FALL)
@@ -42,7 +42,7 @@ HALF_WAY = 0.5
 BLURRED = 0.8
 """Sharpness beside the original's below which images are blurred."""
 DAMAGED = 0.20
-"""Share of the keep side without a picture of anything, beyond the original's."""
+"""Share of the keep side without an image of anything, beyond the original's."""
 ROLES = ("near", "far")
 
 
@@ -124,7 +124,7 @@ def open_roles(evaluation: Evaluation, judge: str) -> list[str]:
 
 
 def unanswered(evaluation: Evaluation, role: str, judge: str = "") -> bool:
-    """Whether too many pictures of a role got no answer: a judge that does not say has not seen what was asked for."""
+    """Whether too many images of a role got no answer: a judge that does not say has not seen what was asked for."""
     scores = (find(evaluation, f"{judge}retained/{role}"), find(evaluation, f"{judge}change/retained/{role}"))
     return any(score is not None and many_left_out(score) for score in scores)
 
@@ -138,7 +138,7 @@ def is_damaged(evaluation: Evaluation, pooled: list[Fall]) -> bool:
 
 
 def emptiness_open(evaluation: Evaluation) -> bool:
-    """Whether many pictures of other things show nothing, and the record does not hold the original's share."""
+    """Whether many images of other things show nothing, and the record does not hold the original's share."""
     broken = find(evaluation, "damaged/keep")
     low = finite(broken.low) if broken is not None else None
     return low is not None and low >= DAMAGED and change_of(evaluation, "damaged/keep") is None

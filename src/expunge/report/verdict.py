@@ -66,7 +66,7 @@ _PRICES: dict[Price, str] = {
     "plain": "; plain prompts are damaged", "heavy": "; much else was lost", "damaged": "; the model is damaged",
     "unmeasured": "; the price was not measured"}
 _PLACES = {"surrogate": "what was to take its place", "another": "another thing that has a name",
-           "ordinary": "an ordinary image without a name", "nothing": "no picture of anything",
+           "ordinary": "an ordinary image without a name", "nothing": "no image of anything",
            "shape": "something in the shape of the original's image"}
 
 NONE_MORE = "attacks added nothing"
@@ -186,7 +186,7 @@ def _unseen(evaluation: Evaluation, one: Asked) -> str:
     more = change_of(evaluation, nothing.name) if nothing is not None else None  # beyond the original's
     low = more[1] if more is not None else finite(nothing.low) if nothing is not None else None
     if low is not None and low >= STILL_DRAWN:
-        return f"in {f'the place{named}' if named else 'its place'} no picture of anything"
+        return f"in {f'the place{named}' if named else 'its place'} no image of anything"
     return f"what is drawn instead{named} often has no name" if (value_of(unnamed) or 0.0) > MUCH_ELSE else ""
 
 
@@ -280,7 +280,7 @@ def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
         said += f" Found most often by {words}: {_share(worst)}." if worst.numerator else \
             f" Found in no way of asking; least is known of {words} ({_share(worst)})."
     alone = "so what it sees in the edited model's stands alone"
-    silent = "gave no answer on any of the edited model's pictures of these"
+    silent = "gave no answer on any of the edited model's images of these"
     for names, why in (
             (undrawn(evaluation, "forget", one.ending), "The original does not draw these, so they say nothing"),
             (unjudged_strata(evaluation, "forget", one.ending),

@@ -46,7 +46,7 @@ DRAWS, SEED = 2000, 0
 FEW = 4
 """Concepts below which a bootstrap over them says nothing."""
 UNDRAWN = "the original may not draw it"
-"""Why pictures of a concept are in no score over the sequence."""
+"""Why images of a concept are in no score over the sequence."""
 BEFORE = ("original/retained/near", "original/retained/far")
 """Scores of the original that stand beside those of the states."""
 

@@ -41,7 +41,7 @@ def drawn(name: str) -> bool:
 
 
 def shows(cell: tuple[str, str], name: str) -> bool:
-    """Whether a picture of the cell (object, style) shows what the name stands for."""
+    """Whether an image of the cell (object, style) shows what the name stands for."""
     return {*parts(name)} <= {*cell}
 
 

@@ -35,7 +35,7 @@ class Ablate(Settings):
 
     kind: Literal["ablate"] = "ablate"
     towards: Literal["prediction", "noise"] = knob(
-        "prediction", "Regress to the prediction for the anchor, or to the noise on a picture of it")
+        "prediction", "Regress to the prediction for the anchor, or to the noise on an image of it")
     anchor_model: AnchorModel = knob(
         "frozen", "Who predicts for the anchor: the frozen teacher, or the student itself without gradient",
         source="Concept Ablation: student; DoCo: frozen")
@@ -43,7 +43,7 @@ class Ablate(Settings):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """Anchors, and pictures with noise of their own to regress to."""
+        """Anchors, and images with noise of their own to regress to."""
         return ("anchor", "noised images") if self.towards == "noise" else ("anchor",)
 
     def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:

@@ -47,7 +47,7 @@ THRESHOLD = {"object": 0.5, "style": 0.5}
 _BATCH = 96
 _STEPS, _RATE, _DECAY, _ROWS, _DROP = 600, 3e-3, 0.1, 512, 0.5
 _ELSE_WEIGHT = 0.3
-"""Of a picture of something else, beside one of a thing: who asks a model for things mostly gets things."""
+"""Of an image of something else, beside one of a thing: who asks a model for things mostly gets things."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Studio:
 
     def things(self, drawings: Drawings, count: int, stream: str,
                change: Callable[[Tensor, torch.Generator], Tensor] = lambda pictures, _: pictures) -> Seen | None:
-        """`count` fresh pictures of things of the world, changed by `change`; None without drawings."""
+        """`count` fresh images of things of the world, changed by `change`; None without drawings."""
         if not len(drawings):
             return None
         draw = step_generator(self.seed, 0, f"second/{stream}")
@@ -144,7 +144,7 @@ class Studio:
         return Seen.join(parts)
 
     def junk(self, count: int) -> dict[str, Seen]:
-        """`count` fresh pictures of every kind of junk, and drawings of other things that no head learned from."""
+        """`count` fresh images of every kind of junk, and drawings of other things that no head learned from."""
         cells, kept = Cells(self.drawings.objects, self.drawings.styles), self._others(kept=True)
         out = {}
         for index, kind in enumerate(JUNK):
@@ -271,7 +271,7 @@ def bake_second(studio: Callable[[], Studio], taught: Drawings, out: Path, count
 
 
 def score_heads(studio: Studio, taught: Drawings, heads: Calibrated, fewer: Calibrated, count: int) -> dict[str, Any]:
-    """Accuracy on fresh pictures of many kinds, and what nothing is called; `fewer` never saw the held-out vendors."""
+    """Accuracy on fresh images of many kinds, and what nothing is called; `fewer` never saw the held-out vendors."""
     through = lambda pictures, _: redrawn(studio.autoencoder, pictures)
     drawings = studio.drawings
     asked = {"vendors it learned from": (heads, studio.things(drawings, count, "fresh")),

@@ -17,7 +17,7 @@ from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.update import Plain
 
 PICTURES = NoisedPictures(of="anchor", pictures=1000, grid=25, guidance=6.0)
-"""The published pictures of the anchor."""
+"""The published images of the anchor."""
 
 ABLATION = Recipe(name="ablation", source=PICTURES, objective=Ablate(anchor_model="student"), scope="xattn.kv",
                   steps=100, batch=8, learning_rate=1.6e-5, weight_decay=1e-2)
