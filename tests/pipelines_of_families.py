@@ -114,3 +114,16 @@ def taken(pipe: Any, **how: Any) -> Any:
 
     family = FAMILIES[type(pipe).__name__]
     return strict(Model(family.make(pipe, **how), "tiny", guidance=family.guidance))
+
+
+def latents(pipe: Any, prompts: list[str], x: Any, steps: int, guidance: float) -> Any:
+    """What diffusers makes of the noise x (B, c, h, w), as latents."""
+    from expunge.models.flux import packed, unpacked
+
+    pipe.set_progress_bar_config(disable=True)
+    of_flux = type(pipe).__name__ == "FluxPipeline"
+    # What FLUX's model card asks for: schnell was trained on 256 tokens.
+    more = {"max_sequence_length": 512 if pipe.transformer.config.guidance_embeds else 256} if of_flux else {}
+    out = pipe(prompts, latents=packed(x) if of_flux else x, num_inference_steps=steps, guidance_scale=guidance,
+               height=2 * x.shape[2], width=2 * x.shape[3], output_type="latent", **more).images
+    return unpacked(out, x.shape[2] // 2, x.shape[3] // 2) if of_flux else out

@@ -43,6 +43,8 @@ STEPS: dict[str, Any] = {"source": {"grid": 3, "trajectories": 2}, "steps": 4, "
 MEASURE = {"counts": {"direct": 2, "held_out": 0, "near": 2, "far": 2, "empty": 0, "never_seen": 0}, "seeds": 2,
            "steps": 2, "guidance": 1.0, "batch": 4, "floor_items": 0, "draws": 100, "fid_draws": 20, "strips": 0}
 CLOCK = {"seconds", "created", "made", "processor", "peak_memory", "machine", "seal", "previous"}
+UNCOUNTED = {"unet_frozen", "unet_trained"}
+"""What an edit that was interrupted says is None: how many samples all of its runs together took."""
 Tell = Callable[..., None]
 
 
@@ -250,5 +252,5 @@ def _content(file: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(item) for key, item in value.items() if key not in CLOCK}
+        return {key: _timeless(item) for key, item in value.items() if key not in CLOCK | UNCOUNTED}
     return [_timeless(item) for item in value] if isinstance(value, list) else value

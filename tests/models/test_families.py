@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.models.denoising import against, denoise
@@ -15,7 +14,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.pipeline import load_into_pipeline
 from expunge.records import Request
-from pipelines_of_families import BUILDERS, built, flux, sd3, sdxl, taken
+from pipelines_of_families import BUILDERS, built, flux, latents, sd3, sdxl, taken
 
 PROMPTS = ["a church", "an image of a dog on a hill by the sea, blue background"]
 SIZES = [(16, 16), (24, 32)]
@@ -27,19 +26,6 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Model]:
     return built(request.param), taken(built(request.param))
 
 
-def latents(pipe: Any, x: Tensor, size: tuple[int, int], steps: int, guidance: float) -> Tensor:
-    """What diffusers makes of the noise x (B, c, h, w), as latents."""
-    from expunge.models.flux import packed, unpacked
-
-    pipe.set_progress_bar_config(disable=True)
-    of_flux = type(pipe).__name__ == "FluxPipeline"
-    # What FLUX's model card asks for: schnell was trained on 256 tokens.
-    more = {"max_sequence_length": 512 if pipe.transformer.config.guidance_embeds else 256} if of_flux else {}
-    out = pipe(PROMPTS, latents=packed(x) if of_flux else x, num_inference_steps=steps, guidance_scale=guidance,
-               height=size[0], width=size[1], output_type="latent", **more).images
-    return unpacked(out, x.shape[2] // 2, x.shape[3] // 2) if of_flux else out
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("guided", [False, True])
 def test_latents_are_those_of_diffusers(pair: tuple[Any, Model], size: tuple[int, int], guided: bool) -> None:
@@ -49,7 +35,7 @@ def test_latents_are_those_of_diffusers(pair: tuple[Any, Model], size: tuple[int
     x = model.initial_noise([3, 4], *size)
     cond = model.encode(PROMPTS, truncate=True)
     ours = denoise(model, x, cond, against(model, guidance), 4, guidance)
-    theirs = latents(pipe, x, size, 4, guidance)
+    theirs = latents(pipe, PROMPTS, x, 4, guidance)
     assert not torch.allclose(ours[0], ours[1], atol=0.1)
     torch.testing.assert_close(ours, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
 
@@ -171,8 +157,8 @@ def test_a_patch_goes_on_a_pipeline_of_its_family_and_changes_what_it_draws(name
     patch = Patch.of(moved, model=model, request=request,
                      method="by hand", settings={}, seed=0)
     x = model.initial_noise([5, 6], 16, 16)
-    before = latents(pipe, x, (16, 16), 2, 1.0)
+    before = latents(pipe, PROMPTS, x, 2, 1.0)
     shares = load_into_pipeline(pipe, patch)
     assert {*shares} == {full.partition("/")[0] for full in patch.tensors}
     assert all(share > 0 for share in shares.values())
-    assert not torch.allclose(latents(pipe, x, (16, 16), 2, 1.0), before, atol=1e-4)
+    assert not torch.allclose(latents(pipe, PROMPTS, x, 2, 1.0), before, atol=1e-4)

@@ -40,10 +40,9 @@ def command(patch: Path, model: str, dtype: str, variant: str | None,
     """
     from expunge.cli.output import tell
     from expunge.models.patch import Patch
-    from expunge.models.store import merge, pipeline_class
+    from expunge.models.store import merge, opener
 
     part = (only or "").replace("-", "_")
     tell("text encoder" if only else "model", merge(model, Patch.load(patch), out, dtype, only=part,
                                                     allow_pickle=allow_pickle, variant=variant))
-    opened = "CLIPTextModel" if only else pipeline_class(out)
-    click.echo(f'open it with {opened}.from_pretrained("{out}")')
+    click.echo(f"""open it with {f'CLIPTextModel.from_pretrained("{out}")' if only else opener(out)}""")

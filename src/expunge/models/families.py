@@ -37,7 +37,7 @@ FAMILIES: Mapping[str, Family] = {
         StableDiffusionXL, ("unet", "vae", "text_encoder", "text_encoder_2"), "Stable Diffusion XL", 5.0),
     "StableDiffusion3Pipeline": Family(
         StableDiffusion3, ("transformer", "vae", "text_encoder", "text_encoder_2"), "Stable Diffusion 3 and 3.5", 7.0,
-        optional=("text_encoder_3",)),
+        optional=("text_encoder_3", "tokenizer_3")),
     "FluxPipeline": Family(Flux, ("transformer", "vae", "text_encoder", "text_encoder_2"), "FLUX.1", 3.5),
 }
 """By the pipeline's class."""

@@ -184,6 +184,17 @@ def pipeline_class(folder: Path) -> str:
                          accepted="a folder that a pipeline's save_pretrained wrote") from error
 
 
+def opener(folder: Path) -> str:
+    """The line of Python that opens a folder with plain diffusers.
+
+    Raises:
+        ModelError: no diffusers folder, or one of another family.
+    """
+    kind = pipeline_class(folder)
+    missing = [name for name in family_of(kind, str(folder)).optional if not (folder / name).is_dir()]
+    return f'{kind}.from_pretrained("{folder}"{"".join(f", {name}=None" for name in missing)})'
+
+
 def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
     """The family and the pipeline in a folder, after what the folder says of itself was checked."""
     kind, told = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
@@ -192,6 +203,7 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
     chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in told else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in told}
+    without |= {name: None for name in family.optional if not (folder / name).is_dir()}
     if "safety_checker" in without:
         without["requires_safety_checker"] = False
     try:
@@ -201,7 +213,7 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
                 **without)
         parts = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional)}
         check_complete(folder, chosen, {name: [key for key, _ in part.named_parameters()]
-                                        for name, part in parts.items() if part is not None})
+                                        for name, part in parts.items() if isinstance(part, torch.nn.Module)})
         return family, pipe
     except ExpungeError:
         raise

@@ -226,8 +226,7 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
     Raises:
         UserError: empty, contradictory, or unknown to the world; prompts that name none or several of the concepts.
     """
-    if not hasattr(model, "parameters_in"):
-        raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
+    _check_model(model)
     if isinstance(concept, Request):
         if anchor or keep or kind or only_with:
             raise UserError("a request together with anchor or keep, kind or only_with",
@@ -292,9 +291,15 @@ def resolve_method(method: str | Method, settings: Mapping[str, Any] | None = No
             raise ConfigError(f"settings {', '.join(settings)} for a method that has none", accepted="no settings")
         chosen = chosen.override(settings)
     if isinstance(method, str) and model is not None and isinstance(chosen, Configured):
+        _check_model(model)
         own = suited(chosen, method, settings or {}, model)
         return chosen.override(own) if own else chosen
     return chosen
+
+
+def _check_model(model: Any) -> None:
+    if not hasattr(model, "parameters_in"):
+        raise UserError(f"{model!r} as the model", accepted="what expunge.load returns")
 
 
 def _is_method(entry: Any) -> bool:
