@@ -114,7 +114,7 @@ def test_what_is_no_such_pipeline_is_refused(folder: Path, tmp_path: Path) -> No
         load(tmp_path, device="cpu")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionInpaintPipeline"}))
-    with pytest.raises(ModelError, match=r"holds a StableDiffusionInpaintPipeline: it needs an image and a mask.*StableDiffusionPipeline"):
+    with pytest.raises(ModelError, match=r"InpaintPipeline: it needs an image and a mask.*StableDiffusionPipeline"):
         load(folder, device="cpu")
 
 
