@@ -108,6 +108,29 @@ def test_sdxl_goes_away_from_zeros_or_from_the_empty_prompt_as_its_folder_says()
     assert taken(pipe).unconditional().states.equal(model.encode([""]).states)
 
 
+@pytest.mark.parametrize("change", [
+    lambda pipe: pipe.register_to_config(force_zeros_for_empty_prompt=False),
+    lambda pipe: setattr(pipe.text_encoder_2.config, "eos_token_id", 2),
+    lambda pipe: setattr(pipe.tokenizer_2, "pad_token", "a</w>"),
+    lambda pipe: pipe.vae.register_to_config(scaling_factor=0.7),
+    lambda pipe: pipe.unet.register_to_config(addition_time_embed_dim=9)])
+def test_what_draws_otherwise_is_kept_apart(change: Any) -> None:
+    pipe = built("sdxl")
+    before = taken(pipe).drawing
+    change(pipe)
+    assert taken(pipe).drawing != before
+
+
+@pytest.mark.parametrize(("name", "scheduling"), [
+    ("sd3", {"shift": 2.0}), ("flux-dev", {"max_shift": 1.3}), ("flux-dev", {"use_dynamic_shifting": False})])
+def test_grids_that_differ_are_kept_apart(name: str, scheduling: dict[str, Any]) -> None:
+    pipe = built(name)
+    before = taken(pipe).drawing
+    own = {key: value for key, value in pipe.scheduler.config.items() if not key.startswith("_")}
+    pipe.scheduler = type(pipe.scheduler)(**{**own, **scheduling})
+    assert taken(pipe).drawing != before
+
+
 def test_flux_is_told_its_guidance_and_schnell_takes_none() -> None:
     dev, schnell = taken(built("flux-dev")), taken(built("flux-schnell"))
     x, cond = dev.initial_noise([1], 16, 16), dev.encode(["a church"])

@@ -49,8 +49,9 @@ def parts_digest(model: Denoiser) -> str:
     told: dict[str, Any] = {name: _config(model.components[name]) for name in named["denoiser"] + named["autoencoder"]}
     for number, encoder in enumerate(model.texts):
         behind = f"_{number + 1}" if number else ""
-        told |= {f"text{behind}": _text_config(encoder.module),
+        told |= {f"text{behind}": _text_config(encoder.module, bool(encoder.pooled)),
                  f"reads{behind}": reading(encoder.tokenizer, encoder.length)}
+    told |= {"null": model.null} if model.null != "empty" else {}  # schemes began where there was no other
     told |= {"size": _sizes(network), "buffers": [
         _buffers(model.components[name]) for role in named.values() for name in role]}
     return scheme_digest(told)
@@ -110,10 +111,11 @@ def _sizes(network: nn.Module) -> Any:
     return getattr(_config_of(network), "sample_size", None)
 
 
-def _text_config(encoder: nn.Module) -> dict[str, Any]:
-    config = _config_of(encoder)
+def _text_config(encoder: nn.Module, pooled: bool) -> dict[str, Any]:
+    """The config; where the pooled state is read, with the end token, at which CLIP takes it."""
+    config, idle = _config_of(encoder), _IDLE_TEXT - ({"eos_token_id"} if pooled else set())
     told = config.to_dict() if config is not None else {}
-    return {key: value for key, value in told.items() if not key.startswith("_") and key not in _IDLE_TEXT}
+    return {key: value for key, value in told.items() if not key.startswith("_") and key not in idle}
 
 
 def _buffers(part: nn.Module) -> str:
