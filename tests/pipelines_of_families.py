@@ -53,9 +53,12 @@ def sdxl(scheduler: str = "EulerDiscreteScheduler", **scheduling: Any) -> Any:
     second.pad_token = "!"
     how = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
            "timestep_spacing": "leading", **scheduling}
+    if scheduler.startswith("Euler"):  # the published folder has it, from the scheduler that the model began with
+        how["set_alpha_to_one"] = False
     return diffusers.StableDiffusionXLPipeline(
         vae=_vae(4), unet=unet, tokenizer=first, tokenizer_2=second, text_encoder=_clip("CLIPTextModel", 32),
-        text_encoder_2=_clip("CLIPTextModelWithProjection", 48), scheduler=getattr(diffusers, scheduler)(**how))
+        text_encoder_2=_clip("CLIPTextModelWithProjection", 48),
+        scheduler=getattr(diffusers, scheduler).from_config(how))
 
 
 def sd3(t5: bool = True, **scheduling: Any) -> Any:

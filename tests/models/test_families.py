@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ import torch
 
 from expunge.errors import ModelError, UserError
 from expunge.models.denoising import against, denoise
-from expunge.models.families import family_of
+from expunge.models.families import FAMILIES, family_of
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.pipeline import load_into_pipeline
-from expunge.records import Request
+from expunge.models.sample import draw
+from expunge.models.store import load
+from expunge.records import Request, Sampler
 from pipelines_of_families import BUILDERS, built, flux, latents, sd3, sdxl, taken
 
 PROMPTS = ["a church", "an image of a dog on a hill by the sea, blue background"]
@@ -185,3 +189,63 @@ def test_a_patch_goes_on_a_pipeline_of_its_family_and_changes_what_it_draws(name
     assert {*shares} == {full.partition("/")[0] for full in patch.tensors}
     assert all(share > 0 for share in shares.values())
     assert not torch.allclose(latents(pipe, PROMPTS, x, 2, 1.0), before, atol=1e-4)
+
+
+def test_a_scheduler_of_another_method_is_refused() -> None:
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    pipe = built("sd3")
+    pipe.scheduler = FlowMatchHeunDiscreteScheduler()
+    with pytest.raises(ModelError, match="FlowMatchHeunDiscreteScheduler that is no deterministic flow"):
+        taken(pipe)
+
+
+def test_a_grid_that_ddim_has_not_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    taken(sdxl("EulerDiscreteScheduler", use_karras_sigmas=True))
+    assert "asks for use_karras_sigmas; images are drawn with DDIM" in caplog.text
+
+
+def test_a_negative_prompt_that_would_do_nothing_is_refused() -> None:
+    dev = taken(built("flux-dev"))
+    with pytest.raises(UserError, match=r"no effect; accepted: no negative prompt: FLUX\.1 makes no use of one"):
+        draw(dev, [("a church", 0)], Sampler(steps=2, guidance=3.5, negative="a tower", height=16, width=16))
+
+
+def test_t5_keeps_in_float32_what_overflows_in_float16() -> None:
+    family = FAMILIES["StableDiffusion3Pipeline"]
+    model = Model(family.make(built("sd3")), "tiny", dtype=torch.float16)
+    kinds = {name.rpartition(".")[0].rpartition(".")[2]: parameter.dtype
+             for name, parameter in model.components["text_encoder_3"].named_parameters()}
+    assert kinds["wo"] == torch.float32
+    assert kinds["wi"] == kinds["q"] == torch.float16
+
+
+@pytest.mark.parametrize(("name", "gone", "said"), [
+    ("sdxl", "tokenizer_2", "has no tokenizer_2"), ("sd3", "tokenizer_3", "has no tokenizer_3"),
+    ("flux-dev", "text_encoder_2", "has no weights for text_encoder_2")])
+def test_a_folder_without_one_of_its_parts_is_refused(name: str, gone: str, said: str, tmp_path: Path) -> None:
+    built(name).save_pretrained(tmp_path)
+    shutil.rmtree(tmp_path / gone)
+    with pytest.raises(ModelError, match=said):
+        load(tmp_path, device="cpu")
+
+
+def test_an_encoder_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    pipe = built("sdxl")
+    pipe.text_encoder = CLIPTextModel(CLIPTextConfig(
+        vocab_size=40, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=16))
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"words in .* where the text_encoder knows 40"):
+        load(tmp_path, device="cpu")
+
+
+def test_a_unet_of_another_family_is_refused(pipeline_folder: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
+    pipe.unet = built("sdxl").unet
+    with pytest.raises(ModelError, match="another family's"):
+        Model(FAMILIES["StableDiffusionPipeline"].make(pipe), "mixed")

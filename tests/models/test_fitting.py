@@ -32,7 +32,7 @@ def test_each_prompt_that_cannot_be_drawn_has_its_reason(model: Any) -> None:
     negative = SAMPLER.model_copy(update={"negative": "a dog"})
     reasons = unfit(model, [PLAIN, LONG, odd, bare], negative)
     assert reasons == {1: TOO_LONG, 2: "width 17; accepted: a multiple of 2 pixels",
-                       3: "a guidance of 1, with a negative prompt"}
+                       3: "a guidance of 1, under which a negative prompt does nothing here"}
     assert split(model, [PLAIN, LONG], SAMPLER.model_copy(update={"truncate": True})) == ([PLAIN, LONG], {})
     told = none_fits("2 prompts", {0: reasons[2], 1: reasons[2]})
     assert told.got == "none of 2 prompts can be drawn (prompt 1: width 17; accepted: a multiple of 2 pixels)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from expunge.errors import UserError
+from expunge.models.denoising import passes_of
 from expunge.models.model import Model
 from expunge.records import Prompt, Sampler
 
@@ -47,8 +48,8 @@ def split(model: Model, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[li
 
 
 def _undrawable(model: Model, how: Sampler) -> str:
-    if how.negative and how.guidance == 1:
-        return "a guidance of 1, with a negative prompt"
+    if how.negative and passes_of(model, how.guidance) == 1:
+        return f"a guidance of {how.guidance:g}, under which a negative prompt does nothing here"
     try:
         model.initial_noise([], how.height, how.width)
     except UserError as error:

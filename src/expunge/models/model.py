@@ -74,7 +74,7 @@ class Model:
         self.device, self.dtype = torch.device(device), dtype
         for component, part in self.components.items():
             text = denoiser.roles[component] == "text"
-            nn.Module.to(part, self.device, (text_dtype or dtype) if text else dtype)
+            _cast(part, self.device, (text_dtype or dtype) if text else dtype)
 
     @property
     def components(self) -> Mapping[str, nn.Module]:
@@ -387,6 +387,15 @@ class Model:
         kind = stored_half(every)
         # The weights may be cast to another type next.
         return told | (self._hashed(kind) if kind else {})
+
+
+def _cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """To a device and number type, but for layers that their library keeps in float32 where float16 would overflow."""
+    nn.Module.to(part, device, dtype)
+    wide = {*(getattr(part, "_keep_in_fp32_modules", None) or ())} if dtype == torch.float16 else set()
+    for name, module in part.named_modules():
+        if name.rpartition(".")[2] in wide:
+            nn.Module.to(module, torch.float32)
 
 
 def together(height: int, width: int) -> int:

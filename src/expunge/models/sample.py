@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from expunge.errors import ModelError, UserError
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise
+from expunge.models.denoising import against, denoise, passes_of
 from expunge.models.model import Model
 from expunge.records import Prompt, Sampler
 from expunge.runtime import memory_for
@@ -58,7 +58,7 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
             below 1 or batches of other items than there are or that are not drawn alike, a seed that no generator
             takes, images of several sizes, or a negative prompt without guidance.
-        ModelError: what the model drew is not finite, and nothing is told of it; it would be black, and count as a
+        ModelError: what the model drew is not finite, and nothing is told of it; it would be black, and count as an
             image without the concept.
         ResourceError: memory ran out.
     """
@@ -68,9 +68,12 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         return _each_way(model, items, ways, batch, sink, progress, broken)
     sampler = ways[0] if ways else sampler
     chunks = _chunks(len(items), batch)
-    if sampler.negative and sampler.guidance == 1:
-        raise UserError(f"negative prompt {sampler.negative!r} with guidance 1: it would have no effect",
-                        accepted="guidance above 1, or no negative prompt")
+    if sampler.negative and passes_of(model, sampler.guidance) == 1:
+        takes = model.denoiser.guided == "classifier-free"
+        how = f"negative prompt {sampler.negative!r} with guidance {sampler.guidance:g}"
+        raise UserError(f"{how}: it would have no effect",
+                        accepted="guidance above 1, or no negative prompt" if takes else
+                        f"no negative prompt: {model.denoiser.family} makes no use of one")
     odd = [seed for _, seed in items if not 0 <= seed < _SEEDS]
     if odd:
         raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")

@@ -9,6 +9,7 @@ Source: Ho et al. 2020, Song et al. 2021 (variance preserving); Liu et al. 2023,
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import copy
@@ -24,6 +25,8 @@ from typing_extensions import Self
 from expunge.errors import ModelError, UserError
 from expunge.files import text_digest
 from expunge.models.hashing import tensors_hash
+
+log = logging.getLogger(__name__)
 
 
 class Schedule(ABC):
@@ -220,7 +223,7 @@ class FlowMatch(StraightFlow):
         """
         config = scheduler.config
         kind = type(scheduler).__name__
-        if "shift" not in config or config.get("stochastic_sampling") or config.get("invert_sigmas"):
+        if kind != "FlowMatchEulerDiscreteScheduler" or config.stochastic_sampling or config.invert_sigmas:
             raise ModelError(f"a {kind} that is no deterministic flow from noise to clean",
                              accepted="FlowMatchEulerDiscreteScheduler without stochastic_sampling and invert_sigmas")
         self._scheduler, self._patch, self._evenly = scheduler, patch, evenly
@@ -267,6 +270,10 @@ def _share(config: Mapping[str, Any], mu: float) -> float:
     return exp(mu) if config["time_shift_type"] == "exponential" else mu
 
 
+_SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+"""Of a scheduler's config: grids in noise levels, which DDIM has none of."""
+
+
 def variance_preserving(scheduler: Any) -> tuple[str, VariancePreserving]:
     """The prediction's name, and the levels of a scheduler of any kind on DDIM's grid.
 
@@ -277,6 +284,12 @@ def variance_preserving(scheduler: Any) -> tuple[str, VariancePreserving]:
     if "beta_schedule" not in config or "sigma_data" in config:
         raise ModelError(f"a {kind} in place of a noise schedule with betas",
                          accepted="schedulers with beta_schedule (DDIM, PNDM, Euler, DPM-Solver and their kin)")
-    # The latents are no images, so they are never clipped, whatever a scheduler's default says.
-    ddim = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
+    spaced = [name for name in _SPACED if config.get(name)]
+    if spaced:
+        log.warning("the %s asks for %s; images are drawn with DDIM on its %s grid", kind, ", ".join(spaced),
+                    config.timestep_spacing)
+    # The latents are no images, so they are never clipped, whatever a scheduler's default says. Euler's method always
+    # ends at no noise, whatever a key that its config has from another scheduler says.
+    ends = {"set_alpha_to_one": True} if kind.startswith("Euler") else {}
+    ddim = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False, **ends)
     return str(ddim.config.prediction_type), VariancePreserving(ddim)

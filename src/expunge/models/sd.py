@@ -60,6 +60,9 @@ def _check_family(pipe: Any) -> None:
     if not isinstance(pipe, StableDiffusionPipeline):
         raise ModelError(f"a {type(pipe).__name__}",
                          accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
+    if getattr(pipe.unet.config, "addition_embed_type", None) is not None:
+        raise ModelError(f"a UNet that is told {pipe.unet.config.addition_embed_type} too: another family's",
+                         accepted="Stable Diffusion 1.x and 2.x's own UNet")
     channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if channels != latents:
         raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels",

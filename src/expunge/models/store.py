@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
+from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES, Family, family_of
 from expunge.models.folder import PICKLES, check_complete, check_weights, variant_of
 from expunge.models.model import Model
@@ -68,6 +69,7 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     folder = _folder(str(source), allow_pickle, revision, variant)
     family, pipe = _open(folder, allow_pickle, variant, with_checker=False)
     name, about, denoiser = _name(str(source), folder), _about(folder), family.make(pipe)
+    _check_tokenizers(denoiser, folder)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
@@ -200,6 +202,11 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
     kind, told = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     family = family_of(kind, str(folder))
     check_weights(folder, family.weighed, allow_pickle)
+    for part in (*family.weighed, *family.optional):
+        words = part.replace("text_encoder", "tokenizer")
+        if part.startswith("text_encoder") and (folder / part).is_dir() and not (folder / words).is_dir():
+            raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
+                             remedy="fetch or save the model again")
     chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in told else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in told}
@@ -220,6 +227,16 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
         raise ModelError(f"the model in {folder} cannot be read: {error}",
                          remedy="fetch or save it again") from error
+
+
+def _check_tokenizers(denoiser: Denoiser, folder: Path) -> None:
+    """ModelError: a tokenizer that is another encoder's, or nearly empty, as libraries make one of a damaged folder."""
+    for encoder in denoiser.texts:
+        words, known = len(encoder.tokenizer), len(encoder.table)
+        if not known / 2 <= words <= known:
+            raise ModelError(f"a tokenizer of {words} words in {folder} where the {encoder.name} knows {known}",
+                             accepted="each text encoder with its own tokenizer",
+                             remedy="fetch or save the model again")
 
 
 def _about(folder: Path) -> dict[str, Any]:
