@@ -221,7 +221,7 @@ def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
 def test_every_link_leads_somewhere_on_the_page(attacked, tmp_path):
     page = Page(report_html(attacked, tmp_path))
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert {"#attacks", "#doubt-null-control-scores", "#doubt-failed-attempts"} <= links
+    assert {"#attacks", "#warning-null-control-scores", "#warning-failed-attempts"} <= links
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert {link[1:] for link in links} <= set(ids)
     assert len(ids) == len(set(ids))

@@ -92,7 +92,7 @@ class StateScores(Scored, Record):
         seconds: wall time of the edit; processor: its processor time, None where it is not known.
         versions: of the libraries that measured the state; of the edit where it was not measured.
         patch_hash: of the patch that holds all requests so far; folder: where it lies, relative to the sequence's.
-        warnings: what the evaluation doubts about itself.
+        warnings: those of the evaluation.
     """
 
     number: int

@@ -152,14 +152,14 @@ def _attacks(assault: Assault) -> list[str]:
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
             for row in attack_rows(assault)]
     parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows), *searched_words(assault)]
-    return [*parts, *(["### Doubts about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
+    return [*parts, *(["### Warnings about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
 
 
 def _relearning(made: Relearning) -> list[str]:
     rows = [(str(row.steps), *row.found) for row in relearning_rows(made)]
     heads = ("Steps of fine-tuning", *map(_plain, relearning_heads(made)))
-    doubts = [_bullets(made.warnings)] if made.warnings else []
-    return [_plain(relearning_sentence(made)), _table(heads, rows), *doubts]
+    warnings = [_bullets(made.warnings)] if made.warnings else []
+    return [_plain(relearning_sentence(made)), _table(heads, rows), *warnings]
 
 
 def _limits(evaluation: Evaluation) -> str:

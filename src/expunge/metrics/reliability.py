@@ -1,4 +1,4 @@
-"""Doubts about an evaluation itself: signs in its own scores that its numbers say less than they seem to.
+"""Warnings about an evaluation itself: signs in its own scores that its numbers say less than they seem to.
 
 Source: the flags of AutoAttack (Croce and Hein 2020), which warn when an evaluation is suspect. Differs: the signs.
 """
@@ -24,8 +24,8 @@ WIDE = 0.10
 """Upper end of the interval that a found rate of 0 would have, above which there are too few images."""
 
 
-def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
-    """One sentence per doubt; of several concepts each is doubted by itself, and so is each judge."""
+def evaluation_warnings(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
+    """One sentence per warning; of several concepts each has warnings of its own, and so has each judge."""
     by_name = {score.name: score for score in scores}
     each = [(f"/{concept}", f"“{concept}”") for concept in concepts] if len(concepts) > 1 else [("", "the concept")]
     out = []
