@@ -67,7 +67,7 @@ def test_rows_are_before_each_attack_and_the_worst_case() -> None:
     last = rows[-2]
     assert (last.elicited, last.access, last.control) == ("3 of 19 (1 attempt failed)", "prompt, white box",
                                                           "0 of 4 (0% to 49.0%)")
-    assert last.budget == "40 gradient steps, 8 images, 4,200 rows"
+    assert last.budget == "40 gradient steps, 8 images, 4,200 NFE"
     assert last.warnings == (("failed attempts", "warning-failed-attempts"),)
     assert rows[1].fresh == "none drawn"
     assert (rows[4].control, rows[4].warnings[0][0]) == ("1 of 4 (4.6% to 69.9%)", "null control scores")
@@ -114,6 +114,6 @@ def test_only_other_prompts_that_worked_are_what_was_asked_instead() -> None:
 
 @pytest.mark.parametrize(("budget", "words"), [
     (Spent(images=1), "1 image"), (Spent(), "not stated"),
-    (Spent(gradient_steps=1, network_rows=9000, seconds=2.5), "1 gradient step, 9,000 rows, 2.5 s")])
+    (Spent(gradient_steps=1, network_rows=9000, seconds=2.5), "1 gradient step, 9,000 NFE, 2.5 s")])
 def test_budgets_are_words(budget: Spent, words: str) -> None:
     assert budget_text(budget) == words

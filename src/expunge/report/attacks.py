@@ -180,11 +180,14 @@ def again_text(item: Attempt) -> str:
 
 
 def budget_text(budget: Spent) -> str:
-    """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 rows" (of the denoiser)."""
-    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "image"),
-               (budget.network_rows, "row"))
+    """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 NFE".
+
+    NFE: rows that go through the denoiser; a row with a gradient counts three.
+    """
+    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "image"))
     parts = [f"{count:,} {unit}{'' if count == 1 else 's'}" for count, unit in amounts if count]
-    return ", ".join([*parts, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"
+    nfe = [f"{budget.network_rows:,} NFE"] if budget.network_rows else []
+    return ", ".join([*parts, *nfe, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"
 
 
 def _attackers(names: list[str], which: str = "") -> str:
