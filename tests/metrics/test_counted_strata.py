@@ -86,9 +86,9 @@ def score(name: str, value: float | None, n: int = 60, failed: int = 0) -> Score
     ("found/keep", 0.5, "sees the concept where something else was asked for in 50.0% of the edited"),
     ("original/found/never_seen", 1.0, "recognises things that the model never saw in 100.0% of the original"),
     ("original/found/all", 0.1, "finds the concept in only 10% of the original"),
-    ("abstained/all", 0.9, "would not say for 90% of the edited model's images that ask for the concept"),
-    ("abstained/near", 0.6, "would not say for 60% of the edited model's images of near things"),
-    ("original/abstained/far", 0.6, "would not say for 60% of the original model's images of far things"),
+    ("abstained/all", 0.9, "abstained on 90% of the edited model's images that ask for the concept"),
+    ("abstained/near", 0.6, "abstained on 60% of the edited model's images of near things"),
+    ("original/abstained/far", 0.6, "abstained on 60% of the original model's images of far things"),
     ("found/all", None, "gave no answer on any of the edited")])
 def test_each_judge_has_warnings_of_its_own(judge: str, who: str, name: str, value: float | None, words: str) -> None:
     said = [one for one in evaluation_warnings([score(f"{judge}{name}", value)]) if words in one]

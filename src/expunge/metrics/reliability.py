@@ -94,7 +94,7 @@ def _answers(scores: Mapping[str, Score], ending: str, concept: str, judge: str)
     for prefix, whose in (("", "edited"), ("original/", "original")):
         unsure, found = scores.get(f"{prefix}abstained/all{ending}"), scores.get(f"{prefix}found/all{ending}")
         if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-            out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images that ask for "
+            out.append(f"{judge} abstained on {unsure.value:.0%} of the {whose} model's images that ask for "
                        f"{concept}; the found rate leaves them out.")
         if found is not None and found.value is None:
             out.append(f"{judge} gave no answer on any of the {whose} model's images that ask for {concept}.")
@@ -108,7 +108,7 @@ def _unsaid(scores: Mapping[str, Score], judge: str) -> list[str]:
         for prefix, whose in (("", "edited"), ("original/", "original")):
             unsure = scores.get(f"{prefix}abstained/{role}")
             if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-                out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images of {role} "
+                out.append(f"{judge} abstained on {unsure.value:.0%} of the {whose} model's images of {role} "
                            "things; the retained rate leaves them out.")
     return out
 

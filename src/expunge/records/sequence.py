@@ -1,4 +1,4 @@
-"""Requests that keep coming: the ledger of what was done about them, and what a sequence of edits came to."""
+"""Sequential unlearning: the ledger of what was done about them, and what a sequence of edits came to."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Projected(Projection):
     kind: Literal["projected"] = "projected"
     within: ClassVar[tuple[str, ...]] = ("dual", "refresh")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="projected")] = knob(
-        Plain(), "How gradients become the step that is projected")
+        Plain(), "Update rule whose step is projected")
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -53,13 +53,13 @@ class Recipe(Settings):
     """
 
     name: str = knob("recipe", "What the card calls the method", min_length=1)
-    source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
-    objective: AnyObjective = knob(Steer(), "What is trained towards")
+    source: AnySource = knob(FrozenTrajectory(), "Source of the noisy latents x_t")
+    objective: AnyObjective = knob(Steer(), "Training objective")
     scope: str = knob("xattn", "Which parameters train: a scope's name", min_length=1)
     keep: AnyKeep | None = knob(None, "What must stay; none leaves everything else to chance")
     retain: Retain | None = knob(None, "Prompts made for the keep part, beside those that the request has")
-    adversary: AnyAdversary | None = knob(None, "What looks for the concept while it is erased")
-    update: AnyUpdate = knob(Plain(), "How gradients become a step")
+    adversary: AnyAdversary | None = knob(None, "Adversarial training: what seeks the concept during erasure")
+    update: AnyUpdate = knob(Plain(), "Update rule: how gradients become a step")
     surrogate: Surrogacy = SURROGACY
     steps: int = knob(1000, "Optimisation steps", ge=1)
     batch: int = knob(1, "Points of the erase loss per step", ge=1)

@@ -53,7 +53,7 @@ class Refreshed(Ascents):
         "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
     seed: int = knob(0, "With a step's number it decides the noise")
     rise: float | None = rise(0.5)
-    update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "How gradients become a step")
+    update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "Update rule")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

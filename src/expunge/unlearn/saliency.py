@@ -41,7 +41,7 @@ class Masked(Settings):
     draws: int = knob(100, "Batches over which the gradient is summed before the first step", ge=1,
                       source="SalUn: one pass over 800 images in batches of 8")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
-        Plain(), "How the masked gradients become a step")
+        Plain(), "Update rule of the masked gradients")
 
     def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
