@@ -40,7 +40,7 @@ LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "
 """The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
 
 _COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
-_ATTACK_COLUMNS = ("Attack", "What it may do", "Elicited", "95% interval", "Again on fresh seeds",
+_ATTACK_COLUMNS = ("Attack", "What it may do", "Attack success rate (ASR)", "95% interval", "Again on fresh seeds",
                    "Second detector agrees", "Null control", "Budget per item")
 _WHAT = ("A patch for a text-to-image diffusion model: a safetensors file that holds only the changed "
          "tensors, and a JSON card. It is made for one base model, named by its hash below.")
