@@ -41,7 +41,7 @@ def main() -> None:
         for line in rows(concept, assault):
             print(line, flush=True)
         for warning in assault.warnings:
-            print(f"<!-- doubt, {concept}: {warning} -->", flush=True)
+            print(f"<!-- warning, {concept}: {warning} -->", flush=True)
 
 
 def edited(model: object, concept: str, folder: Path) -> expunge.Patch:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import expunge
 from expunge.attacks import relearning
-from expunge.attacks.relearning import doubts, relearn, training_attack
+from expunge.attacks.relearning import relearn, relearning_warnings, training_attack
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.metrics.base import Autoencoder, PromptCounts, Stranger
@@ -192,7 +192,7 @@ def curve(of: str, hits: int, n: int, right: int = 40) -> RelearningCurve:
                                            "detector": detector, "looks": (Look(steps=0, found=found),)})
 
 
-def test_doubts_are_raised() -> None:
-    assert doubts([curve("original", 15, 16), curve("unknown", 0, 16)]) == []
-    told = doubts([curve("original", 3, 16), curve("unknown", 4, 16, right=20)])
+def test_warnings_are_raised() -> None:
+    assert relearning_warnings([curve("original", 15, 16), curve("unknown", 0, 16)]) == []
+    told = relearning_warnings([curve("original", 3, 16), curve("unknown", 4, 16, right=20)])
     assert [line.partition(":")[0] for line in told] == ["rare detector", "weak detector", "null control scores"]

@@ -1,10 +1,10 @@
-"""Counts by hand: numerators, denominators, what is left out, and the doubts that they raise."""
+"""Counts by hand: numerators, denominators, what is left out, and the warnings that they raise."""
 
 from __future__ import annotations
 
 import pytest
 
-from expunge.attacks.doubts import assault_doubts
+from expunge.attacks.reliability import attack_warnings
 from expunge.attacks.scores import TAKEN, assault_scores, legacy_rate
 from expunge.metrics.statistics import wilson
 from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler
@@ -79,8 +79,8 @@ def test_nothing_counted_is_no_zero() -> None:
     ([FIRST], 100, "null control scores: a"), ([SECOND], 100, "no null control: b"), ([FIRST], 10, "rare detector"),
     ([FIRST], 100, "failed attempts: 1 of 8 of a"),
 ])
-def test_doubts_are_raised(runs: list[AttackRun], shown: int, sign: str) -> None:
-    told = assault_doubts(BEFORE, runs, assault_scores(BEFORE, runs), shown, 100)
+def test_warnings_are_raised(runs: list[AttackRun], shown: int, sign: str) -> None:
+    told = attack_warnings(BEFORE, runs, assault_scores(BEFORE, runs), shown, 100)
     assert any(line.startswith(sign) for line in told), told
 
 
@@ -88,14 +88,14 @@ def test_too_few_items_for_the_claim_made() -> None:
     still = [attempt(seed, "not elicited", "none") for seed in range(5)]
     run = AttackRun(attack="a", access="image", white_box=False, attempts=tuple(still),
                     control=(attempt(0, "not elicited"),), control_of="x")
-    assert any("too few items" in line for line in assault_doubts(still, [run], assault_scores(still, [run]), 5, 5))
+    assert any("too few items" in line for line in attack_warnings(still, [run], assault_scores(still, [run]), 5, 5))
     together = [attempt(seed, "not elicited", "none") for seed in range(60)]
     run = run.model_copy(update={"attempts": tuple(together)})
-    assert assault_doubts(together, [run], assault_scores(together, [run]), 60, 60) == [
+    assert attack_warnings(together, [run], assault_scores(together, [run]), 60, 60) == [
         "too few items: with 60 of them from 1 prompt a rate of 0 still allows up to 79%"]
     many = [item.model_copy(update={"prompt": Prompt(text=f"p{item.seed}", role="direct")}) for item in together]
     run = run.model_copy(update={"attempts": tuple(many)})
-    assert assault_doubts(many, [run], assault_scores(many, [run]), 60, 60) == []
+    assert attack_warnings(many, [run], assault_scores(many, [run]), 60, 60) == []
 
 
 def test_the_prompt_is_the_unit_of_every_interval() -> None:

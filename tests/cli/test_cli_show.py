@@ -37,7 +37,7 @@ def test_show_prints_attacks_from_their_record(tmp_path: Path, capsys: pytest.Ca
     assert run(["show", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("Not elicited in 1 attempt on 1 item by this 1 attacker (noising) at this budget")
-    assert "doubt: too few items: 1" in told
+    assert "warning: too few items: 1" in told
     assert run(["show", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == made.model_dump(mode="json")
 

@@ -8,8 +8,8 @@ import pytest
 from rated import rated
 
 from expunge.metrics.base import Aim
-from expunge.metrics.doubts import doubts
 from expunge.metrics.rates import rates
+from expunge.metrics.reliability import evaluation_warnings
 from expunge.records import NOT_DRAWN, Detection, Prompt, Role, Sampler, Score, Shot
 
 CHURCH, BOMB = Aim("church", "object"), Aim("bomb", "object")
@@ -86,22 +86,22 @@ def score(name: str, value: float | None, n: int = 60, failed: int = 0) -> Score
     ("found/keep", 0.5, "sees the concept where something else was asked for in 50.0% of the edited"),
     ("original/found/never_seen", 1.0, "recognises things that the model never saw in 100.0% of the original"),
     ("original/found/all", 0.1, "finds the concept in only 10% of the original"),
-    ("abstained/all", 0.9, "would not say for 90% of the edited model's images that ask for the concept"),
-    ("abstained/near", 0.6, "would not say for 60% of the edited model's images of near things"),
-    ("original/abstained/far", 0.6, "would not say for 60% of the original model's images of far things"),
+    ("abstained/all", 0.9, "abstained on 90% of the edited model's images that ask for the concept"),
+    ("abstained/near", 0.6, "abstained on 60% of the edited model's images of near things"),
+    ("original/abstained/far", 0.6, "abstained on 60% of the original model's images of far things"),
     ("found/all", None, "gave no answer on any of the edited")])
-def test_each_judge_is_doubted_for_itself(judge: str, who: str, name: str, value: float | None, words: str) -> None:
-    said = [one for one in doubts([score(f"{judge}{name}", value)]) if words in one]
+def test_each_judge_has_warnings_of_its_own(judge: str, who: str, name: str, value: float | None, words: str) -> None:
+    said = [one for one in evaluation_warnings([score(f"{judge}{name}", value)]) if words in one]
     assert len(said) == 1
     assert who.lower() in said[0].lower()
 
 
 @pytest.mark.parametrize("judge", ["", "second/"])
-def test_a_judge_that_failed_is_doubted(judge: str) -> None:
-    said = doubts([score(f"{judge}retained/near", None, 0, failed=60)])
+def test_a_judge_that_failed_gets_a_warning(judge: str) -> None:
+    said = evaluation_warnings([score(f"{judge}retained/near", None, 0, failed=60)])
     assert [one.partition(" failed on images")[0] for one in said] == ["The second judge" if judge else "The judge"]
 
 
-def test_answers_on_everything_raise_no_doubt() -> None:
+def test_answers_on_everything_raise_no_warning() -> None:
     fine = [score(f"{judge}abstained/{role}", 0.1) for judge in ("", "second/") for role in ("near", "far", "all")]
-    assert not doubts(fine)
+    assert not evaluation_warnings(fine)

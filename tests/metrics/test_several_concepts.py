@@ -10,9 +10,9 @@ from rated import rated
 
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
-from expunge.metrics.doubts import doubts, missing_roles
 from expunge.metrics.open_world import OpenWorld, read_prompts
 from expunge.metrics.rates import agreement
+from expunge.metrics.reliability import evaluation_warnings, missing_roles
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Detection, Prompt, Role, Sampler, Score, Shot, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
@@ -210,18 +210,18 @@ def test_a_prompt_that_asks_for_nobody_knows_what_is_a_worlds_mistake() -> None:
     assert aim_of(Prompt(text="x", role="direct"), AIMS[:1]) == AIMS[0]
 
 
-def test_each_concept_is_doubted_by_itself() -> None:
+def test_each_concept_has_warnings_of_its_own() -> None:
     seldom = [Score(name="original/found/direct", title="", value=0.9, n=20),
               Score(name="original/found/direct/church", title="", value=1.0, n=10),
               Score(name="original/found/direct/flat", title="", value=0.4, n=10)]
-    told = doubts(seldom, ("church", "flat"))
+    told = evaluation_warnings(seldom, ("church", "flat"))
     assert len(told) == 1
     assert told[0].startswith("The judge finds “flat” in only 40%")
     few = [Score(name=f"found/all/{name}", title="", value=0.0, n=n) for name, n in (("church", 90), ("flat", 8))]
-    [line] = doubts(few, ("church", "flat"))
+    [line] = evaluation_warnings(few, ("church", "flat"))
     assert line.startswith("Only 8 images that ask for “flat”")
     seeds = [score.model_copy(update={"prompts": 4}) for score in few]
-    assert [line.split(":")[0] for line in doubts(seeds, ("church", "flat"))] == [
+    assert [line.split(":")[0] for line in evaluation_warnings(seeds, ("church", "flat"))] == [
         "Only 90 images of 4 prompts that ask for “church” could be judged",
         "Only 8 images of 4 prompts that ask for “flat” could be judged"]
     prompts = [Prompt(text="a", role="direct", labels=CHURCH), Prompt(text="b", role="implicit", labels=CHURCH),

@@ -10,10 +10,10 @@ import pytest
 from attack_examples import attempt, items
 
 from expunge.assault import untried
-from expunge.attacks.doubts import assault_doubts
+from expunge.attacks.reliability import attack_warnings
 from expunge.attacks.scores import assault_scores, worst_case
 from expunge.records import Assault, AttackRun, Attempt, Request, Sampler
-from expunge.report.attacks import again_text, attack_rows, attack_sentence, doubts_of
+from expunge.report.attacks import again_text, attack_rows, attack_sentence, warning_groups
 
 FORBIDDEN = re.compile(r"\b(removed|gone|safe|erased|forgotten|comes back|robust|nan|None)\b")
 OUTCOMES = ("none", "some", "all", "failed", "not given")
@@ -44,7 +44,7 @@ def suite(n: int, before: str, runs: Sequence[AttackRun], unset: bool = False) -
     scores = assault_scores(first, runs)
     return Assault(request=Request(concept="church", prompts=("a church",)), model="m", model_hash="h",
                    sampler=Sampler(), judge="j", before=first, runs=tuple(runs), scores=() if unset else tuple(scores),
-                   warnings=tuple(assault_doubts(first, runs, scores, n, n)))
+                   warnings=tuple(attack_warnings(first, runs, scores, n, n)))
 
 
 def standing(n: int, before: str) -> list[tuple]:
@@ -124,7 +124,7 @@ def test_finds_of_an_uncontrolled_attack_are_marked(control: str, outcome: str) 
     bare = control in ("no control", "broke off")
     assert ("Uncontrolled, without a null control: noising" in told) == bare, told
     assert ("where nothing can be found is not known" in told) == (bare and outcome == "some"), told
-    assert any(doubt.kind == "no null control" for doubt in doubts_of(assault)) == bare
+    assert any(warning.kind == "no null control" for warning in warning_groups(assault)) == bare
     cell = attack_rows(assault)[1].control
     assert cell.startswith({"no control": "uncontrolled: none was run", "clean": "0 of 4 (0% to 49.0%)",
                             "scores": "4 of 4 (51.0% to 100%)",
@@ -146,14 +146,14 @@ def test_an_attack_is_evidence_where_its_rate_less_its_control_s_is_surely_above
     assert ("attack/worst/evidence" not in names) == counts
 
 
-@pytest.mark.parametrize(("black", "white", "given", "doubted"), [
+@pytest.mark.parametrize(("black", "white", "given", "warned"), [
     (30, 0, "all", True), (30, 25, "all", False), (0, 30, "all", False),
     (20, 2, "what the white box left", True),  # 20 of 40 at least, 2 of 40 at most
     (6, 10, "what the white box left", False),
     (20, 2, "what the black box left", False),  # the white box had the harder items
 ])
 def test_a_black_box_beats_a_white_box_only_on_items_that_both_could_have_had(black: int, white: int, given: str,
-                                                                             doubted: bool) -> None:
+                                                                             warned: bool) -> None:
     everything = items(40)
     def made(name: str, hits: int, mine: list[tuple], sees: bool) -> AttackRun:
         access = "prompt, white box" if sees else "prompt, black box"
@@ -163,8 +163,8 @@ def test_a_black_box_beats_a_white_box_only_on_items_that_both_could_have_had(bl
     runs = [made("b", black, everything[white:] if "white box left" in given else everything, False),
             made("w", white, everything[black:] if "black box left" in given else everything, True)]
     before = [attempt("none", "none", item, "not elicited") for item in everything]
-    told = assault_doubts(before, runs, assault_scores(before, runs), 40, 40)
-    assert any(line.startswith("black box beats white box: b elicits more than w") for line in told) == doubted, told
+    told = attack_warnings(before, runs, assault_scores(before, runs), 40, 40)
+    assert any(line.startswith("black box beats white box: b elicits more than w") for line in told) == warned, told
 
 
 @pytest.mark.parametrize(("fresh", "seen", "asked", "confirmed", "says"), [
@@ -181,7 +181,7 @@ def test_what_the_second_detector_did_not_judge_is_not_counted_as_judged(
     assert again_text(item) == says
 
 
-def test_nothing_judged_is_doubted() -> None:
+def test_nothing_judged_gets_a_warning() -> None:
     told = suite(8, "failed", ()).warnings
     assert "too few items: none could be judged" in told
     assert suite(0, "none", ()).warnings == ("too few items: none was attacked",)

@@ -1,4 +1,4 @@
-"""The sentence claims what was tried and no more; every row has its counts, its budget and its doubts."""
+"""The sentence claims what was tried and no more; every row has its counts, its budget and its warnings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from attack_examples import attack_run, items, make_assault, run_scores
 from report_examples import rate
 
 from expunge.records import Assault, Spent
-from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, budget_text, doubts_of, searched_words
+from expunge.report.attacks import (
+    asked_instead,
+    attack_rows,
+    attack_sentence,
+    budget_text,
+    searched_words,
+    warning_groups,
+)
 
 NONE = (0, 0, 0, 0, 0)
 
@@ -60,10 +67,10 @@ def test_rows_are_before_each_attack_and_the_worst_case() -> None:
     last = rows[-2]
     assert (last.elicited, last.access, last.control) == ("3 of 19 (1 attempt failed)", "prompt, white box",
                                                           "0 of 4 (0% to 49.0%)")
-    assert last.budget == "40 gradient steps, 8 images, 4,200 rows"
-    assert last.doubts == (("failed attempts", "doubt-failed-attempts"),)
+    assert last.budget == "40 gradient steps, 8 images, 4,200 NFE"
+    assert last.warnings == (("failed attempts", "warning-failed-attempts"),)
     assert rows[1].fresh == "none drawn"
-    assert (rows[4].control, rows[4].doubts[0][0]) == ("1 of 4 (4.6% to 69.9%)", "null control scores")
+    assert (rows[4].control, rows[4].warnings[0][0]) == ("1 of 4 (4.6% to 69.9%)", "null control scores")
     assert all(isinstance(value, str) for row in rows for value in (row.elicited, row.interval, row.fresh, row.second))
 
 
@@ -90,12 +97,12 @@ def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> N
         "text_encoder."]
 
 
-def test_doubts_have_one_anchor_per_kind_and_the_unknown_are_kept() -> None:
-    doubts = doubts_of(make_assault(warnings=("too few items: with 5", "no null control: a", "no null control: b",
-                                              "something else: entirely")))
-    assert [doubt.anchor for doubt in doubts] == ["doubt-too-few-items", "doubt-no-null-control", "doubt-doubt"]
-    assert doubts[1].sentences == ("a", "b")
-    assert doubts[2].sentences == ("something else: entirely",)
+def test_warnings_have_one_anchor_per_kind_and_the_unknown_are_kept() -> None:
+    warnings = warning_groups(make_assault(warnings=(
+        "too few items: with 5", "no null control: a", "no null control: b", "something else: entirely")))
+    assert [one.anchor for one in warnings] == ["warning-too-few-items", "warning-no-null-control", "warning-warning"]
+    assert warnings[1].sentences == ("a", "b")
+    assert warnings[2].sentences == ("something else: entirely",)
 
 
 def test_only_other_prompts_that_worked_are_what_was_asked_instead() -> None:
@@ -107,6 +114,6 @@ def test_only_other_prompts_that_worked_are_what_was_asked_instead() -> None:
 
 @pytest.mark.parametrize(("budget", "words"), [
     (Spent(images=1), "1 image"), (Spent(), "not stated"),
-    (Spent(gradient_steps=1, network_rows=9000, seconds=2.5), "1 gradient step, 9,000 rows, 2.5 s")])
+    (Spent(gradient_steps=1, network_rows=9000, seconds=2.5), "1 gradient step, 9,000 NFE, 2.5 s")])
 def test_budgets_are_words(budget: Spent, words: str) -> None:
     assert budget_text(budget) == words

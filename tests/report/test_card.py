@@ -105,7 +105,7 @@ def test_attacks_are_on_the_card_and_in_the_json():
     text = model_card(evaluation)
     assert "## Attacks\n\nElicited in 7 of 24 items" in text
     assert "| unlearndiff | prompt, white box | 3 of 19 (1 attempt failed) |" in text
-    assert "### Doubts about the attacks" in text
+    assert "### Warnings about the attacks" in text
     names = {metric["args"]["score"]: metric["type"]
              for metric in front_matter(text)["model-index"][0]["results"][0]["metrics"]}
     assert names["attack/worst"] == "attack_success_rate"

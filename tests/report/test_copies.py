@@ -14,7 +14,7 @@ from sequence_examples import sequence
 from expunge.cli import run
 from expunge.records import BENCHES, SEQUENCES, BenchResult, SequenceResult
 from expunge.report.about import About
-from expunge.report.bench import doubts, notes
+from expunge.report.bench import bench_warnings, notes
 from expunge.report.bench_page import bench_html, write_bench_report
 from expunge.report.sequence_page import sequence_html, write_sequence_report
 
@@ -100,9 +100,9 @@ def test_words_are_explained(make: Callable[..., Any], page: Callable[..., str],
     assert f"<dt>{other}</dt>" not in words
 
 
-def test_a_bench_tells_what_its_edits_doubt_and_which_drew_no_pictures() -> None:
+def test_a_bench_tells_what_its_edits_warn_of_and_which_drew_no_pictures() -> None:
     made = gory_bench()
-    assert list(doubts(made).values()) == ["2 edits, esd-fast, gore, seed 0 first"]
+    assert list(bench_warnings(made).values()) == ["2 edits, esd-fast, gore, seed 0 first"]
     assert "2 of the 18 images of the edited model are none." in bench_html(made)
     first = made.edits[0]
     share = first.scores[0].model_copy(update={"name": "not_finite/all", "value": 0.1, "numerator": 4, "n": 40})

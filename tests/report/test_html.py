@@ -209,7 +209,7 @@ def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
     assert order == sorted(order)
     page = Page(html)
     for words in ("Elicited in 7 of 24 items", "worst case", "3 of 19 (1 attempt failed)", "prompt, white box",
-                  "40 gradient steps, 8 images, 4,200 rows", "selected by the judge", "Success against budget",
+                  "40 gradient steps, 8 images, 4,200 NFE", "selected by the judge", "Success against budget",
                   "again on 3 of 4 fresh seeds", "emoji-clip@77aa", "file lies outside the evaluation's folder"):
         assert words in page.text
     assert sum(a["alt"].startswith("unlearndiff, seed") for tag, a in page.tags if tag == "img") == 3
@@ -221,7 +221,7 @@ def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
 def test_every_link_leads_somewhere_on_the_page(attacked, tmp_path):
     page = Page(report_html(attacked, tmp_path))
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert {"#attacks", "#doubt-null-control-scores", "#doubt-failed-attempts"} <= links
+    assert {"#attacks", "#warning-null-control-scores", "#warning-failed-attempts"} <= links
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert {link[1:] for link in links} <= set(ids)
     assert len(ids) == len(set(ids))

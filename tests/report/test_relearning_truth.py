@@ -10,7 +10,7 @@ import pytest
 from attack_examples import make_curve, make_relearning
 from report_examples import rate
 
-from expunge.attacks.relearning import doubts
+from expunge.attacks.relearning import relearning_warnings
 from expunge.records import Look, Relearning, RelearningCurve, Score
 from expunge.report.relearning import relearning_chart, relearning_rows, relearning_sentence
 
@@ -119,5 +119,5 @@ def test_what_is_not_a_number_is_no_rate() -> None:
 
 
 def test_an_original_that_could_not_be_judged_is_no_rare_detector_of_none() -> None:
-    assert doubts([unjudged("original", "church")]) == [
+    assert relearning_warnings([unjudged("original", "church")]) == [
         "rare detector: no image of the original model before any training could be judged"]

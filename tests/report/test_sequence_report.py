@@ -56,7 +56,7 @@ def test_states_have_time_and_drift() -> None:
     assert state_rows(result)[2].figures[-2].value == "3.00%"
 
 
-def test_withdrawals_and_doubts_are_told() -> None:
+def test_withdrawals_and_warnings_are_told() -> None:
     told = notes(sequence(withdrawn=("dog",)))
     assert any("Withdrawn" in line and "dog" in line for line in told)
 
@@ -86,12 +86,12 @@ def test_a_sequence_that_was_not_measured_has_no_matrix() -> None:
     assert all(cell.text == "" for row in matrix(result) for cell in row.cells)
 
 
-def test_doubts_that_differ_in_the_concept_alone_are_one() -> None:
+def test_warnings_that_differ_in_the_concept_alone_are_one() -> None:
     few = lambda name, n: f"Only {n} images that ask for “{name}” could be judged."
     result = sequence()
     first, second, third = result.states
     states = (first.model_copy(update={"warnings": (few("church", 8), few("bomb", 8), few("cat", 7))}),
               second.model_copy(update={"warnings": (few("church", 8), "Something else.")}), third)
-    doubts = [line for line in notes(result.model_copy(update={"states": states})) if line.startswith("Doubt")]
-    assert doubts == ["Doubt: church, bomb: Only 8 images that ask for one of them could be judged.",
-                      f"Doubt: {few('cat', 7)}", "Doubt: Something else."]
+    warnings = [line for line in notes(result.model_copy(update={"states": states})) if line.startswith("Warning")]
+    assert warnings == ["Warning: church, bomb: Only 8 images that ask for one of them could be judged.",
+                      f"Warning: {few('cat', 7)}", "Warning: Something else."]

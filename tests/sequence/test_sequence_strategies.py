@@ -21,10 +21,10 @@ from expunge.sequence.memory import Memory
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS, Projection
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.presets.esd import ESD
 from expunge.unlearn.projected import kept_directions
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Workbench
 
 LONGER = {"settings": {"steps": 12}}
 
@@ -109,11 +109,11 @@ def test_a_request_after_one_that_changed_the_text_encoder_trains_on_what_the_mo
     assert any(name.startswith("unet/") for name in both.tensors)
     model = load(small["model"], device="cpu")
     student = model.edited(text)
-    bench = Workbench(student, model, Request(concept="dog", prompts=("a dog",)), 0)
-    stream = FrozenTrajectory(grid=3, trajectories=2).open(bench, ["a dog"], 2, "erase")
+    context = TrainContext(student, model, Request(concept="dog", prompts=("a dog",)), 0)
+    stream = FrozenTrajectory(grid=3, trajectories=2).open(context, ["a dog"], 2, "erase")
     points = stream.draw(0)
-    torch.testing.assert_close(bench.condition(points).states, student.encode(points.prompts).states)
-    assert not torch.equal(bench.condition(points).states, points.cond.states)
+    torch.testing.assert_close(context.condition(points).states, student.encode(points.prompts).states)
+    assert not torch.equal(context.condition(points).states, points.cond.states)
 
 
 def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from expunge.records import Request
 from expunge.sequence.memory import Memory
 from expunge.sequence.strategy import Projection, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
+from expunge.unlearn.context import Points, TrainContext
 from expunge.unlearn.projected import ProjectedStepper, kept_directions
 from expunge.unlearn.update import Descent, Plain
-from expunge.unlearn.workbench import Points, Workbench
 
 
 def memory(seed: int, prompts: tuple[str, ...]) -> Memory:
@@ -24,49 +24,49 @@ def memory(seed: int, prompts: tuple[str, ...]) -> Memory:
 
 
 @pytest.fixture
-def bench(model: Any) -> Workbench:
-    return Workbench(model.edited(None), model, Request(concept="church", prompts=("a church",)), 0)
+def context(model: Any) -> TrainContext:
+    return TrainContext(model.edited(None), model, Request(concept="church", prompts=("a church",)), 0)
 
 
 @torch.no_grad()
-def test_replay_is_the_squared_gap_to_frozen_numbers(bench: Workbench) -> None:
+def test_replay_is_the_squared_gap_to_frozen_numbers(context: TrainContext) -> None:
     mine = memory(0, ("a church",))
-    out = bench.student.predict(mine.x_t, mine.t, bench.student.encode(["a church"]))
-    term = recalled(bench, [Recall([mine], weight=3.0, batch=2, name="replay")])
+    out = context.student.predict(mine.x_t, mine.t, context.student.encode(["a church"]))
+    term = recalled(context, [Recall([mine], weight=3.0, batch=2, name="replay")])
     torch.testing.assert_close(term.loss(0), 3 * (out - mine.z).square().mean())
 
 
 @torch.no_grad()
-def test_one_look_has_the_points_of_all_parts_and_counts_for_the_steps_without(bench: Workbench) -> None:
+def test_one_look_has_the_points_of_all_parts_and_counts_for_the_steps_without(context: TrainContext) -> None:
     parts = [Recall([memory(0, ("a church", "a hill"))], 3.0, 2, "replay"),
              Recall([memory(1, ("a dog",))], 0.5, 3, "elsewhere")]
-    alone = [recalled(bench, [part]) for part in parts]
-    both = recalled(bench, parts, every=4)
+    alone = [recalled(context, [part]) for part in parts]
+    both = recalled(context, parts, every=4)
     assert (both.every, alone[0].every) == (4, 1)
     for number in (0, 4):
         torch.testing.assert_close(both.loss(number), 4 * (alone[0].loss(number) + alone[1].loss(number)))
 
 
 @torch.no_grad()
-def test_replay_asks_all_earlier_requests_alike_however_much_they_left(bench: Workbench, monkeypatch: pytest.MonkeyPatch
-                                                                       ) -> None:
+def test_replay_asks_all_earlier_requests_alike_however_much_they_left(
+        context: TrainContext, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, ...]] = []
-    condition = Workbench.condition
+    condition = TrainContext.condition
 
-    def noted(self: Workbench, points: Points) -> Conditioning:
+    def noted(self: TrainContext, points: Points) -> Conditioning:
         seen.append(points.prompts)
         return condition(self, points)
 
-    monkeypatch.setattr(Workbench, "condition", noted)
-    term = recalled(bench, [Recall([memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")])
+    monkeypatch.setattr(TrainContext, "condition", noted)
+    term = recalled(context, [Recall([memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")])
     for number in range(40):
         term.loss(number)
     share = sum(prompts == ("a house",) for prompts in seen) / len(seen)
     assert 0.3 < share < 0.7  # in proportion to what they left it would be 1 of 31
 
 
-def test_the_same_step_draws_the_same(bench: Workbench) -> None:
-    term = recalled(bench, [Recall([memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")])
+def test_the_same_step_draws_the_same(context: TrainContext) -> None:
+    term = recalled(context, [Recall([memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")])
     assert float(term.loss(5)) == float(term.loss(5))
     assert len({float(term.loss(number)) for number in range(6)}) > 1
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.update import Descent, LossFn
-from expunge.unlearn.workbench import Workbench
 
-NO_MODEL = Workbench(None, None, None, 0)  # type: ignore[arg-type]
-"""A bench for updates of a few numbers, which have no model."""
+NO_MODEL = TrainContext(None, None, None, 0)  # type: ignore[arg-type]
+"""The context of updates of a few numbers, which have no model."""
 
 
 def stepped(stepper: Any, erase: LossFn, keep: LossFn | None, params: Any, optimizer: Any, hold: LossFn | None = None

@@ -15,11 +15,11 @@ from expunge.errors import ConfigError, UserError
 from expunge.models.store import load
 from expunge.records import Request, Target
 from expunge.unlearn.adversary import SoftAdversary
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.soft_prompt import SoftAttacker, layouts, span
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
-from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 TWO = REQUEST.model_copy(update={"also": (Target(concept="dog", prompts=("a picture of a dog",)),)})
@@ -48,13 +48,13 @@ def model(loaded: Any) -> Iterator[Any]:
 def attacker(model: Any, request: Request = REQUEST, source: Any = POOL, batch: int = 3, move: float = 0.3,
              **settings: Any) -> tuple[SoftAttacker, Any]:
     """An adversary on a student whose text encoder has already moved away from the teacher's, and its stream."""
-    bench = Workbench(model, model.frozen_copy(), request, 0, text_trains=True)
+    context = TrainContext(model, model.frozen_copy(), request, 0, text_trains=True)
     draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for p in model.parameters_in("text").values():
             p.add_(move * p.std().nan_to_num(0.0) * torch.randn(p.shape, generator=draw))
-    stream = source.open(bench, request.all_prompts, batch, "erase")
-    return SoftAdversary(warmup=0, **settings).prepare(bench, stream, batch), stream  # type: ignore[return-value]
+    stream = source.open(context, request.all_prompts, batch, "erase")
+    return SoftAdversary(warmup=0, **settings).prepare(context, stream, batch), stream  # type: ignore[return-value]
 
 
 def attack_loss(model: Any, found: SoftAttacker, points: Any, vectors: Tensor | None = None) -> float:
@@ -65,7 +65,7 @@ def attack_loss(model: Any, found: SoftAttacker, points: Any, vectors: Tensor | 
     embeddings[:, 1] = V[:, 0]
     with torch.no_grad():
         out = model.predict(points.x_t, points.t, model.encode_embedded(points.prompts, tokens, embeddings))
-        wanted = found._bench.teacher.predict(points.x_t, points.t, points.cond)
+        wanted = found._context.teacher.predict(points.x_t, points.t, points.cond)
     return float((out - wanted).square().mean())
 
 
@@ -85,7 +85,7 @@ def test_vectors_stand_where_they_are_asked_to(model: Any, place: Any, shown: st
 def test_concept_of_several_tokens_stays_whole(model: Any, place: Any) -> None:
     own = model.texts[0].tokens("tench")
     assert len(own) > 1
-    request = Request(concept="tench", prompts=("an image of a tench on a hill",))
+    request = Request(concept="tench", prompts=("a picture of a tench on a hill",))
     layout = layouts(SoftAdversary(place=place, tokens=1), model, request)[request.prompts[0]]
     whole = model.texts[0].tokens(request.prompts[0])
     first, last = span(whole, own)
@@ -136,7 +136,7 @@ def test_gradients_are_not_summed_over_the_steps(model: Any) -> None:
         embeddings = model.texts[0].table[tokens.ids].index_put((torch.arange(2), torch.tensor([1, 1])), free)
         out = model.predict(points.x_t, points.t, model.encode_embedded(points.prompts, tokens, embeddings))
         with torch.no_grad():
-            wanted = found._bench.teacher.predict(points.x_t, points.t, points.cond)
+            wanted = found._context.teacher.predict(points.x_t, points.t, points.cond)
         loss = (out - wanted).square().flatten(1).mean(1).sum()
         V.grad = torch.autograd.grad(loss, free)[0][:, None]
         optimizer.step()

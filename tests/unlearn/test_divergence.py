@@ -14,12 +14,12 @@ from expunge.config import Settings, knob
 from expunge.errors import ConfigError
 from expunge.records import Request
 from expunge.unlearn.ablation import Ablate
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, ChiSquare, Hellinger, Squared, divergence
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.presets.esd import ESD
 from expunge.unlearn.relabel import Relabel
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Workbench
 
 KINDS = [Squared(), Hellinger(), Hellinger(sigma=0.3), ChiSquare(), ChiSquare(sigma=2.0)]
 M = torch.tensor([0.0, 1e-6, 0.01, 0.3, 2.0], dtype=torch.float64)
@@ -78,12 +78,12 @@ REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), 
 
 @pytest.mark.parametrize("objective", [Steer, Ablate, Relabel])
 def test_every_regression_objective_takes_any_of_them(model: Any, objective: Any) -> None:
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
-    stream = FrozenTrajectory(grid=3, trajectories=2).open(bench, REQUEST.prompts, 3, "erase")
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
+    stream = FrozenTrajectory(grid=3, trajectories=2).open(context, REQUEST.prompts, 3, "erase")
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
-        losses = [float(objective(loss=kind).prepare(bench, stream, None).loss(0))
+        losses = [float(objective(loss=kind).prepare(context, stream, None).loss(0))
                   for kind in (Hellinger(sigma=0.2), Squared(), ChiSquare(sigma=0.2))]
     assert losses == sorted(losses)
     assert losses[0] < losses[1] < losses[2]

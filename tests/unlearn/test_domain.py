@@ -12,12 +12,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request, Target
+from expunge.unlearn.context import Points, TrainContext
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.domain import AlignDomains, Game, damping
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.doco import DOCO, DOCO_FAST, DOCO_V_A, DOCO_V_B
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Points, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house",
                   keep=("a picture of a dog",),
@@ -35,9 +35,9 @@ def either(request: pytest.FixtureRequest) -> Any:
 
 
 def game(model: Any, batch: int = 4, source: Any = PICTURES, **settings: Any) -> Game:
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
     settings = {"discriminator": TINY, "warm_up": 0, **settings}
-    return Game(AlignDomains(**settings), bench, source.open(bench, REQUEST.all_prompts, batch, "erase"))
+    return Game(AlignDomains(**settings), context, source.open(context, REQUEST.all_prompts, batch, "erase"))
 
 
 def weights(of: Game) -> list[Tensor]:
@@ -50,7 +50,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 def points_of(model: Any) -> Points:
     with torch.no_grad():
-        return PICTURES.open(Workbench(model, model.frozen_copy(), REQUEST, 0), REQUEST.all_prompts, 4, "e").draw(0)
+        return PICTURES.open(TrainContext(model, model.frozen_copy(), REQUEST, 0), REQUEST.all_prompts, 4, "e").draw(0)
 
 
 def test_discriminator_has_the_published_shape_at_the_published_size() -> None:
@@ -105,12 +105,12 @@ def test_forms_of_a_prediction(either: Any) -> None:
 def test_losses_are_those_of_the_game(model: Any, source: Any) -> None:
     playing = game(model, source=source)
     points = playing._stream.draw(4)
-    bench = playing._bench
+    context = playing._context
     anchors = [{"church": "house", "castle": "apple"}[REQUEST.target_of(prompt).concept] for prompt in points.prompts]
     told = [prompt.replace("a castle", "an apple").replace("church", "house") for prompt in points.prompts]
     assert all(anchor in text for anchor, text in zip(anchors, told, strict=True))
     with torch.no_grad():
-        real = bench.teacher.predict(points.x_t, points.t, model.encode(told))
+        real = context.teacher.predict(points.x_t, points.t, model.encode(told))
         fake = model.predict(points.x_t, points.t, points.cond)
         of_real, of_fake = (playing.logits(points, out) for out in (real, fake))
         wanted = bce(of_real, torch.ones_like(of_real)) + bce(of_fake, torch.zeros_like(of_fake))

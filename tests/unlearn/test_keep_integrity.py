@@ -10,35 +10,35 @@ import torch
 from expunge.models.denoising import denoise
 from expunge.models.patch import Patch
 from expunge.records import Request
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.integrity import Integrity
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SOURCE = FrozenTrajectory(grid=4, guidance=3.0, trajectories=4)
 
 
-def moved(model: Any) -> Workbench:
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
+def moved(model: Any) -> TrainContext:
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
-    return bench
+    return context
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("branches", ["guided", "both"])
 def test_loss_is_the_distance_of_the_guided_prediction_or_of_both_branches(model: Any, branches: Any, fresh: bool
                                                                           ) -> None:
-    bench, source = moved(model), SOURCE.model_copy(update={"fresh": fresh})
-    term = Integrity(weight=2.0, batch=3, branches=branches, source=source).prepare(bench)
-    points = source.open(bench, ("", *REQUEST.keep), 3, "keep").draw(1)
+    context, source = moved(model), SOURCE.model_copy(update={"fresh": fresh})
+    term = Integrity(weight=2.0, batch=3, branches=branches, source=source).prepare(context)
+    points = source.open(context, ("", *REQUEST.keep), 3, "keep").draw(1)
     assert set(points.prompts) <= {"", *REQUEST.keep}
     with torch.no_grad():
         gaps = []
         for cond in (points.cond, model.encode([""] * 3)):
-            gaps.append(model.predict(points.x_t, points.t, cond) - bench.teacher.predict(points.x_t, points.t, cond))
+            gaps.append(model.predict(points.x_t, points.t, cond) - context.teacher.predict(points.x_t, points.t, cond))
         of_prompt, of_null = gaps
         wanted = ((of_null + 3.0 * (of_prompt - of_null)).square().mean() if branches == "guided" else
                   (of_prompt.square().mean() + of_null.square().mean()) / 2)
@@ -47,14 +47,14 @@ def test_loss_is_the_distance_of_the_guided_prediction_or_of_both_branches(model
 
 
 def test_loss_is_zero_at_the_start(model: Any) -> None:
-    term = Integrity(batch=3, source=SOURCE).prepare(Workbench(model, model.frozen_copy(), REQUEST, 0))
+    term = Integrity(batch=3, source=SOURCE).prepare(TrainContext(model, model.frozen_copy(), REQUEST, 0))
     assert float(term.loss(0).detach()) < 1e-8
 
 
 def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
     """A point of the pool is where DDIM stands on its way from the same noise to the kept prompt's image."""
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
-    pool = SOURCE.open(bench, REQUEST.keep, 3, "keep").pool
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
+    pool = SOURCE.open(context, REQUEST.keep, 3, "keep").pool
     assert pool is not None
     cond, null = model.encode(REQUEST.keep), model.encode([""])
     for k in range(4):
@@ -63,8 +63,8 @@ def test_its_trajectories_are_the_ones_that_are_drawn(model: Any) -> None:
 
 
 def test_a_training_text_encoder_is_asked_anew_for_both_branches(model: Any) -> None:
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0, text_trains=True)
-    term = Integrity(batch=2, source=SOURCE).prepare(bench)
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0, text_trains=True)
+    term = Integrity(batch=2, source=SOURCE).prepare(context)
     params = model.parameters_in("text")
     for parameter in params.values():
         parameter.requires_grad_(True)

@@ -11,9 +11,9 @@ from torch import Tensor
 from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.unlearn.anchor import anchored
+from expunge.unlearn.context import Points, TrainContext
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Points, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 ANCHORED = REQUEST.model_copy(update={"anchor": "house"})
@@ -50,7 +50,7 @@ class AsV:
 @torch.no_grad()
 def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: float, request_: Request) -> None:
     points = points_of(model)
-    got = Steer(eta=eta).target(Workbench(model, model.frozen_copy(), request_, 0), points)
+    got = Steer(eta=eta).target(TrainContext(model, model.frozen_copy(), request_, 0), points)
     for i, prompt in enumerate(points.prompts):  # one at a time, by hand
         x, t = points.x_t[i:i + 1], points.t[i:i + 1]
         null, concept = (model.network(x, t, model.encode([text]).states).sample for text in ("", prompt))
@@ -62,17 +62,17 @@ def test_target_is_base_minus_eta_times_the_concepts_direction(model: Any, eta: 
 
 @torch.no_grad()
 def test_the_empty_base_leaves_the_anchor_out(model: Any) -> None:
-    points, bench = points_of(model), Workbench(model, model.frozen_copy(), ANCHORED, 0)
-    bare = Workbench(model, model.frozen_copy(), REQUEST, 0)
-    assert torch.equal(Steer(base="empty").target(bench, points), Steer().target(bare, points))
-    assert not torch.equal(Steer().target(bench, points), Steer().target(bare, points))
+    points, context = points_of(model), TrainContext(model, model.frozen_copy(), ANCHORED, 0)
+    bare = TrainContext(model, model.frozen_copy(), REQUEST, 0)
+    assert torch.equal(Steer(base="empty").target(context, points), Steer().target(bare, points))
+    assert not torch.equal(Steer().target(context, points), Steer().target(bare, points))
 
 
 @torch.no_grad()
 def test_target_means_the_same_picture_in_eps_and_in_v(model: Any) -> None:
     points, as_v = points_of(model), AsV(model)
-    eps = Steer(eta=2.0).target(Workbench(model, model, REQUEST, 0), points)
-    v = Steer(eta=2.0).target(Workbench(as_v, as_v, REQUEST, 0), points)  # type: ignore[arg-type]
+    eps = Steer(eta=2.0).target(TrainContext(model, model, REQUEST, 0), points)
+    v = Steer(eta=2.0).target(TrainContext(as_v, as_v, REQUEST, 0), points)  # type: ignore[arg-type]
     signal, sigma = as_v.levels(points.x_t, points.t)
     from_eps = (points.x_t - sigma * eps) / signal
     torch.testing.assert_close(as_v.picture(v, points.x_t, points.t), from_eps, rtol=1e-3, atol=1e-3)
@@ -84,13 +84,13 @@ def test_loss_is_the_students_distance_to_the_target_with_and_without_a_pool(mod
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
     for fresh in (False, True):
-        bench, steer = Workbench(model, teacher, REQUEST, 0), Steer()
-        stream = FrozenTrajectory(grid=4, trajectories=2, fresh=fresh).open(bench, REQUEST.prompts, 3, "erase")
-        term = steer.prepare(bench, stream, None)
+        context, steer = TrainContext(model, teacher, REQUEST, 0), Steer()
+        stream = FrozenTrajectory(grid=4, trajectories=2, fresh=fresh).open(context, REQUEST.prompts, 3, "erase")
+        term = steer.prepare(context, stream, None)
         points = stream.draw(5)
         with torch.no_grad():
             out = model.predict(points.x_t, points.t, model.encode(points.prompts))
-            wanted = (out - steer.target(bench, points)).square().mean()
+            wanted = (out - steer.target(context, points)).square().mean()
             torch.testing.assert_close(term.loss(5), wanted, rtol=1e-4, atol=1e-6)
             assert wanted > 0
 
@@ -104,9 +104,9 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
             with torch.no_grad():
                 return model.encode([f"a dog {number}"] * len(points.t))
 
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
-    stream = FrozenTrajectory(grid=4, trajectories=2).open(bench, REQUEST.prompts, 3, "erase")
-    plain, attacked = (Steer().prepare(bench, stream, attacker) for attacker in (None, Attacker()))
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
+    stream = FrozenTrajectory(grid=4, trajectories=2).open(context, REQUEST.prompts, 3, "erase")
+    plain, attacked = (Steer().prepare(context, stream, attacker) for attacker in (None, Attacker()))
     with torch.no_grad():
         assert float(plain.loss(1)) != pytest.approx(float(attacked.loss(1)), rel=1e-4)
 
@@ -128,14 +128,14 @@ def test_anchor_takes_the_concepts_place(prompt: str, anchor: str, wanted: str) 
 def test_steering_away_from_an_anchor_spares_what_both_prompts_ask_for(model: Any) -> None:
     """target = eps(anchor) - eta (eps(concept) - eps(anchor))."""
     request = Request(concept="church", prompts=("a church on a hill",), anchor="house")
-    bench = Workbench(model, model.frozen_copy(), request, 0)
-    points = FrozenTrajectory(grid=3, trajectories=2).open(bench, request.prompts, 2, "erase").draw(0)
+    context = TrainContext(model, model.frozen_copy(), request, 0)
+    points = FrozenTrajectory(grid=3, trajectories=2).open(context, request.prompts, 2, "erase").draw(0)
     of = {text: model.predict(points.x_t, points.t, model.encode([text]).repeat(2))
           for text in ("a church on a hill", "a house on a hill", "")}
     concept, anchor, empty = of.values()
     away = Steer(away="anchor", eta=0.5)
-    torch.testing.assert_close(away.target(bench, points), anchor - 0.5 * (concept - anchor))
-    torch.testing.assert_close(Steer(eta=0.5).target(bench, points), anchor - 0.5 * (concept - empty))
+    torch.testing.assert_close(away.target(context, points), anchor - 0.5 * (concept - anchor))
+    torch.testing.assert_close(Steer(eta=0.5).target(context, points), anchor - 0.5 * (concept - empty))
     bare = request.model_copy(update={"anchor": ""})
-    alone = Workbench(model, bench.teacher, bare, 0)
+    alone = TrainContext(model, context.teacher, bare, 0)
     torch.testing.assert_close(away.target(alone, points), empty - 0.5 * (concept - empty))

@@ -16,13 +16,13 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import SERIES, thinned
 from expunge.unlearn.adversary import SoftAdversary
+from expunge.unlearn.context import Stream, TrainContext
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.objective import Steer, Term
 from expunge.unlearn.presets.esd import ESD, ESD_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
-from expunge.unlearn.workbench import Stream, Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a house by the sea",))
 SMALL = Recipe(source=FrozenTrajectory(grid=4, trajectories=3), steps=4, batch=2, learning_rate=1e-3)
@@ -112,8 +112,8 @@ def test_seconds_of_a_resumed_run_are_those_of_all_sessions(model: Any, tmp_path
 
 def test_parts_that_keep_things_under_one_name_are_refused(model: Any) -> None:
     class Clash(SoftAdversary):
-        def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Any:
-            attacker = super().prepare(bench, stream, batch)
+        def prepare(self, context: TrainContext, stream: Stream, batch: int) -> Any:
+            attacker = super().prepare(context, stream, batch)
             attacker.optimizers = {"adam": torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)}
             return attacker
 
@@ -165,15 +165,15 @@ def test_keep_holds_the_kept_prompt_closer_to_the_teacher(model: Any) -> None:
 
 
 def test_keep_loss_is_the_distance_to_the_teacher_on_kept_and_empty_prompts(model: Any) -> None:
-    bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
     keep = MatchTeacher(weight=3.0, batch=6, source=FrozenTrajectory(grid=4, trajectories=4))
-    term, points = keep.prepare(bench), keep.source.open(bench, ("", *REQUEST.keep), 6, "keep").draw(2)
+    term, points = keep.prepare(context), keep.source.open(context, ("", *REQUEST.keep), 6, "keep").draw(2)
     assert set(points.prompts) == {"", *REQUEST.keep}
     assert float(term.loss(2).detach()) < 1e-8
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
-        out, wanted = (at.predict(points.x_t, points.t, points.cond) for at in (model, bench.teacher))
+        out, wanted = (at.predict(points.x_t, points.t, points.cond) for at in (model, context.teacher))
         torch.testing.assert_close(term.loss(2), 3.0 * (out - wanted).square().mean(), rtol=1e-3, atol=1e-8)
 
 
@@ -275,8 +275,8 @@ class Watched(Steer):
 
     kind: Literal["watched"] = "watched"  # type: ignore[assignment]
 
-    def prepare(self, bench: Workbench, stream: Any, attacker: Any) -> Term:
-        term = super().prepare(bench, stream, attacker)
+    def prepare(self, context: TrainContext, stream: Any, attacker: Any) -> Term:
+        term = super().prepare(context, stream, attacker)
 
         def loss(number: int) -> Tensor:
             SEEN.append(f"loss {number}")

@@ -154,13 +154,13 @@ def test_a_vocabulary_of_which_nothing_is_left_is_told_before_anything_is_comput
 
 
 def test_rounds_take_every_prompt_once(model: Any) -> None:
-    from expunge.unlearn.workbench import Workbench
+    from expunge.unlearn.context import TrainContext
 
     prompts = ("a dog", "a castle", "a knife", "a church", "a house")
     for fresh in (False, True):
-        bench = Workbench(model, model.frozen_copy(), REQUEST, 0)
+        context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
         source = FrozenTrajectory(grid=2, trajectories=5, guidance=1.0, fresh=fresh, rounds=True)
-        stream = source.open(bench, prompts, 3, "keep")
+        stream = source.open(context, prompts, 3, "keep")
         drawn = [prompt for number in range(5) for prompt in stream.draw(number).prompts]
         rounds = [drawn[n:n + 5] for n in (0, 5, 10)]
         assert all(sorted(one) == sorted(prompts) for one in rounds)

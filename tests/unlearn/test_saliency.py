@@ -16,6 +16,7 @@ from expunge.errors import ConfigError, TrainingError
 from expunge.records import Request
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.bilevel import Bilevel
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.domain import AlignDomains
 from expunge.unlearn.keep import MatchTeacher
@@ -28,7 +29,6 @@ from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
 from expunge.unlearn.weights import training
-from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a picture of a dog",))
 SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=4, batch=2, learning_rate=1e-2, weight_decay=0.1,
@@ -46,18 +46,19 @@ def quadratic(params: dict[str, Parameter]) -> Term:
 
 
 def test_looking_for_the_mask_neither_attacks_nor_teaches(model: Any) -> None:
-    bench = Workbench(model, model.frozen_copy(), REQUEST.model_copy(update={"anchor": "house"}), 0, text_trains=True)
+    request = REQUEST.model_copy(update={"anchor": "house"})
+    context = TrainContext(model, model.frozen_copy(), request, 0, text_trains=True)
     params = model.parameters_in("text")
     with training(params):
-        stream = FrozenTrajectory(grid=3, trajectories=3).open(bench, REQUEST.prompts, 2, "erase")
-        attacker = SoftAdversary(steps=1, warmup=2).prepare(bench, stream, 2)
-        game = AlignDomains(warm_up=1).prepare(bench, stream, None)
-        Masked(draws=4).prepare(params, game, bench)
-        warmed = AlignDomains(warm_up=1).prepare(bench, stream, None)
+        stream = FrozenTrajectory(grid=3, trajectories=3).open(context, REQUEST.prompts, 2, "erase")
+        attacker = SoftAdversary(steps=1, warmup=2).prepare(context, stream, 2)
+        game = AlignDomains(warm_up=1).prepare(context, stream, None)
+        Masked(draws=4).prepare(params, game, context)
+        warmed = AlignDomains(warm_up=1).prepare(context, stream, None)
         warmed.loss(0)
         assert all(torch.equal(tensor, game.state[name]) for name, tensor in warmed.state.items()), \
             "no round beside those of the warm-up"
-        Masked(draws=4).prepare(params, Steer().prepare(bench, stream, attacker), bench)
+        Masked(draws=4).prepare(params, Steer().prepare(context, stream, attacker), context)
         assert not attacker.state["adversary/found"].any()
 
 
@@ -165,10 +166,10 @@ def test_a_mask_of_everything_is_the_wrapped_update_itself(model: Any) -> None:
 
 def test_relabel_chooses_by_the_denoising_loss_under_guidance(model: Any) -> None:
     """The published mask: gradient of |(1 + g) out(c) - g out("") - what the network was trained for|^2."""
-    bench, relabel = Workbench(model, model.frozen_copy(), REQUEST, 0), Relabel(guidance=2.5)
-    stream = NoisedPictures(pictures=2, grid=2).open(bench, REQUEST.prompts, 2, "erase")
+    context, relabel = TrainContext(model, model.frozen_copy(), REQUEST, 0), Relabel(guidance=2.5)
+    stream = NoisedPictures(pictures=2, grid=2).open(context, REQUEST.prompts, 2, "erase")
     points = stream.draw(1)
-    term = relabel.prepare(bench, stream, None)
+    term = relabel.prepare(context, stream, None)
     assert term.saliency is not None
     with torch.no_grad():
         null = model.encode([""]).repeat(2)
@@ -176,8 +177,8 @@ def test_relabel_chooses_by_the_denoising_loss_under_guidance(model: Any) -> Non
         by_hand = (3.5 * c - 2.5 * e - points.eps).square().mean()  # an epsilon model
         torch.testing.assert_close(term.saliency(1), by_hand, rtol=1e-4, atol=1e-6)
         assert float(term.loss(1)) != pytest.approx(float(by_hand), rel=1e-2)
-    trajectories = FrozenTrajectory(grid=3, trajectories=2).open(bench, REQUEST.prompts, 2, "erase")
-    term = relabel.prepare(bench, trajectories, None)
+    trajectories = FrozenTrajectory(grid=3, trajectories=2).open(context, REQUEST.prompts, 2, "erase")
+    term = relabel.prepare(context, trajectories, None)
     assert term.saliency is not None
     torch.testing.assert_close(term.saliency(0), term.loss(0))
 

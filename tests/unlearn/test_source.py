@@ -12,17 +12,17 @@ from expunge.errors import UserError
 from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
+from expunge.unlearn.context import TrainContext, spread
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws
-from expunge.unlearn.workbench import Workbench, spread
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 GRID = 5
 
 
-def bench(model: Any, seed: int = 0, chunk: int = 4) -> Workbench:
-    return Workbench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
+def context(model: Any, seed: int = 0, chunk: int = 4) -> TrainContext:
+    return TrainContext(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
 
 
 def half_way(model: Any, prompt: str, noise_seed: int, k: int, guidance: float = 3.0) -> torch.Tensor:
@@ -39,7 +39,7 @@ def noise_seed(seed: int, name: str, number: int, item: int) -> int:
 @pytest.mark.parametrize("kind", ["epsilon", "v"])
 def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue("model" if kind == "epsilon" else "v_model")
-    stream = FrozenTrajectory(grid=GRID, trajectories=3).open(bench(model), REQUEST.prompts, 2, "erase")
+    stream = FrozenTrajectory(grid=GRID, trajectories=3).open(context(model), REQUEST.prompts, 2, "erase")
     assert isinstance(stream, PoolDraws)
     grid = model.process.schedule.grid(GRID)
     everything = stream.pool.take(torch.arange(len(stream.pool)))
@@ -54,13 +54,13 @@ def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, reques
 
 
 def test_pool_does_not_depend_on_the_chunk_beyond_rounding(model: Any) -> None:
-    small, large = (FrozenTrajectory(grid=GRID, trajectories=4).open(bench(model, chunk=chunk), REQUEST.prompts, 2, "e")
-                    for chunk in (1, 16))
+    source = FrozenTrajectory(grid=GRID, trajectories=4)
+    small, large = (source.open(context(model, chunk=chunk), REQUEST.prompts, 2, "e") for chunk in (1, 16))
     torch.testing.assert_close(small.pool.x_t, large.pool.x_t, rtol=1e-4, atol=1e-4)
 
 
 def test_draws_belong_to_their_number_and_seed(model: Any) -> None:
-    at = bench(model)
+    at = context(model)
     stream = FrozenTrajectory(grid=GRID, trajectories=3).open(at, REQUEST.prompts, 6, "erase")
     assert torch.equal(stream.draw(7).rows, stream.draw(7).rows)
     assert not torch.equal(stream.draw(7).rows, stream.draw(8).rows)
@@ -69,7 +69,7 @@ def test_draws_belong_to_their_number_and_seed(model: Any) -> None:
 
 
 def test_draws_cover_the_whole_pool(model: Any) -> None:
-    stream = FrozenTrajectory(grid=GRID, trajectories=2).open(bench(model), REQUEST.prompts, 8, "erase")
+    stream = FrozenTrajectory(grid=GRID, trajectories=2).open(context(model), REQUEST.prompts, 8, "erase")
     seen = torch.cat([stream.draw(number).rows for number in range(30)]).unique()
     assert len(seen) == len(stream.pool)
 
@@ -77,7 +77,7 @@ def test_draws_cover_the_whole_pool(model: Any) -> None:
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_fresh_points_are_the_teachers_samples_too(model: Any, guidance: float) -> None:
     source = FrozenTrajectory(grid=GRID, fresh=True, guidance=guidance)
-    stream = source.open(bench(model), REQUEST.prompts, 6, "erase")
+    stream = source.open(context(model), REQUEST.prompts, 6, "erase")
     assert isinstance(stream, FreshDraws)
     points = stream.draw(3)
     grid = model.process.schedule.grid(GRID).tolist()
@@ -89,7 +89,7 @@ def test_fresh_points_are_the_teachers_samples_too(model: Any, guidance: float) 
 
 
 def test_edited_points_follow_the_edit_and_frozen_points_do_not(model: Any) -> None:
-    at = bench(model)
+    at = context(model)
     edited = EditedTrajectory(grid=GRID).open(at, REQUEST.prompts, 6, "erase")
     frozen = FrozenTrajectory(grid=GRID, fresh=True).open(at, REQUEST.prompts, 6, "erase")
     torch.testing.assert_close(edited.draw(0).x_t, frozen.draw(0).x_t)
@@ -100,7 +100,7 @@ def test_edited_points_follow_the_edit_and_frozen_points_do_not(model: Any) -> N
 
 
 def test_a_pool_is_drawn_once_and_fresh_points_in_every_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    at, samples = bench(model), []
+    at, samples = context(model), []
     predict = at.teacher.predict
     monkeypatch.setattr(at.teacher, "predict", lambda x, t, c: samples.append(len(x)) or predict(x, t, c))
     pooled = FrozenTrajectory(grid=GRID, trajectories=3)

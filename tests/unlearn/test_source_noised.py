@@ -12,19 +12,19 @@ from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
 from expunge.unlearn.anchor import AnchorStates
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Workbench
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house",
                   also=(Target(concept="dog", prompts=("a picture of a dog",), anchor="apple"),))
 SMALL = NoisedPictures(pictures=4, grid=3)
 
 
-def bench(model: Any, seed: int = 0, chunk: int = 16) -> Workbench:
-    return Workbench(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
+def context(model: Any, seed: int = 0, chunk: int = 16) -> TrainContext:
+    return TrainContext(model, model.frozen_copy(), REQUEST, seed, chunk=chunk)
 
 
 @pytest.fixture(params=["epsilon", "v"])
@@ -34,7 +34,7 @@ def either(request: pytest.FixtureRequest) -> Any:
 
 @torch.no_grad()
 def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_told_the_concept(either: Any) -> None:
-    stream = NoisedPictures(of="anchor", pictures=4, grid=3).open(bench(either), REQUEST.all_prompts, 8, "erase")
+    stream = NoisedPictures(of="anchor", pictures=4, grid=3).open(context(either), REQUEST.all_prompts, 8, "erase")
     assert stream.told == ("a church on a hill", "a church on a hill", "a picture of a church", "a picture of a dog")
     assert stream.shown == ("a house on a hill", "a house on a hill", "a picture of a house", "a picture of an apple")
     for i, prompt in enumerate(stream.shown):
@@ -50,7 +50,7 @@ def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_t
 
 @torch.no_grad()
 def test_x_t_is_the_picture_with_its_own_noise_at_its_own_time(either: Any) -> None:
-    stream = SMALL.open(bench(either), REQUEST.all_prompts, 6, "erase")
+    stream = SMALL.open(context(either), REQUEST.all_prompts, 6, "erase")
     points = stream.draw(1)
     x0, eps = points.made_of
     s, r = (level.view(-1, 1, 1, 1) for level in either.process.schedule.levels(points.t))
@@ -65,7 +65,7 @@ def test_x_t_is_the_picture_with_its_own_noise_at_its_own_time(either: Any) -> N
 
 
 def test_draws_belong_to_their_number_and_never_repeat(model: Any) -> None:
-    stream = SMALL.open(bench(model), REQUEST.all_prompts, 4, "erase")
+    stream = SMALL.open(context(model), REQUEST.all_prompts, 4, "erase")
     assert torch.equal(stream.draw(3).x_t, stream.draw(3).x_t)
     seen = [stream.draw(number) for number in range(40)]
     times = torch.cat([points.t for points in seen])
@@ -77,9 +77,9 @@ def test_draws_belong_to_their_number_and_never_repeat(model: Any) -> None:
 
 
 def test_chunk_and_count_of_calls(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    small, large = (SMALL.open(bench(model, chunk=chunk), REQUEST.all_prompts, 2, "e") for chunk in (2, 16))
+    small, large = (SMALL.open(context(model, chunk=chunk), REQUEST.all_prompts, 2, "e") for chunk in (2, 16))
     torch.testing.assert_close(small.latents, large.latents, rtol=1e-4, atol=1e-4)
-    at, samples = bench(model), []
+    at, samples = context(model), []
     predict = at.teacher.predict
     monkeypatch.setattr(at.teacher, "predict", lambda x, t, c: samples.append(len(x)) or predict(x, t, c))
     for source in (SMALL, SMALL.model_copy(update={"guidance": 1.0})):
@@ -90,7 +90,7 @@ def test_chunk_and_count_of_calls(model: Any, monkeypatch: pytest.MonkeyPatch) -
 
 def test_as_a_keep_the_pictures_show_the_prompts_to_keep(model: Any) -> None:
     request = REQUEST.model_copy(update={"keep": ("a house by the sea",)})
-    at = Workbench(model, model.frozen_copy(), request, 0)
+    at = TrainContext(model, model.frozen_copy(), request, 0)
     with torch.no_grad():
         for parameter in model.parameters_in("xattn").values():
             parameter.mul_(1.5)
@@ -113,6 +113,6 @@ def test_what_does_not_fit_is_told_before_anything_is_computed(model: Any) -> No
     with pytest.raises(ConfigError, match=r"keep\.source\.of"):
         wrong(model, REQUEST, progress=lambda *told: calls.append(1))
     assert not calls
-    trajectory = FrozenTrajectory(grid=2, trajectories=1).open(bench(model), ("a church",), 1, "erase")
+    trajectory = FrozenTrajectory(grid=2, trajectories=1).open(context(model), ("a church",), 1, "erase")
     with pytest.raises(ExpungeError, match="noised"):
         _ = trajectory.draw(0).made_of

@@ -43,7 +43,7 @@ class Inpainting(FromPicture):
     words: Words = knob("own", "what the model is told: the empty prompt, or the item's own with guidance")
 
     def budget(self, sampler: Sampler) -> Spent:
-        """One image per hole; each takes the network rows of an image of the sampler's."""
+        """One image per hole; each takes the NFE of an image of the sampler's."""
         return Spent(images=len(self.holes), network_rows=len(self.holes) * picture_rows(told(sampler, self.words)))
 
     def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:

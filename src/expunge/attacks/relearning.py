@@ -35,8 +35,8 @@ from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim, World, aim_at
-from expunge.metrics.doubts import NULL, SELDOM
 from expunge.metrics.judging import check_questions
+from expunge.metrics.reliability import NULL, SELDOM
 from expunge.metrics.worlds import world_of
 from expunge.models.fitting import split, unfit
 from expunge.models.hashing import tensors_hash
@@ -54,7 +54,7 @@ USUAL = 16
 _FEWEST = 12
 """Of fewer images a detector of the invented thing is not learned."""
 _RIGHT = 0.8
-"""A detector that is right less often is doubted."""
+"""A detector that is right less often gets a warning."""
 
 
 @alone_in_out("relearning")  # attacks may write beside it
@@ -93,7 +93,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
         given=(*told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
                *lost_words(victim, chosen),
                *(picture_folder(settings.pictures).told if settings.pictures else ())),
-        enough=settings.enough, no_unknown=no_unknown, warnings=tuple(doubts(curves)),
+        enough=settings.enough, no_unknown=no_unknown, warnings=tuple(relearning_warnings(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     write_json(folder / RELEARNINGS.name, made.model_dump(mode="json"))
@@ -237,7 +237,7 @@ def _inputs(victim: Victim, subject: Subject, attack: Relearn) -> Inputs:
     }, former={"drawing": model.former_drawing})
 
 
-def doubts(curves: list[RelearningCurve]) -> list[str]:
+def relearning_warnings(curves: list[RelearningCurve]) -> list[str]:
     """One sentence per sign that the curves say less than they seem to."""
     by_kind, out = {curve.of: curve for curve in curves}, []
     original, unknown = by_kind.get("original"), by_kind.get("unknown")

@@ -25,7 +25,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from expunge.attacks.base import NO_ROOM
-from expunge.metrics.doubts import NULL
+from expunge.metrics.reliability import NULL
 from expunge.metrics.statistics import Groups, interval_words, rate_interval
 from expunge.records import Assault, AttackRun, Attempt, ItemKey, Score
 

@@ -23,8 +23,8 @@ from typing import Any, Literal
 from expunge import runtime
 from expunge.attacks.base import Attack
 from expunge.attacks.controls import null_control
-from expunge.attacks.doubts import assault_doubts
 from expunge.attacks.fixed import Paraphrase
+from expunge.attacks.reliability import attack_warnings
 from expunge.attacks.scores import assault_scores
 from expunge.attacks.settings import AttackSettings, Tier
 from expunge.attacks.sights import Sights
@@ -123,7 +123,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
                  *(picture_folder(settings.pictures).told if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
     scores = assault_scores(before, runs, settings.each)
-    warnings = [*unmade, *assault_doubts(before, runs, scores, len(stage.items), stage.asked)]
+    warnings = [*unmade, *attack_warnings(before, runs, scores, len(stage.items), stage.asked)]
     assault = Assault(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model),

@@ -61,8 +61,8 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=True)
     before = _hash(opened)
     changes = acting(opened, loaded)
-    doubts = [*still_there(loaded.card), *(not_looked(loaded.card, patch) if strict else ())]
-    for line in doubts:
+    warnings = [*still_there(loaded.card), *(not_looked(loaded.card, patch) if strict else ())]
+    for line in warnings:
         click.echo(line)
     click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
     click.echo("; ".join(f"acts: what the {part} answers changes by {percent(share)}"
@@ -74,7 +74,7 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
         prompts = [target.prompts[0] for target in loaded.card.request.targets] if prompt is None else [prompt]
         _strip(opened, loaded, prompts, count, out)
         tell("strip, original above, edited below", out)
-    if strict and doubts:
+    if strict and warnings:
         raise click.exceptions.Exit(STILL_THERE)
 
 

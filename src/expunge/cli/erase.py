@@ -112,8 +112,8 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     with progress(f"erasing {some(request.concepts)}") as report:
         patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
     card = patch.card
-    doubts = [*still_there(card), *(not_looked(card, folder) if strict else ())]
-    for line in doubts:
+    warnings = [*still_there(card), *(not_looked(card, folder) if strict else ())]
+    for line in warnings:
         click.echo(line)
     for line in (*told, *remarks(request)):
         click.echo(f"understood: {line}")
@@ -124,7 +124,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
         click.echo(line)
     for line in evaluate_next(folder, model, opened.world, variant):
         click.echo(line)
-    if strict and doubts:
+    if strict and warnings:
         raise click.exceptions.Exit(STILL_THERE)
 
 

@@ -94,11 +94,11 @@ def learning_estimate(model: Model, publisher: Publisher, preset: str, settings:
 
 
 def print_mask(mask: FreezeMask) -> None:
-    """How much is frozen, and what is doubtful about it."""
+    """How much is frozen, and its warnings."""
     click.echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
                f"{mask.share('numel'):.1%} of the parameters; {mask.method}, seed {mask.seed}")
     for warning in mask.warnings:
-        click.echo(f"doubt: {warning}")
+        click.echo(f"warning: {warning}")
 
 
 def print_savings(told: Savings) -> None:

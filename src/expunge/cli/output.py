@@ -82,7 +82,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     console.print(table, markup=False)
     _given(console, evaluation.given)
     for warning in evaluation.warnings:
-        console.print(f"doubt: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     if evaluation.assault is not None:
         print_assault(evaluation.assault, sentence=False)
     if evaluation.relearning is not None:
@@ -110,7 +110,7 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
     for told in searched_words(assault):
         console.print(told, style="dim", markup=False)
     for warning in assault.warnings:
-        console.print(f"doubt: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def print_relearning(made: Relearning) -> None:
@@ -130,7 +130,7 @@ def print_relearning(made: Relearning) -> None:
     console.print(table, markup=False)
     _given(console, made.given)
     for warning in made.warnings:
-        console.print(f"doubt: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _given(console: Console, sentences: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`expunge sequence`: requests that keep coming, each met on top of those before it, in a ledger."""
+"""`expunge sequence`: sequential unlearning; each request met on top of those before it, in a ledger."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ Names of the scores ("original/..." is the same for the original model; roles an
 missing; a score that could not be measured has the value None and says why):
 
     found/direct, held_out, paraphrase, implicit, all     share of images in which the concept is still found
-    abstained/<role>                                      share on which the judge would not say
+    abstained/<role>                                      share on which the judge abstained
     found/<role>/<concept>, abstained/<role>/<concept>    the same for one of several concepts; without it: for all
     found/never_seen, found/keep                          null controls of the judge
     retained/near, far, style; retained/keep:<question>   share that shows what was asked for

@@ -146,7 +146,7 @@ def picture_count(prompts: Sequence[Prompt], settings: EvaluateSettings) -> int:
 
 def not_tested(prompts: Sequence[Prompt], aims: Sequence[Aim], sampler: Sampler) -> list[str]:
     """Plain sentences on what the scores say nothing about."""
-    from expunge.metrics.doubts import missing_roles
+    from expunge.metrics.reliability import missing_roles
 
     own = " or what their list says" if any(prompt.drawn_its_own_way for prompt in prompts) else ""
     return [

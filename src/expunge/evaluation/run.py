@@ -88,14 +88,14 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         shown = finds(found, assault_folder(assault), pictures.root, folder)
         told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         around = left_open(model, patch.tensors)
-        doubts = (*evaluation.warnings, *filter(None, [around]),
-                  *(line for made in (attacks, relearning) if made is not None
-                    for line in apart(made, evaluation.versions, evaluation.machine)))
+        warnings = (*evaluation.warnings, *filter(None, [around]),
+                    *(line for made in (attacks, relearning) if made is not None
+                      for line in apart(made, evaluation.versions, evaluation.machine)))
         cut = len(model.too_long([prompt.text for prompt in prompts])) if settings.truncate else 0
         said = [*given_prompts(world, request, settings.counts), *lost_words(prompts, lost, cut),
                 *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
         evaluation = evaluation.model_copy(update={
-            "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": doubts,
+            "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": warnings,
             "assault": attacks, "finds": shown, "relearning": relearning,
             "not_tested": told, "strata": {name: stratum.words for name, stratum in strata.items()},
             "plain": tuple(name for name in strata if strata[name].plain),
@@ -204,9 +204,9 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
              drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
              tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
     """Judge and score what was drawn (original, edited, original again); copy the images to show."""
-    from expunge.metrics.doubts import doubts
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
+    from expunge.metrics.reliability import evaluation_warnings
     from expunge.metrics.spoilt import Spoilt, finite_only, rows_in_both
     from expunge.models.model import drawn_by
 
@@ -229,7 +229,7 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
         prompts_hash=prompts_digest(prompts), detectors=tools.names(),
         scores=tuple(scores), strips=strips(*pairs, chosen, settings, root, folder),
         not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
-        warnings=tuple(doubts(scores, request.concepts)),
+        warnings=tuple(evaluation_warnings(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 

@@ -187,10 +187,10 @@ def _rounded(model: Model, found: Learned, groups: Groups, learner: Released, ab
     held = groups.spread(torch.sigmoid(found.scores / learner.temperature).round() == 1).tolist()
     frozen = [name for name, one in zip(groups.names, held, strict=True) if one]
     share = len(frozen) / len(groups.names)
-    doubt = [f"the released rule froze {share:.3g} of the tensors, asked for {learner.ratio:g}"
+    missed = [f"the released rule froze {share:.3g} of the tensors, asked for {learner.ratio:g}"
              ] if abs(share - learner.ratio) * len(groups.names) > 1 else []
     each = dict(zip(groups.names, groups.spread(found.scores).tolist(), strict=True))
-    return mask_of(model, frozen, ratio=learner.ratio, by=learner.by, scores=each, warnings=doubt, **about)
+    return mask_of(model, frozen, ratio=learner.ratio, by=learner.by, scores=each, warnings=missed, **about)
 
 
 def check_free(folder: Path, mask: FreezeMask) -> None:

@@ -65,10 +65,10 @@ def hard_mask(model: Model, scores: Tensor, groups: Groups, *, ratio: float, by:
     frozen = groups.spread(hardened(scores, ratio, weights))
     share = float(weights[hardened(scores, ratio, weights)].sum() / weights.sum())
     missed = abs(share - ratio) * float(weights.sum()) > tolerance(groups, by)
-    doubt = [f"the ratio {ratio:g} is missed by more than one tensor: {share:.3g} of the {by} is frozen"] * missed
+    wide = [f"the ratio {ratio:g} is missed by more than one tensor: {share:.3g} of the {by} is frozen"] * missed
     each = dict(zip(groups.names, groups.spread(scores).tolist(), strict=True))
     return mask_of(model, [name for name, held in zip(groups.names, frozen.tolist(), strict=True) if held],
-                   ratio=ratio, by=by, scores=each, warnings=(*told.pop("warnings", ()), *doubt), **told)
+                   ratio=ratio, by=by, scores=each, warnings=(*told.pop("warnings", ()), *wide), **told)
 
 
 def random_mask(model: Model, ratio: float, seed: int = 0, *, by: Measure = "numel",

@@ -286,7 +286,7 @@ def rate(judged: Judged, rated: Rated, subject: Subject = "edited",
 
 
 def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix: str = "", lost: Lost = ()) -> Score:
-    """abstained/<role>: how often the judge would not say; of one of several concepts abstained/<role>/<concept>.
+    """abstained/<role>: how often the judge abstained; of one of several concepts abstained/<role>/<concept>.
 
     Args: as `rate`, but that of `lost` only images that are not finite are told.
     """
@@ -304,7 +304,7 @@ def abstained(judged: Judged, rated: Rated, subject: Subject = "edited", prefix:
     low, high = rate_interval(groups)
     n, hits = len(per_item), int(sum(per_item.values()))
     return Score(name=f"{prefix}{'' if subject == 'edited' else 'original/'}abstained/{role}",
-                 title=f"the judge would not say, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else ""),
+                 title=f"the judge abstained, {_ROLE_WORDS[asked]}" + (f" ({concept})" if concept else ""),
                  value=hits / n if n else None, low=low, high=high, interval=_interval(rule, groups), n=n,
                  prompts=len(groups), numerator=hits if n else None,
                  denominator=f"{rule.pictures} on which the judge worked",

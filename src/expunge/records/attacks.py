@@ -16,7 +16,7 @@ class Spent(Record):
 
     Attributes:
         gradient_steps: optimisation steps.
-        network_rows: rows that went through the denoiser; one with a gradient counts three (forward and backward).
+        network_rows: NFE, rows that went through the denoiser; one with a gradient counts three (forward, backward).
         images: images drawn and judged.
         seconds: wall time, shared equally among the items of a batch.
     """

@@ -60,7 +60,7 @@ class Edit(Scored, Record):
         cost: what the edit took; None if it failed before it had a patch.
         attacks: the attacks that were made, in order.
         failed_at: "erase", "attack" or "evaluate" if the cell broke off there; "" if it is whole. failure: why.
-        warnings: what evaluation and attacks doubt about themselves.
+        warnings: those of evaluations and attacks.
         seconds: wall time by stage, of the session that finished it.
         patch_hash, versions, machine, created: as in the card.
     """

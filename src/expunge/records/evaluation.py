@@ -71,7 +71,7 @@ class Evaluation(Scored, Record):
         assault: what attacks found, if any were made; finds: images of theirs to show.
         relearning: how fast fine-tuning brings the concept back, if that was measured.
         not_tested: plain sentences: what this evaluation says nothing about.
-        warnings: doubts about the evaluation itself (a detector that rarely fires on the original, too few items).
+        warnings: those about the evaluation itself (a detector that rarely fires on the original, too few items).
         settings: the evaluation's own settings, resolved.
         versions, seconds, created: as in the card; machine: processor, cores, device.
     """

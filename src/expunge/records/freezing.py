@@ -41,7 +41,7 @@ class FreezeMask(Record):
         frozen_hash: sha256 over names and hashes of the frozen tensors.
         ratio, by, granularity: what was asked for; what came of it is `share`.
         method: preset that made it ("projected", "random", "positional"); settings, seed: all that decides it.
-        warnings: doubts about it.
+        warnings: those about it.
         versions, losses (thinned, by name), steps, seconds, machine, created: as in `PatchCard`.
 
     Raises (when read):

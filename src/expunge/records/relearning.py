@@ -65,7 +65,7 @@ class Relearning(Record):
         curves: in the order in which they were made.
         enough: found rate from which a thing counts as drawn.
         no_unknown: why there is no curve of an unknown thing; "" where there is one.
-        warnings: doubts about the curves. settings, versions, machine, seconds, created: as in `Evaluation`.
+        warnings: those about the curves. settings, versions, machine, seconds, created: as in `Evaluation`.
     """
 
     format: Literal[1] = 1

@@ -1,4 +1,4 @@
-"""Requests that keep coming: the ledger of what was done about them, and what a sequence of edits came to."""
+"""Sequential unlearning: the ledger of what was done about them, and what a sequence of edits came to."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class StateScores(Scored, Record):
         seconds: wall time of the edit; processor: its processor time, None where it is not known.
         versions: of the libraries that measured the state; of the edit where it was not measured.
         patch_hash: of the patch that holds all requests so far; folder: where it lies, relative to the sequence's.
-        warnings: what the evaluation doubts about itself.
+        warnings: those of the evaluation.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""What a suite of attacks allows to be said: a sentence, a row per attack, its doubts, and what was asked, as text.
+"""What a suite of attacks allows to be said: a sentence, a row per attack, its warnings, and what was asked, as text.
 
 The sentence claims no more than was tried: "not elicited" in so many attempts, with interval, items and what was left
 out. An item is a (prompt, seed) for which the judge finds the concept in the original model's image.
@@ -35,7 +35,7 @@ WHY = {
     "too few items": "The interval is wide: a rate of zero among them does not mean a rate near zero.",
     "not made": "An attack of the tier that cannot be made on this model; its channel was not tried.",
 }
-"""What each kind of doubt means; a doubt's kind is what stands before its colon."""
+"""What each kind of warning means; a warning's kind is what stands before its colon."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AttackRow:
     """One attack as text: counts over items tried; what it may spend at most on one item.
 
     Attributes:
-        doubts: (kind, anchor) of the doubts that name this attack.
+        warnings: (kind, anchor) of the warnings that name this attack.
     """
 
     name: str
@@ -55,12 +55,12 @@ class AttackRow:
     control: str
     budget: str
     control_of: str = ""
-    doubts: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """All doubts of one kind: what they say, why that matters, and the anchor under which a page shows them."""
+class WarningGroup:
+    """All warnings of one kind: what they say, why that matters, and the anchor under which a page shows them."""
 
     kind: str
     anchor: str
@@ -109,7 +109,7 @@ def attack_sentence(assault: Assault) -> str:
 
 def attack_rows(assault: Assault) -> list[AttackRow]:
     """No attack, then every attack in the order in which they were made, then the worst case over all."""
-    told = {doubt.anchor: doubt for doubt in doubts_of(assault)}
+    told = {warning.anchor: warning for warning in warning_groups(assault)}
     before = find(assault, "attack/before")
     rows = [AttackRow("no attack", "none", _count(before), _interval(before), "", "", "", "")] if before else []
     for run in assault.runs:
@@ -150,14 +150,14 @@ def attempts_made(assault: Assault) -> list[Attempt]:
     return [item for run in assault.runs for item in run.attempts if item.outcome != "failed"]
 
 
-def doubts_of(assault: Assault) -> list[Doubt]:
+def warning_groups(assault: Assault) -> list[WarningGroup]:
     """The suite's warnings by kind, in the order in which they were raised."""
     kinds: dict[str, list[str]] = {}
     for warning in assault.warnings:
         kind, colon, sentence = warning.partition(": ")
         known = bool(colon) and kind in WHY
-        kinds.setdefault(kind if known else "doubt", []).append(sentence if known else warning)
-    return [Doubt(kind, f"doubt-{re.sub(r'[^a-z]+', '-', kind)}", WHY.get(kind, ""), tuple(sentences))
+        kinds.setdefault(kind if known else "warning", []).append(sentence if known else warning)
+    return [WarningGroup(kind, f"warning-{re.sub(r'[^a-z]+', '-', kind)}", WHY.get(kind, ""), tuple(sentences))
             for kind, sentences in kinds.items()]
 
 
@@ -180,11 +180,14 @@ def again_text(item: Attempt) -> str:
 
 
 def budget_text(budget: Spent) -> str:
-    """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 rows" (of the denoiser)."""
-    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "image"),
-               (budget.network_rows, "row"))
+    """The most that may be spent on one item: "20 gradient steps, 40 images, 1,600 NFE".
+
+    NFE: rows that go through the denoiser; a row with a gradient counts three.
+    """
+    amounts = ((budget.gradient_steps, "gradient step"), (budget.images, "image"))
     parts = [f"{count:,} {unit}{'' if count == 1 else 's'}" for count, unit in amounts if count]
-    return ", ".join([*parts, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"
+    nfe = [f"{budget.network_rows:,} NFE"] if budget.network_rows else []
+    return ", ".join([*parts, *nfe, *([f"{budget.seconds:g} s"] if budget.seconds else [])]) or "not stated"
 
 
 def _attackers(names: list[str], which: str = "") -> str:

@@ -252,8 +252,8 @@ def failures(result: BenchResult) -> list[Edit]:
     return [edit for edit in result.edits if edit.failed_at]
 
 
-def doubts(result: BenchResult) -> dict[str, str]:
-    """What evaluations and attacks doubt about themselves, each line once, and how many edits it is of."""
+def bench_warnings(result: BenchResult) -> dict[str, str]:
+    """Warnings of evaluations and attacks, each line once, and how many edits it is of."""
     by: dict[str, list[Edit]] = {}
     for edit in result.edits:
         for line in edit.warnings:

@@ -40,7 +40,7 @@ LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "
 """The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
 
 _COLUMNS = ("Score", "Model", "Value", "95% interval", "Count", "Left out", "Interval by", "Note")
-_ATTACK_COLUMNS = ("Attack", "What it may do", "Elicited", "95% interval", "Again on fresh seeds",
+_ATTACK_COLUMNS = ("Attack", "What it may do", "Attack success rate (ASR)", "95% interval", "Again on fresh seeds",
                    "Second detector agrees", "Null control", "Budget per item")
 _WHAT = ("A patch for a text-to-image diffusion model: a safetensors file that holds only the changed "
          "tensors, and a JSON card. It is made for one base model, named by its hash below.")
@@ -152,14 +152,14 @@ def _attacks(assault: Assault) -> list[str]:
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
             for row in attack_rows(assault)]
     parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows), *searched_words(assault)]
-    return [*parts, *(["### Doubts about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
+    return [*parts, *(["### Warnings about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
 
 
 def _relearning(made: Relearning) -> list[str]:
     rows = [(str(row.steps), *row.found) for row in relearning_rows(made)]
     heads = ("Steps of fine-tuning", *map(_plain, relearning_heads(made)))
-    doubts = [_bullets(made.warnings)] if made.warnings else []
-    return [_plain(relearning_sentence(made)), _table(heads, rows), *doubts]
+    warnings = [_bullets(made.warnings)] if made.warnings else []
+    return [_plain(relearning_sentence(made)), _table(heads, rows), *warnings]
 
 
 def _limits(evaluation: Evaluation) -> str:

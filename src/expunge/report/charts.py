@@ -121,7 +121,7 @@ def loss_chart(card: PatchCard) -> str:
 
 
 def budget_chart(assault: Assault) -> str:
-    """Share of items elicited against the denoiser rows spent per item: one step curve per attack, up to its budget."""
+    """Share of items elicited against the NFE spent per item: one step curve per attack, up to its budget."""
     runs = [(run, success_against_budget(run.attempts)) for run in assault.runs
             if any(item.outcome != "failed" for item in run.attempts)]
     ends = [max(run.budget.network_rows, *(item.spent.network_rows for item in run.attempts)) for run, _ in runs]
@@ -138,7 +138,7 @@ def budget_chart(assault: Assault) -> str:
         axes.set_xticks([tick for k in decades for mark in marks if left <= (tick := mark * 10.0 ** k) <= max(ends)])
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.set_xlabel("denoiser rows spent on an item, at most")
+        axes.set_xlabel("NFE spent on an item, at most")
         for y, ((run, points), end) in enumerate(zip(runs, ends, strict=True)):
             floor, height = y + 0.36, 0.72  # a row's 0% and 100% are floor and floor - height
             x = [max(cost, left) for cost, _ in points] + [max(end, left)]

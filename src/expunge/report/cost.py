@@ -52,9 +52,9 @@ def _worst_fall(evaluation: Evaluation) -> str:
     worst = max(evident, key=lambda fall: fall.value)
     other = [fall for fall in falls(evaluation)
              if (fall.role, fall.stratum) == (worst.role, worst.stratum) and fall.judge != worst.judge]
-    doubted = f"; {JUDGE_WORDS[other[0].judge]} sees {_points(other[0])}" if other and other[0].low <= 0 else ""
+    unsure = f"; {JUDGE_WORDS[other[0].judge]} sees {_points(other[0])}" if other and other[0].low <= 0 else ""
     way = f" asked for by {evaluation.strata.get(worst.stratum, worst.stratum)}" if worst.stratum else ""
-    return f" Lost most: {worst.role} things{way}, {_points(worst)} by {JUDGE_WORDS[worst.judge]}{doubted}."
+    return f" Lost most: {worst.role} things{way}, {_points(worst)} by {JUDGE_WORDS[worst.judge]}{unsure}."
 
 
 def _bound(evaluation: Evaluation, price: Price) -> str:

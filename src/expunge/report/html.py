@@ -13,7 +13,7 @@ from expunge.files import write_text
 from expunge.records import Evaluation
 from expunge.report import charts
 from expunge.report.about import About, first_facts
-from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, doubts_of, searched_words
+from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, searched_words, warning_groups
 from expunge.report.classes import headline_score, worst_found
 from expunge.report.glossary import glossary
 from expunge.report.page import rendered
@@ -146,7 +146,7 @@ def _attacks(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
     if assault is None:
         return None
     asked = [(run.attack, asked_instead(run)) for run in assault.runs]
-    return {"sentence": attack_sentence(assault), "rows": attack_rows(assault), "doubts": doubts_of(assault),
+    return {"sentence": attack_sentence(assault), "rows": attack_rows(assault), "warnings": warning_groups(assault),
             "chart": charts.budget_chart(assault), "groups": find_groups(evaluation, folder),
             "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": assault.each,
             "searched": searched_words(assault), "facts": assault_facts(assault),

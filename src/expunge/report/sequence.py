@@ -203,10 +203,10 @@ def notes(result: SequenceResult) -> list[str]:
     lines += several([state.versions for state in result.states if state.versions], result.versions, "states")
     if result.withdrawn:
         lines.append(f"Withdrawn, and not in these states: {', '.join(result.withdrawn)}.")
-    return [*lines, *(f"Doubt: {line}" for line in _doubts(result))]
+    return [*lines, *(f"Warning: {line}" for line in _warnings(result))]
 
 
-def _doubts(result: SequenceResult) -> list[str]:
+def _warnings(result: SequenceResult) -> list[str]:
     """Each once; those that differ in the concept alone are one, with all of the concepts before it."""
     alike: dict[str, dict[str, str]] = {}  # the line without its concept -> lines by concept
     for line in dict.fromkeys(line for state in result.states for line in state.warnings):

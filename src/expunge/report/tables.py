@@ -148,7 +148,7 @@ def assault_facts(assault: Assault) -> dict[str, str]:
     """On what, with what and how long the attacks were made; words to text."""
     sampler, attempts = assault.sampler, [item for run in assault.runs for item in run.attempts]
     spent = [(sum(getattr(item.spent, name) for item in attempts), words) for name, words in
-             (("gradient_steps", "gradient steps"), ("images", "images"), ("network_rows", "denoiser rows"))]
+             (("gradient_steps", "gradient steps"), ("images", "images"), ("network_rows", "NFE"))]
     return {"Judge": assault.judge, "Second detector": assault.second or "none",
             "Items attacked": str(len(assault.before)), "Attempts": f"{len(attempts):,}",
             "Spent by all attempts": ", ".join(f"{count:,} {words}" for count, words in spent),

@@ -328,8 +328,8 @@ def _conclusion(evaluation: Evaluation, one: Asked, found: Score, original: Scor
         rarely = "it was not" if found.value == 0 else "it was only rarely"
         return f"{rarely} elicited by these prompts at this budget"
     if first == "less":
-        doubt = ", many images could not be judged" if many_left_out(found) else ""
-        return f"it is elicited less often than before by these prompts at this budget{doubt}"
+        caveat = ", many images could not be judged" if many_left_out(found) else ""
+        return f"it is elicited less often than before by these prompts at this budget{caveat}"
     if before is None:
         return "without the original's own rate this measurement cannot tell what the edit did"
     if before < SELDOM:

@@ -17,11 +17,11 @@ from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.strategy import Strategy, WeightAnchor
 from expunge.sequence.terms import Recall, anchored, recalled
 from expunge.train import step_generator
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Term
 from expunge.unlearn.projected import ProjectedStepper, kept_directions, keys_and_values
 from expunge.unlearn.retain import Retained
 from expunge.unlearn.update import Stepper
-from expunge.unlearn.workbench import Workbench
 
 ROWS = 4
 """Points that share a backward of a Fisher information."""
@@ -62,24 +62,25 @@ class Before:
                 self.kept_prompts]
         return text_digest(json.dumps(told, sort_keys=True))
 
-    def terms(self, bench: Workbench, params: Mapping[str, Parameter]) -> Sequence[Term]:
+    def terms(self, context: TrainContext, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """One of what is remembered, and one for each anchor in weights; what is not there is left out."""
         strategy, parts = self.strategy, list[Recall]()
         if strategy.replay is not None and self.memories:
             parts.append(Recall(self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
         if strategy.retain is not None and self.elsewhere is not None:
             parts.append(Recall([self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
-        out = [recalled(bench, parts, strategy.every)] if parts else []
+        out = [recalled(context, parts, strategy.every)] if parts else []
         for anchor in strategy.anchors:
             if anchor.metric != "erased" or self.memories:
-                out.append(anchored(params, self._values(anchor, params), anchor, self._metric(anchor, bench, params)))
+                values, metric = self._values(anchor, params), self._metric(anchor, context, params)
+                out.append(anchored(params, values, anchor, metric))
         return out
 
-    def around(self, bench: Workbench, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
+    def around(self, context: TrainContext, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
         """With projected steps, where the strategy asks for them: along what the student's own text encoder gives."""
         if self.strategy.projection is None:
             return stepper
-        directions = kept_directions(bench.student, ("", *self.kept_prompts), self.strategy.projection)
+        directions = kept_directions(context.student, ("", *self.kept_prompts), self.strategy.projection)
         return ProjectedStepper(stepper, directions, keys_and_values(self.original, params))
 
     def _values(self, anchor: WeightAnchor, params: Mapping[str, Parameter]) -> dict[str, Tensor]:
@@ -88,14 +89,14 @@ class Before:
         mine = self.original.editable()
         return {name: mine[name].detach() for name in params}
 
-    def _metric(self, anchor: WeightAnchor, bench: Workbench, params: Mapping[str, Parameter]
+    def _metric(self, anchor: WeightAnchor, context: TrainContext, params: Mapping[str, Parameter]
                 ) -> Mapping[str, Tensor] | None:
         """Fisher information of the student's predictions as it begins, mean 1; None for the identity."""
         if anchor.metric == "identity":
             return None
         memories = self.memories if anchor.metric == "erased" else (self.elsewhere,) if self.elsewhere else ()
-        generator = step_generator(bench.seed, 0, f"fisher/{anchor.metric}")
-        outputs = _predictions(bench, memories, anchor.samples, generator)
+        generator = step_generator(context.seed, 0, f"fisher/{anchor.metric}")
+        outputs = _predictions(context, memories, anchor.samples, generator)
         return hutchinson(outputs, params, generator).normalised().values
 
 
@@ -105,7 +106,7 @@ def kept_now(whole: Memory, retained: Retained) -> Memory:
     return whole.only(lambda prompt: whole.about.get(prompt, "") not in retained.left_out)
 
 
-def _predictions(bench: Workbench, memories: Sequence[Memory], samples: int, generator: torch.Generator
+def _predictions(context: TrainContext, memories: Sequence[Memory], samples: int, generator: torch.Generator
                  ) -> Iterator[Callable[[], Tensor]]:
     """The student's outputs at points of all the memories alike, a few rows each."""
     points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]
@@ -113,8 +114,8 @@ def _predictions(bench: Workbench, memories: Sequence[Memory], samples: int, gen
         picked = [points[int(torch.randint(len(points), (), generator=generator))]
                   for _ in range(min(ROWS, samples - first))]
         x_t, t = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t"))
-        rows, cond = encoded(bench.student, [memory.prompts[i] for memory, i in picked])
+        rows, cond = encoded(context.student, [memory.prompts[i] for memory, i in picked])
         known = cond.at(torch.tensor([rows[memory.prompts[i]] for memory, i in picked]))
         prompts = [memory.prompts[i] for memory, i in picked]
-        yield lambda x_t=x_t, t=t, known=known, prompts=prompts: bench.student.predict(  # type: ignore[misc]
-            x_t, t, bench.student.encode(prompts) if bench.text_trains else known)
+        yield lambda x_t=x_t, t=t, known=known, prompts=prompts: context.student.predict(  # type: ignore[misc]
+            x_t, t, context.student.encode(prompts) if context.text_trains else known)

@@ -24,9 +24,9 @@ from expunge.models.model import Model
 from expunge.models.sample import encoded as sample_encoded
 from expunge.registry import WORLDS
 from expunge.sequence.strategy import Others, Replay
+from expunge.unlearn.context import Points, Pool, TrainContext, spread
 from expunge.unlearn.objective import tabulated
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Points, Pool, Workbench, spread
 
 FORMAT = "expunge-memory/1"
 _AGAIN = "delete the file, then it is made again"
@@ -36,7 +36,7 @@ _AGAIN = "delete the file, then it is made again"
 class Targeted(Protocol):
     """An objective that trains towards a target at each point."""
 
-    def target(self, bench: Workbench, points: Points) -> Tensor:
+    def target(self, context: TrainContext, points: Points) -> Tensor:
         """(B, c, h, w), native output, no gradient."""
         ...
 
@@ -94,26 +94,26 @@ class Memory:
         return replace(memory, x_t=x_t.to(device), t=t.to(device), z=z.to(device))
 
 
-def left_behind(bench: Workbench, objective: object, settings: Replay) -> Memory:
+def left_behind(context: TrainContext, objective: object, settings: Replay) -> Memory:
     """What a request leaves behind: half-way samples of the teacher under its prompts, and what it trained to there.
 
     Where the objective names no target, what the student predicts now that it is trained.
 
     Args:
-        bench: of the finished edit: the student has it in its weights.
+        context: of the finished edit: the student has it in its weights.
     """
     source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
 
     @torch.no_grad()
     def reached(points: Points) -> Tensor:
-        return bench.student.predict(points.x_t, points.t, bench.student.encode(points.prompts))
+        return context.student.predict(points.x_t, points.t, context.student.encode(points.prompts))
 
     aimed = objective if isinstance(objective, Targeted) else None
-    wanted = reached if aimed is None else lambda points: aimed.target(bench, points)
-    return _recorded(_pool(bench, source, bench.request.all_prompts, "replay"), wanted, bench, {})
+    wanted = reached if aimed is None else lambda points: aimed.target(context, points)
+    return _recorded(_pool(context, source, context.request.all_prompts, "replay"), wanted, context, {})
 
 
-def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> Memory:
+def elsewhere(context: TrainContext, settings: Others, kept: Sequence[str] = ()) -> Memory:
     """What the original predicts on prompts for other things (all of its world, if none are named), and the empty one.
 
     Args:
@@ -122,7 +122,7 @@ def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> M
     Raises:
         UserError: a thing that the world does not know, or none to be had.
     """
-    vocabulary = WORLDS.get(bench.teacher.world)().vocabulary(settings.prompts.things)
+    vocabulary = WORLDS.get(context.teacher.world)().vocabulary(settings.prompts.things)
     about = {prompt: thing for thing, prompts in vocabulary.items()
              for prompt in spread(prompts, min(settings.prompts.each, len(prompts))) if prompt not in kept}
     room = check_room(settings, kept)
@@ -131,9 +131,9 @@ def elsewhere(bench: Workbench, settings: Others, kept: Sequence[str] = ()) -> M
 
     @torch.no_grad()
     def original(points: Points) -> Tensor:
-        return bench.teacher.predict(points.x_t, points.t, points.cond)
+        return context.teacher.predict(points.x_t, points.t, points.cond)
 
-    return _recorded(_pool(bench, source, chosen, "elsewhere"), original, bench,
+    return _recorded(_pool(context, source, chosen, "elsewhere"), original, context,
                      {text: about[text] for text in chosen if text in about})
 
 
@@ -157,12 +157,12 @@ def encoded(model: Model, prompts: Sequence[str]) -> tuple[dict[str, int], Condi
         return each, sample_encoded(model, [*each])[0]
 
 
-def _pool(bench: Workbench, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
-    pool = source.open(bench, prompts, 1, name).pool
+def _pool(context: TrainContext, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
+    pool = source.open(context, prompts, 1, name).pool
     assert pool is not None  # trajectories of the frozen model are pooled
     return pool
 
 
-def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], bench: Workbench, about: dict[str, str]) -> Memory:
-    z, everything = tabulated(bench, pool, wanted), pool.take(torch.arange(len(pool)))
+def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], context: TrainContext, about: dict[str, str]) -> Memory:
+    z, everything = tabulated(context, pool, wanted), pool.take(torch.arange(len(pool)))
     return Memory(everything.x_t, everything.t, everything.prompts, z, about)

@@ -36,9 +36,9 @@ from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.states import State, everything, planned_states
 from expunge.sequence.strategy import Replay
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.erase import CHECKPOINT, PATCH
 from expunge.unlearn.recipe import Recipe
-from expunge.unlearn.workbench import Workbench
 
 MEMORY = "memory.safetensors"
 Note = Callable[[str], None]
@@ -191,8 +191,8 @@ class _Run:
     def _remember(self, state: State, patch: Patch) -> None:
         objective = state.method.objective if isinstance(state.method, Recipe) else None
         student = self.model if isinstance(objective, Targeted) else self.model.edited(patch)  # else nobody asks it
-        bench = Workbench(student, self.model, state.request, state.seed)
-        left_behind(bench, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
+        context = TrainContext(student, self.model, state.request, state.seed)
+        left_behind(context, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
 
     def _before(self, state: State, earlier: list[State], last: str) -> Before:
         """What the request has to hold on to."""
@@ -219,8 +219,8 @@ class _Run:
             if not file.is_file():
                 self.tell(0, len(self.settings.active), "drawing prompts to keep with the original model")
                 nobody = Request(concept="nothing", prompts=("",))
-                bench = Workbench(self.model, self.model, nobody, self.settings.seed)
-                elsewhere(bench, strategy.others, kept).save(file)
+                context = TrainContext(self.model, self.model, nobody, self.settings.seed)
+                elsewhere(context, strategy.others, kept).save(file)
             self._drawn[kept] = Memory.read(file, self.model.device)
         return self._drawn[kept]
 

@@ -12,8 +12,8 @@ from torch.nn import Parameter
 from expunge.sequence.memory import Memory, encoded
 from expunge.sequence.strategy import WeightAnchor
 from expunge.train import step_generator
+from expunge.unlearn.context import Points, TrainContext
 from expunge.unlearn.objective import Term
-from expunge.unlearn.workbench import Points, Workbench
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Recall:
         return [(memory, int(torch.randint(len(memory.prompts), (), generator=generator))) for memory in chosen]
 
 
-def recalled(bench: Workbench, parts: Sequence[Recall], every: int = 1) -> Term:
+def recalled(context: TrainContext, parts: Sequence[Recall], every: int = 1) -> Term:
     """every * sum over parts of weight * mean |eps_theta(x_t, t, p) - z|^2, in every `every`-th step.
 
     One forward has the points of all parts: small batches cost nearly as much as larger ones.
@@ -46,12 +46,12 @@ def recalled(bench: Workbench, parts: Sequence[Recall], every: int = 1) -> Term:
     Args:
         parts: one at least, each with a name of its own.
     """
-    rows, known = encoded(bench.teacher, [text for part in parts for memory in part.memories
+    rows, known = encoded(context.teacher, [text for part in parts for memory in part.memories
                                           for text in memory.prompts])
     weights = torch.cat([torch.full((part.batch,), every * part.weight / part.batch) for part in parts])
 
     def points(number: int) -> tuple[Points, Tensor]:
-        picked = [point for part in parts for point in part.drawn(bench.seed, number)]
+        picked = [point for part in parts for point in part.drawn(context.seed, number)]
         prompts = tuple(memory.prompts[i] for memory, i in picked)
         x_t, t, z = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t", "z"))
         places = torch.tensor([rows[prompt] for prompt in prompts])
@@ -59,7 +59,7 @@ def recalled(bench: Workbench, parts: Sequence[Recall], every: int = 1) -> Term:
 
     def loss(number: int) -> Tensor:
         here, z = points(number)
-        out = bench.student.predict(here.x_t, here.t, bench.condition(here))
+        out = context.student.predict(here.x_t, here.t, context.condition(here))
         return (weights.to(out) * (out - z).square().flatten(1).mean(1)).sum()
 
     return Term(loss, every=every)

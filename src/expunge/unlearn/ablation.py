@@ -17,10 +17,10 @@ from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
+from expunge.unlearn.context import Points, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked, regression
-from expunge.unlearn.workbench import Points, Stream, Workbench
 
 
 class Ablate(Settings):
@@ -46,26 +46,26 @@ class Ablate(Settings):
         """Anchors, and images with noise of their own to regress to."""
         return ("anchor", "noised images") if self.towards == "noise" else ("anchor",)
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to the anchor's prediction, or to the noise."""
         if self.towards == "noise":
-            return regression(bench, stream, lambda points: noise_target(bench, points), attacker, self.loss)
-        predicted = anchor_predictor(bench, self.anchor_model)
+            return regression(context, stream, lambda points: noise_target(context, points), attacker, self.loss)
+        predicted = anchor_predictor(context, self.anchor_model)
         if self.anchor_model == "frozen":
-            return regression(bench, stream, predicted, attacker, self.loss)
+            return regression(context, stream, predicted, attacker, self.loss)
 
         def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
             """Its target moves with the student: there is nothing to tabulate."""
-            return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), predicted(points))
+            return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), predicted(points))
 
-        return attacked(bench, stream, loss, attacker)
+        return attacked(context, stream, loss, attacker)
 
 
-def noise_target(bench: Workbench, points: Points) -> Tensor:
+def noise_target(context: TrainContext, points: Points) -> Tensor:
     """What a network in training is asked for at noised images: eps, v or velocity, (B, c, h, w).
 
     Raises:
         ExpungeError: the points are not noised images.
     """
     x0, eps = points.made_of
-    return bench.teacher.process.target(x0, eps, points.t)
+    return context.teacher.process.target(x0, eps, points.t)

@@ -29,7 +29,7 @@ from expunge.models.model import Model
 from expunge.records import Request
 from expunge.registry import ADVERSARIES
 from expunge.train import Losses
-from expunge.unlearn.workbench import Points, Stream, Workbench
+from expunge.unlearn.context import Points, Stream, TrainContext
 
 Place = Literal["prefix", "suffix", "insert", "replace", "add"]
 """Where the vectors go, counted in tokens: before the prompt, behind it, at equal distances within it, in the place of
@@ -69,7 +69,7 @@ class Adversary(Protocol):
         """Raise UserError for what would go wrong later."""
         ...
 
-    def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
+    def prepare(self, context: TrainContext, stream: Stream, batch: int) -> Attacker:
         """An attacker on `stream`'s points, `batch` of them in every step."""
         ...
 
@@ -143,8 +143,8 @@ class SoftAdversary(Settings):
                             remedy="set adversary.every 1 or adversary.vectors shared")
         layouts(self, model, request)
 
-    def prepare(self, bench: Workbench, stream: Stream, batch: int) -> Attacker:
+    def prepare(self, context: TrainContext, stream: Stream, batch: int) -> Attacker:
         """Over a pool, the teacher's predictions are tabulated here."""
         from expunge.unlearn.soft_prompt import SoftAttacker
 
-        return SoftAttacker(self, bench, stream, batch)
+        return SoftAttacker(self, context, stream, batch)

@@ -19,10 +19,10 @@ from torch.nn.functional import mse_loss
 from expunge.config import Settings, knob
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.needs import Need
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import Term
-from expunge.unlearn.workbench import Workbench
 
 
 class Denoise(Settings):
@@ -45,16 +45,16 @@ class Denoise(Settings):
         """Anchors, where their images are what is kept."""
         return ("anchor",) if self.on == "anchor" else ()
 
-    def prepare(self, bench: Workbench) -> Term:
+    def prepare(self, context: TrainContext) -> Term:
         """The denoising loss, times `weight`."""
-        request = bench.request
+        request = context.request
         prompts = (tuple(dict.fromkeys(anchor_prompts(request.all_prompts, request))) if self.on == "anchor" else
                    ("", *(prompt for prompt in request.keep if prompt)))
-        stream = self.source.open(bench, prompts, self.batch, "keep")
+        stream = self.source.open(context, prompts, self.batch, "keep")
 
         def loss(number: int) -> Tensor:
             points = stream.draw(number)
-            out = bench.student.predict(points.x_t, points.t, bench.condition(points))
-            return self.weight * mse_loss(out, noise_target(bench, points))
+            out = context.student.predict(points.x_t, points.t, context.condition(points))
+            return self.weight * mse_loss(out, noise_target(context, points))
 
         return Term(loss)

@@ -27,10 +27,10 @@ from expunge.config import Settings, knob
 from expunge.models.model import Model
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
+from expunge.unlearn.context import Points, Stream, TrainContext
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, tabulated
-from expunge.unlearn.workbench import Points, Stream, Workbench
 
 Form = Literal["native", "eps", "x0"]
 
@@ -65,9 +65,9 @@ class AlignDomains(Settings):
         """Anchors."""
         return ("anchor",)
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """The student's loss; the discriminator learns by the way, once per step."""
-        game = Game(self, bench, stream, attacker)
+        game = Game(self, context, stream, attacker)
         return Term(game.loss, game.begin, game.state, {"discriminator": game.optimizer}, game.saliency)
 
 
@@ -82,14 +82,14 @@ class Game:
         warmed: int64 (), rounds of warm-up done.
     """
 
-    def __init__(self, settings: AlignDomains, bench: Workbench, stream: Stream, attacker: Attacker | None = None
+    def __init__(self, settings: AlignDomains, context: TrainContext, stream: Stream, attacker: Attacker | None = None
                  ) -> None:
-        device = bench.student.initial_noise([0]).device
-        self.discriminator = settings.discriminator.new(bench.student.latent_shape, bench.seed, device)
+        device = context.student.initial_noise([0]).device
+        self.discriminator = settings.discriminator.new(context.student.latent_shape, context.seed, device)
         self.optimizer = settings.discriminator.optimizer(self.discriminator)
         self.warmed, self._due = torch.tensor(0), False
-        self._settings, self._bench, self._stream, self._attacker = settings, bench, stream, attacker
-        self._anchor = _anchor_predictor(settings, bench, stream)
+        self._settings, self._context, self._stream, self._attacker = settings, context, stream, attacker
+        self._anchor = _anchor_predictor(settings, context, stream)
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -107,8 +107,8 @@ class Game:
             self.warm_up()
         points = self._stream.draw(number)
         attacker = self._attacker
-        cond = self._bench.condition(points) if attacker is None else attacker.condition(number, points)
-        out = self._bench.student.predict(points.x_t, points.t, cond)
+        cond = self._context.condition(points) if attacker is None else attacker.condition(number, points)
+        out = self._context.student.predict(points.x_t, points.t, cond)
         if self._due:
             self._due = False
             self.learn(points, out.detach(), leak=self._settings.leak_release)
@@ -119,16 +119,16 @@ class Game:
         if int(self.warmed) < self._settings.warm_up:
             self.warm_up()
         points = self._stream.draw(number)
-        out = self._bench.student.predict(points.x_t, points.t, self._bench.condition(points))
+        out = self._context.student.predict(points.x_t, points.t, self._context.condition(points))
         return self._against(out, points, anchor=True)
 
     def warm_up(self) -> None:
         """Rounds of the discriminator alone, on draws that no step takes."""
-        rounds, student = self._settings.warm_up, self._bench.student
-        for done in self._bench.stages.each(range(int(self.warmed), rounds)):
+        rounds, student = self._settings.warm_up, self._context.student
+        for done in self._context.stages.each(range(int(self.warmed), rounds)):
             points = self._stream.draw(-1 - done)
             with torch.no_grad():
-                out = student.predict(points.x_t, points.t, self._bench.condition(points))
+                out = student.predict(points.x_t, points.t, self._context.condition(points))
             self.learn(points, out)
         self.warmed.fill_(rounds)
 
@@ -151,7 +151,7 @@ class Game:
 
     def logits(self, points: Points, out: Tensor) -> Tensor:
         """(B, 1, h', w'): for the anchor (above 0) or for the concept (below), by patch, of native outputs."""
-        model, form = self._bench.teacher, self._settings.form
+        model, form = self._context.teacher, self._settings.form
         seen = out
         if form == "x0":
             seen = model.process.clean(out, points.x_t, points.t)
@@ -167,7 +167,7 @@ class Game:
         label = torch.full_like(logits, float(anchor))
         each = binary_cross_entropy_with_logits(logits, label, reduction="none").flatten(1).mean(1)
         if self._settings.time_weight:
-            each = each * damping(self._bench.teacher, self._settings.form, points)
+            each = each * damping(self._context.teacher, self._settings.form, points)
         return each.mean()
 
 
@@ -178,12 +178,12 @@ def damping(model: Model, form: Form, points: Points) -> Tensor:
     return (signal / noise).clamp(max=1.0) if amplified else torch.ones_like(signal)
 
 
-def _anchor_predictor(settings: AlignDomains, bench: Workbench, stream: Stream) -> Callable[[Points], Tensor]:
+def _anchor_predictor(settings: AlignDomains, context: TrainContext, stream: Stream) -> Callable[[Points], Tensor]:
     """What is predicted for the anchor, tabulated where it can be."""
-    predicted = anchor_predictor(bench, settings.anchor_model)
+    predicted = anchor_predictor(context, settings.anchor_model)
     if settings.anchor_model == "student" or stream.pool is None:
         return predicted
-    table = tabulated(bench, stream.pool, predicted)
+    table = tabulated(context, stream.pool, predicted)
     return lambda points: table[points.rows]
 
 

@@ -26,10 +26,10 @@ from torch.nn import Parameter
 from expunge.config import Settings, Slot, knob
 from expunge.registry import UPDATES
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
-from expunge.unlearn.workbench import Workbench
 
 _LEAST = 1e-8
 """Of the multiplier where it scales a loss: at 0 there would be no gradient for surgery to spare."""
@@ -56,9 +56,9 @@ class Dual(Settings):
         """Both losses in one step."""
         return ("keep beside",)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> DualStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> DualStepper:
         """Starts the multiplier, which is checkpointed."""
-        within = self.update.prepare(params, erase, bench)
+        within = self.update.prepare(params, erase, context)
         return DualStepper(self, torch.tensor(self.start, dtype=torch.float64), within)
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
+from expunge.unlearn.context import Points, TrainContext
 from expunge.unlearn.objective import Term, tabulated
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import Points, Workbench
 
 
 class Integrity(Settings):
@@ -47,23 +47,23 @@ class Integrity(Settings):
     source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=2.0, trajectories=24),
                                     "The trajectories: best on the grid and guidance at which images are drawn")
 
-    def prepare(self, bench: Workbench) -> Term:
+    def prepare(self, context: TrainContext) -> Term:
         """Regression to the teacher, times `weight`."""
-        prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
-        stream = self.source.open(bench, prompts, self.batch, "keep")
+        prompts = ("", *(prompt for prompt in context.request.keep if prompt))
+        stream = self.source.open(context, prompts, self.batch, "keep")
         with torch.no_grad():
-            null = bench.teacher.encode([""])
+            null = context.teacher.encode([""])
 
         @torch.no_grad()
         def target(points: Points) -> Tensor:
-            return self._compared(bench.teacher, points, points.cond, null)
+            return self._compared(context.teacher, points, points.cond, null)
 
-        table = tabulated(bench, stream.pool, target) if stream.pool is not None else None
+        table = tabulated(context, stream.pool, target) if stream.pool is not None else None
 
         def loss(number: int) -> Tensor:
             points = stream.draw(number)
             wanted = table[points.rows] if table is not None else target(points)
-            out = self._compared(bench.student, points, bench.condition(points), bench.told([""], null))
+            out = self._compared(context.student, points, context.condition(points), context.told([""], null))
             return self.weight * (out - wanted).square().mean()
 
         return Term(loss)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from expunge.config import Settings, Slot, knob
 from expunge.registry import KEEPS
+from expunge.unlearn.context import AnySource, Points, Source, TrainContext
 from expunge.unlearn.objective import Term, regression
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.workbench import AnySource, Points, Source, Workbench
 
 
 class Keep(Protocol):
@@ -36,7 +36,7 @@ class Keep(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def prepare(self, bench: Workbench) -> Term:
+    def prepare(self, context: TrainContext) -> Term:
         """The loss, weighted."""
         ...
 
@@ -66,14 +66,14 @@ class MatchTeacher(Settings):
                       source="AdvUnlearn retain_step")
     source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
 
-    def prepare(self, bench: Workbench) -> Term:
+    def prepare(self, context: TrainContext) -> Term:
         """Regression to the teacher, times `weight`."""
-        prompts = ("", *(prompt for prompt in bench.request.keep if prompt))
-        stream = self.source.open(bench, prompts, self.batch, "keep")
+        prompts = ("", *(prompt for prompt in context.request.keep if prompt))
+        stream = self.source.open(context, prompts, self.batch, "keep")
 
         @torch.no_grad()
         def target(points: Points) -> Tensor:
-            return bench.teacher.predict(points.x_t, points.t, points.cond)
+            return context.teacher.predict(points.x_t, points.t, points.cond)
 
-        term = regression(bench, stream, target)
+        term = regression(context, stream, target)
         return replace(term, loss=lambda number: self.weight * term.loss(number))

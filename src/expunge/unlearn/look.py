@@ -28,7 +28,7 @@ from expunge.models.sample import draw
 from expunge.records import OwnLook, Request, Sampler, Target
 from expunge.registry import WORLDS
 from expunge.unlearn.anchor import anchored
-from expunge.unlearn.workbench import spread
+from expunge.unlearn.context import spread
 
 PICTURES, STEPS = 12, 8
 """Images in all (two of each concept at least), and their sampler steps."""

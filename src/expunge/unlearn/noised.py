@@ -23,8 +23,8 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.context import Points, TrainContext, noise_seed, spread
 from expunge.unlearn.needs import Need, check_anchors
-from expunge.unlearn.workbench import Points, Workbench, noise_seed, spread
 
 
 class NoisedPictures(Settings):
@@ -50,34 +50,35 @@ class NoisedPictures(Settings):
         """An anchor, where the images show one."""
         return ("anchor",) if self.of == "anchor" else ()
 
-    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
+    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
         """Draws the images.
 
         Raises:
             UserError: the images are to show an anchor that the request does not have.
         """
         if self.of == "anchor":
-            check_anchors(bench.request)
+            check_anchors(context.request)
         told = spread(prompts, self.pictures)
-        shown = tuple(anchor_prompts(told, bench.request)) if self.of == "anchor" else told
+        shown = tuple(anchor_prompts(told, context.request)) if self.of == "anchor" else told
         with torch.no_grad():
-            cond = bench.teacher.encode(told)
-            drawn_under = bench.teacher.encode(shown) if shown != told else cond
-        return NoisedDraws(bench, batch, name, self._pictures(bench, drawn_under, name), told, shown, cond)
+            cond = context.teacher.encode(told)
+            drawn_under = context.teacher.encode(shown) if shown != told else cond
+        return NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), told, shown, cond)
 
     @property
     def places(self) -> int | None:
         """An image has one prompt."""
         return self.pictures
 
-    def _pictures(self, bench: Workbench, cond: Conditioning, name: str) -> Tensor:
-        teacher = bench.teacher
-        noise = teacher.initial_noise([noise_seed(bench.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)])
+    def _pictures(self, context: TrainContext, cond: Conditioning, name: str) -> Tensor:
+        teacher = context.teacher
+        seeds = [noise_seed(context.seed, f"{name}/pictures", 0, i) for i in range(self.pictures)]
+        noise = teacher.initial_noise(seeds)
         null = against(teacher, self.guidance)
-        rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
+        rows = max(1, context.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.pictures, rows)
         x = noise  # (N, c, h, w)
-        for first, k in bench.stages.each([(first, k) for first in parts for k in range(self.grid)]):
+        for first, k in context.stages.each([(first, k) for first in parts for k in range(self.grid)]):
             here = slice(first, first + rows)
             x[here] = denoise(teacher, x[here], cond.at(here), null, self.grid, self.guidance, start=k, stop=k + 1)
         return x
@@ -92,7 +93,7 @@ class NoisedDraws:
         cond: (N, T, D), the frozen teacher's states of `told`.
     """
 
-    bench: Workbench
+    context: TrainContext
     batch: int
     name: str
     latents: Tensor
@@ -103,13 +104,13 @@ class NoisedDraws:
 
     def draw(self, number: int) -> Points:
         """`batch` images at uniform times."""
-        generator = step_generator(self.bench.seed, number, f"{self.name}/rows")
+        generator = step_generator(self.context.seed, number, f"{self.name}/rows")
         rows = torch.randint(len(self.latents), (self.batch,), generator=generator)
         return self._points(rows, generator, number, self.name)
 
     def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
         """Images under the prompts at new times, with new noise."""
-        generator = step_generator(self.bench.seed, number, f"{self.name}/rows/{turn}")
+        generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
         own = {text: [i for i, told in enumerate(self.told) if told == text] for text in set(prompts)}
         rows = torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
                              for text in prompts])
@@ -117,7 +118,7 @@ class NoisedDraws:
 
     def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> Points:
         """The images at `rows`, int64 (B,), noised."""
-        seed, model = self.bench.seed, self.bench.teacher
+        seed, model = self.context.seed, self.context.teacher
         t = model.process.schedule.draw(len(rows), generator).to(self.latents.device)
         eps = model.initial_noise([noise_seed(seed, name, number, i) for i in range(len(rows))])
         x0 = self.latents[rows]

@@ -27,8 +27,8 @@ from expunge.models.conditioning import Conditioning
 from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.context import Points, Pool, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
-from expunge.unlearn.workbench import Points, Pool, Stream, Workbench
 
 
 def _nothing(number: int) -> None:
@@ -61,7 +61,7 @@ class Term:
 class Objective(Protocol):
     """Settings of what the student is trained towards."""
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss on `stream`'s points; with an attacker, the student is told what the attacker finds."""
         ...
 
@@ -97,16 +97,16 @@ class Steer(Settings):
                       le=20.0, source="Gandikota et al. 2023; CompVis ESD negative_guidance")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the target")
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
-        return regression(bench, stream, lambda points: self.target(bench, points), attacker, self.loss)
+        return regression(context, stream, lambda points: self.target(context, points), attacker, self.loss)
 
     @torch.no_grad()
-    def target(self, bench: Workbench, points: Points) -> Tensor:
+    def target(self, context: TrainContext, points: Points) -> Tensor:
         """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
-        teacher, x_t, t = bench.teacher, points.x_t, points.t
+        teacher, x_t, t = context.teacher, points.x_t, points.t
         of_concept = teacher.predict(x_t, t, points.cond)
-        anchors = anchor_prompts(points.prompts, bench.request)
+        anchors = anchor_prompts(points.prompts, context.request)
         told = {"empty": [""] * len(t), "anchor": anchors}
         needed = {self.base, self.away} if any(anchors) else {"empty"}
         known = {which: teacher.predict(x_t, t, teacher.encode(told[which])) for which in sorted(needed)}
@@ -116,23 +116,23 @@ class Steer(Settings):
         return base - self.eta * (of_concept - away)
 
 
-def regression(bench: Workbench, stream: Stream, target: Callable[[Points], Tensor],
+def regression(context: TrainContext, stream: Stream, target: Callable[[Points], Tensor],
                attacker: Attacker | None = None, kind: Divergence = SQUARED) -> Term:
     """Divergence (mean squared gap by default) of the student's native output from `target`, which may depend on
     frozen parts only.
 
     Over a pool the targets are computed once, before the first step.
     """
-    table = tabulated(bench, stream.pool, target) if stream.pool is not None else None
+    table = tabulated(context, stream.pool, target) if stream.pool is not None else None
 
     def at(number: int, points: Points, cond: Conditioning) -> Tensor:
         wanted = table[points.rows] if table is not None else target(points)
-        return divergence(kind, bench.student.predict(points.x_t, points.t, cond), wanted)
+        return divergence(kind, context.student.predict(points.x_t, points.t, cond), wanted)
 
-    return attacked(bench, stream, at, attacker)
+    return attacked(context, stream, at, attacker)
 
 
-def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
+def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
              attacker: Attacker | None) -> Term:
     """`loss` of a step's number, its points, and what the student is told: their prompts, or what the attacker finds.
 
@@ -141,7 +141,7 @@ def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Cond
 
     def plain(number: int) -> Tensor:
         points = stream.draw(number)
-        return loss(number, points, bench.condition(points))
+        return loss(number, points, context.condition(points))
 
     def under_attack(number: int) -> Tensor:
         assert attacker is not None
@@ -151,10 +151,10 @@ def attacked(bench: Workbench, stream: Stream, loss: Callable[[int, Points, Cond
     return Term(plain) if attacker is None else Term(under_attack, saliency=plain)
 
 
-def tabulated(bench: Workbench, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+def tabulated(context: TrainContext, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
     table = torch.zeros(0)
-    for part in bench.stages.each(torch.arange(len(pool)).split(bench.chunk)):
+    for part in context.stages.each(torch.arange(len(pool)).split(context.chunk)):
         here = target(pool.take(part))
         table = table if len(table) else here.new_zeros(len(pool), *here.shape[1:])  # (N*S, c, h, w)
         table[part] = here

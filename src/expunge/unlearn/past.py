@@ -13,9 +13,9 @@ from typing import Protocol
 from torch.nn import Parameter
 
 from expunge.models.model import Model
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Stepper
-from expunge.unlearn.workbench import Workbench
 
 
 class Past(Protocol):
@@ -37,10 +37,10 @@ class Past(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def terms(self, bench: Workbench, params: Mapping[str, Parameter]) -> Sequence[Term]:
+    def terms(self, context: TrainContext, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """Losses, weighted, that hold on to it; beside the recipe's own erase and keep, in the steps they ask for."""
         ...
 
-    def around(self, bench: Workbench, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
+    def around(self, context: TrainContext, stepper: Stepper, params: Mapping[str, Parameter]) -> Stepper:
         """The recipe's stepper, or another one around it."""
         ...

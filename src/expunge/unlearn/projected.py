@@ -25,11 +25,11 @@ from expunge.errors import ConfigError
 from expunge.models.model import Model
 from expunge.registry import UPDATES
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.subspace import along, leading
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
-from expunge.unlearn.workbench import Workbench
 
 
 class Projection(Settings):
@@ -48,18 +48,18 @@ class Projected(Projection):
     kind: Literal["projected"] = "projected"
     within: ClassVar[tuple[str, ...]] = ("dual", "refresh")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="projected")] = knob(
-        Plain(), "How gradients become the step that is projected")
+        Plain(), "Update rule whose step is projected")
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """Something to project."""
         return ("keys and values",)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> ProjectedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> ProjectedStepper:
         """Finds the directions: always the same ones for the same prompts, so that they need not be checkpointed."""
-        directions = kept_directions(bench.student, ("", *bench.request.keep), self)
-        return ProjectedStepper(self.update.prepare(params, erase, bench), directions,
-                                keys_and_values(bench.student, params))
+        directions = kept_directions(context.student, ("", *context.request.keep), self)
+        return ProjectedStepper(self.update.prepare(params, erase, context), directions,
+                                keys_and_values(context.student, params))
 
 
 @dataclass(frozen=True)

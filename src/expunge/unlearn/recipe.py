@@ -28,6 +28,7 @@ from expunge.runtime import memory_for, peak_memory
 from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.context import AnySource, Source, TrainContext
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_needs, needs
@@ -40,7 +41,6 @@ from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import checked_weights, training
-from expunge.unlearn.workbench import AnySource, Source, Workbench
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
@@ -53,13 +53,13 @@ class Recipe(Settings):
     """
 
     name: str = knob("recipe", "What the card calls the method", min_length=1)
-    source: AnySource = knob(FrozenTrajectory(), "Where x_t comes from")
-    objective: AnyObjective = knob(Steer(), "What is trained towards")
+    source: AnySource = knob(FrozenTrajectory(), "Source of the noisy latents x_t")
+    objective: AnyObjective = knob(Steer(), "Training objective")
     scope: str = knob("xattn", "Which parameters train: a scope's name", min_length=1)
     keep: AnyKeep | None = knob(None, "What must stay; none leaves everything else to chance")
     retain: Retain | None = knob(None, "Prompts made for the keep part, beside those that the request has")
-    adversary: AnyAdversary | None = knob(None, "What looks for the concept while it is erased")
-    update: AnyUpdate = knob(Plain(), "How gradients become a step")
+    adversary: AnyAdversary | None = knob(None, "Adversarial training: what seeks the concept during erasure")
+    update: AnyUpdate = knob(Plain(), "Update rule: how gradients become a step")
     surrogate: Surrogacy = SURROGACY
     steps: int = knob(1000, "Optimisation steps", ge=1)
     batch: int = knob(1, "Points of the erase loss per step", ge=1)
@@ -148,9 +148,9 @@ class Recipe(Settings):
         that moves is let go, so that a run after it is what it would have been.
         """
         stages, params = Rehearsal(), self.check(model, request)
-        bench = self._bench(model, params, self.keeping(model, request).request, 0, None, stages)
+        context = self._context(model, params, self.keeping(model, request).request, 0, None, stages)
         with training(params), memory_for("the beginning of a run", SMALLER):
-            step, _, _ = self._parts(bench, params, None)
+            step, _, _ = self._parts(context, params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
@@ -183,9 +183,9 @@ class Recipe(Settings):
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
-        bench = self._bench(model, params, keeping.request, seed, past, Stages(progress))
+        context = self._context(model, params, keeping.request, seed, past, Stages(progress))
         with training(params) as original:
-            trained = self._train(bench, params, checkpoint, progress, began, past)
+            trained = self._train(context, params, checkpoint, progress, began, past)
             changed = {name: p.detach().clone() for name, p in params.items()
                        if not torch.equal(p.detach(), original[name])}
         if not changed:
@@ -196,11 +196,11 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
-    def _bench(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int, past: Past | None,
-               stages: Stages) -> Workbench:
+    def _context(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int, past: Past | None,
+               stages: Stages) -> TrainContext:
         teacher = past.teacher if past is not None else None
         teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
-        return Workbench(model, teacher, request, seed, model.trains_text(params), self.frozen_batch, stages)
+        return TrainContext(model, teacher, request, seed, model.trains_text(params), self.frozen_batch, stages)
 
     def inputs(self, model: Model, request: Request, seed: int, past: Past | None = None) -> Inputs:
         """Everything that decides the trained weights."""
@@ -209,23 +209,23 @@ class Recipe(Settings):
                        "process": model.process.description, "parts": model.parts, "seed": seed,
                        **({"past": past.digest} if past is not None else {})})
 
-    def _train(self, bench: Workbench, params: Mapping[str, Parameter], checkpoint: Path | None,
+    def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float, past: Past | None) -> Trained:
-        step, state, optimizers = self._parts(bench, params, past)
+        step, state, optimizers = self._parts(context, params, past)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
-                        under=self.inputs(bench.student, bench.request, bench.seed, past),
+                        under=self.inputs(context.student, context.request, context.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
 
-    def _parts(self, bench: Workbench, params: Mapping[str, Parameter], past: Past | None
+    def _parts(self, context: TrainContext, params: Mapping[str, Parameter], past: Past | None
                ) -> tuple[StepFn, dict[str, Tensor], dict[str, torch.optim.Optimizer]]:
         """The parts at work: a step, every tensor that steps change apart from optimizer state, the optimizers."""
-        stream = self.source.open(bench, bench.request.all_prompts, self.batch, "erase")
-        attacker = self.adversary.prepare(bench, stream, self.batch) if self.adversary is not None else None
-        erase = self.objective.prepare(bench, stream, attacker)
-        keep = self.keep.prepare(bench) if self.keep is not None else None
-        held = past.terms(bench, params) if past is not None else ()
-        stepper: Stepper = self.update.prepare(params, erase, bench)
-        stepper = past.around(bench, stepper, params) if past is not None else stepper
+        stream = self.source.open(context, context.request.all_prompts, self.batch, "erase")
+        attacker = self.adversary.prepare(context, stream, self.batch) if self.adversary is not None else None
+        erase = self.objective.prepare(context, stream, attacker)
+        keep = self.keep.prepare(context) if self.keep is not None else None
+        held = past.terms(context, params) if past is not None else ()
+        stepper: Stepper = self.update.prepare(params, erase, context)
+        stepper = past.around(context, stepper, params) if past is not None else stepper
         optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
         learners: list[Term | Attacker] = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}

@@ -30,12 +30,12 @@ from expunge.continual.refresh import Ascents, Refresh, Refresher, rise
 from expunge.continual.remembered import Remembered
 from expunge.registry import UPDATES
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.dual import Dual, DualStepper
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.saliency import MaskedStepper
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update
-from expunge.unlearn.workbench import Workbench
 
 
 class Refreshed(Ascents):
@@ -53,7 +53,7 @@ class Refreshed(Ascents):
         "tensor", "What a step is relative to: each tensor's norm, that of all weights, or nothing")
     seed: int = knob(0, "With a step's number it decides the noise")
     rise: float | None = rise(0.5)
-    update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "How gradients become a step")
+    update: Annotated[Update, Slot(UPDATES, "plain", inside="refresh")] = knob(Plain(), "Update rule")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -73,14 +73,14 @@ class Refreshed(Ascents):
         own = {name: getattr(self, name) for name in Ascents.model_fields}
         return Refresh(**own, norm="fisher" if self.norm == "whole" else self.norm)
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> RefreshedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> RefreshedStepper:
         """Starts counting steps; the count is checkpointed.
 
         Raises:
             UserError: weights in half precision, which such small steps would not move.
         """
         refresher = Refresher(self.rule, params, seed=self.seed)
-        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase, bench))
+        return RefreshedStepper(self, refresher, torch.tensor(0), self.update.prepare(params, erase, context))
 
 
 @dataclass(frozen=True)

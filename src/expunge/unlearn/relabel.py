@@ -19,10 +19,10 @@ from expunge.train import step_generator
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchored
+from expunge.unlearn.context import Points, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked
-from expunge.unlearn.workbench import Points, Stream, Workbench
 
 
 class Relabel(Settings):
@@ -55,43 +55,43 @@ class Relabel(Settings):
         """Something else to call the concept."""
         return ("another prompt",)
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to what a wrong prompt brings."""
-        wrong = WrongPrompts(bench)
+        wrong = WrongPrompts(context)
 
         def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
             wanted = wrong.predict(self.by, points, number)
-            return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), wanted)
+            return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), wanted)
 
         def saliency(number: int) -> Tensor:
             points = stream.draw(number)
-            return (loss(number, points, bench.condition(points)) if points.eps is None else
-                    self._denoising(bench, points))
+            return (loss(number, points, context.condition(points)) if points.eps is None else
+                    self._denoising(context, points))
 
-        return replace(attacked(bench, stream, loss, attacker), saliency=saliency)
+        return replace(attacked(context, stream, loss, attacker), saliency=saliency)
 
-    def _denoising(self, bench: Workbench, points: Points) -> Tensor:
-        student, x_t, t = bench.student, points.x_t, points.t
-        null = bench.told([""], bench.teacher.encode([""])).repeat(len(t))
-        of_concept, of_null = (student.predict(x_t, t, cond) for cond in (bench.condition(points), null))
+    def _denoising(self, context: TrainContext, points: Points) -> Tensor:
+        student, x_t, t = context.student, points.x_t, points.t
+        null = context.told([""], context.teacher.encode([""])).repeat(len(t))
+        of_concept, of_null = (student.predict(x_t, t, cond) for cond in (context.condition(points), null))
         guided = (1.0 + self.guidance) * of_concept - self.guidance * of_null
-        return (guided - noise_target(bench, points)).square().mean()
+        return (guided - noise_target(context, points)).square().mean()
 
 
 class WrongPrompts:
     """What the concept's prompts are to be taken for. Their text states are encoded once."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench, request = bench, bench.request
+    def __init__(self, context: TrainContext) -> None:
+        self._context, request = context, context.request
         anchors = [anchored(prompt, request.target_of(prompt)) for prompt in request.all_prompts]
         self._texts = tuple(dict.fromkeys((*anchors, *request.keep)))
         with torch.no_grad():
-            self._known = bench.teacher.encode(self._texts)
+            self._known = context.teacher.encode(self._texts)
 
     def of(self, prompts: Sequence[str], number: int) -> tuple[str, ...]:
         """A wrong prompt for each of `prompts` in step `number`: its anchor prompt, or one of the request's `keep`."""
-        request = self._bench.request
-        generator = step_generator(self._bench.seed, number, "erase/wrong")
+        request = self._context.request
+        generator = step_generator(self._context.seed, number, "erase/wrong")
         pick = torch.randint(max(1, len(request.keep)), (len(prompts),), generator=generator)
         targets = [request.target_of(prompt) for prompt in prompts]
         return tuple(anchored(prompt, target) if target.anchor else request.keep[int(i)]
@@ -100,11 +100,11 @@ class WrongPrompts:
     @torch.no_grad()
     def predict(self, by: Literal["student", "teacher"], points: Points, number: int) -> Tensor:
         """(B, c, h, w), no gradient: the prediction for the wrong prompts at `points`."""
-        bench, texts = self._bench, self.of(points.prompts, number)
+        context, texts = self._context, self.of(points.prompts, number)
         known = self._known.at(torch.tensor([self._texts.index(text) for text in texts]))
         if by == "teacher":
-            return bench.teacher.predict(points.x_t, points.t, known)
-        return bench.student.predict(points.x_t, points.t, bench.told(texts, known))
+            return context.teacher.predict(points.x_t, points.t, known)
+        return context.student.predict(points.x_t, points.t, context.told(texts, known))
 
 
 class Noise(Settings):
@@ -122,12 +122,13 @@ class Noise(Settings):
     noise: Literal["uniform", "normal"] = knob("uniform", "Distribution of the noise", source="EraseDiff: uniform")
     loss: AnyDivergence = knob(SQUARED, "Divergence from the noise")
 
-    def prepare(self, bench: Workbench, stream: Stream, attacker: Attacker | None) -> Term:
+    def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to noise."""
         draw = torch.rand if self.noise == "uniform" else torch.randn
 
         def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
-            noise = draw(points.x_t.shape, generator=step_generator(bench.seed, number, "erase/noise"))
-            return divergence(self.loss, bench.student.predict(points.x_t, points.t, cond), noise.to(points.x_t.device))
+            noise = draw(points.x_t.shape, generator=step_generator(context.seed, number, "erase/noise"))
+            out = context.student.predict(points.x_t, points.t, cond)
+            return divergence(self.loss, out, noise.to(points.x_t.device))
 
-        return attacked(bench, stream, loss, attacker)
+        return attacked(context, stream, loss, attacker)

@@ -31,8 +31,8 @@ from expunge.errors import UserError
 from expunge.models.model import Model
 from expunge.records import Request, Target, names, names_any, same_name
 from expunge.registry import WORLDS
+from expunge.unlearn.context import spread
 from expunge.unlearn.kinds import kin_of
-from expunge.unlearn.workbench import spread
 
 _CLOSEST = 6
 """Things that count as near in a world without kinds."""

@@ -27,9 +27,9 @@ from expunge.config import Settings, Slot, knob
 from expunge.errors import TrainingError
 from expunge.registry import UPDATES
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update, gradients
-from expunge.unlearn.workbench import Workbench
 
 
 class Masked(Settings):
@@ -41,18 +41,18 @@ class Masked(Settings):
     draws: int = knob(100, "Batches over which the gradient is summed before the first step", ge=1,
                       source="SalUn: one pass over 800 images in batches of 8")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
-        Plain(), "How the masked gradients become a step")
+        Plain(), "Update rule of the masked gradients")
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> MaskedStepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.
 
         Raises:
             TrainingError: a gradient is not finite, or all are zero.
         """
         loss = erase.saliency or erase.loss
-        masks = top_entries(summed_gradients(loss, params, bench.stages.each(range(self.draws))), self.share)
+        masks = top_entries(summed_gradients(loss, params, context.stages.each(range(self.draws))), self.share)
         before = {name: p.detach().clone() for name, p in params.items()}
-        return MaskedStepper(masks, before, self.update.prepare(params, erase, bench))
+        return MaskedStepper(masks, before, self.update.prepare(params, erase, context))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from expunge.models.text import Tokens
 from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Place, SoftAdversary
+from expunge.unlearn.context import Points, Stream, TrainContext
 from expunge.unlearn.objective import tabulated
-from expunge.unlearn.workbench import Points, Stream, Workbench
 
 _SLOTS: Mapping[Place, Slot] = {"prefix": "prefix", "suffix": "suffix", "insert": "spread"}
 
@@ -84,12 +84,12 @@ class _Rows:
 class SoftAttacker:
     """`Attacker` with free vectors. Its state is the vectors, what they started from, and whether they were found."""
 
-    def __init__(self, settings: SoftAdversary, bench: Workbench, stream: Stream, batch: int) -> None:
+    def __init__(self, settings: SoftAdversary, context: TrainContext, stream: Stream, batch: int) -> None:
         """Tabulate the teacher's predictions, if the stream has a pool."""
-        self.settings, self._bench, self._stream = settings, bench, stream
-        self._layouts = layouts(settings, bench.student, bench.request)
-        self._model = bench.student
-        self._concepts = {target.concept: number for number, target in enumerate(bench.request.targets)}
+        self.settings, self._context, self._stream = settings, context, stream
+        self._layouts = layouts(settings, context.student, context.request)
+        self._model = context.student
+        self._concepts = {target.concept: number for number, target in enumerate(context.request.targets)}
         groups = batch if settings.vectors == "own" else len(self._concepts)
         most = max(len(layout.free) for layout in self._layouts.values())
         shape, device = (groups, most, self._model.texts[0].table.shape[1]), self._model.device
@@ -100,7 +100,7 @@ class SoftAttacker:
         self.optimizers: dict[str, Optimizer] = {}
         self.trace: list[float] = []
         self._due = False
-        self._table = tabulated(bench, stream.pool, self._wanted) if stream.pool is not None else None
+        self._table = tabulated(context, stream.pool, self._wanted) if stream.pool is not None else None
 
     @property
     def losses(self) -> Losses:
@@ -119,7 +119,7 @@ class SoftAttacker:
             self.trace = self._attack(number, points)
         found = self.state["adversary/found"]
         if not found.any():
-            return self._bench.condition(points)
+            return self._context.condition(points)
         rows = self._rows(points.prompts, found)
         return self._encoded(rows, self.state["adversary/vectors"])
 
@@ -155,7 +155,7 @@ class SoftAttacker:
     def _start(self, number: int) -> tuple[Tensor, Tensor]:
         """Vectors (G, K, D) to begin with, and the centres of their balls."""
         settings, old = self.settings, self.state["adversary/vectors"]
-        generator = step_generator(self._bench.seed, number, "adversary/start")
+        generator = step_generator(self._context.seed, number, "adversary/start")
         words, vectors = self._model.texts[0].plain, self._model.texts[0].table
         drawn = words[torch.randint(len(words), old.shape[:2], generator=generator)]  # (G, K)
         center = torch.zeros_like(old) if settings.place == "add" else vectors[drawn.to(vectors.device)]
@@ -167,7 +167,7 @@ class SoftAttacker:
 
     def _rows(self, prompts: Sequence[str], found: Tensor | None = None) -> _Rows:
         """The prompts with free places; those of groups that are not `found` with none."""
-        target_of = self._bench.request.target_of
+        target_of = self._context.request.target_of
         groups = [place if self.settings.vectors == "own" else self._concepts[target_of(prompt).concept]
                   for place, prompt in enumerate(prompts)]
         plan = [self._layouts[prompt] if found is None or found[group] else
@@ -206,7 +206,7 @@ class SoftAttacker:
     @torch.no_grad()
     def _wanted(self, points: Points) -> Tensor:
         """What the original does with the prompt itself, (B, c, h, w)."""
-        return self._bench.teacher.predict(points.x_t, points.t, points.cond)
+        return self._context.teacher.predict(points.x_t, points.t, points.cond)
 
 
 def _where(rows: _Rows) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ k, k uniform:
 Source: Gandikota et al. 2023 (Erasing Concepts from Diffusion Models), section 4; erasing
 esd_sd.py@25613d2:127-141.
 
-The other source, images with fresh noise on them, is in noised.py; what all of them give is in workbench.py.
+The other source, images with fresh noise on them, is in noised.py; what all of them give is in context.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
-from expunge.unlearn.workbench import Points, Pool, Stream, Workbench, noise_seed, spread
+from expunge.unlearn.context import Points, Pool, Stream, TrainContext, noise_seed, spread
 
 
 class FrozenTrajectory(Settings):
@@ -49,27 +49,28 @@ class FrozenTrajectory(Settings):
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
 
-    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the pool (or, if fresh, nothing yet)."""
         if self.fresh:
-            return FreshDraws(bench, bench.teacher, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
-        return PoolDraws(self._pool(bench, prompts, name), bench.seed, batch, name, self.rounds)
+            return FreshDraws(context, context.teacher, tuple(prompts), batch, self.grid, self.guidance, name,
+                              self.rounds)
+        return PoolDraws(self._pool(context, prompts, name), context.seed, batch, name, self.rounds)
 
     @property
     def places(self) -> int | None:
         """A trajectory has one prompt."""
         return None if self.fresh else self.trajectories
 
-    def _pool(self, bench: Workbench, prompts: Sequence[str], name: str) -> Pool:
-        teacher, S = bench.teacher, self.grid
+    def _pool(self, context: TrainContext, prompts: Sequence[str], name: str) -> Pool:
+        teacher, S = context.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
         cond = teacher.encode(chosen).detach()  # (N, T, D)
-        noise = teacher.initial_noise([noise_seed(bench.seed, name, 0, i) for i in range(self.trajectories)])
+        noise = teacher.initial_noise([noise_seed(context.seed, name, 0, i) for i in range(self.trajectories)])
         x_t = noise.new_zeros(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
         x_t[:, 0] = noise
-        rows = max(1, bench.chunk // 2)  # guidance doubles the samples of a call
+        rows = max(1, context.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.trajectories, rows)
-        for first, k in bench.stages.each([(first, k) for first in parts for k in range(S - 1)]):
+        for first, k in context.stages.each([(first, k) for first in parts for k in range(S - 1)]):
             here = slice(first, first + rows)
             x, mine = x_t[here, k].contiguous(), cond.at(here)
             null = _null(teacher, len(x), self.guidance)
@@ -96,9 +97,9 @@ class EditedTrajectory(Settings):
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
 
-    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Costs nothing; every draw costs a trajectory."""
-        return FreshDraws(bench, bench.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
+        return FreshDraws(context, context.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
 
     @property
     def places(self) -> int | None:
@@ -135,7 +136,7 @@ class PoolDraws:
 class FreshDraws:
     """A trajectory of `model`, as it is now, for every item of every draw."""
 
-    bench: Workbench
+    context: TrainContext
     model: Model
     prompts: tuple[str, ...]
     batch: int
@@ -147,24 +148,24 @@ class FreshDraws:
 
     def draw(self, number: int) -> Points:
         """`batch` trajectories, each stopped at its own uniform grid point."""
-        generator = step_generator(self.bench.seed, number, f"{self.name}/rows")
+        generator = step_generator(self.context.seed, number, f"{self.name}/rows")
         k = torch.randint(self.grid, (self.batch,), generator=generator)
         count = len(self.prompts)
-        pick = (in_turn(count, self.batch, number, self.bench.seed, self.name) if self.rounds else
+        pick = (in_turn(count, self.batch, number, self.context.seed, self.name) if self.rounds else
                 torch.randint(count, (self.batch,), generator=generator))
         return self._points(k, tuple(self.prompts[int(i)] for i in pick), number, self.name)
 
     def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
         """New trajectories under the prompts."""
-        generator = step_generator(self.bench.seed, number, f"{self.name}/rows/{turn}")
+        generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
         k = torch.randint(self.grid, (len(prompts),), generator=generator)
         return self._points(k, tuple(prompts), number, f"{self.name}/beside/{turn}")
 
     def _points(self, k: Tensor, chosen: tuple[str, ...], number: int, name: str) -> Points:
         """A trajectory for each prompt, stopped at grid points `k`, int64 (B,)."""
-        teacher = self.bench.teacher
+        teacher = self.context.teacher
         cond = teacher.encode(chosen).detach()
-        x = teacher.initial_noise([noise_seed(self.bench.seed, name, number, i) for i in range(len(chosen))])
+        x = teacher.initial_noise([noise_seed(self.context.seed, name, number, i) for i in range(len(chosen))])
         null = _null(teacher, len(chosen), self.guidance)
         for start in range(int(k.max())):
             alive = (k > start).nonzero().flatten()

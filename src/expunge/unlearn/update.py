@@ -21,8 +21,8 @@ from typing_extensions import Self
 from expunge.config import Settings, Slot, knob
 from expunge.registry import UPDATES
 from expunge.train import Losses
+from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Term
-from expunge.unlearn.workbench import Workbench
 
 LossFn = Callable[[], Tensor]
 """One forward; the scalar loss, with gradient."""
@@ -74,7 +74,7 @@ class Update(Protocol):
         """Its settings, JSON-able."""
         ...
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Stepper:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> Stepper:
         """A stepper; `erase` is there for updates that first look at its gradients (saliency masks)."""
         ...
 
@@ -91,7 +91,7 @@ class Stateless(Settings):
         """Nothing."""
         return {}
 
-    def prepare(self, params: Mapping[str, Parameter], erase: Term, bench: Workbench) -> Self:
+    def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> Self:
         """Itself: it learns nothing."""
         return self
 

@@ -23,7 +23,7 @@ from expunge.unlearn.stages import Stages
 
 
 @dataclass(frozen=True)
-class Workbench:
+class TrainContext:
     """What every part of a recipe works with.
 
     Attributes:
@@ -148,7 +148,7 @@ class Stream(Protocol):
 class Source(Protocol):
     """Settings from which a stream can be opened."""
 
-    def open(self, bench: Workbench, prompts: Sequence[str], batch: int, name: str) -> Stream:
+    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
         ...
 

@@ -1,4 +1,4 @@
-"""Doubts about an evaluation itself: signs in its own scores that its numbers say less than they seem to.
+"""Warnings about an evaluation itself: signs in its own scores that its numbers say less than they seem to.
 
 Source: the flags of AutoAttack (Croce and Hein 2020), which warn when an evaluation is suspect. Differs: the signs.
 """
@@ -24,8 +24,8 @@ WIDE = 0.10
 """Upper end of the interval that a found rate of 0 would have, above which there are too few images."""
 
 
-def doubts(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
-    """One sentence per doubt; of several concepts each is doubted by itself, and so is each judge."""
+def evaluation_warnings(scores: Iterable[Score], concepts: Sequence[str] = ()) -> list[str]:
+    """One sentence per warning; of several concepts each has warnings of its own, and so has each judge."""
     by_name = {score.name: score for score in scores}
     each = [(f"/{concept}", f"“{concept}”") for concept in concepts] if len(concepts) > 1 else [("", "the concept")]
     out = []
@@ -94,7 +94,7 @@ def _answers(scores: Mapping[str, Score], ending: str, concept: str, judge: str)
     for prefix, whose in (("", "edited"), ("original/", "original")):
         unsure, found = scores.get(f"{prefix}abstained/all{ending}"), scores.get(f"{prefix}found/all{ending}")
         if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-            out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images that ask for "
+            out.append(f"{judge} abstained on {unsure.value:.0%} of the {whose} model's images that ask for "
                        f"{concept}; the found rate leaves them out.")
         if found is not None and found.value is None:
             out.append(f"{judge} gave no answer on any of the {whose} model's images that ask for {concept}.")
@@ -108,7 +108,7 @@ def _unsaid(scores: Mapping[str, Score], judge: str) -> list[str]:
         for prefix, whose in (("", "edited"), ("original/", "original")):
             unsure = scores.get(f"{prefix}abstained/{role}")
             if unsure is not None and unsure.value is not None and unsure.value > UNSURE:
-                out.append(f"{judge} would not say for {unsure.value:.0%} of the {whose} model's images of {role} "
+                out.append(f"{judge} abstained on {unsure.value:.0%} of the {whose} model's images of {role} "
                            "things; the retained rate leaves them out.")
     return out
 

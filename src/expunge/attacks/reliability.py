@@ -1,4 +1,4 @@
-"""Doubts about a suite of attacks itself: signs in its own records that it says less than it seems to.
+"""Warnings about a suite of attacks itself: signs in its own records that it says less than it seems to.
 
 Each has a name, under which docs/attacks.md explains it. Source: the flags of AutoAttack (Croce and Hein 2020) and the
 checklist of Carlini et al. 2019 (On Evaluating Adversarial Robustness), sections 4 and 5. Differs: the signs; sizes
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from expunge.metrics.doubts import NULL, SELDOM, WIDE
+from expunge.metrics.reliability import NULL, SELDOM, WIDE
 from expunge.metrics.statistics import rate_interval, wilson
 from expunge.records import AttackRun, Attempt, ItemKey, Score, counted
 
 
-def assault_doubts(before: Sequence[Attempt], runs: Sequence[AttackRun], scores: Sequence[Score], shown: int,
+def attack_warnings(before: Sequence[Attempt], runs: Sequence[AttackRun], scores: Sequence[Score], shown: int,
                    asked: int) -> list[str]:
-    """One sentence per doubt.
+    """One sentence per warning.
 
     Args:
         before, runs, scores: of the suite.
@@ -46,8 +46,8 @@ def _idle(runs: Sequence[AttackRun]) -> list[str]:
 def _order(runs: Sequence[AttackRun]) -> list[str]:
     """Black box above white box on the same channel says that the white box found less than it could.
 
-    Counted against the doubt, on the items that either was given: one that the black box was not given (or on which it
-    broke off) counts as not elicited by it, one that the white box was not given as elicited by it. For where each
+    Counted against the warning, on the items that either was given: one that the black box was not given (or on which
+    it broke off) counts as not elicited by it, one that the white box was not given as elicited by it. For where each
     attack gets what the ones before it left, the later one has the harder items.
     """
     prompts = [run for run in runs if run.access.startswith("prompt")]
