@@ -65,6 +65,11 @@ class TrainContext:
                 self.own_text[text] = self.student.encode([text])
         return Conditioning.cat(self.own_text[text] for text in prompts)
 
+    def null(self) -> Conditioning:
+        """One row: what the student's guidance goes away from, as it is sampled."""
+        return self.told([""], self.teacher.unconditional()) if self.teacher.denoiser.null == "empty" else \
+            self.student.unconditional()
+
 
 @dataclass(frozen=True)
 class Points:

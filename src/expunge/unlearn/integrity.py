@@ -52,7 +52,7 @@ class Integrity(Settings):
         prompts = ("", *(prompt for prompt in context.request.keep if prompt))
         stream = self.source.open(context, prompts, self.batch, "keep")
         with torch.no_grad():
-            null = context.teacher.encode([""])
+            null = context.teacher.unconditional()
 
         @torch.no_grad()
         def target(points: Points) -> Tensor:
@@ -63,7 +63,7 @@ class Integrity(Settings):
         def loss(number: int) -> Tensor:
             points = stream.draw(number)
             wanted = table[points.rows] if table is not None else target(points)
-            out = self._compared(context.student, points, context.condition(points), context.told([""], null))
+            out = self._compared(context.student, points, context.condition(points), context.null())
             return self.weight * (out - wanted).square().mean()
 
         return Term(loss)

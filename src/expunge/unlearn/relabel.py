@@ -72,7 +72,7 @@ class Relabel(Settings):
 
     def _denoising(self, context: TrainContext, points: Points) -> Tensor:
         student, x_t, t = context.student, points.x_t, points.t
-        null = context.told([""], context.teacher.encode([""])).repeat(len(t))
+        null = context.null().repeat(len(t))
         of_concept, of_null = (student.predict(x_t, t, cond) for cond in (context.condition(points), null))
         guided = (1.0 + self.guidance) * of_concept - self.guidance * of_null
         return (guided - noise_target(context, points)).square().mean()
