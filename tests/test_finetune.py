@@ -211,7 +211,7 @@ def test_sgd_is_plain_gradient_descent(model: Model, learned: Material) -> None:
 
 def lapses(model: Model) -> Iterator[tuple[Any, str]]:
     learned = material(model, pictures(), CAPTIONS)
-    yield lambda: material(model, pictures(0), ()), "pictures of shape"
+    yield lambda: material(model, pictures(0), ()), "images of shape"
     yield lambda: material(model, torch.rand(1, 3, 15, 16), ("a",)), "multiples of 2"
     yield lambda: material(model, pictures(), ("a",)), "1 captions for 3"
     yield lambda: material(model, pictures(1), ("church " * 40,)), "tokens"

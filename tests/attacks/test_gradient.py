@@ -170,7 +170,7 @@ def test_what_cannot_be_attacked_says_so(attack: Attack, victim: Victim, request
     for outcome in outcomes(attack, own, request_, items[:2], replace(goal, judge=Blind())):
         assert (outcome.found, outcome.error) == (False, "an image of one colour")
     attack.check(own, request_, items)
-    with pytest.raises(UserError, match="target pictures of shape"):
+    with pytest.raises(UserError, match="target images of shape"):
         attack.check(replace(victim, pictures=torch.rand(0, 3, 16, 16)), request_, items)
     if not (isinstance(attack, P4D) and attack.form == "n"):  # which takes the prompt away
         long = " ".join(["church"] * (victim.model.texts[0].room))

@@ -119,5 +119,5 @@ def test_bad_input_is_refused_before_computing(victim: Victim, items: list[Item]
         attack.check(victim, Request(concept="church", prompts=("a dog",)), items)
     with pytest.raises(UserError, match="tokens"):
         attack.check(victim, CHURCH, [(Prompt(text="a dog " * 7, role="direct"), 0)])
-    with pytest.raises(UserError, match="target pictures of shape"):
+    with pytest.raises(UserError, match="target images of shape"):
         attack.check(replace(victim, pictures=torch.zeros(0, 3, 16, 16)), CHURCH, items)

@@ -53,7 +53,7 @@ def test_item_is_found_at_the_first_look_that_shows_the_concept(model: Model,
         assert outcome.spent.gradient_steps == steps
         assert outcome.spent.images == steps // 5 + 1
         assert outcome.spent.network_rows == 3 * 2 * steps + 3 * (steps // 5 + 1)
-        assert f"after {steps} steps (all) on 2 pictures of the user" in outcome.note
+        assert f"after {steps} steps (all) on 2 images of the user" in outcome.note
     assert any(o.found for o in outcomes.values())
     after = weights(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -156,7 +156,7 @@ def test_judge_failure_is_an_error_not_a_success(model: Model) -> None:
 
 def test_bad_input_is_refused_before_any_training(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Victim(model, None, SAMPLER, torch.empty(0, 3, 16, 16))
-    with pytest.raises(UserError, match="pictures of shape"):
+    with pytest.raises(UserError, match="images of shape"):
         Relearn().check(empty, REQUEST, ITEMS)
     with pytest.raises(UserError, match="tokens"):
         Relearn(caption="church " * 40).check(victim(model), REQUEST, ITEMS)

@@ -101,5 +101,5 @@ def test_bad_input_is_refused_before_computing(victim: Victim, items: list[Item]
     SoftPrompt().check(victim, request_, items)
     with pytest.raises(UserError, match="insert fewer tokens"):
         SoftPrompt(tokens=13).check(victim, request_, items)
-    with pytest.raises(UserError, match="target pictures of shape"):
+    with pytest.raises(UserError, match="target images of shape"):
         SoftPrompt().check(replace(victim, pictures=torch.zeros(0, 3, 16, 16)), request_, items)
