@@ -66,7 +66,7 @@ class EraseJob(Settings):
 @click.argument("concept", nargs=-1, type=Name())
 @training_model_options
 @settings_options(EraseJob, leave_out=("concept",))
-@settings_options(Recipe, leave_out=("name",), files=False)
+@settings_options(Recipe, leave_out=("name",), files=False, whose="the method's; of esd ")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where the patch goes; a run that was stopped goes on from there [default: runs/CONCEPT, of several "
                    "runs/CONCEPT-CONCEPT].")
@@ -94,7 +94,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     from expunge.models.paths import left_open
     from expunge.models.store import load
     from expunge.records import remarks
-    from expunge.unlearn.erase import erase, plan, resolve_request
+    from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
 
     opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
     how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
@@ -106,7 +106,9 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     asked = {**how, "anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
-        click.echo("".join(f"# {line}\n" for line in (*told, *remarks(request))), nl=False)
+        method = resolve_method(job.method, job.settings, opened)
+        around = left_open(opened, opened.parameters_in(method.scope)) if hasattr(method, "scope") else ""
+        click.echo("".join(f"# {line}\n" for line in (*told, *remarks(request), *filter(None, [around]))), nl=False)
         return
     folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:

@@ -25,7 +25,7 @@ SENTENCES = ("keep",)
 """Settings that are lists of words in which a comma may stand; all other lists are of names."""
 
 
-def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), files: bool = True
+def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), files: bool = True, whose: str = ""
                      ) -> Callable[[Command], Command]:
     """A decorator that gives a command one flag per plain setting of `schema`.
 
@@ -36,13 +36,14 @@ def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), fil
         schema: the settings.
         leave_out: settings that get no flag.
         files: whether `--config` (as `config`) and `--set` (as `sets`) come along.
+        whose: in words, whose defaults the schema's are, where others take their place.
     """
     skip = set(leave_out)
 
     def decorate(command: Command) -> Command:
         command = _file_options(command) if files else command
         for name, field in reversed(list(schema.model_fields.items())):
-            option = None if name in skip else _option(name, field)
+            option = None if name in skip else _option(name, field, whose)
             if option is not None:
                 command = option(command)
         return command
@@ -157,22 +158,22 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r}: the value cannot be parsed") from error
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[Any], Any] | None:
+def _option(name: str, field: FieldInfo, whose: str) -> Callable[[Any], Any] | None:
     """The click option of a plain setting, None for one that has settings of its own."""
     kind = _plain_type(field.annotation)
     if kind is None:
         return None
     flag = f"--{name.replace('_', '-')}"
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field))
+        return click.option(f"{flag}/--no-{flag[2:]}", f"{_PREFIX}{name}", default=None, help=_help(field, whose))
     if kind is tuple:
         listed = Sentence() if name in SENTENCES else Name()
         return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar=METAVARS.get(name, "TEXT"), type=listed,
-                            help=f"{_help(field)} May be repeated.")
+                            help=f"{_help(field, whose)} May be repeated.")
     if isinstance(kind, click.Choice):
-        return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field))
+        return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field, whose))
     metavar = METAVARS.get(name) or {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
-    return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field))
+    return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field, whose))
 
 
 def _plain_type(annotation: Any) -> Any:
@@ -190,14 +191,14 @@ def _plain_type(annotation: Any) -> Any:
     return annotation if annotation in (bool, int, float, str, Path) else None
 
 
-def _help(field: FieldInfo) -> str:
+def _help(field: FieldInfo, whose: str) -> str:
     """"Optimisation steps, in steps [default: 1000; source: ...]"."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     text = (field.description or "").rstrip(".")
     text = text[:1].upper() + text[1:]
     if extra.get("unit"):
         text += f", in {extra['unit']}"
-    notes = [] if field.is_required() or field.default in (None, (), "") else [f"default: {field.default}"]
+    notes = [] if field.is_required() or field.default in (None, (), "") else [f"default: {whose}{field.default}"]
     if extra.get("source"):
         notes.append(f"source: {extra['source']}")
     return f"{text} [{'; '.join(notes)}]" if notes else f"{text}."
