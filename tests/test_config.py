@@ -150,4 +150,4 @@ def test_a_setting_that_is_missing_is_named_without_all_the_others() -> None:
 
     with pytest.raises(ConfigError) as caught:
         Needy.build({"steps": 7}, "job")
-    assert str(caught.value) == "job: images: not given, but needed"
+    assert str(caught.value) == "job: pictures: not given, but needed"
