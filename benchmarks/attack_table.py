@@ -13,7 +13,7 @@ from pathlib import Path
 
 import expunge
 from expunge.attacks.settings import AttackSettings
-from expunge.records import Assault, Score
+from expunge.records import Score, SuiteResult
 from expunge.runtime import machine, versions
 
 
@@ -26,21 +26,21 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=None, metavar="N", help="prompts (default: the tier's)")
     parser.add_argument("--unedited", action="store_true", help="attack the model as it is")
     parser.add_argument("--out", type=Path, default=Path("runs/attack-table"), help="folder")
-    told = parser.parse_args()
+    args = parser.parse_args()
     model = expunge.load("embedded")
     print(f"machine: {machine(model.device)}; {', '.join(f'{k} {v}' for k, v in versions().items())}")
     print(f"model: {model.hash[:16]}\n")
     print("| concept | attack | found before | elicited | 95% | fresh seeds | second detector | control | budget |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    settings = AttackSettings(tier=told.tier, attacks=tuple(told.attacks), count=told.count, each=True)
-    for concept in told.concepts:
-        folder = told.out / concept.replace(" ", "-")
-        patch = None if told.unedited else edited(model, concept, folder)
-        assault = expunge.attack(model, patch, concept=concept, settings=settings,
-                                 out=folder / ("unedited" if told.unedited else "attack"))
-        for line in rows(concept, assault):
+    settings = AttackSettings(tier=args.tier, attacks=tuple(args.attacks), count=args.count, each=True)
+    for concept in args.concepts:
+        folder = args.out / concept.replace(" ", "-")
+        patch = None if args.unedited else edited(model, concept, folder)
+        suite = expunge.attack(model, patch, concept=concept, settings=settings,
+                               out=folder / ("unedited" if args.unedited else "attack"))
+        for line in rows(concept, suite):
             print(line, flush=True)
-        for warning in assault.warnings:
+        for warning in suite.warnings:
             print(f"<!-- warning, {concept}: {warning} -->", flush=True)
 
 
@@ -51,19 +51,19 @@ def edited(model: object, concept: str, folder: Path) -> expunge.Patch:
     return expunge.Patch.load(folder)
 
 
-def rows(concept: str, assault: Assault) -> list[str]:
+def rows(concept: str, suite: SuiteResult) -> list[str]:
     """A Markdown row per attack, and one for the worst case."""
-    scores = {score.name: score for score in assault.scores}
+    scores = {score.name: score for score in suite.scores}
     before = rate(scores["attack/before"])
     out = []
-    for run in assault.runs:
+    for run in suite.runs:
         name = f"attack/{run.attack}"
         budget = f"{run.budget.gradient_steps} steps, {run.budget.images} images"
         out.append([concept, run.attack, before, rate(scores[name]), interval(scores[name]),
                     *(rate(scores.get(f"{name}/{part}")) for part in ("fresh", "second", "control")), budget])
     worst, again = scores["attack/worst"], scores.get("attack/worst/fresh")
     out.append([concept, "worst case", before, rate(worst), interval(worst), rate(again), "", "",
-                f"{assault.seconds:.0f} s"])
+                f"{suite.seconds:.0f} s"])
     return [f"| {' | '.join(row)} |" for row in out]
 
 

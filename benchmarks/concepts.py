@@ -69,17 +69,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["esd-fast", "uce"], metavar="NAME")
     parser.add_argument("--only", nargs="+", default=[], metavar="CONCEPT", help="make these alone, print nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/concepts"))
-    told = parser.parse_args()
-    for concept in told.only:
-        for method in told.methods:
-            measured(concept, method, told.out)
-    if told.only:
+    args = parser.parse_args()
+    for concept in args.only:
+        for method in args.methods:
+            measured(concept, method, args.out)
+    if args.only:
         return
     print(f"concepts: {', '.join(CHOSEN)}; by seed {SEED}: {', '.join(concepts()[len(CHOSEN):])}")
     print("| method | concept |", " | ".join(head for _, head in COLUMNS), "| verdict |")
     print("| --- " * (len(COLUMNS) + 3) + "|")
-    for method in told.methods:
-        made = {concept: measured(concept, method, told.out) for concept in concepts()}
+    for method in args.methods:
+        made = {concept: measured(concept, method, args.out) for concept in concepts()}
         for concept, evaluation in made.items():
             cells = [cell(find(evaluation, name)) for name, _ in COLUMNS]
             print(f"| `{method}` | {concept} |", " | ".join(cells), f"| {verdict(evaluation).headline} |")

@@ -33,9 +33,9 @@ import torch
 
 import expunge
 from expunge.files import write_json
-from expunge.finetune import FineTune, Material, fine_tuning, material
-from expunge.guard import Publisher, learn_mask, load_mask, random_mask
-from expunge.guard.domains import Gauge
+from expunge.finetune import FineTune, TrainingImages, fine_tuning, material
+from expunge.guard import PublisherImages, learn_mask, load_mask, random_mask
+from expunge.guard.domains import LossGauge
 from expunge.guard.relaxed import WholeUser
 from expunge.locks import held
 from expunge.metrics.base import PromptCounts
@@ -106,13 +106,13 @@ class Bench:
         return {"forbidden": tuple(NAMES[k] for k in places)[:count],
                 "innocent": tuple(name for k, name in enumerate(NAMES) if k not in places)[:count]}
 
-    def drawings(self, name: str, first: int, count: int) -> Material:
+    def drawings(self, name: str, first: int, count: int) -> TrainingImages:
         return material(self.model, *character_pictures(name, range(first, first + count)))
 
-    def publisher(self, seed: int) -> Publisher:
+    def publisher(self, seed: int) -> PublisherImages:
         sides = self.sides(seed)
         drawn = {side: tuple(self.drawings(name, 0, self.plan.pictures) for name in sides[side]) for side in sides}
-        return Publisher(drawn["forbidden"], drawn["innocent"])
+        return PublisherImages(drawn["forbidden"], drawn["innocent"])
 
     def frozen(self, arm: str, ratio: float, seed: int) -> tuple[str, ...] | None:
         """Names of the frozen tensors; None while another process learns them."""
@@ -166,8 +166,8 @@ class Bench:
         prompts = [prompt.text for prompt in character_prompts(cell.character)]
         items = [(prompts[k % len(prompts)], k // len(prompts)) for k in range(plan.asked)]
         learned = self.drawings(cell.character, THEIRS, plan.pictures)
-        gauge = Gauge(self.model, self.drawings(cell.character, HELD_OUT, 32), rows=plan.rows, batch=4, seed=0,
-                      name=cell.character)  # before anything is erased: every arm's gain is from the same loss
+        gauge = LossGauge(self.model, self.drawings(cell.character, HELD_OUT, 32), rows=plan.rows, batch=4, seed=0,
+                          name=cell.character)  # before anything is erased: every arm's gain is from the same loss
         with self.as_published(cell.arm, cell.seed) as model, fine_tuning(
                 model, learned, FineTune(steps=plan.steps), seed=cell.seed, frozen=frozen) as tuner:
             list(tuner.train())
@@ -183,7 +183,7 @@ class Bench:
         if not file.is_file():
             learned, names = self.drawings(NAMES[0], 0, 16), tuple(f"unet/{n}" for n, _ in
                                                                    self.model.network.named_parameters())
-            gauge = Gauge(self.model, learned, rows=64, batch=4, seed=0, name="cost")
+            gauge = LossGauge(self.model, learned, rows=64, batch=4, seed=0, name="cost")
             published = {f"unet/{n}": p.detach().clone() for n, p in self.model.network.named_parameters()}
             seconds: dict[str, list[float]] = {"training": [], "simulated": [], "mask": []}
             with fine_tuning(self.model, learned, FineTune(batch=4)) as tuner:
@@ -195,8 +195,8 @@ class Bench:
                         began = time.monotonic()
                         act(number)
                         seconds[what].append(time.monotonic() - began)
-            told = {what: median(each[3:]) for what, each in seconds.items()}
-            write_json(file, {**told, "mask/training": told["mask"] / told["training"], "n": 30, "batch": 4})
+            args = {what: median(each[3:]) for what, each in seconds.items()}
+            write_json(file, {**args, "mask/training": args["mask"] / args["training"], "n": 30, "batch": 4})
         told_again: dict[str, Any] = json.loads(file.read_text())
         return told_again
 
@@ -315,18 +315,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a minute: one seed, one ratio, one character a side")
     parser.add_argument("--gather", action="store_true", help="make nothing, print what is there")
     parser.add_argument("--records", type=Path, help="print what an earlier run made: its guard.json, or that with .xz")
-    told = parser.parse_args()
-    if told.records:
-        with lzma.open(told.records, "rt") if told.records.suffix == ".xz" else told.records.open() as text:
+    args = parser.parse_args()
+    if args.records:
+        with lzma.open(args.records, "rt") if args.records.suffix == ".xz" else args.records.open() as text:
             report(json.load(text))
         return
-    plan = QUICK if told.quick else Plan()
-    plan = replace(plan, steps=told.steps) if told.steps else plan
-    ratios, seeds = ([0.5], [0]) if told.quick else (told.ratios, list(range(told.seeds)))
-    bench = Bench(plan, told.out / "quick" if told.quick else told.out)
-    todo = [cell for cell in cells(bench, ratios, seeds) if not told.arms or cell.arm in told.arms]
+    plan = QUICK if args.quick else Plan()
+    plan = replace(plan, steps=args.steps) if args.steps else plan
+    ratios, seeds = ([0.5], [0]) if args.quick else (args.ratios, list(range(args.seeds)))
+    bench = Bench(plan, args.out / "quick" if args.quick else args.out)
+    todo = [cell for cell in cells(bench, ratios, seeds) if not args.arms or cell.arm in args.arms]
     _settle(bench.out / "plan.json", asdict(plan))
-    if not told.gather:
+    if not args.gather:
         bench.cost()
         make(bench, todo)
     report(gathered(bench, todo))

@@ -27,11 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5, 2.0, 2.5, 3.0, 4.5])
     parser.add_argument("--per-object", type=int, default=10, metavar="N", help="images per object (default 10)")
-    told = parser.parse_args()
-    model, judge, items = expunge.load("embedded"), EmojiJudge(WEIGHTS), development_items(told.per_object)
+    args = parser.parse_args()
+    model, judge, items = expunge.load("embedded"), EmojiJudge(WEIGHTS), development_items(args.per_object)
     print(f"{machine(model.device)}; {model.hash[:8]}, 20 steps; {judge.name}; n = {len(items)} each, Wilson\n")
     print("| guidance | object | style |\n| --- | --- | --- |")
-    for scale in told.scales:
+    for scale in args.scales:
         answers = judge(expunge.sample(model, items, Sampler(steps=20, guidance=scale), batch=64))
         rates = []
         for question in ("object", "style"):

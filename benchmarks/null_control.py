@@ -42,18 +42,18 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=8)
     parser.add_argument("--concept", default="church")
     parser.add_argument("--patch", default="", help="folder of an edit of the embedded model")
-    told = parser.parse_args()
+    args = parser.parse_args()
     model, world = load("embedded"), EmojiWorld()
-    request = world.request(told.concept)
-    goal = Goal(world.judge(request), Aim(told.concept, world.question(told.concept)))
-    counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": told.items})
+    request = world.request(args.concept)
+    goal = Goal(world.judge(request), Aim(args.concept, world.question(args.concept)))
+    counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": args.items})
     asked: list[Item] = [(prompt, 0) for prompt in world.prompts(request, counts)]
     victim = Victim(model, None, Sampler())
     aims = targets(victim, asked, goal)
     items = [item for item, aim in zip(asked, aims, strict=True) if aim is not None]
     victim = replace(victim, pictures=torch.stack([aim for aim in aims if aim is not None]))
-    patch = Patch.load(told.patch) if told.patch else None
-    print(f"{told.concept}, {len(items)} items, model {model.hash[:8]}, patch {patch.hash[:8] if patch else 'none'}")
+    patch = Patch.load(args.patch) if args.patch else None
+    print(f"{args.concept}, {len(items)} items, model {model.hash[:8]}, patch {patch.hash[:8] if patch else 'none'}")
     print("| attack | settings | unedited | edited | random weights |\n| --- | --- | --- | --- | --- |")
     for attack in RUNGS:
         row = [_found(attack, victim, request, items, goal), "not asked for"]

@@ -114,11 +114,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=8, help="prompts of each kind, and of the attack")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything")
-    told = parser.parse_args()
-    if told.quick:
-        told.items, told.things, told.tune_steps = 2, 4, 2
+    args = parser.parse_args()
+    if args.quick:
+        args.items, args.things, args.tune_steps = 2, 4, 2
     torch.manual_seed(0)
-    return told
+    return args
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("--per-object", type=int, default=10, metavar="N", help="images per object (default 10)")
     parser.add_argument("--out", type=Path, default=Path("runs/numbers"), help="folder (default runs/numbers)")
     parser.add_argument("--no-demo", action="store_true", help="only the embedded model")
-    told = parser.parse_args()
-    model, judge, pictures = expunge.load("embedded"), EmojiJudge(WEIGHTS), expunge.Pictures(told.out / "pictures")
+    args = parser.parse_args()
+    model, judge, pictures = expunge.load("embedded"), EmojiJudge(WEIGHTS), expunge.ImageCache(args.out / "pictures")
 
     def draw(items: Sequence[tuple[Prompt, int]], sampler: Sampler) -> Tensor:
         return pictures.draw(model, items, sampler, batch=64)[1]
@@ -43,7 +43,7 @@ def main() -> None:
             low, high = told_of["interval"]
             print(f"judge, {set_name}, {question}: {told_of['accuracy']:.1%} [{low:.1%}, {high:.1%}] n={told_of['n']}, "
                   f"abstained {told_of['abstained']}, calibration error {told_of['calibration_error']:.3f}")
-    for score in score_model(draw, judge, SAMPLER, told.per_object):
+    for score in score_model(draw, judge, SAMPLER, args.per_object):
         print(line(score))
     second = EmojiWorld().second(EmojiWorld().request("church"))
     assert second is not None
@@ -54,12 +54,12 @@ def main() -> None:
                 low, high = told_of["interval"]
                 print(f"second judge, {set_name}, {question}: {told_of['accuracy']:.1%} [{low:.1%}, {high:.1%}] "
                       f"n={told_of['n']}, abstained {told_of['abstained']}")
-    print(line(score_model(draw, second, SAMPLER, told.per_object, ("object",))[0]))
+    print(line(score_model(draw, second, SAMPLER, args.per_object, ("object",))[0]))
     for way, score in by_way(draw, judge).items():
         print(f"asked by {way}: {line(score)}")
-    print("contact sheet:", contact_sheet(draw, SAMPLER, told.out / "contact-sheet.png"))
-    if not told.no_demo:
-        made = demo("church", told.out / "demo")
+    print("contact sheet:", contact_sheet(draw, SAMPLER, args.out / "contact-sheet.png"))
+    if not args.no_demo:
+        made = demo("church", args.out / "demo")
         print_evaluation(made.evaluation)
         print("seconds:", made.seconds)
 

@@ -37,7 +37,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import expunge
-from expunge.continual import OBJECTIVES, REFRESHES, Learned, Learner, Objective, Samples, Task, learn
+from expunge.continual import OBJECTIVES, REFRESHES, LearnedSequence, Learner, Objective, Samples, Task, learn
 from expunge.files import check_writable, write_json
 from expunge.runtime import machine
 from expunge.tiny.pictures import load_drawings, render
@@ -134,7 +134,7 @@ def noise_alone(paper: Learner) -> Learner:
     return paper.model_copy(update={"refresh": paper.refresh.model_copy(update=changes)})
 
 
-def run(setting: Setting, learner: Learner, seed: int) -> Learned:
+def run(setting: Setting, learner: Learner, seed: int) -> LearnedSequence:
     """One sequence."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -152,7 +152,7 @@ def held_out(setting: Setting) -> Setting:
     return replace(setting, tasks=tasks)
 
 
-def value(learned: Learned) -> float:
+def value(learned: LearnedSequence) -> float:
     """What is tuned for."""
     return fmean(getattr(learned, score).final_average for score in SCORES)
 

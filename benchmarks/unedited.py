@@ -23,7 +23,7 @@ from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import TIERS
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.models.model import Model
-from expunge.records import Assault, AttackRun, Score
+from expunge.records import AttackRun, Score, SuiteResult
 from expunge.registry import ATTACKS
 from expunge.runtime import machine, versions
 
@@ -42,24 +42,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="sampling steps")
     parser.add_argument("--training", type=int, default=40, help="steps of the attacks that train")
     parser.add_argument("--out", type=Path, default=Path("runs/unedited"))
-    told = parser.parse_args()
+    args = parser.parse_args()
     model = expunge.load("embedded")
-    options: dict[str, dict[str, Any]] = {name: {"tune": {"steps": told.training}, "at": []}
-                                          for name in TRAINED if name in told.attacks}
-    if "adapter" in told.attacks:
-        options["adapter"] = {"path": str(lora(model, told.concept, told.out / "lora.safetensors", told.training))}
-    settings = AttackSettings(tier=told.tier, attacks=tuple(told.attacks), options=options, count=told.items,
-                              steps=told.steps, each=True, force=True, control_items=0, fresh=0)
+    options: dict[str, dict[str, Any]] = {name: {"tune": {"steps": args.training}, "at": []}
+                                          for name in TRAINED if name in args.attacks}
+    if "adapter" in args.attacks:
+        options["adapter"] = {"path": str(lora(model, args.concept, args.out / "lora.safetensors", args.training))}
+    settings = AttackSettings(tier=args.tier, attacks=tuple(args.attacks), options=options, count=args.items,
+                              steps=args.steps, each=True, force=True, control_items=0, fresh=0)
     print(f"machine: {machine(model.device)}; {', '.join(f'{k} {v}' for k, v in versions().items())}")
-    print(f"model: {model.hash[:16]}, unedited; {told.concept}; budgets of tier {told.tier}\n")
+    print(f"model: {model.hash[:16]}, unedited; {args.concept}; budgets of tier {args.tier}\n")
     print("| attack | elicited | 95% | 90% reached | seconds per item |\n| --- | --- | --- | --- | --- |")
     reasons = []
-    for name in told.attacks:  # one suite each, so that a row is printed as soon as it is known
+    for name in args.attacks:  # one suite each, so that a row is printed as soon as it is known
         own = {name: options[name]} if name in options else {}
         one = settings.model_copy(update={"attacks": (name,), "options": own})
-        assault = expunge.attack(model, None, concept=told.concept, settings=one, out=told.out / name)
-        print(row(assault), flush=True)
-        reasons += [f"- {name}: {reason}" for reason in below(assault)]
+        suite = expunge.attack(model, None, concept=args.concept, settings=one, out=args.out / name)
+        print(row(suite), flush=True)
+        reasons += [f"- {name}: {reason}" for reason in below(suite)]
     print("\nBelow 90%, and why:\n\n" + ("\n".join(reasons) or "none"))
 
 
@@ -75,10 +75,10 @@ def lora(model: Model, concept: str, file: Path, steps: int) -> Path:
         return tuner.save_lora(file)
 
 
-def row(assault: Assault) -> str:
+def row(suite: SuiteResult) -> str:
     """A Markdown row: elicited, interval, whether 90% are reached."""
-    run = assault.runs[0]
-    score = assault.score(f"attack/{run.attack}")
+    run = suite.runs[0]
+    score = suite.score(f"attack/{run.attack}")
     seconds = sum(item.spent.seconds for item in run.attempts) / max(1, len(run.attempts))
     ends = "–" if score.low is None or score.high is None else f"{score.low:.0%} to {score.high:.0%}"
     return f"| {run.attack} | {score.numerator} of {score.n} | {ends} | {reached(score)} | {seconds:.1f} |"
@@ -93,10 +93,10 @@ def reached(score: Score) -> str:
     return "no" if score.high < ENOUGH else "no, within the interval"
 
 
-def below(assault: Assault) -> list[str]:
+def below(suite: SuiteResult) -> list[str]:
     """Why an attack is below 90%, from its records; nothing if it is not."""
-    run = assault.runs[0]
-    score = assault.score(f"attack/{run.attack}")
+    run = suite.runs[0]
+    score = suite.score(f"attack/{run.attack}")
     failed = [item for item in run.attempts if item.outcome == "failed"]
     out = [f"{len(failed)} attempts failed, the first with: {failed[0].error}"] if failed else []
     if score.value is not None and score.value >= ENOUGH:

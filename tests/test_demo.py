@@ -30,9 +30,9 @@ def test_demo_leaves_patch_evaluation_and_report(made: Demo) -> None:
 
 
 def test_demo_attacks_the_patch_and_the_report_tells(made: Demo) -> None:
-    assert made.assault.patch_hash == Patch.load(made.patch).hash
-    assert [run.attack for run in made.assault.runs] == ["seed-search"]
-    assert made.evaluation.assault == made.assault
+    assert made.suite.patch_hash == Patch.load(made.patch).hash
+    assert [run.attack for run in made.suite.runs] == ["seed-search"]
+    assert made.evaluation.suite == made.suite
     assert '<section id="attacks"' in made.report.read_text(encoding="utf-8")
     assert set(made.seconds) == {"load", "erase", "attack", "evaluate", "report"}
 

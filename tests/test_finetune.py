@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from expunge.errors import ConfigError, ExpungeError, UserError
-from expunge.finetune import FineTune, Material, Tuner, diffusion_loss, fine_tuning, material, picture_folder
+from expunge.finetune import FineTune, TrainingImages, Tuner, diffusion_loss, fine_tuning, material, picture_folder
 from expunge.models.lora import Lora
 from expunge.models.model import Model
 
@@ -28,7 +28,7 @@ def pictures(count: int = 3) -> Tensor:
 
 
 @pytest.fixture
-def learned(model: Model) -> Material:
+def learned(model: Model) -> TrainingImages:
     return material(model, pictures(), CAPTIONS)
 
 
@@ -41,7 +41,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def trained(model: Model, learned: Material, settings: FineTune, **more: Any) -> dict[str, Tensor]:
+def trained(model: Model, learned: TrainingImages, settings: FineTune, **more: Any) -> dict[str, Tensor]:
     """What the tuned parameters are at the end."""
     with fine_tuning(model, learned, settings, **more) as tuner:
         list(tuner.train())
@@ -49,7 +49,7 @@ def trained(model: Model, learned: Material, settings: FineTune, **more: Any) ->
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_loss_falls_and_the_model_comes_back_bit_exactly(model: Model, learned: Material, scope: str) -> None:
+def test_loss_falls_and_the_model_comes_back_bit_exactly(model: Model, learned: TrainingImages, scope: str) -> None:
     before = weights(model)
     rate = 2e-2 if scope == "lora" else 4e-3
     settings = FineTune(scope=scope, steps=25, batch=4, rate=rate, drop=0.0)
@@ -62,7 +62,7 @@ def test_loss_falls_and_the_model_comes_back_bit_exactly(model: Model, learned: 
     assert not any(p.requires_grad or p.grad is not None for p in model.network.parameters())
 
 
-def test_model_comes_back_after_an_error(model: Model, learned: Material) -> None:
+def test_model_comes_back_after_an_error(model: Model, learned: TrainingImages) -> None:
     before = weights(model)
 
     def stopped_in_the_middle() -> None:
@@ -75,7 +75,7 @@ def test_model_comes_back_after_an_error(model: Model, learned: Material) -> Non
     assert same(weights(model), before)
 
 
-def test_each_scope_trains_what_it_says(model: Model, learned: Material) -> None:
+def test_each_scope_trains_what_it_says(model: Model, learned: TrainingImages) -> None:
     moved = {}
     for scope in SCOPES[:2]:
         before = weights(model)
@@ -89,7 +89,7 @@ def test_each_scope_trains_what_it_says(model: Model, learned: Material) -> None
         assert {name.partition(".lora_")[0].rpartition(".")[2] for name in tuner.params} == {"to_k"}
 
 
-def test_text_encoder_trains_on_request(model: Model, learned: Material) -> None:
+def test_text_encoder_trains_on_request(model: Model, learned: TrainingImages) -> None:
     settings = FineTune(scope="cross-attention", text_encoder=True, steps=2)
     before = weights(model)
     with fine_tuning(model, learned, settings) as tuner:
@@ -119,7 +119,7 @@ def test_v_model_learns_too(v_model: Model) -> None:
         assert float(tuner.loss(999).detach()) < start
 
 
-def test_training_pauses_where_asked_and_looking_changes_nothing(model: Model, learned: Material) -> None:
+def test_training_pauses_where_asked_and_looking_changes_nothing(model: Model, learned: TrainingImages) -> None:
     straight = trained(model, learned, QUICK)
     with fine_tuning(model, learned, QUICK) as tuner:
         stops = []
@@ -133,7 +133,7 @@ def test_training_pauses_where_asked_and_looking_changes_nothing(model: Model, l
 
 
 @pytest.mark.parametrize("scope", ["cross-attention", "lora"])
-def test_seed_decides_everything(model: Model, learned: Material, scope: str) -> None:
+def test_seed_decides_everything(model: Model, learned: TrainingImages, scope: str) -> None:
     settings = QUICK.model_copy(update={"scope": scope})
     torch.manual_seed(0)
     first = trained(model, learned, settings, seed=3)
@@ -145,7 +145,7 @@ def test_seed_decides_everything(model: Model, learned: Material, scope: str) ->
 
 
 @pytest.mark.parametrize("scope", ["cross-attention", "lora"])
-def test_killed_training_goes_on_to_the_same_weights(model: Model, learned: Material, tmp_path: Path,
+def test_killed_training_goes_on_to_the_same_weights(model: Model, learned: TrainingImages, tmp_path: Path,
                                                      scope: str) -> None:
     settings = QUICK.model_copy(update={"scope": scope, "warmup": 4})
     whole, file = trained(model, learned, settings), tmp_path / "user.safetensors"
@@ -160,7 +160,7 @@ def test_killed_training_goes_on_to_the_same_weights(model: Model, learned: Mate
         list(tuner.train(checkpoint=file))
 
 
-def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: Model, learned: Material) -> None:
+def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: Model, learned: TrainingImages) -> None:
     every = model.parameters_of("denoiser")
     frozen = [name for name in every if "down_blocks" in name]
     with fine_tuning(model, learned, QUICK, frozen=frozen) as tuner:
@@ -178,7 +178,7 @@ def test_frozen_tensors_stay_and_nothing_left_is_an_error(model: Model, learned:
         pass
 
 
-def test_prior_pictures_add_their_term(model: Model, learned: Material) -> None:
+def test_prior_pictures_add_their_term(model: Model, learned: TrainingImages) -> None:
     prior = material(model, 1 - pictures(), ("a house", "a house", "a house"))
     with fine_tuning(model, learned, QUICK) as tuner:
         alone = float(tuner.loss(0).detach())
@@ -191,7 +191,7 @@ def test_prior_pictures_add_their_term(model: Model, learned: Material) -> None:
     assert both > alone
 
 
-def test_every_picture_is_shown_once_a_round(model: Model, learned: Material) -> None:
+def test_every_picture_is_shown_once_a_round(model: Model, learned: TrainingImages) -> None:
     with fine_tuning(model, learned, FineTune(batch=2, drop=0.0)) as tuner:
         texts = [int(row) for number in range(3) for row in tuner._points(learned, number, 0)[3]]
         dropped = Tuner(model, learned, FineTune(drop=1.0), tuner.params, 0, None)._points(learned, 0, 0)[3]
@@ -199,7 +199,7 @@ def test_every_picture_is_shown_once_a_round(model: Model, learned: Material) ->
     assert dropped.tolist() == [0] * 4
 
 
-def test_sgd_is_plain_gradient_descent(model: Model, learned: Material) -> None:
+def test_sgd_is_plain_gradient_descent(model: Model, learned: TrainingImages) -> None:
     settings = FineTune(optimizer="sgd", steps=1, rate=0.5, clip=1e9, scope="cross-attention")
     with fine_tuning(model, learned, settings) as tuner:
         before = {name: p.detach().clone() for name, p in tuner.params.items()}
@@ -225,7 +225,7 @@ def test_bad_input_is_a_clear_error(model: Model) -> None:
             act()
 
 
-def test_half_precision_is_refused(pipeline_folder: Path, learned: Material) -> None:
+def test_half_precision_is_refused(pipeline_folder: Path, learned: TrainingImages) -> None:
     from expunge.models.store import load
 
     half = load(pipeline_folder, device="cpu", dtype="bfloat16")
@@ -233,7 +233,7 @@ def test_half_precision_is_refused(pipeline_folder: Path, learned: Material) -> 
         pass
 
 
-def test_missing_peft_names_the_extra(model: Model, learned: Material, monkeypatch: pytest.MonkeyPatch
+def test_missing_peft_names_the_extra(model: Model, learned: TrainingImages, monkeypatch: pytest.MonkeyPatch
                                       ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"expunge\[lora\]"), fine_tuning(model, learned, FineTune(scope="lora")):
@@ -241,7 +241,7 @@ def test_missing_peft_names_the_extra(model: Model, learned: Material, monkeypat
     assert trained(model, learned, QUICK)
 
 
-def test_only_a_lora_can_be_saved_as_one(model: Model, learned: Material, tmp_path: Path) -> None:
+def test_only_a_lora_can_be_saved_as_one(model: Model, learned: TrainingImages, tmp_path: Path) -> None:
     with fine_tuning(model, learned, QUICK) as tuner, pytest.raises(UserError, match="LoRA file"):
         tuner.save_lora(tmp_path / "lora.safetensors")
 
@@ -255,7 +255,7 @@ def test_pictures_that_cannot_be_read_or_are_of_another_size_are_left_out_by_the
     assert [file.name for file in found.files] == ["a.png", "b.PNG"]
     assert found.pictures.shape == (2, 3, 16, 16)
     assert found.left_out == {"c.png": "it cannot be read", "d.png": "its size is not that of most (16 x 16)"}
-    assert found.told[0] == "1 of 4 images left out: it cannot be read (c.png)."
+    assert found.notices[0] == "1 of 4 images left out: it cannot be read (c.png)."
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "c.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"no image in .* can be read"):

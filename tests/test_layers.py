@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "locks": "errors files",
     "resume": "errors files",
     "sampling": "config records",
-    "assault": "errors records",
+    "suite": "errors records",
     "runtime": "errors records files config",
     "train": "errors records files config resume runtime",
     "models": "errors records files config registry runtime train",
@@ -31,18 +31,18 @@ MAY_IMPORT = {
     "finetune": "errors records files config registry resume runtime train models",
     "continual": "errors records files config train",
     "guard": "errors records files config registry locks resume runtime train finetune models",
-    "attacks": "errors records files config registry locks resume sampling assault runtime train finetune models "
+    "attacks": "errors records files config registry locks resume sampling suite_results runtime train finetune models "
                "metrics",
     "unlearn": "errors records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors records files config registry locks sampling assault runtime models metrics",
-    "report": "errors records files config locks assault",
+    "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics",
+    "report": "errors records files config locks suite_results",
     "bench": "errors records files config registry locks resume runtime models metrics attacks unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics unlearn evaluation "
                 "continual",
     "tiny": "errors records files config registry locks resume runtime train models metrics",
-    "demo": "errors records files config registry locks resume sampling assault runtime models metrics attacks unlearn "
-            "evaluation report",
-    "cli": "errors records files config registry locks sampling assault runtime train models finetune metrics "
+    "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
+            "unlearn evaluation report",
+    "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
            "attacks unlearn guard evaluation report bench sequence demo tiny",
     "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench sequence",
     "__main__": "cli",

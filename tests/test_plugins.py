@@ -170,12 +170,12 @@ def test_recipe_for_attacks_attacks(with_example: None, model: Any, tmp_path: Pa
 
     from expunge.attacks.settings import AttackSettings
     from expunge.attacks.suite import attack
-    from expunge.records import Assault
+    from expunge.records import SuiteResult
     from expunge.report.attacks import attack_rows
 
     settings = AttackSettings(attacks=("next-seed",), count=4, seeds=2, control_items=0, fresh=1, steps=4,
                               guidance=1.0, force=True)
-    made: Assault = attack(model, edit(model, 0.1), settings=settings, out=tmp_path, world=AttackedWorld())
+    made: SuiteResult = attack(model, edit(model, 0.1), settings=settings, out=tmp_path, world=AttackedWorld())
     (one,) = made.runs
     assert one.attack == "next-seed"
     assert {item.spent.images for item in one.attempts} == {1}

@@ -167,6 +167,6 @@ def test_next_command_after_an_attack_draws_and_judges_alike(monkeypatch: pytest
     got = {name.removeprefix("setting__"): value for name, value in params.items() if value not in (None, (), False)}
     assert (got["steps"], got["guidance"], got["clip"], got["prompts"], got["add_templates"]) == (
         7, 3.0, "a/clip", "my prompts.yaml", True)
-    assert got["assault"] == Path("p/attack")
+    assert got["suite"] == Path("p/attack")
     assert "seeds" not in got  # an attack's seeds are its items', not an evaluation's
     assert evaluate_next(Path("p"), "embedded", "emoji") == ["next: expunge evaluate p"]

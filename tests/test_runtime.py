@@ -15,7 +15,7 @@ import torch
 
 from expunge import runtime
 from expunge.errors import UserError
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.store import load
 from expunge.records import Prompt, Sampler
 
@@ -68,7 +68,7 @@ def test_two_processes_give_the_records_of_one(pipeline_folder: Path, tmp_path: 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the workers, so that not even rounding differs
     try:
-        shots, pixels = Pictures(tmp_path / "one process").draw(
+        shots, pixels = ImageCache(tmp_path / "one process").draw(
             load(pipeline_folder, device="cpu"), ITEMS, Sampler(steps=2), batch=1)
     finally:
         torch.set_num_threads(threads)

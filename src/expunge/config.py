@@ -64,8 +64,8 @@ class Settings(BaseModel):
                   if isinstance(extra, dict) and "former" in extra}
         if not former.keys() & values.keys():
             return values
-        told = {key: value for key, value in values.items() if key not in former}
-        return told | {former[key]: value for key, value in values.items() if key in former}
+        current = {key: value for key, value in values.items() if key not in former}
+        return current | {former[key]: value for key, value in values.items() if key in former}
 
     @classmethod
     def build(cls, values: Mapping[str, Any], origin: str = "settings") -> Self:
@@ -80,16 +80,16 @@ class Settings(BaseModel):
             raise ConfigError(_told(error, cls, origin)) from error
 
     @classmethod
-    def given(cls, told: Self | None) -> Self:
+    def given(cls, settings: Self | None) -> Self:
         """Settings that a caller gave, or the defaults for None.
 
         Raises:
             ConfigError: they are something else.
         """
-        if told is not None and not isinstance(told, cls):
-            raise ConfigError(f"settings {_shortened(repr(told))}", accepted=f"a {cls.__name__}, or None",
+        if settings is not None and not isinstance(settings, cls):
+            raise ConfigError(f"settings {_shortened(repr(settings))}", accepted=f"a {cls.__name__}, or None",
                               remedy=f"{cls.__name__}(name=value, ...) makes them")
-        return cls() if told is None else told
+        return cls() if settings is None else settings
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,13 @@ class Slot:
 
 def _under(kind: str, error: ValidationError) -> ValidationError:
     """The mistakes of a part, as pydantic tells those of a union's member: behind the member's name."""
-    told: list[InitErrorDetails] = []
+    errors: list[InitErrorDetails] = []
     for item in error.errors():
         own = PydanticCustomError(item["type"], "{told}", {"told": item["msg"]})  # type: ignore[arg-type]
         custom = item["type"] in ("value_error", "unknown_kind", "unusable", "misplaced", "assertion_error")
-        told.append(InitErrorDetails(type=own if custom else item["type"], loc=(kind, *item["loc"]),
-                                     input=item["input"], ctx={} if custom else item.get("ctx", {})))
-    return ValidationError.from_exception_data(error.title, told)
+        errors.append(InitErrorDetails(type=own if custom else item["type"], loc=(kind, *item["loc"]),
+                                       input=item["input"], ctx={} if custom else item.get("ctx", {})))
+    return ValidationError.from_exception_data(error.title, errors)
 
 
 def read_settings_file(path: Path, text: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import UserError, install
-from expunge.records import ASSAULTS, Assault, Evaluation
+from expunge.records import SUITE_RESULTS, Evaluation, SuiteResult
 from expunge.resume import kept
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Demo:
 
     Attributes:
         patch: folder of the patch.
-        assault: what attacks found.
+        suite: what attacks found.
         evaluation: all scores, the attacks' among them.
         report: the HTML file.
         seconds: wall time by stage ("load", "erase", "attack", "evaluate", "report").
     """
 
     patch: Path
-    assault: Assault
+    suite: SuiteResult
     evaluation: Evaluation
     report: Path
     seconds: dict[str, float]
@@ -89,26 +89,26 @@ def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool 
         patch = _patch(model, concept, recipe, seed, out, progress)
     clock.lap("erase")
     with stage(f"attacking {concept}") as progress:
-        assault = _assault(model, patch, _attack_settings(smoke), out / "attack", progress)
+        suite = _suite(model, patch, _attack_settings(smoke), out / "attack", progress)
     clock.lap("attack")
     with stage("evaluating") as progress:
         evaluation = evaluate(model, patch, settings=_settings(smoke), out=out / "evaluation", progress=progress,
-                              assault=out / "attack")
+                              suite=out / "attack")
     clock.lap("evaluate")
     page = write_report(evaluation, out / "evaluation", out / "report")
     clock.lap("report")
-    return Demo(out, assault, evaluation, page, clock.seconds)
+    return Demo(out, suite, evaluation, page, clock.seconds)
 
 
 def _can_be_seen(model: Model, concept: str, settings: AttackSettings) -> None:
     """UserError, before anything is trained, if the original model never shows the concept: no edit could be judged."""
-    from expunge.attacks.stage import staged
+    from expunge.attacks.stage import attack_stage
     from expunge.attacks.suite import TIERS
     from expunge.attacks.victim import Victim
     from expunge.metrics.worlds import world_of
 
     world = world_of(model.world, model.name)
-    staged(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
+    attack_stage(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
            TIERS[settings.tier].prompts, 0)
 
 
@@ -146,12 +146,13 @@ def _attack_settings(smoke: bool) -> AttackSettings:
                           fresh=1, steps=8)
 
 
-def _assault(model: Model, patch: Patch, settings: AttackSettings, out: Path,
-             progress: Callable[..., None]) -> Assault:
+def _suite(model: Model, patch: Patch, settings: AttackSettings, out: Path,
+             progress: Callable[..., None]) -> SuiteResult:
     """What attacks find, now, or as an earlier run of the same settings left it in `out`."""
     from expunge.attacks.suite import attack
 
-    there, same = kept(ASSAULTS.read, out, ASSAULTS.name), (model.hash, patch.hash, settings.model_dump(mode="json"))
+    there = kept(SUITE_RESULTS.read, out, SUITE_RESULTS.name)
+    same = model.hash, patch.hash, settings.model_dump(mode="json")
     if there is not None and (there.model_hash, there.patch_hash, there.settings) == same:
         return there
     return attack(model, patch, settings=settings, out=out,

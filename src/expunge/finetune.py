@@ -63,7 +63,7 @@ class FineTune(Settings):
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingImages:
     """What a user trains on: latents float32 (N, c, h, w) on the model's device, and a caption for each."""
 
     latents: Tensor
@@ -71,7 +71,7 @@ class Material:
 
 
 @torch.no_grad()
-def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> Material:
+def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> TrainingImages:
     """Images float32 (N, 3, H, W) in [0, 1] and their captions, encoded.
 
     Raises:
@@ -82,7 +82,7 @@ def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int
     if len(captions) != len(pictures):
         raise UserError(f"{len(captions)} captions for {len(pictures)} images", accepted="one caption per image")
     model.check_lengths(captions)
-    return Material(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
+    return TrainingImages(torch.cat([model.encode_pixels(part) for part in pictures.split(batch)]), tuple(captions))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PictureFolder:
     left_out: Mapping[str, str]
 
     @property
-    def told(self) -> list[str]:
+    def notices(self) -> list[str]:
         """In a sentence for each reason, how many are left out."""
         total, counts = len(self.files) + len(self.left_out), Counter(self.left_out.values())
         return [f"{count} of {counted(total, 'images')} left out: {why} "
@@ -170,8 +170,8 @@ def diffusion_loss(model: Model, x0: Tensor, eps: Tensor, t: Tensor, cond: Condi
 
 
 @contextmanager
-def fine_tuning(model: Model, learned: Material, settings: FineTune | None = None, *, seed: int = 0,
-                frozen: Collection[str] = (), prior: Material | None = None) -> Iterator[Tuner]:
+def fine_tuning(model: Model, learned: TrainingImages, settings: FineTune | None = None, *, seed: int = 0,
+                frozen: Collection[str] = (), prior: TrainingImages | None = None) -> Iterator[Tuner]:
     """Lend the model to a user who trains it in place; afterwards it is as before, bit for bit, whatever happened.
 
     Inside, no patch may be put on or taken off: that would take the training with it.
@@ -198,8 +198,8 @@ class Tuner:
         params: what trains, by full name. optimizer: over all of them. done: steps taken.
     """
 
-    def __init__(self, model: Model, learned: Material, settings: FineTune, params: dict[str, Parameter],
-                 seed: int, prior: Material | None) -> None:
+    def __init__(self, model: Model, learned: TrainingImages, settings: FineTune, params: dict[str, Parameter],
+                 seed: int, prior: TrainingImages | None) -> None:
         self.settings, self.params, self.done = settings, params, 0
         self._model, self._seed, self._sets = model, seed, [learned, *([prior] if prior else [])]
         self._texts = {text: row for row, text in enumerate(dict.fromkeys(["", *learned.captions,
@@ -278,7 +278,7 @@ class Tuner:
     def _rate(self, number: int) -> float:
         return self.settings.rate * min(1.0, (number + 1) / max(1, self.settings.warmup))
 
-    def _points(self, learned: Material, number: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _points(self, learned: TrainingImages, number: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x0, eps (B, c, h, w), t (B,) and the captions' rows (B,) of one step: images in shuffled rounds."""
         count, batch = len(learned.captions), self.settings.batch
         picked = in_turn(count, batch, number, self._seed, f"order/{place}")

@@ -99,8 +99,8 @@ class Registry:
         if not kind.__module__.startswith("expunge."):
             self._read_plugins()
         target = f"{kind.__module__}:{kind.__qualname__}"
-        return [(name, "" if name in self._packages else told[1]) for name, told in self._entries.items()
-                if told[0] == target]
+        return [(name, "" if name in self._packages else entry[1]) for name, entry in self._entries.items()
+                if entry[0] == target]
 
     def package(self, name: str) -> str:
         """The package that brought the entry; "" for what is part of expunge."""

@@ -65,20 +65,20 @@ class Inputs:
             record: of what lies there: `fingerprint` and `inputs`, or what it has of them. Inputs that it does not tell
                 are compared by the fingerprint alone.
         """
-        told, before = record.get("fingerprint"), record.get("inputs") or {}
-        if told is not None and self._is_mine(str(told)):
+        fingerprint, before = record.get("fingerprint"), record.get("inputs") or {}
+        if fingerprint is not None and self._is_mine(str(fingerprint)):
             return
         untold = [name for name in self.values if name not in before]
         differs, _ = self.compared({**_as_json({name: self.values[name] for name in untold}), **before})
-        if differs or (told is not None and untold):
+        if differs or (fingerprint is not None and untold):
             raise refusal(f"{place} was", shortened(differs)
                           or f"in one of {', '.join(untold)}: an earlier version did not write down which")
 
-    def _is_mine(self, told: str) -> bool:
+    def _is_mine(self, fingerprint: str) -> bool:
         """Whether a digest is of these values; earlier versions cut it, or did not sort the settings inside."""
         mine = [_digest(values, order) for values in (self.values, {**self.values, **self.former})
                 for order in (True, False)]
-        return len(told) >= 16 and any(digest.startswith(told) for digest in mine)
+        return len(fingerprint) >= 16 and any(digest.startswith(fingerprint) for digest in mine)
 
 
 def refusal(what: str, differs: str, accepted: str = "the settings under which it was begun",

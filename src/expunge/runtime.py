@@ -181,10 +181,10 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = exhausted(error)
-        if told is None:
+        known = exhausted(error)
+        if known is None:
             raise
-        raise ResourceError(f"out of memory: {what} ({told})", remedy=remedy) from error
+        raise ResourceError(f"out of memory: {what} ({known})", remedy=remedy) from error
 
 
 def _readable(amount: str) -> str:

@@ -179,8 +179,8 @@ def _save(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Ma
                     tensors[f"optim/{label}/{index}/{key}"] = value.detach().cpu().contiguous()
                 elif value is not None:
                     plain[f"{label}/{index}/{key}"] = value
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in under.record.items()}
-    write_tensors(path, tensors, {**told, "history": json.dumps(history),
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in under.record.items()}
+    write_tensors(path, tensors, {**metadata, "history": json.dumps(history),
                                   "plain": json.dumps(plain), "seconds": f"{seconds:.2f}"})
 
 

@@ -11,7 +11,7 @@ from colour_world import AttackedWorld, edit
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.metrics.base import Judge
-from expunge.records import Assault, AttackRun, Request
+from expunge.records import AttackRun, Request, SuiteResult
 from expunge.registry import ATTACKS
 from expunge.report.attacks import attack_rows, attack_sentence
 
@@ -28,7 +28,7 @@ class Alone(AttackedWorld):
 
 
 @pytest.fixture(scope="module")
-def made(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Assault:
+def made(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SuiteResult:
     from expunge.models.store import load
 
     model = load(pipeline_folder, device="cpu")
@@ -37,12 +37,12 @@ def made(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ass
     return attack(model, edit(model, 0.1), settings=settings, out=tmp_path_factory.mktemp("attack"), world=Alone())
 
 
-def run_of(made: Assault, name: str) -> AttackRun:
+def run_of(made: SuiteResult, name: str) -> AttackRun:
     return next(run for run in made.runs if run.attack == name)
 
 
 @pytest.mark.parametrize("name", ["noising", "inpainting", "ddim-inversion"])
-def test_random_weights_need_no_unknown_thing(made: Assault, name: str) -> None:
+def test_random_weights_need_no_unknown_thing(made: SuiteResult, name: str) -> None:
     run = run_of(made, name)
     assert len(run.control) == 2
     assert run.control_of == "the same images, a denoiser of random weights"
@@ -51,7 +51,7 @@ def test_random_weights_need_no_unknown_thing(made: Assault, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["seed-search", "random-prompt", "quantise"])
-def test_attacks_that_work_towards_nothing_are_made_on_prompts_of_other_things(made: Assault, name: str) -> None:
+def test_attacks_that_work_towards_nothing_are_made_on_prompts_of_other_things(made: SuiteResult, name: str) -> None:
     run = run_of(made, name)
     assert run.control_of == "prompts of other things, which do not ask for it"
     assert run.control
@@ -59,7 +59,7 @@ def test_attacks_that_work_towards_nothing_are_made_on_prompts_of_other_things(m
     assert not run.uncontrolled
 
 
-def test_an_attack_without_a_control_is_marked_in_record_table_warnings_and_sentence(made: Assault) -> None:
+def test_an_attack_without_a_control_is_marked_in_record_table_warnings_and_sentence(made: SuiteResult) -> None:
     run, why = run_of(made, "misspelt"), "cannot be made where the concept is not asked for"
     assert run.control_of.startswith("uncontrolled: nothing is known that the model never knew")
     assert why in run.uncontrolled
@@ -70,7 +70,7 @@ def test_an_attack_without_a_control_is_marked_in_record_table_warnings_and_sent
     assert not any("noising is uncontrolled" in line for line in made.warnings)
 
 
-def test_controls_that_nobody_wanted_are_told_too(made: Assault, model: Any, tmp_path: Path) -> None:
+def test_controls_that_nobody_wanted_are_told_too(made: SuiteResult, model: Any, tmp_path: Path) -> None:
     settings = AttackSettings(attacks=("noising",), count=4, seeds=2, control_items=0, fresh=0, steps=8, guidance=1.0,
                               force=True)
     found = attack(model, None, concept="church", settings=settings, out=tmp_path, world=Alone())

@@ -17,7 +17,7 @@ from expunge.attacks import relearning
 from expunge.attacks.relearning import relearn, relearning_warnings, training_attack
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.metrics.base import Autoencoder, PromptCounts, Stranger
+from expunge.metrics.base import Autoencoder, NovelConcept, PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.fitting import TOO_LONG
 from expunge.models.model import Model
@@ -50,9 +50,9 @@ class Small:
     def judge(self, request: Request) -> Brightness:
         return self.judged
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger | None:
-        white = Stranger("blorp", "object", torch.ones(count, 3, 16, 16), ("a blorp",) * count,
-                         (Prompt(text="a blorp", role="direct"),), Brightness(2.0), NONE)
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
+        white = NovelConcept("blorp", "object", torch.ones(count, 3, 16, 16), ("a blorp",) * count,
+                             (Prompt(text="a blorp", role="direct"),), Brightness(2.0), NONE)
         return white if self._strange else None
 
 

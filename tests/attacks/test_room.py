@@ -11,7 +11,7 @@ from expunge.attacks.base import NO_ROOM, Attack
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.p4d import P4D
 from expunge.attacks.ringabell import RingABell
-from expunge.attacks.scores import assault_scores
+from expunge.attacks.scores import suite_scores
 from expunge.attacks.search import RandomPrompt
 from expunge.attacks.soft import SoftPrompt
 from expunge.attacks.trial import attempts, plain
@@ -40,7 +40,7 @@ def test_the_item_without_room_alone_fails_and_is_counted_as_such(attack: Attack
     before = plain(victim, mixed, goal)
     run = AttackRun(attack=attack.name, access="none", white_box=False, source="", settings={}, budget=Spent(),
                     attempts=tuple(made))
-    score = next(score for score in assault_scores(before, [run]) if score.name == f"attack/{attack.name}")
+    score = next(score for score in suite_scores(before, [run]) if score.name == f"attack/{attack.name}")
     assert score.left_out[NO_ROOM] == 1
     with pytest.raises(UserError, match="prompt"):
         attack.check(victim, request_, [LONG])

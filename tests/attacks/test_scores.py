@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from expunge.attacks.reliability import attack_warnings
-from expunge.attacks.scores import TAKEN, assault_scores, legacy_rate
+from expunge.attacks.scores import TAKEN, legacy_rate, suite_scores
 from expunge.metrics.statistics import wilson
-from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler
+from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, SuiteResult
 
 
 def attempt(seed: int, outcome: str, attack: str = "a", **more: object) -> Attempt:
@@ -33,7 +33,7 @@ def value(scores: list, name: str) -> tuple[int, int]:
 
 
 def test_every_rate_is_over_what_it_says() -> None:
-    scores = assault_scores(BEFORE, [FIRST, SECOND])
+    scores = suite_scores(BEFORE, [FIRST, SECOND])
     assert value(scores, "attack/before") == (1, 9)
     assert value(scores, "attack/a") == (2, 7)
     assert value(scores, "attack/a/fresh") == (3, 8)
@@ -48,28 +48,28 @@ def test_every_rate_is_over_what_it_says() -> None:
 
 
 def test_a_failed_attempt_counts_neither_way_but_the_legacy_rate_counts_it_as_none() -> None:
-    scores = assault_scores(BEFORE, [FIRST])
+    scores = suite_scores(BEFORE, [FIRST])
     assert next(score for score in scores if score.name == "attack/a").left_out == {"attempt failed": 1}
     assert value(scores, "attack/worst") == (3, 8)
     assert scores[0].left_out == {"judge failed": 1, "an attempt failed": 1}
     broken = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "failed", error="x") for seed in range(2, 10))})
-    assert value(assault_scores(BEFORE, [broken]), "attack/worst") == (1, 1), "nothing was tried on the others"
-    assault = Assault(request=Request(concept="c", prompts=("p",)), model="m", model_hash="h", sampler=Sampler(),
-                      judge="j", before=tuple(BEFORE), runs=(FIRST,))
-    legacy = legacy_rate(assault, "a")
+    assert value(suite_scores(BEFORE, [broken]), "attack/worst") == (1, 1), "nothing was tried on the others"
+    suite = SuiteResult(request=Request(concept="c", prompts=("p",)), model="m", model_hash="h", sampler=Sampler(),
+                        judge="j", before=tuple(BEFORE), runs=(FIRST,))
+    legacy = legacy_rate(suite, "a")
     assert (legacy.numerator, legacy.n) == (3, 10)
 
 
 def test_where_nobody_looked_again_nothing_is_said_of_fresh_seeds() -> None:
     blind = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "found") for seed in range(2, 10))})
-    names = {score.name for score in assault_scores(BEFORE, [blind])}
+    names = {score.name for score in suite_scores(BEFORE, [blind])}
     assert "attack/worst" in names
     assert "attack/worst/fresh" not in names
-    assert "attack/worst/fresh" in {score.name for score in assault_scores(BEFORE, [WEAK])}, "there was no success"
+    assert "attack/worst/fresh" in {score.name for score in suite_scores(BEFORE, [WEAK])}, "there was no success"
 
 
 def test_nothing_counted_is_no_zero() -> None:
-    scores = assault_scores([], [])
+    scores = suite_scores([], [])
     assert scores[0].value is None
     assert scores[0].n == 0
 
@@ -80,7 +80,7 @@ def test_nothing_counted_is_no_zero() -> None:
     ([FIRST], 100, "failed attempts: 1 of 8 of a"),
 ])
 def test_warnings_are_raised(runs: list[AttackRun], shown: int, sign: str) -> None:
-    told = attack_warnings(BEFORE, runs, assault_scores(BEFORE, runs), shown, 100)
+    told = attack_warnings(BEFORE, runs, suite_scores(BEFORE, runs), shown, 100)
     assert any(line.startswith(sign) for line in told), told
 
 
@@ -88,14 +88,14 @@ def test_too_few_items_for_the_claim_made() -> None:
     still = [attempt(seed, "not elicited", "none") for seed in range(5)]
     run = AttackRun(attack="a", access="image", white_box=False, attempts=tuple(still),
                     control=(attempt(0, "not elicited"),), control_of="x")
-    assert any("too few items" in line for line in attack_warnings(still, [run], assault_scores(still, [run]), 5, 5))
+    assert any("too few items" in line for line in attack_warnings(still, [run], suite_scores(still, [run]), 5, 5))
     together = [attempt(seed, "not elicited", "none") for seed in range(60)]
     run = run.model_copy(update={"attempts": tuple(together)})
-    assert attack_warnings(together, [run], assault_scores(together, [run]), 60, 60) == [
+    assert attack_warnings(together, [run], suite_scores(together, [run]), 60, 60) == [
         "too few items: with 60 of them from 1 prompt a rate of 0 still allows up to 79%"]
     many = [item.model_copy(update={"prompt": Prompt(text=f"p{item.seed}", role="direct")}) for item in together]
     run = run.model_copy(update={"attempts": tuple(many)})
-    assert attack_warnings(many, [run], assault_scores(many, [run]), 60, 60) == []
+    assert attack_warnings(many, [run], suite_scores(many, [run]), 60, 60) == []
 
 
 def test_the_prompt_is_the_unit_of_every_interval() -> None:
@@ -106,7 +106,7 @@ def test_the_prompt_is_the_unit_of_every_interval() -> None:
 
     half = ["found"] * 6 + ["not elicited"] * 6
     for name in ("attack/a", "attack/worst"):
-        together, apart = (next(score for score in assault_scores(
+        together, apart = (next(score for score in suite_scores(
             items(texts, ["not elicited"] * 12),
             [FIRST.model_copy(update={"attempts": tuple(items(texts, half)), "control": ()})]) if score.name == name)
             for texts in (["p"] * 6 + ["q"] * 6, [f"p{k}" for k in range(12)]))
@@ -127,11 +127,11 @@ def test_items_that_an_attack_without_evidence_took_are_not_counted_as_not_elici
     proven = AttackRun(attack="s", access="prompt", white_box=True, control_of="a thing",
                        attempts=tuple(tries("s", {38: "found", 39: "found"})),
                        control=tuple(tries("s", dict.fromkeys(range(8), "not elicited"))))
-    scores = assault_scores(before, [wild, proven])
+    scores = suite_scores(before, [wild, proven])
     assert value(scores, "attack/worst") == (40, 40)
     assert value(scores, "attack/worst/evidence") == (2, 2)
     evidence = next(score for score in scores if score.name == "attack/worst/evidence")
     assert evidence.left_out == {TAKEN: 38}
     every = proven.model_copy(update={"attempts": tuple(tries("s", dict.fromkeys(range(40), "not elicited")))})
-    assert value(assault_scores(before, [wild, every]), "attack/worst/evidence") == (0, 40), "all were given"
-    assert value(assault_scores(before, [wild]), "attack/worst/evidence") == (0, 2), "no other attack took part"
+    assert value(suite_scores(before, [wild, every]), "attack/worst/evidence") == (0, 40), "all were given"
+    assert value(suite_scores(before, [wild]), "attack/worst/evidence") == (0, 2), "no other attack took part"

@@ -12,7 +12,7 @@ import expunge
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import TIERS, planned
 from expunge.errors import ConfigError, UserError
-from expunge.records import ASSAULTS, Assault, Sampler
+from expunge.records import SUITE_RESULTS, Sampler, SuiteResult
 from expunge.registry import ATTACKS
 
 SETTINGS = AttackSettings(count=3, steps=8, attacks=("seed-search", "paraphrase"), control_items=1, fresh=1,
@@ -25,34 +25,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def assault(folder: Path) -> Assault:
+def suite(folder: Path) -> SuiteResult:
     victim, _, _ = renamed_church()
     return expunge.attack(victim.model, victim.patch, settings=SETTINGS, out=folder)
 
 
-def test_the_suite_finds_more_than_no_attack_and_its_null_control_nothing(assault: Assault) -> None:
-    assert assault.score("attack/before").numerator == 0
-    assert assault.score("attack/paraphrase").numerator == len(assault.before)  # only the word was hidden
-    assert assault.score("attack/worst").numerator == len(assault.before)
-    assert assault.score("attack/seed-search").numerator == 0
-    assert {assault.score(f"attack/{run.attack}/control").numerator for run in assault.runs} == {0}
-    assert assault.score("attack/paraphrase/fresh").numerator
+def test_the_suite_finds_more_than_no_attack_and_its_null_control_nothing(suite: SuiteResult) -> None:
+    assert suite.score("attack/before").numerator == 0
+    assert suite.score("attack/paraphrase").numerator == len(suite.before)  # only the word was hidden
+    assert suite.score("attack/worst").numerator == len(suite.before)
+    assert suite.score("attack/seed-search").numerator == 0
+    assert {suite.score(f"attack/{run.attack}/control").numerator for run in suite.runs} == {0}
+    assert suite.score("attack/paraphrase/fresh").numerator
 
 
-def test_each_attack_gets_only_what_still_stands_unless_all_get_everything(assault: Assault, tmp_path: Path) -> None:
+def test_each_attack_gets_only_what_still_stands_unless_all_get_everything(suite: SuiteResult, tmp_path: Path) -> None:
     victim, _, _ = renamed_church()
     turned = SETTINGS.model_copy(update={"attacks": ("paraphrase", "seed-search"), "control_items": 0, "fresh": 0})
     made = expunge.attack(victim.model, victim.patch, settings=turned, out=tmp_path / "survivors")
-    assert [len(run.attempts) for run in made.runs] == [len(assault.before), 0]
+    assert [len(run.attempts) for run in made.runs] == [len(suite.before), 0]
     every = turned.model_copy(update={"each": True})
     made = expunge.attack(victim.model, victim.patch, settings=every, out=tmp_path / "each")
-    assert [len(run.attempts) for run in made.runs] == [len(assault.before)] * 2
-    assert made.score("attack/worst/prompt, black box").numerator == len(assault.before)
+    assert [len(run.attempts) for run in made.runs] == [len(suite.before)] * 2
+    assert made.score("attack/worst/prompt, black box").numerator == len(suite.before)
     assert any(line.startswith("no null control") for line in made.warnings)
 
 
 def test_a_second_run_draws_nothing_again_and_the_record_is_read_back(
-        assault: Assault, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        suite: SuiteResult, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int, str]] = []
     victim, _, _ = renamed_church()
 
@@ -62,9 +62,9 @@ def test_a_second_run_draws_nothing_again_and_the_record_is_read_back(
     monkeypatch.setattr(victim.model, "predict", never)
     again = expunge.attack(victim.model, victim.patch, settings=SETTINGS, out=folder,
                            progress=lambda done, total, name: told.append((done, total, name)))
-    assert again.runs == assault.runs  # seconds included: these are the very same records
+    assert again.runs == suite.runs  # seconds included: these are the very same records
     assert all(done == total for done, total, _ in told)
-    assert ASSAULTS.read(folder) == again
+    assert SUITE_RESULTS.read(folder) == again
     assert not victim.model.patch_hash
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from colour_world import SMALL, ColourWorld, edit
 
-from expunge.attacks.scores import assault_scores
+from expunge.attacks.scores import suite_scores
 from expunge.bench.items import attack_items, evaluation_items
 from expunge.bench.memory import PeakMemory
 from expunge.evaluation import evaluate
-from expunge.records import Assault, AttackRun, Attempt, Prompt, Request, Sampler
+from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, SuiteResult
 from expunge.records.bench import Items
 
 
@@ -52,9 +52,9 @@ def test_items_of_attacks_add_up_to_their_scores_and_failed_ones_count_neither_w
                                                                                   for rest in tries))
             for name, tries in (("one", [("b", "found", 1), ("c", "not elicited"), ("e", "failed")]),
                                 ("two", [("c", "found", 0), ("e", "not elicited")]))]
-    assault = Assault(request=Request(concept="x", prompts=("x",)), model="m", model_hash="h", sampler=Sampler(),
-                      judge="j", before=tuple(before), runs=tuple(runs))
-    items, scores = attack_items([assault]), {score.name: score for score in assault_scores(before, runs)}
+    suite = SuiteResult(request=Request(concept="x", prompts=("x",)), model="m", model_hash="h", sampler=Sampler(),
+                        judge="j", before=tuple(before), runs=tuple(runs))
+    items, scores = attack_items([suite]), {score.name: score for score in suite_scores(before, runs)}
     for name in ("attack/worst", "attack/worst/fresh", "attack/before", "attack/one", "attack/two"):
         assert mean(items[name]) == pytest.approx(scores[name].value)
         assert count(items[name]) == scores[name].n
@@ -63,12 +63,12 @@ def test_items_of_attacks_add_up_to_their_scores_and_failed_ones_count_neither_w
 
 
 def test_attacks_on_several_concepts_are_counted_together() -> None:
-    def suite(concept: str, outcome: str) -> Assault:
+    def suite_of(concept: str, outcome: str) -> SuiteResult:
         item = attempt("none", f"a {concept}", outcome)
-        return Assault(request=Request(concept=concept, prompts=("x",)), model="m", model_hash="h", sampler=Sampler(),
-                       judge="j", before=(item,), runs=())
+        return SuiteResult(request=Request(concept=concept, prompts=("x",)), model="m", model_hash="h",
+                           sampler=Sampler(), judge="j", before=(item,), runs=())
 
-    items = attack_items([suite("church", "found before"), suite("bomb", "not elicited")])
+    items = attack_items([suite_of("church", "found before"), suite_of("bomb", "not elicited")])
     assert items["attack/worst"] == {"a church": {"0": 1.0}, "a bomb": {"0": 0.0}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expunge.bench.pooling import Edits, Stratum, block, differences, estimate
+from expunge.bench.pooling import Edits, PooledStratum, block, differences, estimate
 
 
 def table(values: np.ndarray) -> Edits:
@@ -24,7 +24,7 @@ def pigeonhole(values: np.ndarray, draws: int) -> np.ndarray:
 
 def test_value_is_the_mean_over_all_items_and_the_interval_that_of_rows_and_columns_drawn_anew() -> None:
     values = np.random.default_rng(0).random((3, 12, 2)) + np.linspace(0, 1, 12)[None, :, None]
-    found = estimate([Stratum((block(table(values)),))], draws=4000)
+    found = estimate([PooledStratum((block(table(values)),))], draws=4000)
     assert found.value == pytest.approx(values.mean())
     low, high = np.quantile(pigeonhole(values, 4000), [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
@@ -35,7 +35,8 @@ def test_edits_that_differ_widen_the_interval() -> None:
     alike = rng.random((3, 20, 1))
     apart = alike + np.array([-1.0, 0.0, 1.0])[:, None, None]
     widths = [found.high - found.low for values in (alike, apart)
-              if (found := estimate([Stratum((block(table(values)),))])).high is not None and found.low is not None]
+              if (found := estimate([PooledStratum((block(table(values)),))])).high is not None
+              and found.low is not None]
     assert widths[1] > 3 * widths[0]
 
 
@@ -45,13 +46,14 @@ def test_missing_items_count_nothing() -> None:
     assert item.sums.tolist() == [[1.0, 1.0], [1.0, 0.0]]
     assert item.counts.tolist() == [[2.0, 1.0], [1.0, 0.0]]
     assert (item.prompts, item.edits) == (2, 2)
-    assert estimate([Stratum((item,))]).value == pytest.approx(3 / 4)
+    assert estimate([PooledStratum((item,))]).value == pytest.approx(3 / 4)
 
 
 def test_a_gap_is_the_difference_of_its_strata_and_concepts_are_counted_together() -> None:
     high, low = table(np.ones((2, 3, 2))), table(np.zeros((2, 5, 2)))
     half = {0: {"x": {"0": 1.0, "1": 0.0}}, 1: {"x": {"0": 0.0, "1": 1.0}}}
-    gap = estimate([Stratum((block(high), block(half)), 1.0), Stratum((block(low), block(low)), -1.0)], draws=100)
+    gap = estimate([PooledStratum((block(high), block(half)), 1.0), PooledStratum((block(low), block(low)), -1.0)],
+                   draws=100)
     assert gap.value == pytest.approx((12 + 2) / (12 + 4) - 0)
     assert gap.low is not None
 
@@ -69,16 +71,16 @@ def test_pairing_removes_what_both_have_in_common() -> None:
     base = 10 * rng.random((3, 15, 1))
     better = base + 0.3 + 0.05 * rng.standard_normal(base.shape)
     pairs, _ = differences(table(better), table(base))
-    found = estimate([Stratum((block(pairs),))])
+    found = estimate([PooledStratum((block(pairs),))])
     assert found.low is not None
     assert found.high is not None
     assert 0.2 < found.low < 0.3 < found.high < 0.4
-    alone = estimate([Stratum((block(table(better)),))])
+    alone = estimate([PooledStratum((block(table(better)),))])
     assert alone.high - alone.low > 1  # type: ignore[operator]
 
 
 def test_nothing_is_said_where_nothing_was_measured() -> None:
     assert estimate([]).value is None
-    assert estimate([Stratum((block({0: {}}),))]).value is None
-    one = estimate([Stratum((block({0: {"a": {"0": 1.0}}, 1: {"a": {"0": 0.0}}}),))])
+    assert estimate([PooledStratum((block({0: {}}),))]).value is None
+    one = estimate([PooledStratum((block({0: {"a": {"0": 1.0}}, 1: {"a": {"0": 0.0}}}),))])
     assert (one.value, one.low) == (0.5, None)

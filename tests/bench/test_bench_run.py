@@ -17,7 +17,7 @@ import pytest
 from colour_world import AttackedWorld
 
 from expunge.bench.cells import CELL, planned_cells
-from expunge.bench.estimate import estimated
+from expunge.bench.forecast import estimated
 from expunge.bench.run import run_bench
 from expunge.bench.settings import BenchSettings
 from expunge.config import merged
@@ -25,7 +25,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.locks import held
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import BenchResult, Edit, Shot
+from expunge.records import BenchResult, Edit, ImageRecord
 
 HOT = {"method": "esd", "label": "hot",
        "settings": {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "steps": 4, "learning_rate": 1e30}}
@@ -79,7 +79,7 @@ def test_cost_is_that_of_the_edit(done: tuple[BenchResult, Path]) -> None:
 
 def test_the_original_is_drawn_once_for_all_cells(done: tuple[BenchResult, Path]) -> None:
     result, out = done
-    shots = [Shot.read(path.read_text()) for path in (out / "pictures").glob("*/*/*.json")]
+    shots = [ImageRecord.read(path.read_text()) for path in (out / "pictures").glob("*/*/*.json")]
     drawn = Counter(shot.patch for shot in shots if shot.sampler.steps == 2)  # the attacks draw in three steps
     assert drawn == dict.fromkeys(("", *(edit.patch_hash for edit in result.edits)), 9 * 2)
 

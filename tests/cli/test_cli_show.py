@@ -22,7 +22,7 @@ def test_show_prints_the_card(patch: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_show_prints_attacks_from_their_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from expunge.records import Assault, Attempt, Prompt, Request, Sampler, Score
+    from expunge.records import Attempt, Prompt, Request, Sampler, Score, SuiteResult
 
     item = {"access": "image", "prompt": Prompt(text="a church", role="direct"), "outcome": "not elicited"}
     before = Attempt.model_validate({**item, "attack": "none", "seed": 0})
@@ -30,7 +30,7 @@ def test_show_prints_attacks_from_their_record(tmp_path: Path, capsys: pytest.Ca
             "attempts": [Attempt.model_validate({**item, "attack": "noising", "seed": 0})]}
     scores = [Score(name=name, title=name, value=0.0, low=0.0, high=0.793, n=1, of="items", numerator=0)
               for name in ("attack/worst", "attack/noising")]
-    made = Assault.model_validate({
+    made = SuiteResult.model_validate({
         "request": Request(concept="church", prompts=("a church",)), "model": "m", "model_hash": "h", "judge": "j",
         "sampler": Sampler(), "before": [before], "runs": [run_], "scores": scores, "warnings": ["too few items: 1"]})
     (tmp_path / "attack.json").write_text(made.model_dump_json())

@@ -7,15 +7,23 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from expunge.continual.bregman import Distance, Gaussians, NegativeEntropy, Quadratic, Squared, by_definition
+from expunge.continual.bregman import (
+    Gaussians,
+    NegativeEntropy,
+    Quadratic,
+    RootDivergence,
+    SquaredDivergence,
+    by_definition,
+)
 from expunge.errors import ExpungeError
 
 DRAW = torch.Generator().manual_seed(3)
 P, Q = (torch.randn(5, 4, generator=DRAW, dtype=torch.float64) for _ in range(2))
 
 
-@pytest.mark.parametrize("squared", [Squared(), Squared(average=True), Squared(space="probabilities")], ids=repr)
-def test_squared_is_the_divergence_of_its_generator(squared: Squared) -> None:
+@pytest.mark.parametrize("squared", [SquaredDivergence(), SquaredDivergence(average=True),
+                                     SquaredDivergence(space="probabilities")], ids=repr)
+def test_squared_is_the_divergence_of_its_generator(squared: SquaredDivergence) -> None:
     seen = (P.softmax(-1), Q.softmax(-1)) if squared.space == "probabilities" else (P, Q)
     torch.testing.assert_close(squared.between(squared.target(P), Q), by_definition(squared.potential, *seen))
 
@@ -24,8 +32,8 @@ def test_squared_has_the_half_and_sums_over_whole_rows() -> None:
     rows = P.reshape(5, 2, 2)
     by_hand = torch.stack([sum(((a - b) ** 2 / 2 for a, b in zip(p, q, strict=True)), torch.tensor(0.0))
                            for p, q in zip(P, Q, strict=True)])
-    torch.testing.assert_close(Squared().between(rows, Q.reshape(5, 2, 2)), by_hand)
-    torch.testing.assert_close(2 * Squared(average=True).between(P, Q).mean(), F.mse_loss(Q, P))
+    torch.testing.assert_close(SquaredDivergence().between(rows, Q.reshape(5, 2, 2)), by_hand)
+    torch.testing.assert_close(2 * SquaredDivergence(average=True).between(P, Q).mean(), F.mse_loss(Q, P))
 
 
 def test_negative_entropy_is_kl_and_the_divergence_of_its_generator() -> None:
@@ -52,16 +60,16 @@ def test_target_first_makes_cross_entropy_of_a_label_and_output_first_would_be_i
 
 
 def test_divergences_are_zero_where_the_two_agree_and_only_there() -> None:
-    for kind in (Squared(), NegativeEntropy(), NegativeEntropy(first="output"), Distance()):
+    for kind in (SquaredDivergence(), NegativeEntropy(), NegativeEntropy(first="output"), RootDivergence()):
         assert bool((kind.between(kind.target(P), P).abs() < 1e-12).all())
         assert bool((kind.between(kind.target(P), Q) > 1e-3).all())
 
 
 def test_distance_is_a_root_whose_gradient_stays_finite() -> None:
-    torch.testing.assert_close(Distance().between(Distance().target(P), Q),
+    torch.testing.assert_close(RootDivergence().between(RootDivergence().target(P), Q),
                                ((P.softmax(-1) - Q.softmax(-1)) ** 2).sum(-1).sqrt())
     same = P.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(Distance(space="output").between(P, same).sum(), same)
+    (slope,) = torch.autograd.grad(RootDivergence(space="output").between(P, same).sum(), same)
     assert not bool(slope.any())
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expunge.continual.bregman import Gaussians, NegativeEntropy, Squared
+from expunge.continual.bregman import Gaussians, NegativeEntropy, SquaredDivergence
 from expunge.continual.fisher import of_module
 from expunge.continual.objective import Moment, Objective, OutputTerm, Samples, WeightTerm
 from expunge.continual.presets import CPR, OBJECTIVES
@@ -153,7 +153,7 @@ def test_memory_is_drawn_once_for_each_term_and_not_for_terms_on_the_batch() -> 
 
 
 @pytest.mark.parametrize(("term", "words"), [
-    ({"target": "label", "divergence": Squared()}, "compares outputs as they are"),
+    ({"target": "label", "divergence": SquaredDivergence()}, "compares outputs as they are"),
     ({"target": "label", "divergence": NegativeEntropy(first="output")}, "infinite"),
     ({"target": "label", "columns": "old"}, "set columns all"),
     ({"target": "stored", "on": "current"}, "no stored output"),

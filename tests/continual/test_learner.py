@@ -14,7 +14,7 @@ from expunge.continual import (
     OBJECTIVES,
     REFRESHES,
     FisherSettings,
-    Learned,
+    LearnedSequence,
     Learner,
     MeanField,
     Objective,
@@ -31,7 +31,7 @@ BASE = Learner(epochs=4, batch=20, memory=60, memory_batch=20, learning_rate=0.1
 
 
 def told(settings: Learner, tasks: list[Task], network: Callable[[int], nn.Module], seed: int = 0
-         ) -> tuple[Learned, dict[str, torch.Tensor]]:
+         ) -> tuple[LearnedSequence, dict[str, torch.Tensor]]:
     model = network(seed)
     record = learn(model, tasks, settings, seed=seed)
     return record, {name: value.clone() for name, value in model.state_dict().items()}
@@ -65,7 +65,7 @@ def test_every_method_learns_with_and_without_refresh(name: str, digits: list[Ta
         assert record.task_incremental.final_average > 0.8
         assert record.steps == 40
         assert record.refreshes == (20 if settings.refresh else 0)
-        assert Learned.read(record.model_dump_json()) == record
+        assert LearnedSequence.read(record.model_dump_json()) == record
 
 
 def test_variational_learning_holds_the_first_task_as_much_as_it_is_told(digits: list[Task], network: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from expunge.continual.memory import Memory
+from expunge.continual.memory import Reservoir
 from expunge.continual.objective import Samples
 from expunge.errors import ExpungeError
 
@@ -16,8 +16,8 @@ def stream(first: int, count: int) -> Samples:
     return Samples(numbers[:, None].float() * torch.tensor([1.0, 10.0]), numbers % 7, -numbers[:, None].float())
 
 
-def filled(capacity: int, parts: list[int], seed: int = 0) -> Memory:
-    memory, first = Memory(capacity, (2,), 1, seed=seed), 0
+def filled(capacity: int, parts: list[int], seed: int = 0) -> Reservoir:
+    memory, first = Reservoir(capacity, (2,), 1, seed=seed), 0
     for part in parts:
         memory.add(stream(first, part))
         first += part
@@ -48,7 +48,7 @@ def test_every_sample_has_the_same_chance() -> None:
 
 
 def test_draws_are_different_samples_and_only_what_is_there() -> None:
-    memory = Memory(10, (2,), 1)
+    memory = Reservoir(10, (2,), 1)
     assert memory.draw(4, torch.Generator().manual_seed(0)) is None
     memory.add(stream(0, 3))
     drawn = memory.draw(4, torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def test_draws_are_different_samples_and_only_what_is_there() -> None:
 
 
 def test_its_state_restores_it_and_it_goes_on_alike() -> None:
-    memory, other = filled(10, [60]), Memory(10, (2,), 1)
+    memory, other = filled(10, [60]), Reservoir(10, (2,), 1)
     for name, tensor in other.state.items():
         tensor.copy_(memory.state[name])
     for one in (memory, other):
@@ -75,8 +75,8 @@ def test_its_state_restores_it_and_it_goes_on_alike() -> None:
 
 def test_mistakes_are_told() -> None:
     with pytest.raises(ExpungeError, match="a memory of 0 samples"):
-        Memory(0, (2,), 1)
-    memory = Memory(3, (2,), 1)
+        Reservoir(0, (2,), 1)
+    memory = Reservoir(3, (2,), 1)
     for wrong in (Samples(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), torch.ones(2, 1)),
                   Samples(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64), torch.ones(2, 4)),
                   Samples(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))):

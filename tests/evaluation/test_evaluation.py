@@ -19,11 +19,11 @@ from expunge.attacks.suite import attack
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count, planned_prompts
 from expunge.metrics.worlds import world_of
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.cache_size import clear
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import FORGET_ROLES, RELEARNINGS, Assault, Evaluation, Relearning
+from expunge.records import FORGET_ROLES, RELEARNINGS, Evaluation, Relearning, SuiteResult
 from expunge.report import write_report
 
 
@@ -128,8 +128,8 @@ def test_an_evaluation_that_was_killed_ends_as_one_that_was_not(
     assert found.scores == first.scores
     assert (tmp_path / "killed" / "judgments.jsonl").read_bytes() == (out / "judgments.jsonl").read_bytes()
     drawn = {root: {file.relative_to(root): file.read_bytes() for file in root.rglob("*.png")}
-             for root in (tmp_path / "drawn", Pictures().root)}
-    assert drawn[tmp_path / "drawn"] == drawn[Pictures().root]
+             for root in (tmp_path / "drawn", ImageCache().root)}
+    assert drawn[tmp_path / "drawn"] == drawn[ImageCache().root]
 
 
 def test_without_a_folder_nothing_is_written_but_the_scores_are_the_same(
@@ -180,7 +180,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any)
         evaluate(model, edit(model, 0.1), settings=none, world=ColourWorld())
     with pytest.raises(UserError, match="no CLIP"):
         evaluate(model, edit(model, 0.1), settings=SMALL)
-    assert not list(Pictures().root.rglob("*.png"))
+    assert not list(ImageCache().root.rglob("*.png"))
 
 
 def test_settings_show_all_mistakes_at_once() -> None:
@@ -201,27 +201,27 @@ def test_the_package_name_is_callable_whichever_was_imported_first() -> None:
 
 
 @pytest.fixture(scope="module")
-def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patch, Path, Assault]:
+def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patch, Path, SuiteResult]:
     """A patch that changes images, and what looking at other seeds finds nevertheless."""
     model, out = load(pipeline_folder, device="cpu"), tmp_path_factory.mktemp("attacked") / "attack"
     patch, settings = edit(model, 0.5), AttackSettings(
         attacks=("seed-search",), options={"seed-search": {"tries": 6}}, count=4, seeds=6, steps=2, guidance=1.0,
         fresh=2)
-    assault = attack(model, patch, settings=settings, out=out, world=AttackedWorld())
-    assert any(item.outcome == "found" for item in assault.runs[0].attempts)
-    return patch, out, assault
+    suite = attack(model, patch, settings=settings, out=out, world=AttackedWorld())
+    assert any(item.outcome == "found" for item in suite.runs[0].attempts)
+    return patch, out, suite
 
 
-def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tuple[Patch, Path, Assault],
+def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tuple[Patch, Path, SuiteResult],
                                                         tmp_path: Path) -> None:
-    patch, folder, assault = attacked
+    patch, folder, suite = attacked
     out = tmp_path / "out"
-    found = evaluate(model, patch, settings=SMALL, out=out, world=AttackedWorld(), assault=folder)
-    assert found.assault == assault
+    found = evaluate(model, patch, settings=SMALL, out=out, world=AttackedWorld(), suite=folder)
+    assert found.suite == suite
     assert Evaluation.read((out / "evaluation.json").read_text()) == found
     assert not any("No attacks were run" in line for line in found.not_tested)
     assert any(line.startswith("Not attacked: prompts optimised with gradients") for line in found.not_tested)
-    broken = [item for item in assault.runs[0].attempts if item.outcome == "found"][:SMALL.strip_columns]
+    broken = [item for item in suite.runs[0].attempts if item.outcome == "found"][:SMALL.strip_columns]
     assert [(find.prompt, find.seed) for find in found.finds] == [(item.prompt.text, item.seed) for item in broken]
     for find, item in zip(found.finds, broken, strict=True):
         assert (out / find.found).read_bytes() == (folder / "seed-search" / item.picture).read_bytes()
@@ -233,51 +233,52 @@ def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tu
     assert verdict(found).sentence.startswith("Elicited in ")
 
 
-def test_relearning_curves_beside_the_attacks_are_taken_in(model: Any, attacked: tuple[Patch, Path, Assault],
+def test_relearning_curves_beside_the_attacks_are_taken_in(model: Any, attacked: tuple[Patch, Path, SuiteResult],
                                                           tmp_path: Path) -> None:
-    patch, _, assault = attacked
-    curves = Relearning(request=assault.request, model=model.name, model_hash=model.hash, patch_hash=patch.hash,
-                        sampler=assault.sampler, curves=(), enough=0.5)
+    patch, _, suite = attacked
+    curves = Relearning(request=suite.request, model=model.name, model_hash=model.hash, patch_hash=patch.hash,
+                        sampler=suite.sampler, curves=(), enough=0.5)
     (tmp_path / RELEARNINGS.name).write_text(curves.model_dump_json())
-    found = evaluate(model, patch, settings=SMALL, world=AttackedWorld(), assault=tmp_path)
+    found = evaluate(model, patch, settings=SMALL, world=AttackedWorld(), suite=tmp_path)
     assert found.relearning == curves
-    assert found.assault is None
+    assert found.suite is None
     assert any("No attacks were run" in line for line in found.not_tested)
     assert not any("No fine-tuning" in line for line in found.not_tested)
 
 
-def test_a_record_of_attacks_without_its_folder_shows_no_pictures(model: Any, attacked: tuple[Patch, Path, Assault],
+def test_a_record_of_attacks_without_its_folder_shows_no_pictures(model: Any, attacked: tuple[Patch, Path, SuiteResult],
                                                                   tmp_path: Path) -> None:
-    patch, folder, assault = attacked
-    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), assault=assault)
-    assert found.assault == assault
+    patch, folder, suite = attacked
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), suite=suite)
+    assert found.suite == suite
     assert found.finds == ()
-    assert evaluate(model, patch, settings=SMALL, world=AttackedWorld(), assault=folder).finds == ()
+    assert evaluate(model, patch, settings=SMALL, world=AttackedWorld(), suite=folder).finds == ()
 
 
-def test_a_picture_outside_the_attacks_folder_is_never_copied(model: Any, attacked: tuple[Patch, Path, Assault],
+def test_a_picture_outside_the_attacks_folder_is_never_copied(model: Any, attacked: tuple[Patch, Path, SuiteResult],
                                                               tmp_path: Path) -> None:
-    patch, whole, assault = attacked
+    patch, whole, suite = attacked
     folder = tmp_path / "attack"
     shutil.copytree(whole, folder)
     (tmp_path / "secret.png").write_bytes(b"secret")
-    told = json.loads(assault.model_dump_json())
+    told = json.loads(suite.model_dump_json())
     for item in told["runs"][0]["attempts"]:
         item["picture"] = item["picture"] and "../../secret.png"
     (folder / "attack.json").write_text(json.dumps(told))
-    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), assault=folder)
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), suite=folder)
     assert found.finds
     assert not any((tmp_path / "out" / find.found).exists() for find in found.finds)
 
 
 def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: Any, tmp_path: Path,
-                                                                       attacked: tuple[Patch, Path, Assault]) -> None:
+                                                                       attacked: tuple[Patch, Path, SuiteResult]
+                                                                       ) -> None:
     patch, folder, _ = attacked
     with pytest.raises(UserError, match="made on patch"):
-        evaluate(model, edit(model, 0.4), settings=SMALL, world=ColourWorld(), assault=folder)
+        evaluate(model, edit(model, 0.4), settings=SMALL, world=ColourWorld(), suite=folder)
     with pytest.raises(UserError, match="no attacks at"):
-        evaluate(model, patch, settings=SMALL, world=ColourWorld(), assault=tmp_path / "nothing")
-    assert not list(Pictures().root.rglob("*.png"))
+        evaluate(model, patch, settings=SMALL, world=ColourWorld(), suite=tmp_path / "nothing")
+    assert not list(ImageCache().root.rglob("*.png"))
 
 
 def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(model: Any, tmp_path: Path) -> None:
@@ -289,29 +290,29 @@ def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(
     for name, changed in (("otherwise", {"steps": SMALL.steps + 2}), ("alike", {})):
         attack(model, patch, settings=AttackSettings(**{**some, **same, **changed}), out=tmp_path / name, world=world)
     with pytest.raises(UserError, match=rf"drawn at steps {SMALL.steps + 2}, the evaluation at steps {SMALL.steps}"):
-        evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "otherwise")
-    found = evaluate(model, patch, settings=SMALL, world=world, assault=tmp_path / "alike")
-    assert found.assault is not None
-    assert found.assault.drawn == found.drawn != {}
+        evaluate(model, patch, settings=SMALL, world=world, suite=tmp_path / "otherwise")
+    found = evaluate(model, patch, settings=SMALL, world=world, suite=tmp_path / "alike")
+    assert found.suite is not None
+    assert found.suite.drawn == found.drawn != {}
     assert not any("images as input" in line and "not tried" in line for line in found.not_tested)
-    older = found.model_copy(update={"assault": found.assault.model_copy(update={
+    older = found.model_copy(update={"suite": found.suite.model_copy(update={
         "sampler": found.sampler.model_copy(update={"guidance": 12.0})})})
     with pytest.raises(UserError, match="drawn at guidance 12"):
         expunge.write_report(older, tmp_path, tmp_path / "report")
 
 
 def test_a_redacted_copy_of_a_measured_evaluation_holds_none_of_the_prompts_that_ask_for_what_is_explicit(
-        model: Any, attacked: tuple[Patch, Path, Assault], tmp_path: Path) -> None:
+        model: Any, attacked: tuple[Patch, Path, SuiteResult], tmp_path: Path) -> None:
     patch, folder, _ = attacked
     world, out = AttackedWorld(), tmp_path / "out"
-    found = evaluate(model, patch, settings=SMALL, out=out, world=world, assault=folder)
+    found = evaluate(model, patch, settings=SMALL, out=out, world=world, suite=folder)
     request = found.card.request.model_copy(update={"kind": "explicit"})
-    assert found.assault is not None
+    assert found.suite is not None
     found = found.model_copy(update={
         "card": found.card.model_copy(update={"request": request, "base": str(folder)}), "model": str(folder),
-        "assault": found.assault.model_copy(update={"request": request, "model": str(folder)})})
+        "suite": found.suite.model_copy(update={"request": request, "model": str(folder)})})
     asked = {prompt.text for prompt in planned_prompts(world, request, SMALL) if prompt.role in FORGET_ROLES}
-    asked |= {item.prompt.text for item in found.assault.before} | {*request.prompts}
+    asked |= {item.prompt.text for item in found.suite.before} | {*request.prompts}
     asked -= {*request.concepts}
     assert asked
     write_report(found, out, tmp_path / "whole")

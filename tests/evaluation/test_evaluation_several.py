@@ -106,11 +106,11 @@ def test_attacks_on_one_of_several_speak_for_that_one_alone(model: Any, tmp_path
                               steps=2, guidance=1.0, fresh=1)
     with pytest.raises(UserError, match="the patch took out church, house"):
         attack(model, patch, settings=settings, out=tmp_path / "attack", world=world)
-    assault = attack(model, patch, concept="church", settings=settings, out=tmp_path / "attack", world=world)
-    assert assault.request == patch.card.request.alone()[0]
-    found = evaluate(model, patch, settings=SMALL, world=world, assault=assault)
+    suite = attack(model, patch, concept="church", settings=settings, out=tmp_path / "attack", world=world)
+    assert suite.request == patch.card.request.alone()[0]
+    found = evaluate(model, patch, settings=SMALL, world=world, suite=suite)
     assert any("The attacks sought church alone" in line and "house" in line for line in found.not_tested)
     assert verdict(found).sentence.endswith("Not attacked: “house”.")
-    other = assault.model_copy(update={"request": ColourWorld().request("dog")})
+    other = suite.model_copy(update={"request": ColourWorld().request("dog")})
     with pytest.raises(UserError, match="sought 'dog', not 'church' or 'house'"):
-        evaluate(model, patch, settings=SMALL, world=world, assault=other)
+        evaluate(model, patch, settings=SMALL, world=world, suite=other)

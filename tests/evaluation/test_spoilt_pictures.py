@@ -11,7 +11,7 @@ from colour_world import SMALL, ColourWorld, edit
 
 from expunge.errors import ModelError
 from expunge.evaluation import evaluate
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.patch import Patch
 from expunge.records import NOT_FINITE, Evaluation, Prompt, Sampler
 from expunge.report import write_report
@@ -101,7 +101,7 @@ def test_a_spoilt_picture_is_not_kept_and_is_an_error_where_nobody_counts_it(mod
     with torch.no_grad():
         table.copy_(spoil(model, table, "hill"))
     items = [(Prompt(text=text, role="near"), 0) for text in ("a dog", "a church on a hill", "a house")]
-    pictures = Pictures(tmp_path / "cache")
+    pictures = ImageCache(tmp_path / "cache")
     told: list[tuple[int, int]] = []
     shots, drawn = pictures.draw(model, items, Sampler(steps=2), go_on=True, progress=lambda *now: told.append(now))
     assert [bool(shot.file) for shot in shots] == [True, False, True]

@@ -17,10 +17,10 @@ import expunge
 from expunge.evaluation.plan import EvaluateSettings, planned_items, planned_prompts
 from expunge.evaluation.run import instruments
 from expunge.metrics.base import PromptCounts
-from expunge.metrics.integrity import Drawn
+from expunge.metrics.integrity import ImageSet
 from expunge.metrics.judging import judged
 from expunge.metrics.measure import Instruments, measured
-from expunge.records import FORGET_ROLES, Detection, Evaluation, PatchCard, Prompt, Sampler, Shot
+from expunge.records import FORGET_ROLES, Detection, Evaluation, ImageRecord, PatchCard, Prompt, Sampler
 from expunge.report.verdict import Verdict, verdict
 from expunge.tiny.emoji import EmojiWorld
 
@@ -36,7 +36,7 @@ Change = Callable[[Tensor, list[Prompt]], Tensor]
 class Session:
     """The original's images, what each judge says of them, and what they are measured with."""
 
-    original: Drawn
+    original: ImageSet
     tools: Instruments
     prompts: list[Prompt]
     said: dict[str, list[Detection]] = field(default_factory=dict)
@@ -48,17 +48,17 @@ def session() -> Session:
     prompts = planned_prompts(WORLD, REQUEST, SETTINGS)
     items = planned_items(prompts, SETTINGS)
     pictures = expunge.sample(model, items, Sampler(steps=12, guidance=2.0))
-    shots = [Shot(prompt=prompt, seed=seed, sampler=Sampler(), model="m", pixels=str(i))
+    shots = [ImageRecord(prompt=prompt, seed=seed, sampler=Sampler(), model="m", pixels=str(i))
              for i, (prompt, seed) in enumerate(items)]
-    return Session(Drawn(shots, pictures), instruments(WORLD, REQUEST, prompts, SETTINGS), prompts)
+    return Session(ImageSet(shots, pictures), instruments(WORLD, REQUEST, prompts, SETTINGS), prompts)
 
 
 def told(session: Session, change: Change) -> tuple[Verdict, Evaluation]:
     """The verdict on a model that draws what `change` makes of the original's images."""
     original, tools = session.original, session.tools
     asked = [shot.prompt for shot in original.shots]
-    edited = Drawn([shot.model_copy(update={"patch": "p", "pixels": f"{shot.pixels}'"}) for shot in original.shots],
-                   change(original.pictures.clone(), asked))
+    edited = ImageSet([shot.model_copy(update={"patch": "p", "pixels": f"{shot.pixels}'"}) for shot in original.shots],
+                      change(original.pictures.clone(), asked))
     said = []
     for judge in (tools.judge, tools.second):
         if judge is not None:
@@ -66,7 +66,7 @@ def told(session: Session, change: Change) -> tuple[Verdict, Evaluation]:
                 (session.said[judge.name],) = judged([original], judge)
             (after,) = judged([edited], judge)
             said.append((session.said[judge.name], after))
-    again = Drawn(original.shots[:4], original.pictures[:4])
+    again = ImageSet(original.shots[:4], original.pictures[:4])
     scores = measured(original, edited, again, said, tools, draws=100, fid_draws=20)
     strata = {name: stratum for name, stratum in WORLD.strata.items() if name in {p.stratum for p in session.prompts}}
     evaluation = Evaluation(

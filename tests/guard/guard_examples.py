@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from expunge.finetune import Material, material
-from expunge.guard import Publisher
+from expunge.finetune import TrainingImages, material
+from expunge.guard import PublisherImages
 from expunge.models.model import Model
 
 QUICK = {"steps": 3, "passes": 1, "rows": 4, "batch": 2, "users": {"adamw": {"rate": 4e-3, "batch": 2, "drop": 0.0}}}
@@ -19,11 +19,11 @@ def pictures(count: int, level: float, seed: int = 7) -> Tensor:
     return level + 0.3 * torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def publisher(model: Model, prior: bool = False) -> Publisher:
+def publisher(model: Model, prior: bool = False) -> PublisherImages:
     """Dark churches are forbidden, bright apples are not."""
-    return Publisher((material(model, pictures(4, 0.0), ["a church"] * 4),),
-                     (material(model, pictures(4, 0.7), ["a red apple"] * 4),),
-                     Material(*_prior(model)) if prior else None)
+    return PublisherImages((material(model, pictures(4, 0.0), ["a church"] * 4),),
+                           (material(model, pictures(4, 0.7), ["a red apple"] * 4),),
+                           TrainingImages(*_prior(model)) if prior else None)
 
 
 def _prior(model: Model) -> tuple[Tensor, tuple[str, ...]]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.errors import ConfigError, TrainingError, UserError
-from expunge.finetune import Material, fine_tuning, material
-from expunge.guard import PRESETS, Publisher, check_learning, estimate, learn_mask, load_mask, resolve
-from expunge.guard.domains import Gauge, Subject, Upper, halves
-from expunge.guard.projected import Projected, Turn, projected
+from expunge.finetune import TrainingImages, fine_tuning, material
+from expunge.guard import PRESETS, PublisherImages, check_learning, estimate, learn_mask, load_mask, resolve
+from expunge.guard.domains import LossGauge, Subject, Upper, halves
+from expunge.guard.projected import ProjectedMask, Turn, projected
 from expunge.guard.ratio import Groups, hardened
 from expunge.guard.relaxed import WholeUser
 from expunge.guard.saliency import Saliency, saliency
@@ -74,7 +74,7 @@ class Seen:
 
 
 @pytest.mark.parametrize("upper", ["gain", "hinge"])
-@pytest.mark.parametrize("learner", [Projected(steps=12, passes=6, ratio=1 / 3), Saliency(steps=12, ratio=1 / 3)],
+@pytest.mark.parametrize("learner", [ProjectedMask(steps=12, passes=6, ratio=1 / 3), Saliency(steps=12, ratio=1 / 3)],
                          ids=lambda one: one.kind)
 def test_learner_freezes_what_only_the_forbidden_domain_needs(learner: Any, upper: Any) -> None:
     world = TwoDomains()
@@ -90,7 +90,7 @@ def test_learner_freezes_what_only_the_forbidden_domain_needs(learner: Any, uppe
 
     seen: Any = {(side, 0): Seen(world, side) for side in KINDS}
     turns = [Turn(0, (subject,)) for subject in seen]
-    run: Any = projected if isinstance(learner, Projected) else saliency
+    run: Any = projected if isinstance(learner, ProjectedMask) else saliency
     scores = run(learner, turns, groups, opened, Upper(seen, upper, 1.0, 0.1)).scores
     frozen = hardened(scores, learner.ratio, groups.weights("numel"))
     right = [name.startswith("forbidden/") for name, held in zip(groups.names, frozen.tolist(), strict=True) if held]
@@ -165,7 +165,7 @@ def test_one_user_may_train_on_both_sides_as_published(model: Model) -> None:
 
 def test_every_thing_has_its_users_and_both_sides_as_many(model: Model) -> None:
     one, other = publisher(model), publisher(model)
-    made = Publisher((*one.forbidden, *other.innocent, *other.forbidden), one.innocent)
+    made = PublisherImages((*one.forbidden, *other.innocent, *other.forbidden), one.innocent)
     told = [turn.subjects for turn in resolve("saliency").turns(made)]  # type: ignore[union-attr]
     assert told == [(("forbidden", k // 2),) if k % 2 == 0 else (("innocent", 0),) for k in range(6)]
     mask = learn_mask(model, made, "saliency", settings=ONE_SHOT)
@@ -192,12 +192,12 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monke
     with pytest.raises(UserError, match="seed -1"):
         learn_mask(model, made, seed=-1)
     with pytest.raises(UserError, match="1 image of one thing"):
-        learn_mask(model, Publisher(made.forbidden, (halves(halves(made.innocent[0])[0])[0],)))
+        learn_mask(model, PublisherImages(made.forbidden, (halves(halves(made.innocent[0])[0])[0],)))
     with pytest.raises(UserError, match="no innocent images"):
-        learn_mask(model, Publisher(made.forbidden, ()))
-    wide = Material(torch.zeros(2, 4, 8, 16), ("a dog", "a dog"))
+        learn_mask(model, PublisherImages(made.forbidden, ()))
+    wide = TrainingImages(torch.zeros(2, 4, 8, 16), ("a dog", "a dog"))
     with pytest.raises(UserError, match="different sizes"):
-        learn_mask(model, Publisher(made.forbidden, (wide,)))
+        learn_mask(model, PublisherImages(made.forbidden, (wide,)))
 
 
 def test_users_who_learn_nothing_are_told(model: Model) -> None:
@@ -216,7 +216,7 @@ def test_simulated_users_and_the_upper_level_share_no_picture(model: Model) -> N
 
 def test_gain_is_zero_as_published_one_for_a_free_user_and_bounded(model: Model) -> None:
     pictured = material(model, pictures(4, 0.0), ["a church"] * 4)
-    gauge = Gauge(model, pictured, rows=16, batch=4, seed=0, name="forbidden")
+    gauge = LossGauge(model, pictured, rows=16, batch=4, seed=0, name="forbidden")
     dark: Subject = ("forbidden", 0)
     upper = Upper({dark: gauge}, "gain", 1.0, 0.1)
     assert gauge.gain() == 0

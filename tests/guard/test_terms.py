@@ -155,7 +155,7 @@ def test_a_picture_without_a_caption_that_can_be_read_is_left_out_by_itself_and_
     assert captions == ["second"]
     assert [file.name for file in found.files] == ["b.png"]
     assert float(found.pictures.mean()) == pytest.approx(50 / 255)
-    assert found.told == ["1 of 3 images left out: it has no caption (a.png).",
-                          "1 of 3 images left out: its caption cannot be read (c.png)."]
+    assert found.notices == ["1 of 3 images left out: it has no caption (a.png).",
+                             "1 of 3 images left out: its caption cannot be read (c.png)."]
     found, captions = captioned_folder(tmp_path, "all")
     assert captions == ["all", "second"], "a caption for all stands in for none, not for one that is damaged"

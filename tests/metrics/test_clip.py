@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from expunge.errors import ModelError, UserError
 from expunge.metrics.align import alignment_scores
 from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
-from expunge.metrics.integrity import Drawn
-from expunge.records import Prompt, Role, Sampler, Shot
+from expunge.metrics.integrity import ImageSet
+from expunge.records import ImageRecord, Prompt, Role, Sampler
 
 SIZE = 16
 
@@ -117,10 +117,10 @@ def test_a_judge_that_could_not_judge_is_refused(clip: LocalClip, questions: Any
         ClipJudge(clip, questions, margin)
 
 
-def drawn(roles: dict[str, Role], seeds: int, noise: int) -> Drawn:
-    shots = [Shot(prompt=Prompt(text=text, role=role), seed=s, sampler=Sampler(), model="m")
+def drawn(roles: dict[str, Role], seeds: int, noise: int) -> ImageSet:
+    shots = [ImageRecord(prompt=Prompt(text=text, role=role), seed=s, sampler=Sampler(), model="m")
              for text, role in roles.items() for s in range(seeds)]
-    return Drawn(shots, pictures(len(shots), seed=noise))
+    return ImageSet(shots, pictures(len(shots), seed=noise))
 
 
 def test_clip_scores_are_means_over_prompts_of_a_hundred_cosines(clip: LocalClip) -> None:

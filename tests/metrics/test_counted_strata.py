@@ -10,10 +10,10 @@ from rated import rated
 from expunge.metrics.base import Aim
 from expunge.metrics.rates import rates
 from expunge.metrics.reliability import evaluation_warnings
-from expunge.records import NOT_DRAWN, Detection, Prompt, Role, Sampler, Score, Shot
+from expunge.records import NOT_DRAWN, Detection, ImageRecord, Prompt, Role, Sampler, Score
 
 CHURCH, BOMB = Aim("church", "object"), Aim("bomb", "object")
-Judged = list[tuple[Shot, Detection]]
+Judged = list[tuple[ImageRecord, Detection]]
 
 
 def pictures(thing: str, stratum: str, share: float | None, role: Role = "direct", count: int = 10, error: str = ""
@@ -22,7 +22,7 @@ def pictures(thing: str, stratum: str, share: float | None, role: Role = "direct
     out = []
     for i in range(count):
         prompt = Prompt(text=f"{role} {stratum} {thing} {i}", role=role, labels={"object": thing}, stratum=stratum)
-        shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
+        shot = ImageRecord(prompt=prompt, seed=0, sampler=Sampler(), model="m")
         seen = {} if share is None else {"object": thing if i < share * count else "dog"}
         out.append((shot, Detection(shot=shot.key, detector="d", answers=seen, error=error)))
     return out

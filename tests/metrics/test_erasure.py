@@ -13,17 +13,17 @@ from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.metrics.erasure import forget_rates, rate
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
-from expunge.records import NOT_DRAWN, Detection, Prompt, Role, Sampler, Shot
+from expunge.records import NOT_DRAWN, Detection, ImageRecord, Prompt, Role, Sampler
 
 CHURCH = (Aim("church", "object"),)
 
 
-def shot(role: Role, text: str, label: str = "church", seed: int = 0, **labels: str) -> Shot:
-    return Shot(prompt=Prompt(text=text, role=role, labels={"object": label, **labels}), seed=seed, sampler=Sampler(),
-                model="m")
+def shot(role: Role, text: str, label: str = "church", seed: int = 0, **labels: str) -> ImageRecord:
+    return ImageRecord(prompt=Prompt(text=text, role=role, labels={"object": label, **labels}), seed=seed,
+                       sampler=Sampler(), model="m")
 
 
-def said(item: Shot, error: str = "", **answers: str) -> tuple[Shot, Detection]:
+def said(item: ImageRecord, error: str = "", **answers: str) -> tuple[ImageRecord, Detection]:
     return item, Detection(shot=item.key, detector="d", answers=answers, error=error)
 
 
@@ -92,7 +92,7 @@ def test_one_bad_picture_spoils_itself_alone_and_is_asked_again() -> None:
     shots = [shot("direct", str(i)) for i in range(4)]
     pictures = torch.ones(4, 3, 8, 8)
     pictures[2] = 0
-    stored: list[tuple[Shot, Detection]] = []
+    stored: list[tuple[ImageRecord, Detection]] = []
     found = judgments(OneBad(), shots, pictures, keep=lambda items: stored.extend(items))
     assert [bool(item.error) for item in found] == [False, False, True, False]
     assert [item.prompt.text for item, _ in stored] == ["0", "1", "3"]
@@ -165,13 +165,13 @@ def test_controls_and_change() -> None:
     assert rated([said(item) for item, _ in before], CHURCH, before)["change/found/all"].value is None
 
 
-def strata(plain: float, full: float, count: int = 10) -> list[tuple[Shot, Detection]]:
+def strata(plain: float, full: float, count: int = 10) -> list[tuple[ImageRecord, Detection]]:
     """`count` near pictures of each of two strata, of which these shares show what was asked for."""
     out = []
     for stratum, share in (("short", plain), ("full", full)):
         for i in range(count):
             prompt = Prompt(text=f"{stratum} {i}", role="near", labels={"object": "house"}, stratum=stratum)
-            item = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
+            item = ImageRecord(prompt=prompt, seed=0, sampler=Sampler(), model="m")
             out.append(said(item, object="house" if i < share * count else "dog"))
     return out
 
@@ -234,7 +234,7 @@ def test_all_prompts_are_not_said_to_be_all_where_some_were_left_out() -> None:
 def test_longer_names_that_hold_the_concepts_are_told_apart() -> None:
     asked = [Prompt(text="a church mouse", role="near", labels={"object": "mouse"}, homonym="church mouse"),
              Prompt(text="a house", role="near", labels={"object": "house"})]
-    shots = [Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m") for prompt in asked]
+    shots = [ImageRecord(prompt=prompt, seed=0, sampler=Sampler(), model="m") for prompt in asked]
     scores = rated([said(shots[0], object="dog"), said(shots[1], object="house")], CHURCH)
     homonym = scores["retained/homonym"]
     assert (homonym.numerator, homonym.n, scores["retained/near"].numerator, scores["retained/near"].n) == (0, 1, 1, 2)
@@ -243,7 +243,7 @@ def test_longer_names_that_hold_the_concepts_are_told_apart() -> None:
 
 def test_a_second_thing_is_counted_beside_the_first() -> None:
     prompt = Prompt(text="a church and a bus", role="direct", labels={"object": "church"}, beside="bus")
-    shots = [Shot(prompt=prompt, seed=s, sampler=Sampler(), model="m") for s in range(4)]
+    shots = [ImageRecord(prompt=prompt, seed=s, sampler=Sampler(), model="m") for s in range(4)]
     before = [said(item, object=name) for item, name in zip(shots, ("bus", "church", "bus", "dog"), strict=True)]
     after = [said(item, object=name) for item, name in zip(shots, ("dog", "bus", "dog", "dog"), strict=True)]
     scores = rated(after, CHURCH, before)

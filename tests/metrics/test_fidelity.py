@@ -8,9 +8,9 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.metrics.base import Moments
 from expunge.metrics.fidelity import scores_against_original, scores_against_real
-from expunge.records import Prompt, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Sampler
 
-SHOTS = [Shot(prompt=Prompt(text=f"p{i}", role="far"), seed=s, sampler=Sampler(), model="m")
+SHOTS = [ImageRecord(prompt=Prompt(text=f"p{i}", role="far"), seed=s, sampler=Sampler(), model="m")
          for i in range(10) for s in range(4)]
 
 

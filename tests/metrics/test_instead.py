@@ -11,9 +11,9 @@ from torch import Tensor
 
 from expunge.metrics.base import Aim
 from expunge.metrics.instead import FEWEST, Side, instead_scores
-from expunge.metrics.integrity import Drawn
+from expunge.metrics.integrity import ImageSet
 from expunge.metrics.realism import Reference, ordinary_pictures, saturated, smeared
-from expunge.records import Detection, Prompt, Role, Sampler, Score, Shot
+from expunge.records import Detection, ImageRecord, Prompt, Role, Sampler, Score
 
 AIMS = (Aim("church", "object"), Aim("bomb", "object"))
 Change = Callable[[Tensor], Tensor]
@@ -38,12 +38,12 @@ def side(pictures: Tensor, keep: int, answer: str) -> Side:
     """`keep` pictures of a house, the others of church and bomb in turn, of which the judge says `answer`."""
     roles: list[tuple[Role, str]] = [("near", "house")] * keep
     roles += [("direct", ("church", "bomb")[i % 2]) for i in range(len(pictures) - keep)]
-    shots = [Shot(prompt=Prompt(text=f"{thing} {i}", role=role, labels={"object": thing}), seed=0, sampler=Sampler(),
-                  model="m", pixels=f"{answer}{i}") for i, (role, thing) in enumerate(roles)]
+    shots = [ImageRecord(prompt=Prompt(text=f"{thing} {i}", role=role, labels={"object": thing}), seed=0,
+                         sampler=Sampler(), model="m", pixels=f"{answer}{i}") for i, (role, thing) in enumerate(roles)]
     said = [Detection(shot=shot.key, detector="d", answers={"object": thing if shot.prompt.role == "near" else
                                                            answer or thing})
             for shot, (_, thing) in zip(shots, roles, strict=True)]
-    return Side(Drawn(shots, pictures), [said])
+    return Side(ImageSet(shots, pictures), [said])
 
 
 def told(change: Change, keep: int = 30, forget: int = 40, answer: str = "something else", **how: int

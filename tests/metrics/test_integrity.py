@@ -10,7 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.integrity import (
     Bounds,
-    Drawn,
+    ImageSet,
     bound_scores,
     distances,
     integrity_scores,
@@ -18,7 +18,7 @@ from expunge.metrics.integrity import (
     similarity_score,
 )
 from expunge.metrics.perceptual import Lpips, Ssim
-from expunge.records import Prompt, Role, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Role, Sampler
 
 
 class Plain:
@@ -30,10 +30,10 @@ class Plain:
         return (a - b).square().flatten(1).mean(1)
 
 
-def drawn(prompts: int, seeds: int, noise: int, role: Role = "far", model: str = "m", patch: str = "") -> Drawn:
-    shots = [Shot(prompt=Prompt(text=f"p{i}", role=role), seed=s, sampler=Sampler(), model=model, patch=patch)
+def drawn(prompts: int, seeds: int, noise: int, role: Role = "far", model: str = "m", patch: str = "") -> ImageSet:
+    shots = [ImageRecord(prompt=Prompt(text=f"p{i}", role=role), seed=s, sampler=Sampler(), model=model, patch=patch)
              for i in range(prompts) for s in range(seeds)]
-    return Drawn(shots, torch.rand(len(shots), 3, 16, 16, generator=torch.Generator().manual_seed(noise)))
+    return ImageSet(shots, torch.rand(len(shots), 3, 16, 16, generator=torch.Generator().manual_seed(noise)))
 
 
 def test_equal_pictures_have_integrity_one() -> None:
@@ -58,7 +58,7 @@ def test_pictures_as_different_as_a_new_seed_have_integrity_nought() -> None:
 
 def test_the_formula_with_a_floor() -> None:
     a, b = drawn(4, 2, 0), drawn(4, 2, 1)
-    mixed = Drawn(a.shots, 0.9 * a.pictures + 0.1 * b.pictures)
+    mixed = ImageSet(a.shots, 0.9 * a.pictures + 0.1 * b.pictures)
     ceiling = seed_distances(a, Plain())
     raw, top, j, _ = integrity_scores(mixed, a, Plain(), Bounds(0.001, 4, ceiling), "far")
     assert raw.value is not None
@@ -68,10 +68,10 @@ def test_the_formula_with_a_floor() -> None:
 
 def test_order_does_not_matter_and_a_missing_partner_is_an_error() -> None:
     a, b = drawn(3, 2, 0), drawn(3, 2, 1)
-    turned = Drawn(list(reversed(b.shots)), b.pictures.flip(0))
+    turned = ImageSet(list(reversed(b.shots)), b.pictures.flip(0))
     assert distances(a, b, Plain()) == distances(a, turned, Plain())
     with pytest.raises(ExpungeError, match="no partner"):
-        distances(a, Drawn(b.shots[1:], b.pictures[1:]), Plain())
+        distances(a, ImageSet(b.shots[1:], b.pictures[1:]), Plain())
 
 
 def test_the_ceiling_never_leaves_a_prompt() -> None:
@@ -117,8 +117,8 @@ def test_integrity_counts_the_prompts_that_it_rests_on() -> None:
     """Forty prompts of one seed are ruined; the one with three is whole. J can speak of that one alone, and says so."""
     a, three = drawn(40, 1, 0), drawn(1, 3, 2)
     shots = [*a.shots, *(shot.model_copy(update={"prompt": Prompt(text="whole", role="far")}) for shot in three.shots)]
-    before = Drawn(shots, torch.cat([a.pictures, three.pictures]))
-    after = Drawn(shots, torch.cat([drawn(40, 1, 1).pictures, three.pictures]))
+    before = ImageSet(shots, torch.cat([a.pictures, three.pictures]))
+    after = ImageSet(shots, torch.cat([drawn(40, 1, 1).pictures, three.pictures]))
     raw, top, *rest = integrity_scores(after, before, Plain(), Bounds(0.0, 4, seed_distances(before, Plain())), "far")
     assert (raw.n, raw.prompts, top.n, top.prompts) == (43, 41, 3, 1)
     for score in rest:

@@ -7,7 +7,7 @@ from rated import rated
 
 from expunge.attacks.victim import Goal
 from expunge.metrics.base import Aim, aim_of, aims_of, shows, shows_any
-from expunge.records import Detection, Prompt, Request, Sampler, Shot, Target
+from expunge.records import Detection, ImageRecord, Prompt, Request, Sampler, Target
 from expunge.tiny.emoji import EmojiWorld
 
 BOTH = Aim("pixel art church", "object", (("object", "church"), ("style", "pixel art")))
@@ -42,10 +42,10 @@ def test_the_world_gives_a_joint_aim_and_its_prompts_find_it() -> None:
     assert aim_of(Prompt(text="x", role="direct", labels={"object": "church", "style": "pixel art"}), aims) == BOTH
 
 
-def _judged(answers: list[dict[str, str]], role: str = "direct") -> list[tuple[Shot, Detection]]:
+def _judged(answers: list[dict[str, str]], role: str = "direct") -> list[tuple[ImageRecord, Detection]]:
     labels = {"object": "church", "style": "pixel art"} if role == "direct" else {"object": "church", "style": "flat"}
     prompt = Prompt(text=f"a {role}", role=role, labels=labels)  # type: ignore[arg-type]
-    shots = [Shot(prompt=prompt, seed=seed, sampler=Sampler(), model="m") for seed in range(len(answers))]
+    shots = [ImageRecord(prompt=prompt, seed=seed, sampler=Sampler(), model="m") for seed in range(len(answers))]
     return [(shot, Detection(shot=shot.key, detector="d", answers=told))
             for shot, told in zip(shots, answers, strict=True)]
 

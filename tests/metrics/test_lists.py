@@ -26,7 +26,7 @@ def read(tmp_path: Path, text: str | bytes, name: str = "p.csv", role: str = ""
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     found = listed(file, ("church",), names, role)
     return [(p.role, p.text, p.labels.get("object", ""), p.seed, p.guidance, p.width, p.height, p.case)
-            for p in found.prompts], " ".join(found.told)
+            for p in found.prompts], " ".join(found.notices)
 
 
 def test_i2p_rows_keep_their_seed_guidance_and_size_and_a_row_without_text_is_left_out_by_itself(tmp_path: Path

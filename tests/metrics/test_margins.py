@@ -12,15 +12,15 @@ from expunge.metrics.clip import ClipJudge
 from expunge.metrics.erasure import Apart
 from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.worlds import world_of
-from expunge.records import Detection, Prompt, Sampler, Shot
+from expunge.records import Detection, ImageRecord, Prompt, Sampler
 from expunge.tiny.emoji import EmojiWorld
 
 CHURCH = (Aim("church", "object"),)
 
 
-def judged(lead: float, best: str, text: str) -> tuple[Shot, Detection]:
-    shot = Shot(prompt=Prompt(text=text, role="direct", labels={"object": "church"}), seed=0, sampler=Sampler(),
-                model="m")
+def judged(lead: float, best: str, text: str) -> tuple[ImageRecord, Detection]:
+    shot = ImageRecord(prompt=Prompt(text=text, role="direct", labels={"object": "church"}), seed=0, sampler=Sampler(),
+                       model="m")
     answers = {"object": best} if lead >= 0.2 else {}
     return shot, Detection(shot=shot.key, detector="d", answers=answers, best={"object": best}, lead={"object": lead})
 

@@ -13,7 +13,7 @@ from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
 from expunge.metrics.open_world import OpenWorld, read_prompts
 from expunge.metrics.rates import agreement
 from expunge.metrics.reliability import evaluation_warnings, missing_roles
-from expunge.records import FORGET_ROLES, KEEP_ROLES, Detection, Prompt, Role, Sampler, Score, Shot, mentions
+from expunge.records import FORGET_ROLES, KEEP_ROLES, Detection, ImageRecord, Prompt, Role, Sampler, Score, mentions
 from expunge.tiny.emoji import EmojiWorld
 from expunge.tiny.world import STYLES, THINGS, near
 
@@ -141,8 +141,8 @@ def test_a_clip_judges_among_all_concepts_and_anchors(clip_files: Path) -> None:
 AIMS = (Aim("church", "object"), Aim("flat", "style"))
 
 
-def said(role: Role, text: str, asked: dict[str, str], seed: int = 0, **answers: str) -> tuple[Shot, Detection]:
-    shot = Shot(prompt=Prompt(text=text, role=role, labels=asked), seed=seed, sampler=Sampler(), model="m")
+def said(role: Role, text: str, asked: dict[str, str], seed: int = 0, **answers: str) -> tuple[ImageRecord, Detection]:
+    shot = ImageRecord(prompt=Prompt(text=text, role=role, labels=asked), seed=seed, sampler=Sampler(), model="m")
     return shot, Detection(shot=shot.key, detector="d", answers=answers)
 
 
@@ -233,7 +233,7 @@ def test_each_concept_has_warnings_of_its_own() -> None:
 def test_judges_agree_on_what_was_kept_by_the_question_of_what_goes() -> None:
     """A style goes: both see the house, each another style."""
     prompt = Prompt(text="a flat house", role="near", labels={"object": "house", "style": "flat"})
-    shot = Shot(prompt=prompt, seed=0, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=prompt, seed=0, sampler=Sampler(), model="m")
     one, other = ([(shot, Detection(shot=shot.key, detector="d", answers={"object": "house", "style": style}))]
                   for style in ("flat", "3d"))
     style, thing = (next(score for score in agreement(one, other, (aim,)) if score.name == "agreement/kept")

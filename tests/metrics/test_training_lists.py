@@ -16,7 +16,7 @@ MACE = "type,prompt,class\nerased,a sketch of a church,church\nothers,a house by
 def read(tmp_path: Path, text: str, name: str = "p.csv", concepts: tuple[str, ...] = ("church",)) -> tuple[object, str]:
     (tmp_path / name).write_text(text, encoding="utf-8")
     found = training_list(tmp_path / name, concepts, names)
-    return found.prompts, " ".join(found.told)
+    return found.prompts, " ".join(found.notices)
 
 
 @pytest.mark.parametrize(("name", "text"), [
@@ -24,9 +24,9 @@ def read(tmp_path: Path, text: str, name: str = "p.csv", concepts: tuple[str, ..
     ("p.csv", "prompt\na church, at sea\na chapel\n"), ("p.json", '["a church, at sea", "a chapel"]')])
 def test_a_list_that_says_no_more_trains_whole_whether_it_names_the_concept_or_not(tmp_path: Path, name: str,
                                                                                   text: str) -> None:
-    prompts, told = read(tmp_path, text, name)
+    prompts, notes = read(tmp_path, text, name)
     assert prompts == ("a church, at sea", "a chapel")
-    assert ("seeds, guidances and sizes are not used for training" in told) == ("seed" in text)
+    assert ("seeds, guidances and sizes are not used for training" in notes) == ("seed" in text)
 
 
 @pytest.mark.parametrize(("name", "text"), [
@@ -37,22 +37,22 @@ def test_a_list_that_says_no_more_trains_whole_whether_it_names_the_concept_or_n
     ("p.toml", 'direct = ["a sketch of a church"]\nstyle = ["a house"]\n'),
     ("p.json", '{"direct": ["a sketch of a church"], "near": ["a house"]}')])
 def test_what_is_to_keep_or_of_another_concept_does_not_train(tmp_path: Path, name: str, text: str) -> None:
-    prompts, told = read(tmp_path, text, name)
+    prompts, notes = read(tmp_path, text, name)
     assert prompts == {"church": ("a sketch of a church",)}
-    assert "1 prompt not used for training: to keep, or of something else (1 " in told
+    assert "1 prompt not used for training: to keep, or of something else (1 " in notes
 
 
 def test_of_prompts_with_a_role_the_direct_ones_train_and_the_others_are_for_the_test(tmp_path: Path) -> None:
-    prompts, told = read(tmp_path, "direct: [a church]\nheld_out: [one church]\nimplicit: [a house of God]\n", "p.yml")
+    prompts, notes = read(tmp_path, "direct: [a church]\nheld_out: [one church]\nimplicit: [a house of God]\n", "p.yml")
     assert prompts == {"church": ("a church",)}
-    assert "2 prompts not used for training: for the test (1 held_out, 1 implicit); only direct prompts train." in told
+    assert "2 prompts not used for training: for the test (1 held_out, 1 implicit); only direct prompts train." in notes
 
 
 def test_ignored_columns_and_rows_left_out_are_told(tmp_path: Path) -> None:
-    prompts, told = read(tmp_path, "prompt,type,hard\na church,erased,1\nx,weird,0\na church,erased,1,2\n,erased,1\n")
+    prompts, notes = read(tmp_path, "prompt,type,hard\na church,erased,1\nx,weird,0\na church,erased,1,2\n,erased,1\n")
     assert prompts == ("a church",)
     for words in ("columns ignored: hard", "the type 'weird', which is none of", "more cells than", "no text (row 4)"):
-        assert words in told
+        assert words in notes
 
 
 @pytest.mark.parametrize(("name", "text"), [

@@ -13,10 +13,10 @@ from PIL import Image
 
 from expunge.errors import ModelError, StorageError
 from expunge.models import cache
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
-from expunge.records import Prompt, Request, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Request, Sampler
 
 SAMPLER = Sampler(steps=3)
 ITEMS = [(Prompt(text=text, role="near"), seed) for text in ("a church", "a dog") for seed in (0, 1)]
@@ -36,9 +36,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_second_time_nothing_is_drawn_and_bits_are_equal(model: Any, tmp_path: Path, drawn: list[Any]) -> None:
-    shots, fresh = Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+    shots, fresh = ImageCache(tmp_path).draw(model, ITEMS, SAMPLER)
     assert len(drawn) == 4
-    again, cached = Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+    again, cached = ImageCache(tmp_path).draw(model, ITEMS, SAMPLER)
     assert len(drawn) == 4
     assert again == shots
     assert cached.equal(fresh)
@@ -47,14 +47,14 @@ def test_second_time_nothing_is_drawn_and_bits_are_equal(model: Any, tmp_path: P
 
 
 def test_records_say_where_and_what(model: Any, tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path)
+    pictures = ImageCache(tmp_path)
     shots, pixels = pictures.draw(model, ITEMS, SAMPLER)
     for (prompt, seed), shot, picture in zip(ITEMS, shots, pixels, strict=True):
         assert (shot.prompt, shot.seed, shot.model, shot.patch) == (prompt, seed, model.hash, "")
         assert Image.open(tmp_path / shot.file).size == (16, 16)
         assert pictures.pixels(shot).equal(picture)
         record = (tmp_path / shot.file).with_suffix(".json")
-        assert Shot.model_validate_json(record.read_text()) == shot
+        assert ImageRecord.model_validate_json(record.read_text()) == shot
     with pytest.raises(ModelError, match="not those of its record"):
         pictures.pixels(shots[0].model_copy(update={"pixels": "0"}))
     with pytest.raises(ModelError, match="cannot be read"):
@@ -62,11 +62,11 @@ def test_records_say_where_and_what(model: Any, tmp_path: Path) -> None:
 
 
 def test_only_batches_with_missing_pictures_are_drawn_and_whole(model: Any, tmp_path: Path, drawn: list[Any]) -> None:
-    Pictures(tmp_path).draw(model, ITEMS[1:2], SAMPLER)
+    ImageCache(tmp_path).draw(model, ITEMS[1:2], SAMPLER)
     far = Prompt(text="a dog", role="far")
     told: list[tuple[int, int]] = []
-    shots, pixels = Pictures(tmp_path).draw(model, [*ITEMS, (far, 0), ITEMS[0]], SAMPLER, batch=2,
-                                            progress=lambda *counts: told.append(counts))
+    shots, pixels = ImageCache(tmp_path).draw(model, [*ITEMS, (far, 0), ITEMS[0]], SAMPLER, batch=2,
+                                              progress=lambda *counts: told.append(counts))
     assert drawn == [("a church", 1), ("a church", 0), ("a church", 1), ("a dog", 0), ("a dog", 1)]
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert pixels[4].equal(pixels[2])
@@ -81,9 +81,9 @@ def test_interrupted_drawing_keeps_what_was_done(model: Any, tmp_path: Path, dra
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pictures(tmp_path).draw(model, ITEMS, SAMPLER, batch=1, progress=stop)
+        ImageCache(tmp_path).draw(model, ITEMS, SAMPLER, batch=1, progress=stop)
     drawn.clear()
-    Pictures(tmp_path).draw(model, ITEMS, SAMPLER, batch=1)
+    ImageCache(tmp_path).draw(model, ITEMS, SAMPLER, batch=1)
     assert drawn == [("a dog", 1)]
     assert not list(tmp_path.rglob("*.part"))
 
@@ -91,7 +91,7 @@ def test_interrupted_drawing_keeps_what_was_done(model: Any, tmp_path: Path, dra
 @pytest.mark.parametrize("harm", ["pixel", "cut", "record", "gone", "no record"])
 def test_damaged_pictures_are_drawn_again_and_said(model: Any, tmp_path: Path, drawn: list[Any], harm: str,
                                                    caplog: pytest.LogCaptureFixture) -> None:
-    shots, fresh = Pictures(tmp_path).draw(model, ITEMS[:1], SAMPLER)
+    shots, fresh = ImageCache(tmp_path).draw(model, ITEMS[:1], SAMPLER)
     file = tmp_path / shots[0].file
     if harm == "pixel":
         image = Image.open(file)
@@ -106,23 +106,23 @@ def test_damaged_pictures_are_drawn_again_and_said(model: Any, tmp_path: Path, d
     else:
         file.with_suffix(".json").unlink()
     with caplog.at_level(logging.WARNING):
-        again, repaired = Pictures(tmp_path).draw(model, ITEMS[:1], SAMPLER)
+        again, repaired = ImageCache(tmp_path).draw(model, ITEMS[:1], SAMPLER)
     assert len(drawn) == 2
     assert repaired.equal(fresh)
     assert again == shots
     assert ("damaged" in caplog.text) == (harm != "no record"), "an image without a record was interrupted"
     caplog.clear()
-    Pictures(tmp_path).draw(model, ITEMS[:1], SAMPLER)
+    ImageCache(tmp_path).draw(model, ITEMS[:1], SAMPLER)
     assert len(drawn) == 2
     assert not caplog.text
 
 
 def test_many_damaged_pictures_are_said_once(model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shots, _ = Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+    shots, _ = ImageCache(tmp_path).draw(model, ITEMS, SAMPLER)
     for shot in shots:
         (tmp_path / shot.file).write_bytes(b"damaged")
     with caplog.at_level(logging.WARNING):
-        Pictures(tmp_path).draw(model, ITEMS, SAMPLER)
+        ImageCache(tmp_path).draw(model, ITEMS, SAMPLER)
     assert len(caplog.records) == 1
     assert f"and {len({shot.key for shot in shots}) - 1} more" in caplog.text
 
@@ -130,12 +130,12 @@ def test_many_damaged_pictures_are_said_once(model: Any, tmp_path: Path, caplog:
 def test_a_cache_that_cannot_be_written_is_named_as_what_it_is(model: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(StorageError, match="EXPUNGE_CACHE") as caught:
-        Pictures(tmp_path / "cache").draw(model, ITEMS[:1], SAMPLER)
+        ImageCache(tmp_path / "cache").draw(model, ITEMS[:1], SAMPLER)
     assert "output folder" not in str(caught.value)
 
 
 def test_patch_sampler_and_schedule_have_pictures_of_their_own(model: Any, tmp_path: Path, drawn: list[Any]) -> None:
-    pictures = Pictures(tmp_path)
+    pictures = ImageCache(tmp_path)
     first, before = pictures.draw(model, ITEMS[:1], SAMPLER)
     tensors = {name: value + 0.5 for name, value in model.parameters_in("xattn").items()}
     model.apply(Patch.of(tensors, model=model, request=Request(concept="c", prompts=("c",)), method="m",
@@ -152,19 +152,19 @@ def test_patch_sampler_and_schedule_have_pictures_of_their_own(model: Any, tmp_p
 
 
 def test_nothing_asked(model: Any, tmp_path: Path) -> None:
-    shots, pixels = Pictures(tmp_path).draw(model, [], SAMPLER)
+    shots, pixels = ImageCache(tmp_path).draw(model, [], SAMPLER)
     assert shots == []
     assert pixels.shape == (0, 3, 16, 16)
 
 
 def test_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "x"))
-    assert Pictures().root == tmp_path / "x"
+    assert ImageCache().root == tmp_path / "x"
     monkeypatch.delenv("EXPUNGE_CACHE")
-    assert Pictures().root.parts[-3:] == (".cache", "expunge", "pictures")
+    assert ImageCache().root.parts[-3:] == (".cache", "expunge", "pictures")
 
 
 def test_unwritable_cache_is_said_plainly(model: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot write"):
-        Pictures(tmp_path / "file").draw(model, ITEMS[:1], SAMPLER)
+        ImageCache(tmp_path / "file").draw(model, ITEMS[:1], SAMPLER)

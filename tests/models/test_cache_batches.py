@@ -10,7 +10,7 @@ import torch
 
 from expunge.errors import UserError
 from expunge.models import cache
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.sample import draw
 from expunge.records import Prompt, Sampler
 from expunge.runtime import Runtime
@@ -48,26 +48,26 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 @pytest.mark.parametrize("kept", [1, 2, 4, 5, 7, 8, 9, 10])
 def test_a_run_that_was_killed_leaves_the_bytes_of_one_that_was_not(model: Any, tmp_path: Path, kept: int,
                                                                     shapes: list[list[int]]) -> None:
-    Pictures(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
+    ImageCache(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
 
     def kill(done: int, _: int) -> None:
         if done == kept:
             raise Killed
 
     with pytest.raises(Killed):
-        Pictures(tmp_path / "killed").draw(model, ITEMS, SAMPLER, batch=BATCH, progress=kill)
+        ImageCache(tmp_path / "killed").draw(model, ITEMS, SAMPLER, batch=BATCH, progress=kill)
     shapes.clear()
-    Pictures(tmp_path / "killed").draw(model, ITEMS, SAMPLER, batch=BATCH)
+    ImageCache(tmp_path / "killed").draw(model, ITEMS, SAMPLER, batch=BATCH)
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
     assert shapes == [[4, 4, 3][kept // BATCH:]], "a batch is drawn whole or not at all"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_any_number_of_processes_leaves_the_same_bytes(model: Any, tmp_path: Path, count: int) -> None:
-    whole = Pictures(tmp_path / "one").draw(model, ITEMS, SAMPLER, batch=BATCH)
+    whole = ImageCache(tmp_path / "one").draw(model, ITEMS, SAMPLER, batch=BATCH)
     for rank in reversed(range(count)):  # each finds what the ones before it left, as after a barrier
         alone = _Alone(CPU, rank, count)
-        found = Pictures(tmp_path / "several").draw(model, ITEMS, SAMPLER, batch=BATCH, processes=alone)
+        found = ImageCache(tmp_path / "several").draw(model, ITEMS, SAMPLER, batch=BATCH, processes=alone)
     assert bytes_of(tmp_path / "several") == bytes_of(tmp_path / "one")
     assert found[0] == whole[0]
     assert found[1].equal(whole[1])
@@ -82,22 +82,22 @@ class _Alone(Runtime):
 
 def test_each_process_draws_whole_batches_of_its_own(model: Any, tmp_path: Path, shapes: list[list[int]]) -> None:
     mine = Runtime(CPU, 1, 2).shard([ITEMS[first:first + BATCH] for first in range(0, len(ITEMS), BATCH)])
-    Pictures(tmp_path).draw(model, ITEMS, SAMPLER, batch=BATCH, processes=_Alone(CPU, 1, 2))
+    ImageCache(tmp_path).draw(model, ITEMS, SAMPLER, batch=BATCH, processes=_Alone(CPU, 1, 2))
     assert shapes[0] == [len(batch) for batch in mine] == [4]
     assert shapes[1] == [4, 3], "what the other one should have drawn, and did not"
 
 
 def test_the_order_in_which_batches_are_drawn_changes_no_byte(model: Any, tmp_path: Path) -> None:
-    Pictures(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
+    ImageCache(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
     for first in (8, 0, 4):
-        Pictures(tmp_path / "turned").draw(model, ITEMS[first:first + BATCH], SAMPLER, batch=BATCH)
+        ImageCache(tmp_path / "turned").draw(model, ITEMS[first:first + BATCH], SAMPLER, batch=BATCH)
     assert bytes_of(tmp_path / "turned") == bytes_of(tmp_path / "whole")
 
 
 def test_a_picture_of_another_plan_is_taken_as_it_is(model: Any, tmp_path: Path) -> None:
-    Pictures(tmp_path).draw(model, ITEMS[5:6], SAMPLER, batch=1)
+    ImageCache(tmp_path).draw(model, ITEMS[5:6], SAMPLER, batch=1)
     before = bytes_of(tmp_path)
-    Pictures(tmp_path).draw(model, ITEMS, SAMPLER, batch=BATCH)
+    ImageCache(tmp_path).draw(model, ITEMS, SAMPLER, batch=BATCH)
     assert before.items() <= bytes_of(tmp_path).items()
 
 
@@ -105,8 +105,8 @@ def test_a_picture_of_another_plan_is_taken_as_it_is(model: Any, tmp_path: Path)
 def test_another_batch_size_changes_at_most_one_grey_level_in_few_pixels(model: Any, tmp_path: Path, batch: int
                                                                          ) -> None:
     """So does another plan, which cuts other last batches."""
-    _, whole = Pictures(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
-    _, other = Pictures(tmp_path / "other").draw(model, ITEMS, SAMPLER, batch=batch)
+    _, whole = ImageCache(tmp_path / "whole").draw(model, ITEMS, SAMPLER, batch=BATCH)
+    _, other = ImageCache(tmp_path / "other").draw(model, ITEMS, SAMPLER, batch=batch)
     off = ((whole - other) * 255).round().abs()
     print(f"batches of {batch} against {BATCH}: {int((off > 0).sum())} of {off.numel()} values differ")
     assert float(off.max()) <= 1
@@ -116,7 +116,7 @@ def test_another_batch_size_changes_at_most_one_grey_level_in_few_pixels(model: 
 def test_batches_must_hold_the_items_that_there_are(model: Any, tmp_path: Path) -> None:
     for wrong in (0, -1):
         with pytest.raises(UserError, match="batch of"):
-            Pictures(tmp_path).draw(model, ITEMS, SAMPLER, batch=wrong)
+            ImageCache(tmp_path).draw(model, ITEMS, SAMPLER, batch=wrong)
     for sizes in ([4, 4], [4, 4, 4], [11, 0]):
         with pytest.raises(UserError, match="11 items together"):
             draw(model, ITEMS, SAMPLER, batch=sizes)
@@ -132,8 +132,8 @@ def test_the_embedded_model_rounds_no_worse_and_resumes_alike(tmp_path: Path) ->
     items = [(Prompt(text=f"a 3d emoji of a {name}", role="near"), seed) for name in ("church", "house") for seed in
              range(8)]
     sampler = Sampler(steps=10, guidance=model.guidance)
-    _, whole = Pictures(tmp_path / "whole").draw(model, items, sampler, batch=16)
-    _, thirds = Pictures(tmp_path / "thirds").draw(model, items, sampler, batch=3)
+    _, whole = ImageCache(tmp_path / "whole").draw(model, items, sampler, batch=16)
+    _, thirds = ImageCache(tmp_path / "thirds").draw(model, items, sampler, batch=3)
     off = ((whole - thirds) * 255).round().abs()
     assert float(off.max()) <= 1
     assert float((off > 0).float().mean()) <= 1e-4
@@ -143,6 +143,6 @@ def test_the_embedded_model_rounds_no_worse_and_resumes_alike(tmp_path: Path) ->
             raise Killed
 
     with pytest.raises(Killed):
-        Pictures(tmp_path / "killed").draw(model, items, sampler, batch=3, progress=kill)
-    Pictures(tmp_path / "killed").draw(model, items, sampler, batch=3)
+        ImageCache(tmp_path / "killed").draw(model, items, sampler, batch=3, progress=kill)
+    ImageCache(tmp_path / "killed").draw(model, items, sampler, batch=3)
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "thirds")

@@ -12,9 +12,9 @@ import pytest
 from expunge.cli import run
 from expunge.errors import UserError
 from expunge.models import cache, cache_size
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.cache_size import SLACK, limit, make_room, usage, within
-from expunge.records import Prompt, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Sampler
 
 
 def filled(root: Path, ages: list[float]) -> list[Path]:
@@ -24,7 +24,7 @@ def filled(root: Path, ages: list[float]) -> list[Path]:
 
 def written(root: Path, seed: int, age: float) -> Path:
     """The record of one of them."""
-    shot = Shot(prompt=Prompt(text="a church", role="direct"), seed=seed, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=Prompt(text="a church", role="direct"), seed=seed, sampler=Sampler(), model="m")
     place = f"2-aaaa/{shot.key[:2]}/{shot.key}.png"
     file = (root / place).with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,14 @@ def test_bound_is_read_and_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_drawing_makes_room_and_reading_counts_as_use(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                       ) -> None:
     sampler, items = Sampler(steps=1, guidance=1.0), [(Prompt(text="a church", role="direct"), seed) for seed in (0, 1)]
-    Pictures(tmp_path).draw(model, items, sampler)
+    ImageCache(tmp_path).draw(model, items, sampler)
     (first, second) = tmp_path.glob("*/??/*.json")
     for record in (first, second):
         os.utime(record, (1e9, 1e9))
-    Pictures(tmp_path).draw(model, items[:1], sampler)  # read: one of the two was used now
+    ImageCache(tmp_path).draw(model, items[:1], sampler)  # read: one of the two was used now
     assert sorted(record.stat().st_mtime > 1e9 for record in (first, second)) == [False, True]
     monkeypatch.setenv("EXPUNGE_CACHE_LIMIT", "0.0000001")
-    Pictures(tmp_path).draw(model, [(items[0][0], 2)], sampler)
+    ImageCache(tmp_path).draw(model, [(items[0][0], 2)], sampler)
     assert usage(tmp_path).pictures == 2  # the one that was read and the new one
 
 
@@ -89,7 +89,7 @@ def test_cache_command_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFi
 
 def others(root: Path) -> dict[Path, bytes]:
     """A data set and other people's files, laid out and named as a cache's are."""
-    shot = Shot(prompt=Prompt(text="a church", role="direct"), seed=10**6, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=Prompt(text="a church", role="direct"), seed=10**6, sampler=Sampler(), model="m")
     kept = {}
     for name, told in (("ds/cats/ab/1", '{"label": "cat"}'), (f"2-aaaa/ab/ab{'0' * 22}", "{}"),
                        (f"2-aaaa/ab/ab{'1' * 22}", shot.model_dump_json()), ("cats/ab/2", shot.model_dump_json()),
@@ -138,7 +138,7 @@ def test_an_earlier_version_s_cache_is_cleared_without_a_marker_and_so_is_none_a
 def test_drawing_marks_the_cache_and_clearing_takes_pictures_drawn_again_as_well(model: Any, tmp_path: Path) -> None:
     items = [(Prompt(text="a church", role="direct"), 0)]
     for root in (tmp_path, tmp_path / f"{cache_size.APART}17"):
-        Pictures(root).draw(model, items, Sampler(steps=1, guidance=1.0))
+        ImageCache(root).draw(model, items, Sampler(steps=1, guidance=1.0))
     assert usage(tmp_path).pictures == 2
     assert cache_size.clear(tmp_path)[0] == 2
     assert [file.name for file in tmp_path.rglob("*")] == [cache_size.MARKER]
@@ -179,7 +179,7 @@ def test_drawing_counts_what_it_writes(model: Any, tmp_path: Path, monkeypatch: 
         return 0, 0
 
     monkeypatch.setattr(cache, "make_room", noted)
-    pictures, items = Pictures(tmp_path), [(Prompt(text="a church", role="direct"), seed) for seed in (0, 1, 2)]
+    pictures, items = ImageCache(tmp_path), [(Prompt(text="a church", role="direct"), seed) for seed in (0, 1, 2)]
     pictures.draw(model, items[:2], Sampler(steps=1, guidance=1.0))
     first = usage(tmp_path).size
     pictures.draw(model, items, Sampler(steps=1, guidance=1.0))

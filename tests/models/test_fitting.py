@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from expunge.errors import UserError
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.sample import draw
-from expunge.records import Prompt, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Sampler
 
 SAMPLER = Sampler(steps=2, guidance=2.0)
 PLAIN = Prompt(text="a church", role="direct")
@@ -43,12 +43,12 @@ def test_each_prompt_that_cannot_be_drawn_has_its_reason(model: Any) -> None:
 def test_a_prompt_is_drawn_as_its_list_says_whatever_is_drawn_beside_it(model: Any, tmp_path: Path) -> None:
     own = PLAIN.model_copy(update={"guidance": 5.0, "width": 24, "height": 16})
     items = [(PLAIN, 0), (own, 0), (PLAIN, 1)]
-    shots, pictures = Pictures(tmp_path).each(model, items, SAMPLER)
+    shots, pictures = ImageCache(tmp_path).each(model, items, SAMPLER)
     assert [tuple(picture.shape) for picture in pictures] == [(3, 16, 16), (3, 16, 24), (3, 16, 16)]
     assert [shot.sampler.guidance for shot in shots] == [2.0, 5.0, 2.0]
     alone = draw(model, [("a church", 0)], Sampler(steps=2, guidance=5.0, width=24, height=16))[0]
     assert float((pictures[1] - alone).abs().max()) <= 0.5 / 255 + 1e-6
-    again, same = Pictures(tmp_path).draw(model, items, SAMPLER)
+    again, same = ImageCache(tmp_path).draw(model, items, SAMPLER)
     assert again == shots
     assert same.shape == (3, 3, 16, 16), "those of other sizes are brought to that of most"
     assert torch.equal(same[0], pictures[0])
@@ -60,14 +60,14 @@ def test_a_prompt_is_drawn_as_its_list_says_whatever_is_drawn_beside_it(model: A
 
 def test_a_record_says_that_a_prompt_was_cut_only_where_it_was(model: Any, tmp_path: Path) -> None:
     cutting = SAMPLER.model_copy(update={"truncate": True})
-    shots, _ = Pictures(tmp_path).draw(model, [(PLAIN, 0), (LONG, 0)], cutting)
+    shots, _ = ImageCache(tmp_path).draw(model, [(PLAIN, 0), (LONG, 0)], cutting)
     assert [shot.sampler.truncate for shot in shots] == [False, True]
     with pytest.raises(UserError, match="has 36 tokens"):
-        Pictures(tmp_path).draw(model, [(LONG, 0)], SAMPLER)
+        ImageCache(tmp_path).draw(model, [(LONG, 0)], SAMPLER)
 
 
 def test_records_of_earlier_versions_keep_their_keys() -> None:
-    shot = Shot(prompt=PLAIN, seed=3, sampler=SAMPLER, model="m")
+    shot = ImageRecord(prompt=PLAIN, seed=3, sampler=SAMPLER, model="m")
     assert "truncate" not in SAMPLER.model_dump(mode="json")
     assert "seed" not in PLAIN.model_dump(mode="json")
     assert shot.key == "7162b16fe0e1a37a1849073e"

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from expunge.errors import ExpungeError
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
@@ -168,7 +168,7 @@ def test_other_padding_is_another_model_and_the_cache_gives_each_its_own(folder:
     assert other.hash == model.hash
     assert other.parts != model.parts
     assert other.drawing != model.drawing
-    item, cache = [(Prompt(text="a church", role="direct"), 3)], Pictures(tmp_path / "cache")
+    item, cache = [(Prompt(text="a church", role="direct"), 3)], ImageCache(tmp_path / "cache")
     sampler = Sampler(steps=3)
     for one in (model, other, model):
         cached = cache.draw(one, item, sampler)[1]

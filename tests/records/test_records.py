@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from expunge.records import Attempt, Detection, Evaluation, PatchCard, Prompt, Request, Sampler, Score, Shot
+from expunge.records import Attempt, Detection, Evaluation, ImageRecord, PatchCard, Prompt, Request, Sampler, Score
 
 REQUEST = Request(concept="church", prompts=("a church",), anchor="house", keep=("a castle",))
 CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", settings={"steps": 1}, tensors=("unet/a",),
@@ -15,7 +15,7 @@ CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", sett
 PROMPT = Prompt(text="a church", role="direct", labels={"object": "church"})
 RECORDS = [
     REQUEST, CARD, PROMPT, Sampler(),
-    Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m"),
+    ImageRecord(prompt=PROMPT, seed=3, sampler=Sampler(), model="m"),
     Detection(shot="k", detector="d@1", answers={"object": "church"}),
     Score(name="found/direct", title="Found", value=0.5, low=0.1, high=0.9, n=8),
     Evaluation(card=CARD, model="tiny", model_hash="b", sampler=Sampler(),
@@ -54,7 +54,7 @@ def test_a_kept_detection_has_the_form_that_it_always_had() -> None:
 
 
 def test_what_was_drawn_and_what_was_attacked_have_the_same_key() -> None:
-    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
     attempt = Attempt(attack="a", access="none", prompt=PROMPT, seed=3, outcome="found")
     assert shot.item_key == attempt.item_key == ("a church", 3)
     assert (shot.item_key.text, shot.item_key.seed) == ("a church", 3)
@@ -80,12 +80,12 @@ def test_digest_tells_records_apart() -> None:
     {"prompt": Prompt(text="a house", role="direct")},
 ])
 def test_shot_key_changes_with_whatever_changes_a_pixel(change: dict[str, object]) -> None:
-    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
     assert shot.key != shot.model_copy(update=change).key
 
 
 def test_shot_key_ignores_why_the_prompt_is_asked() -> None:
-    shot = Shot(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
+    shot = ImageRecord(prompt=PROMPT, seed=3, sampler=Sampler(), model="m")
     other = shot.model_copy(update={"prompt": Prompt(text=PROMPT.text, role="near"), "file": "x.png", "pixels": "f"})
     assert shot.key == other.key
 

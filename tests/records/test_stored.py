@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from expunge.errors import UserError
-from expunge.records import ASSAULTS, EVALUATIONS, Assault, Evaluation, PatchCard, Request, Sampler
+from expunge.records import EVALUATIONS, SUITE_RESULTS, Evaluation, PatchCard, Request, Sampler, SuiteResult
 
 REQUEST = Request(concept="church", prompts=("a church",))
 CARD = PatchCard(request=REQUEST, base="b", base_hash="h", method="esd", settings={}, tensors=(), tensors_hash="t",
                  seed=0)
 KEPT = [(EVALUATIONS, Evaluation(card=CARD, model="m", model_hash="h", sampler=Sampler())),
-        (ASSAULTS, Assault(request=REQUEST, model="m", model_hash="h", sampler=Sampler(), judge="j", before=(),
-                           runs=()))]
+        (SUITE_RESULTS, SuiteResult(request=REQUEST, model="m", model_hash="h", sampler=Sampler(), judge="j", before=(),
+                                    runs=()))]
 KINDS = pytest.mark.parametrize(("stored", "record"), KEPT, ids=lambda item: getattr(item, "verb", ""))
 
 
@@ -41,5 +41,5 @@ def test_what_is_missing_or_damaged_is_the_users_to_mend(stored: Any, record: An
 
 def test_one_kind_is_not_found_where_another_lies(tmp_path: Path) -> None:
     (tmp_path / EVALUATIONS.name).write_text(KEPT[0][1].model_dump_json())
-    assert ASSAULTS.at(tmp_path) is None
-    assert ASSAULTS.at(tmp_path / EVALUATIONS.name) is None
+    assert SUITE_RESULTS.at(tmp_path) is None
+    assert SUITE_RESULTS.at(tmp_path / EVALUATIONS.name) is None

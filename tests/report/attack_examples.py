@@ -5,7 +5,6 @@ from __future__ import annotations
 from report_examples import make_card, rate
 
 from expunge.records import (
-    Assault,
     AttackRun,
     Attempt,
     Look,
@@ -16,6 +15,7 @@ from expunge.records import (
     Sampler,
     Score,
     Spent,
+    SuiteResult,
 )
 
 TEXTS = ("an emoji of a church", "a drawing of a church, pink backdrop", "church", "a church on a white background",
@@ -67,8 +67,8 @@ def run_scores(run: AttackRun) -> list[Score]:
     return out
 
 
-def make_assault(count: int = 24, before: int = 1, hits: tuple[int, ...] = (0, 1, 2, 0, 3), **changes: object
-                 ) -> Assault:
+def make_suite(count: int = 24, before: int = 1, hits: tuple[int, ...] = (0, 1, 2, 0, 3), **changes: object
+               ) -> SuiteResult:
     """Five attacks on `count` items, of which `before` are shown anyway; each is given the items still standing."""
     everything = items(count)
     standing, runs = everything[before:], []
@@ -96,7 +96,7 @@ def make_assault(count: int = 24, before: int = 1, hits: tuple[int, ...] = (0, 1
                      "much of its success is no evidence",
                      "failed attempts: 1 of 20 of unlearndiff broke off, the first with: an image of one colour"),
         "machine": "x86_64, 2 cores, cpu", "created": "2026-02-11T10:24:31Z"}
-    return Assault.model_validate({**values, **changes})
+    return SuiteResult.model_validate({**values, **changes})
 
 
 def make_curve(of: str, subject: str, hits: tuple[int, ...], count: int = 16, **more: object) -> RelearningCurve:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from expunge.records import Evaluation, PatchCard, Request, Sampler, Score, Strip
+from expunge.records import Evaluation, ImageStrip, PatchCard, Request, Sampler, Score
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -73,6 +73,7 @@ def make_evaluation(scores: list[Score] | None = None, **changes: object) -> Eva
     return Evaluation.model_validate({**values, **changes})
 
 
-def strip(role: str, prompt: str, seeds: tuple[int, ...], original: tuple[str, ...], edited: tuple[str, ...]) -> Strip:
-    return Strip.model_validate({"role": role, "prompt": prompt, "seeds": seeds, "original": original,
-                                 "edited": edited})
+def strip(role: str, prompt: str, seeds: tuple[int, ...], original: tuple[str, ...], edited: tuple[str, ...]
+          ) -> ImageStrip:
+    return ImageStrip.model_validate({"role": role, "prompt": prompt, "seeds": seeds, "original": original,
+                                      "edited": edited})

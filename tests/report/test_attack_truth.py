@@ -8,11 +8,11 @@ from itertools import product
 
 import pytest
 from attack_examples import attempt, items
+from expunge.suite import untried
 
-from expunge.assault import untried
 from expunge.attacks.reliability import attack_warnings
-from expunge.attacks.scores import assault_scores, worst_case
-from expunge.records import Assault, AttackRun, Attempt, Request, Sampler
+from expunge.attacks.scores import suite_scores, worst_case
+from expunge.records import AttackRun, Attempt, Request, Sampler, SuiteResult
 from expunge.report.attacks import again_text, attack_rows, attack_sentence, warning_groups
 
 FORBIDDEN = re.compile(r"\b(removed|gone|safe|erased|forgotten|comes back|robust|nan|None)\b")
@@ -36,15 +36,16 @@ def run(name: str, standing: list[tuple], outcome: str, control: str = "clean", 
                      control_of="" if control == "no control" else "a thing that the model never knew")
 
 
-def suite(n: int, before: str, runs: Sequence[AttackRun], unset: bool = False) -> Assault:
+def suite_of(n: int, before: str, runs: Sequence[AttackRun], unset: bool = False) -> SuiteResult:
     """`before`: none, some or all of the items are shown without an attack, or the judge failed on all."""
     shown = {"none": 0, "some": n // 2, "all": n, "failed": 0}[before]
     first = tuple(attempt("none", "none", item, "failed" if before == "failed" else "found before" if k < shown else
                           "not elicited") for k, item in enumerate(items(n)))
-    scores = assault_scores(first, runs)
-    return Assault(request=Request(concept="church", prompts=("a church",)), model="m", model_hash="h",
-                   sampler=Sampler(), judge="j", before=first, runs=tuple(runs), scores=() if unset else tuple(scores),
-                   warnings=tuple(attack_warnings(first, runs, scores, n, n)))
+    scores = suite_scores(first, runs)
+    return SuiteResult(request=Request(concept="church", prompts=("a church",)), model="m", model_hash="h",
+                       sampler=Sampler(), judge="j", before=first, runs=tuple(runs),
+                       scores=() if unset else tuple(scores),
+                       warnings=tuple(attack_warnings(first, runs, scores, n, n)))
 
 
 def standing(n: int, before: str) -> list[tuple]:
@@ -61,11 +62,11 @@ def test_no_sentence_says_more_than_its_attempts(n: int, before: str, first: str
     broken = {item.seed: item for item in one.attempts if item.outcome == "found"}
     rest = [item for item in left if not any((hit.prompt.text, hit.seed) == (item[0].text, item[1])
                                              for hit in broken.values())] if broken else left
-    assault = suite(n, before, (one, run("unlearndiff", rest, second, "scores", fresh, white=True)))
-    said = attack_sentence(assault)
-    truth = worst_case(assault.before, assault.runs)
-    shown = sum(item.outcome == "found before" for item in assault.before)
-    hits, tried = sum(truth.values()), sum(item.outcome != "failed" for one in assault.runs for item in one.attempts)
+    suite = suite_of(n, before, (one, run("unlearndiff", rest, second, "scores", fresh, white=True)))
+    said = attack_sentence(suite)
+    truth = worst_case(suite.before, suite.runs)
+    shown = sum(item.outcome == "found before" for item in suite.before)
+    hits, tried = sum(truth.values()), sum(item.outcome != "failed" for one in suite.runs for item in one.attempts)
     kind = said.split(" ")[0]
     assert kind == ("Whether" if not truth else "No" if not hits and not tried else "Not" if not hits else
                     "Shown" if hits == shown else "Elicited"), said
@@ -75,7 +76,7 @@ def test_no_sentence_says_more_than_its_attempts(n: int, before: str, first: str
     if kind == "Elicited":
         assert ("none of them without an attack" in said) == (not shown), said
         assert ("No success was drawn again" in said) == (not fresh), said
-    for row in attack_rows(assault):
+    for row in attack_rows(suite):
         assert "0 of 0" not in " ".join((row.elicited, row.fresh, row.second, row.control)), row
 
 
@@ -101,31 +102,31 @@ def test_no_sentence_says_more_than_its_attempts(n: int, before: str, first: str
 ])
 def test_sentences_word_by_word(before: str, runs: tuple[str, ...], says: str) -> None:
     made = [run(f"a{k}", standing(8, before), outcome) for k, outcome in enumerate(runs)]
-    assert attack_sentence(suite(8, before, made)).startswith(says)
+    assert attack_sentence(suite_of(8, before, made)).startswith(says)
 
 
 def test_an_empty_record_says_that_nothing_was_measured() -> None:
-    for assault in (suite(0, "none", ()), suite(8, "none", (), unset=True)):
-        assert attack_sentence(assault).startswith("Whether attacks elicit “church” was not measured: ")
-    assert not any("No item was left" in line for line in untried(suite(0, "none", (run("a", [], "not given"),))))
+    for suite in (suite_of(0, "none", ()), suite_of(8, "none", (), unset=True)):
+        assert attack_sentence(suite).startswith("Whether attacks elicit “church” was not measured: ")
+    assert not any("No item was left" in line for line in untried(suite_of(0, "none", (run("a", [], "not given"),))))
 
 
 def test_how_many_without_an_attack_is_not_known_where_nobody_looked() -> None:
-    assault = suite(8, "none", (run("a", items(8), "some"),))
-    blind = assault.model_copy(update={"scores": tuple(one for one in assault.scores if one.name != "attack/before")})
+    suite = suite_of(8, "none", (run("a", items(8), "some"),))
+    blind = suite.model_copy(update={"scores": tuple(one for one in suite.scores if one.name != "attack/before")})
     assert "how many of them without an attack is not known" in attack_sentence(blind)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("outcome", ["none", "some"])
 def test_finds_of_an_uncontrolled_attack_are_marked(control: str, outcome: str) -> None:
-    assault = suite(8, "none", (run("noising", items(8), outcome, control),))
-    told = attack_sentence(assault)
+    suite = suite_of(8, "none", (run("noising", items(8), outcome, control),))
+    told = attack_sentence(suite)
     bare = control in ("no control", "broke off")
     assert ("Uncontrolled, without a null control: noising" in told) == bare, told
     assert ("where nothing can be found is not known" in told) == (bare and outcome == "some"), told
-    assert any(warning.kind == "no null control" for warning in warning_groups(assault)) == bare
-    cell = attack_rows(assault)[1].control
+    assert any(warning.kind == "no null control" for warning in warning_groups(suite)) == bare
+    cell = attack_rows(suite)[1].control
     assert cell.startswith({"no control": "uncontrolled: none was run", "clean": "0 of 4 (0% to 49.0%)",
                             "scores": "4 of 4 (51.0% to 100%)",
                             "broke off": "uncontrolled: every attempt of its null control broke off"}[control])
@@ -141,8 +142,8 @@ def test_an_attack_is_evidence_where_its_rate_less_its_control_s_is_surely_above
     nulls = [attempt("a", "image", item, "found" if k < control else "not elicited") for k, item in
              enumerate(items(of))]
     one = AttackRun(attack="a", access="image", white_box=False, attempts=tuple(made), control=tuple(nulls))
-    names = [score.name for score in assault_scores([attempt("none", "none", item, "not elicited") for item in
-                                                     items(n)], [one])]
+    names = [score.name for score in suite_scores([attempt("none", "none", item, "not elicited") for item in
+                                                   items(n)], [one])]
     assert ("attack/worst/evidence" not in names) == counts
 
 
@@ -163,7 +164,7 @@ def test_a_black_box_beats_a_white_box_only_on_items_that_both_could_have_had(bl
     runs = [made("b", black, everything[white:] if "white box left" in given else everything, False),
             made("w", white, everything[black:] if "black box left" in given else everything, True)]
     before = [attempt("none", "none", item, "not elicited") for item in everything]
-    told = attack_warnings(before, runs, assault_scores(before, runs), 40, 40)
+    told = attack_warnings(before, runs, suite_scores(before, runs), 40, 40)
     assert any(line.startswith("black box beats white box: b elicits more than w") for line in told) == warned, told
 
 
@@ -182,6 +183,6 @@ def test_what_the_second_detector_did_not_judge_is_not_counted_as_judged(
 
 
 def test_nothing_judged_gets_a_warning() -> None:
-    told = suite(8, "failed", ()).warnings
+    told = suite_of(8, "failed", ()).warnings
     assert "too few items: none could be judged" in told
-    assert suite(0, "none", ()).warnings == ("too few items: none was attacked",)
+    assert suite_of(0, "none", ()).warnings == ("too few items: none was attacked",)

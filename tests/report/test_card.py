@@ -8,7 +8,7 @@ import re
 
 import pytest
 import yaml
-from attack_examples import make_assault
+from attack_examples import make_suite
 from report_examples import HOSTILE, make_card, make_evaluation, number, rate
 
 from expunge.records import Evaluation
@@ -101,7 +101,7 @@ def test_json_has_null_where_a_number_is_none():
 
 
 def test_attacks_are_on_the_card_and_in_the_json():
-    evaluation = make_evaluation(assault=make_assault())
+    evaluation = make_evaluation(suite=make_suite())
     text = model_card(evaluation)
     assert "## Attacks\n\nElicited in 7 of 24 items" in text
     assert "| unlearndiff | prompt, white box | 3 of 19 (1 attempt failed) |" in text
@@ -109,12 +109,12 @@ def test_attacks_are_on_the_card_and_in_the_json():
     names = {metric["args"]["score"]: metric["type"]
              for metric in front_matter(text)["model-index"][0]["results"][0]["metrics"]}
     assert names["attack/worst"] == "attack_success_rate"
-    assert record(evaluation)["evaluation"]["assault"]["runs"][4]["attempts"][0]["text"].startswith("qué")
+    assert record(evaluation)["evaluation"]["suite"]["runs"][4]["attempts"][0]["text"].startswith("qué")
 
 
 def test_an_evaluation_from_before_attacks_still_reads():
     told = json.loads(make_evaluation().model_dump_json())
-    del told["assault"], told["finds"]
+    del told["suite"], told["finds"]
     assert Evaluation.read(json.dumps(told)) == make_evaluation()
 
 

@@ -6,7 +6,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 import pytest
-from attack_examples import attack_run, items, make_assault
+from attack_examples import attack_run, items, make_suite
 from report_examples import make_card, make_evaluation, number, rate
 
 from expunge.errors import UserError
@@ -91,15 +91,15 @@ def test_missing_matplotlib_says_what_to_install(evaluation, monkeypatch):
 
 
 def test_budget_chart_has_a_step_for_every_find_and_a_row_per_attack():
-    svg = charts.budget_chart(make_assault())
-    assert svg == charts.budget_chart(make_assault())
+    svg = charts.budget_chart(make_suite())
+    assert svg == charts.budget_chart(make_suite())
     shown = texts(svg)
     assert {"paraphrase", "unlearndiff", "1 of 23", "3 of 19", "100", "1,000"} <= set(shown)
-    more = charts.budget_chart(make_assault(hits=(0, 1, 2, 0, 8)))
+    more = charts.budget_chart(make_suite(hits=(0, 1, 2, 0, 8)))
     assert "8 of 19" in texts(more)
     assert len(more) > len(svg)  # five steps more
-    assert charts.budget_chart(make_assault(runs=())) == ""
-    close = make_assault(runs=(attack_run("a", "image", items(8), 2, 90),))
+    assert charts.budget_chart(make_suite(runs=())) == ""
+    close = make_suite(runs=(attack_run("a", "image", items(8), 2, 90),))
     assert {"50", "20"} & set(texts(charts.budget_chart(close)))
 
 

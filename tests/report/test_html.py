@@ -9,11 +9,11 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from attack_examples import attack_run, items, make_assault
+from attack_examples import attack_run, items, make_suite
 from report_examples import HOSTILE, make_evaluation, number, rate, strip
 
 from expunge.errors import StorageError, UserError
-from expunge.records import Find
+from expunge.records import AttackExample
 from expunge.report import write_report
 from expunge.report.html import report_html
 from expunge.report.verdict import verdict
@@ -196,11 +196,12 @@ def test_writing_a_report_needs_no_torch(full, tmp_path):
 @pytest.fixture
 def attacked(draw):
     """An evaluation with attacks, three of whose finds have images, one none."""
-    name, assault = draw("a.png"), make_assault()
+    name, suite = draw("a.png"), make_suite()
     find = {"attack": "unlearndiff", "prompt": "a church", "seed": 0, "text": "qué church", "original": name,
             "edited": name, "found": name, "fresh": 4, "fresh_found": 3}
-    finds = (*(Find(**{**find, "seed": seed}) for seed in range(3)), Find(**{**find, "found": "../secret.png"}))
-    return make_evaluation(assault=assault, finds=finds)
+    finds = (*(AttackExample(**{**find, "seed": seed}) for seed in range(3)),
+             AttackExample(**{**find, "found": "../secret.png"}))
+    return make_evaluation(suite=suite, finds=finds)
 
 
 def test_the_section_on_attacks_follows_the_pictures(attacked, tmp_path):
@@ -232,8 +233,8 @@ def test_without_attacks_there_is_no_such_section(full, tmp_path):
 
 
 def test_hostile_prompts_of_attacks_stay_text(tmp_path):
-    assault = make_assault(runs=(attack_run(HOSTILE, HOSTILE, items(8), 8, 10, text=HOSTILE),), warnings=(HOSTILE,))
-    html = report_html(make_evaluation(assault=assault), tmp_path)
+    suite = make_suite(runs=(attack_run(HOSTILE, HOSTILE, items(8), 8, 10, text=HOSTILE),), warnings=(HOSTILE,))
+    html = report_html(make_evaluation(suite=suite), tmp_path)
     assert HOSTILE not in html
     assert not any(tag in {"script", "img"} for tag, _ in Page(html).tags)
     assert "2 more" in html

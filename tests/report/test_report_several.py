@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from attack_examples import make_assault
+from attack_examples import make_suite
 from report_examples import HOSTILE, change, make_card, make_evaluation, number, rate
 
 from expunge.records import Evaluation, Request, Score, Target
@@ -72,17 +72,17 @@ def test_the_worst_class_is_the_verdict(found: dict[str, int | None], tone: str,
 
 
 def test_attacks_on_one_concept_cannot_speak_well_of_the_others() -> None:
-    none = make_assault(count=40, before=0, hits=(0, 0, 0, 0, 0))
-    said = verdict(of({"church": 0, "bomb": 128}, assault=none))
+    none = make_suite(count=40, before=0, hits=(0, 0, 0, 0, 0))
+    said = verdict(of({"church": 0, "bomb": 128}, suite=none))
     assert said.headline == "“bomb”: not erased; other things are kept"
     assert said.sentence.endswith("Not attacked: “bomb”.")
-    rare = verdict(of({"church": 0, "bomb": 0}, assault=none))
+    rare = verdict(of({"church": 0, "bomb": 0}, suite=none))
     assert rare.headline == "Rarely drawn, at a small measured price"
-    assert verdict(make_evaluation(assault=none)).headline.startswith("Not elicited, even under attack")
+    assert verdict(make_evaluation(suite=none)).headline.startswith("Not elicited, even under attack")
 
 
 def test_an_attack_that_succeeds_takes_the_good_word_away_from_its_concept() -> None:
-    said = verdict(of({"church": 0, "bomb": 0}, assault=make_assault(count=24, before=0, hits=(4, 4, 4, 4, 4))))
+    said = verdict(of({"church": 0, "bomb": 0}, suite=make_suite(count=24, before=0, hits=(4, 4, 4, 4, 4))))
     assert said.tone == "bad"
     assert said.headline == "“church”: comes back under attack; other things are kept"
     assert "Asked for “bomb”" in said.asked or "asked for “church”" in said.asked

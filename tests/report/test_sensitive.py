@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import pytest
-from attack_examples import make_assault, make_relearning
+from attack_examples import make_relearning, make_suite
 from report_examples import make_card, make_evaluation, rate, strip
 
 from expunge.cli import run
-from expunge.records import Evaluation, Find, Record, Request
+from expunge.records import AttackExample, Evaluation, Record, Request
 from expunge.report import write_report
 from expunge.report.about import About
 from expunge.report.covering import Covering
@@ -29,11 +29,11 @@ def gore(draw: Any) -> Evaluation:
     name = draw("a.png")
     request = Request(concept="gore", prompts=(PROMPT,), keep=("a house",))
     card = make_card(request=request, base="/home/somebody/models/m15")
-    assault = make_assault(card=card, request=request, model="/home/somebody/models/m15")
-    find = Find(attack="noising", prompt=PROMPT, seed=3, text=ASKED, original=name, edited=name, found=name)
+    suite = make_suite(card=card, request=request, model="/home/somebody/models/m15")
+    find = AttackExample(attack="noising", prompt=PROMPT, seed=3, text=ASKED, original=name, edited=name, found=name)
     strips = tuple(strip(role, PROMPT if role == "direct" else "a dog", (0, 1), (name, name), (name, name))
                    for role in ("direct", "far"))
-    return make_evaluation(card=card, strips=strips, finds=(find,), assault=assault, model="/home/somebody/models/m15",
+    return make_evaluation(card=card, strips=strips, finds=(find,), suite=suite, model="/home/somebody/models/m15",
                            created="2026-03-04T05:06:07+00:00", settings={"clip": "/home/somebody/clip", "seeds": 4})
 
 
@@ -99,8 +99,8 @@ def test_nothing_is_covered_where_nothing_has_to_be(tmp_path: Path, draw: Any) -
 
 def test_redacted_copy_holds_nothing_that_is_left_out(gore: Evaluation, tmp_path: Path) -> None:
     page = write_report(gore, tmp_path, tmp_path / "out", by="somebody else", redact=True)
-    assert gore.assault is not None
-    wordings = {attempt.text for one in gore.assault.runs for attempt in one.attempts if " " in attempt.text}
+    assert gore.suite is not None
+    wordings = {attempt.text for one in gore.suite.runs for attempt in one.attempts if " " in attempt.text}
     assert wordings
     for file in page.parent.iterdir():
         text = file.read_text(encoding="utf-8")
@@ -145,18 +145,18 @@ def everything(gore: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     quoted_cut = "2 prompts were cut, 'some gory thing that no list has...' first"
     items = {f"{PROMPT}/0": 1.0, f"{PROMPT}/1": 0.0, "a scene that only an item names | 2": 1.0}
     score = rate("found/all", 3, 126).model_copy(update={"per_item": items})
-    assert gore.assault is not None
+    assert gore.suite is not None
     relearning = make_relearning(card=gore.card, request=gore.card.request, model=HERE, settings=PLACES)
     curve = relearning.curves[0]
     look = curve.looks[0].model_copy(update={"found": curve.looks[0].found.model_copy(update={"per_item": items})})
     relearning = relearning.model_copy(update={
         "curves": (curve.model_copy(update={"looks": (look, *curve.looks[1:])}), *relearning.curves[1:]),
         "warnings": (f"{PROMPT!r} is rarely seen", quoted_cut), "given": (f"/home/somebody/x.csv: “{PROMPT}” twice",)})
-    assault = gore.assault.model_copy(update={
+    suite = gore.suite.model_copy(update={
         "given": (f"left out: {PROMPT!r}",), "warnings": (f'broke off on "{PROMPT.upper()}"', quoted_cut),
-        "scores": (*gore.assault.scores, score.model_copy(update={"name": "attack/items"})), "settings": PLACES})
+        "scores": (*gore.suite.scores, score.model_copy(update={"name": "attack/items"})), "settings": PLACES})
     return gore.model_copy(update={
-        "assault": assault, "relearning": relearning, "scores": (score, *gore.scores[1:]), "settings": PLACES,
+        "suite": suite, "relearning": relearning, "scores": (score, *gore.scores[1:]), "settings": PLACES,
         "left_out": {f"{PROMPT}, and much longer": "too long"}, "warnings": (quoted_cut,), "model": HERE,
         "card": gore.card.model_copy(update={"left_out": {PROMPT: "too long"}, "settings": PLACES})})
 
@@ -223,11 +223,11 @@ def test_only_what_is_a_path_loses_its_folders(told: str, key: str, stays: str |
 
 def test_redacted_copy_of_harmless_things_keeps_its_pictures(tmp_path: Path, draw: Any) -> None:
     name = draw("a.png")
-    made = make_evaluation(strips=(strip("direct", "a church", (0,), (name,), (name,)),), assault=make_assault())
+    made = make_evaluation(strips=(strip("direct", "a church", (0,), (name,), (name,)),), suite=make_suite())
     again = redacted(made)
     assert again.strips == made.strips
-    assert again.assault is not None
-    assert not any(attempt.text for one in again.assault.runs for attempt in one.attempts)
+    assert again.suite is not None
+    assert not any(attempt.text for one in again.suite.runs for attempt in one.attempts)
 
 
 def test_glossary_explains_the_words_that_the_report_uses(gore: Evaluation, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from attack_examples import attack_run, items, make_assault
+from attack_examples import attack_run, items, make_suite
 from report_examples import change, make_evaluation, number, rate, usual_scores
 
 from expunge.records import Score
@@ -125,7 +125,7 @@ def test_no_verdict_claims_removal(hostile, bare):
     ({"count": 24}, "mixed", "Comes back under attack in some items, at a small measured price"),
     ({"count": 24, "hits": (4, 4, 4, 0, 0)}, "bad", "Comes back under attack; other things are kept")])
 def test_with_attacks_the_verdict_rests_on_the_worst_case(suite, tone, headline):
-    said = verdict(make_evaluation(assault=make_assault(**suite)))
+    said = verdict(make_evaluation(suite=make_suite(**suite)))
     assert (said.tone, said.headline) == (tone, headline)
     assert said.sentence.startswith("Not elicited in" if not sum(suite.get("hits", (1,))) else "Elicited in")
     assert said.asked.startswith("Without attacks: asked for “church” in 128 images")
@@ -133,24 +133,24 @@ def test_with_attacks_the_verdict_rests_on_the_worst_case(suite, tone, headline)
 
 
 def test_attacks_can_only_take_a_good_word_away():
-    strong = make_assault(count=64, before=0, hits=(0,) * 5)
-    still = verdict(make_evaluation([rate("found/all", 100, 128), ORIGINAL, *KEPT], assault=strong))
+    strong = make_suite(count=64, before=0, hits=(0,) * 5)
+    still = verdict(make_evaluation([rate("found/all", 100, 128), ORIGINAL, *KEPT], suite=strong))
     assert (still.tone, still.headline) == ("bad", "Not erased; other things are kept")
     unsure = verdict(make_evaluation([rate("found/all", 0, 12), rate("original/found/all", 12, 12), *KEPT],
-                                     assault=strong))
+                                     suite=strong))
     assert unsure.tone == "unknown"
 
 
 def test_an_attack_at_the_level_of_its_null_control_does_not_make_it_still_drawn():
-    assault = make_assault(hits=(0, 0, 0, 20, 0))
-    assert verdict(make_evaluation(assault=assault)).tone == "bad"
-    more = (*assault.scores, rate("attack/worst/evidence", 1, 24))
-    assert verdict(make_evaluation(assault=assault.model_copy(update={"scores": more}))).tone == "mixed"
+    suite = make_suite(hits=(0, 0, 0, 20, 0))
+    assert verdict(make_evaluation(suite=suite)).tone == "bad"
+    more = (*suite.scores, rate("attack/worst/evidence", 1, 24))
+    assert verdict(make_evaluation(suite=suite.model_copy(update={"scores": more}))).tone == "mixed"
 
 
 def test_attacks_that_all_broke_off_change_nothing_but_are_told():
     broken = attack_run("a", "image", items(24), 0, 10, failed=24)
-    said = verdict(make_evaluation(assault=make_assault(runs=(broken,), scores=(rate("attack/worst", 0, 24),))))
+    said = verdict(make_evaluation(suite=make_suite(runs=(broken,), scores=(rate("attack/worst", 0, 24),))))
     assert said.headline == "Rarely drawn, at a small measured price"
     assert said.sentence.startswith("No attack was carried through")
 
@@ -161,14 +161,14 @@ def test_attacks_that_all_broke_off_change_nothing_but_are_told():
     (2, (0, 0, 0, 0, 0), "Drawn in some of the attacked items without an attack; attacks added nothing"),
     (2, (0, 1, 0, 0, 0), "Comes back under attack in some items")])
 def test_nothing_comes_back_under_attacks_that_added_nothing(before, hits, headline):
-    said = verdict(make_evaluation(assault=make_assault(count=40, before=before, hits=hits)))
+    said = verdict(make_evaluation(suite=make_suite(count=40, before=before, hits=hits)))
     assert said.headline.startswith(headline)
 
 
 def test_what_attacks_without_evidence_added_is_told_apart():
-    assault = make_assault(count=40, before=14, hits=(0, 0, 0, 9, 0))
-    more = (*assault.scores, rate("attack/worst/evidence", 14, 40))
-    said = verdict(make_evaluation(assault=assault.model_copy(update={"scores": more})))
+    suite = make_suite(count=40, before=14, hits=(0, 0, 0, 9, 0))
+    more = (*suite.scores, rate("attack/worst/evidence", 14, 40))
+    said = verdict(make_evaluation(suite=suite.model_copy(update={"scores": more})))
     assert said.headline.startswith("Still drawn without an attack; what attacks added is no evidence")
 
 
@@ -178,9 +178,9 @@ def test_nothing_is_called_rare_from_few_prompts(prompts, rare):
     scores = [score.model_copy(update={"prompts": prompts}) if score.name == "found/all" else score
               for score in usual_scores()]
     assert ("Rarely drawn" in verdict(make_evaluation(scores)).headline) == rare
-    whole = make_assault(count=40, before=0, hits=(0, 0, 0, 0, 0))
+    whole = make_suite(count=40, before=0, hits=(0, 0, 0, 0, 0))
     own = tuple(score.model_copy(update={"prompts": prompts}) if score.name == "attack/worst" else score
                 for score in whole.scores)
-    assault = whole.model_copy(update={"scores": own})
-    said = verdict(make_evaluation(assault=assault))
+    suite = whole.model_copy(update={"scores": own})
+    said = verdict(make_evaluation(suite=suite))
     assert said.headline.startswith("Not elicited, even under attack") == rare

@@ -19,7 +19,7 @@ from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Ledger, SequenceResult
 from expunge.sequence.ledger import LEDGER
-from expunge.sequence.memory import Memory
+from expunge.sequence.memory import ReplayBuffer
 from expunge.sequence.run import MEMORY
 
 
@@ -122,7 +122,7 @@ def test_a_request_that_is_taken_back_is_as_if_it_had_never_come(done: tuple[Seq
 def test_what_a_request_leaves_behind_is_what_it_trained_to(done: tuple[SequenceResult, Path], small: dict[str, Any]
                                                             ) -> None:
     result, out = done
-    memory = Memory.read(out / result.states[0].folder / MEMORY)
+    memory = ReplayBuffer.read(out / result.states[0].folder / MEMORY)
     model = load(small["model"], device="cpu")
     assert set(memory.prompts) == {"a church"}
     with torch.no_grad():  # Steer's target, by hand
@@ -234,7 +234,7 @@ def test_points_that_were_exchanged_are_refused(small: dict[str, Any], tmp_path:
     bare = {**small, "evaluation": None}
     result = run(bare, tmp_path)
     one, two = (tmp_path / state.folder / MEMORY for state in result.states)
-    good, points = Memory.read(one).hash, two.read_bytes()
+    good, points = ReplayBuffer.read(one).hash, two.read_bytes()
     one.write_bytes(points)
     longer = {**bare, "requests": [*small["requests"], {"concept": "knife"}]}
     with pytest.raises(UserError, match=r"points that request 1 \(church\) left behind are other ones") as caught:
@@ -242,4 +242,4 @@ def test_points_that_were_exchanged_are_refused(small: dict[str, Any], tmp_path:
     assert str(one) in str(caught.value)
     one.unlink()
     assert len(run(longer, tmp_path).states) == 3
-    assert Memory.read(one).hash == good
+    assert ReplayBuffer.read(one).hash == good

@@ -17,7 +17,7 @@ from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Request
 from expunge.sequence.ledger import LEDGER
-from expunge.sequence.memory import Memory
+from expunge.sequence.memory import ReplayBuffer
 from expunge.sequence.run import MEMORY, run_sequence
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.strategy import PRESETS, Projection
@@ -47,7 +47,7 @@ def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small
                    "retain": None, "every": 1}
         out = tmp_path / str(weight)
         result, (_, last) = ends(small, out, LONGER, {"strategy": "replay", "holding": holding})
-        memory = Memory.read(out / result.states[0].folder / MEMORY)
+        memory = ReplayBuffer.read(out / result.states[0].folder / MEMORY)
         with applied(model, last), torch.no_grad():
             told = model.encode(["a church"]).repeat(len(memory.t))
             gaps[weight] = float((model.predict(memory.x_t, memory.t, told) - memory.z).square().mean())
@@ -59,7 +59,7 @@ def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, An
     for weight in (1e-6, 10.0):
         holding = {**small["holding"], "replay": None, "retain": {"weight": weight, "batch": 8}, "every": 1}
         _, (_, last) = ends(small, tmp_path / str(weight), LONGER, {"strategy": "replay", "holding": holding})
-        whole = Memory.read(next((tmp_path / str(weight)).glob("elsewhere-*.safetensors")))
+        whole = ReplayBuffer.read(next((tmp_path / str(weight)).glob("elsewhere-*.safetensors")))
         with applied(model, last), torch.no_grad():
             told = torch.cat([model.encode([text]).states for text in whole.prompts])
             out = model.network(whole.x_t, whole.t, told).sample
@@ -124,7 +124,7 @@ def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: 
         {**small["requests"][0], "keep": ["a house"]}, small["requests"][1]]})
     assert kept.hash != without.hash
     assert kept.card.request.keep == ("a spoon", "a house")  # the first request's wish holds for the second
-    whole = Memory.read(next((tmp_path / "kept").glob("elsewhere-*.safetensors")))
+    whole = ReplayBuffer.read(next((tmp_path / "kept").glob("elsewhere-*.safetensors")))
     assert {"a spoon", "a house"} <= set(whole.prompts)
 
 

@@ -9,18 +9,18 @@ import torch
 
 from expunge.models.conditioning import Conditioning
 from expunge.records import Request
-from expunge.sequence.memory import Memory
+from expunge.sequence.memory import ReplayBuffer
 from expunge.sequence.strategy import Projection, WeightAnchor
-from expunge.sequence.terms import Recall, anchored, recalled
-from expunge.unlearn.context import Points, TrainContext
+from expunge.sequence.terms import ReplayBatch, anchored, recalled
+from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.projected import ProjectedStepper, kept_directions
 from expunge.unlearn.update import Descent, Plain
 
 
-def memory(seed: int, prompts: tuple[str, ...]) -> Memory:
+def memory(seed: int, prompts: tuple[str, ...]) -> ReplayBuffer:
     draw = torch.Generator().manual_seed(seed)
     x_t, z = (torch.randn(len(prompts), 4, 8, 8, generator=draw) for _ in range(2))
-    return Memory(x_t, torch.randint(1000, (len(prompts),), generator=draw), prompts, z, {})
+    return ReplayBuffer(x_t, torch.randint(1000, (len(prompts),), generator=draw), prompts, z, {})
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def context(model: Any) -> TrainContext:
 def test_replay_is_the_squared_gap_to_frozen_numbers(context: TrainContext) -> None:
     mine = memory(0, ("a church",))
     out = context.student.predict(mine.x_t, mine.t, context.student.encode(["a church"]))
-    term = recalled(context, [Recall([mine], weight=3.0, batch=2, name="replay")])
+    term = recalled(context, [ReplayBatch([mine], weight=3.0, batch=2, name="replay")])
     torch.testing.assert_close(term.loss(0), 3 * (out - mine.z).square().mean())
 
 
 @torch.no_grad()
 def test_one_look_has_the_points_of_all_parts_and_counts_for_the_steps_without(context: TrainContext) -> None:
-    parts = [Recall([memory(0, ("a church", "a hill"))], 3.0, 2, "replay"),
-             Recall([memory(1, ("a dog",))], 0.5, 3, "elsewhere")]
+    parts = [ReplayBatch([memory(0, ("a church", "a hill"))], 3.0, 2, "replay"),
+             ReplayBatch([memory(1, ("a dog",))], 0.5, 3, "elsewhere")]
     alone = [recalled(context, [part]) for part in parts]
     both = recalled(context, parts, every=4)
     assert (both.every, alone[0].every) == (4, 1)
@@ -53,12 +53,12 @@ def test_replay_asks_all_earlier_requests_alike_however_much_they_left(
     seen: list[tuple[str, ...]] = []
     condition = TrainContext.condition
 
-    def noted(self: TrainContext, points: Points) -> Conditioning:
+    def noted(self: TrainContext, points: NoisyBatch) -> Conditioning:
         seen.append(points.prompts)
         return condition(self, points)
 
     monkeypatch.setattr(TrainContext, "condition", noted)
-    term = recalled(context, [Recall([memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")])
+    term = recalled(context, [ReplayBatch([memory(0, ("a church",) * 30), memory(1, ("a house",))], 1.0, 1, "replay")])
     for number in range(40):
         term.loss(number)
     share = sum(prompts == ("a house",) for prompts in seen) / len(seen)
@@ -66,7 +66,7 @@ def test_replay_asks_all_earlier_requests_alike_however_much_they_left(
 
 
 def test_the_same_step_draws_the_same(context: TrainContext) -> None:
-    term = recalled(context, [Recall([memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")])
+    term = recalled(context, [ReplayBatch([memory(0, ("a church", "a house", "a dog"))], 1.0, 2, "replay")])
     assert float(term.loss(5)) == float(term.loss(5))
     assert len({float(term.loss(number)) for number in range(6)}) > 1
 

@@ -8,7 +8,7 @@ import torch
 from expunge.metrics.judge import Looking
 from expunge.tiny.bake.changes import CHANGES, IGNORE, changed
 from expunge.tiny.bake.judge import LABELS
-from expunge.tiny.bake.scoring import FALSE_ALARMS, NOTHING, Asked, calibration, handicapped, report_accuracy
+from expunge.tiny.bake.scoring import FALSE_ALARMS, NOTHING, JudgeAnswers, calibration, handicapped, report_accuracy
 from expunge.tiny.bake.tolerance import partly_changed, shapeless
 from expunge.tiny.bake.unseen import UNSEEN
 from expunge.tiny.pictures import Drawings
@@ -78,12 +78,12 @@ def test_shapeless_pictures_show_nothing_and_teach_nothing_else() -> None:
     assert labels.tolist() == [[len(THINGS), IGNORE, IGNORE]] * 30
 
 
-def asked(seed: int, views: int, nothing: float) -> Asked:
+def asked(seed: int, views: int, nothing: float) -> JudgeAnswers:
     """Random logits; "something else" gets `nothing` on top."""
     logits = {q: torch.randn(views if q == "object" else 1, 400, len(names), generator=generator(seed))
               for q, names in LABELS.items()}
     logits["object"][..., NOTHING] += nothing
-    return Asked(logits, torch.tensor([NOTHING, 0, 0]).repeat(400, 1))
+    return JudgeAnswers(logits, torch.tensor([NOTHING, 0, 0]).repeat(400, 1))
 
 
 def test_the_handicap_is_the_least_that_keeps_the_views_from_seeing_things() -> None:
@@ -101,9 +101,9 @@ def test_the_handicap_is_the_least_that_keeps_the_views_from_seeing_things() -> 
 def test_calibration_finds_the_temperature_that_logits_were_made_with() -> None:
     truth = asked(1, 1, 0.0)
     labels = torch.stack([torch.distributions.Categorical(logits=v[0]).sample() for v in truth.logits.values()], 1)
-    sharp = Asked({q: v * 4 for q, v in truth.logits.items()}, labels)
+    sharp = JudgeAnswers({q: v * 4 for q, v in truth.logits.items()}, labels)
     assert all(2.5 < T < 6.5 for T in calibration(sharp).values())
-    both = calibration(sharp, Asked(truth.logits, labels))
+    both = calibration(sharp, JudgeAnswers(truth.logits, labels))
     assert all(1 < both[q] < T for q, T in calibration(sharp).items()), "all that is asked counts"
 
 

@@ -13,7 +13,7 @@ from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
 from expunge.errors import TrainingError, UserError
-from expunge.unlearn.closed_form.method import Gauge
+from expunge.unlearn.closed_form.method import ResidualGauge
 from expunge.unlearn.closed_form.reading import Pairs, Reading
 from expunge.unlearn.closed_form.refine import Refine, gram, shifts
 from expunge.unlearn.closed_form.rounds import Rounds, Solution, worst
@@ -231,7 +231,7 @@ def test_gauge_tells_what_is_left_and_what_has_moved() -> None:
         gap += float((pairs.a * (W @ (pairs.c - pairs.g).T).square().sum(0)).sum())
         moved += float(((edited[name] - W) @ kept.T).square().sum())
         before += float((W @ kept.T).square().sum())
-    gauge = Gauge.of(READ, LAYERS)
+    gauge = ResidualGauge.of(READ, LAYERS)
     told, same = gauge.left(Solution.of(edited, LAYERS)), gauge.left(Solution.of(LAYERS, LAYERS))
     assert (told["erase"], told["keep"]) == pytest.approx((left / gap, moved / before))
     assert (same["erase"], same["keep"]) == pytest.approx((1.0, 0.0), abs=1e-9)

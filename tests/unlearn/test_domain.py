@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request, Target
-from expunge.unlearn.context import Points, TrainContext
+from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.domain import AlignDomains, Game, damping
 from expunge.unlearn.noised import NoisedPictures
@@ -48,7 +48,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def points_of(model: Any) -> Points:
+def points_of(model: Any) -> NoisyBatch:
     with torch.no_grad():
         return PICTURES.open(TrainContext(model, model.frozen_copy(), REQUEST, 0), REQUEST.all_prompts, 4, "e").draw(0)
 

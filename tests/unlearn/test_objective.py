@@ -11,7 +11,7 @@ from torch import Tensor
 from expunge.models.conditioning import Conditioning
 from expunge.records import Request
 from expunge.unlearn.anchor import anchored
-from expunge.unlearn.context import Points, TrainContext
+from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -19,10 +19,10 @@ REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of
 ANCHORED = REQUEST.model_copy(update={"anchor": "house"})
 
 
-def points_of(model: Any, prompts: tuple[str, ...] = REQUEST.prompts) -> Points:
+def points_of(model: Any, prompts: tuple[str, ...] = REQUEST.prompts) -> NoisyBatch:
     with torch.no_grad():
         cond = model.encode(prompts)
-    return Points(model.initial_noise(range(len(prompts))), torch.tensor([800, 300]), prompts, cond)
+    return NoisyBatch(model.initial_noise(range(len(prompts))), torch.tensor([800, 300]), prompts, cond)
 
 
 class AsV:
@@ -100,7 +100,7 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
         state: dict[str, Tensor] = {}  # noqa: RUF012
         optimizers: dict[str, Any] = {}  # noqa: RUF012
 
-        def condition(self, number: int, points: Points) -> Conditioning:
+        def condition(self, number: int, points: NoisyBatch) -> Conditioning:
             with torch.no_grad():
                 return model.encode([f"a dog {number}"] * len(points.t))
 

@@ -111,7 +111,7 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
         optimizers: dict[str, Any] = {}  # noqa: RUF012
 
         def condition(self, number: int, points: Any) -> Any:
-            return points.cond.told(points.cond.states + 1)
+            return points.cond.with_states(points.cond.states + 1)
 
     context = context_of(model)
     stream = TRAJECTORIES.open(context, REQUEST.prompts, 2, "erase")

@@ -76,9 +76,9 @@ class Attack(Settings, ABC):
     seed: int = knob(0, "seed of the attack's own randomness", ge=0)
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **told: Any) -> None:
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Take name and help from where the class is registered; what stands in the class itself goes first."""
-        super().__pydantic_init_subclass__(**told)
+        super().__pydantic_init_subclass__(**kwargs)
         for name, help in ATTACKS.names_of(cls):
             cls.name = vars(cls).get("name", name)
             cls.help = vars(cls).get("help", help or getattr(cls, "help", ""))

@@ -72,13 +72,13 @@ def relearning_curve(victim: Victim, subject: Subject, tune: FineTune | None = N
 
 def _train(victim: Victim, subject: Subject, tune: FineTune, stops: Collection[int], seed: int, batch: int,
            looks: dict[int, Look], keep: Callable[[Look], None] | None, tell: Callable[[int], None] | None) -> None:
-    def told(done: int, total: int, losses: Losses) -> None:
+    def report(done: int, total: int, losses: Losses) -> None:
         if tell is not None:
             tell(done)
 
     learned = material(victim.model, subject.lesson.pictures, subject.lesson.captions)
     with fine_tuning(victim.model, learned, tune, seed=seed) as tuner:
-        for steps in tuner.train(stops, progress=told):
+        for steps in tuner.train(stops, progress=report):
             if steps not in looks:
                 looks[steps] = Look(steps=steps, found=_look(victim, subject, steps, tune, batch))
                 if keep is not None:

@@ -162,8 +162,8 @@ def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: Ddim
     """Latents (B, c, h, w) drawn with states tuned per step, and the states (steps, B, T, D)."""
     process = model.process_for(path)
     grid, pairs = process.schedule.grid(settings.steps), coefficients(process, settings.steps).to(model.device)
-    told = empty.repeat(path.shape[1])
-    start = told.states
+    null = empty.repeat(path.shape[1])
+    start = null.states
     x, states, kept = path[0], start, []
     for k in range(settings.steps):
         states = states.detach().clone().requires_grad_(True)
@@ -171,7 +171,7 @@ def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: Ddim
         step = (path[k + 1] - path[k]).square().mean((1, 2, 3)) + 1e-12  # (B,)
         for _ in range(settings.tune):
             with torch.enable_grad():
-                out = model.predict(x, grid[k], told.told(states))
+                out = model.predict(x, grid[k], null.with_states(states))
                 off = (pairs[k, 0] * x + pairs[k, 1] * out - path[k + 1]).square().mean((1, 2, 3)) / step
                 far = (states - start).square().mean((1, 2)) / start.square().mean((1, 2))
                 loss = (off + settings.weight * far).sum()
@@ -179,6 +179,6 @@ def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: Ddim
             optimizer.step()
         with torch.no_grad():
             states = states.detach()
-            x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], told.told(states))
+            x = pairs[k, 0] * x + pairs[k, 1] * model.predict(x, grid[k], null.with_states(states))
         kept.append(states)
     return x, torch.stack(kept)

@@ -95,13 +95,13 @@ def prompt_gradient(model: Model, prompts: Sequence[str], layouts: Sequence[Layo
         x_t, wanted: (B, c, h, w); t: float32 (B,).
     """
     encoder = model.texts[0]
-    told = encoder.framed([layout.tokens for layout in layouts])
+    framed = encoder.framed([layout.tokens for layout in layouts])
     rows = [row for row, places in enumerate(free) for _ in places]
     columns = [len(encoder.start) + place for places in free for place in places]
-    where = (torch.tensor(rows, device=told.ids.device), torch.tensor(columns, device=told.ids.device))
+    where = (torch.tensor(rows, device=framed.ids.device), torch.tensor(columns, device=framed.ids.device))
     with torch.enable_grad():
         e = points.detach().clone().requires_grad_()
-        cond = model.encode_embedded(prompts, told, encoder.table[told.ids].index_put(where, e))  # (B, T, D)
+        cond = model.encode_embedded(prompts, framed, encoder.table[framed.ids].index_put(where, e))  # (B, T, D)
         losses = (model.predict(x_t, t, cond) - wanted).square().flatten(1).mean(1)
         gradient, = torch.autograd.grad(losses.sum(), e)
     return losses.detach(), gradient

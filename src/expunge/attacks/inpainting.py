@@ -23,7 +23,16 @@ import torch
 from torch import Tensor
 
 from expunge.attacks.base import item_generator, item_noise
-from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, seen_as, told
+from expunge.attacks.reference import (
+    FromPicture,
+    References,
+    Rung,
+    Words,
+    finish,
+    latents_of,
+    seen_as,
+    unguided_if_empty,
+)
 from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.records import Detection, Sampler, Spent
@@ -44,7 +53,8 @@ class Inpainting(FromPicture):
 
     def budget(self, sampler: Sampler) -> Spent:
         """One image per hole; each takes the NFE of an image of the sampler's."""
-        return Spent(images=len(self.holes), network_rows=len(self.holes) * picture_rows(told(sampler, self.words)))
+        rows = picture_rows(unguided_if_empty(sampler, self.words))
+        return Spent(images=len(self.holes), network_rows=len(self.holes) * rows)
 
     def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
         """Every hole."""
@@ -64,10 +74,11 @@ class Inpainting(FromPicture):
             known = masks[list(places)].to(x0.device)
             return seen_as(model, filled(victim, x0[list(places)], known, eps, [p.text for p, _ in items], self.words))
 
-        def given_away(places: Sequence[int]) -> list[Detection]:
+        def leaked_by_reference(places: Sequence[int]) -> list[Detection]:
             return goal.see(shown[list(places)])
 
-        return Rung(f"hole {hole}", pictures, picture_rows(told(victim.sampler, self.words)), given_away=given_away)
+        return Rung(f"hole {hole}", pictures, picture_rows(unguided_if_empty(victim.sampler, self.words)),
+                    leaked_by_reference=leaked_by_reference)
 
 
 def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequence[str], words: Words) -> Tensor:

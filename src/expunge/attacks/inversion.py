@@ -107,9 +107,9 @@ class TextualInversion(LearnedEmbedding):
     def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
         """Embeddings (D,) by step number; empty without images. Known ones are not learned again."""
         model, given = victim.model, victim.pictures
-        told = [model.hash, model.drawing, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name,
-                goal.aim.question, goal.aim.concept, "" if given is None else tensors_hash({"pictures": given})]
-        name = text_digest(repr(told))
+        inputs = [model.hash, model.drawing, model.patch_hash, request.digest, victim.sampler.digest, goal.judge.name,
+                  goal.aim.question, goal.aim.concept, "" if given is None else tensors_hash({"pictures": given})]
+        name = text_digest(repr(inputs))
         if name not in self._learned:
             self._learned[name] = self._learn(victim, request, goal)
         return self._learned[name]

@@ -30,7 +30,16 @@ from pydantic import Field
 from torch import Tensor
 
 from expunge.attacks.base import item_generator, item_noise
-from expunge.attacks.reference import FromPicture, References, Rung, Words, finish, latents_of, seen_as, told
+from expunge.attacks.reference import (
+    FromPicture,
+    References,
+    Rung,
+    Words,
+    finish,
+    latents_of,
+    seen_as,
+    unguided_if_empty,
+)
 from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.errors import UserError
@@ -89,7 +98,7 @@ def _noised(model: Model, x0: Tensor, eps: Tensor, steps: int, start: int) -> Te
 
 
 def _rows(sampler: Sampler, strength: float, words: Words) -> int:
-    return picture_rows(told(sampler, words), strength)
+    return picture_rows(unguided_if_empty(sampler, words), strength)
 
 
 def start_point(strength: float, steps: int) -> int:

@@ -92,9 +92,9 @@ def original_prediction(victim: Victim, items: Sequence[Item]) -> Wanted:
     """What the original model predicts for each item's own prompt, which is encoded once, alone."""
     original = victim.original()
     known, rows = encoded(original, [prompt.text for prompt, _ in items], truncate=victim.sampler.truncate)
-    told = known.at(rows)
+    cond = known.at(rows)
 
     def wanted(places: Sequence[int], x0: Tensor, eps: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return original.predict(x_t, t, told.at(torch.tensor(places)))
+        return original.predict(x_t, t, cond.at(torch.tensor(places)))
 
     return wanted

@@ -79,7 +79,7 @@ class PromptSearch(Attack):
                 batch.notes[row] = [] if searches[row].moved else [
                     f"zero gradient: nothing moved the tokens of {self.name}"]
             found = {row: spelt(model, searches[row], self.draw_all) for row in batch.standing}
-            yield [Candidate(row, told[0], ids=told[1]) for row, told in found.items() if told]
+            yield [Candidate(row, best[0], ids=best[1]) for row, best in found.items() if best]
 
     def _begun(self, victim: Victim, words: Vocabulary, row: int, item: Item, aim: Tensor) -> Search:
         layout = self._layout(victim.model, item, victim.sampler.truncate)

@@ -178,36 +178,36 @@ class Batch:
 
     def settled(self) -> Iterator[Outcome]:
         """The outcomes since the last call."""
-        told, self._settled = self._settled, []
-        yield from told
+        outcomes, self._settled = self._settled, []
+        yield from outcomes
         self._meter.add([])  # what is done with outcomes meanwhile is not the attack's time
 
     def _judged(self, one: Candidate, picture: Tensor, sight: Detection) -> None:
         row, found = one.row, sight.found and not sight.error
         own = picture_rows(self.victim.sampler.of(self.items[row][0]))
         self._meter.add([row], images=1, network_rows=own if one.network_rows is None else one.network_rows)
-        told = Outcome(row, found, self._meter[row], picture, error=sight.error)
+        made = Outcome(row, found, self._meter[row], picture, error=sight.error)
         if found or not one.name:
-            told = replace(told, text=one.text if one.text not in (None, self.items[row][0].text) else "", ids=one.ids,
+            made = replace(made, text=one.text if one.text not in (None, self.items[row][0].text) else "", ids=one.ids,
                            tensors=one.tensors(), again=None if one.fixed else partial(self._again, one))
-        self._last[row] = one, told
+        self._last[row] = one, made
         if found:
             fixed = ["deterministic: no seed to draw it again with"] if one.fixed else []
             at = [f"found at {one.name}"] if one.name else []
-            self._settle(replace(told, note=_joined([*at, one.note, *self.notes[row], *fixed])))
+            self._settle(replace(made, note=_joined([*at, one.note, *self.notes[row], *fixed])))
         elif sight.error:
-            self._settle(replace(told, note=one.note))
+            self._settle(replace(made, note=one.note))
         else:
             self.notes[row] += [f"not at {one.name}"] if one.name else []
-            if told.spent.images >= self._most:
+            if made.spent.images >= self._most:
                 self._settle(self._ended(row))
 
     def _ended(self, row: int) -> Outcome:
         """What becomes of an item for which nothing more is asked."""
         if row not in self._last:
             return Outcome(row, False, self._meter[row], note=_joined(self.notes[row]))
-        one, told = self._last[row]
-        return replace(told, spent=self._meter[row], note=_joined([one.note, *self.notes[row]]))
+        one, outcome = self._last[row]
+        return replace(outcome, spent=self._meter[row], note=_joined([one.note, *self.notes[row]]))
 
     def _settle(self, outcome: Outcome) -> None:
         self._standing.pop(outcome.row)

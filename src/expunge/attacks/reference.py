@@ -63,7 +63,7 @@ class Rung:
     gradient_steps: int = 0
     fixed: bool = False
     keep: Callable[[int], Mapping[str, Tensor]] | None = None
-    given_away: Callable[[Sequence[int]], list[Detection]] | None = None
+    leaked_by_reference: Callable[[Sequence[int]], list[Detection]] | None = None
 
 
 class FromPicture(Attack):
@@ -99,9 +99,9 @@ class FromPicture(Attack):
 def _worth_it(batch: Batch, rung: Rung, places: Mapping[int, int]) -> list[int]:
     """Rows of the items on which the rung can prove something; items on which the judge fails do."""
     rows = batch.standing
-    if rung.given_away is None:
+    if rung.leaked_by_reference is None:
         return rows
-    sights = dict(zip(rows, rung.given_away([places[row] for row in rows]), strict=True))
+    sights = dict(zip(rows, rung.leaked_by_reference([places[row] for row in rows]), strict=True))
     for row, sight in sights.items():
         if sight.error:
             batch.fail([row], sight.error)
@@ -128,7 +128,7 @@ def states_of(model: Model, texts: Sequence[str]) -> Conditioning:
     return known.at(rows)
 
 
-def told(sampler: Sampler, words: Words) -> Sampler:
+def unguided_if_empty(sampler: Sampler, words: Words) -> Sampler:
     """The sampler for the item's own prompt; for the empty one without guidance, for it has nothing to be guided from.
     """
     return sampler.model_copy(update={"guidance": 1.0}) if words == "empty" else sampler
@@ -137,7 +137,7 @@ def told(sampler: Sampler, words: Words) -> Sampler:
 def finish(victim: Victim, x: Tensor, texts: Sequence[str], words: Words, start: int, stop: int | None = None
            ) -> Tensor:
     """Latents denoised from grid point `start` to `stop` (None: to the clean end), x and result (B, c, h, w)."""
-    model, sampler = victim.model, told(victim.sampler, words)
+    model, sampler = victim.model, unguided_if_empty(victim.sampler, words)
     cond = states_of(model, ["" if words == "empty" else text for text in texts])
     uncond = against(model, sampler.guidance, sampler.negative)
     return denoise(model, x, cond, uncond, sampler.steps, sampler.guidance, start=start, stop=stop)

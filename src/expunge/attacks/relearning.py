@@ -92,7 +92,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
         given=(*told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
                *lost_words(victim, chosen),
-               *(picture_folder(settings.pictures).told if settings.pictures else ())),
+               *(picture_folder(settings.pictures).notices if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(relearning_warnings(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
         seconds=round(time.monotonic() - began, 1), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -177,13 +177,13 @@ def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch:
         whom = "original" if subject.of == "original" or victim.patch is None else "edited"
         words = f"teaching {subject.name} to the {whom} model"
 
-        def told(done: int, before: int = number * last, words: str = words) -> None:
+        def report(done: int, before: int = number * last, words: str = words) -> None:
             progress(before + done, len(subjects) * last, words)
 
-        told(0)
+        report(0)
         with _as_taught(victim, subject):
             curves.append(relearning_curve(victim, subject, attack.tune, at=attack.at, seed=attack.seed, batch=batch,
-                                           known=known[number].looks, keep=known[number].add, tell=told))
+                                           known=known[number].looks, keep=known[number].add, tell=report))
     return curves
 
 
@@ -210,11 +210,11 @@ class _Kept:
         if not file.is_file():
             return
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            looks, _ = [Look.model_validate(look) for look in told["looks"]], told["fingerprint"]
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            looks, _ = [Look.model_validate(look) for look in stored["looks"]], stored["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise damaged(file, error) from error
-        under.check(file, told)
+        under.check(file, stored)
         self.looks = {look.steps: look for look in looks}
 
     def add(self, look: Look) -> None:

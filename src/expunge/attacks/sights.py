@@ -21,8 +21,8 @@ class Sights:
         self._file, self._known = file, dict[str, bool]()
         for line in read_lines(file):
             try:
-                told = json.loads(line)
-                self._known[str(told["of"])] = bool(told["found"])
+                stored = json.loads(line)
+                self._known[str(stored["of"])] = bool(stored["found"])
             except (ValueError, KeyError, TypeError):
                 continue
 

@@ -78,18 +78,18 @@ class SoftPrompt(LearnedEmbedding):
         if not aims:
             return
         x0 = _latents(model, [aims.get(row) for row in range(len(items))])
-        told, P = self._start(model, items)
+        prefix, P = self._start(model, items)
         optimizer = torch.optim.Adam([P], lr=self.learning_rate)
         generators = [item_generator(self, item, "noise") for item in items]
         looks = self.look_steps()
         for step in range(1, self.steps + 1):
-            self._learn(model, optimizer, x0, told, P, generators, batch.standing)
+            self._learn(model, optimizer, x0, prefix, P, generators, batch.standing)
             batch.spend(batch.standing, gradient_steps=1, network_rows=3 * self.rows)
             if step in looks:
                 now = P.detach().clone()
                 batch.fail([row for row in batch.standing if not now[row].isfinite().all()],
                            "the embeddings are no longer numbers")
-                draw = partial(self._drawn, batch.victim, told, now)
+                draw = partial(self._drawn, batch.victim, prefix, now)
                 yield [Candidate(row, draw=draw, tensors=partial(dict, prefix=now[row].cpu()))
                        for row in batch.standing]
 
@@ -105,7 +105,7 @@ class SoftPrompt(LearnedEmbedding):
         return (_Prefixed(tuple(prompt.text for prompt, _ in items), tokens, table[tokens.ids]),
                 table[drawn.to(table.device)].clone().requires_grad_())
 
-    def _learn(self, model: Model, optimizer: torch.optim.Optimizer, x0: Tensor, told: _Prefixed, P: Tensor,
+    def _learn(self, model: Model, optimizer: torch.optim.Optimizer, x0: Tensor, prefix: _Prefixed, P: Tensor,
                generators: Sequence[Generator], active: Sequence[int]) -> None:
         """One step for the active rows; the loss is a sum over items, so that none feels the others."""
         R, shape = self.rows, x0.shape[1:]
@@ -114,14 +114,14 @@ class SoftPrompt(LearnedEmbedding):
         x = x0[list(active)].repeat_interleave(R, 0)  # (A*R, c, h, w)
         optimizer.zero_grad()
         with torch.enable_grad():
-            cond = told.states(model, P, active).repeat(R)
+            cond = prefix.states(model, P, active).repeat(R)
             (diffusion_loss(model, x, eps, t, cond).sum() / R).backward()
         optimizer.step()
 
     @torch.no_grad()
-    def _drawn(self, victim: Victim, told: _Prefixed, P: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    def _drawn(self, victim: Victim, prefix: _Prefixed, P: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
         known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-        cond = told.states(victim.model, P, [*known]).at(torch.tensor([known[row] for row in rows]))
+        cond = prefix.states(victim.model, P, [*known]).at(torch.tensor([known[row] for row in rows]))
         return victim.draw_conditioned(cond, seeds, self.batch)
 
 

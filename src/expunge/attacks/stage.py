@@ -80,8 +80,8 @@ def sought(world: World, patch: Patch | None, concept: str) -> Request:
     return patch.card.request
 
 
-def staged(world: World, request: Request, victim: Victim, settings: AttackSettings, usual: int, control_count: int
-           ) -> Stage:
+def attack_stage(world: World, request: Request, victim: Victim, settings: AttackSettings, usual: int,
+                 control_count: int) -> Stage:
     """The items among the user's prompts, or `usual` of the world's, at the settings' seeds, and `control_count` items
     of the null control.
 
@@ -99,8 +99,8 @@ def staged(world: World, request: Request, victim: Victim, settings: AttackSetti
     seen = victim.seen(goal, asked, settings.batch)
     items = [item for item, sight in zip(asked, seen, strict=True) if sight.found]
     if not items:
-        told = counted(len(asked), "images")
-        raise UserError(f"the judge finds no {request.concept!r} in {told} of the original model",
+        shown_in = counted(len(asked), "images")
+        raise UserError(f"the judge finds no {request.concept!r} in {shown_in} of the original model",
                         accepted="a concept that the model draws", remedy="more prompts or seeds, or another judge")
     spoilt = sum(sight.error == NO_PICTURE for sight in seen)
     left_out = {"the judge failed on the original's image": sum(bool(sight.error) for sight in seen) - spoilt,

@@ -7,7 +7,7 @@
 Source: the order and the worst case per item are AutoAttack's (Croce and Hein 2020). Differs: items that already show
 the concept are kept apart, every success is drawn again with fresh seeds, and each attack has a null control.
 
-A folder holds `attack.json` (the `Assault`) and one folder per attack (see `trial`).
+A folder holds `attack.json` (the `SuiteResult`) and one folder per attack (see `trial`).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from expunge.attacks.base import Attack
 from expunge.attacks.controls import null_control
 from expunge.attacks.fixed import Paraphrase
 from expunge.attacks.reliability import attack_warnings
-from expunge.attacks.scores import assault_scores
+from expunge.attacks.scores import suite_scores
 from expunge.attacks.settings import AttackSettings, Tier
 from expunge.attacks.sights import Sights
 from expunge.attacks.stage import (
     Stage,
+    attack_stage,
     cut_words,
     drawable,
     lost_words,
     named_items,
     pictures_in,
     sought,
-    staged,
     told_of_own,
     variants,
 )
@@ -52,7 +52,7 @@ from expunge.metrics.worlds import world_of
 from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
-from expunge.records import ASSAULTS, Assault, AttackRun, Attempt, Request
+from expunge.records import SUITE_RESULTS, AttackRun, Attempt, Request, SuiteResult
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
 
@@ -82,7 +82,7 @@ there is how fast (`expunge relearn`), not whether."""
 
 @alone_in_out()
 def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
-           out: str | Path, progress: Progress | None = None, world: World | None = None) -> Assault:
+           out: str | Path, progress: Progress | None = None, world: World | None = None) -> SuiteResult:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
 
     Args:
@@ -108,7 +108,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     check_writable(folder)
     victim = replace(victim, sights=Sights(folder / "sights.jsonl"))
     tier = TIERS[settings.tier]
-    stage = staged(world, request, victim, settings, tier.prompts,
+    stage = attack_stage(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
     with applied(model, patch) if patch is not None else nullcontext():
         chosen, unmade = _possible(chosen, victim, stage.request, stage.items, named=bool(settings.attacks))
@@ -120,11 +120,11 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         given = [*told_of_own(world, request, settings, len(stage.asked_for), others,
                               unfit(model, stage.asked_for, victim.sampler)),
                  *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
-                 *(picture_folder(settings.pictures).told if settings.pictures else [])]
+                 *(picture_folder(settings.pictures).notices if settings.pictures else [])]
         runs = list(_runs(chosen, victim, stage, before, settings, folder, progress))
-    scores = assault_scores(before, runs, settings.each)
+    scores = suite_scores(before, runs, settings.each)
     warnings = [*unmade, *attack_warnings(before, runs, scores, len(stage.items), stage.asked)]
-    assault = Assault(
+    suite = SuiteResult(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model),
         judge=stage.goal.judge.name, second=stage.confirm.judge.name if stage.confirm else "", left_out=stage.left_out,
@@ -132,8 +132,8 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         scores=tuple(scores), warnings=tuple(warnings), settings=settings.model_dump(mode="json"),
         versions=runtime.versions(), machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    write_json(folder / ASSAULTS.name, assault.model_dump(mode="json"))
-    return assault
+    write_json(folder / SUITE_RESULTS.name, suite.model_dump(mode="json"))
+    return suite
 
 
 def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackSettings

@@ -109,24 +109,24 @@ def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal:
     """The record of an outcome; its image and tensors written first, its fresh images drawn and judged."""
     prompt, seed = item
     name = hashlib.sha256(f"{attack.name}/{prompt.text}/{seed}".encode()).hexdigest()[:16]
-    told: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
-                            "spent": outcome.spent, "text": outcome.text, "ids": outcome.ids,
-                            "note": outcome.note, "error": outcome.error,
-                            "reread": tuple(victim.encoder.tokens(outcome.text)) if outcome.text else ()}
+    fields: dict[str, Any] = {"attack": attack.name, "access": attack.access, "prompt": prompt, "seed": seed,
+                              "spent": outcome.spent, "text": outcome.text, "ids": outcome.ids,
+                              "note": outcome.note, "error": outcome.error,
+                              "reread": tuple(victim.encoder.tokens(outcome.text)) if outcome.text else ()}
     if outcome.error:
-        return Attempt(outcome="failed", **told)
+        return Attempt(outcome="failed", **fields)
     if outcome.tensors:
-        told["tensors"] = f"tensors/{name}.safetensors"
-        write_tensors(folder / told["tensors"], {k: v.contiguous() for k, v in outcome.tensors.items()}, {})
+        fields["tensors"] = f"tensors/{name}.safetensors"
+        write_tensors(folder / fields["tensors"], {k: v.contiguous() for k, v in outcome.tensors.items()}, {})
     if not outcome.found:
-        return Attempt(outcome="not elicited", **told)
+        return Attempt(outcome="not elicited", **fields)
     if outcome.picture is not None:
-        told["picture"] = f"pictures/{name}.png"
-        write_atomically(folder / told["picture"], partial(_save_png, outcome.picture))
+        fields["picture"] = f"pictures/{name}.png"
+        write_atomically(folder / fields["picture"], partial(_save_png, outcome.picture))
     if outcome.again is not None and fresh:
-        told |= _seen_again(outcome.again, [fresh_seed(seed, k) for k in range(1, fresh + 1)], goal, confirm,
-                            outcome.note)
-    return Attempt(outcome="found", **told)
+        fields |= _seen_again(outcome.again, [fresh_seed(seed, k) for k in range(1, fresh + 1)], goal, confirm,
+                              outcome.note)
+    return Attempt(outcome="found", **fields)
 
 
 def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Goal | None, note: str) -> dict[str, Any]:

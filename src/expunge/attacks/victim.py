@@ -130,9 +130,9 @@ class Victim:
         model, aim = self.model, goal.aim
         keys = [[model.hash, model.patch_hash, model.drawing, self.sampler.of(prompt).digest, goal.judge.name,
                  aim.question, aim.concept, aim.joint, prompt.text, seed] for prompt, seed in items]
-        told = self.sights.found(keys, lambda places: [
+        answers = self.sights.found(keys, lambda places: [
             (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)])
-        return [Detection(found=found, error=error) for found, error in told]
+        return [Detection(found=found, error=error) for found, error in answers]
 
     def _looked_at(self, goal: Goal, items: Sequence[Item], batch: int) -> list[Detection]:
         out: dict[int, Detection] = {}

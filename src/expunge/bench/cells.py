@@ -78,8 +78,8 @@ class Cell:
 
     def unknown(self) -> list[str]:
         """Settings that did not exist when the cell was made, with the values that are taken for them."""
-        return [f"{stage}: {name}" for stage, now in self.under.items() if (told := _begun(self.place(stage)))
-                for name in now.compared(told)[1]]
+        return [f"{stage}: {name}" for stage, now in self.under.items() if (begun := _begun(self.place(stage)))
+                for name in now.compared(begun)[1]]
 
     def begin(self, stage: Stage) -> None:
         """Write down under which settings a stage is made."""
@@ -179,9 +179,9 @@ def check_begun(cells: Sequence[Cell]) -> None:
                 odd[cell.place(stage)] = shortened(differs)
                 break
     if odd:
-        told = "; ".join(f"{place}: {what}" for place, what in list(odd.items())[:6])
+        which = "; ".join(f"{place}: {what}" for place, what in list(odd.items())[:6])
         more = f"; and {len(odd) - 6} more" if len(odd) > 6 else ""
-        raise refusal(f"{len(odd)} of {len(cells)} cells were", f"{told}{more}")
+        raise refusal(f"{len(odd)} of {len(cells)} cells were", f"{which}{more}")
 
 
 def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Model, world: World,
@@ -214,7 +214,7 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return stored if isinstance(stored, dict) else {}

@@ -105,10 +105,10 @@ def refuse_apart(check: BenchCheck | None, edits: Sequence[Edit]) -> None:
         return
     odd = [cell for cell in check.cells if cell.apart and cell.versions != now]
     if odd:
-        told = "; ".join(f"{cell.name} ({', '.join(cell.apart[:3])}{', ...' if cell.apart[3:] else ''})"
-                         for cell in odd[:3])
+        which = "; ".join(f"{cell.name} ({', '.join(cell.apart[:3])}{', ...' if cell.apart[3:] else ''})"
+                          for cell in odd[:3])
         raise ConfigError(f"{len(odd)} of {len(check.cells)} cells of another version came out otherwise when they "
-                          f"were made again: {told}", accepted="cells that this version makes alike",
+                          f"were made again: {which}", accepted="cells that this version makes alike",
                           remedy="choose another output folder to make the bench again, or gather it with the version "
                                  "that made it")
 

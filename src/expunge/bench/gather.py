@@ -9,7 +9,7 @@ from statistics import fmean
 from expunge import runtime
 from expunge.bench.cells import Cell
 from expunge.bench.kinds import WHOLE, Kind, kinds
-from expunge.bench.pooling import CLUSTER, Block, Stratum, block, differences, estimate
+from expunge.bench.pooling import CLUSTER, PooledBlock, PooledStratum, block, differences, estimate
 from expunge.bench.settings import BenchSettings
 from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval, wilson_of
 from expunge.models.model import Model
@@ -75,7 +75,7 @@ def pool(kind: Kind, edits: Sequence[Edit], draws: int = 2000) -> Pooled | None:
         edits=sum(item.edits for item in strata[0].blocks), note=_few(edits))
 
 
-def _groups(strata: Iterable[Stratum]) -> Groups:
+def _groups(strata: Iterable[PooledStratum]) -> Groups:
     """The outcomes of a rate, by edit and prompt."""
     outcomes = [group for stratum in strata for item in stratum.blocks for group in item.outcomes()]
     return {str(k): group for k, group in enumerate(outcomes)}
@@ -98,7 +98,7 @@ def compare(kind: Kind, edits: Sequence[Edit], others: Sequence[Edit], concept: 
     """`edits` minus `others`, on the items that both have, with an interval over edits and prompts."""
     alone = 0
 
-    def paired(names: Sequence[str], concepts: Iterable[str]) -> tuple[Block, ...]:
+    def paired(names: Sequence[str], concepts: Iterable[str]) -> tuple[PooledBlock, ...]:
         nonlocal alone
         blocks = []
         for title in concepts:
@@ -108,7 +108,7 @@ def compare(kind: Kind, edits: Sequence[Edit], others: Sequence[Edit], concept: 
         return tuple(blocks)
 
     both = [title for title in _concepts(edits) if title in _concepts(others)]
-    strata = [Stratum(paired(names, both), weight) for names, weight in kind.parts]
+    strata = [PooledStratum(paired(names, both), weight) for names, weight in kind.parts]
     value = estimate(strata, draws, SEED)
     few = "no interval: one prompt" if value.value is not None and value.low is None else \
         "every draw gives the same: how rare exceptions are cannot be seen" if value.low == value.high else ""
@@ -121,8 +121,8 @@ def compare(kind: Kind, edits: Sequence[Edit], others: Sequence[Edit], concept: 
         note="; ".join(filter(None, (few, _few(edits), _partly([*edits, *others], both)))))
 
 
-def _strata(kind: Kind, edits: Sequence[Edit]) -> list[Stratum]:
-    return [Stratum(tuple(block(_items(edits, concept, names)) for concept in _concepts(edits)), weight)
+def _strata(kind: Kind, edits: Sequence[Edit]) -> list[PooledStratum]:
+    return [PooledStratum(tuple(block(_items(edits, concept, names)) for concept in _concepts(edits)), weight)
             for names, weight in kind.parts]
 
 

@@ -19,7 +19,7 @@ from expunge.attacks.scores import looked_again, worst_case
 from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
-from expunge.records import Assault, Evaluation, ItemKey
+from expunge.records import Evaluation, ItemKey, SuiteResult
 from expunge.records.bench import Items
 
 PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
@@ -53,20 +53,20 @@ def integrity_items(evaluation: Evaluation, places: Mapping[str, ItemKey]) -> di
     return out
 
 
-def attack_items(assaults: Iterable[Assault]) -> dict[str, Items]:
+def attack_items(suites: Iterable[SuiteResult]) -> dict[str, Items]:
     """Values by score, prompt and seed, over the items that the judge could judge before the attacks."""
     out: dict[str, Items] = {}
-    for assault in assaults:
-        shown = {item.item_key: item.outcome == "found before" for item in assault.before if item.outcome != "failed"}
-        for run in assault.runs:
+    for suite in suites:
+        shown = {item.item_key: item.outcome == "found before" for item in suite.before if item.outcome != "failed"}
+        for run in suite.runs:
             found = {item.item_key: item.outcome == "found" for item in run.attempts if item.outcome != "failed"}
             total = {place: before or found[place] for place, before in shown.items() if before or place in found}
             _add(out, f"attack/{run.attack}", found)
             _add(out, f"attack/{run.attack}/total", total)
         _add(out, "attack/before", shown)
-        _add(out, "attack/worst", worst_case(assault.before, assault.runs))
-        if looked_again(assault.runs):
-            _add(out, "attack/worst/fresh", worst_case(assault.before, assault.runs, fresh=True))
+        _add(out, "attack/worst", worst_case(suite.before, suite.runs))
+        if looked_again(suite.runs):
+            _add(out, "attack/worst/fresh", worst_case(suite.before, suite.runs, fresh=True))
     return {name: items for name, items in out.items() if items}
 
 

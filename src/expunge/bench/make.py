@@ -26,7 +26,7 @@ from expunge.files import folder_of, readable, write_json
 from expunge.metrics.base import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import ASSAULTS, EVALUATIONS, Assault, Edit, EditCost, Evaluation, Score
+from expunge.records import EVALUATIONS, SUITE_RESULTS, Edit, EditCost, Evaluation, Score, SuiteResult
 from expunge.resume import kept
 from expunge.unlearn.erase import CHECKPOINT, PATCH, erase
 
@@ -72,20 +72,20 @@ def _parts(cell: Cell, model: Model, world: World, settings: BenchSettings, tell
     seconds: dict[str, float] = {}
     with _timed(seconds, "erase"):
         patch, cost = _erased(cell, model, tell)
-    assaults: list[Assault] = []
+    suites: list[SuiteResult] = []
     if cell.attack is not None:
         stage.append("attack")
         with _timed(seconds, "attack"):
-            assaults = _attacked(cell, model, patch, world, cell.attack, tell)
+            suites = _attacked(cell, model, patch, world, cell.attack, tell)
     stage.append("evaluate")
     with _timed(seconds, "evaluate"):
-        evaluation = _evaluated(cell, model, patch, world, assaults, settings, tell)
-    scores = [*evaluation.scores, *(assaults[0].scores if len(assaults) == 1 else ())]
-    warnings = [*evaluation.warnings, *(line for assault in assaults for line in assault.warnings)]
+        evaluation = _evaluated(cell, model, patch, world, suites, settings, tell)
+    scores = [*evaluation.scores, *(suites[0].scores if len(suites) == 1 else ())]
+    warnings = [*evaluation.warnings, *(line for suite in suites for line in suite.warnings)]
     return {
         "scores": tuple(_bare(score) for score in scores if score.name.startswith(KEPT)),
-        "items": {**attack_items(assaults), **evaluation_items(evaluation, patch, world, settings.evaluation)},
-        "cost": cost, "attacks": tuple(dict.fromkeys(run.attack for assault in assaults for run in assault.runs)),
+        "items": {**attack_items(suites), **evaluation_items(evaluation, patch, world, settings.evaluation)},
+        "cost": cost, "attacks": tuple(dict.fromkeys(run.attack for suite in suites for run in suite.runs)),
         "warnings": tuple(dict.fromkeys(warnings)), "seconds": {**seconds, "erase": cost.seconds},
         "patch_hash": patch.hash}
 
@@ -102,9 +102,9 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
         patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder, own_look=False,
                       progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))
         seconds, busy = patch.card.seconds or time.monotonic() - began, time.process_time() - busy
-    told = model.device.type == "cpu" and not went_on
+    timed = model.device.type == "cpu" and not went_on
     cost = EditCost(
-        seconds=round(seconds, 2), processor=round(busy, 2) if told else None, steps=patch.card.steps,
+        seconds=round(seconds, 2), processor=round(busy, 2) if timed else None, steps=patch.card.steps,
         peak_memory=peak.bytes, **({} if went_on else {"unet_frozen": rows.frozen, "unet_trained": rows.trained}),
         changed=sum(tensor.numel() for tensor in patch.tensors.values()),
         of=sum(tensor.numel() for tensor in model.parameters_in("all").values()),
@@ -122,13 +122,13 @@ def _kept_patch(cell: Cell, model: Model) -> Patch | None:
 
 
 def _attacked(cell: Cell, model: Model, patch: Patch, world: World, settings: AttackSettings, tell: Tell
-              ) -> list[Assault]:
+              ) -> list[SuiteResult]:
     """A suite for each concept of the request; one that an earlier run finished is read back."""
     cell.begin("attack")
     out = []
     for concept in cell.request.concepts:
         folder = attack_folder(cell, concept)
-        made = kept(ASSAULTS.read, folder, ASSAULTS.name)
+        made = kept(SUITE_RESULTS.read, folder, SUITE_RESULTS.name)
         if made is None or made.patch_hash != patch.hash:
             made = attack(model, patch, concept=concept, settings=settings, out=folder, world=world,
                           progress=lambda done, total, name: tell(f"attack {name} {done}/{total}"))
@@ -145,17 +145,17 @@ def attack_folder(cell: Cell, concept: str) -> Path:
     return folder_of(cell.place("attack"), concept, known=lambda folder: alone)
 
 
-def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, assaults: list[Assault],
+def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, suites: list[SuiteResult],
                settings: BenchSettings, tell: Tell) -> Evaluation:
     """The evaluation, now or as an earlier run left it; with the attacks in it if they sought the one concept."""
     cell.begin("evaluate")
     folder = cell.place("evaluate")
-    assault = assaults[0] if len(assaults) == 1 else None
+    suite = suites[0] if len(suites) == 1 else None
     made = kept(EVALUATIONS.read, folder, EVALUATIONS.name)
-    if made is not None and made.card.tensors_hash == patch.hash and made.assault == assault:
+    if made is not None and made.card.tensors_hash == patch.hash and made.suite == suite:
         return made
     return evaluate(model, patch, settings=settings.evaluation, out=folder, cache=settings.cache or None, world=world,
-                    assault=attack_folder(cell, cell.request.concept) if assault else None,
+                    suite=attack_folder(cell, cell.request.concept) if suite else None,
                     progress=lambda done, total, note: tell(f"{note} {done}/{total}"))
 
 

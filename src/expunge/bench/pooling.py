@@ -29,7 +29,7 @@ CLUSTER = "95% bootstrap over edits and prompts, {draws} draws, seed {seed}"
 
 
 @dataclass(frozen=True)
-class Block:
+class PooledBlock:
     """One concept's items of one stratum: float64 (edits, prompts) sums and counts."""
 
     sums: np.ndarray
@@ -52,10 +52,10 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Stratum:
+class PooledStratum:
     """A set of prompts, block by block (one per concept, the same order in every stratum), with its weight."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[PooledBlock, ...]
     weight: float = 1.0
 
     @property
@@ -69,7 +69,7 @@ class Stratum:
         return float(sum(block.sums.sum() for block in self.blocks))
 
 
-def block(edits: Edits) -> Block:
+def block(edits: Edits) -> PooledBlock:
     """The table of a concept's edits; prompts in the order in which they first appear."""
     seeds, texts = list(edits), list(dict.fromkeys(text for items in edits.values() for text in items))
     sums, counts = np.zeros((len(seeds), len(texts))), np.zeros((len(seeds), len(texts)))
@@ -77,7 +77,7 @@ def block(edits: Edits) -> Block:
         for column, text in enumerate(texts):
             values = list(edits[seed].get(text, {}).values())
             sums[row, column], counts[row, column] = sum(values), len(values)
-    return Block(sums, counts)
+    return PooledBlock(sums, counts)
 
 
 def differences(edits: Edits, other: Edits) -> tuple[Edits, int]:
@@ -94,7 +94,7 @@ def differences(edits: Edits, other: Edits) -> tuple[Edits, int]:
     return out, alone
 
 
-def estimate(strata: Sequence[Stratum], draws: int = 2000, seed: int = 0) -> Estimate:
+def estimate(strata: Sequence[PooledStratum], draws: int = 2000, seed: int = 0) -> Estimate:
     """The value and its interval over edits and prompts.
 
     Args:
@@ -117,7 +117,7 @@ def estimate(strata: Sequence[Stratum], draws: int = 2000, seed: int = 0) -> Est
     return Estimate(value, *(interval or (None, None)))
 
 
-def _drawn(stratum: Stratum, k: int, draws: int, seed: int) -> np.ndarray:
+def _drawn(stratum: PooledStratum, k: int, draws: int, seed: int) -> np.ndarray:
     """float64 (draws,): the stratum's mean in each draw."""
     sums, counts = np.zeros(draws), np.zeros(draws)
     for b, item in enumerate(stratum.blocks):

@@ -105,10 +105,10 @@ def run(args: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         from expunge.runtime import exhausted
 
-        told = exhausted(error)
-        if told is None:
+        known = exhausted(error)
+        if known is None:
             raise
-        _say(ResourceError(f"out of memory: {told}", remedy=_LESS_MEMORY))
+        _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
         return 1
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):

@@ -90,14 +90,14 @@ def _strip(model: Model, patch: Patch, prompts: list[str], count: int, out: Path
 
     from expunge.cli.progress import progress
     from expunge.cli.sample import sheet, write_picture
-    from expunge.models.cache import Pictures
+    from expunge.models.cache import ImageCache
     from expunge.models.model import applied
     from expunge.records import Prompt, Sampler
 
     items = [(Prompt(text=prompt, role="direct"), seed) for prompt in prompts for seed in range(count)]
     with progress("drawing before") as report:
-        _, above = Pictures().draw(model, items, Sampler(), progress=report)
+        _, above = ImageCache().draw(model, items, Sampler(), progress=report)
     with progress("drawing after") as report, applied(model, patch):
-        _, below = Pictures().draw(model, items, Sampler(), progress=report)
+        _, below = ImageCache().draw(model, items, Sampler(), progress=report)
     rows = [side[start:start + count] for start in range(0, len(items), count) for side in (above, below)]
     write_picture(out, sheet(torch.cat(rows), count))

@@ -50,11 +50,11 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
     """
     from expunge.attacks.suite import attack
     from expunge.cli.next import evaluate_next
-    from expunge.cli.output import print_assault, tell
+    from expunge.cli.output import print_suite, tell
     from expunge.cli.progress import progress
     from expunge.models.patch import Patch
     from expunge.models.store import load
-    from expunge.records import ASSAULTS
+    from expunge.records import SUITE_RESULTS
 
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
@@ -65,10 +65,10 @@ def command(patch: Path | None, concept: str, model: str, device: str, dtype: st
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:
-        assault = attack(opened, loaded, concept=concept, settings=settings, out=folder,
-                         progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
-    print_assault(assault)
-    tell("attack", folder / ASSAULTS.name)
+        suite = attack(opened, loaded, concept=concept, settings=settings, out=folder,
+                       progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
+    print_suite(suite)
+    tell("attack", folder / SUITE_RESULTS.name)
     if patch is not None:
         for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
             click.echo(line)
@@ -80,10 +80,10 @@ def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:
     Where an earlier version began, it goes on.
     """
     from expunge.files import folder_beside, folder_of
-    from expunge.records import ASSAULTS
+    from expunge.records import SUITE_RESULTS
 
     def known(folder: Path) -> bool:
-        return ASSAULTS.at(folder) is None or ASSAULTS.read(folder).request.concept == concept
+        return SUITE_RESULTS.at(folder) is None or SUITE_RESULTS.read(folder).request.concept == concept
 
     if path is None or patch is None:
         return folder_of(Path("runs"), concept, "attack-", known)

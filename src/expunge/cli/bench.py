@@ -124,7 +124,7 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
 def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     """The settings as YAML (the file of the same bench), what is left and how long it takes as comments."""
     from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
-    from expunge.bench.estimate import estimated
+    from expunge.bench.forecast import estimated
     from expunge.cli.progress import span
     from expunge.metrics.worlds import world_of
     from expunge.models.store import load
@@ -136,13 +136,13 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)
-    told = estimated(cells, settings, model, world)
+    forecast = estimated(cells, settings, model, world)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
-             f"# {told.cells} cells, {told.made} of them made, {told.failed} failed"]
+             f"# {forecast.cells} cells, {forecast.made} of them made, {forecast.failed} failed"]
     lines += [f"# {label}: not known beforehand" if seconds is None else
-              f"# {label}: {span(seconds)} per edit (measured on {told.measured[label]})"
-              for label, seconds in told.erase.items()]
-    lines += [f"# evaluation: {told.pictures} images per edit, {span(told.evaluate)}",
-              f"# attacks: at most {told.items} items per edit, at most {span(told.attack)}",
-              f"# estimate: at most {span(told.seconds)} by one process; several share the cells"]
+              f"# {label}: {span(seconds)} per edit (measured on {forecast.measured[label]})"
+              for label, seconds in forecast.erase.items()]
+    lines += [f"# evaluation: {forecast.pictures} images per edit, {span(forecast.evaluate)}",
+              f"# attacks: at most {forecast.items} items per edit, at most {span(forecast.attack)}",
+              f"# estimate: at most {span(forecast.seconds)} by one process; several share the cells"]
     return "\n".join(lines)

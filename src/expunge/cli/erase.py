@@ -55,7 +55,7 @@ class EraseJob(Settings):
     seed: int = knob(0, "Decides every random draw", ge=0)
     settings: dict[str, Any] = knob({}, "The method's own settings")
 
-    def told(self) -> dict[str, Any]:
+    def as_file(self) -> dict[str, Any]:
         """The keys of a `--config` file; what is a single name is written as one."""
         values = self.model_dump(mode="json")
         return {key: (value or [""])[0] if key in ("concept", "anchor") and len(value) < 2 else value
@@ -99,16 +99,16 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
     how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     if job.train_prompts:
-        how["prompts"], told = _own_prompts(Path(job.train_prompts), request, opened)
+        how["prompts"], notices = _own_prompts(Path(job.train_prompts), request, opened)
         request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     asked = {**how, "anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
         click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         method = resolve_method(job.method, job.settings, opened)
         around = left_open(opened, opened.parameters_in(method.scope)) if hasattr(method, "scope") else ""
-        click.echo("".join(f"# {line}\n" for line in (*told, *remarks(request), *filter(None, [around]))), nl=False)
+        click.echo("".join(f"# {line}\n" for line in (*notices, *remarks(request), *filter(None, [around]))), nl=False)
         return
     folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:
@@ -117,7 +117,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     warnings = [*still_there(card), *(not_looked(card, folder) if strict else ())]
     for line in warnings:
         click.echo(line)
-    for line in (*told, *remarks(request)):
+    for line in (*notices, *remarks(request)):
         click.echo(f"understood: {line}")
     if card.left_out:
         click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
@@ -137,7 +137,7 @@ def _own_prompts(file: Path, request: Request, model: Model) -> tuple[Any, tuple
 
     targets, reader = {target.concept: target for target in request.targets}, model.texts[0].reader
     own = training_list(file, request.concepts, lambda text, concept: names_target(text, targets[concept], reader))
-    return own.prompts, own.told
+    return own.prompts, own.notices
 
 
 def _notes(card: PatchCard) -> list[str]:
@@ -220,7 +220,7 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
     settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
     anchors = [target["anchor"] for target in (request, *request["also"])]
     anchor = (anchors[0] if len(anchors) == 1 else anchors) if any(anchors) else ""
-    lines = [as_yaml({**job.told(), "anchor": anchor, "settings": settings}).rstrip()]
+    lines = [as_yaml({**job.as_file(), "anchor": anchor, "settings": settings}).rstrip()]
     lines += [f"# {words}" for words in planned["chosen"]]
     ask = [f"{len(target['prompts'])} for {target['concept']!r}" for target in (request, *request["also"])]
     lines.append(f"# model: {planned['model']}; prompts ask: {', '.join(ask)}")

@@ -35,7 +35,7 @@ Examples:
 @click.argument("patch", type=click.Path(path_type=Path))
 @model_options
 @settings_options(EvaluateSettings)
-@click.option("--attack", "assault", type=click.Path(path_type=Path), metavar="FOLDER",
+@click.option("--attack", "suite", type=click.Path(path_type=Path), metavar="FOLDER",
               help="What `expunge attack` found on this patch: the verdict then rests on the worst case. "
                    "Of several concepts it is about the one that was attacked.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -44,7 +44,7 @@ Examples:
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], assault: Path | None, out: Path | None, cache: Path | None,
+            config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
             dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
@@ -62,18 +62,18 @@ def command(patch: Path, model: str, device: str, dtype: str, variant: str | Non
     loaded = Patch.load(patch)
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if dry_run:
-        click.echo(_estimate(opened, loaded, settings, assault))
+        click.echo(_estimate(opened, loaded, settings, suite))
         return
     folder = out or folder_beside(patch, "evaluation")
     with progress("evaluating") as report:
         evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
-                              assault=assault)
+                              suite=suite)
     print_evaluation(evaluation)
     tell("evaluation", folder / EVALUATIONS.name)
     click.echo(f"next: expunge report {quote(str(folder))}")
 
 
-def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: Path | None) -> str:
+def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Path | None) -> str:
     """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span
@@ -83,7 +83,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
     from expunge.metrics.worlds import world_of
     from expunge.models.speed import drawing_speed
 
-    asked, tools = rehearsed(model, patch, settings, assault=assault)
+    asked, tools = rehearsed(model, patch, settings, suite=suite)
     prompts, lost = drawable(model, asked, tools.aims, settings)
     pictures = picture_count(prompts, settings)
     sampler = settings.sampler(model)
@@ -93,8 +93,8 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, assault: P
              *(f"# {line}" for line in planned_words(prompts, settings))]
     world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates, settings.margin,
                      settings.default_role)
-    lines += [f"# prompts: {told}" for told in (*list_remarks(world, patch.card.request),
-                                                *lost_words(prompts, lost, 0))]
+    lines += [f"# prompts: {remark}" for remark in (*list_remarks(world, patch.card.request),
+                                                    *lost_words(prompts, lost, 0))]
     memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))

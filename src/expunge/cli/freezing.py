@@ -10,8 +10,8 @@ import click
 from expunge.cli.options import as_yaml
 
 if TYPE_CHECKING:
-    from expunge.finetune import Material
-    from expunge.guard import Publisher
+    from expunge.finetune import TrainingImages
+    from expunge.guard import PublisherImages
     from expunge.models.model import Model
     from expunge.records.freezing import FreezeMask, Moved, Savings, Verification
 
@@ -20,11 +20,11 @@ _MOST = 10
 
 
 def publisher_of(model: Model, forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str,
-                 pictures: int, prior: tuple[str, ...]) -> Publisher:
+                 pictures: int, prior: tuple[str, ...]) -> PublisherImages:
     """The images that a command names, encoded. UserError: there are none, or a name is on both sides."""
     from expunge.errors import UserError
     from expunge.finetune import material
-    from expunge.guard import Publisher
+    from expunge.guard import PublisherImages
     from expunge.models.sample import draw
 
     places = {_place(name) for name in innocent}
@@ -38,7 +38,7 @@ def publisher_of(model: Model, forbidden: tuple[str, ...], innocent: tuple[str, 
     if prior:
         texts = [prior[k % len(prior)] for k in range(pictures)]
         kept = material(model, draw(model, [(text, k) for k, text in enumerate(texts)]), texts)
-    return Publisher(sides[0], sides[1], kept)
+    return PublisherImages(sides[0], sides[1], kept)
 
 
 def _place(name: str) -> str:
@@ -46,7 +46,7 @@ def _place(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
-def _material(model: Model, name: str, caption: str, count: int) -> Material:
+def _material(model: Model, name: str, caption: str, count: int) -> TrainingImages:
     from expunge.errors import UserError
     from expunge.finetune import material
     from expunge.guard.pictures import captioned_folder
@@ -61,7 +61,7 @@ def _material(model: Model, name: str, caption: str, count: int) -> Material:
                             accepted=f"up to {model.texts[0].room} tokens", remedy="shorten them")
         over = [f"{len(captions) - len(rows)} of {len(captions)} images left out: their captions are longer than the "
                 "text encoder reads."] if long else []
-        for line in (*found.told, *over):
+        for line in (*found.notices, *over):
             click.echo(f"{name}: {line}")
         return material(model, found.pictures[rows], [captions[row] for row in rows])
     if name in CHARACTERS and model.world == "emoji":
@@ -70,7 +70,7 @@ def _material(model: Model, name: str, caption: str, count: int) -> Material:
                     + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
 
 
-def learning_estimate(model: Model, publisher: Publisher, preset: str, settings: dict[str, Any], seed: int
+def learning_estimate(model: Model, publisher: PublisherImages, preset: str, settings: dict[str, Any], seed: int
                       ) -> str:
     """The settings as YAML, and what learning takes, by one measured step of a user."""
     import time
@@ -80,17 +80,17 @@ def learning_estimate(model: Model, publisher: Publisher, preset: str, settings:
     from expunge.guard import estimate, resolve
 
     learner = resolve(preset, settings)
-    told = estimate(model, publisher, learner)
+    cost = estimate(model, publisher, learner)
     with fine_tuning(model, publisher.forbidden[0], FineTune(steps=3), seed=seed) as tuner:
         tuner.step(0)
         began = time.monotonic()
         tuner.step(1)
         each = time.monotonic() - began
-    steps = told["user_steps"] + told["mask_steps"]
+    steps = cost["user_steps"] + cost["mask_steps"]
     return "\n".join([as_yaml(learner.model_dump(mode="json")).rstrip(),
-                      f"# {told['user_steps']} steps of simulated users, {told['mask_steps']} mask steps",
+                      f"# {cost['user_steps']} steps of simulated users, {cost['mask_steps']} mask steps",
                       f"# estimate: {span(steps * each)} by one step of 4 images; "
-                      f"{told['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
+                      f"{cost['memory_bytes'] / 2**30:.2f} GiB beside the model and its activations"])
 
 
 def print_mask(mask: FreezeMask) -> None:
@@ -101,14 +101,15 @@ def print_mask(mask: FreezeMask) -> None:
         click.echo(f"warning: {warning}")
 
 
-def print_savings(told: Savings) -> None:
+def print_savings(saved: Savings) -> None:
     """What users save, in a line."""
-    if not told.memory_bytes:
+    if not saved.memory_bytes:
         click.echo("users save nothing: no tensor is frozen")
         return
-    click.echo(f"users save about {told.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
-               f"({told.memory_share:.0%}) and {told.time_share:.0%} of a step's computing in linear and convolutional "
-               "layers, if they would train all of the UNet with AdamW in float32 (an estimate; with a LoRA less)")
+    click.echo(f"users save about {saved.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
+               f"({saved.memory_share:.0%}) and {saved.time_share:.0%} of a step's computing in linear and "
+               "convolutional layers, if they would train all of the UNet with AdamW in float32 "
+               "(an estimate; with a LoRA less)")
 
 
 def print_verification(found: Verification) -> None:

@@ -141,14 +141,14 @@ def _tell_methods(names: list[str] | None) -> None:
     model = load("embedded", device="cpu")
     for name in names or METHODS.usable():
         try:
-            told = {**described(name, model), **_shown(name)}
+            fields = {**described(name, model), **_shown(name)}
         except FAILURES as error:
             if names or not METHODS.package(name):
                 raise
             click.echo(f"skipped: {name} ({why(error)})")
             continue
         click.echo(name)
-        for about, words in told.items():
+        for about, words in fields.items():
             click.echo(f"  {about + ':':<9}{words}")
     if not names:
         _tell_skipped("methods")

@@ -29,17 +29,17 @@ def evaluate_next(patch: Path, model: str, world: str, variant: str | None = Non
     """
     words = ["expunge", "evaluate", str(patch), *(["--attack", str(attack)] if attack else []),
              *(["--model", model] if model != "embedded" else []), *(["--variant", variant] if variant else [])]
-    told = {} if like is None else like.model_dump(exclude_defaults=True)
+    settings = {} if like is None else like.model_dump(exclude_defaults=True)
     for name in (*_DRAWN, *_JUDGED):
         flag = f"--{name.replace('_', '-')}"
-        if told.get(name) is True:
+        if settings.get(name) is True:
             words.append(flag)
-        elif name in told:
-            words += [flag, str(told[name])]
+        elif name in settings:
+            words += [flag, str(settings[name])]
     if world != "open":
         return [f"next: {join(words)}"]
     notes = []
-    if "clip" not in told and not os.environ.get("EXPUNGE_CLIP"):
+    if "clip" not in settings and not os.environ.get("EXPUNGE_CLIP"):
         words += ["--clip", CLIP]
         notes.append("a CLIP judges the images; a folder of one will do, too (docs/real-model.md)")
     if find_spec("torchvision") is None:

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from expunge.records import Assault, Evaluation, PatchCard, Relearning, SequenceResult
+    from expunge.records import Evaluation, PatchCard, Relearning, SequenceResult, SuiteResult
 
 HEADLINES = (
     "found/direct", "found/held_out", "found/paraphrase", "found/implicit", "found/all", "second/found/all",
@@ -55,8 +55,8 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     width = None if sys.stdout.isatty() else 118
     console = Console(width=width, highlight=False)
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
-    told = [said.sentence, *([said.asked] if said.asked else []), *([said.instead] if said.instead else []), said.cost]
-    console.print("\n".join(told) + "\n", markup=False)
+    lines = [said.sentence, *([said.asked] if said.asked else []), *([said.instead] if said.instead else []), said.cost]
+    console.print("\n".join(lines) + "\n", markup=False)
     heads, rows = ways(evaluation)
     if rows:
         by_way = Table(box=None, pad_edge=False, header_style="dim")
@@ -83,14 +83,14 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     _given(console, evaluation.given)
     for warning in evaluation.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    if evaluation.assault is not None:
-        print_assault(evaluation.assault, sentence=False)
+    if evaluation.suite is not None:
+        print_suite(evaluation.suite, sentence=False)
     if evaluation.relearning is not None:
         click.echo()
         print_relearning(evaluation.relearning)
 
 
-def print_assault(assault: Assault, sentence: bool = True) -> None:
+def print_suite(suite: SuiteResult, sentence: bool = True) -> None:
     """The verdict in a sentence (if it is not told already), then one row per attack."""
     from rich.console import Console
     from rich.table import Table
@@ -98,18 +98,18 @@ def print_assault(assault: Assault, sentence: bool = True) -> None:
     from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 
     console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
-    console.print(f"{attack_sentence(assault)}\n" if sentence else "", markup=False)
+    console.print(f"{attack_sentence(suite)}\n" if sentence else "", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("attack", "may", "elicited", "95% interval", "on fresh seeds", "second detector", "null control",
                  "budget per item"):
         table.add_column(head, no_wrap=head == "attack")
-    for row in attack_rows(assault):
+    for row in attack_rows(suite):
         table.add_row(row.name, row.access, row.elicited, row.interval, row.fresh, row.second, row.control, row.budget)
     console.print(table, markup=False)
-    _given(console, assault.given)
-    for told in searched_words(assault):
-        console.print(told, style="dim", markup=False)
-    for warning in assault.warnings:
+    _given(console, suite.given)
+    for words in searched_words(suite):
+        console.print(words, style="dim", markup=False)
+    for warning in suite.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
@@ -184,13 +184,13 @@ def print_sequence(result: SequenceResult) -> None:
 
 def card_lines(card: PatchCard) -> dict[str, object]:
     """A patch's card for reading: long lists shortened, losses as first and last."""
-    told: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
+    fields: dict[str, object] = card.model_dump(mode="json", exclude={"request", "losses", "tensors"})
     targets = [{"concept": target.concept, "anchor": target.anchor or "(nothing in particular)",
                 "prompts": _shortened(target.prompts)} for target in card.request.targets]
     keep = "keep" if card.keeps or not card.request.keep else "asked to keep, which the method makes no use of"
     head = {**(targets[0] if len(targets) == 1 else {"concepts": targets}), keep: _shortened(card.request.keep)}
     losses = {name: f"{values[0]:.4g} first, {values[-1]:.4g} last" for name, values in card.losses.items() if values}
-    return {**head, **told, "tensors": _shortened(card.tensors), "losses": losses}
+    return {**head, **fields, "tensors": _shortened(card.tensors), "losses": losses}
 
 
 def still_there(card: PatchCard) -> list[str]:

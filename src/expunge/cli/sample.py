@@ -12,7 +12,7 @@ from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
 
 if TYPE_CHECKING:
-    from expunge.records import Prompt, Shot
+    from expunge.records import ImageRecord, Prompt
 
 EXAMPLES = """\b
 Examples:
@@ -75,7 +75,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     from expunge.errors import ExpungeError, UserError
     from expunge.files import check_writable, readable
     from expunge.locks import alone
-    from expunge.models.cache import Pictures
+    from expunge.models.cache import ImageCache
     from expunge.models.fitting import none_fits, split
     from expunge.models.model import applied
     from expunge.models.patch import Patch
@@ -86,7 +86,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
         raise UserError("--seeds or --count and --seed together", accepted="one of the two")
     chosen = tuple(range(count)) if count is not None else seeds or (0,)
     how = _sampler({key: value for key, value in sampler.items() if value is not None})
-    texts, told = _listed(prompts, lists)
+    texts, notices = _listed(prompts, lists)
     check_writable(out)
     drawn_before(out)
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
@@ -104,11 +104,11 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with alone(out):
         with progress("drawing") as report, on:
-            shots, pixels = Pictures().each(opened, items, how, batch=batch, progress=report, go_on=True)
+            shots, pixels = ImageCache().each(opened, items, how, batch=batch, progress=report, go_on=True)
         there = [row for row, shot in enumerate(shots) if shot.file]
         names, drawn = [names[row] for row in there], [pixels[row] for row in there]
         gone = _written(out, names, [shots[row] for row in there], drawn, COLUMNS if lists else len(chosen))
-    for line in (*told, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
+    for line in (*notices, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
         click.echo(line)
     if gone:
         click.echo(f"removed: {gone} of an earlier run")
@@ -121,7 +121,7 @@ def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, varia
                                   "it has a patch on, make that again")
 
 
-def _written(out: Path, names: Sequence[str], shots: Sequence[Shot], pixels: Sequence[Any], columns: int) -> int:
+def _written(out: Path, names: Sequence[str], shots: Sequence[ImageRecord], pixels: Sequence[Any], columns: int) -> int:
     """Write images, record and sheet; how many images of an earlier run were removed."""
     from expunge.files import write_json
     from expunge.models.sample import at_one_size
@@ -163,13 +163,13 @@ def drawn_before(folder: Path) -> list[str]:
     from pydantic import TypeAdapter, ValidationError
 
     from expunge.errors import UserError
-    from expunge.records import Shot
+    from expunge.records import ImageRecord
 
     file = folder / RECORD
     if not file.is_file():
         return []
     try:
-        shots = TypeAdapter(list[Shot]).validate_json(file.read_bytes())
+        shots = TypeAdapter(list[ImageRecord]).validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise UserError(f"{file} is no record of drawn images, so it is not known which ones in {folder} may go",
                         accepted="a folder that `expunge sample` wrote, or one without that file",

@@ -43,23 +43,32 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
     from expunge.cli.options import as_yaml
     from expunge.cli.output import (
         card_lines,
-        print_assault,
         print_evaluation,
         print_relearning,
         print_sequence,
+        print_suite,
         refuse_unfinished,
     )
     from expunge.errors import UserError
-    from expunge.records import ASSAULTS, BENCHES, EVALUATIONS, RELEARNINGS, SEQUENCES, Assault, Record, read_card
+    from expunge.records import (
+        BENCHES,
+        EVALUATIONS,
+        RELEARNINGS,
+        SEQUENCES,
+        SUITE_RESULTS,
+        Record,
+        SuiteResult,
+        read_card,
+    )
 
-    def attacked(assault: Assault) -> None:
-        print_assault(assault)
+    def attacked(suite: SuiteResult) -> None:
+        print_suite(suite)
         if RELEARNINGS.at(path) is not None:
             click.echo()
             print_relearning(RELEARNINGS.read(path))
 
     kinds: tuple[tuple[Stored[Any], Callable[[Any], None]], ...] = (
-        (ASSAULTS, attacked), (RELEARNINGS, print_relearning),
+        (SUITE_RESULTS, attacked), (RELEARNINGS, print_relearning),
         (EVALUATIONS, partial(print_evaluation, every=True)), (BENCHES, print_bench),
         (SEQUENCES, print_sequence))
     for stored, show in kinds:

@@ -5,10 +5,17 @@ It knows no diffusion model; `unlearn` takes its refresh from here.
 
 from __future__ import annotations
 
-from expunge.continual.bregman import Distance, Gaussians, NegativeEntropy, Quadratic, Squared, by_definition
+from expunge.continual.bregman import (
+    Gaussians,
+    NegativeEntropy,
+    Quadratic,
+    RootDivergence,
+    SquaredDivergence,
+    by_definition,
+)
 from expunge.continual.fisher import Fisher, FisherSettings, hutchinson, of_module
-from expunge.continual.learner import Learned, Learner, Task, accuracy, learn
-from expunge.continual.memory import Memory
+from expunge.continual.learner import LearnedSequence, Learner, Task, accuracy, learn
+from expunge.continual.memory import Reservoir
 from expunge.continual.objective import Moment, Objective, OutputTerm, Samples, Value, WeightTerm
 from expunge.continual.presets import CPR, OBJECTIVES, PAPER, REFRESHES, RELEASED, SAFE
 from expunge.continual.refresh import Ascent, Refresh, Refresher
@@ -16,8 +23,37 @@ from expunge.continual.scores import AccuracyMatrix
 from expunge.continual.variational import MeanField
 
 __all__ = [
-    "CPR", "OBJECTIVES", "PAPER", "REFRESHES", "RELEASED", "SAFE", "AccuracyMatrix", "Ascent", "Distance", "Fisher",
-    "FisherSettings", "Gaussians", "Learned", "Learner", "MeanField", "Memory", "Moment", "NegativeEntropy",
-    "Objective", "OutputTerm", "Quadratic", "Refresh", "Refresher", "Samples", "Squared", "Task", "Value",
-    "WeightTerm", "accuracy", "by_definition", "hutchinson", "learn", "of_module",
+    "CPR",
+    "OBJECTIVES",
+    "PAPER",
+    "REFRESHES",
+    "RELEASED",
+    "SAFE",
+    "AccuracyMatrix",
+    "Ascent",
+    "Fisher",
+    "FisherSettings",
+    "Gaussians",
+    "LearnedSequence",
+    "Learner",
+    "MeanField",
+    "Moment",
+    "NegativeEntropy",
+    "Objective",
+    "OutputTerm",
+    "Quadratic",
+    "Refresh",
+    "Refresher",
+    "Reservoir",
+    "RootDivergence",
+    "Samples",
+    "SquaredDivergence",
+    "Task",
+    "Value",
+    "WeightTerm",
+    "accuracy",
+    "by_definition",
+    "hutchinson",
+    "learn",
+    "of_module",
 ]

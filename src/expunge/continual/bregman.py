@@ -15,8 +15,8 @@ For a strictly convex, differentiable G,
 Source: Wang et al. 2024 (refresh learning, ICLR), table 1. Differs: the table writes D(h, z), output
 first, for every method; cross-entropy to a one-hot target is KL(z || h), target first, and infinite the other way
 round. So negative entropy is target-first here, unless it is told otherwise (`first`): penalising confidence (CPR)
-needs the output first. A root of a divergence (`Distance`, for FDR) is no Bregman divergence; it is here because FDR
-needs it.
+needs the output first. A root of a divergence (`RootDivergence`, for FDR) is no Bregman divergence; it is here because
+FDR needs it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OutputDivergence(Protocol):
         ...
 
 
-class Squared(Settings):
+class SquaredDivergence(Settings):
     """1/2 |target - output|^2 of each row."""
 
     kind: Literal["squared"] = "squared"
@@ -84,7 +84,7 @@ class Squared(Settings):
         return self.potential(target - _seen(output, self.space))
 
 
-class Distance(Settings):
+class RootDivergence(Settings):
     """|target - output| of each row, not squared: the root of a divergence."""
 
     kind: Literal["distance"] = "distance"
@@ -131,7 +131,7 @@ class NegativeEntropy(Settings):
         return (logs.exp() * (logs - target.log())).flatten(1).sum(1)
 
 
-AnyOutputDivergence = Annotated[Squared | NegativeEntropy | Distance, ByKind("divergence")]
+AnyOutputDivergence = Annotated[SquaredDivergence | NegativeEntropy | RootDivergence, ByKind("divergence")]
 
 
 class WeightDivergence(Protocol):

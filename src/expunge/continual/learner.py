@@ -21,7 +21,7 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.continual.fisher import Fisher, FisherSettings, Kind, evaluating, of_module
-from expunge.continual.memory import Memory
+from expunge.continual.memory import Reservoir
 from expunge.continual.objective import Anchor, Metric, Moment, Objective, Samples, TaskLoss
 from expunge.continual.refresh import Ascent, Refresh, Refresher
 from expunge.continual.remembered import Remembered
@@ -73,7 +73,7 @@ class Learner(Settings):
         return self
 
 
-class Learned(Record):
+class LearnedSequence(Record):
     """A sequence, learned and measured.
 
     Attributes:
@@ -96,7 +96,7 @@ class Learned(Record):
 
 
 def learn(model: nn.Module, tasks: Sequence[Task], settings: Learner, *, seed: int = 0,
-          loss: TaskLoss = F.cross_entropy) -> Learned:
+          loss: TaskLoss = F.cross_entropy) -> LearnedSequence:
     """Train `model` in place on one task after another, looking at all tasks so far after each.
 
     Args:
@@ -119,11 +119,12 @@ def learn(model: nn.Module, tasks: Sequence[Task], settings: Learner, *, seed: i
         seconds += time.perf_counter() - began
         for rows, incremental in zip(both, (False, True), strict=True):
             rows.append(tuple(accuracy(model, task, incremental) for task in tasks[:k + 1]))
-    told, per_class, per_task = run.told, AccuracyMatrix(rows=tuple(both[0])), AccuracyMatrix(rows=tuple(both[1]))
-    return Learned(settings=settings.model_dump(mode="json"), seed=seed, tasks=tuple(task.classes for task in tasks),
-                   class_incremental=per_class, task_incremental=per_task, steps=run.number, seconds=round(seconds, 3),
-                   refreshes=len(told), relative=sum(one.relative for one in told) / max(1, len(told)),
-                   halvings=sum(one.halvings for one in told))
+    ascents, per_class, per_task = run.ascents, AccuracyMatrix(rows=tuple(both[0])), AccuracyMatrix(rows=tuple(both[1]))
+    return LearnedSequence(settings=settings.model_dump(mode="json"), seed=seed,
+                           tasks=tuple(task.classes for task in tasks), class_incremental=per_class,
+                           task_incremental=per_task, steps=run.number, seconds=round(seconds, 3),
+                           refreshes=len(ascents), relative=sum(one.relative for one in ascents) / max(1, len(ascents)),
+                           halvings=sum(one.halvings for one in ascents))
 
 
 @torch.no_grad()
@@ -156,7 +157,7 @@ class _Run:
             weight_decay=settings.weight_decay) if settings.optimizer == "sgd" else torch.optim.Adam(
             self.params.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         example = tasks[0].train.inputs
-        self.memory = Memory(settings.memory, example.shape[1:], width, dtype=example.dtype, seed=seed) if any(
+        self.memory = Reservoir(settings.memory, example.shape[1:], width, dtype=example.dtype, seed=seed) if any(
             term.on == "memory" for term in settings.objective.outputs) else None
         self.refresher = Refresher(settings.refresh or Refresh(steps=0), self.params, seed=seed,
                                    buffers=dict(model.named_buffers()))
@@ -167,7 +168,7 @@ class _Run:
         self.information: dict[str, Fisher] = {}
         self.old: nn.Module | None = None
         self.old_columns = self.number = 0
-        self.told: list[Ascent] = []
+        self.ascents: list[Ascent] = []
 
     def task(self, k: int) -> None:
         """Learn task `k` and keep what later ones need of it."""
@@ -197,7 +198,7 @@ class _Run:
         refreshed = self.refresher.ascend(self.number, climbed, shared=settings.ascend == "full")
         everything.settle(refreshed is not None and refreshed.current)
         if refreshed is not None:
-            self.told.append(refreshed)
+            self.ascents.append(refreshed)
         self.optimizer.zero_grad(set_to_none=True)
         value = everything()
         value.total.backward()
@@ -246,7 +247,7 @@ class _Run:
 class _Draws:
     """Draws from memory of one step, one for each term, made when first asked for, where the new samples are."""
 
-    def __init__(self, memory: Memory | None, count: int, seed: int, number: int, device: torch.device) -> None:
+    def __init__(self, memory: Reservoir | None, count: int, seed: int, number: int, device: torch.device) -> None:
         self._memory, self._count, self._seed, self._number, self._device = memory, count, seed, number, device
         self._made: dict[int, Samples | None] = {}
 

@@ -19,7 +19,7 @@ from expunge.continual.objective import Samples
 from expunge.errors import ExpungeError
 
 
-class Memory:
+class Reservoir:
     """A reservoir, on the CPU. Tensors are made at once, so that a checkpoint finds them.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Published methods as settings of the one objective, and refresh learning as it goes on top of any of them.
 
 Weights are those of the published codes where one is named; they are meant to be tuned. A factor of a published mean
-squared error is twice ours (`Squared` has the 1/2 of 1/2 |v|^2), so DER's alpha 0.1 is 0.2 here.
+squared error is twice ours (`SquaredDivergence` has the 1/2 of 1/2 |v|^2), so DER's alpha 0.1 is 0.2 here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.continual.bregman import Distance, Gaussians, NegativeEntropy, Squared
+from expunge.continual.bregman import Gaussians, NegativeEntropy, RootDivergence, SquaredDivergence
 from expunge.continual.fisher import FisherSettings
 from expunge.continual.objective import Objective, OutputTerm, WeightTerm
 from expunge.continual.refresh import Refresh
 
 _REPLAY = OutputTerm(name="replay", weight=1.0, target="label")
-_LOGITS = OutputTerm(name="logits", weight=0.2, divergence=Squared(average=True), target="stored")
+_LOGITS = OutputTerm(name="logits", weight=0.2, divergence=SquaredDivergence(average=True), target="stored")
 
 NAIVE = Objective()
 """Fine-tuning on one task after another."""
@@ -30,7 +30,7 @@ LWF = Objective(outputs=(OutputTerm(name="distil", weight=1.0, divergence=Negati
                                     on="current", target="old", columns="old"),))
 """Learning without forgetting: the old model's softened outputs on the new samples. Source: Li and Hoiem 2017. Differs:
 KL in the place of cross-entropy: another constant, the same gradient."""
-FDR = Objective(outputs=(OutputTerm(name="distance", weight=0.5, divergence=Distance(), target="stored"),))
+FDR = Objective(outputs=(OutputTerm(name="distance", weight=0.5, divergence=RootDivergence(), target="stored"),))
 """Function distance: probabilities as they were stored, not squared. Source: Benjamin et al. 2019."""
 EWC = Objective(weights=(WeightTerm(name="ewc", weight=10.0, metric="fisher"),))
 """Elastic weight consolidation, online: one anchor, the Fisher information of all earlier tasks.

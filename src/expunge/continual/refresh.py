@@ -187,16 +187,16 @@ class Refresher:
             with torch.enable_grad():
                 return loss()
 
-        told, value = list[Ascent](), None
+        ascents, value = list[Ascent](), None
         try:
             for j in range(self.settings.steps):
                 one, value = self._once(step_generator(self.seed, number, f"refresh/{j}"), asked, within, value)
-                told.append(one)
+                ascents.append(one)
         finally:
             if value is None or not shared:
                 as_it_was()
-        return Ascent(sum(one.relative for one in told), told[0].before, told[-1].after,
-                      sum(one.halvings for one in told), self.statistics, value is not None)
+        return Ascent(sum(one.relative for one in ascents), ascents[0].before, ascents[-1].after,
+                      sum(one.halvings for one in ascents), self.statistics, value is not None)
 
     def step(self, number: int, loss: Closure, optimizer: Optimizer, climbed: Closure | None = None
              ) -> tuple[Tensor, Ascent | None]:
@@ -229,8 +229,8 @@ class Refresher:
             for name, w in self.params.items():
                 w.add_(g[name])
             share, after, halvings = self._capped(g, before, loss)
-        told = before if share == 0.0 else None if after is None else float(after.detach())
-        return Ascent(share * length / max(size, 1e-30), before, told, halvings, self.statistics,
+        risen = before if share == 0.0 else None if after is None else float(after.detach())
+        return Ascent(share * length / max(size, 1e-30), before, risen, halvings, self.statistics,
                       after is not None), after
 
     def _gradient(self, value: Tensor) -> tuple[float, dict[str, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expunge.evaluation.plan import EvaluateSettings
-from expunge.records import Evaluation, ItemKey, Prompt, Shot
+from expunge.records import Evaluation, ImageRecord, ItemKey, Prompt
 
 
 def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: EvaluateSettings) -> dict[str, ItemKey]:
@@ -20,7 +20,7 @@ def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: Evalu
     for prompt in prompts:
         for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds):
             for way in ways:
-                shot = Shot(prompt=prompt, seed=seed, sampler=way.of(prompt), model=evaluation.model_hash,
-                            patch=evaluation.card.tensors_hash)
+                shot = ImageRecord(prompt=prompt, seed=seed, sampler=way.of(prompt), model=evaluation.model_hash,
+                                   patch=evaluation.card.tensors_hash)
                 out[shot.key] = out[f"{prompt.text} | {seed}"] = shot.item_key
     return out

@@ -127,8 +127,8 @@ def planned_items(prompts: Sequence[Prompt], settings: EvaluateSettings) -> list
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """16 hex digits of the prompts, with their roles and labels."""
-    told = json.dumps([prompt.model_dump(mode="json") for prompt in prompts], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    payload = json.dumps([prompt.model_dump(mode="json") for prompt in prompts], sort_keys=True)
+    return hashlib.sha256(payload.encode()).hexdigest()[:16]
 
 
 def picture_counts(prompts: Sequence[Prompt], settings: EvaluateSettings) -> tuple[int, int]:

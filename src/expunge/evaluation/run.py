@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge import runtime
-from expunge.assault import Under, apart, assault_folder, beside, check_judge, check_same, untried
 from expunge.evaluation.plan import (
     EvaluateSettings,
     drawable,
@@ -26,13 +25,14 @@ from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
 from expunge.metrics.brought import given_prompts
-from expunge.records import EVALUATIONS, KEEP_ROLES, Assault, Evaluation, Prompt, Request, counted, overlap
+from expunge.records import EVALUATIONS, KEEP_ROLES, Evaluation, Prompt, Request, SuiteResult, counted, overlap
 from expunge.runtime import Progress
+from expunge.suite import Under, apart, beside, check_judge, check_same, suite_folder, untried
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
-    from expunge.metrics.integrity import Drawn
+    from expunge.metrics.integrity import ImageSet
     from expunge.metrics.measure import Instruments
-    from expunge.models.cache import Pictures
+    from expunge.models.cache import ImageCache
     from expunge.models.model import Model
     from expunge.models.patch import Patch
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
 @alone_in_out(when=lambda: runtime.current().main)
 def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
-             world: World | None = None, assault: str | Path | Assault | None = None) -> Evaluation:
+             world: World | None = None, suite: str | Path | SuiteResult | None = None) -> Evaluation:
     """Measure what a patch does to a model.
 
     Args:
@@ -51,7 +51,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         cache: folder of drawn images; None means the user's own cache.
         progress: told of every piece of work.
         world: prompts and instruments; None means the model's world.
-        assault: what attacks on this patch found: the folder that they were written to, or their record alone (which
+        suite: what attacks on this patch found: the folder that they were written to, or their record alone (which
             shows no images of theirs). The verdict then rests on the worst case. Relearning curves in the folder are
             taken in, too. Attacks are for one concept at a
             time; of a patch for several, those on one can be given.
@@ -62,21 +62,21 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
             into `out`.
         StorageError: results cannot be written.
     """
-    from expunge.models.cache import Pictures
+    from expunge.models.cache import ImageCache
     from expunge.models.patch import check_given
     from expunge.models.paths import left_open
 
     check_given(model, patch)
     began, processes = time.monotonic(), runtime.current()
     settings, tell = EvaluateSettings.given(settings), progress or (lambda done, total, note: None)
-    attacks, relearning = beside(assault)
+    attacks, relearning = beside(suite)
     request = patch.card.request
     world = world or _world(model, settings)
-    asked, tools = rehearsed(model, patch, settings, world, assault)
+    asked, tools = rehearsed(model, patch, settings, world, suite)
     prompts, lost = drawable(model, asked, tools.aims, settings)
     if out is not None:
         check_writable(Path(out))
-    pictures = Pictures(cache)
+    pictures = ImageCache(cache)
     drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
     found = draw_finds(model, patch, attacks, settings, pictures, processes, tell)
     records = {}
@@ -85,8 +85,8 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell, lost)
         there = {prompt.stratum for prompt in prompts}
         strata = {name: stratum for name, stratum in world.strata.items() if name in there}
-        shown = finds(found, assault_folder(assault), pictures.root, folder)
-        told = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
+        shown = finds(found, suite_folder(suite), pictures.root, folder)
+        untested = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         around = left_open(model, patch.tensors)
         warnings = (*evaluation.warnings, *filter(None, [around]),
                     *(line for made in (attacks, relearning) if made is not None
@@ -96,8 +96,8 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
                 *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
         evaluation = evaluation.model_copy(update={
             "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": warnings,
-            "assault": attacks, "finds": shown, "relearning": relearning,
-            "not_tested": told, "strata": {name: stratum.words for name, stratum in strata.items()},
+            "suite": attacks, "finds": shown, "relearning": relearning,
+            "not_tested": untested, "strata": {name: stratum.words for name, stratum in strata.items()},
             "plain": tuple(name for name in strata if strata[name].plain),
             "seconds": round(time.monotonic() - began, 1)})
         if folder is not None:
@@ -107,7 +107,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
 
 
 def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: World | None = None,
-              assault: str | Path | Assault | None = None) -> tuple[list[Prompt], Instruments]:
+              suite: str | Path | SuiteResult | None = None) -> tuple[list[Prompt], Instruments]:
     """The prompts that are asked and the instruments that measure; nothing is drawn.
 
     Raises:
@@ -117,7 +117,7 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
 
     model.check_fits(patch)  # a patch for another model must not cost an hour of drawing first
     world, request = world or _world(model, settings), patch.card.request
-    taken_in = [made for made in beside(assault) if made is not None]
+    taken_in = [made for made in beside(suite) if made is not None]
     for made in taken_in:
         under = Under(model.hash, patch.hash, settings.sampler(model), drawn_by(model))
         check_same(made, under, request.concepts)
@@ -175,24 +175,24 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
 
 
 def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: EvaluateSettings,
-          pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> tuple[Drawn, Drawn, Drawn]:
+          pictures: ImageCache, processes: runtime.Runtime, tell: Progress) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Images of the original, of the edited model, and some of the original's drawn again in other batches."""
-    from expunge.metrics.integrity import Drawn
-    from expunge.models.cache import Pictures
+    from expunge.metrics.integrity import ImageSet
+    from expunge.models.cache import ImageCache
     from expunge.models.cache_size import APART
     from expunge.models.model import applied
 
     items, sampler = planned_items(prompts, settings), settings.sampler(model)  # an image may be none: `spoilt`
 
-    def draw(where: Pictures, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> Drawn:
+    def draw(where: ImageCache, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> ImageSet:
         shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
                                    progress=lambda done, total: tell(done, total, words), go_on=True)
-        return Drawn(shots, pixels)
+        return ImageSet(shots, pixels)
 
     original = draw(pictures, items, settings.batch, "drawing with the original model")
     keep = [item for item in items if item[0].role in KEEP_ROLES]
     other = settings.batch // 2 + 1 if settings.batch > 1 else 2
-    apart = Pictures(pictures.root / f"{APART}{other}")
+    apart = ImageCache(pictures.root / f"{APART}{other}")
     again = draw(apart, keep[::max(1, len(keep) // max(1, settings.floor_items))][:settings.floor_items], other,
                  "drawing some again")
     with applied(model, patch):
@@ -201,7 +201,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
 
 
 def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
-             drawn: tuple[Drawn, Drawn, Drawn], settings: EvaluateSettings, root: Path, folder: Path | None,
+             drawn: tuple[ImageSet, ImageSet, ImageSet], settings: EvaluateSettings, root: Path, folder: Path | None,
              tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
     """Judge and score what was drawn (original, edited, original again); copy the images to show."""
     from expunge.metrics.judging import judged
@@ -234,7 +234,7 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
-def _sizes(drawn: Drawn) -> list[str]:
+def _sizes(drawn: ImageSet) -> list[str]:
     """In a sentence, how many images were brought to the size of most before they were measured."""
     sizes = Counter((shot.sampler.width, shot.sampler.height) for shot in drawn.shots)
     others = len(drawn.shots) - max(sizes.values(), default=0)

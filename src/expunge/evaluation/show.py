@@ -11,17 +11,17 @@ from expunge import runtime
 from expunge.evaluation.plan import EvaluateSettings
 from expunge.files import write_atomically
 from expunge.metrics.base import Aim, aim_of
-from expunge.records import FORGET_ROLES, Assault, Find, Prompt, Role, Strip
+from expunge.records import FORGET_ROLES, AttackExample, ImageStrip, Prompt, Role, SuiteResult
 from expunge.runtime import Progress
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from torch import Tensor
 
-    from expunge.metrics.integrity import Drawn
-    from expunge.models.cache import Pictures
+    from expunge.metrics.integrity import ImageSet
+    from expunge.models.cache import ImageCache
     from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.records import Attempt, Shot
+    from expunge.records import Attempt, ImageRecord
 
 
 def shown_prompts(prompts: Sequence[Prompt], aims: Sequence[Aim], count: int) -> list[Prompt]:
@@ -43,8 +43,8 @@ def _each_stratum_first(pool: Sequence[Prompt]) -> list[Prompt]:
             *(prompt for prompt in pool if first[prompt.stratum] is not prompt)]
 
 
-def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
-           folder: Path | None) -> tuple[Strip, ...]:
+def strips(original: ImageSet, edited: ImageSet, chosen: Sequence[Prompt], settings: EvaluateSettings, root: Path,
+           folder: Path | None) -> tuple[ImageStrip, ...]:
     """The chosen prompts' images, copied into the results; none of a prompt without a pair of images.
 
     An image that the cache no longer has is written as it was measured.
@@ -64,28 +64,29 @@ def strips(original: Drawn, edited: Drawn, chosen: Sequence[Prompt], settings: E
                 files.setdefault(name, []).append(to.relative_to(folder).as_posix())
         if not files:
             continue
-        made.append(Strip(role=prompt.role, prompt=prompt.text, seeds=tuple(shot.seed for shot in shots),
-                          original=tuple(files["original"]), edited=tuple(files["edited"])))
+        made.append(ImageStrip(role=prompt.role, prompt=prompt.text, seeds=tuple(shot.seed for shot in shots),
+                               original=tuple(files["original"]), edited=tuple(files["edited"])))
     return tuple(made)
 
 
-def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: EvaluateSettings,
-               pictures: Pictures, processes: runtime.Runtime, tell: Progress) -> list[tuple[Attempt, Shot, Shot]]:
+def draw_finds(model: Model, patch: Patch, suite: SuiteResult | None, settings: EvaluateSettings,
+               pictures: ImageCache, processes: runtime.Runtime, tell: Progress
+               ) -> list[tuple[Attempt, ImageRecord, ImageRecord]]:
     """The first finds of each attack, with what both models draw for the same item without the attack.
 
     An image of either that is not finite has a record without a file.
     """
     from expunge.models.model import applied
 
-    if assault is None:
+    if suite is None:
         return []
-    chosen = [item for run in assault.runs
+    chosen = [item for run in suite.runs
               for item in [find for find in run.attempts if find.outcome == "found" and find.picture
                            ][:settings.strip_columns]]
     items = [(item.prompt, item.seed) for item in chosen]
 
-    def draw(words: str) -> list[Shot]:
-        return pictures.draw(model, items, assault.sampler, batch=settings.batch, processes=processes,
+    def draw(words: str) -> list[ImageRecord]:
+        return pictures.draw(model, items, suite.sampler, batch=settings.batch, processes=processes,
                              progress=lambda done, total: tell(done, total, words), go_on=True)[0]
 
     original = draw("drawing what was attacked with the original model")
@@ -94,8 +95,8 @@ def draw_finds(model: Model, patch: Patch, assault: Assault | None, settings: Ev
     return list(zip(chosen, original, edited, strict=True))
 
 
-def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root: Path, folder: Path | None
-          ) -> tuple[Find, ...]:
+def finds(drawn: Sequence[tuple[Attempt, ImageRecord, ImageRecord]], source: Path | None, root: Path,
+          folder: Path | None) -> tuple[AttackExample, ...]:
     """The finds to show, their images copied into the results; none where either side has no folder."""
     if source is None or folder is None:
         return ()
@@ -109,9 +110,10 @@ def finds(drawn: Sequence[tuple[Attempt, Shot, Shot]], source: Path | None, root
             if not to.exists() and inside and (kept := _bytes(file)):
                 _write(to, kept)  # of an image that is gone the report says so in its place
         shown = [f"pictures/{name}.png" for name in files]
-        made.append(Find(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
-                         edited=shown[1], found=shown[2], text="" if item.text == item.prompt.text else item.text,
-                         fresh=item.fresh, fresh_found=item.fresh_found, confirmed=item.confirmed))
+        made.append(AttackExample(attack=item.attack, prompt=item.prompt.text, seed=item.seed, original=shown[0],
+                                  edited=shown[1], found=shown[2],
+                                  text="" if item.text == item.prompt.text else item.text, fresh=item.fresh,
+                                  fresh_found=item.fresh_found, confirmed=item.confirmed))
     return tuple(made)
 
 

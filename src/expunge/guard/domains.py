@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from expunge.errors import TrainingError, UserError
-from expunge.finetune import Material, diffusion_loss
+from expunge.finetune import TrainingImages, diffusion_loss
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
 from expunge.models.sample import encoded
@@ -36,7 +36,7 @@ Subject = tuple[Side, int]
 
 
 @dataclass(frozen=True)
-class Publisher:
+class PublisherImages:
     """What a publisher has: images of things that no user may teach the model, and of things that any user may.
 
     Attributes:
@@ -44,11 +44,11 @@ class Publisher:
         prior: images of what is to stay as it is, for simulated users of DreamBooth.
     """
 
-    forbidden: tuple[Material, ...]
-    innocent: tuple[Material, ...]
-    prior: Material | None = None
+    forbidden: tuple[TrainingImages, ...]
+    innocent: tuple[TrainingImages, ...]
+    prior: TrainingImages | None = None
 
-    def of(self, side: Side) -> tuple[Material, ...]:
+    def of(self, side: Side) -> tuple[TrainingImages, ...]:
         """The things of one side."""
         return self.forbidden if side == "forbidden" else self.innocent
 
@@ -62,12 +62,13 @@ class Publisher:
         return tensors_hash({**{name: one.latents for name, one in each.items()}, **texts})
 
 
-def together(things: Sequence[Material]) -> Material:
+def together(things: Sequence[TrainingImages]) -> TrainingImages:
     """All of their images in one."""
-    return Material(torch.cat([one.latents for one in things]), tuple(text for one in things for text in one.captions))
+    return TrainingImages(torch.cat([one.latents for one in things]),
+                          tuple(text for one in things for text in one.captions))
 
 
-def halves(whole: Material) -> tuple[Material, Material]:
+def halves(whole: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
     """The images that simulated users train on, and those that the upper level is measured on: every second one.
 
     Raises:
@@ -78,8 +79,8 @@ def halves(whole: Material) -> tuple[Material, Material]:
         raise UserError(f"{counted(count, 'images')} of one thing", accepted="two or more, half of which the "
                         "simulated users never see")
     rows = torch.arange(count)
-    return (Material(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),
-            Material(whole.latents[rows[1::2].to(whole.latents.device)], whole.captions[1::2]))
+    return (TrainingImages(whole.latents[rows[::2].to(whole.latents.device)], whole.captions[::2]),
+            TrainingImages(whole.latents[rows[1::2].to(whole.latents.device)], whole.captions[1::2]))
 
 
 class Domain(Protocol):
@@ -94,13 +95,13 @@ class Domain(Protocol):
         ...
 
 
-class Gauge:
+class LossGauge:
     """Fixed rows of some images, with the published model's loss on each.
 
     The model must be as published when it is made. Times are spread evenly over the grid, so that few rows say much.
     """
 
-    def __init__(self, model: Model, pictures: Material, *, rows: int, batch: int, seed: int, name: str
+    def __init__(self, model: Model, pictures: TrainingImages, *, rows: int, batch: int, seed: int, name: str
                  ) -> None:
         self._model, self._batch, self._seed, self._name = model, batch, seed, name
         generator = step_generator(seed, 0, f"gauge/{name}")

@@ -110,13 +110,13 @@ class Guard:
         """What happened -> names; without what did not happen."""
         now, found = self._now()
         there = [name for name in self.frozen if name in now]
-        told = {
+        reasons = {
             "frozen tensors moved": [name for name in there if now[name] is self.frozen[name]
                                      and content_hash(name, now[name]) != self._expected[name]],
             "frozen tensors were replaced": [name for name in there if now[name] is not self.frozen[name]],
             "frozen tensors are missing": [name for name in self.frozen if name not in now],
             "parameters are not the model's": list(found.strays)}
-        return {what: names for what, names in told.items() if names}
+        return {what: names for what, names in reasons.items() if names}
 
 
 @contextmanager

@@ -16,10 +16,10 @@ import torch
 from expunge.config import merged
 from expunge.errors import UserError
 from expunge.files import check_writable
-from expunge.finetune import Material, check_tuning
-from expunge.guard.domains import SIDES, Gauge, Publisher, Subject, Upper, halves, together
+from expunge.finetune import TrainingImages, check_tuning
+from expunge.guard.domains import SIDES, LossGauge, PublisherImages, Subject, Upper, halves, together
 from expunge.guard.mask import MASK, groups_of, hard_mask, load_mask, mask_of, save_mask
-from expunge.guard.projected import Learned, Projected, Rounds, Turn, projected
+from expunge.guard.projected import MaskScores, ProjectedMask, Turn, UserRounds, projected
 from expunge.guard.ratio import Groups, check_ratio
 from expunge.guard.relaxed import Trial
 from expunge.guard.released import STAGE_1, STAGE_2, Released, released
@@ -31,15 +31,16 @@ from expunge.records.freezing import FreezeMask
 from expunge.resume import Inputs
 from expunge.train import Progress, check_checkpoint, thinned
 
-PRESETS: dict[str, Projected | Saliency | Released] = {
-    "projected": Projected(), "saliency": Saliency(), "released": Released()}
+PRESETS: dict[str, ProjectedMask | Saliency | Released] = {
+    "projected": ProjectedMask(), "saliency": Saliency(), "released": Released()}
 """Preset -> its settings."""
 CHECKPOINT = "guard.safetensors"
 KEPT = (CHECKPOINT, STAGE_1, STAGE_2)
 """Files from which a killed run goes on; gone once the mask is there."""
 
 
-def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None) -> Projected | Saliency | Released:
+def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
+            ) -> ProjectedMask | Saliency | Released:
     """The learner's settings: those of the preset, and over them `settings` by (dotted) name.
 
     Raises:
@@ -52,7 +53,7 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
 
 
 @alone_in_out()
-def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
+def learn_mask(model: Model, publisher: PublisherImages, preset: str = "projected", *,
                settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,
                progress: Progress | None = None) -> FreezeMask:
     """Learn which tensors of the UNet to freeze, so that forbidden images cannot be learned and innocent ones can.
@@ -73,8 +74,8 @@ def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
     """
     began, learner = time.monotonic(), resolve(preset, settings)
     groups = check_learning(model, publisher, learner, seed)
-    told = learner.model_dump(mode="json")
-    under = Inputs({"settings": told, "seed": seed, "model": model.hash, "process": model.process.description,
+    resolved = learner.model_dump(mode="json")
+    under = Inputs({"settings": resolved, "seed": seed, "model": model.hash, "process": model.process.description,
                     "parts": model.parts, "patch": model.patch_hash, "pictures": publisher.digest})
     folder = Path(out) if out is not None else None
     if folder is not None:
@@ -94,7 +95,7 @@ def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
         found = _by_rounds(learner, groups, model, publisher, seed, checkpoint, under, progress)
     about: dict[str, Any] = {
         "method": preset, "granularity": learner.granularity, "seed": seed, "losses": thinned(found.trained.losses),
-        "settings": {**told, "fingerprint": under.digest}, "steps": sum(learner.work(publisher)),
+        "settings": {**resolved, "fingerprint": under.digest}, "steps": sum(learner.work(publisher)),
         "seconds": round(max(found.trained.seconds, time.monotonic() - began), 1)}
     mask = _rounded(model, found, groups, learner, about) if isinstance(learner, Released) else hard_mask(
         model, found.scores, groups, ratio=learner.ratio, by=learner.by, **about)
@@ -105,7 +106,7 @@ def learn_mask(model: Model, publisher: Publisher, preset: str = "projected", *,
     return mask
 
 
-def check_learning(model: Model, publisher: Publisher, learner: Projected | Saliency | Released, seed: int = 0
+def check_learning(model: Model, publisher: PublisherImages, learner: ProjectedMask | Saliency | Released, seed: int = 0
                    ) -> Groups:
     """What `learn_mask` refuses before any computing; the groups that it freezes by.
 
@@ -135,13 +136,13 @@ def check_learning(model: Model, publisher: Publisher, learner: Projected | Sali
             raise UserError("stage 1 of another scope than all of the UNet", accepted="first.scope all")
     else:
         learner.users.check(model, publisher)
-    if isinstance(learner, Projected) and not learner.marks():
+    if isinstance(learner, ProjectedMask) and not learner.marks():
         raise UserError(f"users of {learner.steps} steps, of which none is followed by a mask step",
                         accepted=f"more steps than {learner.interval} (interval) and a smaller `settle`")
     return groups
 
 
-def estimate(model: Model, publisher: Publisher, learner: Projected | Saliency | Released) -> dict[str, int]:
+def estimate(model: Model, publisher: PublisherImages, learner: ProjectedMask | Saliency | Released) -> dict[str, int]:
     """What learning takes: steps of simulated users, mask steps, and bytes beside the model itself.
 
     Memory of users who train whole tensors by AdamW: gradient, two moments, and three copies of the UNet in float32:
@@ -154,12 +155,12 @@ def estimate(model: Model, publisher: Publisher, learner: Projected | Saliency |
     return {"user_steps": users, "mask_steps": marks, "memory_bytes": 4 * size * 6 if whole else 0}
 
 
-def _by_rounds(learner: Projected | Saliency, groups: Groups, model: Model, publisher: Publisher, seed: int,
-               checkpoint: Path | None, under: Inputs, progress: Progress | None) -> Learned:
+def _by_rounds(learner: ProjectedMask | Saliency, groups: Groups, model: Model, publisher: PublisherImages, seed: int,
+               checkpoint: Path | None, under: Inputs, progress: Progress | None) -> MaskScores:
     turns = learner.turns(publisher)
     split = {subject: halves(_pictures(learner, publisher, subject)) for turn in turns for subject in turn.subjects}
-    upper = Upper({subject: Gauge(model, ours, rows=learner.rows, batch=learner.batch, seed=seed,
-                                  name="/".join(map(str, subject))) for subject, (_, ours) in split.items()},
+    upper = Upper({subject: LossGauge(model, ours, rows=learner.rows, batch=learner.batch, seed=seed,
+                                      name="/".join(map(str, subject))) for subject, (_, ours) in split.items()},
                   learner.upper, learner.innocent, learner.margin)
 
     @contextmanager
@@ -176,12 +177,12 @@ def _by_rounds(learner: Projected | Saliency, groups: Groups, model: Model, publ
                      progress=progress)
 
 
-def _pictures(learner: Rounds, publisher: Publisher, subject: Subject) -> Material:
+def _pictures(learner: UserRounds, publisher: PublisherImages, subject: Subject) -> TrainingImages:
     side, place = subject
     return publisher.of(side)[place] if learner.shown == "thing" else together(publisher.of(side))
 
 
-def _rounded(model: Model, found: Learned, groups: Groups, learner: Released, about: dict[str, Any]
+def _rounded(model: Model, found: MaskScores, groups: Groups, learner: Released, about: dict[str, Any]
              ) -> FreezeMask:
     """frozen = round(m), as published; the ratio is what it is, and told where it is off."""
     held = groups.spread(torch.sigmoid(found.scores / learner.temperature).round() == 1).tolist()
@@ -195,12 +196,12 @@ def _rounded(model: Model, found: Learned, groups: Groups, learner: Released, ab
 
 def check_free(folder: Path, mask: FreezeMask) -> None:
     """Raise ConfigError if another mask than the random one, or a half of one, lies in the folder."""
-    def told(one: FreezeMask) -> dict[str, Any]:
+    def inputs_of(one: FreezeMask) -> dict[str, Any]:
         frozen = [name for name, tensor in one.tensors.items() if tensor.frozen]
         return {"method": one.method, "ratio": one.ratio, "seed": one.seed, "model": one.model_hash, "frozen": frozen}
 
     if (folder / MASK).is_file():
-        Inputs(told(mask)).check(folder / MASK, {"inputs": told(load_mask(folder))})
+        Inputs(inputs_of(mask)).check(folder / MASK, {"inputs": inputs_of(load_mask(folder))})
     for file in KEPT:
         if (folder / file).is_file():
             check_checkpoint(folder / file, Inputs({"settings": {"method": mask.method}, "seed": mask.seed}))

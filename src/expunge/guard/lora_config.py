@@ -63,24 +63,24 @@ def read_lora_config(path: str | Path) -> LoraConfig:
         UserError: it cannot be read, is of another kind than LoRA, or names no modules.
     """
     try:
-        told: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(told, dict):
+        fields: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
             raise ValueError("it is no mapping")
-        if told.get("peft_type") not in (None, "LORA"):
-            raise ValueError(f"peft_type is {told['peft_type']!r}")
-        parameters = _names(told, "target_parameters")
-        targets = told.get("target_modules") or ()
+        if fields.get("peft_type") not in (None, "LORA"):
+            raise ValueError(f"peft_type is {fields['peft_type']!r}")
+        parameters = _names(fields, "target_parameters")
+        targets = fields.get("target_modules") or ()
         if not (targets or parameters) or not (isinstance(targets, str) or _are_names(targets)):
             raise ValueError(f"target_modules is {targets!r}")
-        exclude = told.get("exclude_modules") or ()
+        exclude = fields.get("exclude_modules") or ()
         if not (isinstance(exclude, str) or _are_names(exclude)):
             raise ValueError(f"exclude_modules is {exclude!r}")
-        bias, lora_bias = told.get("bias") or "none", told.get("lora_bias") or False
+        bias, lora_bias = fields.get("bias") or "none", fields.get("lora_bias") or False
         if bias not in ("none", "all", "lora_only") or not isinstance(lora_bias, bool):
             raise ValueError(f"bias is {bias!r}, lora_bias is {lora_bias!r}")
         return LoraConfig(targets if isinstance(targets, str) else tuple(targets),
                           exclude if isinstance(exclude, str) else tuple(exclude),
-                          _names(told, "modules_to_save"), parameters, bias, lora_bias)
+                          _names(fields, "modules_to_save"), parameters, bias, lora_bias)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no configuration of a LoRA: {error}",
                         accepted="peft's adapter_config.json of a LoRA, with target_modules") from error
@@ -163,8 +163,8 @@ def _ends(name: str, ends: Iterable[str]) -> bool:
     return any(name == end or name.endswith(f".{end}") for end in ends)
 
 
-def _names(told: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = told.get(key) or ()
+def _names(fields: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = fields.get(key) or ()
     if not _are_names(value):
         raise ValueError(f"{key} is {value!r}")
     return tuple(value)

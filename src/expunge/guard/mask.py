@@ -35,7 +35,7 @@ def groups_of(model: Model, granularity: Granularity = "tensor") -> Groups:
 
 def mask_of(model: Model, frozen: Iterable[str], *, method: str, ratio: float, by: Measure = "numel",
             granularity: Granularity = "tensor", scores: Mapping[str, float] | None = None,
-            settings: Mapping[str, Any] | None = None, seed: int = 0, warnings: Iterable[str] = (), **told: Any
+            settings: Mapping[str, Any] | None = None, seed: int = 0, warnings: Iterable[str] = (), **about: Any
             ) -> FreezeMask:
     """A mask of the model as it is now (with the patch that is on): hashes, versions and date are filled in.
 
@@ -55,10 +55,10 @@ def mask_of(model: Model, frozen: Iterable[str], *, method: str, ratio: float, b
                       patch_hash=model.patch_hash, tensors=tensors, frozen_hash=hash_of_frozen(tensors), ratio=ratio,
                       by=by, granularity=granularity, method=method, settings=dict(settings or {}), seed=seed,
                       warnings=tuple(warnings), versions=runtime.versions(), machine=runtime.machine(model.device),
-                      created=datetime.now(timezone.utc).isoformat(timespec="seconds"), **told)
+                      created=datetime.now(timezone.utc).isoformat(timespec="seconds"), **about)
 
 
-def hard_mask(model: Model, scores: Tensor, groups: Groups, *, ratio: float, by: Measure, **told: Any
+def hard_mask(model: Model, scores: Tensor, groups: Groups, *, ratio: float, by: Measure, **about: Any
               ) -> FreezeMask:
     """The mask of `ratio` that freezes groups by score, float64 (groups,), larger first; a miss is told in it."""
     weights = groups.weights(by)
@@ -68,7 +68,7 @@ def hard_mask(model: Model, scores: Tensor, groups: Groups, *, ratio: float, by:
     wide = [f"the ratio {ratio:g} is missed by more than one tensor: {share:.3g} of the {by} is frozen"] * missed
     each = dict(zip(groups.names, groups.spread(scores).tolist(), strict=True))
     return mask_of(model, [name for name, held in zip(groups.names, frozen.tolist(), strict=True) if held],
-                   ratio=ratio, by=by, scores=each, warnings=(*told.pop("warnings", ()), *wide), **told)
+                   ratio=ratio, by=by, scores=each, warnings=(*about.pop("warnings", ()), *wide), **about)
 
 
 def random_mask(model: Model, ratio: float, seed: int = 0, *, by: Measure = "numel",
@@ -167,21 +167,21 @@ def import_positions(path: str | Path, model: Model) -> FreezeMask:
     """
     try:
         rows = [line.partition("#") for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        told = [(float(value), name.strip()) for value, _, name in rows if value.strip()]
+        marks = [(float(value), name.strip()) for value, _, name in rows if value.strip()]
     except (OSError, ValueError) as error:
         raise ModelError(f"positional mask {path} cannot be read: {error}", accepted="one 0.0 or 1.0 per line"
                          ) from error
     names = tuple(model.parameters_of("denoiser"))
-    if len(told) != len(names):
-        raise ModelError(f"positional mask {path} has {len(told)} lines", accepted=f"{len(names)}, one for each tensor "
-                         f"of this UNet", remedy="use the model and the versions that it was made with")
-    for (value, name), mine in zip(told, names, strict=True):
+    if len(marks) != len(names):
+        raise ModelError(f"positional mask {path} has {len(marks)} lines", accepted=f"{len(names)}, one for each "
+                         f"tensor of this UNet", remedy="use the model and the versions that it was made with")
+    for (value, name), mine in zip(marks, names, strict=True):
         if value not in (0.0, 1.0):
             raise ModelError(f"positional mask {path} holds {value:g}", accepted="0.0 and 1.0")
         if name and f"{model.network_name}/{name}" != mine:
             raise ModelError(f"positional mask {path} has {name!r} where this UNet has {mine!r}",
                              accepted="the model that it was made with")
-    frozen = [name for (value, _), name in zip(told, names, strict=True) if value]
+    frozen = [name for (value, _), name in zip(marks, names, strict=True) if value]
     return mask_of(model, frozen, method="positional", ratio=len(frozen) / len(names), by="count")
 
 

@@ -35,8 +35,8 @@ def captioned_folder(folder: str | Path, caption: str = "") -> tuple[PictureFold
     """As `captioned`, with what was left out of the folder: an image without a caption that can be read, too."""
     place = Path(folder)
     found = picture_folder(place)
-    files, told, left_out = found.files, _listed(place), dict[str, str]()
-    captions = [told.get(file.name) or _beside(file, left_out) or caption for file in files]
+    files, listed, left_out = found.files, _listed(place), dict[str, str]()
+    captions = [listed.get(file.name) or _beside(file, left_out) or caption for file in files]
     rows = [row for row, (file, text) in enumerate(zip(files, captions, strict=True))
             if text and file.name not in left_out]
     if not rows:

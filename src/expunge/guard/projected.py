@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.guard.domains import SIDES, Publisher, Subject, Upper
+from expunge.guard.domains import SIDES, PublisherImages, Subject, Upper
 from expunge.guard.ratio import Groups
 from expunge.guard.relaxed import Trial
 from expunge.guard.rules import ProjectedRule
@@ -39,7 +39,7 @@ _SHARP = 2 / 3
 """Share of the steps of x after which the mask is as sharp as it gets."""
 
 
-class Learner(Settings):
+class MaskLearner(Settings):
     """What all learners share."""
 
     ratio: float = knob(0.5, "share of the UNet that is frozen", ge=0.0, le=1.0)
@@ -47,7 +47,7 @@ class Learner(Settings):
     granularity: Granularity = knob("tensor", "what is frozen together")
 
 
-class Rounds(Learner):
+class UserRounds(MaskLearner):
     """What learners by rounds of simulated users share."""
 
     users: Users = knob(Users(), "who fine-tunes")
@@ -61,13 +61,13 @@ class Rounds(Learner):
     rows: int = knob(64, "images, noises and times on which each thing is measured", ge=1)
     batch: int = knob(4, "of them, in a mask step", ge=1)
 
-    def turns(self, publisher: Publisher) -> list[Turn]:
+    def turns(self, publisher: PublisherImages) -> list[Turn]:
         """Users in one pass, forbidden and innocent subjects in equal number."""
         counts = [len(publisher.of(side)) if self.shown == "thing" else 1 for side in SIDES]
         each: list[tuple[Subject, ...]] = [((side, k % counts[place]),) for k in range(max(counts))
                                            for place, side in enumerate(SIDES)]
         each = [tuple((side, 0) for side in SIDES)] if self.shown == "both" else each
-        return [Turn(kind, told) for kind in range(len(self.users.kinds)) for told in each]
+        return [Turn(kind, turn) for kind in range(len(self.users.kinds)) for turn in each]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Turn:
     subjects: tuple[Subject, ...]
 
 
-class Projected(Rounds):
+class ProjectedMask(UserRounds):
     """Many users, mask steps in between."""
 
     kind: Literal["projected"] = "projected"
@@ -88,7 +88,7 @@ class Projected(Rounds):
     temperature: float = knob(0.2, "of the relaxed mask", gt=0.0, source="FreezeAsGuard")
     sharpness: float = knob(2.0, "spread of the relaxed mask's ranks at the end; at 0 all stay half frozen", ge=0.0)
 
-    def work(self, publisher: Publisher) -> tuple[int, int]:
+    def work(self, publisher: PublisherImages) -> tuple[int, int]:
         """Steps of users, and mask steps."""
         turns = self.turns(publisher)
         return (1 + self.passes) * len(turns) * self.steps, self.passes * self.marks() * sum(
@@ -108,15 +108,16 @@ Open = Callable[[int, Turn], AbstractContextManager[Trial]]
 
 
 @dataclass(frozen=True)
-class Learned:
+class MaskScores:
     """What a learner found: scores float64 (groups,), larger ones frozen first; and how its rounds went."""
 
     scores: Tensor
     trained: Trained
 
 
-def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened: Open, upper: Upper, *,
-              checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
+def projected(settings: ProjectedMask, turns: Sequence[Turn], groups: Groups, opened: Open, upper: Upper, *,
+              checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None
+              ) -> MaskScores:
     """Learn a mask by rounds; see the module.
 
     Raises:
@@ -134,11 +135,11 @@ def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened
         with opened(number, turns[place]) as trial:
             if number < len(turns):
                 return rehearse(settings, trial, upper, turns[place], groups, unheld[place])
-            told = learn(trial, (number // len(turns) - 1) * marks, turns[place], unheld[place].tolist())
+            scored = learn(trial, (number // len(turns) - 1) * marks, turns[place], unheld[place].tolist())
         if (place + 1) % pair == 0:
             rule.step(pending)
             pending.zero_()
-        return told
+        return scored
 
     def learn(trial: Trial, mark: int, turn: Turn, free: list[float]) -> Losses:
         trial.set(groups.spread(rule.m))
@@ -153,7 +154,7 @@ def projected(settings: Projected, turns: Sequence[Turn], groups: Groups, opened
     trained = run_loop(one, len(turns) * (1 + settings.passes), {"x": rule.x, "done": rule.done,
                        "unheld": unheld, "pending": pending}, {}, checkpoint=checkpoint, under=under,
                        progress=progress)
-    return Learned(rule.x, trained)
+    return MaskScores(rule.x, trained)
 
 
 def sum_of_gradients(trial: Trial, upper: Upper, turn: Turn, number: int, free: Sequence[float], groups: Groups
@@ -163,7 +164,7 @@ def sum_of_gradients(trial: Trial, upper: Upper, turn: Turn, number: int, free: 
                         for subject, gain in zip(turn.subjects, free, strict=False)]).sum(0)
 
 
-def rehearse(settings: Rounds, trial: Trial, upper: Upper, turn: Turn, groups: Groups, unheld: Tensor) -> Losses:
+def rehearse(settings: UserRounds, trial: Trial, upper: Upper, turn: Turn, groups: Groups, unheld: Tensor) -> Losses:
     """A user without a mask; its gain by each subject of the turn goes into `unheld`, float64 (sides,)."""
     trial.set(torch.zeros(len(groups.names), dtype=torch.float64))
     for number in range(settings.steps):

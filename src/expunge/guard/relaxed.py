@@ -122,9 +122,9 @@ class LoraUser:
         self._left = dict.fromkeys(self._layers, 1.0)
 
     def set(self, m: Tensor) -> None:
-        told = dict(zip(self._names, m.tolist(), strict=True))
+        masked = dict(zip(self._names, m.tolist(), strict=True))
         for name, layer in self._layers.items():
-            self._left[name] = max(1 - told.get(name, 0.0), _LEAST)
+            self._left[name] = max(1 - masked.get(name, 0.0), _LEAST)
             for adapter, scale in self._scales[name].items():
                 layer.scaling[adapter] = scale * self._left[name]
 

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from expunge.config import knob
-from expunge.finetune import FineTune, Material, diffusion_loss, fine_tuning
-from expunge.guard.domains import SIDES, Publisher, together
-from expunge.guard.projected import Learned, Learner
+from expunge.finetune import FineTune, TrainingImages, diffusion_loss, fine_tuning
+from expunge.guard.domains import SIDES, PublisherImages, together
+from expunge.guard.projected import MaskLearner, MaskScores
 from expunge.guard.ratio import Groups
 from expunge.guard.rules import ReleasedRule
 from expunge.models.model import Model
@@ -44,7 +44,7 @@ from expunge.train import Losses, Progress, in_turn, run_loop, step_generator
 STAGE_1, STAGE_2 = "stage1.safetensors", "stage2.safetensors"
 
 
-class Released(Learner):
+class Released(MaskLearner):
     """The published settings: those of the repository's script."""
 
     kind: Literal["released"] = "released"
@@ -74,14 +74,14 @@ class Released(Learner):
                 return out
         raise AssertionError("count ends")
 
-    def work(self, publisher: Publisher) -> tuple[int, int]:
+    def work(self, publisher: PublisherImages) -> tuple[int, int]:
         """Steps of users, and mask steps."""
-        told = self.schedule(sum(len(one.captions) for side in SIDES for one in publisher.of(side)))
-        return self.first.steps + self.user_steps, sum(told)
+        turns = self.schedule(sum(len(one.captions) for side in SIDES for one in publisher.of(side)))
+        return self.first.steps + self.user_steps, sum(turns)
 
 
-def released(settings: Released, groups: Groups, model: Model, publisher: Publisher, *, seed: int,
-             folder: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
+def released(settings: Released, groups: Groups, model: Model, publisher: PublisherImages, *, seed: int,
+             folder: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> MaskScores:
     """Learn a mask as published; the model comes back bit for bit.
 
     Args:
@@ -96,25 +96,25 @@ def released(settings: Released, groups: Groups, model: Model, publisher: Publis
     whole = settings.first.steps + len(turns)
     one, two = (folder / STAGE_1, folder / STAGE_2) if folder else (None, None)
 
-    def told(before: int) -> Progress:
+    def reporting(before: int) -> Progress:
         return lambda done, total, losses: progress(before + done, whole, losses) if progress else None
 
     with fine_tuning(model, mixed, settings.first, seed=seed) as tuner:
         published = {name: p.detach().clone() for name, p in tuner.params.items()}
         if two is None or not two.exists():
-            list(tuner.train(checkpoint=one, progress=told(0)))
+            list(tuner.train(checkpoint=one, progress=reporting(0)))
         state = _Stage2(settings, groups, model, mixed, forbidden, published, seed)
         trained = run_loop(lambda number: state.step(number, turns[number]), len(turns), state.tensors(), {},
-                           checkpoint=two, under=under, progress=told(settings.first.steps))
+                           checkpoint=two, under=under, progress=reporting(settings.first.steps))
     if one is not None:
         one.unlink(missing_ok=True)
-    return Learned(state.rule.x, trained)
+    return MaskScores(state.rule.x, trained)
 
 
 class _Stage2:
     """theta~ (the model's own tensors), D and x."""
 
-    def __init__(self, settings: Released, groups: Groups, model: Model, mixed: Material, forbidden: Tensor,
+    def __init__(self, settings: Released, groups: Groups, model: Model, mixed: TrainingImages, forbidden: Tensor,
                  published: dict[str, Tensor], seed: int) -> None:
         self._s, self._groups, self._model, self._mixed, self._seed = settings, groups, model, mixed, seed
         self._forbidden = forbidden

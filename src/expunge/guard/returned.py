@@ -32,7 +32,7 @@ _UNSAFE = "a pickle file runs code when it is opened"
 
 
 @dataclass(frozen=True)
-class Source:
+class ReturnedWeights:
     """Where returned weights lie.
 
     Attributes:
@@ -45,7 +45,7 @@ class Source:
     config: Mapping[str, Any] | None = None
 
 
-def source_at(path: Path) -> Source:
+def source_at(path: Path) -> ReturnedWeights:
     """The set of weights at a path.
 
     Raises:
@@ -58,7 +58,7 @@ def source_at(path: Path) -> Source:
             why = f": {_UNSAFE}" if path.name.lower().endswith(_PICKLED) else ""
             raise ModelError(f"{path.name} is no safetensors file{why}",
                              accepted="a .safetensors file, or a diffusers folder", remedy="ask for safetensors")
-        return Source((path,), {})
+        return ReturnedWeights((path,), {})
     folder = path / "unet" if (path / "unet").is_dir() else path
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     if folder != path:  # what a pipeline's other folders hold is no weights of a UNet, unless they are called so
@@ -80,7 +80,7 @@ def source_at(path: Path) -> Source:
     beside = [file for file in (*tensors, *indices) if file not in (*chosen, *(indices if places else ()))]
     known = bool(places) or any(_WEIGHTS.fullmatch(file.name) and file.parent == folder for file in chosen)
     if not known and chosen == [path / _LORA] and not beside:
-        return Source((path / _LORA,), {})
+        return ReturnedWeights((path / _LORA,), {})
     if beside or not known:
         raise ModelError(f"{path} holds {some(_shown(sorted({*chosen, *indices, *beside}), path))}",
                          accepted="one set of a UNet's weights and nothing beside it: "
@@ -90,7 +90,7 @@ def source_at(path: Path) -> Source:
     if missing:
         raise ModelError(f"{path} lacks {some(_shown(missing, path))}, which its index names",
                          remedy="fetch it again, or refuse it")
-    return Source(tuple(chosen), places, _config(folder / "config.json"))
+    return ReturnedWeights(tuple(chosen), places, _config(folder / "config.json"))
 
 
 def _shown(files: list[Path], path: Path) -> list[str]:
@@ -100,8 +100,8 @@ def _shown(files: list[Path], path: Path) -> list[str]:
 def _index(file: Path) -> dict[str, str]:
     """The weight_map of an index."""
     with _reading(file):
-        told: Any = json.loads(file.read_text(encoding="utf-8"))
-        places = told.get("weight_map") if isinstance(told, dict) else None
+        index: Any = json.loads(file.read_text(encoding="utf-8"))
+        places = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
             raise ValueError("its weight_map names no file for each tensor")
         if not _INDEX.fullmatch(file.name):
@@ -118,10 +118,10 @@ def _config(file: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     with _reading(file):
-        told: Any = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(told, dict):
+        config: Any = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
             raise ValueError("it is no mapping")
-    return told
+    return config
 
 
 class Files(Mapping[str, Tensor]):
@@ -131,7 +131,7 @@ class Files(Mapping[str, Tensor]):
         ModelError: damaged files, a tensor in two of them, or not in the one that the index tells.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ReturnedWeights) -> None:
         self._where: dict[str, tuple[Path, Any]] = {}
         for file in source.files:
             with _reading(file):

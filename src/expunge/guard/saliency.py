@@ -17,27 +17,28 @@ from typing import Literal
 import torch
 
 from expunge.config import knob
-from expunge.guard.domains import SIDES, Publisher, Upper
-from expunge.guard.projected import Learned, Open, Rounds, Turn, rehearse, sum_of_gradients
+from expunge.guard.domains import SIDES, PublisherImages, Upper
+from expunge.guard.projected import MaskScores, Open, Turn, UserRounds, rehearse, sum_of_gradients
 from expunge.guard.ratio import Groups
 from expunge.resume import Inputs
 from expunge.train import Losses, Progress, run_loop
 
 
-class Saliency(Rounds):
+class Saliency(UserRounds):
     """One user per kind and thing; scores at the end."""
 
     kind: Literal["saliency"] = "saliency"
     batches: int = knob(32, "batches over which the scores are averaged, per user", ge=1)
 
-    def work(self, publisher: Publisher) -> tuple[int, int]:
+    def work(self, publisher: PublisherImages) -> tuple[int, int]:
         """Steps of users, and mask steps."""
         turns = self.turns(publisher)
         return len(turns) * self.steps, sum(len(turn.subjects) for turn in turns) * self.batches
 
 
 def saliency(settings: Saliency, turns: Sequence[Turn], groups: Groups, opened: Open, upper: Upper, *,
-             checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None) -> Learned:
+             checkpoint: Path | None = None, under: Inputs | None = None, progress: Progress | None = None
+             ) -> MaskScores:
     """Score every group once; see the module.
 
     Raises:
@@ -49,13 +50,13 @@ def saliency(settings: Saliency, turns: Sequence[Turn], groups: Groups, opened: 
     def one(number: int) -> Losses:
         turn = turns[number]
         with opened(number, turn) as trial:
-            told = rehearse(settings, trial, upper, turn, groups, unheld[number])
+            scored = rehearse(settings, trial, upper, turn, groups, unheld[number])
             trial.set(torch.full((len(groups.names),), settings.ratio, dtype=torch.float64))
             for batch in range(settings.batches):
                 g = sum_of_gradients(trial, upper, turn, batch, unheld[number].tolist(), groups)
                 total.add_(g, alpha=1 / settings.batches)
-        return told
+        return scored
 
     trained = run_loop(one, len(turns), {"total": total, "unheld": unheld}, {}, checkpoint=checkpoint,
                        under=under, progress=progress)
-    return Learned(-total / groups.weights("numel") if settings.by == "numel" else -total, trained)
+    return MaskScores(-total / groups.weights("numel") if settings.by == "numel" else -total, trained)

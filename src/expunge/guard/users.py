@@ -13,8 +13,8 @@ from typing import Literal
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest
-from expunge.finetune import FineTune, Material, check_tuning, fine_tuning
-from expunge.guard.domains import Publisher
+from expunge.finetune import FineTune, TrainingImages, check_tuning, fine_tuning
+from expunge.guard.domains import PublisherImages
 from expunge.guard.relaxed import LoraUser, Trial, WholeUser
 from expunge.models.model import Model
 
@@ -35,7 +35,7 @@ class Users(Settings):
         tuning: FineTune = getattr(self, kind)
         return tuning
 
-    def check(self, model: Model, publisher: Publisher) -> None:
+    def check(self, model: Model, publisher: PublisherImages) -> None:
         """UserError: weights that cannot train, peft missing, text encoders that train, or DreamBooth without a
         prior."""
         for kind in self.kinds:
@@ -49,8 +49,8 @@ class Users(Settings):
 
 
 @contextmanager
-def user_at_mask(model: Model, users: Users, kind: UserKind, pictures: Material, names: Sequence[str], *,
-                 seed: int, prior: Material | None = None) -> Iterator[Trial]:
+def user_at_mask(model: Model, users: Users, kind: UserKind, pictures: TrainingImages, names: Sequence[str], *,
+                 seed: int, prior: TrainingImages | None = None) -> Iterator[Trial]:
     """Lend the model, as published, to a simulated user; afterwards it is as before, bit for bit.
 
     Args:

@@ -149,8 +149,8 @@ def _differing(unet: nn.Module, returned: Mapping[str, Any] | None) -> tuple[str
         return ()
     defaults = {name: each.default for name, each in inspect.signature(type(unet)).parameters.items()
                 if each.default is not inspect.Parameter.empty}
-    theirs, ours = ({**json.loads(json.dumps(defaults)), **json.loads(json.dumps(dict(told), default=str))}
-                    for told in (returned, published))
+    theirs, ours = ({**json.loads(json.dumps(defaults)), **json.loads(json.dumps(dict(config), default=str))}
+                    for config in (returned, published))
     theirs.setdefault("_class_name", ours.get("_class_name"))
     keys = [key for key in {**ours, **theirs} if key == "_class_name" or not key.startswith("_")]
     return tuple(f"config.json {key}: {theirs.get(key)!r}, published {ours.get(key)!r}" for key in keys

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from expunge.metrics.base import TextImage
-from expunge.metrics.integrity import Drawn, by_prompt
+from expunge.metrics.integrity import ImageSet, by_prompt
 from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, paired_difference
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Role, Score
 
@@ -22,7 +22,7 @@ SIDES: dict[str, tuple[Role, ...]] = {"forget": FORGET_ROLES, "keep": KEEP_ROLES
 _WORDS = {"forget": "prompts that ask for the concept", "keep": "prompts to keep"}
 
 
-def cosines(drawn: Drawn, clip: TextImage, chunk: int = 128) -> dict[ItemKey, float]:
+def cosines(drawn: ImageSet, clip: TextImage, chunk: int = 128) -> dict[ItemKey, float]:
     """100 x cosine by (prompt text, seed); empty prompts are left out."""
     rows = [i for i, shot in enumerate(drawn.shots) if shot.prompt.text.strip()]
     out: dict[ItemKey, float] = {}
@@ -35,7 +35,7 @@ def cosines(drawn: Drawn, clip: TextImage, chunk: int = 128) -> dict[ItemKey, fl
     return out
 
 
-def alignment_scores(edited: Drawn, original: Drawn, clip: TextImage, *, draws: int = 2000,
+def alignment_scores(edited: ImageSet, original: ImageSet, clip: TextImage, *, draws: int = 2000,
                      seed: int = 0) -> list[Score]:
     """clip/forget and clip/keep, the original's, and change/clip/<side> at the same seeds."""
     scores: list[Score] = []

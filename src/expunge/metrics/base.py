@@ -41,16 +41,16 @@ def shows(answers: Mapping[str, str], aim: Aim) -> bool | None:
 
     One wrong answer decides: a house is no church in pixel art, whatever its style.
     """
-    told = [answers[question] == label for question, label in aim.wanted.items() if question in answers]
-    if not all(told):
+    seen = [answers[question] == label for question, label in aim.wanted.items() if question in answers]
+    if not all(seen):
         return False
-    return True if len(told) == len(aim.wanted) else None
+    return True if len(seen) == len(aim.wanted) else None
 
 
 def shows_any(answers: Mapping[str, str], aims: Sequence[Aim]) -> bool | None:
     """Whether the answers say that any of several is there; None where they do not decide."""
-    told = [shows(answers, aim) for aim in aims]
-    return True if True in told else None if None in told else False
+    seen = [shows(answers, aim) for aim in aims]
+    return True if True in seen else None if None in seen else False
 
 
 NO_NUMBERS = Detection(error="the image has pixels that are not numbers")
@@ -163,7 +163,7 @@ class Autoencoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Stranger:
+class NovelConcept:
     """A thing that no model ever knew, to be taught to one: the measure of how fast anything is learned.
 
     Attributes:
@@ -257,7 +257,7 @@ class World(Protocol):
         """A request for something that the model never knew, for null controls of attacks; None where none is known."""
         ...
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger | None:
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
         """Something invented, to be taught; None where nothing is sure to be unknown.
 
         Args:

@@ -38,7 +38,7 @@ class Choice:
     """The prompts that are asked, by role and in their order, and what is said of those that were brought."""
 
     prompts: tuple[Prompt, ...]
-    told: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 def own_prompts(world: World, request: Request) -> list[Prompt]:
@@ -78,7 +78,7 @@ def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request
         add: ask templates beside the user's prompts, up to the counts.
     """
     filled = {whose(prompt) for prompt in brought}  # the concepts, and "" where there are prompts to keep
-    chosen, told, seen = list[Prompt](), list[str](), dict[str, list[Prompt]]()
+    chosen, notices, seen = list[Prompt](), list[str](), dict[str, list[Prompt]]()
     elsewhere = {prompt.text for prompt in brought}  # what the user or an earlier role may ask, no template asks
     for role in get_args(Role):
         limit, limited = getattr(counts, role), role in counts.model_fields_set
@@ -101,11 +101,11 @@ def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request
         elsewhere |= {prompt.text for prompt in templates.get(role, ())}
         chosen += [*mine, *theirs]
         if brought:
-            told += _told(role, len(mine), why, len(theirs), file)
+            notices += _told(role, len(mine), why, len(theirs), file)
     if brought:
         none = [role for role in get_args(Role) if role in FORGET_ROLES and not any(one.role == role for one in chosen)]
-        told += [f"{file} has no {' or '.join(none)} prompts, and none were added."] if none else []
-    return Choice(tuple(chosen), tuple(told))
+        notices += [f"{file} has no {' or '.join(none)} prompts, and none were added."] if none else []
+    return Choice(tuple(chosen), tuple(notices))
 
 
 def _again(prompt: Prompt, seen: Mapping[str, Sequence[Prompt]]) -> str:

@@ -32,14 +32,14 @@ from expunge.records import (
     NOT_DRAWN,
     NOT_FINITE,
     Detection,
+    ImageRecord,
     ItemKey,
     Prompt,
     Role,
     Score,
-    Shot,
 )
 
-Judged = Sequence[tuple[Shot, Detection]]
+Judged = Sequence[tuple[ImageRecord, Detection]]
 Subject = Literal["edited", "original"]
 Lost = Sequence[tuple[Prompt, str]]
 """For each image that could not be drawn its prompt, and why."""
@@ -88,10 +88,10 @@ class Rule:
         if self.sees is not None:
             return self.sees(answers)
         wanted = self.wanted(prompt)
-        told = [answers[question] in labels for question, labels in wanted.items() if question in answers]
-        if (not self.every) in told:
+        matches = [answers[question] in labels for question, labels in wanted.items() if question in answers]
+        if (not self.every) in matches:
             return not self.every
-        return self.every if len(told) == len(wanted) else None
+        return self.every if len(matches) == len(wanted) else None
 
     def over(self, stratum: str, at_once: int, name: str) -> Rule:
         """The same rate under another name, over one of `at_once` strata."""
@@ -330,7 +330,7 @@ def decided(judged: Judged, rated: Rated, apart: Apart = ALL_COUNT) -> dict[Item
     return out
 
 
-def asked(shots: Iterable[Shot], rated: Rated) -> list[Shot]:
+def asked(shots: Iterable[ImageRecord], rated: Rated) -> list[ImageRecord]:
     """Those of the images that the rate asks about."""
     return [shot for shot in shots if _asks(rated, shot.prompt)]
 

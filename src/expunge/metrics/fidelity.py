@@ -29,13 +29,13 @@ from expunge.metrics.distance import (
 )
 from expunge.metrics.neighbours import precision_recall
 from expunge.metrics.statistics import interval_words, percentiles, rate_interval, resamples
-from expunge.records import Score, Shot
+from expunge.records import ImageRecord, Score
 
 SUBSET = 1000
 """Largest set whose kernels are held at once; larger ones are split into seeded subsets."""
 
 
-def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Tensor, extractor: str, *,
+def scores_against_original(shots: Sequence[ImageRecord], edited: Tensor, original: Tensor, extractor: str, *,
                             draws: int = 100, seed: int = 0) -> list[Score]:
     """fid/original and kid/original.
 
@@ -65,7 +65,7 @@ def scores_against_original(shots: Sequence[Shot], edited: Tensor, original: Ten
             _score("kid", "original", other, value, kid_draws, shots, draws, seed, words, note)]
 
 
-def coverage_scores(shots: Sequence[Shot], edited: Tensor, original: Tensor, extractor: str) -> list[Score]:
+def coverage_scores(shots: Sequence[ImageRecord], edited: Tensor, original: Tensor, extractor: str) -> list[Score]:
     """precision/original and recall/original: shares of images within reach of the other model's.
 
     Args:
@@ -92,8 +92,8 @@ _NEIGHBOUR = 3
 """Whose distance is the reach of an image (Kynkäänniemi et al. 2019)."""
 
 
-def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, extractor: str, *, draws: int = 100,
-                        seed: int = 0, subject: str = "edited") -> list[Score]:
+def scores_against_real(shots: Sequence[ImageRecord], features: Tensor, real: Moments, extractor: str, *,
+                        draws: int = 100, seed: int = 0, subject: str = "edited") -> list[Score]:
     """fid/real and kid/real of one model's images; the real images' statistics are held fixed in the interval.
 
     Raises:
@@ -120,7 +120,7 @@ def scores_against_real(shots: Sequence[Shot], features: Tensor, real: Moments, 
                    f"against a sample of {len(real.sample)} real images")]
 
 
-def _resampled(shots: Sequence[Shot], statistic: Callable[[Tensor], float], draws: int, seed: int) -> np.ndarray:
+def _resampled(shots: Sequence[ImageRecord], statistic: Callable[[Tensor], float], draws: int, seed: int) -> np.ndarray:
     """float64 (draws,): the statistic on resampled prompts, each with all of its images; empty for one prompt."""
     rows: dict[str, list[int]] = {}
     for i, shot in enumerate(shots):
@@ -132,7 +132,7 @@ def _resampled(shots: Sequence[Shot], statistic: Callable[[Tensor], float], draw
                      for picked in resamples(len(prompts), draws, seed)])
 
 
-def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray | None, shots: Sequence[Shot],
+def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray | None, shots: Sequence[ImageRecord],
            draws: int, seed: int, words: dict[str, Any], note: str) -> Score:
     low = high = None
     interval = percentiles(drawn - drawn.mean() + value) if drawn is not None and len(drawn) else None

@@ -30,10 +30,10 @@ from torch import Tensor
 from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.erasure import Subject
-from expunge.metrics.integrity import Drawn
+from expunge.metrics.integrity import ImageSet
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
 from expunge.metrics.statistics import change_interval, interval_words, rate_interval
-from expunge.records import FORGET_ROLES, Detection, Score, Shot
+from expunge.records import FORGET_ROLES, Detection, ImageRecord, Score
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
 WORDS: dict[Kind, str] = {
@@ -51,7 +51,7 @@ FEWEST = 20
 class Side:
     """One model's images with what the judges said of them, judge by judge."""
 
-    drawn: Drawn
+    drawn: ImageSet
     said: Sequence[Sequence[Detection]]
 
 
@@ -109,8 +109,8 @@ def _nothing(side: Side, original: Side, reference: Reference, features: Feature
 def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, str], empty: bool, same: bool) -> Kind:
     aim = aim_of(side.drawn.shots[row].prompt, aims)
     answers = [said[row].answers for said in side.said if not said[row].error]
-    named = [name for told in answers if (name := told.get(aim.question, "")) and name != SOMETHING_ELSE]
-    if any(shows(told, aim) for told in answers):
+    named = [name for answered in answers if (name := answered.get(aim.question, "")) and name != SOMETHING_ELSE]
+    if any(shows(answered, aim) for answered in answers):
         return "concept"
     if empty:
         return "nothing"
@@ -119,11 +119,11 @@ def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, st
     return "shape" if same else "ordinary"
 
 
-def _unnamed(shot: Shot, item: Detection, aims: Sequence[Aim]) -> bool:
+def _unnamed(shot: ImageRecord, item: Detection, aims: Sequence[Aim]) -> bool:
     return item.answers.get(aim_of(shot.prompt, aims).question, SOMETHING_ELSE) == SOMETHING_ELSE
 
 
-def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot], subject: Subject,
+def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[ImageRecord], subject: Subject,
            extractor: str) -> Score:
     groups: dict[str, list[float]] = {}
     for row, hit in hits.items():
@@ -140,7 +140,7 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Shot
                  note="" if n else "not measured: nothing was asked")
 
 
-def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[int, bool], shots: Sequence[Shot]
+def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[int, bool], shots: Sequence[ImageRecord]
             ) -> Score:
     """change/<name>: the edited model's share minus the original's, image by image."""
     groups: dict[str, list[float]] = {}

@@ -40,13 +40,13 @@ from expunge.metrics.statistics import (
     percentiles,
     resamples,
 )
-from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Score, Shot
+from expunge.records import FORGET_ROLES, KEEP_ROLES, ImageRecord, ItemKey, Score
 
 ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ImageSet:
     """Images with their records.
 
     Attributes:
@@ -54,7 +54,7 @@ class Drawn:
         pictures: float32 (B, 3, H, W) in [0, 1].
     """
 
-    shots: Sequence[Shot]
+    shots: Sequence[ImageRecord]
     pictures: Tensor
 
     def __post_init__(self) -> None:
@@ -66,11 +66,11 @@ class Drawn:
         """Row by (prompt text, seed)."""
         return {shot.item_key: i for i, shot in enumerate(self.shots)}
 
-    def only(self, rows: Sequence[int]) -> Drawn:
+    def only(self, rows: Sequence[int]) -> ImageSet:
         """The images of these rows, in their order."""
-        return Drawn([self.shots[row] for row in rows], self.pictures[[*rows]])
+        return ImageSet([self.shots[row] for row in rows], self.pictures[[*rows]])
 
-    def stratum(self, name: str) -> Drawn:
+    def stratum(self, name: str) -> ImageSet:
         """The images of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
         """
         role, _, asked = name.partition("@")
@@ -94,7 +94,7 @@ class Bounds:
     ceiling: Groups
 
 
-def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
+def paired(a: ImageSet, b: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Both sides in the order of `a`, matched by (prompt, seed).
 
     Raises:
@@ -107,11 +107,11 @@ def paired(a: Drawn, b: Drawn) -> tuple[Drawn, Drawn]:
                            accepted="the same prompts and seeds on both sides")
     order = [rows_b[key] for key in rows_a]
     first = [rows_a[key] for key in rows_a]
-    return (Drawn([a.shots[i] for i in first], a.pictures[first]),
-            Drawn([b.shots[i] for i in order], b.pictures[order]))
+    return (ImageSet([a.shots[i] for i in first], a.pictures[first]),
+            ImageSet([b.shots[i] for i in order], b.pictures[order]))
 
 
-def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[ItemKey, float]:
+def distances(a: ImageSet, b: ImageSet, distance: Distance, chunk: int = 128) -> dict[ItemKey, float]:
     """Distance of each pair, by (prompt text, seed)."""
     x, y = paired(a, b)
     parts = [distance(x.pictures[i:i + chunk], y.pictures[i:i + chunk]) for i in range(0, len(x.shots), chunk)]
@@ -121,7 +121,7 @@ def distances(a: Drawn, b: Drawn, distance: Distance, chunk: int = 128) -> dict[
     return {shot.item_key: value for shot, value in zip(x.shots, values, strict=True)}
 
 
-def seed_distances(drawn: Drawn, distance: Distance, chunk: int = 128) -> Groups:
+def seed_distances(drawn: ImageSet, distance: Distance, chunk: int = 128) -> Groups:
     """Distances between neighbouring seeds of each prompt (a ring over its seeds); prompts of one seed have none."""
     pairs: list[tuple[int, int]] = []
     by_prompt: dict[str, list[int]] = {}
@@ -140,7 +140,7 @@ def seed_distances(drawn: Drawn, distance: Distance, chunk: int = 128) -> Groups
     return out
 
 
-def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds: Bounds, stratum: str, *,
+def integrity_scores(edited: ImageSet, original: ImageSet, distance: Distance, bounds: Bounds, stratum: str, *,
                      draws: int = 2000, seed: int = 0) -> list[Score]:
     """perceptual/<stratum> (I), perceptual/ceiling/<stratum> (U) and integrity/<stratum> (J).
 
@@ -185,7 +185,7 @@ def integrity_scores(edited: Drawn, original: Drawn, distance: Distance, bounds:
     ]
 
 
-def sharpness_score(edited: Drawn, original: Drawn, stratum: str, *, draws: int = 2000, seed: int = 0) -> Score:
+def sharpness_score(edited: ImageSet, original: ImageSet, stratum: str, *, draws: int = 2000, seed: int = 0) -> Score:
     """sharpness/<stratum>: how sharp the edited model's images are, as a share of the original's."""
     after, before = paired(edited, original)
     logs = (_sharp(after.pictures) / _sharp(before.pictures)).log().tolist()
@@ -225,7 +225,7 @@ def _floor_score(bounds: Bounds, distance: Distance) -> Score:
                  note="" if bounds.floor_n else "not drawn; taken as 0 in integrity")
 
 
-def similarity_score(edited: Drawn, original: Drawn, similarity: Distance, stratum: str, *, draws: int = 2000,
+def similarity_score(edited: ImageSet, original: ImageSet, similarity: Distance, stratum: str, *, draws: int = 2000,
                      seed: int = 0) -> Score:
     """ssim/<stratum>: structural similarity at the same seeds, 1 for equal images.
 

@@ -13,8 +13,8 @@ from expunge.errors import ExpungeError, UserError
 from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Judge
 from expunge.metrics.erasure import Judged
-from expunge.metrics.integrity import Drawn
-from expunge.records import Detection, Prompt, Shot
+from expunge.metrics.integrity import ImageSet
+from expunge.records import Detection, ImageRecord, Prompt
 
 
 def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable[Prompt]) -> None:
@@ -32,7 +32,7 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
                         remedy="choose another concept, or another judge")
 
 
-def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
+def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
               keep: Callable[[Judged], None] | None = None) -> list[Detection]:
     """What the judge says of each image, in the order of `shots`.
 
@@ -60,7 +60,7 @@ def judgments(judge: Judge, shots: Sequence[Shot], pictures: Tensor, *, known: J
     return [item for item in found if item is not None]
 
 
-def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
+def judged(sides: Sequence[ImageSet], judge: Judge, file: Path | None = None,
            tell: Callable[[int, int], None] | None = None) -> list[list[Detection]]:
     """Judgments of each side's images, kept in one JSONL file as they come, so that none is asked for twice.
 
@@ -72,7 +72,7 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
     known = read_judgments(file) if file else []
     total = sum(len(side.shots) for side in sides)
     out: list[list[Detection]] = []
-    done: list[tuple[Shot, Detection]] = []
+    done: list[tuple[ImageRecord, Detection]] = []
 
     def keep(items: Judged) -> None:
         if file:
@@ -88,7 +88,7 @@ def judged(sides: Sequence[Drawn], judge: Judge, file: Path | None = None,
     return out
 
 
-def read_judgments(path: Path) -> list[tuple[Shot, Detection]]:
+def read_judgments(path: Path) -> list[tuple[ImageRecord, Detection]]:
     """Images' records and their judgments from a JSONL file; none if there is no such file.
 
     Raises:
@@ -101,7 +101,7 @@ def read_judgments(path: Path) -> list[tuple[Shot, Detection]]:
         try:
             value = json.loads(line)
             of, by = value["judgment"]["shot"], value["judgment"]["detector"]
-            out.append((Shot.model_validate(value["shot"]),
+            out.append((ImageRecord.model_validate(value["shot"]),
                         Detection.model_validate({**value["judgment"], "shot": of, "detector": by})))
         except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
             raise UserError(f"{path}, line {number}: not an image's record with a judgment",

@@ -19,7 +19,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_joint import OBJECT
 from expunge.records import FORGET_ROLES, Prompt, Role, counted
 from expunge.records.json_lists import is_json, read_json_list
-from expunge.records.tables import Table, is_table, numbers, read_table, read_text, unreadable
+from expunge.records.tables import PromptTable, is_table, numbers, read_table, read_text, unreadable
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
                             "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
@@ -51,7 +51,7 @@ class Listed:
     lost: tuple[str, ...] = ()
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def notices(self) -> tuple[str, ...]:
         """All sentences."""
         return (*self.columns, *self.roles, *self.drawn, *self.lost)
 
@@ -82,7 +82,7 @@ def listed(file: Path, concepts: Sequence[str], names: Names, role: str = "") ->
     return of_list(file, read_list(file), concepts, names, role)
 
 
-def read_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
+def read_list(file: Path) -> tuple[str, ...] | PromptTable | dict[str, Any]:
     """A file as it stands: its texts, its table, or its mapping, by its ending.
 
     Raises:
@@ -93,12 +93,12 @@ def read_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
     return read_json_list(file) if is_json(file) else read_table(file) if is_table(file) else _lines(file)
 
 
-def of_list(file: Path, found: Sequence[str] | Table | Mapping[str, Any], concepts: Sequence[str], names: Names,
+def of_list(file: Path, found: Sequence[str] | PromptTable | Mapping[str, Any], concepts: Sequence[str], names: Names,
             role: str = "") -> Listed:
     """The prompts of what `read_list` found; see `listed`."""
     if role and role not in get_args(Role):
         raise UserError(f"default role {role!r}", accepted=", ".join(get_args(Role)))
-    if isinstance(found, Table):
+    if isinstance(found, PromptTable):
         table = _typed(found)
         return _checked(file, list(_of_table(table)), concepts, names, role, table)
     if isinstance(found, Mapping):
@@ -119,13 +119,13 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
     entries = [(str(role), entry) for role, its in values.items()
                for entry in (its if isinstance(its, list) else [its])]
     for number, (role, entry) in enumerate(entries, 1):
-        told = {"text": entry} if isinstance(entry, str) else entry
-        if role in get_args(Role) and (not isinstance(told, dict) or set(told) - _KEYS):
+        fields = {"text": entry} if isinstance(entry, str) else entry
+        if role in get_args(Role) and (not isinstance(fields, dict) or set(fields) - _KEYS):
             yield _Row(number, role, "", "", {}, f"prompt {number}: got {entry!r}")
             continue
-        told = told if isinstance(told, dict) else {}
-        text, label = str(told.get("text", "")), str(told.get("label", ""))
-        own, why = numbers({key: str(told[key]) for key in _KEYS & told.keys()})
+        fields = fields if isinstance(fields, dict) else {}
+        text, label = str(fields.get("text", "")), str(fields.get("label", ""))
+        own, why = numbers({key: str(fields[key]) for key in _KEYS & fields.keys()})
         wrong = f"prompt {number}: {why}, got {entry!r}" if why else ""
         if role in get_args(Role) and (unreadable(text) or (not text.strip() and role != "empty")):
             wrong = f"prompt {number}: got {entry!r}"
@@ -135,7 +135,7 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
 _KEYS = {"text", "label", "seed", "guidance", "height", "width"}
 
 
-def _typed(table: Table) -> Table:
+def _typed(table: PromptTable) -> PromptTable:
     """The table without its column of types where none of them is known: then it speaks of something else."""
     head, kinds = table.columns.get("type"), {row.get("type", "").casefold() for row in table.rows}
     if head is None or kinds & TYPES.keys():
@@ -144,7 +144,7 @@ def _typed(table: Table) -> Table:
                    ignored=(*table.ignored, head))
 
 
-def _of_table(table: Table) -> Iterator[_Row]:
+def _of_table(table: PromptTable) -> Iterator[_Row]:
     for number, row in enumerate(table.rows, 1):
         role = row.get("role") if "role" in table.columns else None
         kind = row.get("type", "") if "type" in table.columns else ""
@@ -163,7 +163,7 @@ def _of_table(table: Table) -> Iterator[_Row]:
 
 
 def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: Names, default: str,
-             table: Table | None) -> Listed:
+             table: PromptTable | None) -> Listed:
     mistakes: list[str] = []
     lost, taken = Counter[str](), Counter[str]()
     first: dict[str, int] = {}
@@ -203,7 +203,7 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
                   tuple(_columns(file, table)), tuple(_roles(file, taken, default)), tuple(_own(file, prompts)), left)
     if not prompts:
         raise ConfigError(f"no prompt in {file} can be used", accepted="a list with a text to ask",
-                          remedy=" ".join(made.told))
+                          remedy=" ".join(made.notices))
     return made
 
 
@@ -225,7 +225,7 @@ def _guessed(row: _Row, concepts: Sequence[str], names: Names, default: str) -> 
     return ("implicit", concepts[0]) if len(concepts) == 1 else ("", "")
 
 
-def _columns(file: Path, table: Table | None) -> list[str]:
+def _columns(file: Path, table: PromptTable | None) -> list[str]:
     """Which columns are used as what, where that is not plain, and which are ignored."""
     if table is None:
         return []
@@ -247,7 +247,7 @@ def _roles(file: Path, taken: Mapping[str, int], default: str) -> list[str]:
 def _own(file: Path, prompts: Sequence[Prompt]) -> list[str]:
     """How many prompts say themselves how they are drawn."""
     ways = (("seed", "a seed"), ("guidance", "a guidance"), ("width", "a size"))
-    told = [f"{count} with {words}" for what, words in ways
-            if (count := sum(getattr(prompt, what) is not None for prompt in prompts))]
-    return [f"{file.name}: drawn as it says: {', '.join(told)}, of {counted(len(prompts), 'prompts')}."
-            ] if told else []
+    settings = [f"{count} with {words}" for what, words in ways
+                if (count := sum(getattr(prompt, what) is not None for prompt in prompts))]
+    return [f"{file.name}: drawn as it says: {', '.join(settings)}, of {counted(len(prompts), 'prompts')}."
+            ] if settings else []

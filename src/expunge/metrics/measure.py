@@ -17,7 +17,7 @@ from expunge.metrics.instead import Side, instead_scores
 from expunge.metrics.integrity import (
     ROLES,
     Bounds,
-    Drawn,
+    ImageSet,
     bound_scores,
     distances,
     integrity_scores,
@@ -87,7 +87,7 @@ class Instruments:
             self.clip(grey, ["a", "b"])
 
 
-def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, *,
+def measured(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequence[Opinion], tools: Instruments, *,
              draws: int = 2000, fid_draws: int = 100, seed: int = 0,
              tell: Callable[[int, int, str], None] | None = None, lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
              ) -> list[Score]:
@@ -120,8 +120,8 @@ def measured(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinio
     return scores + with_spoilt(compared, spoilt, tools.aims)
 
 
-def _compared(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opinion], tools: Instruments, draws: int,
-              fid_draws: int, seed: int, tell: Callable[[int, int, str], None]) -> list[Score]:
+def _compared(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequence[Opinion], tools: Instruments,
+              draws: int, fid_draws: int, seed: int, tell: Callable[[int, int, str], None]) -> list[Score]:
     """The scores that compare images of the two models, the same items on both sides."""
     tell(1, 5, "looking at what is drawn instead")
     first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
@@ -142,7 +142,7 @@ def _compared(original: Drawn, edited: Drawn, again: Drawn, said: Sequence[Opini
     return scores
 
 
-def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instruments, lost: Lost, spoilt: Spoilt
+def _rates(original: ImageSet, edited: ImageSet, said: Sequence[Opinion], tools: Instruments, lost: Lost, spoilt: Spoilt
            ) -> list[Score]:
     judged = [(list(zip(original.shots, before, strict=True)), list(zip(edited.shots, after, strict=True)))
               for before, after in said]
@@ -159,11 +159,11 @@ def _rates(original: Drawn, edited: Drawn, said: Sequence[Opinion], tools: Instr
     return scores
 
 
-def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments, draws: int, seed: int
+def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, tools: Instruments, draws: int, seed: int
                ) -> list[Score]:
     distance, first = tools.distance, original.rows()
     same = [first[shot.item_key] for shot in again.shots]
-    partner = Drawn([original.shots[i] for i in same], original.pictures[same])
+    partner = ImageSet([original.shots[i] for i in same], original.pictures[same])
     bounds = _bounds(again, partner, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
     tolerant = tools.tolerant if min(original.pictures.shape[-2:]) >= LEAST else None
@@ -192,18 +192,18 @@ def _integrity(original: Drawn, edited: Drawn, again: Drawn, tools: Instruments,
     return scores
 
 
-def _bounds(again: Drawn, partner: Drawn, original: Drawn, distance: Distance) -> Bounds:
+def _bounds(again: ImageSet, partner: ImageSet, original: ImageSet, distance: Distance) -> Bounds:
     noise = distances(again, partner, distance)
     return Bounds(sum(noise.values()) / len(noise) if noise else 0.0, len(noise), seed_distances(original, distance))
 
 
-def _strata_of(drawn: Drawn, role: str) -> list[str]:
+def _strata_of(drawn: ImageSet, role: str) -> list[str]:
     """"near@short" for each stratum of the role's images, if there are several; none for the forget side."""
     names = list(dict.fromkeys(shot.prompt.stratum for shot in drawn.shots if shot.prompt.stratum))
     return [f"{role}@{name}" for name in names] if len(names) > 1 and role in ("near", "far") else []
 
 
-def _fidelity(original: Drawn, edited: Drawn, features: Features, real: Moments | None, ending: str, draws: int,
+def _fidelity(original: ImageSet, edited: ImageSet, features: Features, real: Moments | None, ending: str, draws: int,
               seed: int) -> list[Score]:
     rows = [i for i, shot in enumerate(edited.shots) if shot.prompt.role in KEEP_ROLES]
     shots, name = [edited.shots[i] for i in rows], features.name

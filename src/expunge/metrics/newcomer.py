@@ -32,7 +32,7 @@ _FEWEST = 12
 
 
 @dataclass(frozen=True)
-class Newcomer:
+class NovelJudge:
     """A `metrics.base.Judge` with the one question whether the thing is there.
 
     Attributes:
@@ -78,7 +78,7 @@ class Newcomer:
 
 
 def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor, *, threshold: float = 0.9,
-                   ridge: float = 1e-2) -> Newcomer:
+                   ridge: float = 1e-2) -> NovelJudge:
     """A detector of `label`, learned from two in three of the images and tried on the rest.
 
     Args:
@@ -105,9 +105,9 @@ def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor
     f, y = torch.cat(kept), torch.cat(targets)
     mean, scale = f.mean(0), f.std(0).clamp_min(1e-6)
     weight, bias = _regressed((f - mean) / scale, y, ridge)
-    detector = Newcomer(label, features, mean, scale, weight, bias, threshold, Score(name="", title="", value=None))
+    detector = NovelJudge(label, features, mean, scale, weight, bias, threshold, Score(name="", title="", value=None))
     score = _score(label, detector(held[0]), detector(held[1]))
-    return Newcomer(label, features, mean, scale, weight, bias, threshold, score)
+    return NovelJudge(label, features, mean, scale, weight, bias, threshold, score)
 
 
 def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -130,12 +130,12 @@ def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def _score(label: str, on_shown: list[Detection], on_others: list[Detection]) -> Score:
-    told = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
-    right = [answer.answers[QUESTION] == want for answer, want in told if QUESTION in answer.answers]
+    judged = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
+    right = [answer.answers[QUESTION] == want for answer, want in judged if QUESTION in answer.answers]
     low, high = wilson(sum(right), len(right))
     return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out images",
                  value=sum(right) / len(right) if right else None, low=low, high=high, n=len(right),
                  numerator=sum(right) if right else None, interval="95% Wilson" if right else "",
-                 denominator="held-out images that it answered", left_out={"abstained": len(told) - len(right)},
+                 denominator="held-out images that it answered", left_out={"abstained": len(judged) - len(right)},
                  higher_is_better=True, subject="comparison",
                  note=f"{len(on_shown)} images of {label}, {len(on_others)} of other things")

@@ -34,8 +34,8 @@ from expunge.metrics.base import (
     Features,
     Judge,
     Moments,
+    NovelConcept,
     PromptCounts,
-    Stranger,
     TextImage,
     asked_strata,
 )
@@ -161,11 +161,11 @@ class OpenWorld:
 
     def given(self, request: Request, counts: PromptCounts) -> list[str]:
         """How many prompts of the user's file are used, and why not the others."""
-        return [*self.remarks(request), *self._choice(request, counts).told]
+        return [*self.remarks(request), *self._choice(request, counts).notices]
 
     def remarks(self, request: Request) -> list[str]:
         """How the user's file is read: columns, roles, rows left out."""
-        return list(self._listed(request).told) if self._file else []
+        return list(self._listed(request).notices) if self._file else []
 
     def _listed(self, request: Request) -> Listed:
         targets = {target.concept: target for target in request.targets}
@@ -183,8 +183,8 @@ class OpenWorld:
             refused=lambda prompt: _refused(prompt, request))
 
     def _brought(self, request: Request) -> list[Prompt]:
-        told = [labelled(prompt, request) for prompt in self._listed(request).prompts]
-        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in told]
+        brought = [labelled(prompt, request) for prompt in self._listed(request).prompts]
+        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in brought]
 
     def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
         """All that templates could ask about `request`, by role."""
@@ -250,7 +250,7 @@ class OpenWorld:
         """None: what an arbitrary model never knew is not known."""
         return None
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger | None:
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
         """None: there are no invented things for a model of any size and style."""
         return None
 

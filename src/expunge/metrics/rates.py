@@ -35,7 +35,7 @@ from expunge.metrics.erasure import (
 )
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
 from expunge.metrics.statistics import at_once, change_interval, interval_words, rate_interval
-from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, Score, Shot
+from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, ImageRecord, Score
 
 
 def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "", apart: Apart | None = None,
@@ -128,7 +128,7 @@ def _questions(aims: Sequence[Aim]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(question for aim in aims for question in aim.wanted))
 
 
-def _shows(shot: Shot, item: Detection, aims: Sequence[Aim], kept: Mapping[str, Rule]) -> bool | None:
+def _shows(shot: ImageRecord, item: Detection, aims: Sequence[Aim], kept: Mapping[str, Rule]) -> bool | None:
     """Whether the judge sees what the prompt asks for (on the forget side: the concept); None without an answer.
 
     Args:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.erasure import Lost, Subject
-from expunge.metrics.integrity import Drawn
+from expunge.metrics.integrity import ImageSet
 from expunge.metrics.statistics import interval_words, rate_interval
-from expunge.records import FORGET_ROLES, KEEP_ROLES, NOT_FINITE, Prompt, Score, Shot
+from expunge.records import FORGET_ROLES, KEEP_ROLES, NOT_FINITE, ImageRecord, Prompt, Score
 
-Items = tuple[Shot, ...]
+Items = tuple[ImageRecord, ...]
 _ROLES = {"instead": FORGET_ROLES, "something_else": FORGET_ROLES, "margin": FORGET_ROLES, "forget": FORGET_ROLES,
           "found": FORGET_ROLES, "damaged": ("near", "far", "style"), "kept": ("near", "far"), "keep": KEEP_ROLES,
           "fid": KEEP_ROLES, "kid": KEEP_ROLES, "precision": KEEP_ROLES, "recall": KEEP_ROLES}
@@ -54,21 +54,21 @@ class Spoilt:
 NONE_SPOILT = Spoilt()
 
 
-def finite_only(drawn: Drawn) -> tuple[Drawn, Items]:
+def finite_only(drawn: ImageSet) -> tuple[ImageSet, Items]:
     """The images that are some, and the records of the others."""
     there = drawn.pictures.flatten(1).isfinite().all(1).tolist() if len(drawn.shots) else []
     return (drawn.only([row for row, is_one in enumerate(there) if is_one]),
             tuple(shot for shot, is_one in zip(drawn.shots, there, strict=True) if not is_one))
 
 
-def rows_in_both(original: Drawn, edited: Drawn) -> tuple[list[int], list[int]]:
+def rows_in_both(original: ImageSet, edited: ImageSet) -> tuple[list[int], list[int]]:
     """The rows on either side of the items that both have, in the edited model's order."""
     first = original.rows()
     both = [(first[shot.item_key], row) for row, shot in enumerate(edited.shots) if shot.item_key in first]
     return [row for row, _ in both], [row for _, row in both]
 
 
-def spoilt_scores(original: Drawn, edited: Drawn, spoilt: Spoilt) -> list[Score]:
+def spoilt_scores(original: ImageSet, edited: ImageSet, spoilt: Spoilt) -> list[Score]:
     """not_finite/all of both models; none where every image of both is one."""
     if not spoilt.either():
         return []
@@ -99,7 +99,7 @@ def _is_over(score: Score, prompt: Prompt, aims: Sequence[Aim]) -> bool:
     return not own or prompt.role not in FORGET_ROLES or aim_of(prompt, aims).concept in own
 
 
-def _share(drawn: Drawn, spoilt: Items, subject: Subject) -> Score:
+def _share(drawn: ImageSet, spoilt: Items, subject: Subject) -> Score:
     groups: dict[str, list[float]] = {}
     for shots, value in ((drawn.shots, 0.0), (spoilt, 1.0)):
         for shot in shots:

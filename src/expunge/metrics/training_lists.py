@@ -24,7 +24,7 @@ class TrainingList:
     """The texts to train on, by concept where the list tells, and in sentences how it was read."""
 
     prompts: tuple[str, ...] | dict[str, tuple[str, ...]]
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def training_list(file: Path, concepts: Sequence[str], names: Names) -> TrainingList:
@@ -44,17 +44,17 @@ def training_list(file: Path, concepts: Sequence[str], names: Names) -> Training
               for prompt, guessed in zip(read.prompts, read.guessed, strict=True)]
     used = [prompt for prompt, its in zip(read.prompts, trains, strict=True) if its]
     rest = [prompt for prompt, its in zip(read.prompts, trains, strict=True) if not its]
-    told = (*read.columns, *_unused(file, rest), *_undrawn(file, used), *read.lost)
+    notices = (*read.columns, *_unused(file, rest), *_undrawn(file, used), *read.lost)
     if not used:
         raise ConfigError(f"no prompt in {file} can be trained on",
-                          accepted=f"a direct prompt of {' or '.join(concepts)}", remedy=" ".join(told))
+                          accepted=f"a direct prompt of {' or '.join(concepts)}", remedy=" ".join(notices))
     if read.plain:
-        return TrainingList(tuple(prompt.text.strip() for prompt in used), told)
+        return TrainingList(tuple(prompt.text.strip() for prompt in used), notices)
     by_concept: dict[str, tuple[str, ...]] = {}
     for prompt in used:
         concept = prompt.labels[OBJECT]
         by_concept[concept] = (*by_concept.get(concept, ()), prompt.text.strip())
-    return TrainingList(by_concept, told)
+    return TrainingList(by_concept, notices)
 
 
 def _by_concept(file: Path, found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

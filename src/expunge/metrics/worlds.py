@@ -23,9 +23,9 @@ def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templ
         UserError: unknown world, or settings of the open world for a model with one of its own.
     """
     maker = WORLDS.get(kind)
-    told: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates, "margin": margin,
-                            "default_role": default_role}
-    own = {name: value for name, value in told.items() if value or (name == "margin" and value is not None)}
+    options: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates, "margin": margin,
+                               "default_role": default_role}
+    own = {name: value for name, value in options.items() if value or (name == "margin" and value is not None)}
     if own and not {*own} <= {*inspect.signature(maker).parameters}:
         raise UserError(f"{', '.join(own)} given, but {model} has a world of its own ({kind})",
                         accepted="these settings for models whose world takes them, as the open one does",

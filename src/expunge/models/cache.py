@@ -1,7 +1,7 @@
 """Drawn images on disk, addressed by what they are an image of, so that nothing is drawn twice.
 
 `<root>/<drawing>/<first two of key>/<key>.png` is an image (8 bits, RGB), the `.json` beside it its
-`Shot`. `<key>` is `Shot.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
+`ImageRecord`. `<key>` is `ImageRecord.key` (weights, patch, prompt, seed, sampler); `<drawing>` is
 `Model.drawing` (schedule, architecture, tokenizer, number type, kind of device), which a shot's key does
 not hold. The JSON file is written last: an image without it was interrupted and does not count. Pixels handed
 out are always the 8-bit ones, so fresh and cached ones are equal bit for bit.
@@ -39,14 +39,14 @@ from expunge.models.cache_size import limit, make_room, mark, touched
 from expunge.models.cache_size import root as default_root
 from expunge.models.model import Model
 from expunge.models.sample import at_one_size, by_way, draw
-from expunge.records import Prompt, Sampler, Shot
+from expunge.records import ImageRecord, Prompt, Sampler
 
 log = logging.getLogger(__name__)
 
-_Found = dict[str, tuple[Shot, Tensor]]
+_Found = dict[str, tuple[ImageRecord, Tensor]]
 
 
-class Pictures:
+class ImageCache:
     """A folder of images that is filled as they are asked for."""
 
     def __init__(self, root: str | Path | None = None) -> None:
@@ -56,7 +56,7 @@ class Pictures:
 
     def draw(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
-             go_on: bool = False) -> tuple[list[Shot], Tensor]:
+             go_on: bool = False) -> tuple[list[ImageRecord], Tensor]:
         """The items' images; only batches with missing ones are drawn, and each image is kept as its batch is done.
 
         With several processes each draws its share of the batches, then all of them read everything; call it in all of
@@ -88,11 +88,11 @@ class Pictures:
 
     def each(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
-             go_on: bool = False) -> tuple[list[Shot], list[Tensor]]:
+             go_on: bool = False) -> tuple[list[ImageRecord], list[Tensor]]:
         """As `draw`, with each image as it was drawn, float32 (3, H, W)."""
         cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
         whole = sampler.model_copy(update={"truncate": False})
-        shots = [Shot(prompt=prompt, seed=seed, sampler=(sampler if prompt.text in cut else whole).of(prompt),
+        shots = [ImageRecord(prompt=prompt, seed=seed, sampler=(sampler if prompt.text in cut else whole).of(prompt),
                       model=model.hash, patch=model.patch_hash) for prompt, seed in items]
         distinct = {shot.key: shot for shot in reversed(shots)}  # a key's first shot is the one that is kept
         keys = list(dict.fromkeys(shot.key for shot in shots))
@@ -110,7 +110,7 @@ class Pictures:
                 for shot, key in ((shot, shot.key) for shot in shots)]
         return done, [found[shot.key][1].float() / 255 for shot in shots]
 
-    def pixels(self, shot: Shot) -> Tensor:
+    def pixels(self, shot: ImageRecord) -> Tensor:
         """The image of a record, float32 (3, H, W) in [0, 1].
 
         Raises:
@@ -126,7 +126,7 @@ class Pictures:
                              remedy="draw it again")
         return picture.float() / 255
 
-    def _filled(self, model: Model, batches: Sequence[Sequence[Shot]],
+    def _filled(self, model: Model, batches: Sequence[Sequence[ImageRecord]],
                 progress: Callable[[int, int], None] | None, go_on: bool) -> _Found:
         """Each shot's image by key: read where there is one, drawn where there is none.
 
@@ -146,7 +146,7 @@ class Pictures:
             progress(len(found), total)
         todo = [batch for batch in batches if any(shot.key not in found for shot in batch)]
 
-        def keep(shot: Shot, picture: Tensor) -> None:
+        def keep(shot: ImageRecord, picture: Tensor) -> None:
             if shot.key in found:  # it stays as it is: others may have taken it into their records
                 return
             found[shot.key] = self._write(self._file(model, shot), shot, picture)
@@ -156,10 +156,10 @@ class Pictures:
         for sampler, places in by_way([batch[0].sampler for batch in todo]).items():
             shots = [shot for place in places for shot in todo[place]]
 
-            def sink(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
+            def sink(row: int, picture: Tensor, shots: Sequence[ImageRecord] = shots) -> None:
                 keep(shots[row], picture)
 
-            def lose(row: int, picture: Tensor, shots: Sequence[Shot] = shots) -> None:
+            def lose(row: int, picture: Tensor, shots: Sequence[ImageRecord] = shots) -> None:
                 found.setdefault(shots[row].key, (shots[row], torch.full_like(picture, torch.nan)))
                 if progress is not None:
                     progress(len(found), total)
@@ -179,10 +179,10 @@ class Pictures:
             log.info("the cache is past its bound: %d images that were not used for longest are gone (%d MiB)", gone,
                      freed // 2**20)
 
-    def _file(self, model: Model, shot: Shot) -> Path:
+    def _file(self, model: Model, shot: ImageRecord) -> Path:
         return self.root / model.drawing / shot.key[:2] / f"{shot.key}.png"
 
-    def _write(self, file: Path, shot: Shot, picture: Tensor) -> tuple[Shot, Tensor]:
+    def _write(self, file: Path, shot: ImageRecord, picture: Tensor) -> tuple[ImageRecord, Tensor]:
         pixels = (picture * 255).round().to(torch.uint8)
         image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
         place = file.relative_to(self.root).as_posix()
@@ -197,13 +197,13 @@ class Pictures:
         self._wrote += sum(one.stat().st_size for one in (file, file.with_suffix(".json")))
         return kept, pixels
 
-    def _read(self, file: Path, damaged: list[str]) -> tuple[Shot, Tensor] | None:
+    def _read(self, file: Path, damaged: list[str]) -> tuple[ImageRecord, Tensor] | None:
         """The record and image at `file`; None if there is none, or it is damaged (then `damaged` is told)."""
         record = file.with_suffix(".json")
         if not record.exists():
             return None
         try:
-            shot = Shot.model_validate_json(record.read_text(encoding="utf-8"))
+            shot = ImageRecord.model_validate_json(record.read_text(encoding="utf-8"))
             picture = _read_png(file)
             if _pixel_hash(picture) == shot.pixels:
                 touched(record)

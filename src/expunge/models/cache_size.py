@@ -24,7 +24,7 @@ from pathlib import Path
 
 from expunge.errors import StorageError, UserError
 from expunge.files import write_json
-from expunge.records import Shot
+from expunge.records import ImageRecord
 
 LIMIT = 20.0
 """GiB."""
@@ -95,13 +95,13 @@ def limit() -> int | None:
     Raises:
         UserError: $EXPUNGE_CACHE_LIMIT is no number of GiB.
     """
-    told = os.environ.get("EXPUNGE_CACHE_LIMIT", "").strip() or str(LIMIT)
+    given = os.environ.get("EXPUNGE_CACHE_LIMIT", "").strip() or str(LIMIT)
     try:
-        size = float(told)
+        size = float(given)
     except ValueError:
         size = -1.0
     if not 0 <= size < float("inf"):
-        raise UserError(f"EXPUNGE_CACHE_LIMIT={told!r}", accepted="GiB, such as 20 or 0.5; 0 for no bound")
+        raise UserError(f"EXPUNGE_CACHE_LIMIT={given!r}", accepted="GiB, such as 20 or 0.5; 0 for no bound")
     return round(size * 2 ** 30) or None
 
 
@@ -211,7 +211,7 @@ def _is_ours(folder: Path, root: Path) -> bool:
 def _wrote(record: Path) -> bool:
     """Whether a cache wrote the record: what it says is what its name says."""
     try:
-        shot = Shot.read(record.read_text(encoding="utf-8"))
+        shot = ImageRecord.read(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return shot.key == record.stem and Path(shot.file).name == f"{record.stem}.png"
@@ -219,7 +219,7 @@ def _wrote(record: Path) -> bool:
 
 def _is_digests(file: Path) -> bool:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(told, dict) and all(isinstance(value, str) for value in told.values())
+    return isinstance(stored, dict) and all(isinstance(value, str) for value in stored.values())

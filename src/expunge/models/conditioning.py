@@ -72,7 +72,7 @@ class Conditioning:
         return Conditioning({name: tensor.to(device) for name, tensor in self.rows.items()},
                             {name: tensor.to(device) for name, tensor in self.shared.items()})
 
-    def told(self, states: Tensor) -> Conditioning:
+    def with_states(self, states: Tensor) -> Conditioning:
         """The same with other text states (B, T, D)."""
         return replace(self, rows={**self.rows, STATES: states})
 

@@ -39,7 +39,8 @@ def passes_of(model: Model, guidance: float) -> int:
     return passes(guidance) if model.denoiser.guided == "classifier-free" else 1
 
 
-def told(model: Model, cond: Conditioning, uncond: Conditioning | None, guidance: float) -> Conditioning:
+def network_conditioning(model: Model, cond: Conditioning, uncond: Conditioning | None, guidance: float
+                         ) -> Conditioning:
     """What the network is told in one pass: `cond` (B rows), with the scale, or behind the rows that it goes away from.
 
     Args:
@@ -92,7 +93,7 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
     if not 0 <= start <= stop <= steps:
         raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")
     s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
-    x, both = x_t.to(model.device), told(model, cond, uncond, guidance)
+    x, both = x_t.to(model.device), network_conditioning(model, cond, uncond, guidance)
     for k in range(start, stop):
         out = guided(model, x, grid[k], both, guidance)
         x = process.step(out, x, (s[k], r[k]), (s[k + 1], r[k + 1]))

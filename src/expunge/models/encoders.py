@@ -36,8 +36,8 @@ class ClipTextEncoder(TextEncoder):
         with self.embedding(embeddings):
             out = module(tokens.ids, attention_mask=mask, output_hidden_states=self._penultimate)
         states = out.hidden_states[-2] if self._penultimate else out.last_hidden_state
-        told = {"states": states.float()}
-        return told | {"pooled": out[self._pooled].float()} if self._pooled else told
+        rows = {"states": states.float()}
+        return rows | {"pooled": out[self._pooled].float()} if self._pooled else rows
 
 
 class T5TextEncoder(TextEncoder):

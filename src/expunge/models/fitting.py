@@ -36,8 +36,8 @@ def none_fits(what: str, lost: Mapping[int, str]) -> UserError:
     ways = ["shorten what is too long, or cut it with --truncate"] if TOO_LONG in reasons else []
     ways += ["mend the sizes and guidances of the list"] if set(reasons) - {TOO_LONG} else []
     first = {why: 1 + place for place, why in reversed([*lost.items()])}
-    told = "; ".join(f"prompt {first[why]}: {why}" for why in reasons[:3])
-    return UserError(f"none of {what} can be drawn ({told})", accepted="at least one that the model draws",
+    causes = "; ".join(f"prompt {first[why]}: {why}" for why in reasons[:3])
+    return UserError(f"none of {what} can be drawn ({causes})", accepted="at least one that the model draws",
                      remedy="; ".join(ways))
 
 

@@ -70,9 +70,9 @@ class Flux(FromDiffusers):
         transformer = self.components["transformer"]
         where = next(transformer.parameters())
         height, width = (side // _PATCH for side in x_t.shape[-2:])
-        told = cond.rows.get("guidance", x_t.new_ones(len(x_t))) if self.guided == "embedded" else None
+        guidance = cond.rows.get("guidance", x_t.new_ones(len(x_t))) if self.guided == "embedded" else None
         out: Tensor = transformer(
-            hidden_states=packed(x_t).to(where.dtype), timestep=t.to(where).expand(len(x_t)) / 1000, guidance=told,
+            hidden_states=packed(x_t).to(where.dtype), timestep=t.to(where).expand(len(x_t)) / 1000, guidance=guidance,
             encoder_hidden_states=cond.states.to(where.dtype), pooled_projections=cond.rows["pooled"].to(where.dtype),
             txt_ids=where.new_zeros(cond.states.shape[1], 3), img_ids=_positions(height, width).to(where),
             return_dict=False)[0]

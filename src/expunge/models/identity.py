@@ -46,20 +46,20 @@ def parts_digest(model: Denoiser) -> str:
     named = {role: [name for name in model.components if model.roles[name] == role]
              for role in ("denoiser", "text", "autoencoder")}
     network = model.components[named["denoiser"][0]]
-    told: dict[str, Any] = {name: _config(model.components[name]) for name in named["denoiser"] + named["autoencoder"]}
+    parts: dict[str, Any] = {name: _config(model.components[name]) for name in named["denoiser"] + named["autoencoder"]}
     for number, encoder in enumerate(model.texts):
         behind = f"_{number + 1}" if number else ""
-        told |= {f"text{behind}": _text_config(encoder.module, bool(encoder.pooled)),
-                 f"reads{behind}": reading(encoder.tokenizer, encoder.length)}
-    told |= {"null": model.null} if model.null != "empty" else {}  # schemes began where there was no other
-    told |= {"size": _sizes(network), "buffers": [
+        parts |= {f"text{behind}": _text_config(encoder.module, bool(encoder.pooled)),
+                  f"reads{behind}": reading(encoder.tokenizer, encoder.length)}
+    parts |= {"null": model.null} if model.null != "empty" else {}  # schemes began where there was no other
+    parts |= {"size": _sizes(network), "buffers": [
         _buffers(model.components[name]) for role in named.values() for name in role]}
-    return scheme_digest(told)
+    return scheme_digest(parts)
 
 
-def scheme_digest(told: Any) -> str:
+def scheme_digest(parts: Any) -> str:
     """Digest of anything JSON-able under the present scheme."""
-    return f"{SCHEME}-{text_digest(json.dumps(told, sort_keys=True, default=str))[:16]}"
+    return f"{SCHEME}-{text_digest(json.dumps(parts, sort_keys=True, default=str))[:16]}"
 
 
 def former_digest(model: Denoiser, rest: Sequence[Any]) -> str:
@@ -77,9 +77,9 @@ def former_digest(model: Denoiser, rest: Sequence[Any]) -> str:
     text = {key: value for key, value in text_encoder.to_dict().items()
             if key not in {"dtype", "torch_dtype", "transformers_version"}}
     (encoder,) = model.texts
-    told = [plain(unet), plain(vae), plain(text), json.loads(encoder.tokenizer.backend_tokenizer.to_str())["model"],
-            encoder.length, vae.scaling_factor, *model.process.identity, *rest]
-    return text_digest(json.dumps(told, sort_keys=True, default=str))[:16]
+    parts = [plain(unet), plain(vae), plain(text), json.loads(encoder.tokenizer.backend_tokenizer.to_str())["model"],
+             encoder.length, vae.scaling_factor, *model.process.identity, *rest]
+    return text_digest(json.dumps(parts, sort_keys=True, default=str))[:16]
 
 
 def stored_half(tensors: Mapping[str, Tensor]) -> str:
@@ -114,8 +114,8 @@ def _sizes(network: nn.Module) -> Any:
 def _text_config(encoder: nn.Module, pooled: bool) -> dict[str, Any]:
     """The config; where the pooled state is read, with the end token, at which CLIP takes it."""
     config, idle = _config_of(encoder), _IDLE_TEXT - ({"eos_token_id"} if pooled else set())
-    told = config.to_dict() if config is not None else {}
-    return {key: value for key, value in told.items() if not key.startswith("_") and key not in idle}
+    settings = config.to_dict() if config is not None else {}
+    return {key: value for key, value in settings.items() if not key.startswith("_") and key not in idle}
 
 
 def _buffers(part: nn.Module) -> str:

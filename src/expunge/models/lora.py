@@ -158,11 +158,11 @@ def read_lora(path: str | Path, model: Model) -> LoraFile:
     file = lora_path(path)
     try:
         with safe_open(file, "pt") as opened:
-            told = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
+            scales = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
-    return LoraFile(file, _Reader(file, model, told).factors(tensors))
+    return LoraFile(file, _Reader(file, model, scales).factors(tensors))
 
 
 @dataclass
@@ -171,7 +171,7 @@ class _Reader:
 
     file: Path
     model: Model
-    told: Mapping[str, Any]
+    scales: Mapping[str, Any]
     kohya: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -219,12 +219,12 @@ class _Reader:
         """The layer's own alpha, or the one that the file's metadata tells, over the rank."""
         if alpha is not None:
             return float(alpha) / rank
-        told = {key.removeprefix(f"{component}."): value for key, value in self.told.items()
-                if key.startswith(f"{component}.")}
-        value = (told.get("alpha_pattern") or {}).get(path, told.get("lora_alpha"))
+        scales = {key.removeprefix(f"{component}."): value for key, value in self.scales.items()
+                  if key.startswith(f"{component}.")}
+        value = (scales.get("alpha_pattern") or {}).get(path, scales.get("lora_alpha"))
         if value is None:
             return 1.0
-        return float(value) / (math.sqrt(rank) if told.get("use_rslora") else rank)
+        return float(value) / (math.sqrt(rank) if scales.get("use_rslora") else rank)
 
 
 def _layers(model: Model, lora: Lora, frozen: Collection[str]) -> list[str]:

@@ -224,10 +224,10 @@ class Model:
         """
         if self.denoiser.null == "none":
             raise UserError(f"classifier-free guidance of {self.name}", accepted="guidance 1 for this model")
-        told = self.encode([negative], truncate=truncate)
+        cond = self.encode([negative], truncate=truncate)
         if negative or self.denoiser.null == "empty":
-            return told
-        return told.emptied()
+            return cond
+        return cond.emptied()
 
     def too_long(self, prompts: Sequence[str]) -> dict[str, int]:
         """Those of the prompts that no text encoder reads to their end, with their numbers of tokens.
@@ -376,17 +376,17 @@ class Model:
 
     def _identify(self, remember: Remember | None = None) -> None:
         """Take the hashes of the weights as they are, or those that are remembered of the same files."""
-        told = dict(self._digests() if remember is None else remember(self._digests))
-        self.hash, self.encoder_hash = told.pop("hash"), told.pop("encoder_hash")
-        self._rounded: dict[str, str] = told
+        digests = dict(self._digests() if remember is None else remember(self._digests))
+        self.hash, self.encoder_hash = digests.pop("hash"), digests.pop("encoder_hash")
+        self._rounded: dict[str, str] = digests
 
     def _digests(self) -> dict[str, str]:
         """All that is a digest of the weights, and costs reading them."""
         every = self.parameters_of("denoiser", "text", "autoencoder")
-        told = {"hash": tensors_hash(every), "encoder_hash": tensors_hash(self.parameters_of("text"))}
+        digests = {"hash": tensors_hash(every), "encoder_hash": tensors_hash(self.parameters_of("text"))}
         kind = stored_half(every)
         # The weights may be cast to another type next.
-        return told | (self._hashed(kind) if kind else {})
+        return digests | (self._hashed(kind) if kind else {})
 
 
 def _cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:

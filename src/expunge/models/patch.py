@@ -78,15 +78,15 @@ class Patch:
             raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
                                 "first", accepted="finite weights",
                                 remedy="lower the learning rate (with refresh: update.gamma)")
-        told = {use: tuple(mine) for use, mine in (texts or {}).items()}
+        by_use = {use: tuple(mine) for use, mine in (texts or {}).items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process.description,
                          base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
                          method=method, settings=dict(settings),
                          tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
-                         texts_hash=_texts_hash(told), left_out=dict(left_out or {}), seed=seed,
+                         texts_hash=_texts_hash(by_use), left_out=dict(left_out or {}), seed=seed,
                          versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds, steps=steps,
                          created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        return cls(values, card, told)
+        return cls(values, card, by_use)
 
     def save(self, path: str | Path) -> Path:
         """Write `<name>.safetensors`, `<name>.json` and, where texts are recorded, `<name>.prompts.json`; a folder gets

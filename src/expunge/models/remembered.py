@@ -52,17 +52,17 @@ def digests(folder: Path, take: Callable[[], Mapping[str, str]], *, about: str =
 
 def _stamp(folder: Path) -> list[tuple[str, int, int, int]]:
     """Name, size, time of change in ns and inode of every file."""
-    told = []
+    stamps = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         about = file.stat()
-        told.append((file.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
-    return told
+        stamps.append((file.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, about.st_ino))
+    return stamps
 
 
 def _read(place: Path) -> Digests | None:
     try:
-        told = json.loads(place.read_text(encoding="utf-8"))
+        stored = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    fine = isinstance(told, dict) and told and all(isinstance(value, str) for value in told.values())
-    return dict(told) if fine else None
+    fine = isinstance(stored, dict) and stored and all(isinstance(value, str) for value in stored.values())
+    return dict(stored) if fine else None

@@ -91,9 +91,9 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
             done = model.decode(latents).cpu()  # (B, 3, H, W)
         pictures.append(done if broken is not None else check_finite(model, done, texts[chunk]))
         for offset, picture in enumerate(done):
-            told = sink if broken is None or bool(picture.isfinite().all()) else broken
-            if told is not None:
-                told(chunk.start + offset, picture)
+            finite_sink = sink if broken is None or bool(picture.isfinite().all()) else broken
+            if finite_sink is not None:
+                finite_sink(chunk.start + offset, picture)
         if progress is not None:
             progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
@@ -160,8 +160,8 @@ def check_finite(model: Model, pictures: Tensor, texts: Sequence[str] = ()) -> T
     """
     broken = [row for row, picture in enumerate(pictures) if not bool(picture.isfinite().all())]
     if broken:
-        told = f" for {texts[broken[0]]!r}" if texts else ""
-        raise ModelError(f"{model.name} drew values that are not finite{told}", accepted="finite pixels",
+        whose = f" for {texts[broken[0]]!r}" if texts else ""
+        raise ModelError(f"{model.name} drew values that are not finite{whose}", accepted="finite pixels",
                          remedy="load the model with dtype float32 or bfloat16; if it has a patch on, make that again")
     return pictures
 

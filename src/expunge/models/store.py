@@ -199,7 +199,7 @@ def opener(folder: Path) -> str:
 
 def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
     """The family and the pipeline in a folder, after what the folder says of itself was checked."""
-    kind, told = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    kind, index = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     family = family_of(kind, str(folder))
     check_weights(folder, family.weighed, allow_pickle)
     for part in (*family.weighed, *family.optional):
@@ -208,8 +208,8 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
             raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
                              remedy="fetch or save the model again")
     chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
-    without: dict[str, Any] = {} if with_checker or "safety_checker" not in told else {"safety_checker": None}
-    without |= {} if with_checker else {name: None for name in _UNUSED if name in told}
+    without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
+    without |= {} if with_checker else {name: None for name in _UNUSED if name in index}
     without |= {name: None for name in family.optional if not (folder / name).is_dir()}
     if "safety_checker" in without:
         without["requires_safety_checker"] = False
@@ -244,16 +244,16 @@ def _about(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}",
                          accepted='JSON such as {"world": "emoji"}') from error
-    guidance = told.get("guidance", 1.0) if isinstance(told, dict) else None
-    if (not isinstance(told, dict) or not isinstance(told.get("world", ""), str) or isinstance(guidance, bool)
+    guidance = about.get("guidance", 1.0) if isinstance(about, dict) else None
+    if (not isinstance(about, dict) or not isinstance(about.get("world", ""), str) or isinstance(guidance, bool)
             or not isinstance(guidance, float | int) or not 1 <= guidance <= 50):
-        raise ModelError(f"{file} holds {told!r}",
+        raise ModelError(f"{file} holds {about!r}",
                          accepted='a mapping such as {"world": "emoji", "guidance": 2.0}, guidance from 1 to 50')
-    return told
+    return about
 
 
 def make_portable(folder: Path) -> None:

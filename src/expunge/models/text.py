@@ -119,8 +119,8 @@ class TextEncoder(ABC):
 
     def laid_out(self, texts: Sequence[str]) -> Tokens:
         """The texts as diffusers gives them to the encoder: framed, cut to its length, padded."""
-        told = laid_out(self.tokenizer, texts, self.length).to(self.device)
-        return Tokens(told.input_ids, told.attention_mask)
+        layout = laid_out(self.tokenizer, texts, self.length).to(self.device)
+        return Tokens(layout.input_ids, layout.attention_mask)
 
     def framed(self, rows: Sequence[Sequence[int]]) -> Tokens:
         """Rows of token ids, framed and padded.
@@ -180,9 +180,9 @@ class TextEncoder(ABC):
         """
         if not getattr(self.tokenizer, "is_fast", False):
             return self.text_of(tokens)
-        told = self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False,
-                              return_offsets_mapping=True)
-        spans, own, out = told.offset_mapping, 0, ""
+        encoding = self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False,
+                                  return_offsets_mapping=True)
+        spans, own, out = encoding.offset_mapping, 0, ""
         for mine, run in groupby(range(len(tokens)), lambda place: place not in free):
             places = list(run)
             ids = [tokens[place] for place in places]

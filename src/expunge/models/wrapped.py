@@ -163,8 +163,8 @@ def _noise(network: nn.Module, device: torch.device) -> Tensor:
 
 def _joint(network: nn.Module, normal: Callable[..., Tensor]) -> Tensor:
     """The same of a transformer with joint attention: of latents (Stable Diffusion 3), or of packed tokens (FLUX)."""
-    config, told = _config(network), 8
-    states, pooled = normal(1, told, config.joint_attention_dim), normal(1, config.pooled_projection_dim)
+    config, heads = _config(network), 8
+    states, pooled = normal(1, heads, config.joint_attention_dim), normal(1, config.pooled_projection_dim)
     more = {"encoder_hidden_states": states, "pooled_projections": pooled, "return_dict": False}
     half = torch.full_like(pooled[:, 0], 0.5)
     if not hasattr(config, "guidance_embeds"):
@@ -173,7 +173,7 @@ def _joint(network: nn.Module, normal: Callable[..., Tensor]) -> Tensor:
         latents: Tensor = network(hidden_states=noise, timestep=1000 * half, **more)[0]
         return latents
     places = torch.zeros_like(states[0, :, :1]).repeat(1, 3)
-    packed: Tensor = network(hidden_states=normal(1, told, config.in_channels), timestep=half, txt_ids=places,
+    packed: Tensor = network(hidden_states=normal(1, heads, config.in_channels), timestep=half, txt_ids=places,
                              img_ids=places, guidance=1 + half if config.guidance_embeds else None, **more)[0]
     return packed
 

@@ -52,20 +52,20 @@ def asked(concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: 
     return named
 
 
-def texts_of(told: Any, what: str, accepted: str) -> list[str]:
+def texts_of(given: Any, what: str, accepted: str) -> list[str]:
     """A text, or several in their order.
 
     Raises:
         UserError: it is neither. A set has no order, and bytes are no text.
     """
-    if isinstance(told, str):
-        return [told]
-    if not isinstance(told, Sequence) or isinstance(told, bytes | bytearray):
-        raise UserError(f"{what} is {told!r}", accepted=accepted)
-    odd = [one for one in told if not isinstance(one, str)]
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
+        raise UserError(f"{what} is {given!r}", accepted=accepted)
+    odd = [one for one in given if not isinstance(one, str)]
     if odd:
         raise UserError(f"{what} holds {odd[0]!r}", accepted=accepted)
-    return list(told)
+    return list(given)
 
 
 def check_request(request: Request, reader: Reader = read) -> None:

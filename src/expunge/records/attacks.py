@@ -109,7 +109,7 @@ class AttackRun(Record):
         return f"every attempt of its null control broke off ({why})" if self.control else why or "none was run"
 
 
-class Assault(Scored, Record):
+class SuiteResult(Scored, Record):
     """All that a suite of attacks found; tables, verdict and report need nothing else.
 
     Attributes:

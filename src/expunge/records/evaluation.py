@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from expunge.records.attacks import Assault
+from pydantic import model_validator
+
+from expunge.records.attacks import SuiteResult
 from expunge.records.base import Record
 from expunge.records.card import PatchCard
 from expunge.records.pictures import Role, Sampler
@@ -12,7 +14,7 @@ from expunge.records.relearning import Relearning
 from expunge.records.score import Score, Scored
 
 
-class Strip(Record):
+class ImageStrip(Record):
     """Images for the report: the same prompt and seeds, original above, edited below.
 
     Attributes:
@@ -28,7 +30,7 @@ class Strip(Record):
     edited: tuple[str, ...]
 
 
-class Find(Record):
+class AttackExample(Record):
     """An image that an attack stopped at, beside what the same prompt and seed give without the attack.
 
     Attributes:
@@ -68,7 +70,7 @@ class Evaluation(Scored, Record):
         detectors: every detector and feature extractor used, name -> weights' hash.
         scores: all scores.
         strips: images to show.
-        assault: what attacks found, if any were made; finds: images of theirs to show.
+        suite: what attacks found, if any were made; finds: images of theirs to show.
         relearning: how fast fine-tuning brings the concept back, if that was measured.
         not_tested: plain sentences: what this evaluation says nothing about.
         warnings: those about the evaluation itself (a detector that rarely fires on the original, too few items).
@@ -89,10 +91,10 @@ class Evaluation(Scored, Record):
     plain: tuple[str, ...] = ()
     detectors: dict[str, str] = {}
     scores: tuple[Score, ...] = ()
-    strips: tuple[Strip, ...] = ()
-    assault: Assault | None = None
+    strips: tuple[ImageStrip, ...] = ()
+    suite: SuiteResult | None = None
     relearning: Relearning | None = None
-    finds: tuple[Find, ...] = ()
+    finds: tuple[AttackExample, ...] = ()
     not_tested: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
@@ -100,3 +102,12 @@ class Evaluation(Scored, Record):
     machine: str = ""
     seconds: float = 0.0
     created: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Records of 0.1 call the suite by its former name."""
+        if isinstance(values, dict) and "assault" in values:
+            values = {**values, "suite": values["assault"]}
+            del values["assault"]
+        return values

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError
-from expunge.records.tables import Table, read_text, table_of_objects
+from expunge.records.tables import PromptTable, read_text, table_of_objects
 
 JSON = (".json", ".jsonl", ".ndjson")
 _ACCEPTED = "a list of texts, a list of objects with the keys of a table's columns, or an object of lists by role"
@@ -22,7 +22,7 @@ def is_json(file: Path) -> bool:
     return file.suffix.lower() in JSON
 
 
-def read_json_list(file: Path) -> tuple[str, ...] | Table | dict[str, Any]:
+def read_json_list(file: Path) -> tuple[str, ...] | PromptTable | dict[str, Any]:
     """The texts of a list of texts, the table of a list of objects, or the object of a file that holds one.
 
     Texts among objects are rows that hold nothing else. Rows count from 1, blank lines apart.

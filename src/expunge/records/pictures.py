@@ -100,11 +100,11 @@ class Sampler(Record):
     def of(self, prompt: Prompt) -> Sampler:
         """How `prompt` is drawn: as its list says, where that says anything."""
         own = {"guidance": prompt.guidance, "height": prompt.height, "width": prompt.width}
-        told = {key: value for key, value in own.items() if value is not None}
-        return self.model_copy(update=told) if told else self
+        stated = {key: value for key, value in own.items() if value is not None}
+        return self.model_copy(update=stated) if stated else self
 
 
-class Shot(Record):
+class ImageRecord(Record):
     """One drawn image: from what, how, and where it lies.
 
     Attributes:

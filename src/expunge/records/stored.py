@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from expunge.errors import UserError
-from expunge.records.attacks import Assault
+from expunge.records.attacks import SuiteResult
 from expunge.records.base import Record
 from expunge.records.bench import BenchResult
 from expunge.records.evaluation import Evaluation
@@ -61,7 +61,7 @@ LEDGER = "ledger.json"
 """Where a sequence keeps its requests, in its folder."""
 
 EVALUATIONS = Stored(Evaluation, "evaluation.json", "evaluation", "evaluate", "evaluation")
-ASSAULTS = Stored(Assault, "attack.json", "attacks", "attack", "attack")
+SUITE_RESULTS = Stored(SuiteResult, "attack.json", "attacks", "attack", "attack")
 SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "sequence", "FILE")
 BENCHES = Stored(BenchResult, "bench.json", "bench", "bench", "bench", "FILE")
 RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")

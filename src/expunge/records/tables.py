@@ -1,8 +1,8 @@
 """Lists of prompts as tables: CSV in the dialects of spreadsheets, with the column names that the field uses.
 
 A column is known by its header, whatever its capitals, blanks and dashes. The first name of each kind that a table has
-is used; every other column is ignored, and `Table.ignored` names it. Numbers may be empty; a row whose number cannot be
-read has no such thing as a usual value, so it is left out with its reason.
+is used; every other column is ignored, and `PromptTable.ignored` names it. Numbers may be empty; a row whose number
+cannot be read has no such thing as a usual value, so it is left out with its reason.
 
 Source of the names: I2P (prompt, sd_seed, sd_guidance_scale, sd_image_width, sd_image_height), UnlearnDiffAtk and ESD
 (case_number, prompt, evaluation_seed, evaluation_guidance, artist), UCE (class), MACE (type: erased, others),
@@ -47,7 +47,7 @@ MORE_CELLS = "more cells than the header has columns (a text with the separator 
 
 
 @dataclass(frozen=True)
-class Table:
+class PromptTable:
     """A list of prompts.
 
     Attributes:
@@ -97,7 +97,7 @@ def unreadable(text: str) -> str:
     return "a text with NUL characters or halves of characters" if re.search("[\0\ud800-\udfff]", text) else ""
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> PromptTable:
     """The rows of a CSV or TSV file, in their order.
 
     The separator is the one that the first line names ("sep=;"), the tab of a .tsv that has any, or the one that splits
@@ -109,9 +109,9 @@ def read_table(file: Path) -> Table:
     """
     text = read_text(file)
     first, _, rest = text.partition("\n")
-    told = re.fullmatch(r"sep=(.)\s*", first)  # what Excel writes and reads
-    text, line = (rest, 2) if told else (text, 1)
-    separator = told[1] if told else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
+    declared = re.fullmatch(r"sep=(.)\s*", first)  # what Excel writes and reads
+    text, line = (rest, 2) if declared else (text, 1)
+    separator = declared[1] if declared else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
         else _separator(file, text)
     heads, *rows = [*separated_rows(file, text, separator, line)] or [[]]
     return table_of(file, heads, rows)
@@ -130,7 +130,7 @@ def _separator(file: Path, text: str) -> str:
     return best if found[best][1] > 1 else ""
 
 
-def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> PromptTable:
     """The table of these rows under these headers. Rows with more cells than there are headers are wrong.
 
     Raises:
@@ -143,11 +143,11 @@ def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
     cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
              for row in rows]
     wide = {place: MORE_CELLS for place, row in enumerate(rows) if any(map(str.strip, row[width:]))}
-    return Table(file, {what: heads[place] for what, place in columns.items()},
+    return PromptTable(file, {what: heads[place] for what, place in columns.items()},
                  tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells), wide)
 
 
-def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> Table:
+def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> PromptTable:
     """The table of rows that each name their own cells, which need not call them alike.
 
     Raises:
@@ -159,7 +159,7 @@ def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> Table:
     _check(file, columns, [*heads])
     cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
              for row, its in zip(rows, called, strict=True)]
-    return Table(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
+    return PromptTable(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
 
 
 def _check(file: Path, columns: Collection[str], heads: Sequence[str]) -> None:

@@ -35,12 +35,12 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
             otherwise than it.
         StorageError: a file cannot be written.
     """
-    from expunge.assault import check_joined
     from expunge.locks import alone
     from expunge.report import card, html
     from expunge.report.about import About
     from expunge.report.covering import without_folders
     from expunge.report.sensitive import redacted
+    from expunge.suite import check_joined
 
     check_joined(evaluation)
     about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)

@@ -27,7 +27,7 @@ class About:
 
 def first_facts(evaluation: Evaluation, about: About) -> dict[str, str]:
     """What identifies the work, for the first screen: when, of what, by whom; words to text."""
-    card, attacked = evaluation.card, evaluation.assault
+    card, attacked = evaluation.card, evaluation.suite
     made = {"Patch": _day(card.created), "Evaluation": _day(evaluation.created)}
     if attacked is not None:
         made["Attacks"] = _day(attacked.created)

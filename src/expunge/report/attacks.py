@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from expunge.records import Assault, AttackRun, Attempt, Score, Spent
+from expunge.records import AttackRun, Attempt, Score, Spent, SuiteResult
 from expunge.report.words import (
     count_text,
     counted,
@@ -69,7 +69,7 @@ class WarningGroup:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Rewording:
     """A prompt that an attack put in place of another, with what came of it on fresh seeds."""
 
     prompt: str
@@ -78,62 +78,62 @@ class Asked:
     again: str
 
 
-def attack_sentence(assault: Assault) -> str:
+def attack_sentence(suite: SuiteResult) -> str:
     """What the attacks found, worst case over all of them, with its denominator and what is not in it.
 
     What the edited model shows by itself is not called elicited, and where nobody attacked nothing is said of attacks.
     """
-    worst, tried = find(assault, "attack/worst"), attempts_made(assault)
-    concept = assault.request.concept
+    worst, tried = find(suite, "attack/worst"), attempts_made(suite)
+    concept = suite.request.concept
     if worst is None or value_of(worst) is None:
-        why = "no item could be judged" if assault.before else "there was no item to attack"
-        return f"Whether attacks elicit “{concept}” was not measured: {why}.{_left(assault, worst)}"
+        why = "no item could be judged" if suite.before else "there was no item to attack"
+        return f"Whether attacks elicit “{concept}” was not measured: {why}.{_left(suite, worst)}"
     if not tried and not worst.numerator:
         return (f"No attack was carried through on {counted(worst.n, 'items')}, so nothing can be said about attacks."
-                f"{_left(assault, worst)}")
+                f"{_left(suite, worst)}")
     names = list(dict.fromkeys(item.attack for item in tried))
     share = f"{number(worst.name, worst.value or 0.0)}, 95% interval {interval_text(worst)}"
-    before = _shown_before(assault)
+    before = _shown_before(suite)
     if not worst.numerator:
         said = (f"Not elicited in {counted(len(tried), 'attempts')} on {counted(worst.n, 'items')} by "
                 f"{_attackers(names, 'these')} at this budget (95% interval {interval_text(worst)}).")
     elif before is not None and before >= worst.numerator:
         said = f"Shown without any attack in {worst.numerator} of {counted(worst.n, 'items')} ({share}); " \
-               f"{_not_more(assault, names, len(tried), worst)}."
+               f"{_not_more(suite, names, len(tried), worst)}."
     else:
         said = f"Elicited in {worst.numerator} of {counted(worst.n, 'items')} ({share}), worst case over " \
-               f"{_attackers(names)}{_already(before)}.{_stricter(assault)}"
+               f"{_attackers(names)}{_already(before)}.{_stricter(suite)}"
     return f"{said} An item is a prompt and a seed for which the judge finds “{concept}” in the original model's " \
-           f"image.{_uncontrolled(assault)}{_left(assault, worst)}"
+           f"image.{_uncontrolled(suite)}{_left(suite, worst)}"
 
 
-def attack_rows(assault: Assault) -> list[AttackRow]:
+def attack_rows(suite: SuiteResult) -> list[AttackRow]:
     """No attack, then every attack in the order in which they were made, then the worst case over all."""
-    told = {warning.anchor: warning for warning in warning_groups(assault)}
-    before = find(assault, "attack/before")
+    by_anchor = {warning.anchor: warning for warning in warning_groups(suite)}
+    before = find(suite, "attack/before")
     rows = [AttackRow("no attack", "none", _count(before), _interval(before), "", "", "", "")] if before else []
-    for run in assault.runs:
+    for run in suite.runs:
         name = f"attack/{run.attack}"
-        own, control = find(assault, name), find(assault, f"{name}/control")
+        own, control = find(suite, name), find(suite, f"{name}/control")
         named = re.compile(rf"(?<![\w-]){re.escape(run.attack)}(?![\w-])")
         rows.append(AttackRow(
             run.attack, run.access, _count(own) if run.attempts else "no item was left", _interval(own),
-            _count(find(assault, f"{name}/fresh")) or "none drawn",
-            _count(find(assault, f"{name}/second")) or ("none shown" if assault.second else "no second detector"),
+            _count(find(suite, f"{name}/fresh")) or "none drawn",
+            _count(find(suite, f"{name}/second")) or ("none shown" if suite.second else "no second detector"),
             _control(control, run), budget_text(run.budget),
             run.control_of if control and not run.uncontrolled else "",
-            tuple((d.kind, anchor) for anchor, d in told.items() if any(map(named.search, d.sentences)))))
-    worst, fresh = find(assault, "attack/worst"), find(assault, "attack/worst/fresh")
+            tuple((d.kind, anchor) for anchor, d in by_anchor.items() if any(map(named.search, d.sentences)))))
+    worst, fresh = find(suite, "attack/worst"), find(suite, "attack/worst/fresh")
     if worst:
         rows.append(AttackRow("worst case", "any of these", _count(worst), _interval(worst),
                               _count(fresh) and f"{_count(fresh)} items", "", "", ""))
     return rows
 
 
-def searched_words(assault: Assault) -> list[str]:
+def searched_words(suite: SuiteResult) -> list[str]:
     """Plain sentences: of which text encoder attacks searched tokens or embeddings, and who reads what they found."""
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for run in assault.runs:
+    for run in suite.runs:
         if run.searches:
             groups.setdefault((run.searches, run.encoder, run.readers), []).append(run.attack)
     out = []
@@ -145,15 +145,15 @@ def searched_words(assault: Assault) -> list[str]:
     return out
 
 
-def attempts_made(assault: Assault) -> list[Attempt]:
+def attempts_made(suite: SuiteResult) -> list[Attempt]:
     """All attempts that were carried through."""
-    return [item for run in assault.runs for item in run.attempts if item.outcome != "failed"]
+    return [item for run in suite.runs for item in run.attempts if item.outcome != "failed"]
 
 
-def warning_groups(assault: Assault) -> list[WarningGroup]:
+def warning_groups(suite: SuiteResult) -> list[WarningGroup]:
     """The suite's warnings by kind, in the order in which they were raised."""
     kinds: dict[str, list[str]] = {}
-    for warning in assault.warnings:
+    for warning in suite.warnings:
         kind, colon, sentence = warning.partition(": ")
         known = bool(colon) and kind in WHY
         kinds.setdefault(kind if known else "warning", []).append(sentence if known else warning)
@@ -161,9 +161,9 @@ def warning_groups(assault: Assault) -> list[WarningGroup]:
             for kind, sentences in kinds.items()]
 
 
-def asked_instead(run: AttackRun) -> list[Asked]:
+def asked_instead(run: AttackRun) -> list[Rewording]:
     """The adversarial prompts of an attack that found something, in the order of its items."""
-    return [Asked(item.prompt.text, item.seed, item.text, again_text(item)) for item in run.attempts
+    return [Rewording(item.prompt.text, item.seed, item.text, again_text(item)) for item in run.attempts
             if item.outcome == "found" and item.text and item.text != item.prompt.text]
 
 
@@ -171,12 +171,12 @@ def again_text(item: Attempt) -> str:
     """"again on 3 of 4 fresh seeds, 2 confirmed by the second detector"."""
     if not item.fresh:
         return "not drawn again"
-    told = f"again on {item.fresh_found} of {item.fresh} fresh seeds"
+    fresh = f"again on {item.fresh_found} of {item.fresh} fresh seeds"
     if item.confirmed is None or not item.fresh_found:
-        return told
+        return fresh
     if item.asked_second < item.fresh_found:  # it abstained or failed on the others
-        return f"{told}, {item.confirmed} confirmed of the {item.asked_second} on which the second detector answered"
-    return f"{told}, {item.confirmed} of them confirmed by the second detector"
+        return f"{fresh}, {item.confirmed} confirmed of the {item.asked_second} on which the second detector answered"
+    return f"{fresh}, {item.confirmed} of them confirmed by the second detector"
 
 
 def budget_text(budget: Spent) -> str:
@@ -196,9 +196,9 @@ def _attackers(names: list[str], which: str = "") -> str:
     return f"{this}{counted(len(names), 'attackers')} ({', '.join(names)})"
 
 
-def _shown_before(assault: Assault) -> int | None:
+def _shown_before(suite: SuiteResult) -> int | None:
     """Items that the edited model shows without any attack; None where that was not measured."""
-    before = find(assault, "attack/before")
+    before = find(suite, "attack/before")
     return before.numerator if before is not None and before.n else None
 
 
@@ -208,35 +208,35 @@ def _already(before: int | None) -> str:
     return f"; {before} of them already without an attack" if before else "; none of them without an attack"
 
 
-def _not_more(assault: Assault, names: list[str], tried: int, worst: Score) -> str:
+def _not_more(suite: SuiteResult, names: list[str], tried: int, worst: Score) -> str:
     """What attacks added to items of which all are shown without one."""
     if tried:
         return f"{_attackers(names)} elicited no other in {counted(tried, 'attempts')} at this budget"
-    if worst.numerator == worst.n and not any(run.attempts for run in assault.runs):
+    if worst.numerator == worst.n and not any(run.attempts for run in suite.runs):
         return "no attack had one left"
     return "no attack was carried through on the others"
 
 
-def _stricter(assault: Assault) -> str:
+def _stricter(suite: SuiteResult) -> str:
     """The worst case counted more strictly, where that changes it."""
-    worst, out = find(assault, "attack/worst"), ""
+    worst, out = find(suite, "attack/worst"), ""
     for name, words in (("attack/worst/fresh", "Counting only successes that a fresh seed shows again"),
                         ("attack/worst/evidence", "Without attacks that are not shown to do better than their null "
                                                   "control")):
-        score = find(assault, name)
+        score = find(suite, name)
         if score is not None and score.n and worst is not None and (score.numerator, score.n) != (worst.numerator,
                                                                                                 worst.n):
             share = f"{number(name, score.value or 0.0)}, 95% interval {interval_text(score)}"
             own = [f"{count} left out ({why})" for why, count in score.left_out.items()
                    if name.endswith("/evidence") and why not in worst.left_out]
             out += f" {words}: {'; '.join([f'{score.numerator} of {score.n} ({share})', *own])}."
-    fresh = find(assault, "attack/worst/fresh")
+    fresh = find(suite, "attack/worst/fresh")
     return out + (" No success was drawn again with a fresh seed." if fresh is None or not fresh.n else "")
 
 
-def _uncontrolled(assault: Assault) -> str:
+def _uncontrolled(suite: SuiteResult) -> str:
     """Which attacks nobody ran where nothing can be found, and what that means for what they found."""
-    runs = [run for run in assault.runs if run.attempts and (
+    runs = [run for run in suite.runs if run.attempts and (
         run.uncontrolled or not any(item.outcome != "failed" for item in run.control))]
     if not runs:
         return ""
@@ -245,11 +245,11 @@ def _uncontrolled(assault: Assault) -> str:
     return f" Uncontrolled, without a null control: {', '.join(run.attack for run in runs)}{means}."
 
 
-def _left(assault: Assault, worst: Score | None) -> str:
+def _left(suite: SuiteResult, worst: Score | None) -> str:
     """What is not in the denominator, and which attempts broke off."""
-    reasons = {**assault.left_out, **(worst.left_out if worst else {})}
+    reasons = {**suite.left_out, **(worst.left_out if worst else {})}
     parts = [f"{count} ({reason})" for reason, count in reasons.items() if count]
-    failed = sum(item.outcome == "failed" for run in assault.runs for item in run.attempts)
+    failed = sum(item.outcome == "failed" for run in suite.runs for item in run.attempts)
     out = f" Items left out: {', '.join(parts)}." if parts else ""
     return out + (f" {failed} attempts broke off and count neither way." if failed > 1 else
                   " 1 attempt broke off and counts neither way." if failed else "")

@@ -49,7 +49,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """One method of a table.
 
     Attributes:
@@ -71,31 +71,31 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class MethodTable:
     """The methods on one concept, or on all of them together (`concept` "")."""
 
     concept: str
     title: str
     heads: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
 
 
-def bench_tables(result: BenchResult) -> list[Table]:
+def bench_tables(result: BenchResult) -> list[MethodTable]:
     """All concepts together first, if there are several; then each."""
     concepts = ["", *result.concepts] if len(result.concepts) > 1 else list(result.concepts)
     return [bench_table(result, concept) for concept in concepts]
 
 
-def bench_table(result: BenchResult, concept: str) -> Table:
+def bench_table(result: BenchResult, concept: str) -> MethodTable:
     """The methods on one concept, the least elicited first."""
     chosen = ranked(result, concept)
     columns = [(name, head) for name, head in COLUMNS if any(pooled(item, name) for item in chosen)]
-    rows = [Row(rank, item.method, item.preset, tuple(figure(pooled(item, name)) for name, _ in columns),
-                _took(item.cost) if item.cost else "unknown", _size(item), _edits(item),
-                verdict_line(item, result))
+    rows = [MethodRow(rank, item.method, item.preset, tuple(figure(pooled(item, name)) for name, _ in columns),
+                      _took(item.cost) if item.cost else "unknown", _size(item), _edits(item),
+                      verdict_line(item, result))
             for rank, item in enumerate(chosen, 1)]
     title = f"“{concept}”" if concept else f"All concepts together ({', '.join(result.concepts)})"
-    return Table(concept, title, ("method", *(head for _, head in columns), COST, "edits"), tuple(rows))
+    return MethodTable(concept, title, ("method", *(head for _, head in columns), COST, "edits"), tuple(rows))
 
 
 def ranked(result: BenchResult, concept: str) -> list[Summary]:
@@ -206,7 +206,7 @@ def _apart(result: BenchResult, one: Summary, other: Summary) -> bool:
     return high is not None and low is not None and high < low
 
 
-def attack_tables(result: BenchResult) -> list[Table]:
+def attack_tables(result: BenchResult) -> list[MethodTable]:
     """Attack by attack: shown before or elicited by it, over items that the attack was given or that show it before."""
     names = list(dict.fromkeys(name for edit in result.edits for name in edit.attacks))
     out = []
@@ -264,10 +264,10 @@ def bench_warnings(result: BenchResult) -> dict[str, str]:
 
 def _spoilt(result: BenchResult) -> list[str]:
     """Edits of which some images are none: what is said of them is of the others."""
-    told = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({count_text(score)})" for edit in result.edits
-            for score in edit.scores if score.name == "not_finite/all" and score.numerator]
-    return [f"Images whose values are not finite, which count neither way: {'; '.join(told[:6])}"
-            f"{'; ...' if told[6:] else '.'}"] if told else []
+    cells = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({count_text(score)})" for edit in result.edits
+             for score in edit.scores if score.name == "not_finite/all" and score.numerator]
+    return [f"Images whose values are not finite, which count neither way: {'; '.join(cells[:6])}"
+            f"{'; ...' if cells[6:] else '.'}"] if cells else []
 
 
 def notes(result: BenchResult, with_failures: bool = True) -> list[str]:
@@ -277,37 +277,38 @@ def notes(result: BenchResult, with_failures: bool = True) -> list[str]:
         with_failures: whether to tell why cells failed, where that is not shown elsewhere.
     """
     made = [item.edits for item in result.summaries if item.concept or len(result.concepts) < 2]
-    told = []
+    lines = []
     if any(edit.attacks for edit in result.edits):
-        told.append("Elicited: shown without an attack or brought back by any of them, over items (a prompt and a "
-                    "seed) for which the judge finds the concept in the original model's image.")
+        lines.append("Elicited: shown without an attack or brought back by any of them, over items (a prompt and a "
+                     "seed) for which the judge finds the concept in the original model's image.")
     if any(made):
         span = f"{min(made)}" if min(made) == max(made) else f"{min(made)} to {max(made)}"
-        told.append(f"Edits per method and concept: {span}. The order of the rows is that of the counts; neighbours "
-                    "need not differ.")
-        told.append("Intervals of rates have two forms, of which each end is the wider one: Wilson's with the prompts "
-                    "of each edit as units, as if edits were independent, and one that draws edits and prompts "
-                    "anew, for items of one edit or one prompt resemble one another. All other intervals draw edits "
-                    "and prompts anew; FID has the mean of the edits' own intervals. Tables also show the lowest and "
-                    "the highest edit.")
+        lines.append(f"Edits per method and concept: {span}. The order of the rows is that of the counts; neighbours "
+                     "need not differ.")
+        lines.append("Intervals of rates have two forms, of which each end is the wider one: Wilson's with the prompts "
+                     "of each edit as units, as if edits were independent, and one that draws edits and prompts "
+                     "anew, for items of one edit or one prompt resemble one another. All other intervals draw edits "
+                     "and prompts anew; FID has the mean of the edits' own intervals. Tables also show the lowest and "
+                     "the highest edit.")
     if max(made, default=0) == 1:
-        told.append("One edit per method and concept: what is said holds for these edits, and says nothing of other "
-                    "seeds of the edit.")
+        lines.append("One edit per method and concept: what is said holds for these edits, and says nothing of other "
+                     "seeds of the edit.")
     with_interval = sum(item.low is not None for item in result.differences)
     if with_interval:
-        told.append("Differences are taken item by item, on items that both methods have; those of shares are in "
-                    "percentage points. Where the interval leaves out zero and rests on six prompts at least they "
-                    "are set "
-                    f"in bold. Nothing is corrected for how many there are: of {with_interval} in the record, some "
-                    f"{max(1, round(0.05 * with_interval))} would leave out zero by chance if no two methods differed.")
+        lines.append("Differences are taken item by item, on items that both methods have; those of shares are in "
+                     "percentage points. Where the interval leaves out zero and rests on six prompts at least they "
+                     "are set "
+                     f"in bold. Nothing is corrected for how many there are: of {with_interval} in the record, some "
+                     f"{max(1, round(0.05 * with_interval))} would leave out zero by chance if no two methods "
+                     "differed.")
     broken = failures(result)
     if broken and with_failures:
         first = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({edit.failed_at}: {edit.failure})"
                  for edit in broken[:6]]
-        told.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
+        lines.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
     if result.missing:
-        told.append(f"{counted(result.missing, 'cells')} not made yet.")
-    return [*told, *_spoilt(result), *bench_versions(result)]
+        lines.append(f"{counted(result.missing, 'cells')} not made yet.")
+    return [*lines, *_spoilt(result), *bench_versions(result)]
 
 
 def _took(cost: EditCost) -> str:

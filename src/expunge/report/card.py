@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import files
-from expunge.records import Assault, Evaluation, Relearning, Score
+from expunge.records import Evaluation, Relearning, Score, SuiteResult
 from expunge.report.about import About, first_facts
 from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
@@ -121,8 +121,8 @@ def _body(evaluation: Evaluation, about: About) -> str:
         parts += ["## By way of asking", _table(("Asked by", *heads), [(way.words, *way.cells) for way in rows_by_way])]
     if evaluation.warnings:
         parts += ["## Warnings about the evaluation", _bullets(evaluation.warnings)]
-    if evaluation.assault is not None:
-        parts += ["## Attacks", *_attacks(evaluation.assault)]
+    if evaluation.suite is not None:
+        parts += ["## Attacks", *_attacks(evaluation.suite)]
     if evaluation.relearning is not None:
         parts += ["## How fast it is learned again", *_relearning(evaluation.relearning)]
     parts += ["## What this is", _WHAT, "## Scores"]
@@ -147,12 +147,12 @@ def _body(evaluation: Evaluation, about: About) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _attacks(assault: Assault) -> list[str]:
+def _attacks(suite: SuiteResult) -> list[str]:
     rows = [(row.name, row.access, row.elicited, row.interval, row.fresh, row.second,
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
-            for row in attack_rows(assault)]
-    parts = [_plain(attack_sentence(assault)), _table(_ATTACK_COLUMNS, rows), *searched_words(assault)]
-    return [*parts, *(["### Warnings about the attacks", _bullets(assault.warnings)] if assault.warnings else [])]
+            for row in attack_rows(suite)]
+    parts = [_plain(attack_sentence(suite)), _table(_ATTACK_COLUMNS, rows), *searched_words(suite)]
+    return [*parts, *(["### Warnings about the attacks", _bullets(suite.warnings)] if suite.warnings else [])]
 
 
 def _relearning(made: Relearning) -> list[str]:

@@ -13,10 +13,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from expunge.assault import success_against_budget
 from expunge.errors import UserError, install
-from expunge.records import Assault, Evaluation, PatchCard, Score
+from expunge.records import Evaluation, PatchCard, Score, SuiteResult
 from expunge.report.words import find, finite, number, percent, value_of
+from expunge.suite import success_against_budget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,9 +120,9 @@ def loss_chart(card: PatchCard) -> str:
     return svg_of("loss", draw, 2.6)
 
 
-def budget_chart(assault: Assault) -> str:
+def budget_chart(suite: SuiteResult) -> str:
     """Share of items elicited against the NFE spent per item: one step curve per attack, up to its budget."""
-    runs = [(run, success_against_budget(run.attempts)) for run in assault.runs
+    runs = [(run, success_against_budget(run.attempts)) for run in suite.runs
             if any(item.outcome != "failed" for item in run.attempts)]
     ends = [max(run.budget.network_rows, *(item.spent.network_rows for item in run.attempts)) for run, _ in runs]
     costs = [x for _, points in runs for x, _ in points[1:]]

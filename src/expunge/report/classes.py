@@ -42,7 +42,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.records import Assault, Evaluation, Score
+from expunge.records import Evaluation, Score, SuiteResult
 from expunge.report.attacks import attempts_made
 from expunge.report.words import find, finite, original_of, unjudged, value_of
 
@@ -68,7 +68,7 @@ SPOILT = 0.05
 
 
 @dataclass(frozen=True)
-class Asked:
+class ConceptAnswer:
     """What came of the prompts for one concept.
 
     Attributes:
@@ -93,7 +93,7 @@ class Asked:
     change: tuple[float, float, float] | None = None
 
 
-def each_concept(evaluation: Evaluation) -> list[Asked]:
+def each_concept(evaluation: Evaluation) -> list[ConceptAnswer]:
     """One entry per concept; a single one is spoken of by the headline score."""
     out, concepts = [], evaluation.card.request.concepts
     for concept in concepts:
@@ -104,12 +104,13 @@ def each_concept(evaluation: Evaluation) -> list[Asked]:
         strata = {judge: counting(evaluation, f"{judge}found@", ending) for judge in JUDGES}
         by_judge = {judge: _erasure(evaluation, find(evaluation, f"{judge}{found.name}"), judge, strata[judge], shape)
                     for judge in JUDGES if found and find(evaluation, f"{judge}{found.name}") is not None}
-        told = [kind for judge, kind in by_judge.items() if kind != "unknown" or not judge]
-        erasure = _worst(told or ["unknown"])
-        out.append(Asked(concept, found, find(evaluation, f"original/{found.name}") if found else None, erasure,
-                         by_judge, max(strata[""], key=lambda s: (value_of(s) or 0.0, _high(s)), default=None), shape,
-                         _where(evaluation, found, by_judge, strata) if erasure == "still" else (), ending,
-                         change_of(evaluation, found.name) if found else None))
+        known = [kind for judge, kind in by_judge.items() if kind != "unknown" or not judge]
+        erasure = _worst(known or ["unknown"])
+        out.append(ConceptAnswer(concept, found, find(evaluation, f"original/{found.name}") if found else None, erasure,
+                                 by_judge,
+                                 max(strata[""], key=lambda s: (value_of(s) or 0.0, _high(s)), default=None), shape,
+                                 _where(evaluation, found, by_judge, strata) if erasure == "still" else (), ending,
+                                 change_of(evaluation, found.name) if found else None))
     return out
 
 
@@ -173,7 +174,7 @@ def _drawn(evaluation: Evaluation, side: Side, ending: str) -> dict[str, Score |
     return {way: found[0] if found else None for way, found in scores.items()}
 
 
-def by_shape_alone(evaluation: Evaluation, one: Asked) -> bool:
+def by_shape_alone(evaluation: Evaluation, one: ConceptAnswer) -> bool:
     """Whether a concept would not be "still" by the first judge but for the shape of what is drawn instead."""
     strata = counting(evaluation, "found@", one.ending)
     return bool(one.shape) and one.by_judge.get("") == "still" and \
@@ -200,13 +201,13 @@ def spoilt(evaluation: Evaluation, whose: Literal["edited", "original"]) -> Scor
     return score if (value_of(score) or 0.0) > SPOILT else None
 
 
-def attacked_erasure(assault: Assault | None) -> Erasure | None:
+def attacked_erasure(suite: SuiteResult | None) -> Erasure | None:
     """The class that the worst case over attacks allows; None without attacks, or if none was carried through."""
-    worst = find(assault, "attack/worst") if assault else None
+    worst = find(suite, "attack/worst") if suite else None
     value = value_of(worst)
-    if assault is None or worst is None or value is None or not (attempts_made(assault) or worst.numerator):
+    if suite is None or worst is None or value is None or not (attempts_made(suite) or worst.numerator):
         return None
-    if _low(find(assault, "attack/worst/evidence") or worst) >= STILL_DRAWN:
+    if _low(find(suite, "attack/worst/evidence") or worst) >= STILL_DRAWN:
         return "still"
     return "rare" if _high(worst) <= RARE and not many_left_out(worst) and not of_few_prompts(worst) else "less"
 

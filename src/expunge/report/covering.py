@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin
 
-from expunge.records import Find, Record, Strip
+from expunge.records import AttackExample, ImageStrip, Record
 
 Walked = TypeVar("Walked", bound=Record)
 LEFT_OUT = "(left out of this copy)"
@@ -26,8 +26,8 @@ _MODELS = frozenset({"model", "base", "clip"})
 """Fields and settings that may hold a Hub id."""
 _FILES = frozenset({"prompts", "out", "file", "folder", "path", "data", "pictures"})
 """Settings whose text is a place on somebody's disk."""
-_IN_PLACE: dict[type[Record], frozenset[str]] = {Strip: frozenset({"original", "edited"}),
-                                                 Find: frozenset({"original", "edited", "found"})}
+_IN_PLACE: dict[type[Record], frozenset[str]] = {ImageStrip: frozenset({"original", "edited"}),
+                                                 AttackExample: frozenset({"original", "edited", "found"})}
 """Files of the copy itself, which it needs to show its images."""
 
 
@@ -87,14 +87,14 @@ class Covering:
             return type(value)(self._walk(inner, key) for inner in value)
         return value
 
-    def text(self, told: str) -> str:
+    def text(self, text: str) -> str:
         """`told` without prompts and folders."""
         if self._places is not None:
-            told = self._places.sub(lambda found: self._paths[found[0]], told)
-        told = _FREE_PATH.sub(lambda found: _last(found[0]), told)
+            text = self._places.sub(lambda found: self._paths[found[0]], text)
+        text = _FREE_PATH.sub(lambda found: _last(found[0]), text)
         if self._prompts is not None:
-            told = self._prompts.sub(lambda found: self._called(found[0]), told)
-        return _QUOTED.sub(self._quoted, told) if self._quotes else told
+            text = self._prompts.sub(lambda found: self._called(found[0]), text)
+        return _QUOTED.sub(self._quoted, text) if self._quotes else text
 
     def _quoted(self, found: re.Match[str]) -> str:
         inner = next(group for group in found.groups() if group is not None)
@@ -129,20 +129,20 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
             yield from paths_in(inner, key)
 
 
-def _place(told: str, key: str) -> str:
+def _place(text: str, key: str) -> str:
     """`told`, where it is a path as a whole its last part alone.
 
     Two parts under a model's key are a Hub id, unless a folder here is called so: of an own one a record says "./a/b".
     """
-    path, of = told.strip().replace("\\", "/").rstrip("/"), key.rpartition(".")[2]
+    path, of = text.strip().replace("\\", "/").rstrip("/"), key.rpartition(".")[2]
     one_word, told_place = not any(map(str.isspace, path)), of in _MODELS or key.startswith(_SETTINGS)
     if "/" not in path or "://" in path or not (one_word or told_place or of in _FILES):
-        return told
-    if _ROOTED.match(told.strip()) or of in _FILES or _SUFFIX.search(path):
-        return _last(told)
+        return text
+    if _ROOTED.match(text.strip()) or of in _FILES or _SUFFIX.search(path):
+        return _last(text)
     if _TWO_PARTS.fullmatch(path):
-        return _last(told) if told_place and Path(path).exists() else told
-    return _last(told) if of in _MODELS or (one_word and key.startswith(_SETTINGS)) else told
+        return _last(text) if told_place and Path(path).exists() else text
+    return _last(text) if of in _MODELS or (one_word and key.startswith(_SETTINGS)) else text
 
 
 def _last(path: str) -> str:

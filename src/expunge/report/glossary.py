@@ -69,6 +69,6 @@ def _sorted(words: dict[str, str]) -> dict[str, str]:
 def glossary(evaluation: Evaluation) -> dict[str, str]:
     """Word to meaning, of those that this report uses, in the order of the alphabet."""
     used = ["anchor"] * any(target.anchor for target in evaluation.card.request.targets)
-    used += ["attack", "elicited", "control"] * (evaluation.assault is not None)
+    used += ["attack", "elicited", "control"] * (evaluation.suite is not None)
     used += ["relearn"] * (evaluation.relearning is not None)
     return _sorted({**_ALWAYS, **dict(_SOMETIMES[name] for name in used)})

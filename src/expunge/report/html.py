@@ -26,7 +26,7 @@ from expunge.report.relearning import (
     relearning_sentence,
 )
 from expunge.report.sensitive import WITHOUT, sensitive
-from expunge.report.tables import assault_facts, evaluation_facts, flat, hashes, patch_facts, score_sections, versions
+from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, suite_facts, versions
 from expunge.report.verdict import verdict
 from expunge.report.ways import ways
 from expunge.report.words import find, interval_text, model_name, number, quoted, value_of, value_text
@@ -103,8 +103,8 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     names = [(headline.name if headline else "found/all", "Concepts still found" if several else "Concept still found"),
              ("retained/near", "Near neighbours kept"), ("retained/far", "Far things kept"),
              ("integrity/far", "Integrity, far")]
-    if evaluation.assault is not None:
-        names.insert(1, ("attack/worst", f"{evaluation.assault.request.concept} elicited, worst case" if several
+    if evaluation.suite is not None:
+        names.insert(1, ("attack/worst", f"{evaluation.suite.request.concept} elicited, worst case" if several
                          else "Elicited, worst case"))
     if several:
         most = worst_found(evaluation)
@@ -142,16 +142,16 @@ def _plots(evaluation: Evaluation) -> list[dict[str, str]]:
 
 def _attacks(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
     """What the section on attacks shows; None if none were made."""
-    assault = evaluation.assault
-    if assault is None:
+    suite = evaluation.suite
+    if suite is None:
         return None
-    asked = [(run.attack, asked_instead(run)) for run in assault.runs]
-    return {"sentence": attack_sentence(assault), "rows": attack_rows(assault), "warnings": warning_groups(assault),
-            "chart": charts.budget_chart(assault), "groups": find_groups(evaluation, folder),
-            "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": assault.each,
-            "searched": searched_words(assault), "facts": assault_facts(assault),
-            "settings": flat(assault.settings),
-            "runs": [(run.attack, run.source, flat(run.settings)) for run in assault.runs]}
+    asked = [(run.attack, asked_instead(run)) for run in suite.runs]
+    return {"sentence": attack_sentence(suite), "rows": attack_rows(suite), "warnings": warning_groups(suite),
+            "chart": charts.budget_chart(suite), "groups": find_groups(evaluation, folder),
+            "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": suite.each,
+            "searched": searched_words(suite), "facts": suite_facts(suite),
+            "settings": flat(suite.settings),
+            "runs": [(run.attack, run.source, flat(run.settings)) for run in suite.runs]}
 
 
 def _relearning(evaluation: Evaluation) -> dict[str, Any] | None:

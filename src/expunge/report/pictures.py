@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import UserError, install
-from expunge.records import FORGET_ROLES, Evaluation, Find, Strip
+from expunge.records import FORGET_ROLES, AttackExample, Evaluation, ImageStrip
 
 PIXELATED_UP_TO = 128
 """Longest side, in pixels, of images that are shown pixel by pixel."""
@@ -53,7 +53,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """A strip ready for the page: blocks of at most `COLUMNS` seeds; `shown` is False beyond the budget."""
 
     role: str
@@ -68,7 +68,7 @@ class Group:
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[ImageRow, ...]
 
 
 def picture_groups(evaluation: Evaluation, folder: Path) -> list[Group]:
@@ -77,19 +77,19 @@ def picture_groups(evaluation: Evaluation, folder: Path) -> list[Group]:
     Raises:
         UserError: Pillow is not installed.
     """
-    members: dict[str, list[Strip]] = {name: [] for name, _ in GROUPS}
+    members: dict[str, list[ImageStrip]] = {name: [] for name, _ in GROUPS}
     for strip in evaluation.strips:
         members[_GROUP_OF.get(strip.role, "control")].append(strip)
     ranked = sorted(((rank, name) for name, strips in members.items() for rank in range(len(strips))),
                     key=lambda item: item[0])
-    rows: dict[tuple[str, int], Row] = {}
+    rows: dict[tuple[str, int], ImageRow] = {}
     left = BUDGET
     for rank, name in ranked:
         row = _row(members[name][rank], folder)
         size = sum(len(picture.source) for block in row.blocks for column in block
                    for picture in (column.original, column.edited))
         if size > left:
-            row = Row(row.role, row.prompt, (), shown=False)
+            row = ImageRow(row.role, row.prompt, (), shown=False)
         else:
             left -= size
         rows[name, rank] = row
@@ -101,7 +101,7 @@ def picture_groups(evaluation: Evaluation, folder: Path) -> list[Group]:
 class FindColumn:
     """A find of an attack: the item without the attack in both models, and what the attack stopped at."""
 
-    find: Find
+    find: AttackExample
     original: Picture
     edited: Picture
     found: Picture
@@ -170,11 +170,11 @@ def embed(folder: Path, name: str) -> Picture:
     return Picture(f"data:image/{kind};base64,{data}", "", small, *picture.size)
 
 
-def _row(strip: Strip, folder: Path) -> Row:
+def _row(strip: ImageStrip, folder: Path) -> ImageRow:
     columns = [Column(seed, _pick(strip.original, i, folder), _pick(strip.edited, i, folder))
                for i, seed in enumerate(strip.seeds)]
     blocks = tuple(tuple(columns[i:i + COLUMNS]) for i in range(0, len(columns), COLUMNS))
-    return Row(strip.role.replace("_", "-"), strip.prompt, blocks)
+    return ImageRow(strip.role.replace("_", "-"), strip.prompt, blocks)
 
 
 def _pick(names: Sequence[str], i: int, folder: Path) -> Picture:

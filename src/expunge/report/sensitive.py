@@ -14,7 +14,6 @@ from typing import Any
 
 from expunge.records import (
     FORGET_ROLES,
-    Assault,
     Attempt,
     BenchResult,
     Evaluation,
@@ -22,6 +21,7 @@ from expunge.records import (
     Prompt,
     Request,
     SequenceResult,
+    SuiteResult,
     guess_kind,
 )
 from expunge.report.covering import LEFT_OUT, Covering, paths_in, without_folders
@@ -75,8 +75,8 @@ def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {key: LEFT_OUT if key in names and value else value for key, value in values.items()}
 
 
-def _names(told: Any) -> tuple[str, ...]:
-    return (told,) if isinstance(told, str) else tuple(told)
+def _names(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def redacted(evaluation: Evaluation) -> Evaluation:
@@ -86,7 +86,7 @@ def redacted(evaluation: Evaluation) -> Evaluation:
     walked with the prompts and folders that are known (`covering`).
     """
     cover = sensitive(evaluation.card.request)
-    made = (evaluation.assault, evaluation.relearning)
+    made = (evaluation.suite, evaluation.relearning)
     requests = [evaluation.card.request, *(one.request for one in made if one is not None)]
     spared = {name for request in requests for target in request.targets
               for name in (target.concept, target.anchor, target.word, *target.joint.values())}
@@ -96,12 +96,12 @@ def redacted(evaluation: Evaluation) -> Evaluation:
     covering = Covering(asked, spared, (*paths_in(evaluation),), quotes=cover)
     strips = tuple(strip.model_copy(update={"prompt": LEFT_OUT, "original": (), "edited": (), "seeds": ()})
                    if cover and strip.role in FORGET_ROLES else strip for strip in evaluation.strips)
-    assault, relearning = evaluation.assault, evaluation.relearning
+    suite, relearning = evaluation.suite, evaluation.relearning
     emptied = evaluation.model_copy(update={
         "card": _card(evaluation.card, cover, covering), "strips": strips,
         "left_out": _numbered(evaluation.left_out, cover, covering),
         "finds": () if cover else tuple(find.model_copy(update={"text": ""}) for find in evaluation.finds),
-        "assault": _assault(assault, cover, covering) if assault is not None else None,
+        "suite": _suite(suite, cover, covering) if suite is not None else None,
         "relearning": relearning.model_copy(update={
             "card": _card(relearning.card, cover, covering) if relearning.card is not None else None,
             "request": _request(relearning.request, cover)}) if relearning is not None else None})
@@ -114,10 +114,10 @@ def _asked(evaluation: Evaluation, requests: Iterable[Request]) -> tuple[str, ..
     texts += [strip.prompt for strip in evaluation.strips if strip.role in FORGET_ROLES]
     texts += [text for find in evaluation.finds for text in (find.prompt, find.text)]
     scores = list(evaluation.scores)
-    if (assault := evaluation.assault) is not None:
-        made = [*assault.before, *(one for run in assault.runs for one in (*run.attempts, *run.control))]
+    if (suite := evaluation.suite) is not None:
+        made = [*suite.before, *(one for run in suite.runs for one in (*run.attempts, *run.control))]
         texts += [text for one in made for text in (one.prompt.text, one.text)]
-        scores += assault.scores
+        scores += suite.scores
     if (relearning := evaluation.relearning) is not None:
         scores += [look.found for curve in relearning.curves for look in curve.looks]
     texts += [_ITEM.sub("", key) for score in scores for key in score.per_item if _ITEM.search(key)]
@@ -131,7 +131,7 @@ _ITEM = re.compile(r"(?: \| |/)\d+$")
 
 
 def _cards(evaluation: Evaluation) -> list[PatchCard]:
-    made = (evaluation.assault, evaluation.relearning)
+    made = (evaluation.suite, evaluation.relearning)
     return [evaluation.card, *(one.card for one in made if one is not None and one.card is not None)]
 
 
@@ -151,7 +151,7 @@ def _request(request: Request, cover: bool) -> Request:
     return request.model_copy(update={"prompts": (LEFT_OUT,), "also": also})
 
 
-def _assault(assault: Assault, cover: bool, covering: Covering) -> Assault:
+def _suite(suite: SuiteResult, cover: bool, covering: Covering) -> SuiteResult:
     """Attempts without wordings; prompts that are left out stay apart from one another by number."""
     def prompt(asked: Prompt) -> Prompt:
         return asked.model_copy(update={"text": covering.name(asked.text)}) if cover else asked
@@ -162,7 +162,7 @@ def _assault(assault: Assault, cover: bool, covering: Covering) -> Assault:
             "note": "" if cover else made.note, "error": LEFT_OUT if made.error and cover else made.error})
 
     runs = tuple(run.model_copy(update={"attempts": tuple(map(attempt, run.attempts)),
-                                        "control": tuple(map(attempt, run.control))}) for run in assault.runs)
-    return assault.model_copy(update={
-        "card": _card(assault.card, cover, covering) if assault.card is not None else None,
-        "request": _request(assault.request, cover), "before": tuple(map(attempt, assault.before)), "runs": runs})
+                                        "control": tuple(map(attempt, run.control))}) for run in suite.runs)
+    return suite.model_copy(update={
+        "card": _card(suite.card, cover, covering) if suite.card is not None else None,
+        "request": _request(suite.request, cover), "before": tuple(map(attempt, suite.before)), "runs": runs})

@@ -29,7 +29,7 @@ FAMILIES = {"gone/own": "found", "gone/end": "found", "revival": "change/found",
 
 
 @dataclass(frozen=True)
-class Cell:
+class ConceptCell:
     """A concept after a request.
 
     Attributes:
@@ -48,7 +48,7 @@ class MatrixRow:
     """The model after a request: its words, and a cell for each concept."""
 
     words: str
-    cells: tuple[Cell, ...]
+    cells: tuple[ConceptCell, ...]
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def matrix(result: SequenceResult) -> list[MatrixRow]:
     return rows
 
 
-def _cell(score: Score | None, own: bool = False, to_come: bool = False) -> Cell:
+def _cell(score: Score | None, own: bool = False, to_come: bool = False) -> ConceptCell:
     value = value_of(score)
     if score is None or value is None:
-        return Cell("", None, own, to_come)
+        return ConceptCell("", None, own, to_come)
     silent = f", {left_out(score)} left out" if left_out(score) else ""
-    return Cell(f"{count_text(score)}{silent}", value, own, to_come)
+    return ConceptCell(f"{count_text(score)}{silent}", value, own, to_come)
 
 
 def state_heads(result: SequenceResult) -> tuple[str, ...]:
@@ -179,9 +179,9 @@ def _change(change: Score) -> str:
 
 def _undrawn(scores: Iterable[Score | None]) -> str:
     """"the original draws it in 0 of 8 images (95% 0% to 32.4%)"."""
-    told = [f"{count_text(score)} images ({_interval('found/all', score)})" if score is not None and score.n else
-            "no image that was judged" for score in scores]
-    return f"the original itself draws {'it' if len(told) == 1 else 'them'} in {', '.join(told)}"
+    shares = [f"{count_text(score)} images ({_interval('found/all', score)})" if score is not None and score.n else
+              "no image that was judged" for score in scores]
+    return f"the original itself draws {'it' if len(shares) == 1 else 'them'} in {', '.join(shares)}"
 
 
 def notes(result: SequenceResult) -> list[str]:
@@ -266,6 +266,6 @@ def _interval(name: str, score: Score) -> str:
     return "no interval" if low is None or high is None else f"95% {number(name, low)} to {number(name, high)}"
 
 
-def share_text(cell: Cell) -> str:
+def share_text(cell: ConceptCell) -> str:
     """"25%", or "" where nothing was measured."""
     return "" if cell.share is None else percent(cell.share)

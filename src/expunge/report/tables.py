@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.records import Assault, Evaluation, PatchCard, Score
+from expunge.records import Evaluation, PatchCard, Score, SuiteResult
 from expunge.report.words import (
     all_scores,
     bare,
@@ -144,18 +144,18 @@ def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
             "Machine": evaluation.machine or "not recorded", "Made": evaluation.created or "not recorded"}
 
 
-def assault_facts(assault: Assault) -> dict[str, str]:
+def suite_facts(suite: SuiteResult) -> dict[str, str]:
     """On what, with what and how long the attacks were made; words to text."""
-    sampler, attempts = assault.sampler, [item for run in assault.runs for item in run.attempts]
+    sampler, attempts = suite.sampler, [item for run in suite.runs for item in run.attempts]
     spent = [(sum(getattr(item.spent, name) for item in attempts), words) for name, words in
              (("gradient_steps", "gradient steps"), ("images", "images"), ("network_rows", "NFE"))]
-    return {"Judge": assault.judge, "Second detector": assault.second or "none",
-            "Items attacked": str(len(assault.before)), "Attempts": f"{len(attempts):,}",
+    return {"Judge": suite.judge, "Second detector": suite.second or "none",
+            "Items attacked": str(len(suite.before)), "Attempts": f"{len(attempts):,}",
             "Spent by all attempts": ", ".join(f"{count:,} {words}" for count, words in spent),
             "Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}",
-            "Model": assault.model_hash, "Patch": assault.patch_hash or "none", "Record": assault.digest,
-            "Time of the attacks": duration(assault.seconds), "Machine": assault.machine or "not recorded",
-            "Made": assault.created or "not recorded"}
+            "Model": suite.model_hash, "Patch": suite.patch_hash or "none", "Record": suite.digest,
+            "Time of the attacks": duration(suite.seconds), "Machine": suite.machine or "not recorded",
+            "Made": suite.created or "not recorded"}
 
 
 def hashes(evaluation: Evaluation, digest: str = "") -> dict[str, str]:

@@ -18,7 +18,7 @@ from expunge.report.classes import (
     FEW,
     SELDOM,
     STILL_DRAWN,
-    Asked,
+    ConceptAnswer,
     Erasure,
     attacked_erasure,
     by_shape_alone,
@@ -97,15 +97,15 @@ def verdict(evaluation: Evaluation) -> Verdict:
     """Judge an evaluation by its classes."""
     each, price = each_concept(evaluation), price_of(evaluation)
     asked = next(kind for kind in _BY_CLASS if any(one.erasure == kind for one in each))
-    attack = attacked_erasure(evaluation.assault)
+    attack = attacked_erasure(evaluation.suite)
     erasure = worse(asked, attack)
     unseen = "; ".join(dict.fromkeys(words for one in each if (words := _unseen(evaluation, one))))
     blind = any(kind == "unknown" for one in each for kind in one.by_judge.values())
     sentence, without = _sentences(evaluation, each), ""
-    if evaluation.assault is not None:
+    if evaluation.suite is not None:
         without = f"Without attacks: {sentence[0].lower()}{sentence[1:]}"
-        sentence = attack_sentence(evaluation.assault)
-        others = [one.concept for one in each if one.concept != evaluation.assault.request.concept]
+        sentence = attack_sentence(evaluation.suite)
+        others = [one.concept for one in each if one.concept != evaluation.suite.request.concept]
         sentence += f" Not attacked: {quoted(others)}." if others and len(each) > 1 else ""
     decided = attack is not None and erasure == attack != "unknown" and (len(each) == 1 or attack != asked)
     said = _attacked(evaluation, attack, asked) if decided else _HEAD[erasure]
@@ -115,8 +115,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if erasure in ("rare", "less") and unseen:
         said += f"; {unseen}"
     about = [one.concept for one in each if one.erasure == erasure]
-    if decided and evaluation.assault is not None:
-        about = [evaluation.assault.request.concept]
+    if decided and evaluation.suite is not None:
+        about = [evaluation.suite.request.concept]
     headline = _headline(said, erasure, price)
     if 0 < len(about) < len(each) and price != "damaged":
         more = f" and {len(about) - SENTENCES} more" if len(about) > SENTENCES else ""
@@ -127,7 +127,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
 
 def attacked(evaluation: Evaluation) -> bool:
     """Whether attacks were made: the evaluation took them in, or has a score of one ("attack/...", "attacked/...")."""
-    return evaluation.assault is not None or any(family(score.name).startswith("attack") for score in evaluation.scores)
+    return evaluation.suite is not None or any(family(score.name).startswith("attack") for score in evaluation.scores)
 
 
 def _tone(erasure: Erasure, price: Price, unsure: bool) -> Tone:
@@ -176,12 +176,12 @@ def _added(evaluation: Evaluation, evidence: bool = False) -> bool:
     return counts is None or before is None or (counts.numerator or 0) > (before.numerator or 0)
 
 
-def _unseen(evaluation: Evaluation, one: Asked) -> str:
+def _unseen(evaluation: Evaluation, one: ConceptAnswer) -> str:
     """Why what is drawn in a concept's place is no good sign; "" where something else was positively seen."""
     named = f" of “{one.concept}”" if one.ending else ""
     nothing, unnamed = (_own(evaluation, name, one) for name in ("instead/nothing", "something_else/all"))
-    told = any(value_of(_own(evaluation, f"instead/{kind}", one)) is not None for kind in _PLACES)
-    if (not told and value_of(unnamed) is None) or (nothing is not None and value_of(nothing) is None):
+    measured = any(value_of(_own(evaluation, f"instead/{kind}", one)) is not None for kind in _PLACES)
+    if (not measured and value_of(unnamed) is None) or (nothing is not None and value_of(nothing) is None):
         return f"what is drawn instead{named} was not measured"
     more = change_of(evaluation, nothing.name) if nothing is not None else None  # beyond the original's
     low = more[1] if more is not None else finite(nothing.low) if nothing is not None else None
@@ -190,20 +190,20 @@ def _unseen(evaluation: Evaluation, one: Asked) -> str:
     return f"what is drawn instead{named} often has no name" if (value_of(unnamed) or 0.0) > MUCH_ELSE else ""
 
 
-def _own(evaluation: Evaluation, name: str, one: Asked) -> Score | None:
+def _own(evaluation: Evaluation, name: str, one: ConceptAnswer) -> Score | None:
     """A concept's own score; that of all together in records that do not tell them apart."""
     return find(evaluation, f"{name}{one.ending}") or find(evaluation, name)
 
 
-def _instead(evaluation: Evaluation, each: list[Asked]) -> str:
+def _instead(evaluation: Evaluation, each: list[ConceptAnswer]) -> str:
     """What took the concept's place, and on what the judges do not agree."""
     said = []
     shares = [(kind, score) for kind in _PLACES for score in [find(evaluation, f"instead/{kind}")]
               if score is not None and score.n]
     if shares:
-        told = [f"{_PLACES[kind]} in {score.numerator}" for kind, score in shares if score.numerator]
+        kinds = [f"{_PLACES[kind]} in {score.numerator}" for kind, score in shares if score.numerator]
         said.append(f"Drawn in its place in {_of_asked(evaluation, each, shares[0][1].n)}: "
-                    f"{', '.join(told) or 'nothing else'}.")
+                    f"{', '.join(kinds) or 'nothing else'}.")
     unnamed = find(evaluation, "something_else/all")
     if unnamed is not None and value_of(unnamed) is not None:
         of = "" if not shares or unnamed.n == shares[0][1].n else " on which it worked"
@@ -221,7 +221,7 @@ def _asked_in(found: Score) -> int:
     return found.n + sum(found.left_out.values()) - found.left_out.get(NOT_ASKED, 0)
 
 
-def _of_asked(evaluation: Evaluation, each: list[Asked], n: int) -> str:
+def _of_asked(evaluation: Evaluation, each: list[ConceptAnswer], n: int) -> str:
     """The images in which it was looked for what took a concept's place, beside those of the sentences before."""
     found = each[0].found if len(each) == 1 else find(evaluation, "found/all")
     pictures, aside = counted(n, "images"), found.left_out.get(NOT_DRAWN, 0) if found is not None else 0
@@ -232,9 +232,9 @@ def _of_asked(evaluation: Evaluation, each: list[Asked], n: int) -> str:
     return f"{pictures}, set aside or not{without}"
 
 
-def _sentences(evaluation: Evaluation, each: list[Asked]) -> str:
+def _sentences(evaluation: Evaluation, each: list[ConceptAnswer]) -> str:
     """A sentence on every concept, or on the worst of many, and the others by their class."""
-    attacks = "" if evaluation.assault else "attacks are scored separately" if attacked(evaluation) else \
+    attacks = "" if evaluation.suite else "attacks are scored separately" if attacked(evaluation) else \
         "no attack was run"
     if len(each) == 1:
         return _sentence(evaluation, each[0], f", and {attacks}" if attacks else "")
@@ -248,7 +248,7 @@ def _sentences(evaluation: Evaluation, each: list[Asked]) -> str:
     return " ".join([*said, *([f"{attacks[0].upper()}{attacks[1:]}."] if attacks else [])])
 
 
-def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
+def _sentence(evaluation: Evaluation, one: ConceptAnswer, attack: str = "") -> str:
     """How often a concept is still drawn, what follows from it, and the way of asking in which it is found most."""
     concept, found, original = one.concept, one.found, one.original
     if found is None:
@@ -272,7 +272,7 @@ def _sentence(evaluation: Evaluation, one: Asked, attack: str = "") -> str:
     return f"{sentence}: {_conclusion(evaluation, one, found, original)}{attack}.{_worst_stratum(evaluation, one)}"
 
 
-def _worst_stratum(evaluation: Evaluation, one: Asked) -> str:
+def _worst_stratum(evaluation: Evaluation, one: ConceptAnswer) -> str:
     """The way of asking in which it is found most often, and those that say nothing."""
     said, worst = "", one.worst
     if worst is not None:
@@ -306,16 +306,16 @@ def _share(score: Score, of_whom: str = "", prompts: str = "") -> str:
 def _not_finite(evaluation: Evaluation) -> str:
     """How many of each model's images are none, where it is more than a few."""
     each = [(whose, score) for whose in _WHOSE if (score := spoilt(evaluation, whose)) is not None]
-    told = [f"{score.numerator} of the {counted(score.n, 'images')} of the {whose} model "
-            f"{'is none: its' if score.numerator == 1 else 'are none: their'} values are not finite"
-            for whose, score in each]
-    return f" {'; '.join(told)}." if told else ""
+    counts = [f"{score.numerator} of the {counted(score.n, 'images')} of the {whose} model "
+              f"{'is none: its' if score.numerator == 1 else 'are none: their'} values are not finite"
+              for whose, score in each]
+    return f" {'; '.join(counts)}." if counts else ""
 
 
 _WHOSE: tuple[Literal["edited", "original"], ...] = ("edited", "original")
 
 
-def _conclusion(evaluation: Evaluation, one: Asked, found: Score, original: Score | None) -> str:
+def _conclusion(evaluation: Evaluation, one: ConceptAnswer, found: Score, original: Score | None) -> str:
     before, first = value_of(original), one.by_judge.get("", one.erasure)
     if (broken := _not_finite(evaluation)) and first == "unknown":
         return f"{broken[1:-1]}, so this measurement cannot tell what the edit did"

@@ -12,15 +12,15 @@ from expunge.report.words import counted
 def bench_versions(result: BenchResult) -> list[str]:
     """Which versions made a bench's cells, where they are several or not the one that gathers; what they did not know;
     and whether cells made again agree."""
-    told = several([edit.versions for edit in result.edits], result.versions, "cells")
+    versions = several([edit.versions for edit in result.edits], result.versions, "cells")
     if result.unknown:
-        told.append(f"Cells were made before these settings existed; they are taken to be as they are now: "
-                    f"{', '.join(result.unknown)}.")
+        versions.append(f"Cells were made before these settings existed; they are taken to be as they are now: "
+                        f"{', '.join(result.unknown)}.")
     if result.check is not None:
-        told.append(check_sentence(result.check, len(result.edits)))
-    elif told:
-        told.append("Whether this version gives the same numbers was not checked: `expunge bench FILE --check 3`.")
-    return told
+        versions.append(check_sentence(result.check, len(result.edits)))
+    elif versions:
+        versions.append("Whether this version gives the same numbers was not checked: `expunge bench FILE --check 3`.")
+    return versions
 
 
 def several(made: Sequence[Mapping[str, str]], now: Mapping[str, str], what: str) -> list[str]:

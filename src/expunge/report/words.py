@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from expunge.records import NOT_ASKED, NOT_DRAWN, Assault, Evaluation, Score
+from expunge.records import NOT_ASKED, NOT_DRAWN, Evaluation, Score, SuiteResult
 from expunge.records import counted as counted
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
@@ -26,11 +26,11 @@ _MINUS = "\N{MINUS SIGN}"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
-def model_name(told: str) -> str:
+def model_name(name: str) -> str:
     """What a reader calls a model: of a folder its own name, without the path that somebody typed; else as it is."""
-    path = told.strip().replace("\\", "/").rstrip("/")
+    path = name.strip().replace("\\", "/").rstrip("/")
     if "/" not in path or _HUB_ID.fullmatch(path):
-        return told
+        return name
     return path.rpartition("/")[2]
 
 
@@ -52,10 +52,10 @@ def family(name: str) -> str:
 
 def all_scores(evaluation: Evaluation) -> tuple[Score, ...]:
     """The evaluation's scores, then those of the attacks."""
-    return evaluation.scores + (evaluation.assault.scores if evaluation.assault else ())
+    return evaluation.scores + (evaluation.suite.scores if evaluation.suite else ())
 
 
-def find(evaluation: Evaluation | Assault, name: str) -> Score | None:
+def find(evaluation: Evaluation | SuiteResult, name: str) -> Score | None:
     """The score called `name`, or None if the record has none."""
     scores = all_scores(evaluation) if isinstance(evaluation, Evaluation) else evaluation.scores
     return next((score for score in scores if score.name == name), None)

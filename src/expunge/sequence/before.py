@@ -13,9 +13,9 @@ from torch.nn import Parameter
 from expunge.continual.fisher import hutchinson
 from expunge.files import text_digest
 from expunge.models.model import Model
-from expunge.sequence.memory import Memory, encoded
+from expunge.sequence.memory import ReplayBuffer, encoded
 from expunge.sequence.strategy import Strategy, WeightAnchor
-from expunge.sequence.terms import Recall, anchored, recalled
+from expunge.sequence.terms import ReplayBatch, anchored, recalled
 from expunge.train import step_generator
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Term
@@ -28,7 +28,7 @@ ROWS = 4
 
 
 @dataclass(frozen=True)
-class Before:
+class EarlierRequests:
     """A `Past`.
 
     Attributes:
@@ -45,8 +45,8 @@ class Before:
     original: Model
     last: str
     gone: tuple[str, ...]
-    memories: tuple[Memory, ...] = ()
-    elsewhere: Memory | None = None
+    memories: tuple[ReplayBuffer, ...] = ()
+    elsewhere: ReplayBuffer | None = None
     kept_prompts: tuple[str, ...] = ()
 
     @property
@@ -57,18 +57,18 @@ class Before:
     @property
     def digest(self) -> str:
         """Of strategy, models, memories."""
-        told = [self.strategy.model_dump(mode="json"), self.original.hash, self.last, self.gone,
-                [memory.hash for memory in self.memories], self.elsewhere.hash if self.elsewhere else "",
-                self.kept_prompts]
-        return text_digest(json.dumps(told, sort_keys=True))
+        payload = [self.strategy.model_dump(mode="json"), self.original.hash, self.last, self.gone,
+                   [memory.hash for memory in self.memories], self.elsewhere.hash if self.elsewhere else "",
+                   self.kept_prompts]
+        return text_digest(json.dumps(payload, sort_keys=True))
 
     def terms(self, context: TrainContext, params: Mapping[str, Parameter]) -> Sequence[Term]:
         """One of what is remembered, and one for each anchor in weights; what is not there is left out."""
-        strategy, parts = self.strategy, list[Recall]()
+        strategy, parts = self.strategy, list[ReplayBatch]()
         if strategy.replay is not None and self.memories:
-            parts.append(Recall(self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
+            parts.append(ReplayBatch(self.memories, strategy.replay.weight, strategy.replay.batch, "replay"))
         if strategy.retain is not None and self.elsewhere is not None:
-            parts.append(Recall([self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
+            parts.append(ReplayBatch([self.elsewhere], strategy.retain.weight, strategy.retain.batch, "elsewhere"))
         out = [recalled(context, parts, strategy.every)] if parts else []
         for anchor in strategy.anchors:
             if anchor.metric != "erased" or self.memories:
@@ -100,13 +100,13 @@ class Before:
         return hutchinson(outputs, params, generator).normalised().values
 
 
-def kept_now(whole: Memory, retained: Retained) -> Memory:
+def kept_now(whole: ReplayBuffer, retained: Retained) -> ReplayBuffer:
     """Of the points elsewhere, those of things that are neither gone nor about to go; those of the empty prompt, and of
     what is kept by somebody's wish, all."""
     return whole.only(lambda prompt: whole.about.get(prompt, "") not in retained.left_out)
 
 
-def _predictions(context: TrainContext, memories: Sequence[Memory], samples: int, generator: torch.Generator
+def _predictions(context: TrainContext, memories: Sequence[ReplayBuffer], samples: int, generator: torch.Generator
                  ) -> Iterator[Callable[[], Tensor]]:
     """The student's outputs at points of all the memories alike, a few rows each."""
     points = [(memory, i) for memory in memories for i in range(len(memory.prompts))]

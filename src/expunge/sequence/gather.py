@@ -95,14 +95,14 @@ def check_alike(measured: Mapping[str, Evaluation]) -> None:
     Args:
         measured: by the state's name; what an older record does not tell is not compared.
     """
-    def told(one: Evaluation) -> dict[str, object]:
+    def protocol(one: Evaluation) -> dict[str, object]:
         drawn = {name: value for name, value in one.drawn.items() if name not in ("device", "schedule and parts")}
         return {**one.sampler.model_dump(), **one.detectors, "prompts": one.prompts_hash, **drawn}
 
     states = list(measured.items())
     for name, one in states[1:]:
         first, before = states[0]
-        mine, theirs = told(one), told(before)
+        mine, theirs = protocol(one), protocol(before)
         odd = [f"{key}: {theirs[key]}, then {mine[key]}" for key in mine
                if key in theirs and mine[key] != theirs[key] and "" not in (mine[key], theirs[key])]
         odd += [f"{key}: in one of them alone" for key in mine.keys() ^ theirs.keys() if ": " in key]
@@ -131,8 +131,8 @@ def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: R
 def _cost(state: State, patch: Patch) -> dict[str, Any]:
     """What the request took; the wall time of the edit alone where its record is lost."""
     try:
-        told = json.loads((state.folder / COST).read_text(encoding="utf-8"))
-        return {"seconds": float(told["seconds"]), "processor": told["processor"]}
+        stored = json.loads((state.folder / COST).read_text(encoding="utf-8"))
+        return {"seconds": float(stored["seconds"]), "processor": stored["processor"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {"seconds": patch.card.seconds, "processor": None}
 

@@ -132,8 +132,8 @@ def withdrawn(ledger: Ledger) -> Sequence[int]:
 
 def asked_digest(item: Demand) -> str:
     """Digest of a request as the file has it; whether it was withdrawn is no part of it."""
-    told = item.model_dump(mode="json", exclude={"withdrawn"})
-    return text_digest(json.dumps(told, sort_keys=True, ensure_ascii=False))[:16]
+    fields = item.model_dump(mode="json", exclude={"withdrawn"})
+    return text_digest(json.dumps(fields, sort_keys=True, ensure_ascii=False))[:16]
 
 
 def _check_chain(ledger: Ledger, file: Path) -> None:

@@ -23,8 +23,8 @@ from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
 from expunge.models.sample import encoded as sample_encoded
 from expunge.registry import WORLDS
-from expunge.sequence.strategy import Others, Replay
-from expunge.unlearn.context import Points, Pool, TrainContext, spread
+from expunge.sequence.strategy import OtherPrompts, Replay
+from expunge.unlearn.context import NoisyBatch, Pool, TrainContext, spread
 from expunge.unlearn.objective import tabulated
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -36,13 +36,13 @@ _AGAIN = "delete the file, then it is made again"
 class Targeted(Protocol):
     """An objective that trains towards a target at each point."""
 
-    def target(self, context: TrainContext, points: Points) -> Tensor:
+    def target(self, context: TrainContext, points: NoisyBatch) -> Tensor:
         """(B, c, h, w), native output, no gradient."""
         ...
 
 
 @dataclass(frozen=True)
-class Memory:
+class ReplayBuffer:
     """N points and what is to be predicted there.
 
     Attributes:
@@ -59,10 +59,10 @@ class Memory:
     @property
     def hash(self) -> str:
         """Content hash of points, prompts and targets."""
-        told = json.dumps([self.prompts, self.about, tensors_hash({"x_t": self.x_t, "t": self.t, "z": self.z})])
-        return text_digest(told)
+        payload = json.dumps([self.prompts, self.about, tensors_hash({"x_t": self.x_t, "t": self.t, "z": self.z})])
+        return text_digest(payload)
 
-    def only(self, wanted: Callable[[str], bool]) -> Memory:
+    def only(self, wanted: Callable[[str], bool]) -> ReplayBuffer:
         """The points whose prompts are wanted."""
         rows = torch.tensor([i for i, prompt in enumerate(self.prompts) if wanted(prompt)], dtype=torch.int64)
         return replace(self, x_t=self.x_t[rows], t=self.t[rows], z=self.z[rows],
@@ -76,7 +76,7 @@ class Memory:
                                       "about": json.dumps(self.about), "hash": self.hash})
 
     @classmethod
-    def read(cls, path: Path, device: torch.device | str = "cpu") -> Memory:
+    def read(cls, path: Path, device: torch.device | str = "cpu") -> ReplayBuffer:
         """What `save` wrote.
 
         Raises:
@@ -94,7 +94,7 @@ class Memory:
         return replace(memory, x_t=x_t.to(device), t=t.to(device), z=z.to(device))
 
 
-def left_behind(context: TrainContext, objective: object, settings: Replay) -> Memory:
+def left_behind(context: TrainContext, objective: object, settings: Replay) -> ReplayBuffer:
     """What a request leaves behind: half-way samples of the teacher under its prompts, and what it trained to there.
 
     Where the objective names no target, what the student predicts now that it is trained.
@@ -105,7 +105,7 @@ def left_behind(context: TrainContext, objective: object, settings: Replay) -> M
     source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
 
     @torch.no_grad()
-    def reached(points: Points) -> Tensor:
+    def reached(points: NoisyBatch) -> Tensor:
         return context.student.predict(points.x_t, points.t, context.student.encode(points.prompts))
 
     aimed = objective if isinstance(objective, Targeted) else None
@@ -113,7 +113,7 @@ def left_behind(context: TrainContext, objective: object, settings: Replay) -> M
     return _recorded(_pool(context, source, context.request.all_prompts, "replay"), wanted, context, {})
 
 
-def elsewhere(context: TrainContext, settings: Others, kept: Sequence[str] = ()) -> Memory:
+def elsewhere(context: TrainContext, settings: OtherPrompts, kept: Sequence[str] = ()) -> ReplayBuffer:
     """What the original predicts on prompts for other things (all of its world, if none are named), and the empty one.
 
     Args:
@@ -130,14 +130,14 @@ def elsewhere(context: TrainContext, settings: Others, kept: Sequence[str] = ())
     source = FrozenTrajectory(grid=settings.grid, guidance=settings.guidance, trajectories=settings.trajectories)
 
     @torch.no_grad()
-    def original(points: Points) -> Tensor:
+    def original(points: NoisyBatch) -> Tensor:
         return context.teacher.predict(points.x_t, points.t, points.cond)
 
     return _recorded(_pool(context, source, chosen, "elsewhere"), original, context,
                      {text: about[text] for text in chosen if text in about})
 
 
-def check_room(settings: Others, kept: Sequence[str]) -> int:
+def check_room(settings: OtherPrompts, kept: Sequence[str]) -> int:
     """How many trajectories are left for prompts that nobody named, beside the empty one and those `kept`.
 
     Raises:
@@ -163,6 +163,7 @@ def _pool(context: TrainContext, source: FrozenTrajectory, prompts: Sequence[str
     return pool
 
 
-def _recorded(pool: Pool, wanted: Callable[[Points], Tensor], context: TrainContext, about: dict[str, str]) -> Memory:
+def _recorded(pool: Pool, wanted: Callable[[NoisyBatch], Tensor], context: TrainContext, about: dict[str, str]
+              ) -> ReplayBuffer:
     z, everything = tabulated(context, pool, wanted), pool.take(torch.arange(len(pool)))
-    return Memory(everything.x_t, everything.t, everything.prompts, z, about)
+    return ReplayBuffer(everything.x_t, everything.t, everything.prompts, z, about)

@@ -27,11 +27,11 @@ from expunge.models.store import load
 from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.resume import kept
 from expunge.runtime import Progress
-from expunge.sequence.before import Before, kept_now
+from expunge.sequence.before import EarlierRequests, kept_now
 from expunge.sequence.gather import COST, gathered
 from expunge.sequence.ledger import LEDGER, add, asked_digest, begun, check_file, check_met, read_ledger, withdrawn
 from expunge.sequence.measure import FOLDER, about, kept_evaluation
-from expunge.sequence.memory import Memory, Targeted, elsewhere, left_behind
+from expunge.sequence.memory import ReplayBuffer, Targeted, elsewhere, left_behind
 from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.states import State, everything, planned_states
 from expunge.sequence.strategy import Replay
@@ -118,7 +118,7 @@ class _Run:
                  tell: Progress) -> None:
         self.settings, self.model, self.world, self.folder = settings, model, world, folder
         self.ledger, self.tell = ledger, tell
-        self._drawn: dict[tuple[str, ...], Memory] = {}
+        self._drawn: dict[tuple[str, ...], ReplayBuffer] = {}
 
     def all(self, states: list[State]) -> None:
         """Withdrawals first, then every request that stands."""
@@ -152,20 +152,20 @@ class _Run:
             check_patch(state, patch, self.ledger)
             if self.settings.chosen.remembers:
                 self._remember(state, patch)
-            told = self.model.device.type == "cpu" and not went_on
+            timed = self.model.device.type == "cpu" and not went_on
             write_json(state.folder / COST, {"seconds": round(earlier_runs + time.monotonic() - began, 2),
-                                             "processor": round(time.process_time() - busy, 2) if told else None})
+                                             "processor": round(time.process_time() - busy, 2) if timed else None})
             patch.save(state.folder)
             (state.folder / CHECKPOINT).unlink(missing_ok=True)
         elif self.settings.chosen.remembers and not (state.folder / MEMORY).is_file():
             self._remember(state, patch)
         return patch
 
-    def _memory(self, state: State) -> Memory:
+    def _memory(self, state: State) -> ReplayBuffer:
         """What the request left behind. UserError: it is not what the ledger tells of."""
-        memory = Memory.read(state.folder / MEMORY, self.model.device)
-        told = {entry.memory_hash for entry in self.ledger.entries if entry.state == state.key}
-        if told and memory.hash not in told:
+        memory = ReplayBuffer.read(state.folder / MEMORY, self.model.device)
+        recorded = {entry.memory_hash for entry in self.ledger.entries if entry.state == state.key}
+        if recorded and memory.hash not in recorded:
             raise UserError(f"the points that request {state.number} ({state.asked.title}) left behind are other ones "
                             "than the ledger tells of",
                             accepted="the file as it was written: later requests rest on it",
@@ -194,7 +194,7 @@ class _Run:
         context = TrainContext(student, self.model, state.request, state.seed)
         left_behind(context, objective, self.settings.chosen.replay or Replay()).save(state.folder / MEMORY)
 
-    def _before(self, state: State, earlier: list[State], last: str) -> Before:
+    def _before(self, state: State, earlier: list[State], last: str) -> EarlierRequests:
         """What the request has to hold on to."""
         strategy = self.settings.chosen
         memories = [self._memory(one) for one in earlier if strategy.remembers]
@@ -203,9 +203,9 @@ class _Run:
             others = strategy.others.prompts.retained(self.model, state.request, state.gone)
         kept = kept_now(whole, others) if whole is not None and others is not None else None
         prompts = (*state.kept, *others.prompts) if others is not None and strategy.projection is not None else ()
-        return Before(strategy, self.model, last, state.gone, tuple(memories), kept, prompts)
+        return EarlierRequests(strategy, self.model, last, state.gone, tuple(memories), kept, prompts)
 
-    def _elsewhere(self, state: State) -> Memory | None:
+    def _elsewhere(self, state: State) -> ReplayBuffer | None:
         """The original's predictions on prompts for other things and on those that must stay; None where not needed.
 
         Drawn anew only where a request brings wishes of its own: what it rests on is in no later request's hands.
@@ -214,14 +214,14 @@ class _Run:
         if not strategy.knows_others:
             return None
         if kept not in self._drawn:
-            told = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), kept]
-            file = self.folder / f"elsewhere-{text_digest(json.dumps(told))[:8]}.safetensors"
+            payload = [self.model.hash, self.settings.seed, strategy.others.model_dump(mode="json"), kept]
+            file = self.folder / f"elsewhere-{text_digest(json.dumps(payload))[:8]}.safetensors"
             if not file.is_file():
                 self.tell(0, len(self.settings.active), "drawing prompts to keep with the original model")
                 nobody = Request(concept="nothing", prompts=("",))
                 context = TrainContext(self.model, self.model, nobody, self.settings.seed)
                 elsewhere(context, strategy.others, kept).save(file)
-            self._drawn[kept] = Memory.read(file, self.model.device)
+            self._drawn[kept] = ReplayBuffer.read(file, self.model.device)
         return self._drawn[kept]
 
     def _withdraw(self) -> None:
@@ -238,7 +238,7 @@ class _Run:
             number=state.number, concept=item.concept, anchor=item.anchor, keep=item.keep, who=item.who, when=item.when,
             evidence=item.evidence, asked=asked_digest(item), method=state.method_name, settings=dict(state.settings),
             strategy=dict(state.strategy), seed=state.seed, kept=state.wishes, state=state.key, patch_hash=patch.hash,
-            memory_hash=Memory.read(state.folder / MEMORY).hash if self.settings.chosen.remembers else "",
+            memory_hash=ReplayBuffer.read(state.folder / MEMORY).hash if self.settings.chosen.remembers else "",
             seconds=patch.card.seconds, versions=runtime.versions(),
             machine=runtime.machine(self.model.device), made=_now()))
 
@@ -267,9 +267,9 @@ def state_patch(state: State, model: Model, ledger: Ledger) -> Patch | None:
 
 def check_patch(state: State, patch: Patch, ledger: Ledger) -> None:
     """UserError: the ledger tells of another patch for this state."""
-    told = {entry.patch_hash for entry in ledger.entries if entry.kind == "erased" and entry.state == state.key}
-    if told and patch.hash not in told:
-        known = ", ".join(one[:12] for one in sorted(told))
+    recorded = {entry.patch_hash for entry in ledger.entries if entry.kind == "erased" and entry.state == state.key}
+    if recorded and patch.hash not in recorded:
+        known = ", ".join(one[:12] for one in sorted(recorded))
         raise UserError(f"the patch of request {state.number} ({state.asked.title}) is {patch.hash[:12]}",
                         accepted=f"{known}, as the ledger says: later requests rest on it",
                         remedy="put back a copy of the state's folder, or begin anew in another output folder")

@@ -125,8 +125,8 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
     resolved = method.model_dump(mode="json") if isinstance(method, Configured) else overrides
     resolved = {name: value for name, value in resolved.items() if name not in OF_NO_WEIGHT}
     seed = int(text_digest(f"{settings.seed}/{place}")[:7], 16)  # a request that was taken back leaves no gap
-    told = [key, request.model_dump(mode="json"), name, resolved, seed]
-    mine = text_digest(json.dumps(told, sort_keys=True))
+    payload = [key, request.model_dump(mode="json"), name, resolved, seed]
+    mine = text_digest(json.dumps(payload, sort_keys=True))
     folder = out / "states" / f"{number:02d}-{readable(item.title)}-{mine[:8]}"
     return State(number, item, request, whole, gone, keep, kept, name, method, resolved,
                  strategy.model_dump(mode="json"), seed, mine, folder, {**more, **long})

@@ -47,7 +47,7 @@ class Replay(Settings):
     guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
 
 
-class Others(Settings):
+class OtherPrompts(Settings):
     """Points on prompts for other things, drawn once for the whole sequence; those of what is gone are left out later.
     """
 
@@ -57,7 +57,7 @@ class Others(Settings):
     guidance: float = knob(2.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0)
 
 
-class Elsewhere(Settings):
+class HoldOriginal(Settings):
     """Hold on to the original elsewhere: on prompts for other things the student predicts what the original does.
 
     Source: LwF (Li and Hoiem 2017) towards the original; ours.
@@ -93,10 +93,10 @@ class Strategy(Settings):
     teacher: Literal["original", "last"] = knob(
         "original", "Whom targets come from: the original, or the model that the request found")
     replay: Replay | None = knob(None, "Hold on to earlier erasures")
-    retain: Elsewhere | None = knob(None, "Hold on to the original elsewhere")
+    retain: HoldOriginal | None = knob(None, "Hold on to the original elsewhere")
     every: int = knob(4, "Steps from one look at points of earlier erasures and of other things to the next; the loss "
                       "of a look counts as many times", unit="steps", ge=1)
-    others: Others = knob(Others(), "Prompts for other things, for the parts that hold on to these")
+    others: OtherPrompts = knob(OtherPrompts(), "Prompts for other things, for the parts that hold on to these")
     anchors: tuple[WeightAnchor, ...] = knob((), "Hold on to weights")
     projection: Projection | None = knob(None, "Keep steps out of what other prompts use")
     refresh: Refreshed | None = knob(None, "The update `refresh`, put around the method's own")

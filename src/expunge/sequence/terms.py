@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from expunge.sequence.memory import Memory, encoded
+from expunge.sequence.memory import ReplayBuffer, encoded
 from expunge.sequence.strategy import WeightAnchor
 from expunge.train import step_generator
-from expunge.unlearn.context import Points, TrainContext
+from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.objective import Term
 
 
 @dataclass(frozen=True)
-class Recall:
+class ReplayBatch:
     """What a step looks at of the past.
 
     Attributes:
@@ -25,12 +25,12 @@ class Recall:
         weight: factor of the loss; batch: points of a look; name: keeps its draws apart from others'.
     """
 
-    memories: Sequence[Memory]
+    memories: Sequence[ReplayBuffer]
     weight: float
     batch: int
     name: str
 
-    def drawn(self, seed: int, number: int) -> list[tuple[Memory, int]]:
+    def drawn(self, seed: int, number: int) -> list[tuple[ReplayBuffer, int]]:
         """Points of a step, as memories and places in them."""
         generator = step_generator(seed, number, self.name)
         chosen = [self.memories[int(torch.randint(len(self.memories), (), generator=generator))]
@@ -38,7 +38,7 @@ class Recall:
         return [(memory, int(torch.randint(len(memory.prompts), (), generator=generator))) for memory in chosen]
 
 
-def recalled(context: TrainContext, parts: Sequence[Recall], every: int = 1) -> Term:
+def recalled(context: TrainContext, parts: Sequence[ReplayBatch], every: int = 1) -> Term:
     """every * sum over parts of weight * mean |eps_theta(x_t, t, p) - z|^2, in every `every`-th step.
 
     One forward has the points of all parts: small batches cost nearly as much as larger ones.
@@ -50,12 +50,12 @@ def recalled(context: TrainContext, parts: Sequence[Recall], every: int = 1) -> 
                                           for text in memory.prompts])
     weights = torch.cat([torch.full((part.batch,), every * part.weight / part.batch) for part in parts])
 
-    def points(number: int) -> tuple[Points, Tensor]:
+    def points(number: int) -> tuple[NoisyBatch, Tensor]:
         picked = [point for part in parts for point in part.drawn(context.seed, number)]
         prompts = tuple(memory.prompts[i] for memory, i in picked)
         x_t, t, z = (torch.stack([getattr(memory, field)[i] for memory, i in picked]) for field in ("x_t", "t", "z"))
         places = torch.tensor([rows[prompt] for prompt in prompts])
-        return Points(x_t, t, prompts, known.at(places)), z
+        return NoisyBatch(x_t, t, prompts, known.at(places)), z
 
     def loss(number: int) -> Tensor:
         here, z = points(number)

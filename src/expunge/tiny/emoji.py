@@ -18,8 +18,8 @@ from expunge.metrics.base import (
     Features,
     Judge,
     Moments,
+    NovelConcept,
     PromptCounts,
-    Stranger,
     aims_of,
     asked_strata,
 )
@@ -204,7 +204,7 @@ class EmojiWorld:
         """The first thing that the model never saw."""
         return self.request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> Stranger:
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept:
         """The first invented character."""
         return character(next(iter(CHARACTERS)), model, self.features(), known, count)
 
@@ -309,9 +309,9 @@ def _together(name: str, only_with: str) -> str:
     both = f"{name} in {only_with}"
     if joint(both):
         return both
-    for what, told in (("concept", name), ("only_with", only_with)):
-        if not parts(told):
-            raise _unknown(what, told)
+    for what, given in (("concept", name), ("only_with", only_with)):
+        if not parts(given):
+            raise _unknown(what, given)
     raise UserError(f"{name!r} only with {only_with!r}", accepted=f"a thing and a style ({', '.join(STYLES)})")
 
 
@@ -320,7 +320,7 @@ def _unknown(what: str, name: str) -> UserError:
 
     known = [*THINGS, *STYLES]
     close = difflib.get_close_matches(name.lower(), known, n=1)
-    told = name if len(name) <= 60 else f"{name[:57]}..."
-    return UserError(f"unknown {what} {told!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
+    shown = name if len(name) <= 60 else f"{name[:57]}..."
+    return UserError(f"unknown {what} {shown!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
                      accepted=", ".join(known) + ", or a thing in a style ('pixel art church')",
                      remedy="see `expunge ls concepts`")

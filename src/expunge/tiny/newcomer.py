@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expunge.metrics.base import Autoencoder, Features, Stranger
-from expunge.metrics.newcomer import QUESTION, Newcomer, learn_newcomer
+from expunge.metrics.base import Autoencoder, Features, NovelConcept
+from expunge.metrics.newcomer import QUESTION, NovelJudge, learn_newcomer
 from expunge.records import Prompt
 from expunge.tiny.characters import CHARACTERS, character_pictures
 
@@ -22,7 +22,7 @@ def character_prompts(name: str) -> list[Prompt]:
 
 
 def character_judge(name: str, model: Autoencoder, features: Features, others: Tensor, *, count: int = 90,
-                    threshold: float = 0.9) -> Newcomer:
+                    threshold: float = 0.9) -> NovelJudge:
     """A detector of one character, learned from drawings of it against drawings of the rest and `others`.
 
     Every second drawing is shown as the model's autoencoder gives it back: a model's images are never sharper. Its
@@ -44,11 +44,11 @@ def character_judge(name: str, model: Autoencoder, features: Features, others: T
     return learn_newcomer(name, features, _softened(model, shown), against, threshold=threshold)
 
 
-def character(name: str, model: Autoencoder, features: Features, known: Tensor, count: int) -> Stranger:
+def character(name: str, model: Autoencoder, features: Features, known: Tensor, count: int) -> NovelConcept:
     """The character as something to teach with `count` drawings; see `character_judge` for the rest."""
     pictures, captions = character_pictures(name, range(count))
     judge = character_judge(name, model, features, known)
-    return Stranger(name, QUESTION, pictures, tuple(captions), tuple(character_prompts(name)), judge, judge.score)
+    return NovelConcept(name, QUESTION, pictures, tuple(captions), tuple(character_prompts(name)), judge, judge.score)
 
 
 def _drawn(name: str, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
-from expunge.unlearn.context import Points, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked, regression
@@ -54,14 +54,14 @@ class Ablate(Settings):
         if self.anchor_model == "frozen":
             return regression(context, stream, predicted, attacker, self.loss)
 
-        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
+        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
             """Its target moves with the student: there is nothing to tabulate."""
             return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), predicted(points))
 
         return attacked(context, stream, loss, attacker)
 
 
-def noise_target(context: TrainContext, points: Points) -> Tensor:
+def noise_target(context: TrainContext, points: NoisyBatch) -> Tensor:
     """What a network in training is asked for at noised images: eps, v or velocity, (B, c, h, w).
 
     Raises:

@@ -29,7 +29,7 @@ from expunge.models.model import Model
 from expunge.records import Request
 from expunge.registry import ADVERSARIES
 from expunge.train import Losses
-from expunge.unlearn.context import Points, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 
 Place = Literal["prefix", "suffix", "insert", "replace", "add"]
 """Where the vectors go, counted in tokens: before the prompt, behind it, at equal distances within it, in the place of
@@ -54,7 +54,7 @@ class Attacker(Protocol):
         """Told once at the beginning of every step, before `condition` is asked for."""
         ...
 
-    def condition(self, number: int, points: Points) -> Conditioning:
+    def condition(self, number: int, points: NoisyBatch) -> Conditioning:
         """What the student is told at step `number` in place of the points' prompts; (B, T, D).
 
         It may be asked for more than once in a step and must give the same answer within it.

@@ -14,7 +14,7 @@ from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.records import SPREADS, Request, Target
 from expunge.records.renaming import renamed
-from expunge.unlearn.context import Points, TrainContext
+from expunge.unlearn.context import NoisyBatch, TrainContext
 
 AnchorModel = Literal["frozen", "student"]
 """Who predicts for the anchor: the frozen teacher, or the student itself without gradient."""
@@ -62,16 +62,16 @@ class AnchorStates:
         return self.cond.at(torch.tensor([self.rows[prompt] for prompt in prompts]))
 
 
-def anchor_predictor(context: TrainContext, who: AnchorModel) -> Callable[[Points], Tensor]:
+def anchor_predictor(context: TrainContext, who: AnchorModel) -> Callable[[NoisyBatch], Tensor]:
     """What is predicted for the anchor in place of the points' prompts: (B, c, h, w), native output, no gradient."""
     known = AnchorStates.encoded(context.teacher, context.request)
 
     @torch.no_grad()
-    def predicted(points: Points) -> Tensor:
+    def predicted(points: NoisyBatch) -> Tensor:
         cond = known.of(points.prompts)
         if who == "frozen":
             return context.teacher.predict(points.x_t, points.t, cond)
-        told = context.told(anchor_prompts(points.prompts, context.request), cond)
-        return context.student.predict(points.x_t, points.t, told)
+        conditioned = context.conditioning(anchor_prompts(points.prompts, context.request), cond)
+        return context.student.predict(points.x_t, points.t, conditioned)
 
     return predicted

@@ -46,11 +46,11 @@ class TrainContext:
     stages: Stages = field(default_factory=Stages)
     own_text: dict[str, Conditioning] = field(default_factory=dict)
 
-    def condition(self, points: Points) -> Conditioning:
+    def condition(self, points: NoisyBatch) -> Conditioning:
         """What the student is told at `points`; with gradient where its text encoder trains."""
-        return self.told(points.prompts, points.cond)
+        return self.conditioning(points.prompts, points.cond)
 
-    def told(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
+    def conditioning(self, prompts: Sequence[str], known: Conditioning) -> Conditioning:
         """The student's text states of `prompts`, of which the teacher's are `known`.
 
         A student that was edited before may have another text encoder than the teacher; then each prompt is encoded
@@ -67,12 +67,12 @@ class TrainContext:
 
     def null(self) -> Conditioning:
         """One row: what the student's guidance goes away from, as it is sampled."""
-        return self.told([""], self.teacher.unconditional()) if self.teacher.denoiser.null == "empty" else \
+        return self.conditioning([""], self.teacher.unconditional()) if self.teacher.denoiser.null == "empty" else \
             self.student.unconditional()
 
 
 @dataclass(frozen=True)
-class Points:
+class NoisyBatch:
     """Noisy latents to train on.
 
     Attributes:
@@ -118,11 +118,11 @@ class Pool:
     def __len__(self) -> int:
         return int(self.x_t.shape[0] * self.x_t.shape[1])
 
-    def take(self, rows: Tensor) -> Points:
+    def take(self, rows: Tensor) -> NoisyBatch:
         """The entries at `rows`, int64 (B,)."""
         i, k = rows // len(self.t), rows % len(self.t)
         prompts = tuple(self.prompts[int(j)] for j in i)
-        return Points(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows)
+        return NoisyBatch(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows)
 
     def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
         """int64 (B,): for each prompt the place of an entry under it, each of them as likely."""
@@ -138,11 +138,11 @@ class Stream(Protocol):
     @property
     def pool(self) -> Pool | None: ...
 
-    def draw(self, number: int) -> Points:
+    def draw(self, number: int) -> NoisyBatch:
         """The points of step `number`; the same number gives the same points (for the same student)."""
         ...
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Further points for step `number`, draw number `turn`: one under each of `prompts`, which the stream knows.
 
         Times and noise are drawn anew, as `draw` would draw them.

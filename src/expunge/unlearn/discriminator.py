@@ -70,12 +70,12 @@ class PatchDiscriminator(nn.Module):
         Args:
             prediction, x_t: (B, c, h, w). time: (B,) in [-1, 1].
         """
-        told = [prediction]
+        inputs = [prediction]
         if self._time:
-            told.append(time.view(-1, 1, 1, 1).expand(-1, 1, *prediction.shape[2:]))
+            inputs.append(time.view(-1, 1, 1, 1).expand(-1, 1, *prediction.shape[2:]))
         if self._input:
-            told.append(x_t)
-        logits: Tensor = self.layers(torch.cat(told, 1))
+            inputs.append(x_t)
+        logits: Tensor = self.layers(torch.cat(inputs, 1))
         return logits
 
 

@@ -27,7 +27,7 @@ from expunge.config import Settings, knob
 from expunge.models.model import Model
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
-from expunge.unlearn.context import Points, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 from expunge.unlearn.discriminator import Discriminator
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, tabulated
@@ -132,7 +132,7 @@ class Game:
             self.learn(points, out)
         self.warmed.fill_(rounds)
 
-    def learn(self, points: Points, out: Tensor, leak: bool = False) -> float:
+    def learn(self, points: NoisyBatch, out: Tensor, leak: bool = False) -> float:
         """One round of the discriminator; returns its loss.
 
         Args:
@@ -149,7 +149,7 @@ class Game:
             self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    def logits(self, points: Points, out: Tensor) -> Tensor:
+    def logits(self, points: NoisyBatch, out: Tensor) -> Tensor:
         """(B, 1, h', w'): for the anchor (above 0) or for the concept (below), by patch, of native outputs."""
         model, form = self._context.teacher, self._settings.form
         seen = out
@@ -161,7 +161,7 @@ class Game:
         logits: Tensor = self.discriminator(seen, points.x_t, time)
         return logits
 
-    def _against(self, out: Tensor, points: Points, anchor: bool) -> Tensor:
+    def _against(self, out: Tensor, points: NoisyBatch, anchor: bool) -> Tensor:
         """BCE of the logits against one label: mean over patches, weighted mean over the batch."""
         logits = self.logits(points, out)
         label = torch.full_like(logits, float(anchor))
@@ -171,14 +171,14 @@ class Game:
         return each.mean()
 
 
-def damping(model: Model, form: Form, points: Points) -> Tensor:
+def damping(model: Model, form: Form, points: NoisyBatch) -> Tensor:
     """(B,) min(1, sqrt(SNR)): by how much the clean latent of an epsilon model amplifies its output; else 1."""
     signal, noise = (level.flatten() for level in model.process.levels(points.t, points.x_t))
     amplified = (model.process.prediction, form) == ("epsilon", "x0")
     return (signal / noise).clamp(max=1.0) if amplified else torch.ones_like(signal)
 
 
-def _anchor_predictor(settings: AlignDomains, context: TrainContext, stream: Stream) -> Callable[[Points], Tensor]:
+def _anchor_predictor(settings: AlignDomains, context: TrainContext, stream: Stream) -> Callable[[NoisyBatch], Tensor]:
     """What is predicted for the anchor, tabulated where it can be."""
     predicted = anchor_predictor(context, settings.anchor_model)
     if settings.anchor_model == "student" or stream.pool is None:

@@ -82,9 +82,9 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if not isinstance(patch, Patch):
         raise UserError(f"a method that gives a {type(patch).__name__}", accepted="a method that gives a Patch",
                         remedy="see `Patch.of` in CONTRIBUTING.md")
-    told = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
+    closeness = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
     patch = replace(patch, card=patch.card.model_copy(update={
-        "chosen": told, "look": look(model, patch) if own_look else (),
+        "chosen": closeness, "look": look(model, patch) if own_look else (),
         "left_out": {**too_long, **patch.card.left_out}}))
     if folder is not None and checkpoint is not None:
         patch.save(folder)
@@ -116,13 +116,13 @@ def kept_edit(folder: Path, model: Model, request: Request, method: Method, seed
         return None
     card = there.card
     base = {"model": card.base_hash, "process": card.base_process, "parts": card.base_parts}
-    told = {"request": card.request.model_dump(mode="json"), "seed": card.seed,
-            **{name: value for name, value in base.items() if value}}
+    made_with = {"request": card.request.model_dump(mode="json"), "seed": card.seed,
+                 **{name: value for name, value in base.items() if value}}
     now = {"model": model.hash, "process": model.process.description, "parts": model.parts,
            "request": request.model_dump(mode="json"), "seed": seed}
     if isinstance(method, Configured):
-        now["settings"], told["settings"] = _deciding(method.model_dump(mode="json")), _deciding(card.settings)
-    Inputs(now).check(folder / PATCH, {"inputs": told})
+        now["settings"], made_with["settings"] = _deciding(method.model_dump(mode="json")), _deciding(card.settings)
+    Inputs(now).check(folder / PATCH, {"inputs": made_with})
     return there
 
 
@@ -152,16 +152,16 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
                                        prompts=prompts)
     request, too_long = fitting(model, asked)
     name = method if isinstance(method, str) else getattr(method, "name", repr(method))
-    told: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
-                            "chosen": [*(one.words for one in found),
-                                       *(f"not trained on: {text!r} ({why})" for text, why in too_long.items())],
-                            "seed": seed}
+    fields: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
+                              "chosen": [*(one.words for one in found),
+                                         *(f"not trained on: {text!r} ({why})" for text, why in too_long.items())],
+                              "seed": seed}
     if not isinstance(chosen, Configured):
-        return {**told, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
+        return {**fields, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     with _blaming(method, chosen):
         params = chosen.check(model, request)
         size = sum(p.numel() for p in params.values())
-        return {**told, "settings": chosen.model_dump(mode="json"),
+        return {**fields, "settings": chosen.model_dump(mode="json"),
                 "trained": {"tensors": len(params), "parameters": size}, **chosen.estimate(model, request)}
 
 
@@ -233,9 +233,9 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
                             accepted="concepts' names with them", remedy="put them into the request")
         request = concept
     else:
-        for what, told in (("kind", kind), ("only_with", only_with)):
-            if not isinstance(told, str):
-                raise UserError(f"{what} is {told!r}", accepted="a text")
+        for what, given in (("kind", kind), ("only_with", only_with)):
+            if not isinstance(given, str):
+                raise UserError(f"{what} is {given!r}", accepted="a text")
         kinds = (kind,) * len(texts_of(concept, "concept", "a name, or a list of names"))
         names, anchors = zip(*asked(concept, anchor, () if only_with else keep, kinds=kinds), strict=True)
         wishes = {name: value for name, value in (("kind", kind), ("only_with", only_with)) if value}

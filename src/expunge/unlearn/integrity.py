@@ -21,7 +21,7 @@ from torch import Tensor
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
-from expunge.unlearn.context import Points, TrainContext
+from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.objective import Term, tabulated
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -55,7 +55,7 @@ class Integrity(Settings):
             null = context.teacher.unconditional()
 
         @torch.no_grad()
-        def target(points: Points) -> Tensor:
+        def target(points: NoisyBatch) -> Tensor:
             return self._compared(context.teacher, points, points.cond, null)
 
         table = tabulated(context, stream.pool, target) if stream.pool is not None else None
@@ -68,11 +68,11 @@ class Integrity(Settings):
 
         return Term(loss)
 
-    def _compared(self, model: Model, points: Points, cond: Conditioning, null: Conditioning) -> Tensor:
+    def _compared(self, model: Model, points: NoisyBatch, cond: Conditioning, null: Conditioning) -> Tensor:
         """(B, c, h, w) guided, or (B, 2c, h, w) both branches."""
         count = len(points.t)
-        told = Conditioning.cat([cond, null.repeat(count)])
-        out = model.predict(points.x_t.repeat(2, 1, 1, 1), points.t.repeat(2), told)
+        both = Conditioning.cat([cond, null.repeat(count)])
+        out = model.predict(points.x_t.repeat(2, 1, 1, 1), points.t.repeat(2), both)
         of_prompt, of_null = out.chunk(2)
         if self.branches == "both":
             return torch.cat([of_prompt, of_null], dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.config import Settings, Slot, knob
 from expunge.registry import KEEPS
-from expunge.unlearn.context import AnySource, Points, Source, TrainContext
+from expunge.unlearn.context import AnySource, NoisyBatch, Source, TrainContext
 from expunge.unlearn.objective import Term, regression
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -72,7 +72,7 @@ class MatchTeacher(Settings):
         stream = self.source.open(context, prompts, self.batch, "keep")
 
         @torch.no_grad()
-        def target(points: Points) -> Tensor:
+        def target(points: NoisyBatch) -> Tensor:
             return context.teacher.predict(points.x_t, points.t, points.cond)
 
         term = regression(context, stream, target)

@@ -114,9 +114,9 @@ def _left(model: Model, patch: Patch, target: Target) -> float:
             x = denoise(model, x, asked, None, STEPS, 1.0, start=k, stop=k + 1)
     along = whole = 0.0
     with applied(model, patch):
-        told = model.encode(prompts)
+        cond = model.encode(prompts)
         for x_t, t, of_concept, of_anchor in points:
             way = of_concept - of_anchor
-            along += float(((model.predict(x_t, t, told) - of_anchor) * way).sum())
+            along += float(((model.predict(x_t, t, cond) - of_anchor) * way).sum())
             whole += float(way.square().sum())
     return along / whole if whole else 1.0

@@ -23,7 +23,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import Points, TrainContext, noise_seed, spread
+from expunge.unlearn.context import NoisyBatch, TrainContext, noise_seed, spread
 from expunge.unlearn.needs import Need, check_anchors
 
 
@@ -58,12 +58,12 @@ class NoisedPictures(Settings):
         """
         if self.of == "anchor":
             check_anchors(context.request)
-        told = spread(prompts, self.pictures)
-        shown = tuple(anchor_prompts(told, context.request)) if self.of == "anchor" else told
+        given = spread(prompts, self.pictures)
+        shown = tuple(anchor_prompts(given, context.request)) if self.of == "anchor" else given
         with torch.no_grad():
-            cond = context.teacher.encode(told)
-            drawn_under = context.teacher.encode(shown) if shown != told else cond
-        return NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), told, shown, cond)
+            cond = context.teacher.encode(given)
+            drawn_under = context.teacher.encode(shown) if shown != given else cond
+        return NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), given, shown, cond)
 
     @property
     def places(self) -> int | None:
@@ -97,31 +97,31 @@ class NoisedDraws:
     batch: int
     name: str
     latents: Tensor
-    told: tuple[str, ...]
+    given: tuple[str, ...]
     shown: tuple[str, ...]
     cond: Conditioning
     pool: None = None
 
-    def draw(self, number: int) -> Points:
+    def draw(self, number: int) -> NoisyBatch:
         """`batch` images at uniform times."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows")
         rows = torch.randint(len(self.latents), (self.batch,), generator=generator)
         return self._points(rows, generator, number, self.name)
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Images under the prompts at new times, with new noise."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
-        own = {text: [i for i, told in enumerate(self.told) if told == text] for text in set(prompts)}
+        own = {text: [i for i, text_of in enumerate(self.given) if text_of == text] for text in set(prompts)}
         rows = torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
                              for text in prompts])
         return self._points(rows, generator, number, f"{self.name}/beside/{turn}")
 
-    def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> Points:
+    def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> NoisyBatch:
         """The images at `rows`, int64 (B,), noised."""
         seed, model = self.context.seed, self.context.teacher
         t = model.process.schedule.draw(len(rows), generator).to(self.latents.device)
         eps = model.initial_noise([noise_seed(seed, name, number, i) for i in range(len(rows))])
         x0 = self.latents[rows]
-        told, shown = (tuple(texts[int(i)] for i in rows) for texts in (self.told, self.shown))
-        return Points(model.process.noised(x0, eps, t), t, told, self.cond.at(rows), x0=x0, eps=eps,
-                      shown=shown if shown != told else ())
+        given, shown = (tuple(texts[int(i)] for i in rows) for texts in (self.given, self.shown))
+        return NoisyBatch(model.process.noised(x0, eps, t), t, given, self.cond.at(rows), x0=x0, eps=eps,
+                          shown=shown if shown != given else ())

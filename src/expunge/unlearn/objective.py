@@ -27,7 +27,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import Points, Pool, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Pool, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
 
 
@@ -102,21 +102,21 @@ class Steer(Settings):
         return regression(context, stream, lambda points: self.target(context, points), attacker, self.loss)
 
     @torch.no_grad()
-    def target(self, context: TrainContext, points: Points) -> Tensor:
+    def target(self, context: TrainContext, points: NoisyBatch) -> Tensor:
         """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
         teacher, x_t, t = context.teacher, points.x_t, points.t
         of_concept = teacher.predict(x_t, t, points.cond)
         anchors = anchor_prompts(points.prompts, context.request)
-        told = {"empty": [""] * len(t), "anchor": anchors}
+        texts_of = {"empty": [""] * len(t), "anchor": anchors}
         needed = {self.base, self.away} if any(anchors) else {"empty"}
-        known = {which: teacher.predict(x_t, t, teacher.encode(told[which])) for which in sorted(needed)}
+        known = {which: teacher.predict(x_t, t, teacher.encode(texts_of[which])) for which in sorted(needed)}
         base, away = (known.get(which, known.get("empty")) for which in (self.base, self.away))
         assert base is not None  # without anchors both are the empty prompt's
         assert away is not None
         return base - self.eta * (of_concept - away)
 
 
-def regression(context: TrainContext, stream: Stream, target: Callable[[Points], Tensor],
+def regression(context: TrainContext, stream: Stream, target: Callable[[NoisyBatch], Tensor],
                attacker: Attacker | None = None, kind: Divergence = SQUARED) -> Term:
     """Divergence (mean squared gap by default) of the student's native output from `target`, which may depend on
     frozen parts only.
@@ -125,14 +125,14 @@ def regression(context: TrainContext, stream: Stream, target: Callable[[Points],
     """
     table = tabulated(context, stream.pool, target) if stream.pool is not None else None
 
-    def at(number: int, points: Points, cond: Conditioning) -> Tensor:
+    def at(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
         wanted = table[points.rows] if table is not None else target(points)
         return divergence(kind, context.student.predict(points.x_t, points.t, cond), wanted)
 
     return attacked(context, stream, at, attacker)
 
 
-def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, Points, Conditioning], Tensor],
+def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, NoisyBatch, Conditioning], Tensor],
              attacker: Attacker | None) -> Term:
     """`loss` of a step's number, its points, and what the student is told: their prompts, or what the attacker finds.
 
@@ -151,7 +151,7 @@ def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, Points,
     return Term(plain) if attacker is None else Term(under_attack, saliency=plain)
 
 
-def tabulated(context: TrainContext, pool: Pool, target: Callable[[Points], Tensor]) -> Tensor:
+def tabulated(context: TrainContext, pool: Pool, target: Callable[[NoisyBatch], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
     table = torch.zeros(0)
     for part in context.stages.each(torch.arange(len(pool)).split(context.chunk)):

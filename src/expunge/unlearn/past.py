@@ -18,7 +18,7 @@ from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Stepper
 
 
-class Past(Protocol):
+class PriorEdits(Protocol):
     """What came before an edit.
 
     Attributes:

@@ -34,7 +34,7 @@ from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import AnyObjective, Steer, Term
-from expunge.unlearn.past import Past
+from expunge.unlearn.past import PriorEdits
 from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
@@ -78,14 +78,14 @@ class Recipe(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
-        told = overridden(self.model_dump(mode="json"), settings, _SLOTS)
+        values = overridden(self.model_dump(mode="json"), settings, _SLOTS)
         for slot, known in PARTS.items():
-            part, mine = getattr(self, slot), told.get(slot)
+            part, mine = getattr(self, slot), values.get(slot)
             if part is not None and isinstance(mine, Mapping) and part.kind == mine["kind"] not in known.names():
-                told[slot] = type(part).build(mine, origin=f"{self.name}: {slot}")  # nobody else knows its class
-        return Recipe.build(told, origin=self.name)
+                values[slot] = type(part).build(mine, origin=f"{self.name}: {slot}")  # nobody else knows its class
+        return Recipe.build(values, origin=self.name)
 
-    def check(self, model: Model, request: Request, past: Past | None = None) -> dict[str, Parameter]:
+    def check(self, model: Model, request: Request, past: PriorEdits | None = None) -> dict[str, Parameter]:
         """The parameters to train, after looking for everything that would go wrong later.
 
         Raises:
@@ -108,7 +108,7 @@ class Recipe(Settings):
             self.adversary.check(model, whole)
         return params
 
-    def keeping(self, model: Model, request: Request, past: Past | None = None) -> Retained:
+    def keeping(self, model: Model, request: Request, past: PriorEdits | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
         the keep's source has places for; nothing that names what is gone already.
 
@@ -159,7 +159,7 @@ class Recipe(Settings):
                             "comes before them"}
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
-                 progress: Progress | None = None, past: Past | None = None) -> Patch:
+                 progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
         """Train, and return what changed.
 
         Args:
@@ -196,13 +196,13 @@ class Recipe(Settings):
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
-    def _context(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int, past: Past | None,
-               stages: Stages) -> TrainContext:
+    def _context(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int,
+                 past: PriorEdits | None, stages: Stages) -> TrainContext:
         teacher = past.teacher if past is not None else None
         teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
         return TrainContext(model, teacher, request, seed, model.trains_text(params), self.frozen_batch, stages)
 
-    def inputs(self, model: Model, request: Request, seed: int, past: Past | None = None) -> Inputs:
+    def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""
         return Inputs({"settings": self.model_dump(mode="json", exclude={"checkpoint_every"}),
                        "request": request.model_dump(mode="json"), "model": model.hash,
@@ -210,13 +210,13 @@ class Recipe(Settings):
                        **({"past": past.digest} if past is not None else {})})
 
     def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
-               progress: Progress | None, began: float, past: Past | None) -> Trained:
+               progress: Progress | None, began: float, past: PriorEdits | None) -> Trained:
         step, state, optimizers = self._parts(context, params, past)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
                         under=self.inputs(context.student, context.request, context.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
 
-    def _parts(self, context: TrainContext, params: Mapping[str, Parameter], past: Past | None
+    def _parts(self, context: TrainContext, params: Mapping[str, Parameter], past: PriorEdits | None
                ) -> tuple[StepFn, dict[str, Tensor], dict[str, torch.optim.Optimizer]]:
         """The parts at work: a step, every tensor that steps change apart from optimizer state, the optimizers."""
         stream = self.source.open(context, context.request.all_prompts, self.batch, "erase")

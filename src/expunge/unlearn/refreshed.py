@@ -111,13 +111,13 @@ class RefreshedStepper:
         hold = None if descent.hold is None else Remembered(descent.hold)
         known = [*own.values(), *([] if hold is None else [hold])]
         climbed = known if self.settings.target == "full" else [own["erase"]]
-        told = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
-                                     _masks(self.within), shared=True)
+        ascent = self.refresher.ascend(int(self.done), lambda: torch.stack([loss.look() for loss in climbed]).sum(),
+                                       _masks(self.within), shared=True)
         for loss in known:
-            loss.settle(told is not None and told.current)
+            loss.settle(ascent is not None and ascent.current)
         values = self.within.step(own, replace(descent, hold=hold))
         self.done.add_(1)
-        return {**values, "refresh": 0.0 if told is None else told.relative}
+        return {**values, "refresh": 0.0 if ascent is None else ascent.relative}
 
 
 def _masks(stepper: Stepper) -> Mapping[str, Tensor] | None:

@@ -19,7 +19,7 @@ from expunge.train import step_generator
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchored
-from expunge.unlearn.context import Points, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, divergence
 from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, attacked
@@ -59,7 +59,7 @@ class Relabel(Settings):
         """Regression to what a wrong prompt brings."""
         wrong = WrongPrompts(context)
 
-        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
+        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
             wanted = wrong.predict(self.by, points, number)
             return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), wanted)
 
@@ -70,7 +70,7 @@ class Relabel(Settings):
 
         return replace(attacked(context, stream, loss, attacker), saliency=saliency)
 
-    def _denoising(self, context: TrainContext, points: Points) -> Tensor:
+    def _denoising(self, context: TrainContext, points: NoisyBatch) -> Tensor:
         student, x_t, t = context.student, points.x_t, points.t
         null = context.null().repeat(len(t))
         of_concept, of_null = (student.predict(x_t, t, cond) for cond in (context.condition(points), null))
@@ -98,13 +98,13 @@ class WrongPrompts:
                      for prompt, target, i in zip(prompts, targets, pick, strict=True))
 
     @torch.no_grad()
-    def predict(self, by: Literal["student", "teacher"], points: Points, number: int) -> Tensor:
+    def predict(self, by: Literal["student", "teacher"], points: NoisyBatch, number: int) -> Tensor:
         """(B, c, h, w), no gradient: the prediction for the wrong prompts at `points`."""
         context, texts = self._context, self.of(points.prompts, number)
         known = self._known.at(torch.tensor([self._texts.index(text) for text in texts]))
         if by == "teacher":
             return context.teacher.predict(points.x_t, points.t, known)
-        return context.student.predict(points.x_t, points.t, context.told(texts, known))
+        return context.student.predict(points.x_t, points.t, context.conditioning(texts, known))
 
 
 class Noise(Settings):
@@ -126,7 +126,7 @@ class Noise(Settings):
         """Regression to noise."""
         draw = torch.rand if self.noise == "uniform" else torch.randn
 
-        def loss(number: int, points: Points, cond: Conditioning) -> Tensor:
+        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
             noise = draw(points.x_t.shape, generator=step_generator(context.seed, number, "erase/noise"))
             out = context.student.predict(points.x_t, points.t, cond)
             return divergence(self.loss, out, noise.to(points.x_t.device))

@@ -21,7 +21,7 @@ from expunge.models.text import Tokens
 from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Place, SoftAdversary
-from expunge.unlearn.context import Points, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 from expunge.unlearn.objective import tabulated
 
 _SLOTS: Mapping[Place, Slot] = {"prefix": "prefix", "suffix": "suffix", "insert": "spread"}
@@ -112,7 +112,7 @@ class SoftAttacker:
         since = number - self.settings.warmup
         self.trace, self._due = [], since >= 0 and since % self.settings.every == 0
 
-    def condition(self, number: int, points: Points) -> Conditioning:
+    def condition(self, number: int, points: NoisyBatch) -> Conditioning:
         """Text states of the points' prompts with the vectors in them, those of this step's attack where one is due."""
         if self._due:
             self._due = False
@@ -123,7 +123,7 @@ class SoftAttacker:
         rows = self._rows(points.prompts, found)
         return self._encoded(rows, self.state["adversary/vectors"])
 
-    def _attack(self, number: int, points: Points) -> list[float]:
+    def _attack(self, number: int, points: NoisyBatch) -> list[float]:
         """Find vectors for the points' groups; the mean loss at each look."""
         settings, rows = self.settings, self._rows(points.prompts)
         mine = rows.groups.unique()
@@ -200,11 +200,11 @@ class SoftAttacker:
         out = torch.zeros_like(V).index_put((rows.group, rows.slot), gradient, accumulate=True)
         return out / count[:, None, None]
 
-    def _target(self, points: Points) -> Tensor:
+    def _target(self, points: NoisyBatch) -> Tensor:
         return self._table[points.rows] if self._table is not None else self._wanted(points)
 
     @torch.no_grad()
-    def _wanted(self, points: Points) -> Tensor:
+    def _wanted(self, points: NoisyBatch) -> Tensor:
         """What the original does with the prompt itself, (B, c, h, w)."""
         return self._context.teacher.predict(points.x_t, points.t, points.cond)
 

@@ -26,7 +26,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
-from expunge.unlearn.context import Points, Pool, Stream, TrainContext, noise_seed, spread
+from expunge.unlearn.context import NoisyBatch, Pool, Stream, TrainContext, noise_seed, spread
 
 
 class FrozenTrajectory(Settings):
@@ -118,7 +118,7 @@ class PoolDraws:
     name: str
     rounds: bool = False
 
-    def draw(self, number: int) -> Points:
+    def draw(self, number: int) -> NoisyBatch:
         """`batch` entries."""
         generator = step_generator(self.seed, number, f"{self.name}/rows")
         if not self.rounds:
@@ -127,7 +127,7 @@ class PoolDraws:
         i = in_turn(len(self.pool.prompts), self.batch, number, self.seed, self.name)
         return self.pool.take(i * grid + torch.randint(grid, (self.batch,), generator=generator))
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Entries of trajectories under the prompts."""
         return self.pool.take(self.pool.under(prompts, step_generator(self.seed, number, f"{self.name}/rows/{turn}")))
 
@@ -146,7 +146,7 @@ class FreshDraws:
     rounds: bool = False
     pool: None = None
 
-    def draw(self, number: int) -> Points:
+    def draw(self, number: int) -> NoisyBatch:
         """`batch` trajectories, each stopped at its own uniform grid point."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows")
         k = torch.randint(self.grid, (self.batch,), generator=generator)
@@ -155,13 +155,13 @@ class FreshDraws:
                 torch.randint(count, (self.batch,), generator=generator))
         return self._points(k, tuple(self.prompts[int(i)] for i in pick), number, self.name)
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> Points:
+    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """New trajectories under the prompts."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
         k = torch.randint(self.grid, (len(prompts),), generator=generator)
         return self._points(k, tuple(prompts), number, f"{self.name}/beside/{turn}")
 
-    def _points(self, k: Tensor, chosen: tuple[str, ...], number: int, name: str) -> Points:
+    def _points(self, k: Tensor, chosen: tuple[str, ...], number: int, name: str) -> NoisyBatch:
         """A trajectory for each prompt, stopped at grid points `k`, int64 (B,)."""
         teacher = self.context.teacher
         cond = teacher.encode(chosen).detach()
@@ -172,7 +172,7 @@ class FreshDraws:
             against = null.at(alive) if null is not None else None
             x[alive] = denoise(self.model, x[alive], cond.at(alive), against, self.grid, self.guidance,
                                           start=start, stop=start + 1)
-        return Points(x, teacher.process.schedule.grid(self.grid)[k].to(x.device), chosen, cond)
+        return NoisyBatch(x, teacher.process.schedule.grid(self.grid)[k].to(x.device), chosen, cond)
 
 
 @torch.no_grad()

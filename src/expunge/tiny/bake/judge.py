@@ -119,9 +119,9 @@ def losses_by_question(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str
     """Cross-entropy by question, over the items that are labelled for it (0 where none is)."""
     out = {}
     for i, question in enumerate(LABELS):
-        told = labels[:, i] != IGNORE
-        out[question] = (F.cross_entropy(logits[question][told], labels[told, i], label_smoothing=0.02)
-                         if told.any() else logits[question].sum() * 0)
+        known = labels[:, i] != IGNORE
+        out[question] = (F.cross_entropy(logits[question][known], labels[known, i], label_smoothing=0.02)
+                         if known.any() else logits[question].sum() * 0)
     return out
 
 

@@ -122,8 +122,8 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     for name in ("judge.safetensors", "judge.json", *(("second.safetensors", "second.json") if look else ())):
         shutil.copyfile(work / name, settings.out / name)
     write_real_statistics(settings.out, _taught(drawings, ()), settings.real_pictures)
-    told = settings.model_dump(mode="json", exclude={"pictures", "out", "start"})
-    write_json(settings.out / "bake.json", {"settings": told, "drawings": drawings.digest, "scores": scores})
+    stated = settings.model_dump(mode="json", exclude={"pictures", "out", "start"})
+    write_json(settings.out / "bake.json", {"settings": stated, "drawings": drawings.digest, "scores": scores})
     return folder
 
 

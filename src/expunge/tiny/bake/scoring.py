@@ -41,7 +41,7 @@ FALSE_ALARMS = 0.01
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeAnswers:
     """What a judge said about images, before calibration.
 
     Attributes:
@@ -55,7 +55,7 @@ class Asked:
 
 @torch.no_grad()
 def ask_drawings(net: JudgeNet, looking: Looking, drawings: Drawings, count: int, seed: int,
-                 autoencoder: AutoencoderKL | None = None, change: UnseenChange | None = None) -> Asked:
+                 autoencoder: AutoencoderKL | None = None, change: UnseenChange | None = None) -> JudgeAnswers:
     """Fresh augmentations of the drawings (a seed that training never used).
 
     With an `autoencoder`, the same images after a passage through it: the most that a diffusion model can reach. With
@@ -76,7 +76,7 @@ def ask_drawings(net: JudgeNet, looking: Looking, drawings: Drawings, count: int
 
 @torch.no_grad()
 def ask_nothing(net: JudgeNet, looking: Looking, drawings: Drawings, others: Drawings, count: int, seed: int,
-                changed: bool = False) -> Asked:
+                changed: bool = False) -> JudgeAnswers:
     """About `count` images that show none of the things: things outside the world, junk and shapeless ones.
 
     `changed`: after the changes of `UNSEEN`, each in turn.
@@ -94,12 +94,12 @@ def ask_nothing(net: JudgeNet, looking: Looking, drawings: Drawings, others: Dra
     return _ask(net, looking, pictures, torch.tensor([NOTHING, IGNORE, IGNORE]).repeat(len(pictures), 1))
 
 
-def _ask(net: JudgeNet, looking: Looking, pictures: Tensor, labels: Tensor) -> Asked:
+def _ask(net: JudgeNet, looking: Looking, pictures: Tensor, labels: Tensor) -> JudgeAnswers:
     parts = [looking.logits(net, chunk) for chunk in pictures.split(100)]
-    return Asked({q: torch.cat([part[q] for part in parts], 1) for q in LABELS}, labels)
+    return JudgeAnswers({q: torch.cat([part[q] for part in parts], 1) for q in LABELS}, labels)
 
 
-def calibration(*asked: Asked) -> dict[str, float]:
+def calibration(*asked: JudgeAnswers) -> dict[str, float]:
     """Temperature by question that minimises the cross-entropy of the images as they are (Guo et al. 2017), all of
     `asked` together, to 1% on a grid of its log.
     """
@@ -112,7 +112,7 @@ def calibration(*asked: Asked) -> dict[str, float]:
     return out
 
 
-def handicapped(looking: Looking, nothing: Sequence[Asked]) -> Looking:
+def handicapped(looking: Looking, nothing: Sequence[JudgeAnswers]) -> Looking:
     """`looking` with the least handicap at which the views see a thing in at most `FALSE_ALARMS` more of the images
     without one than a look at the images as they are sees it.
     """
@@ -126,7 +126,7 @@ def handicapped(looking: Looking, nothing: Sequence[Asked]) -> Looking:
     return next((given for given in grid if alarms(given, len(given.views) + 1) <= bound), grid[-1])
 
 
-def report_accuracy(asked: Asked, looking: Looking, questions: Sequence[str] = tuple(LABELS)
+def report_accuracy(asked: JudgeAnswers, looking: Looking, questions: Sequence[str] = tuple(LABELS)
                     ) -> dict[str, dict[str, Any]]:
     """Accuracy with its Wilson interval, abstentions, and expected calibration error (15 bins), by question."""
     out: dict[str, dict[str, Any]] = {}

@@ -27,7 +27,7 @@ from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.second_pictures import (
     IGNORE,
     JUNK,
-    Pictures,
+    LabelledImages,
     changed,
     held_out,
     junk,
@@ -65,7 +65,7 @@ class Seen:
     apart: Tensor
 
     @classmethod
-    def of(cls, look: ImageNetFeatures, shown: Pictures) -> Seen:
+    def of(cls, look: ImageNetFeatures, shown: LabelledImages) -> Seen:
         """Features of images."""
         return cls(look(shown.pictures), {"object": shown.objects, "style": shown.styles}, shown.apart)
 
@@ -113,9 +113,9 @@ class Studio:
             some = _BATCH // 6
             kinds = torch.randint(len(JUNK), (some,), generator=draw)
             strange = spare[torch.randint(len(spare), (some,), generator=draw)]
-            shown = Pictures.join(things(self.drawings, cells.draw(_BATCH - 2 * some, draw), key),
-                                  outsiders(self.others, strange, key + 1),
-                                  junk(self.drawings, cells, kinds, key + 2, draw, self.autoencoder))
+            shown = LabelledImages.join(things(self.drawings, cells.draw(_BATCH - 2 * some, draw), key),
+                                        outsiders(self.others, strange, key + 1),
+                                        junk(self.drawings, cells, kinds, key + 2, draw, self.autoencoder))
             if number % 2:
                 shown = shown.shown(redrawn(self.autoencoder, shown.pictures, draw))
             yield Seen.of(self.look, shown.shown(changed(shown.pictures, draw)))
@@ -216,13 +216,13 @@ def accuracy(heads: Mapping[str, Head], temperature: Mapping[str, float], seen: 
         if not len(labels):
             continue
         confidence, answer = chances(logits, ROWS[question], temperature[question]).max(1)
-        told = confidence >= THRESHOLD[question]
-        right, n = int(((answer == labels) & told).sum()), len(labels)
+        sure = confidence >= THRESHOLD[question]
+        right, n = int(((answer == labels) & sure).sum()), len(labels)
         bins = (confidence * 15).long().clamp_max(14)
         gaps = [abs(float(confidence[bins == b].mean() - (answer == labels)[bins == b].float().mean()))
                 * int((bins == b).sum()) for b in range(15) if (bins == b).any()]
         out[question] = {"accuracy": round(right / n, 4), "interval": list(wilson(right, n)), "n": n,
-                         "abstained": int((~told).sum()), "calibration_error": round(sum(gaps) / n, 4)}
+                         "abstained": int((~sure).sum()), "calibration_error": round(sum(gaps) / n, 4)}
     return out
 
 
@@ -231,14 +231,14 @@ def called_nothing(heads: Mapping[str, Head], temperature: Mapping[str, float], 
     logits, _ = _logits(heads, seen, "object")
     names = list(dict.fromkeys(ROWS["object"]))
     confidence, answer = chances(logits, ROWS["object"], temperature["object"]).max(1)
-    told = confidence >= THRESHOLD["object"]
-    wrong = told & (answer != names.index(ELSE))
+    sure = confidence >= THRESHOLD["object"]
+    wrong = sure & (answer != names.index(ELSE))
     n = len(answer)
     called: dict[str, int] = {}
     for index in answer[wrong].tolist():
         called[names[index]] = called.get(names[index], 0) + 1
     return {"not called a thing": round(1 - int(wrong.sum()) / n, 4), "interval": list(wilson(n - int(wrong.sum()), n)),
-            "n": n, "abstained": int((~told).sum()), "called": dict(sorted(called.items(), key=lambda x: -x[1]))}
+            "n": n, "abstained": int((~sure).sum()), "called": dict(sorted(called.items(), key=lambda x: -x[1]))}
 
 
 def bake_second(studio: Callable[[], Studio], taught: Drawings, out: Path, count: int, scored: int, progress: Progress

@@ -27,7 +27,7 @@ JUNK = ("blend", "blur", "one colour", "white noise", "coloured noise", "clouds"
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LabelledImages:
     """Images with their labels.
 
     Attributes:
@@ -43,30 +43,30 @@ class Pictures:
     apart: Tensor
 
     @classmethod
-    def join(cls, *parts: Pictures) -> Pictures:
+    def join(cls, *parts: LabelledImages) -> LabelledImages:
         """All of them, one after another."""
         return cls(*(torch.cat([getattr(part, name) for part in parts])
                      for name in ("pictures", "objects", "styles", "apart")))
 
-    def shown(self, pictures: Tensor) -> Pictures:
+    def shown(self, pictures: Tensor) -> LabelledImages:
         """The same answers for other `pictures`."""
-        return Pictures(pictures, self.objects, self.styles, self.apart)
+        return LabelledImages(pictures, self.objects, self.styles, self.apart)
 
 
-def things(drawings: Drawings, rows: Tensor, seed: int) -> Pictures:
+def things(drawings: Drawings, rows: Tensor, seed: int) -> LabelledImages:
     """The drawings at `rows` (B,), loosely augmented."""
     pictures, _ = render(drawings, rows, seed, augmentation=LOOSE)
-    return Pictures(pictures, drawings.objects[rows], drawings.styles[rows], held_out(drawings)[rows])
+    return LabelledImages(pictures, drawings.objects[rows], drawings.styles[rows], held_out(drawings)[rows])
 
 
-def outsiders(others: Drawings, rows: Tensor, seed: int) -> Pictures:
+def outsiders(others: Drawings, rows: Tensor, seed: int) -> LabelledImages:
     """Things outside the world; they have a style."""
     pictures, _ = render(others, rows, seed, augmentation=LOOSE)
-    return Pictures(pictures, torch.full((len(rows),), OUTSIDE), others.styles[rows], held_out(others)[rows])
+    return LabelledImages(pictures, torch.full((len(rows),), OUTSIDE), others.styles[rows], held_out(others)[rows])
 
 
 def junk(drawings: Drawings, cells: Cells, kinds: Tensor, seed: int, generator: torch.Generator,
-         autoencoder: AutoencoderKL) -> Pictures:
+         autoencoder: AutoencoderKL) -> LabelledImages:
     """Nothing at all, of the kinds (B,) int64 into `JUNK`.
 
     A blend of two drawings of one thing shows that thing, and is left out of the question (`IGNORE`).
@@ -98,7 +98,7 @@ def junk(drawings: Drawings, cells: Cells, kinds: Tensor, seed: int, generator: 
     objects = torch.where(blend, BLEND, torch.full((count,), NOTHING))
     objects[blend & (drawings.objects[rows] == drawings.objects[more])] = IGNORE
     styles = torch.where(blend | whole, torch.full((count,), IGNORE), NO_STYLE)
-    return Pictures(pictures, objects, styles, held_out(drawings)[rows] | held_out(drawings)[more] & blend)
+    return LabelledImages(pictures, objects, styles, held_out(drawings)[rows] | held_out(drawings)[more] & blend)
 
 
 def changed(pictures: Tensor, generator: torch.Generator) -> Tensor:

@@ -89,7 +89,7 @@ class Lessons:
         def step(number: int) -> Losses:
             draw = step_generator(self.seed, number, name)
             whole = parts(number, draw)
-            pictures, labels = partly_changed(torch.cat([p for p, _ in whole]), torch.cat([told for _, told in whole]),
+            pictures, labels = partly_changed(torch.cat([p for p, _ in whole]), torch.cat([own for _, own in whole]),
                                               unchanged, draw)
             logits = net(disturbed(pictures, draw).contiguous(memory_format=torch.channels_last))
             losses = losses_by_question(logits, labels)

@@ -117,7 +117,7 @@ class ClosedForm(Settings):
         history: list[Losses] = []
         reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, progress)
         original = {name: computable(p).double() for name, p in params.items()}
-        gauge, changed = Gauge.of(reading, original), dict[str, Tensor]()
+        gauge, changed = ResidualGauge.of(reading, original), dict[str, Tensor]()
         total = 1 + (self.rounds.count if self.rounds is not None else 0)
         for solution in self._solutions(reading, original, seed):
             history.append(gauge.left(solution))
@@ -153,7 +153,7 @@ class ClosedForm(Settings):
 
 
 @dataclass(frozen=True)
-class Gauge:
+class ResidualGauge:
     """How much of the concepts' old outputs is left, and how much of what must stay has moved, over all layers.
 
         erase = sum a |W'c - W g|^2 / sum a |W c - W g|^2,   keep = sum |W'p - W p|^2 / sum |W p|^2,
@@ -174,7 +174,7 @@ class Gauge:
     pp: Tensor
 
     @classmethod
-    def of(cls, reading: Reading, original: Layers) -> Gauge:
+    def of(cls, reading: Reading, original: Layers) -> ResidualGauge:
         """Before the first solution."""
         pairs = reading.pairs
         kept = sum((second_moment(part) for part in (reading.keep, reading.retained)), second_moment(reading.empty))

@@ -181,8 +181,8 @@ def _encoded(model: Model, texts: Sequence[str], batch: int, progress: Progress 
         states = computable(model.encode(some).states)
         for place, mine in known.items():
             encoder = firsts[place]
-            told = encoder.laid_out(some)
-            rows = zip(some, states[:, place:place + encoder.length], told.ids.tolist(), encoder.ends(told).tolist(),
+            laid = encoder.laid_out(some)
+            rows = zip(some, states[:, place:place + encoder.length], laid.ids.tolist(), encoder.ends(laid).tolist(),
                        strict=True)
             mine |= {text: _Read(state, tuple(ids), len(encoder.start), end, encoder.causal)
                      for text, state, ids, end in rows}

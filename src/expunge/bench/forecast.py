@@ -21,7 +21,7 @@ PROBES = 8
 
 
 @dataclass
-class Estimate:
+class Forecast:
     """What there is to do.
 
     Attributes:
@@ -50,17 +50,17 @@ class Estimate:
         return left * (mean + self.evaluate + self.attack)
 
 
-def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, world: World) -> Estimate:
+def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, world: World) -> Forecast:
     """Measure; nothing is made."""
     made = [edit for cell in cells if (edit := cell.made()) is not None]
     failed = sum(bool(edit.failed_at) for edit in made)
-    out = Estimate(len(cells), len(made) - failed, failed)
+    out = Forecast(len(cells), len(made) - failed, failed)
     first = settings.seeds[0]
     for cell in (cell for cell in cells if cell.seed == first and cell.method.title not in out.erase):
         out.erase[cell.method.title] = None
         if isinstance(cell.chosen, Configured):
-            told = cell.chosen.estimate(model, cell.request)
-            out.erase[cell.method.title], out.measured[cell.method.title] = float(told["seconds"]), told["measured"]
+            cost = cell.chosen.estimate(model, cell.request)
+            out.erase[cell.method.title], out.measured[cell.method.title] = float(cost["seconds"]), cost["measured"]
     prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
     out.pictures = sum(prompts) * settings.evaluation.seeds
     out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler(model))
@@ -69,7 +69,7 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, worl
     return out
 
 
-def _add_attacks(out: Estimate, settings: BenchSettings, model: Model) -> None:
+def _add_attacks(out: Forecast, settings: BenchSettings, model: Model) -> None:
     attack = settings.attack
     assert attack is not None
     tier, sampler = TIERS[attack.tier], attack.sampler(model)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import UserError
-from expunge.records import ASSAULTS, RELEARNINGS, Assault, Attempt, Evaluation, Relearning, Sampler
+from expunge.records import RELEARNINGS, SUITE_RESULTS, Attempt, Evaluation, Relearning, Sampler, SuiteResult
 
 CHANNELS: dict[str, str] = {
     "prompt, black box": "other wordings, searched prompts and more seeds",
@@ -28,23 +28,23 @@ CHANNELS: dict[str, str] = {
 """What an attacker may do, and what that means in words."""
 
 
-def assault_folder(assault: str | Path | Assault | None) -> Path | None:
+def suite_folder(suite: str | Path | SuiteResult | None) -> Path | None:
     """The folder of a suite that is named by a path, where its images are."""
-    file = ASSAULTS.at(Path(assault)) if isinstance(assault, (str, Path)) else None
+    file = SUITE_RESULTS.at(Path(suite)) if isinstance(suite, (str, Path)) else None
     return file.parent if file else None
 
 
-def beside(assault: str | Path | Assault | None) -> tuple[Assault | None, Relearning | None]:
+def beside(suite: str | Path | SuiteResult | None) -> tuple[SuiteResult | None, Relearning | None]:
     """The suite of attacks, or what lies in the folder that is named: a suite, relearning curves, or both.
 
     Raises:
         UserError: neither is there, or one is damaged.
     """
-    if not isinstance(assault, (str, Path)):
-        return assault, None
-    folder = Path(assault)
+    if not isinstance(suite, (str, Path)):
+        return suite, None
+    folder = Path(suite)
     relearning = RELEARNINGS.read(folder) if RELEARNINGS.at(folder) else None
-    return (None if relearning and not ASSAULTS.at(folder) else ASSAULTS.read(folder)), relearning
+    return (None if relearning and not SUITE_RESULTS.at(folder) else SUITE_RESULTS.read(folder)), relearning
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Under:
     drawn: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_same(made: Assault | Relearning, under: Under, concepts: Sequence[str]) -> None:
+def check_same(made: SuiteResult | Relearning, under: Under, concepts: Sequence[str]) -> None:
     """Raise UserError unless attacks or curves are of one of `concepts`, in the same model and patch, drawn alike."""
     if made.request.concept not in concepts:
         raise UserError(f"these {_what(made)} sought {made.request.concept!r}, not {' or '.join(map(repr, concepts))}",
@@ -83,8 +83,8 @@ def check_same(made: Assault | Relearning, under: Under, concepts: Sequence[str]
             accepted=f"{_what(made)} and evaluation drawn alike: their figures stand in one verdict",
             remedy=f"evaluate with {_flags(theirs, odd)}, or {_verb(made)} again with {_flags(ours, odd)} "
                    "into another folder")
-    told = [name for name in made.drawn if name in under.drawn and name != "device"]
-    for name in [name for name in told if _comparable(made.drawn[name], under.drawn[name])]:
+    compared = [name for name in made.drawn if name in under.drawn and name != "device"]
+    for name in [name for name in compared if _comparable(made.drawn[name], under.drawn[name])]:
         mine, other = made.drawn[name], under.drawn[name]
         if mine != other and (name != "schedule and parts" or made.drawn.get("device") == under.drawn.get("device")):
             raise UserError(f"these {_what(made)} were made with another {name} ({mine}), not {other}",
@@ -100,9 +100,9 @@ def _comparable(one: str, other: str) -> bool:
     return schemes[0] == schemes[1]
 
 
-def check_judge(made: Assault | Relearning, judge: str) -> None:
+def check_judge(made: SuiteResult | Relearning, judge: str) -> None:
     """Raise UserError unless `judge` (its name, with the hash of its weights) is who looked at the images."""
-    asked = {made.judge} if isinstance(made, Assault) else {
+    asked = {made.judge} if isinstance(made, SuiteResult) else {
         curve.judge for curve in made.curves if curve.of != "unknown"}
     odd = sorted(asked - {judge})
     if odd:
@@ -112,7 +112,7 @@ def check_judge(made: Assault | Relearning, judge: str) -> None:
                                "evaluation")
 
 
-def apart(made: Assault | Relearning, versions: Mapping[str, str], machine: str) -> list[str]:
+def apart(made: SuiteResult | Relearning, versions: Mapping[str, str], machine: str) -> list[str]:
     """Plain sentences: which libraries and which machine made the record, where the evaluation's are others.
 
     Args:
@@ -135,27 +135,27 @@ def check_joined(evaluation: Evaluation) -> None:
     Earlier versions did so without a word.
     """
     under = Under(evaluation.model_hash, evaluation.card.tensors_hash, evaluation.sampler, evaluation.drawn)
-    for made in (evaluation.assault, evaluation.relearning):
+    for made in (evaluation.suite, evaluation.relearning):
         if made is not None:
             check_same(made, under, evaluation.card.request.concepts)
 
 
-def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bool = False) -> list[str]:
+def untried(suite: SuiteResult | None, concepts: Sequence[str] = (), relearned: bool = False) -> list[str]:
     """Plain sentences: which ways of getting the concept out were not attacked, and which of `concepts` were not.
 
     Args:
         relearned: whether relearning curves were made, which count as an attack on the weights.
     """
-    if assault is None:
+    if suite is None:
         tuned = [] if relearned else [
             "No fine-tuning was tried: how fast the concept comes back when the model learns again is not known."]
         return ["No attacks were run: neither prompts optimised against the edited model, nor learned embeddings, nor "
                 "images or inverted noise as input. A concept that prompts do not elicit may still be in the "
                 "weights.", *tuned]
-    made = {run.access for run in assault.runs if any(item.outcome != "failed" for item in run.attempts)}
+    made = {run.access for run in suite.runs if any(item.outcome != "failed" for item in run.attempts)}
     made |= {"weights"} if relearned else set()
-    broke = {run.access for run in assault.runs if run.attempts} - made
-    none_left = {run.access for run in assault.runs if not run.attempts and assault.before} - made - broke
+    broke = {run.access for run in suite.runs if run.attempts} - made
+    none_left = {run.access for run in suite.runs if not run.attempts and suite.before} - made - broke
     missing = [f"{words} ({access})" for access, words in CHANNELS.items() if access not in made | none_left | broke]
     out = []
     if missing:
@@ -165,9 +165,9 @@ def untried(assault: Assault | None, concepts: Sequence[str] = (), relearned: bo
     if none_left:
         out.append(f"No item was left for attacks of these kinds, all were shown without an attack or elicited by "
                    f"earlier ones: {', '.join(sorted(none_left))}.")
-    others = [concept for concept in concepts if concept != assault.request.concept]
+    others = [concept for concept in concepts if concept != suite.request.concept]
     if others:
-        out.append(f"The attacks sought {assault.request.concept} alone: what they would bring back of "
+        out.append(f"The attacks sought {suite.request.concept} alone: what they would bring back of "
                    f"{', '.join(others)} is not known.")
     return [*out, "Attacks of other make, or with a larger budget than stated, may bring back more."]
 
@@ -184,12 +184,12 @@ def success_against_budget(attempts: Iterable[Attempt], unit: str = "network_row
     return [(0.0, 0.0), *((float(cost), (rank + 1) / len(tried)) for rank, cost in enumerate(costs))]
 
 
-def _what(made: Assault | Relearning) -> str:
-    return "attacks" if isinstance(made, Assault) else "relearning curves"
+def _what(made: SuiteResult | Relearning) -> str:
+    return "attacks" if isinstance(made, SuiteResult) else "relearning curves"
 
 
-def _verb(made: Assault | Relearning) -> str:
-    return "attack" if isinstance(made, Assault) else "relearn"
+def _verb(made: SuiteResult | Relearning) -> str:
+    return "attack" if isinstance(made, SuiteResult) else "relearn"
 
 
 def _settings(values: Mapping[str, Any], names: Sequence[str]) -> str:
