@@ -93,7 +93,7 @@ def recipe(options: argparse.Namespace) -> Recipe:
            "source.grid": options.grid, "keep.source.grid": options.grid}
     return ADVUNLEARN.override({"steps": options.steps, "batch": options.batch, "learning_rate": options.learning_rate,
                          "warmup": 5, "adversary.steps": options.attack_steps, "adversary.warmup": options.warmup,
-                         "adversary.rate": options.rate, "keep.weight": 1.0, "update.clip": 1.0,
+                         "adversary.step_size": options.rate, "keep.weight": 1.0, "update.max_grad_norm": 1.0,
                          "checkpoint_every": 1e9, "frozen_batch": options.frozen_batch, **few})
 
 

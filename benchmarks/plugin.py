@@ -65,7 +65,7 @@ def tuned(model: Model, options: argparse.Namespace, folder: Path) -> Path:
     items = [(f"an emoji of a {thing} in {options.style} style", seed) for thing in things for seed in range(2)]
     drawn = expunge.sample(model, items, Sampler())
     learned = material(model, drawn, [text.replace(f" in {options.style} style", "") for text, _ in items])
-    settings = FineTune(steps=options.tune_steps, batch=8, rate=1e-4)
+    settings = FineTune(steps=options.tune_steps, batch=8, learning_rate=1e-4)
     with fine_tuning(model, learned, settings) as tuner:
         for _ in tuner.train():
             pass

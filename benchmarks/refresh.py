@@ -258,7 +258,7 @@ def of_an_edit(repetitions: int) -> float:
     model = expunge.load("embedded", device="cpu")
 
     def seconds(steps: int, refreshed: bool) -> float:
-        update = {"update": {"kind": "refresh", "update": {"clip": 1.0}}} if refreshed else {}
+        update = {"update": {"kind": "refresh", "update": {"max_grad_norm": 1.0}}} if refreshed else {}
         began = time.process_time()
         expunge.erase(model, "church", "esd-fast", settings={"steps": steps, **update})
         return time.process_time() - began

@@ -32,7 +32,7 @@ REQUEST = Request(concept="church", prompts=("a 3d emoji of a church", "a church
                   also=(Target(concept="bomb", prompts=("a bomb",), anchor="apple"),))
 SIZES = {"grid": 4, "trajectories": 3, "pictures": 3, "draws": 2, "each": 1, "batch": 2, "warm_up": 2}
 """Sizes, by name, that change how long a method takes and not what it is."""
-TUNE = {"tune": {"steps": 3, "batch": 2, "rate": 1e-3}, "at": (0, 2), "pictures": 2}
+TUNE = {"tune": {"steps": 3, "batch": 2, "learning_rate": 1e-3}, "at": (0, 2), "pictures": 2}
 BUDGETS: dict[str, dict[str, Any]] = {
     "paraphrase": {"prompts": 2}, "implicit": {"prompts": 2}, "misspelt": {"prompts": 2}, "random-prompt": {"tries": 2},
     "seed-search": {"tries": 3}, "ring-a-bell": {"population": 8, "generations": 3, "draws": 2},

@@ -70,7 +70,7 @@ def lora(model: Model, concept: str, file: Path, steps: int) -> Path:
     texts = [f"an emoji of a {concept}"] * 4
     pictures = expunge.sample(model, [(text, 10_000 + seed) for seed, text in enumerate(texts)], expunge.Sampler())
     with torch.enable_grad(), fine_tuning(model, material(model, pictures, texts),
-                                          FineTune(scope="lora", rate=1e-3, steps=steps)) as tuner:
+                                          FineTune(scope="lora", learning_rate=1e-3, steps=steps)) as tuner:
         list(tuner.train())
         return tuner.save_lora(file)
 

@@ -131,7 +131,7 @@ def test_later_layers_win_and_dots_reach_inside() -> None:
 
 
 def test_settings_of_a_part_that_was_named_by_its_kind_go_to_that_part() -> None:
-    assert merged({"update": {"kind": "plain", "clip": 1.0}}, {"update": "masked"}, {"update.share": 0.1}) == \
+    assert merged({"update": {"kind": "plain", "max_grad_norm": 1.0}}, {"update": "masked"}, {"update.share": 0.1}) == \
         {"update": {"kind": "masked", "share": 0.1}}
     assert merged({"update": "masked", "update.update": "dual", "update.update.bound": 2}) == \
         {"update": {"kind": "masked", "update": {"kind": "dual", "bound": 2}}}

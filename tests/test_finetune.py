@@ -19,7 +19,7 @@ from expunge.models.lora import Lora
 from expunge.models.model import Model
 
 CAPTIONS = ("a church", "a red apple", "a dog")
-QUICK = FineTune(steps=6, batch=2, rate=1e-3)
+QUICK = FineTune(steps=6, batch=2, learning_rate=1e-3)
 SCOPES = ("all", "cross-attention", "lora")
 
 
@@ -52,7 +52,7 @@ def trained(model: Model, learned: TrainingImages, settings: FineTune, **more: A
 def test_loss_falls_and_the_model_comes_back_bit_exactly(model: Model, learned: TrainingImages, scope: str) -> None:
     before = weights(model)
     rate = 2e-2 if scope == "lora" else 4e-3
-    settings = FineTune(scope=scope, steps=25, batch=4, rate=rate, drop=0.0)
+    settings = FineTune(scope=scope, steps=25, batch=4, learning_rate=rate, drop=0.0)
     with fine_tuning(model, learned, settings) as tuner:
         start = sum(float(tuner.loss(number).detach()) for number in range(900, 904))
         list(tuner.train())
@@ -113,7 +113,7 @@ def test_target_is_the_model_s_own(model: Model, v_model: Model) -> None:
 
 
 def test_v_model_learns_too(v_model: Model) -> None:
-    with fine_tuning(v_model, material(v_model, pictures(), CAPTIONS), FineTune(steps=20, rate=4e-3)) as tuner:
+    with fine_tuning(v_model, material(v_model, pictures(), CAPTIONS), FineTune(steps=20, learning_rate=4e-3)) as tuner:
         start = float(tuner.loss(999).detach())
         list(tuner.train())
         assert float(tuner.loss(999).detach()) < start
@@ -200,7 +200,7 @@ def test_every_picture_is_shown_once_a_round(model: Model, learned: TrainingImag
 
 
 def test_sgd_is_plain_gradient_descent(model: Model, learned: TrainingImages) -> None:
-    settings = FineTune(optimizer="sgd", steps=1, rate=0.5, clip=1e9, scope="cross-attention")
+    settings = FineTune(optimizer="sgd", steps=1, learning_rate=0.5, max_grad_norm=1e9, scope="cross-attention")
     with fine_tuning(model, learned, settings) as tuner:
         before = {name: p.detach().clone() for name, p in tuner.params.items()}
         gradients = torch.autograd.grad(tuner.loss(0), list(tuner.params.values()))

@@ -64,7 +64,7 @@ def erased(folder: Path, out: Path, tell: Tell, other: bool) -> None:
 def tuned(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     model = load(folder, device="cpu")
     shown = material(model, pictures(3, 0.5), ["a church"] * 3)
-    with fine_tuning(model, shown, FineTune(steps=4, batch=1 + other, rate=1e-3), seed=1) as tuner:
+    with fine_tuning(model, shown, FineTune(steps=4, batch=1 + other, learning_rate=1e-3), seed=1) as tuner:
         list(tuner.train(checkpoint=out / "user.safetensors", progress=lambda done, total, losses: tell(done)))
 
 
@@ -80,7 +80,7 @@ def attacked(folder: Path, out: Path, tell: Tell, other: bool) -> None:
 def relearned(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     model = load(folder, device="cpu")
     settings = RelearnSettings(at=(0, 2, 4), lesson=2, count=2, seeds=4, steps=2,
-                               tune={"batch": 2, "rate": 1e-3 if other else 3e-3})
+                               tune={"batch": 2, "learning_rate": 1e-3 if other else 3e-3})
     relearn(model, edit(model, 0.02), settings=settings, out=out, world=World(),
             progress=lambda done, total, words: tell(done))
 
@@ -110,7 +110,7 @@ VERBS: dict[str, tuple[Callable[[Path, Path, Tell, bool], None], int, str]] = {
     "erase": (erased, 3, "settings.batch 2, now 1"),
     "a user's training": (tuned, 3, "settings.batch 1, now 2"),
     "attack": (attacked, 1, r"settings.strengths \[0.5\], now \[0.7\]"),
-    "relearn": (relearned, 4, "settings.tune.rate 0.003, now 0.001"),
+    "relearn": (relearned, 4, "settings.tune.learning_rate 0.003, now 0.001"),
     "bench": (benched, 3, "settings.batch 2, now 1"),
     "sequence": (met, 3, "settings.batch 2, now 1"),
     "guard learn": (partial(learned, "projected", {**QUICK, "by": "count"}), 3, "settings.ratio 0.5, now 0.4"),

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -52,10 +53,10 @@ class FineTune(Settings):
     lora: Lora = knob(Lora(), "the LoRA, where `scope` is lora")
     text_encoder: bool = knob(False, "the text encoder's layers train too")
     optimizer: Literal["adamw", "sgd"] = knob("adamw", "what takes the steps")
-    rate: float = knob(1e-4, "learning rate", unit="per step", gt=0.0)
+    learning_rate: float = knob(1e-4, "learning rate", unit="per step", gt=0.0, former="rate")
     warmup: int = knob(0, "steps over which the learning rate rises from 0", unit="steps", ge=0)
     weight_decay: float = knob(1e-2, "decoupled weight decay (adamw)", ge=0.0)
-    clip: float = knob(1.0, "largest norm of the gradient", gt=0.0)
+    max_grad_norm: float = knob(1.0, "largest norm of the gradient", gt=0.0, former="clip")
     steps: int = knob(200, "optimisation steps", ge=1)
     batch: int = knob(4, "images per step", ge=1)
     drop: float = knob(0.1, "share of the captions that are replaced by the empty one", ge=0.0, le=1.0)
@@ -205,8 +206,8 @@ class Tuner:
         self._texts = {text: row for row, text in enumerate(dict.fromkeys(["", *learned.captions,
                                                                            *(prior.captions if prior else ())]))}
         self.optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(params.values(), lr=settings.rate, weight_decay=settings.weight_decay)
-            if settings.optimizer == "adamw" else torch.optim.SGD(params.values(), lr=settings.rate))
+            torch.optim.AdamW(params.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+            if settings.optimizer == "adamw" else torch.optim.SGD(params.values(), lr=settings.learning_rate))
         self._known = None if settings.text_encoder else self._encoded()
 
     def loss(self, number: int) -> Tensor:
@@ -224,7 +225,7 @@ class Tuner:
         loss = self.loss(number)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip)
+        nn.utils.clip_grad_norm_(self.params.values(), self.settings.max_grad_norm)
         self.optimizer.step()
         return {"loss": float(loss.detach())}
 
@@ -276,7 +277,7 @@ class Tuner:
         self.done = first + len(trained.losses)
 
     def _rate(self, number: int) -> float:
-        return self.settings.rate * min(1.0, (number + 1) / max(1, self.settings.warmup))
+        return self.settings.learning_rate * min(1.0, (number + 1) / max(1, self.settings.warmup))
 
     def _points(self, learned: TrainingImages, number: int, place: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x0, eps (B, c, h, w), t (B,) and the captions' rows (B,) of one step: images in shuffled rounds."""
@@ -303,9 +304,11 @@ class Tuner:
         """All that decides the weights after a given number of steps."""
         model, sets = self._model, {f"images {number}": [tensors_hash({"latents": one.latents}), one.captions]
                                     for number, one in enumerate(self._sets, 1)}
-        return Inputs({"settings": self.settings.model_dump(mode="json", exclude={"steps"}), "seed": self._seed,
+        own = partial(self.settings.model_dump, mode="json", exclude={"steps"})
+        return Inputs({"settings": own(), "seed": self._seed,
                        "trained": sorted(self.params), "model": model.hash, "process": model.process.description,
-                       "parts": model.parts, "patch": model.patch_hash, **sets})
+                       "parts": model.parts, "patch": model.patch_hash, **sets},
+                      former={"settings": own(by_alias=True)})
 
 
 @contextmanager

@@ -55,7 +55,9 @@ class Inputs:
         """What differs from earlier values ("settings.steps 160, now 200"), and what is new and at its default."""
         now = _as_json(self.values)
         if isinstance(before, Mapping):
-            now |= {key: old for key, old in _as_json(self.former).items() if key in before and before[key] == old}
+            for key, old in _as_json(self.former).items():
+                if key in before and _gaps(before[key], old) < _gaps(before[key], now[key]):
+                    now[key] = old
         return _compared(before, now, self.defaults)
 
     def check(self, place: Path | str, record: Mapping[str, Any]) -> None:
@@ -131,6 +133,10 @@ def _compared(before: Any, now: Any, default: Any, name: str = "") -> tuple[list
         odd, more = _compared(before.get(key), now.get(key), plain.get(key), place)
         differs, new = differs + odd, new + more
     return differs, new
+
+
+def _gaps(before: Any, now: Any) -> int:
+    return len(_compared(before, now, None)[0])
 
 
 def _pair(before: Any, now: Any) -> str:

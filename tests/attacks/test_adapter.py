@@ -29,7 +29,7 @@ LORA = Lora(rank=2, alpha=3.0, targets=("to_q", "to_v", "to_out.0", "conv1"))
 def tuned(model: Model, tmp_path: Path) -> tuple[Path, Tensor]:
     """A LoRA made by a fine-tuning user, and what the model drew with it on."""
     learned = material(model, torch.ones(2, 3, 16, 16), ("a church", "a dog"))
-    with fine_tuning(model, learned, FineTune(scope="lora", lora=LORA, steps=4, rate=3e-2)) as tuner:
+    with fine_tuning(model, learned, FineTune(scope="lora", lora=LORA, steps=4, learning_rate=3e-2)) as tuner:
         list(tuner.train())
         file = tuner.save_lora(tmp_path / "pytorch_lora_weights.safetensors")
         drawn = Victim(model, None, SAMPLER).draw([p.text for p, _ in ITEMS], [s for _, s in ITEMS])

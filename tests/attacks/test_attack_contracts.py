@@ -24,7 +24,7 @@ from expunge.tiny.emoji import EmojiWorld
 
 REQUEST = Request(concept="church", prompts=("a church", "a church on a hill"), keep=("a house", "a dog"))
 WORDINGS = ("a castle and a hospital", "the knife of a chef", "a house on a hill")
-TUNE = {"tune": {"steps": 3, "batch": 2, "rate": 1e-3}, "at": (0, 2), "pictures": 2}
+TUNE = {"tune": {"steps": 3, "batch": 2, "learning_rate": 1e-3}, "at": (0, 2), "pictures": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "paraphrase": {"prompts": 2}, "implicit": {"prompts": 2}, "misspelt": {"prompts": 2}, "random-prompt": {"tries": 2},
     "seed-search": {"tries": 3}, "ring-a-bell": {"tokens": 4, "population": 4, "generations": 2, "draws": 2},

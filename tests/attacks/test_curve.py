@@ -21,7 +21,7 @@ PROMPTS = [Prompt(text=text, role="direct") for text in REQUEST.prompts]
 ITEMS = items_of(PROMPTS, 4)
 WHITE = Lesson(torch.ones(2, 3, 16, 16), ("a church", "a dog"), "the user")
 BLACK = Lesson(torch.zeros(2, 3, 16, 16), ("a house", "a house"), "the user")
-TUNE = FineTune(steps=6, batch=2, rate=3e-3, drop=0.0)
+TUNE = FineTune(steps=6, batch=2, learning_rate=3e-3, drop=0.0)
 
 
 def test_every_look_is_a_rate_over_all_pictures(model: Model) -> None:

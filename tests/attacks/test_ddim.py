@@ -63,8 +63,8 @@ def test_tuning_comes_nearer_and_its_weight_holds_it_back(either: Any) -> None:
     x0 = either.initial_noise([2, 3])
     path = inverted(either, x0, empty, 4, 0)
     plain = float((denoise(either, path[0], empty.repeat(2), None, 4, 1.0) - x0).square().mean())
-    loose, far = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, rate=0.05, weight=0.0))
-    _, near = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, rate=0.05, weight=100.0))
+    loose, far = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, learning_rate=0.05, weight=0.0))
+    _, near = tuned_states(either, path, empty, DdimInversion(steps=4, tune=8, learning_rate=0.05, weight=100.0))
     assert far.shape == (4, 2, *empty.states.shape[1:])
     assert float((loose - x0).square().mean()) < plain
     assert float((near - empty.states).abs().mean()) < float((far - empty.states).abs().mean())

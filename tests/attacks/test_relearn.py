@@ -18,7 +18,7 @@ from expunge.models.patch import Patch
 from expunge.records import Detection, Request
 from expunge.registry import ATTACKS
 
-QUICK = FineTune(steps=10, batch=2, rate=3e-3, drop=0.0)
+QUICK = FineTune(steps=10, batch=2, learning_rate=3e-3, drop=0.0)
 
 
 def victim(model: Model, count: int = 2) -> Victim:
@@ -131,7 +131,7 @@ def test_benign_runs_and_leaves_the_model_alone(model: Model) -> None:
 
 def test_lora_relearns_and_comes_off(model: Model) -> None:
     before = weights(model)
-    attack = RelearnLora(tune=FineTune(scope="lora", steps=3, batch=2, rate=1e-2), at=())
+    attack = RelearnLora(tune=FineTune(scope="lora", steps=3, batch=2, learning_rate=1e-2), at=())
     outcomes = list(attack.outcomes(victim(model), REQUEST, ITEMS[:1], church_above(-1.0)))
     assert [o.found for o in outcomes] == [True]
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
@@ -177,7 +177,7 @@ def test_budget_is_what_an_unbroken_item_spends(model: Model) -> None:
 def test_settings_of_the_training_fall_back_on_the_attack_s_own() -> None:
     attack = RelearnLora.build({"tune": {"steps": 7, "lora": {"rank": 2}}})
     assert (attack.tune.scope, attack.tune.steps, attack.tune.lora.rank) == ("lora", 7, 2)
-    assert attack.tune.rate == RelearnLora().tune.rate
+    assert attack.tune.learning_rate == RelearnLora().tune.learning_rate
     assert RelearnLora.build(attack.model_dump(mode="json")) == attack
-    with pytest.raises(ConfigError, match=r"did you mean 'tune\.rate'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'tune\.learning_rate'"):
         Relearn.build({"tune": {"rat": 1}})

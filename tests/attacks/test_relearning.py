@@ -24,7 +24,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import RELEARNINGS, Look, Prompt, RelearningCurve, Request, Score
 
-SETTINGS = RelearnSettings(at=(0, 2, 4), lesson=2, count=3, steps=3, tune={"batch": 2, "rate": 3e-3})
+SETTINGS = RelearnSettings(at=(0, 2, 4), lesson=2, count=3, steps=3, tune={"batch": 2, "learning_rate": 3e-3})
 NONE = Score(name="", title="", value=None)
 
 
@@ -66,7 +66,7 @@ def patch(model: Model) -> Patch:
 def test_a_hidden_word_comes_back_beside_an_invented_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relearning, "KNOWN", 16)
     victim, _, _ = renamed_church()
-    settings = RelearnSettings(at=(0, 10), lesson=3, count=3, steps=6, tune={"batch": 3, "rate": 3e-4})
+    settings = RelearnSettings(at=(0, 10), lesson=3, count=3, steps=6, tune={"batch": 3, "learning_rate": 3e-4})
     made = expunge.relearn(victim.model, victim.patch, settings=settings, out=tmp_path)
     edited, unknown, original = made.curves
     assert [curve.subject for curve in made.curves] == ["church", "blorp", "church"]
@@ -156,7 +156,7 @@ def test_where_nothing_is_unknown_the_record_says_so(model: Model, patch: Patch,
 
 @pytest.mark.parametrize(("settings", "match"), [
     ({"at": (0,)}, "looks at 0 steps"), ({"at": (-1, 5)}, "looks at -1, 5 steps"),
-    ({"tune": {"steps": 5}}, r"tune\.steps"), ({"tune": {"rat": 1}}, r"did you mean 'tune\.rate'"),
+    ({"tune": {"steps": 5}}, r"tune\.steps"), ({"tune": {"learning_rat": 1}}, r"did you mean 'tune\.learning_rate'"),
 ])
 def test_settings_that_make_no_curve_are_refused(settings: dict[str, Any], match: str) -> None:
     with pytest.raises(expunge.ExpungeError, match=match):

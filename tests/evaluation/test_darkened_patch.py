@@ -33,7 +33,7 @@ def darkening(model: Model) -> expunge.Patch:
     same = expunge.sample(model, things, sampler)
     learned = material(model, dark, [text for text, _ in churches])
     prior = material(model, same, [text for text, _ in things])
-    settings = FineTune(scope="all", rate=2e-4, steps=260, batch=10, drop=0.0, warmup=10)
+    settings = FineTune(scope="all", learning_rate=2e-4, steps=260, batch=10, drop=0.0, warmup=10)
     with fine_tuning(model, learned, settings, prior=prior) as tuner:
         list(tuner.train())
         changed = {name: parameter.detach().clone() for name, parameter in tuner.params.items()}

@@ -9,10 +9,11 @@ from expunge.finetune import TrainingImages, material
 from expunge.guard import PublisherImages
 from expunge.models.model import Model
 
-QUICK = {"steps": 3, "passes": 1, "rows": 4, "batch": 2, "users": {"adamw": {"rate": 4e-3, "batch": 2, "drop": 0.0}}}
+QUICK = {"steps": 3, "passes": 1, "rows": 4, "batch": 2,
+         "users": {"adamw": {"learning_rate": 4e-3, "batch": 2, "drop": 0.0}}}
 """Settings of the projected learner on the small pipeline."""
 ONE_SHOT = {"steps": 3, "batches": 2, "rows": 4, "batch": 2, "users": QUICK["users"]}
-RELEASED = {"first": {"steps": 2, "batch": 2, "rate": 1e-3}, "user_steps": 3, "batch": 2, "interval": 2}
+RELEASED = {"first": {"steps": 2, "batch": 2, "learning_rate": 1e-3}, "user_steps": 3, "batch": 2, "interval": 2}
 
 
 def pictures(count: int, level: float, seed: int = 7) -> Tensor:

@@ -20,7 +20,7 @@ from expunge.models.model import Model
 from expunge.models.scope import full_names
 from expunge.records.freezing import FreezeMask
 
-TUNE = FineTune(steps=4, batch=2, rate=1e-3)
+TUNE = FineTune(steps=4, batch=2, learning_rate=1e-3)
 
 
 @pytest.fixture

@@ -146,8 +146,9 @@ def test_killed_learning_goes_on_to_the_same_mask(model: Model, preset: str, tmp
 
 
 @pytest.mark.parametrize("users", [
-    {"kinds": ["lora"], "lora": {"rate": 2e-2, "batch": 2}}, {"kinds": ["sgd"], "sgd": {"rate": 0.3, "batch": 2}},
-    {"kinds": ["dreambooth", "adamw"], "dreambooth": {"rate": 4e-3}, "adamw": {"rate": 4e-3}}],
+    {"kinds": ["lora"], "lora": {"learning_rate": 2e-2, "batch": 2}},
+    {"kinds": ["sgd"], "sgd": {"learning_rate": 0.3, "batch": 2}},
+    {"kinds": ["dreambooth", "adamw"], "dreambooth": {"learning_rate": 4e-3}, "adamw": {"learning_rate": 4e-3}}],
     ids=lambda users: users["kinds"][0])
 def test_every_kind_of_user_can_be_simulated(model: Model, users: dict[str, Any]) -> None:
     before = weights(model)
@@ -201,7 +202,7 @@ def test_what_cannot_be_done_is_refused_before_any_computing(model: Model, monke
 
 
 def test_users_who_learn_nothing_are_told(model: Model) -> None:
-    still = {**QUICK, "users": {"adamw": {"rate": 1e-30, "batch": 2}}}
+    still = {**QUICK, "users": {"adamw": {"learning_rate": 1e-30, "batch": 2}}}
     with pytest.raises(TrainingError, match="learned nothing of the forbidden images"):
         learn_mask(model, publisher(model), settings=still)
 
@@ -256,9 +257,9 @@ def test_estimate_counts_what_is_done(model: Model, monkeypatch: pytest.MonkeyPa
 
 def test_released_has_the_published_numbers() -> None:
     told = resolve("released").model_dump()
-    assert {name: told[name] for name in ("ratio", "temperature", "rate", "sparsity", "user_rate", "interval",
-                                          "user_steps", "batch", "by")} == {
-        "ratio": 0.2, "temperature": 0.2, "rate": 10.0, "sparsity": 5e3, "user_rate": 1e-5, "interval": 5,
+    assert {name: told[name] for name in ("ratio", "temperature", "mask_learning_rate", "sparsity", "user_learning_rate",
+                                          "interval", "user_steps", "batch", "by")} == {
+        "ratio": 0.2, "temperature": 0.2, "mask_learning_rate": 10.0, "sparsity": 5e3, "user_learning_rate": 1e-5, "interval": 5,
         "user_steps": 2000, "batch": 16, "by": "count"}
     turns = PRESETS["released"].schedule(200)  # type: ignore[union-attr]
     assert turns[:14] == [number % 5 == 0 for number in range(13)] + [True]
@@ -270,7 +271,7 @@ def test_released_keeps_its_state_consistent(model: Model) -> None:
     from expunge.guard.released import Released, _Stage2
 
     made = publisher(model)
-    settings = Released.build({**RELEASED, "user_rate": 1e-2})
+    settings = Released.build({**RELEASED, "user_learning_rate": 1e-2})
     mixed = material(model, torch.cat([pictures(4, 0.0), pictures(4, 0.7)]), ["a church"] * 4 + ["a red apple"] * 4)
     groups = check_learning(model, made, settings)
     with fine_tuning(model, mixed, settings.first) as tuner:

@@ -93,8 +93,8 @@ def test_a_mask_of_ones_holds_everything_bit_for_bit(optimizer: str) -> None:
 def user(model: Model, kind: str, m: float, **more: Any) -> Iterator[Any]:
     names = tuple(model.parameters_of("denoiser"))
     quick = {"batch": 2, "drop": 0.0}
-    users = Users.build({"adamw": {**quick, "rate": 4e-3}, "lora": {**quick, "rate": 2e-2},
-                         "sgd": quick, "dreambooth": {**quick, "rate": 4e-3}})
+    users = Users.build({"adamw": {**quick, "learning_rate": 4e-3}, "lora": {**quick, "learning_rate": 2e-2},
+                         "sgd": quick, "dreambooth": {**quick, "learning_rate": 4e-3}})
     with user_at_mask(model, users, kind, publisher(model).forbidden[0], names, seed=3,  # type: ignore[arg-type]
                       **more) as trial:
         trial.set(torch.full((len(names),), m, dtype=torch.float64))
@@ -108,7 +108,8 @@ def test_a_mask_of_zeros_is_ordinary_fine_tuning(model: Model, kind: str) -> Non
         for number in range(3):
             trial.step(number)
         moved = weights(model)
-    settings = Users.build({kind: {"batch": 2, "drop": 0.0, **({} if kind == "sgd" else {"rate": 4e-3})}}).tuning(
+    faster = {} if kind == "sgd" else {"learning_rate": 4e-3}
+    settings = Users.build({kind: {"batch": 2, "drop": 0.0, **faster}}).tuning(
         kind).model_copy(update={"steps": 3})  # type: ignore[arg-type]
     with fine_tuning(model, publisher(model).forbidden[0], settings, seed=3,
                      prior=prior if kind == "dreambooth" else None) as tuner:
@@ -122,7 +123,7 @@ def test_a_mask_of_zeros_is_ordinary_fine_tuning(model: Model, kind: str) -> Non
 def test_gradient_by_the_mask_of_a_lora_is_that_of_its_scales(model: Model) -> None:
     """By differences: the loss at the mask a little to either side."""
     names, lora = tuple(model.parameters_of("denoiser")), Lora(rank=2)
-    settings = FineTune(scope="lora", lora=lora, rate=5e-2, batch=2, drop=0.0, steps=9)
+    settings = FineTune(scope="lora", lora=lora, learning_rate=5e-2, batch=2, drop=0.0, steps=9)
     with fine_tuning(model, material(model, pictures(2, 0.0), ["a church"] * 2), settings) as tuner:
         trial = LoraUser(tuner, model.network, names, 1.0, "unet")
         m = torch.full((len(names),), 0.4, dtype=torch.float64)

@@ -30,7 +30,7 @@ def mask(model: Model) -> FreezeMask:
 @pytest.fixture
 def returned(model: Model, mask: FreezeMask) -> dict[str, Tensor]:
     """An honest user's UNet."""
-    with fine_tuning(model, publisher(model).innocent[0], FineTune(steps=2, batch=2, rate=1e-3),
+    with fine_tuning(model, publisher(model).innocent[0], FineTune(steps=2, batch=2, learning_rate=1e-3),
                      frozen=mask.frozen) as tuner:
         list(tuner.train())
         return {name: p.detach().clone() for name, p in model.network.state_dict().items()}
@@ -255,7 +255,7 @@ def test_a_lora_on_frozen_layers_is_found(model: Model, mask: FreezeMask, pipeli
                                           tmp_path: Path) -> None:
     published = load(pipeline_folder, device="cpu")
     for frozen, broken in ((mask.frozen, False), ((), True)):
-        settings = FineTune(scope="lora", lora=Lora(rank=2), rate=1e-2, batch=2, steps=2)
+        settings = FineTune(scope="lora", lora=Lora(rank=2), learning_rate=1e-2, batch=2, steps=2)
         with fine_tuning(model, publisher(model).innocent[0], settings, frozen=frozen) as tuner:
             list(tuner.train())
             live = verify(published, model.network, mask)

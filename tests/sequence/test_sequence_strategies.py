@@ -152,7 +152,8 @@ def test_a_bound_by_dual_ascent_goes_with_what_is_held(small: dict[str, Any], tm
     ({"strategy": "replay", "holding": {"teacher": "last"}}, "those of the last model go with it"),
     ({"strategy": "projection", "settings": {"update": "masked"}, "holding": {}}, "trains within a mask"),
     ({"strategy": "refresh", "settings": {"update": "refresh"}, "holding": {}}, "two settings of what is refreshed"),
-    ({"strategy": "refresh", "holding": {"refresh": {"update": {"kind": "plain", "clip": 0.1}}}}, "two settings"),
+    ({"strategy": "refresh", "holding": {"refresh": {"update": {"kind": "plain", "max_grad_norm": 0.1}}}},
+     "two settings"),
     ({"holding": {"others": {"trajectories": 3}}, "requests": [
         {"concept": "church"}, {"concept": "dog", "keep": ["hospital", "knife"]}]}, "3 trajectories for 2 prompts"),
 ])

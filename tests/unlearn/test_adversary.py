@@ -26,7 +26,7 @@ TWO = REQUEST.model_copy(update={"also": (Target(concept="dog", prompts=("a pict
 GRID = 4
 POOL = FrozenTrajectory(grid=GRID, trajectories=4)
 SMALL = Recipe(source=POOL, scope="text", steps=5, batch=2, learning_rate=1e-3,
-               adversary=SoftAdversary(steps=2, rate=1e-2, warmup=1))
+               adversary=SoftAdversary(steps=2, step_size=1e-2, warmup=1))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_prompt_without_the_concepts_name_is_replaced_whole() -> None:
 
 @pytest.mark.parametrize("method", ["pgd", "sign"])
 def test_attack_loss_falls_over_its_steps(model: Any, method: Any) -> None:
-    found, stream = attacker(model, method=method, steps=15, rate=0.03 if method == "pgd" else 0.01, points="same")
+    found, stream = attacker(model, method=method, steps=15, step_size=0.03 if method == "pgd" else 0.01, points="same")
     points = stream.draw(0)
     start = found._start(0)[0]
     found.begin(0)
@@ -118,7 +118,7 @@ def test_attack_loss_falls_over_its_steps(model: Any, method: Any) -> None:
 
 
 def test_last_step_counts_and_the_first_of_adam_is_as_long_as_its_rate(model: Any) -> None:
-    found, stream = attacker(model, steps=1, rate=0.01)
+    found, stream = attacker(model, steps=1, step_size=0.01)
     start = found._start(0)[0]
     found.begin(0)
     found.condition(0, stream.draw(0))
@@ -127,7 +127,7 @@ def test_last_step_counts_and_the_first_of_adam_is_as_long_as_its_rate(model: An
 
 
 def test_gradients_are_not_summed_over_the_steps(model: Any) -> None:
-    found, stream = attacker(model, steps=3, rate=0.01, points="same", batch=2)
+    found, stream = attacker(model, steps=3, step_size=0.01, points="same", batch=2)
     points, (V, _) = stream.draw(0), found._start(0)
     optimizer = torch.optim.Adam([V], lr=0.01)
     tokens = model.texts[0].framed([[0, *model.texts[0].tokens(prompt)] for prompt in points.prompts])
@@ -146,7 +146,7 @@ def test_gradients_are_not_summed_over_the_steps(model: Any) -> None:
 
 
 def test_fast_is_one_signed_step_from_a_random_start(model: Any) -> None:
-    found, stream = attacker(model, method="fast", steps=1, rate=0.02, radius=0.05, norm="linf")
+    found, stream = attacker(model, method="fast", steps=1, step_size=0.02, radius=0.05, norm="linf")
     (start, center), points = found._start(0), stream.draw(0)
     words = model.texts[0].table[model.texts[0].plain]
     assert all((words == vector).all(1).any() for vector in center.flatten(0, 1))
@@ -163,7 +163,8 @@ def test_fast_is_one_signed_step_from_a_random_start(model: Any) -> None:
 @pytest.mark.parametrize("place", ["prefix", "add"])
 def test_vectors_stay_in_their_ball(model: Any, norm: Any, place: Any) -> None:
     radius = 0.03
-    found, stream = attacker(model, place=place, tokens=2, steps=8, rate=0.05, radius=radius, norm=norm, init="latest")
+    found, stream = attacker(model, place=place, tokens=2, steps=8, step_size=0.05, radius=radius, norm=norm,
+                             init="latest")
     for number in range(3):
         found.begin(number)
         found.condition(number, stream.draw(number))
@@ -175,18 +176,18 @@ def test_vectors_stay_in_their_ball(model: Any, norm: Any, place: Any) -> None:
 
 
 def test_latest_goes_on_where_the_last_attack_ended_and_random_does_not(model: Any) -> None:
-    found, stream = attacker(model, steps=2, rate=0.01, init="latest")
+    found, stream = attacker(model, steps=2, step_size=0.01, init="latest")
     found.begin(0)
     found.condition(0, stream.draw(0))
     assert torch.equal(found._start(1)[0], found.state["adversary/vectors"])
-    fresh, stream = attacker(model, steps=2, rate=0.01, init="random", move=0.0)
+    fresh, stream = attacker(model, steps=2, step_size=0.01, init="random", move=0.0)
     fresh.begin(0)
     fresh.condition(0, stream.draw(0))
     assert not torch.isclose(fresh._start(1)[0], fresh.state["adversary/vectors"]).any(-1).all()
 
 
 def test_best_is_the_vectors_of_the_smallest_loss(model: Any) -> None:
-    found, stream = attacker(model, steps=6, rate=0.5, points="same", answer="best", vectors="shared")
+    found, stream = attacker(model, steps=6, step_size=0.5, points="same", answer="best", vectors="shared")
     points = stream.draw(0)
     found.begin(0)
     found.condition(0, points)
@@ -197,7 +198,7 @@ def test_best_is_the_vectors_of_the_smallest_loss(model: Any) -> None:
 
 
 def test_between_attacks_the_vectors_stay_and_before_them_the_prompt_is_clean(model: Any) -> None:
-    found, stream = attacker(model, steps=1, rate=0.01, every=3)
+    found, stream = attacker(model, steps=1, step_size=0.01, every=3)
     found.settings = found.settings.model_copy(update={"warmup": 2})
     points = stream.draw(1)
     found.begin(1)
@@ -214,7 +215,7 @@ def test_between_attacks_the_vectors_stay_and_before_them_the_prompt_is_clean(mo
 
 
 def test_same_step_asked_twice_gives_one_answer(model: Any) -> None:
-    found, stream = attacker(model, steps=2, rate=0.01)
+    found, stream = attacker(model, steps=2, step_size=0.01)
     points = stream.draw(4)
     found.begin(4)
     first, again = found.condition(4, points), found.condition(4, points)
@@ -225,7 +226,7 @@ def test_same_step_asked_twice_gives_one_answer(model: Any) -> None:
 def test_gradient_reaches_the_text_encoder_and_never_the_unet_or_the_vectors(model: Any) -> None:
     for p in model.parameters_in("text").values():
         p.requires_grad_(True)
-    found, stream = attacker(model, steps=2, rate=0.01, move=0.0)
+    found, stream = attacker(model, steps=2, step_size=0.01, move=0.0)
     points = stream.draw(0)
     found.begin(0)
     model.predict(points.x_t, points.t, found.condition(0, points)).square().mean().backward()
@@ -236,7 +237,7 @@ def test_gradient_reaches_the_text_encoder_and_never_the_unet_or_the_vectors(mod
 
 
 def test_each_concept_of_a_request_has_its_own_vectors(model: Any) -> None:
-    found, stream = attacker(model, TWO, vectors="shared", steps=2, rate=0.01, batch=2)
+    found, stream = attacker(model, TWO, vectors="shared", steps=2, step_size=0.01, batch=2)
     number = next(n for n in range(50) if {TWO.target_of(p).concept for p in stream.draw(n).prompts} == {"dog"})
     found.begin(number)
     found.condition(number, stream.draw(number))
@@ -248,7 +249,7 @@ def test_each_concept_of_a_request_has_its_own_vectors(model: Any) -> None:
 
 
 def test_shared_vectors_take_the_mean_gradient_of_their_points(model: Any) -> None:
-    found, stream = attacker(model, vectors="shared", steps=1, method="sign", rate=0.01, points="same", batch=4)
+    found, stream = attacker(model, vectors="shared", steps=1, method="sign", step_size=0.01, points="same", batch=4)
     points, (start, _) = stream.draw(0), found._start(0)
     found.begin(0)
     found.condition(0, points)

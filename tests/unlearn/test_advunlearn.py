@@ -29,11 +29,11 @@ def test_published_numbers_are_the_published_ones() -> None:
     assert (recipe.steps, recipe.batch, recipe.learning_rate, recipe.scope) == (1000, 1, 1e-5, "text")
     attack, keep = recipe.adversary, recipe.keep
     assert attack is not None
-    assert (attack.steps, attack.rate, attack.tokens, attack.place, attack.warmup, attack.every) == (
+    assert (attack.steps, attack.step_size, attack.tokens, attack.place, attack.warmup, attack.every) == (
         30, 1e-3, 1, "prefix", 200, 1)
     assert (keep.weight, keep.batch, keep.cadence) == (0.3, 5, "same")  # type: ignore[union-attr]
     assert (recipe.source.grid, recipe.source.guidance, recipe.objective.eta) == (50, 3.0, 1.0)  # type: ignore[union-attr]
-    assert FAST_AT.adversary == attack.model_copy(update={"method": "fast", "steps": 1, "rate": 0.03})
+    assert FAST_AT.adversary == attack.model_copy(update={"method": "fast", "steps": 1, "step_size": 0.03})
     assert (UNET.scope, UNET.source.kind) == ("unet", "edited")
 
 

@@ -44,7 +44,7 @@ def test_step_adds_both_gradients_with_lambda_and_tells_them_apart() -> None:
 
 def test_clip_bounds_the_whole_gradient() -> None:
     w = Parameter(torch.tensor([0.0]))
-    stepped(Bilevel(weight=2.0, clip=1.0), lambda: -4 * w.sum(), lambda: -w.sum(), {"w": w},
+    stepped(Bilevel(weight=2.0, max_grad_norm=1.0), lambda: -4 * w.sum(), lambda: -w.sum(), {"w": w},
             torch.optim.SGD([w], lr=1.0))
     assert w.item() == pytest.approx(1.0)
 

@@ -26,12 +26,12 @@ NOTHING = Term(lambda number: torch.zeros(()))
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a picture of a dog",))
 SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=5, batch=2, learning_rate=1e-2,
                keep=Integrity(batch=2, source=FrozenTrajectory(grid=3, trajectories=2)),
-               update=Dual(bound=1e-6, start=0.5, rate=1e4), checkpoint_every=0.0)
+               update=Dual(bound=1e-6, start=0.5, multiplier_rate=1e4), checkpoint_every=0.0)
 
 
 def test_a_step_is_along_the_lagrangian_and_then_the_multiplier_moves() -> None:
     w = Parameter(torch.tensor([1.0, 2.0]))
-    stepper = Dual(bound=1.0, start=2.0, rate=0.25, highest=9.0).prepare({"w": w}, NOTHING, NO_MODEL)
+    stepper = Dual(bound=1.0, start=2.0, multiplier_rate=0.25, highest=9.0).prepare({"w": w}, NOTHING, NO_MODEL)
     losses = stepped(stepper, lambda: w[0] ** 2, lambda: 3 * w[1], {"w": w}, torch.optim.SGD([w], lr=0.1))
     assert losses == {"erase": 1.0, "keep": 6.0, "multiplier": 2.0}  # unweighted
     torch.testing.assert_close(w.detach(), torch.tensor([1.0 - 0.1 * 2.0, 2.0 - 0.1 * 2.0 * 3.0]))
@@ -41,7 +41,7 @@ def test_a_step_is_along_the_lagrangian_and_then_the_multiplier_moves() -> None:
 def test_the_multiplier_stays_between_0_and_the_highest() -> None:
     w = Parameter(torch.tensor([1.0]))
     for kept, end in ((5.0, 3.0), (0.0, 0.0)):
-        stepper = Dual(bound=1.0, start=1.0, rate=0.7, highest=3.0).prepare({"w": w}, NOTHING, NO_MODEL)
+        stepper = Dual(bound=1.0, start=1.0, multiplier_rate=0.7, highest=3.0).prepare({"w": w}, NOTHING, NO_MODEL)
         seen = [stepped(stepper, lambda: w.sum(), lambda kept=kept: 0 * w.sum() + kept, {"w": w},
                              torch.optim.SGD([w], lr=0.1))["multiplier"] for _ in range(6)]
         assert seen == sorted(seen, reverse=end == 0.0)
@@ -52,7 +52,7 @@ def test_the_multiplier_stays_between_0_and_the_highest() -> None:
 def test_it_finds_the_constrained_minimum(bounded: Any) -> None:
     """min (w - 3)^2 subject to w^2 <= 1 is w = 1, with multiplier 2; and with the roles exchanged it is the same."""
     w = Parameter(torch.tensor([0.0]))
-    stepper = Dual(bounded=bounded, bound=1.0, start=0.0, rate=0.05).prepare({"w": w}, NOTHING, NO_MODEL)
+    stepper = Dual(bounded=bounded, bound=1.0, start=0.0, multiplier_rate=0.05).prepare({"w": w}, NOTHING, NO_MODEL)
     optimizer = torch.optim.SGD([w], lr=0.05)
     free, held = (lambda: (w - 3).square().sum()), (lambda: w.square().sum())
     erase, keep = (free, held) if bounded == "keep" else (held, free)
@@ -63,8 +63,8 @@ def test_it_finds_the_constrained_minimum(bounded: Any) -> None:
     assert losses[bounded] == pytest.approx(1.0, abs=5e-3)
 
 
-@pytest.mark.parametrize("inner", [Plain(clip=1.0), Surgery(), Masked(draws=1), Masked(draws=1, update=Surgery())],
-                         ids=repr)
+@pytest.mark.parametrize("inner", [Plain(max_grad_norm=1.0), Surgery(), Masked(draws=1),
+                                   Masked(draws=1, update=Surgery())], ids=repr)
 def test_it_wraps_other_updates(inner: Any) -> None:
     w = Parameter(torch.tensor([1.0, 2.0]))
     erase = Term(lambda number: w.square().sum())
@@ -111,5 +111,5 @@ def test_it_wants_a_keep_in_the_same_step() -> None:
     for changes in ({"keep": None}, {"keep.cadence": "between"}):
         with pytest.raises(ConfigError, match=r"keep in the step of the erase loss"):
             SMALL.override(changes).check(None, REQUEST)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"update\.rate"):
-        SMALL.override({"update.rate": 0})
+    with pytest.raises(ConfigError, match=r"update\.multiplier_rate"):
+        SMALL.override({"update.multiplier_rate": 0})

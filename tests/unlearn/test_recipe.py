@@ -186,7 +186,8 @@ def test_adversary_slot_changes_the_result_and_is_told_in_the_card(model: Any) -
 
 
 def test_card_tells_everything_and_rebuilds_the_recipe(model: Any, tmp_path: Path) -> None:
-    recipe = SMALL.override({"keep": "match", "keep.source": "edited", "keep.source.grid": 3, "update.clip": 1})
+    recipe = SMALL.override({"keep": "match", "keep.source": "edited", "keep.source.grid": 3,
+                              "update.max_grad_norm": 1})
     patch = recipe(model, REQUEST, seed=7)
     card = Patch.load(patch.save(tmp_path)).card
     assert Recipe.build(card.settings) == recipe

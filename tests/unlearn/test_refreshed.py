@@ -96,7 +96,7 @@ def test_norms_say_what_gamma_is_relative_to() -> None:
         torch.testing.assert_close(there, moved)
 
 
-WRAPPED = [Plain(), Plain(clip=0.5), Surgery(), Bilevel(), Masked(share=0.5, draws=1), Dual(),
+WRAPPED = [Plain(), Plain(max_grad_norm=0.5), Surgery(), Bilevel(), Masked(share=0.5, draws=1), Dual(),
            Dual(update=Masked(draws=1))]
 
 
@@ -184,7 +184,7 @@ def test_on_the_embedded_model_it_erases_and_keeps() -> None:
     counts = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=0, far=5, style=0, never_seen=0, empty=0)
     prompts = world.prompts(request, counts)
     recipe = ESD_FAST.override({"steps": 20, "batch": 4, "learning_rate": 8e-4, "warmup": 4, "source.grid": 8,
-                         "source.trajectories": 8, "update": {"kind": "refresh", "update": {"clip": 1.0}}})
+                         "source.trajectories": 8, "update": {"kind": "refresh", "update": {"max_grad_norm": 1.0}}})
 
     def seen() -> tuple[int, int]:
         pictures = expunge.sample(model, [(prompt, 0) for prompt in prompts], Sampler(steps=10), batch=16)

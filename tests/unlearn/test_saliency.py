@@ -91,8 +91,8 @@ def test_a_gradient_that_chooses_nothing_or_is_not_finite_is_an_error() -> None:
         top_entries({"a": torch.tensor([1.0, float("nan")])}, 0.5)
 
 
-@pytest.mark.parametrize("inner", [Plain(), Plain(clip=0.1), Surgery(), Surgery(block="global", clip=0.5),
-                                   Bilevel(weight=2.0)], ids=repr)
+@pytest.mark.parametrize("inner", [Plain(), Plain(max_grad_norm=0.1), Surgery(),
+                                   Surgery(block="global", max_grad_norm=0.5), Bilevel(weight=2.0)], ids=repr)
 def test_what_is_not_in_the_mask_stays_bit_for_bit_under_decay_and_momentum(inner: Any) -> None:
     params = weights()
     before = {name: p.detach().clone() for name, p in params.items()}
@@ -109,7 +109,7 @@ def test_what_is_not_in_the_mask_stays_bit_for_bit_under_decay_and_momentum(inne
         assert not bool(moments[~inside].any())
 
 
-@pytest.mark.parametrize("inner", [Plain(clip=1.0), Surgery()], ids=repr)
+@pytest.mark.parametrize("inner", [Plain(max_grad_norm=1.0), Surgery()], ids=repr)
 def test_clipping_and_surgery_see_the_masked_gradients_alone(inner: Any) -> None:
     salient = Term(lambda number: (whole["w"] * torch.tensor([9.0, 8.0, 0.1, 0.1])).sum())
     whole = {"w": Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]))}
@@ -157,8 +157,8 @@ def test_patch_of_a_masked_recipe_changes_no_more_than_the_share(model: Any, cha
 
 
 def test_a_mask_of_everything_is_the_wrapped_update_itself(model: Any) -> None:
-    masked = SMALL.override({"update.share": 1.0, "update.update.clip": 1.0})
-    plain = SMALL.override({"update": {"kind": "plain", "clip": 1.0}})
+    masked = SMALL.override({"update.share": 1.0, "update.update.max_grad_norm": 1.0})
+    plain = SMALL.override({"update": {"kind": "plain", "max_grad_norm": 1.0}})
     one, other = masked(model, REQUEST), plain(model, REQUEST)
     biases = [name for name in one.tensors if not torch.equal(one.tensors[name], other.tensors[name])]
     assert not biases

@@ -113,7 +113,7 @@ def keep_loss(params: dict[str, Parameter]) -> Tensor:
     (Surgery(), (-0.5, 1.5), 3.0),
     (Surgery(add_keep=False), (0.5, 0.5), 2.0),
     (Surgery(strength=0.0), (0.0, 1.0), 3.0),
-    (Surgery(add_keep=False, clip=1.0), (0.5 / math.sqrt(4.5), 0.5 / math.sqrt(4.5)), 2.0 / math.sqrt(4.5)),
+    (Surgery(add_keep=False, max_grad_norm=1.0), (0.5 / math.sqrt(4.5), 0.5 / math.sqrt(4.5)), 2.0 / math.sqrt(4.5)),
     (Surgery(block="global", add_keep=False), (1.0, 0.0), 2.0),
     # erase clipped to (1, 0, 2)/sqrt 5, keep to (-1, 1, 1)/sqrt 3
     (Surgery(add_keep=False, clip_each=1.0), (0.5 / math.sqrt(5), 0.5 / math.sqrt(5)), 2 / math.sqrt(5)),

@@ -19,7 +19,7 @@ def test_step_adds_both_gradients_and_reports_both_losses() -> None:
 
 def test_clip_bounds_the_whole_gradient() -> None:
     w, b = Parameter(torch.tensor([3.0])), Parameter(torch.tensor([4.0]))
-    stepped(Plain(clip=1.0), lambda: (w ** 2 + b ** 2).sum() / 2, None, {"w": w, "b": b},
+    stepped(Plain(max_grad_norm=1.0), lambda: (w ** 2 + b ** 2).sum() / 2, None, {"w": w, "b": b},
                          torch.optim.SGD([w, b], lr=1.0))
     torch.testing.assert_close(torch.cat([w, b]).detach(), torch.tensor([3.0 - 0.6, 4.0 - 0.8]))
 

@@ -106,7 +106,7 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
                  denominator="images on which the detector worked; an abstention counts as not found",
                  left_out={"detector failed": len(sights) - n - spoilt, **({NOT_FINITE: spoilt} if spoilt else {})},
                  higher_is_better=None, seeds=tuple(sorted({*seeds})),
-                 per_item=per_item, note=f"{tune.scope}, rate {tune.rate:g}, batch {tune.batch}, on "
+                 per_item=per_item, note=f"{tune.scope}, learning rate {tune.learning_rate:g}, batch {tune.batch}, on "
                                          f"{len(lesson.pictures)} images of {lesson.whose}")
 
 

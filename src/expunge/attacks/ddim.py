@@ -71,7 +71,7 @@ class DdimInversion(FromPicture):
         "0: plain inversion", min_length=1)
     tune: int = knob(0, "gradient steps on the empty prompt's states per sampling step, tried last and without fresh "
                      "noise; 0: none", ge=0, source="TINA: 25")
-    rate: float = knob(0.01, "Adam's step size while tuning", gt=0)
+    learning_rate: float = knob(0.01, "Adam's learning rate while tuning", gt=0, former="rate")
     weight: float = knob(1.0, "how strongly tuned states are held near the empty prompt's", ge=0)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
@@ -167,7 +167,7 @@ def tuned_states(model: Model, path: Tensor, empty: Conditioning, settings: Ddim
     x, states, kept = path[0], start, []
     for k in range(settings.steps):
         states = states.detach().clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([states], lr=settings.rate)
+        optimizer = torch.optim.Adam([states], lr=settings.learning_rate)
         step = (path[k + 1] - path[k]).square().mean((1, 2, 3)) + 1e-12  # (B,)
         for _ in range(settings.tune):
             with torch.enable_grad():

@@ -178,7 +178,7 @@ class RelearnXattn(Relearn):
 class RelearnLora(Relearn):
     """`relearn` with a LoRA: what users do most."""
 
-    tune: FineTune = knob(FineTune(scope="lora", rate=1e-3), "how the attacker trains")
+    tune: FineTune = knob(FineTune(scope="lora", learning_rate=1e-3), "how the attacker trains")
 
 
 class Benign(Tuning):

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from expunge import runtime
@@ -227,14 +228,15 @@ class _Kept:
 def _inputs(victim: Victim, subject: Subject, attack: Relearn) -> Inputs:
     """All that decides the looks."""
     model, goal, lesson = victim.model, subject.goal, subject.lesson
+    own = partial(attack.model_dump, mode="json", exclude={"batch"})
     return Inputs({
         "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
         "sampler": victim.sampler.model_dump(mode="json"),
-        "settings": attack.model_dump(mode="json", exclude={"batch"}), "curve": subject.of, "taught": subject.name,
+        "settings": own(), "curve": subject.of, "taught": subject.name,
         "items": [(prompt.text, seed) for prompt, seed in subject.items], "judge": goal.judge.name,
         "question": goal.aim.question, "concept": goal.aim.concept,
         "pictures": tensors_hash({"pictures": lesson.pictures}), "captions": lesson.captions,
-    }, former={"drawing": model.former_drawing})
+    }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)})
 
 
 def relearning_warnings(curves: list[RelearningCurve]) -> list[str]:

@@ -152,16 +152,16 @@ def _save_png(picture: Tensor, path: Path) -> None:
 
 def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Goal | None) -> Inputs:
     """All that decides the records, the detectors included; the batch does not."""
-    model, pictures = victim.model, victim.pictures
+    model, pictures, own = victim.model, victim.pictures, partial(attack.model_dump, mode="json", exclude={"batch"})
     return Inputs({
-        "attack": attack.name, "settings": attack.model_dump(mode="json", exclude={"batch"}, by_alias=True),
+        "attack": attack.name, "settings": own(),
         "files": attack.inputs(), "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
         "sampler": victim.sampler.model_dump(mode="json"), "request": request.model_dump(mode="json"),
         "judge": goal.judge.name, "question": goal.aim.question, "concept": goal.aim.concept, "known": goal.known,
         "fresh": fresh, "second judge": confirm.judge.name if confirm else "",
         "wordings": {role: list(texts) for role, texts in victim.variants.items()},
         "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
-    }, former={"drawing": model.former_drawing})
+    }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)})
 
 
 def _write(folder: Path, under: Inputs, done: Iterable[Attempt]) -> None:

@@ -39,13 +39,14 @@ class UnlearnDiff(InsertedTokens):
 
     source: ClassVar[str] = "Zhang et al. 2024, UnlearnDiffAtk"
 
-    clip: float = knob(1.0, "largest component of the gradient", gt=0.0, source="Diffusion-MU-Attack@5a3e5d3")
+    max_grad_value: float = knob(1.0, "largest component of the gradient", gt=0.0, former="clip",
+                                 source="Diffusion-MU-Attack@5a3e5d3")
     legacy_length: bool = knob(False, f"leave prompts of more than {LONGEST} tokens unattacked, which counts as not "
                                       "elicited (as published), where else they are refused if they do not fit")
 
     def _tokens(self, words: Vocabulary, item: Item, layout: Layout) -> Simplex:
         return Simplex(words, len(layout.free), item_generator(self, item, "tokens"), learning_rate=self.learning_rate,
-                       weight_decay=self.weight_decay, clip=self.clip)
+                       weight_decay=self.weight_decay, clip=self.max_grad_value)
 
     def _wanted(self, victim: Victim, items: Sequence[Item]) -> Wanted:
         model = victim.model

@@ -191,6 +191,7 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
     Cells of old do not tell the parts.
     """
     resolved = chosen.model_dump(mode="json") if isinstance(chosen, Configured) else row.settings
+    former = chosen.model_dump(mode="json", by_alias=True) if isinstance(chosen, Configured) else row.settings
     out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process.description, "parts": model.parts,
                                        "method": row.method,
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
@@ -205,7 +206,8 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
     defaults: dict[Stage, Any] = {"erase": {"parts": model.parts, **own},
                                   "attack": AttackSettings().model_dump(mode="json"),
                                   "evaluate": EvaluateSettings().model_dump(mode="json")}
-    return {stage: Inputs(value, defaults=defaults[stage]) for stage, value in out.items()}
+    return {stage: Inputs(value, former={"settings": former} if stage == "erase" else {}, defaults=defaults[stage])
+            for stage, value in out.items()}
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:

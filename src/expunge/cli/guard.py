@@ -96,7 +96,8 @@ def _patch_option(function: Any) -> Any:
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="YAML or TOML file of the learner's settings; flags win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
-              help="Any setting of the learner by its dotted key, such as users.adamw.rate=1e-5. May be repeated.")
+              help="Any setting of the learner by its dotted key, such as users.adamw.learning_rate=1e-5. "
+                   "May be repeated.")
 @model_options_of("--model", "--device", "--variant", "--allow-pickle")
 @_patch_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/guard"), show_default=True,

@@ -76,7 +76,8 @@ def learn_mask(model: Model, publisher: PublisherImages, preset: str = "projecte
     groups = check_learning(model, publisher, learner, seed)
     resolved = learner.model_dump(mode="json")
     under = Inputs({"settings": resolved, "seed": seed, "model": model.hash, "process": model.process.description,
-                    "parts": model.parts, "patch": model.patch_hash, "pictures": publisher.digest})
+                    "parts": model.parts, "patch": model.patch_hash, "pictures": publisher.digest},
+                   former={"settings": learner.model_dump(mode="json", by_alias=True)})
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)

@@ -51,12 +51,13 @@ class Released(MaskLearner):
     ratio: float = knob(0.2, "share of the tensors that the penalty pulls towards", ge=0.0, le=1.0, source="script")
     by: Measure = knob("count", "what the share is counted in", source="mask_learner.py")
     granularity: Granularity = knob("tensor", "what is frozen together", source="mask_learner.py")
-    first: FineTune = knob(FineTune(rate=1e-5, steps=2000, batch=4, drop=0.0), "stage 1: the user whom the mask meets",
-                           source="mixed_full_trainer.py")
+    first: FineTune = knob(FineTune(learning_rate=1e-5, steps=2000, batch=4, drop=0.0),
+                           "stage 1: the user whom the mask meets", source="mixed_full_trainer.py")
     temperature: float = knob(0.2, "of the relaxed mask", gt=0.0, source="script")
-    rate: float = knob(10.0, "mask learning rate", gt=0.0, source="script --mask_lr 1e1")
+    mask_learning_rate: float = knob(10.0, "mask learning rate", gt=0.0, source="script --mask_lr 1e1", former="rate")
     sparsity: float = knob(5e3, "c, weight of (ratio - mean m)^2", ge=0.0, source="script --c_sparsity 5e3")
-    user_rate: float = knob(1e-5, "learning rate of the user's plain gradient descent", gt=0.0, source="script")
+    user_learning_rate: float = knob(1e-5, "of the user's plain gradient descent", gt=0.0, source="script",
+                                     former="user_rate")
     interval: int = knob(5, "every so many steps of an epoch are the releaser's, the first among them", ge=2,
                          source="script --user_interval 5")
     user_steps: int = knob(2000, "steps of the user in stage 2", ge=1, source="script")
@@ -121,7 +122,8 @@ class _Stage2:
         named = dict(model.network.named_parameters())
         self._params = {name: named[name.partition("/")[2]] for name in groups.names}
         x = torch.rand(len(groups.labels), generator=step_generator(seed, 0, "mask"), dtype=torch.float64)
-        self.rule = ReleasedRule(x, settings.ratio, settings.temperature, settings.rate, settings.sparsity)
+        self.rule = ReleasedRule(x, settings.ratio, settings.temperature, settings.mask_learning_rate,
+                                 settings.sparsity)
         self._texts = {text: row for row, text in enumerate(dict.fromkeys(mixed.captions))}
         with torch.no_grad():
             self._known, _ = encoded(model, [*self._texts])
@@ -150,7 +152,7 @@ class _Stage2:
     @torch.no_grad()
     def _user(self, grads: tuple[Tensor, ...]) -> None:
         for (name, m), g in zip(self._masks(), grads, strict=True):
-            d = -self._s.user_rate * (1 - m) * g
+            d = -self._s.user_learning_rate * (1 - m) * g
             self._params[name].add_(d, alpha=1 - m)
             self._D[name].sub_(d)
 

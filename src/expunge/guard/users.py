@@ -26,8 +26,8 @@ class Users(Settings):
 
     kinds: tuple[UserKind, ...] = knob(("adamw",), "kinds of users, in turn", min_length=1)
     adamw: FineTune = knob(FineTune(), "fine-tuning of all of the UNet")
-    sgd: FineTune = knob(FineTune(optimizer="sgd", rate=0.1), "the same by plain gradient descent")
-    lora: FineTune = knob(FineTune(scope="lora", rate=1e-3), "a LoRA on attention")
+    sgd: FineTune = knob(FineTune(optimizer="sgd", learning_rate=0.1), "the same by plain gradient descent")
+    lora: FineTune = knob(FineTune(scope="lora", learning_rate=1e-3), "a LoRA on attention")
     dreambooth: FineTune = knob(FineTune(batch=2), "all of the UNet, with images of what is to stay")
 
     def tuning(self, kind: UserKind) -> FineTune:
@@ -60,8 +60,9 @@ def user_at_mask(model: Model, users: Users, kind: UserKind, pictures: TrainingI
     published = {name: p.detach().clone() for name, p in model.parameters_of("denoiser").items()
                  } if settings.scope != "lora" else {}
     with fine_tuning(model, pictures, settings, seed=seed, prior=prior if kind == "dreambooth" else None) as tuner:
-        yield (LoraUser(tuner, model.network, names, settings.clip, model.network_name) if settings.scope == "lora" else
-               WholeUser(tuner, published, names, settings.clip))
+        most = settings.max_grad_norm
+        yield (LoraUser(tuner, model.network, names, most, model.network_name) if settings.scope == "lora" else
+               WholeUser(tuner, published, names, most))
 
 
 def user_seed(seed: int, number: int) -> int:

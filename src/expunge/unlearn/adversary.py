@@ -101,8 +101,8 @@ class SoftAdversary(Settings):
         "pgd", "pgd: Adam on the gradient, as published; sign: signed steps; fast: one signed step from a random start",
         source="AdvUnlearn attack_method")
     steps: int = knob(30, "Steps of one attack; fast has 1", unit="steps", ge=1, source="AdvUnlearn attack_step")
-    rate: float = knob(1e-3, "Size of a step (pgd: Adam's learning rate)", unit="embedding units", gt=0.0,
-                       source="AdvUnlearn attack_lr")
+    step_size: float = knob(1e-3, "Size of a step (pgd: Adam's learning rate)", unit="embedding units", gt=0.0,
+                            source="AdvUnlearn attack_lr", former="rate")
     radius: float | None = knob(None, "How far a vector may get from its token (add: from 0); none: any distance",
                                 unit="embedding units", gt=0.0)
     norm: Literal["l2", "linf"] = knob("l2", "Norm of that distance, for each vector")

@@ -48,7 +48,8 @@ class Bilevel(Stateless):
     rule: Literal["constant", "descent", "cosine"] = knob("constant", "How lambda is found", source="erasediff_nsfw.py")
     weight: float = knob(1.0, "Lambda, where it is constant", gt=0.0, source="EraseDiff: 1.0 in its scripts, else 0.1")
     eta: float = knob(0.1, "How fast the erase loss must fall, where lambda is found", gt=0.0, source="EraseDiff, BOME")
-    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
+    max_grad_norm: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0,
+                                       former="clip")
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -63,7 +64,7 @@ class Bilevel(Stateless):
         factor = self.factor(kept, q)
         for p, mine, other in zip(params.values(), kept, q, strict=True):
             p.grad = mine + factor * other
-        return {"erase": of_erase, "keep": of_keep, **descent(self.clip), "lambda": factor}
+        return {"erase": of_erase, "keep": of_keep, **descent(self.max_grad_norm), "lambda": factor}
 
     def factor(self, kept: Sequence[Tensor], q: Sequence[Tensor]) -> float:
         """Lambda, for the gradients of both losses by tensor."""

@@ -46,7 +46,8 @@ class Dual(Settings):
     bounded: Literal["keep", "erase"] = knob("keep", "The loss that must not exceed `bound`; the other is minimised")
     bound: float = knob(0.01, "Largest value of that loss (epsilon or kappa)", ge=0.0)
     start: float = knob(1.0, "Multiplier at the first step", ge=0.0)
-    rate: float = knob(10.0, "How much the multiplier rises per step and unit of excess (rho)", gt=0.0)
+    multiplier_rate: float = knob(10.0, "How much the multiplier rises per step and unit of excess (rho)", gt=0.0,
+                                  former="rate")
     highest: float = knob(100.0, "Largest multiplier", gt=0.0)
     update: Annotated[Update, Slot(UPDATES, "plain", inside="dual")] = knob(
         Plain(), "How the Lagrangian's gradient becomes a step")
@@ -95,5 +96,5 @@ class DualStepper:
 
         values = self.within.step({**losses, bounded: weighted}, descent)
         excess = seen[0] - self.settings.bound
-        self.multiplier.add_(self.settings.rate * excess).clamp_(0.0, self.settings.highest)
+        self.multiplier.add_(self.settings.multiplier_rate * excess).clamp_(0.0, self.settings.highest)
         return {**values, bounded: seen[0], "multiplier": weight}

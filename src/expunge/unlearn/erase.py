@@ -120,9 +120,11 @@ def kept_edit(folder: Path, model: Model, request: Request, method: Method, seed
                  **{name: value for name, value in base.items() if value}}
     now = {"model": model.hash, "process": model.process.description, "parts": model.parts,
            "request": request.model_dump(mode="json"), "seed": seed}
+    former = dict[str, Any]()
     if isinstance(method, Configured):
         now["settings"], made_with["settings"] = _deciding(method.model_dump(mode="json")), _deciding(card.settings)
-    Inputs(now).check(folder / PATCH, {"inputs": made_with})
+        former["settings"] = _deciding(method.model_dump(mode="json", by_alias=True))
+    Inputs(now, former=former).check(folder / PATCH, {"inputs": made_with})
     return there
 
 

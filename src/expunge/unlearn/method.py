@@ -54,8 +54,8 @@ class Configured(Method, Protocol):
         None where it is not told), `measured` (on what, in words), and what is counted."""
         ...
 
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Every setting, JSON-able."""
+    def model_dump(self, *, mode: str, by_alias: bool = False) -> dict[str, Any]:
+        """Every setting, JSON-able; `by_alias`: by the names that they once had, where they had others."""
         ...
 
 

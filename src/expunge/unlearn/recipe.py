@@ -204,10 +204,11 @@ class Recipe(Settings):
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""
-        return Inputs({"settings": self.model_dump(mode="json", exclude={"checkpoint_every"}),
+        own = partial(self.model_dump, mode="json", exclude={"checkpoint_every"})
+        return Inputs({"settings": own(),
                        "request": request.model_dump(mode="json"), "model": model.hash,
                        "process": model.process.description, "parts": model.parts, "seed": seed,
-                       **({"past": past.digest} if past is not None else {})})
+                       **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
 
     def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
                progress: Progress | None, began: float, past: PriorEdits | None) -> Trained:

@@ -128,7 +128,7 @@ class SoftAttacker:
         settings, rows = self.settings, self._rows(points.prompts)
         mine = rows.groups.unique()
         V, center = self._start(number)
-        optimizer = torch.optim.Adam([V], lr=settings.rate)
+        optimizer = torch.optim.Adam([V], lr=settings.step_size)
         best, lowest, trace = V.clone(), torch.full((len(V),), torch.inf, device=V.device), []
         for step in range(settings.steps):
             at = points if settings.points == "same" else self._stream.beside(number, step, points.prompts)
@@ -221,7 +221,7 @@ def _step(settings: SoftAdversary, optimizer: Optimizer, V: Tensor) -> None:
     if settings.method == "pgd":
         optimizer.step()
     elif V.grad is not None:
-        V.sub_(settings.rate * V.grad.sign())
+        V.sub_(settings.step_size * V.grad.sign())
 
 
 def _in_ball(settings: SoftAdversary, shape: torch.Size, generator: Generator) -> Tensor:

@@ -43,7 +43,8 @@ class Surgery(Stateless):
                       "gradients are overshot until they descend the keep instead")
     clip_each: float | None = knob(None, "Largest L2 norm of each of the two gradients before surgery; none leaves "
                                    "them alone", gt=0.0, source="DoCo: none until 2024-11-20, 1 after")
-    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
+    max_grad_norm: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0,
+                                       former="clip")
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -59,7 +60,7 @@ class Surgery(Stateless):
             g_u, g_r = (_clipped(gradient, self.clip_each) for gradient in (g_u, g_r))
         for p, u, r in zip(params.values(), spared(g_u, g_r, self.strength, self.block, self.rule), g_r, strict=True):
             p.grad = u + r if self.add_keep else u
-        return {"erase": of_erase, "keep": of_keep, **descent(self.clip)}
+        return {"erase": of_erase, "keep": of_keep, **descent(self.max_grad_norm)}
 
 
 def _clipped(gradient: Sequence[Tensor], most: float) -> list[Tensor]:

@@ -101,13 +101,14 @@ class Plain(Stateless):
 
     kind: Literal["plain"] = "plain"
     within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
-    clip: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0)
+    max_grad_norm: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0,
+                                       former="clip")
 
     def step(self, losses: StepLosses, descent: Descent) -> Losses:
         """One backward per loss, then the descent."""
         descent.optimizer.zero_grad(set_to_none=True)
         values: Losses = {name: backward(loss) for name, loss in losses.items()}
-        return {**values, **descent(self.clip)}
+        return {**values, **descent(self.max_grad_norm)}
 
 
 def backward(loss: LossFn) -> float:

@@ -23,4 +23,4 @@ ABLATION = Recipe(name="ablation", source=PICTURES, objective=Ablate(anchor_mode
                   steps=100, batch=8, learning_rate=1.6e-5, weight_decay=1e-2)
 ABLATION_FAST = Recipe(name="ablation-fast", source=NoisedPictures(of="anchor", pictures=24), objective=Ablate(),
                        scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST, surrogate="found", steps=100, batch=6,
-                       learning_rate=2e-4, warmup=10, update=Plain(clip=1.0))
+                       learning_rate=2e-4, warmup=10, update=Plain(max_grad_norm=1.0))

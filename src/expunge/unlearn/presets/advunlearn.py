@@ -28,16 +28,16 @@ ADVUNLEARN = Recipe(
     scope="text", retain=Retain(each=1),
     keep=MatchTeacher(weight=0.3, batch=5,
                       source=FrozenTrajectory(grid=50, guidance=3.0, trajectories=128, rounds=True)),
-    adversary=SoftAdversary(place="prefix", tokens=1, method="pgd", steps=30, rate=1e-3, init="random", every=1,
+    adversary=SoftAdversary(place="prefix", tokens=1, method="pgd", steps=30, step_size=1e-3, init="random", every=1,
                             warmup=200),
     steps=1000, batch=1, learning_rate=1e-5)
 FAST_AT = ADVUNLEARN.override({"name": "advunlearn-fast-at", "adversary.method": "fast", "adversary.steps": 1,
-                               "adversary.rate": 0.03})
+                               "adversary.step_size": 0.03})
 UNET = ADVUNLEARN.override({"name": "advunlearn-unet", "scope": "unet",
                             "source": EditedTrajectory(grid=50, guidance=3.0).model_dump(mode="json")})
 ADVUNLEARN_FAST = Recipe(
     name="advunlearn-fast", source=FrozenTrajectory(grid=20, guidance=2.0, trajectories=32),
     objective=Steer(away="anchor"), scope="text", retain=RETAIN_FAST, surrogate="found",
     keep=MatchTeacher(weight=2.0, batch=8, source=TRAJECTORIES_FAST),
-    adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, rate=1e-2, init="random", warmup=20),
-    steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(clip=1.0))
+    adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, step_size=1e-2, init="random", warmup=20),
+    steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(max_grad_norm=1.0))

@@ -51,4 +51,4 @@ DOCO = Recipe(name="doco", source=PICTURES, scope="xattn.kv", steps=800, batch=8
 DOCO_FAST = Recipe(name="doco-fast", source=NoisedPictures(of="anchor", pictures=24), scope="xattn", steps=120, batch=8,
                    learning_rate=3e-4, warmup=10, surrogate="found", retain=RETAIN_FAST, keep=KEEP_FAST,
                    objective=AlignDomains(warm_up=60, discriminator=Discriminator(width=32, learning_rate=1e-3)),
-                   update=Surgery(clip=1.0))
+                   update=Surgery(max_grad_norm=1.0))

@@ -26,5 +26,5 @@ ERASEDIFF = Recipe(name="erasediff", source=PICTURES, objective=Noise(noise="uni
                    update=Bilevel(rule="constant", weight=1.0), steps=160, batch=8, learning_rate=1e-5)
 ERASEDIFF_FAST = Recipe(name="erasediff-fast", source=NoisedPictures(pictures=24), objective=Noise(noise="uniform"),
                         scope="unet", keep=Denoise(weight=1.0, batch=8, source=NoisedPictures(pictures=56, grid=12)),
-                        retain=RETAIN_FAST, update=Bilevel(rule="constant", weight=0.3, clip=1.0), steps=60,
+                        retain=RETAIN_FAST, update=Bilevel(rule="constant", weight=0.3, max_grad_norm=1.0), steps=60,
                         batch=8, learning_rate=1e-4, warmup=10)

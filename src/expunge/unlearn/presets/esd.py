@@ -23,4 +23,5 @@ ESD = Recipe(name="esd", source=FrozenTrajectory(grid=50, guidance=3.0), scope="
              learning_rate=1e-5)
 ESD_FAST = Recipe(name="esd-fast", source=FrozenTrajectory(grid=12, guidance=2.0, trajectories=28),
                   objective=Steer(away="anchor"), scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST,
-                  surrogate="found", steps=100, batch=6, learning_rate=1.5e-4, warmup=10, update=Plain(clip=1.0))
+                  surrogate="found", steps=100, batch=6, learning_rate=1.5e-4, warmup=10,
+                  update=Plain(max_grad_norm=1.0))

@@ -31,8 +31,9 @@ DUAL = INTEGRITY.model_copy(update={"name": "integrity-dual", "update": Dual(bou
 KEEP_FAST = Integrity(batch=4, source=FrozenTrajectory(grid=16, guidance=2.0, trajectories=56))
 FAST = Recipe(name="integrity-fast", source=FrozenTrajectory(grid=20, guidance=2.0), objective=Steer(away="anchor"),
               scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST, surrogate="found", steps=120, batch=8,
-              learning_rate=1e-4, warmup=10, update=Plain(clip=1.0))
+              learning_rate=1e-4, warmup=10, update=Plain(max_grad_norm=1.0))
 OVERWRITE_FAST = FAST.model_copy(update={"name": "integrity-overwrite-fast", "objective": Ablate(),
                                          "learning_rate": 2e-4})
 DUAL_FAST = FAST.model_copy(update={"name": "integrity-dual-fast",
-                                    "update": Dual(bound=0.006, start=0.0, rate=20.0, update=Plain(clip=1.0))})
+                                    "update": Dual(bound=0.006, start=0.0, multiplier_rate=20.0,
+                                                    update=Plain(max_grad_norm=1.0))})

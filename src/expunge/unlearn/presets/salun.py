@@ -27,4 +27,4 @@ SALUN = Recipe(name="salun", source=PICTURES, objective=Relabel(), scope="unet",
 SALUN_FAST = Recipe(name="salun-fast", source=NoisedPictures(pictures=32), objective=Relabel(guidance=2.0),
                     scope="unet", keep=Denoise(weight=0.5, batch=8, source=NoisedPictures(pictures=56, grid=16)),
                     retain=RETAIN_FAST, surrogate="found", steps=70, batch=8,
-                    update=Masked(share=0.5, draws=12, update=Plain(clip=1.0)), learning_rate=1e-4, warmup=10)
+                    update=Masked(share=0.5, draws=12, update=Plain(max_grad_norm=1.0)), learning_rate=1e-4, warmup=10)
