@@ -6,16 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from expunge.suite import (
-    Under,
-    apart,
-    beside,
-    check_judge,
-    check_same,
-    success_against_budget,
-    suite_folder,
-    untried,
-)
 
 from expunge.errors import UserError
 from expunge.files import write_json
@@ -31,6 +21,16 @@ from expunge.records import (
     Sampler,
     Spent,
     SuiteResult,
+)
+from expunge.suite_results import (
+    Under,
+    apart,
+    beside,
+    check_judge,
+    check_same,
+    success_against_budget,
+    suite_folder,
+    untried,
 )
 
 UNDER = Under("aaa", "bbb", Sampler())

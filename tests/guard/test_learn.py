@@ -257,9 +257,10 @@ def test_estimate_counts_what_is_done(model: Model, monkeypatch: pytest.MonkeyPa
 
 def test_released_has_the_published_numbers() -> None:
     told = resolve("released").model_dump()
-    assert {name: told[name] for name in ("ratio", "temperature", "mask_learning_rate", "sparsity", "user_learning_rate",
-                                          "interval", "user_steps", "batch", "by")} == {
-        "ratio": 0.2, "temperature": 0.2, "mask_learning_rate": 10.0, "sparsity": 5e3, "user_learning_rate": 1e-5, "interval": 5,
+    assert {name: told[name] for name in ("ratio", "temperature", "mask_learning_rate", "sparsity",
+                                          "user_learning_rate", "interval", "user_steps", "batch", "by")} == {
+        "ratio": 0.2, "temperature": 0.2, "mask_learning_rate": 10.0, "sparsity": 5e3,
+        "user_learning_rate": 1e-5, "interval": 5,
         "user_steps": 2000, "batch": 16, "by": "count"}
     turns = PRESETS["released"].schedule(200)  # type: ignore[union-attr]
     assert turns[:14] == [number % 5 == 0 for number in range(13)] + [True]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, guided, passes_of, told
+from expunge.models.denoising import against, denoise, guided, network_conditioning, passes_of
 from expunge.models.model import Model
 from expunge.models.sample import draw
 from expunge.records import Sampler
@@ -19,7 +19,7 @@ from families import Only, TwoTexts, two_texts
 
 
 class Distilled(TwoTexts):
-    """The second family, told its guidance as a number."""
+    """The second family, network_conditioning its guidance as a number."""
 
     guided = "embedded"
     null = "none"
@@ -44,8 +44,8 @@ def test_without_a_classifier_the_output_goes_away_from_the_null() -> None:
         assert null is not None
         assert not any(bool(tensor.any()) for tensor in null.rows.values())  # this family's null is zeros
         far, near = model.predict(x, t, cond), model.predict(x, t, null.repeat(2))
-        torch.testing.assert_close(guided(model, x, t, told(model, cond, null, 3.0), 3.0), near + 3.0 * (far - near))
-        torch.testing.assert_close(guided(model, x, t, told(model, cond, None, 1.0), 1.0), far)
+        torch.testing.assert_close(guided(model, x, t, network_conditioning(model, cond, null, 3.0), 3.0), near + 3.0 * (far - near))
+        torch.testing.assert_close(guided(model, x, t, network_conditioning(model, cond, None, 1.0), 1.0), far)
     assert (passes_of(model, 3.0), passes_of(model, 1.0)) == (2, 1)
 
 

@@ -8,12 +8,12 @@ from itertools import product
 
 import pytest
 from attack_examples import attempt, items
-from expunge.suite import untried
 
 from expunge.attacks.reliability import attack_warnings
 from expunge.attacks.scores import suite_scores, worst_case
 from expunge.records import AttackRun, Attempt, Request, Sampler, SuiteResult
 from expunge.report.attacks import again_text, attack_rows, attack_sentence, warning_groups
+from expunge.suite_results import untried
 
 FORBIDDEN = re.compile(r"\b(removed|gone|safe|erased|forgotten|comes back|robust|nan|None)\b")
 OUTCOMES = ("none", "some", "all", "failed", "not given")

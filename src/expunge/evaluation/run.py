@@ -27,7 +27,7 @@ from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
 from expunge.metrics.brought import given_prompts
 from expunge.records import EVALUATIONS, KEEP_ROLES, Evaluation, Prompt, Request, SuiteResult, counted, overlap
 from expunge.runtime import Progress
-from expunge.suite import Under, apart, beside, check_judge, check_same, suite_folder, untried
+from expunge.suite_results import Under, apart, beside, check_judge, check_same, suite_folder, untried
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.metrics.integrity import ImageSet

@@ -40,7 +40,7 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
     from expunge.report.about import About
     from expunge.report.covering import without_folders
     from expunge.report.sensitive import redacted
-    from expunge.suite import check_joined
+    from expunge.suite_results import check_joined
 
     check_joined(evaluation)
     about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.errors import UserError, install
 from expunge.records import Evaluation, PatchCard, Score, SuiteResult
 from expunge.report.words import find, finite, number, percent, value_of
-from expunge.suite import success_against_budget
+from expunge.suite_results import success_against_budget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
