@@ -44,7 +44,8 @@ def test_without_a_classifier_the_output_goes_away_from_the_null() -> None:
         assert null is not None
         assert not any(bool(tensor.any()) for tensor in null.rows.values())  # this family's null is zeros
         far, near = model.predict(x, t, cond), model.predict(x, t, null.repeat(2))
-        torch.testing.assert_close(guided(model, x, t, network_conditioning(model, cond, null, 3.0), 3.0), near + 3.0 * (far - near))
+        both = network_conditioning(model, cond, null, 3.0)
+        torch.testing.assert_close(guided(model, x, t, both, 3.0), near + 3.0 * (far - near))
         torch.testing.assert_close(guided(model, x, t, network_conditioning(model, cond, None, 1.0), 1.0), far)
     assert (passes_of(model, 3.0), passes_of(model, 1.0)) == (2, 1)
 
