@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "locks": "errors files",
     "resume": "errors files",
     "sampling": "config records",
-    "suite": "errors records",
+    "suite_results": "errors records",
     "runtime": "errors records files config",
     "train": "errors records files config resume runtime",
     "models": "errors records files config registry runtime train",

@@ -25,7 +25,7 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 from expunge import runtime
-from expunge.models.cache import Pictures
+from expunge.models.cache import ImageCache
 from expunge.models.store import load
 from expunge.records import Prompt, Sampler
 
@@ -33,7 +33,7 @@ folder, root, out = sys.argv[1:]
 processes = runtime.current("cpu")
 items = [(Prompt(text=text, role="near"), seed) for text, seed in json.loads(os.environ["ITEMS"])]
 model = load(folder, device="cpu")
-shots, pixels = Pictures(root).draw(model, items, Sampler(steps=2), batch=1, processes=processes)
+shots, pixels = ImageCache(root).draw(model, items, Sampler(steps=2), batch=1, processes=processes)
 mine = processes.shard(range(5))
 gathered = processes.gather({i: {"item": i, "rank": processes.rank} for i in mine})
 processes.barrier()

@@ -36,7 +36,7 @@ def test_every_look_is_a_rate_over_all_pictures(model: Model) -> None:
             assert score.name == f"relearn/original/{look.steps}"
             assert (score.numerator, score.n, len(score.per_item)) == (0, 4, 4)
             assert (score.low, score.high) == wilson(0, score.prompts)
-            assert "all, rate 0.003, batch 2, on 2 images of the user" in score.note
+            assert "all, learning rate 0.003, batch 2, on 2 images of the user" in score.note
     assert isinstance(goal.judge, Brightness)
     church, blorp = goal.judge.seen[:3], goal.judge.seen[3:]
     assert torch.allclose(church[0], blorp[0], atol=1e-6), "both begin at the same model"

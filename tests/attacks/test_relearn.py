@@ -180,4 +180,4 @@ def test_settings_of_the_training_fall_back_on_the_attack_s_own() -> None:
     assert attack.tune.learning_rate == RelearnLora().tune.learning_rate
     assert RelearnLora.build(attack.model_dump(mode="json")) == attack
     with pytest.raises(ConfigError, match=r"did you mean 'tune\.learning_rate'"):
-        Relearn.build({"tune": {"rat": 1}})
+        Relearn.build({"tune": {"learning_rat": 1}})

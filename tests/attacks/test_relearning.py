@@ -104,7 +104,7 @@ def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch
         assert [look.steps for look in curve.looks] == [0, 2, 4]
         assert all(look.found.n == 3 for look in curve.looks)
         assert curve.pictures == 2
-        assert "all, rate 0.003, batch 2, on 2 images" in curve.looks[0].found.note
+        assert "all, learning rate 0.003, batch 2, on 2 images" in curve.looks[0].found.note
     assert [look.found.numerator for look in made.curves[0].looks] == [3, 3, 3]
     assert [look.found.numerator for look in made.curves[1].looks] == [0, 0, 0]
     assert made.no_unknown == ""

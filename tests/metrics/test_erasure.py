@@ -11,8 +11,9 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
-from expunge.metrics.erasure import forget_rates, rate
+from expunge.metrics.erasure import rate
 from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
+from expunge.metrics.rules import forget_rates
 from expunge.records import NOT_DRAWN, Detection, ImageRecord, Prompt, Role, Sampler
 
 CHURCH = (Aim("church", "object"),)

@@ -128,7 +128,7 @@ def planted(value: Any, secret: str) -> Any:
         free = [name for name, field in type(value).model_fields.items() if get_origin(field.annotation) is not Literal
                 and not (isinstance(getattr(value, name), str) and name in {"name", "role", "model_hash", "prompt",
                                                                            "concept", "base", "model"})]
-        files = {"original", "edited", "found"} if type(value).__name__ in {"Strip", "Find"} else set()
+        files = {"original", "edited", "found"} if type(value).__name__ in {"ImageStrip", "AttackExample"} else set()
         return value.model_copy(update={name: planted(getattr(value, name), secret) for name in {*free} - files})
     if isinstance(value, str):
         return f"{value} on {secret}."

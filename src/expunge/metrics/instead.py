@@ -29,9 +29,9 @@ from torch import Tensor
 
 from expunge.metrics.base import Aim, Features, aim_of, shows
 from expunge.metrics.clip import SOMETHING_ELSE
-from expunge.metrics.erasure import Subject
 from expunge.metrics.integrity import ImageSet
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
+from expunge.metrics.rules import Subject
 from expunge.metrics.statistics import change_interval, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, Detection, ImageRecord, Score
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from expunge.metrics.base import Aim
-from expunge.metrics.erasure import ALL_COUNT, Apart, Judged, forget_rates, rate
+from expunge.metrics.erasure import ALL_COUNT, Apart, Judged, rate
+from expunge.metrics.rules import forget_rates
 from expunge.records import Score
 
 STEP = 0.1

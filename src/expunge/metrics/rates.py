@@ -14,25 +14,18 @@ from collections.abc import Collection, Mapping, Sequence
 from expunge.metrics.base import Aim, aim_of, shows
 from expunge.metrics.erasure import (
     ALL_COUNT,
-    KEPT,
     Apart,
     Judged,
     Lost,
-    Rated,
-    Rule,
-    Subject,
     abstained,
     asked,
-    control_rates,
     decided,
-    drawn_rates,
-    forget_rates,
-    keep_rates,
     not_drawn,
     rate,
     set_apart,
     title_of,
 )
+from expunge.metrics.rules import KEPT, Rated, Rule, Subject, control_rates, drawn_rates, forget_rates, keep_rates
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
 from expunge.metrics.statistics import at_once, change_interval, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, ImageRecord, Score

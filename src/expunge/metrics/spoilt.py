@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge.metrics.base import Aim, aim_of
-from expunge.metrics.erasure import Lost, Subject
+from expunge.metrics.erasure import Lost
 from expunge.metrics.integrity import ImageSet
+from expunge.metrics.rules import Subject
 from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.records import FORGET_ROLES, KEEP_ROLES, NOT_FINITE, ImageRecord, Prompt, Score
 

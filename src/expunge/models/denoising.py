@@ -67,7 +67,7 @@ def guided(model: Model, x: Tensor, t: Tensor, both: Conditioning, guidance: flo
 
     Args:
         x: (B, c, h, w) at time `t`, (B,) or a single time.
-        both: what `told` gives.
+        both: what `network_conditioning` gives.
     """
     if len(both) == len(x):
         return model.predict(x, t, both)
@@ -82,11 +82,11 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
 
     Args:
         x_t: float32 (B, c, h, w) at the noise level of grid point `start`.
-        cond, uncond: as in `told`.
+        cond, uncond: as in `network_conditioning`.
         stop: k gives exactly the noise level of `process.schedule.grid(steps)[k]`; None or `steps` the clean latent.
 
     Raises:
-        UserError: `start` and `stop` out of order or off the grid, or as `told`.
+        UserError: `start` and `stop` out of order or off the grid, or as `network_conditioning`.
     """
     process, stop = model.process_for(x_t), steps if stop is None else stop
     grid = process.schedule.grid(steps)

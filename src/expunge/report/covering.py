@@ -88,7 +88,7 @@ class Covering:
         return value
 
     def text(self, text: str) -> str:
-        """`told` without prompts and folders."""
+        """`text` without prompts and folders."""
         if self._places is not None:
             text = self._places.sub(lambda found: self._paths[found[0]], text)
         text = _FREE_PATH.sub(lambda found: _last(found[0]), text)
@@ -130,7 +130,7 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _place(text: str, key: str) -> str:
-    """`told`, where it is a path as a whole its last part alone.
+    """`text`, where it is a path as a whole its last part alone.
 
     Two parts under a model's key are a Hub id, unless a folder here is called so: of an own one a record says "./a/b".
     """

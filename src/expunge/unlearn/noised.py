@@ -89,8 +89,8 @@ class NoisedDraws:
     """Uniform draws, with replacement, from images; each with a time and noise of its own.
 
     Attributes:
-        latents: float32 (N, c, h, w); told, shown: N prompts, what the student is told and what the images show.
-        cond: (N, T, D), the frozen teacher's states of `told`.
+        latents: float32 (N, c, h, w); given, shown: N prompts, what the student is told and what the images show.
+        cond: (N, T, D), the frozen teacher's states of `given`.
     """
 
     context: TrainContext
