@@ -102,10 +102,10 @@ def test_rows_of_everything_travel_together() -> None:
     both = Conditioning.cat([one, picked])
     assert both.rows["pooled"].tolist() == [0.0, 1.0, 2.0, 2.0, 0.0]
     assert torch.equal(both.shared["places"], torch.arange(3))
-    other = one.notices(one.states + 1)
+    other = one.with_states(one.states + 1)
     assert torch.equal(other.states, one.states + 1)
     assert other.rows["pooled"] is one.rows["pooled"]
-    assert not one.notices(one.states.requires_grad_()).detach().states.requires_grad
+    assert not one.with_states(one.states.requires_grad_()).detach().states.requires_grad
 
 
 def test_emptied_is_zeros_but_for_whole_numbers() -> None:

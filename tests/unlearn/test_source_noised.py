@@ -35,7 +35,7 @@ def either(request: pytest.FixtureRequest) -> Any:
 @torch.no_grad()
 def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_told_the_concept(either: Any) -> None:
     stream = NoisedPictures(of="anchor", pictures=4, grid=3).open(context(either), REQUEST.all_prompts, 8, "erase")
-    assert stream.notices == ("a church on a hill", "a church on a hill", "a picture of a church", "a picture of a dog")
+    assert stream.given == ("a church on a hill", "a church on a hill", "a picture of a church", "a picture of a dog")
     assert stream.shown == ("a house on a hill", "a house on a hill", "a picture of a house", "a picture of an apple")
     for i, prompt in enumerate(stream.shown):
         noise = either.initial_noise([step_generator(0, 0, f"erase/pictures/noise/{i}").initial_seed()])
@@ -43,7 +43,7 @@ def test_pictures_are_what_the_teacher_draws_for_the_anchor_and_the_student_is_t
         torch.testing.assert_close(stream.latents[i:i + 1], wanted, rtol=1e-4, atol=1e-4)
     points = stream.draw(2)
     torch.testing.assert_close(points.cond.states, either.encode(points.prompts).states, rtol=1e-4, atol=1e-5)
-    assert [stream.shown[stream.notices.index(prompt)] for prompt in points.prompts] == list(points.shown)
+    assert [stream.shown[stream.given.index(prompt)] for prompt in points.prompts] == list(points.shown)
     anchors = AnchorStates.encoded(either, REQUEST).of(points.prompts)
     torch.testing.assert_close(anchors.states, either.encode(points.shown).states, rtol=1e-4, atol=1e-5)
 
