@@ -130,7 +130,7 @@ def timed(method: Recipe, model: Model, request: Request) -> Run:
 
 def results(model: Model, request: Request, runs: dict[str, Run], items: int) -> None:
     """What the two patches do."""
-    world, args = EmojiWorld(), []
+    world, told = EmojiWorld(), []
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": items, "held_out": items,
                              "paraphrase": items, "implicit": items})
     asked = [(prompt, 0) for prompt in world.prompts(request, counts)]
@@ -143,9 +143,9 @@ def results(model: Model, request: Request, runs: dict[str, Run], items: int) ->
         settings = expunge.AttackSettings(attacks=("unlearndiff",), count=items, control_items=0, fresh=0)
         with tempfile.TemporaryDirectory() as folder:
             score = expunge.attack(model, run.patch, settings=settings, out=Path(folder)).score("attack/worst")
-        args.append(((found, len(asked)), (score.numerator or 0, score.n)))
-        print(f"{name:<20} found without an attack {rate(*args[-1][0])}; with UnlearnDiffAtk {rate(*args[-1][1])}")
-    for what, pair in zip(("without an attack", "with UnlearnDiffAtk"), zip(*args, strict=True), strict=True):
+        told.append(((found, len(asked)), (score.numerator or 0, score.n)))
+        print(f"{name:<20} found without an attack {rate(*told[-1][0])}; with UnlearnDiffAtk {rate(*told[-1][1])}")
+    for what, pair in zip(("without an attack", "with UnlearnDiffAtk"), zip(*told, strict=True), strict=True):
         (low, high), (low_, high_) = (wilson(*one) for one in pair)
         known = None not in (low, high, low_, high_)
         overlap = known and low <= high_ and low_ <= high  # type: ignore[operator]

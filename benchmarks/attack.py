@@ -49,7 +49,7 @@ class Scene:
     request: Request
     goal: Goal
     items: list[Item]
-    args: str
+    told: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def main() -> None:
     slow = kind.build({**options.settings, "rows": 1, "batch": 1, "draw_all": True})
     model, patch = scene.victim.model, scene.victim.patch
     print(f"{machine(model.device)}; {torch.get_num_threads()} threads; torch {torch.__version__}; {model.dtype}")
-    print(f"{scene.args}; {scene.victim.sampler.steps} steps, guidance {scene.victim.sampler.guidance:g}")
+    print(f"{scene.told}; {scene.victim.sampler.steps} steps, guidance {scene.victim.sampler.guidance:g}")
     print(f"{options.attack}: {fast.model_dump(exclude={'batch', 'rows', 'draw_all', 'seed'})}")
     runs = {f"{options.together} at a time": Timed([]), "one at a time": Timed([])}
     with applied(model, patch) if patch else nullcontext():
@@ -159,10 +159,10 @@ def embedded_scene(options: argparse.Namespace) -> Scene:
     pairs = [(item, aim) for item, aim in zip(standing, aims, strict=True) if aim is not None][:options.prompts]
     if not pairs:
         raise SystemExit("the edit took nothing out, or the original model never shows the concept")
-    args = (f"embedded model, {options.concept!r} erased ({patch.card.method}, {patch.card.steps} steps): {len(pairs)} "
+    told = (f"embedded model, {options.concept!r} erased ({patch.card.method}, {patch.card.steps} steps): {len(pairs)} "
             f"prompts without it, of {len(every)} asked")
     return Scene(replace(victim, pictures=torch.stack([aim for _, aim in pairs])), request, goal,
-                 [item for item, _ in pairs], args)
+                 [item for item, _ in pairs], told)
 
 
 class Nothing:
@@ -184,9 +184,9 @@ def sd14_scene(options: argparse.Namespace) -> Scene:
     texts = [f"a b c d e {chr(97 + k % 26)}" for k in range(options.prompts)]
     items: list[Item] = [(Prompt(text=text, role="direct"), k) for k, text in enumerate(texts)]
     pictures = torch.rand(4, 3, 512, 512)
-    args = f"{model.name}: {len(items)} prompts, which all fail"
+    told = f"{model.name}: {len(items)} prompts, which all fail"
     return Scene(Victim(model, None, Sampler(steps=options.sampling, guidance=7.5), pictures), request,
-                 Goal(Nothing(), Aim("thing", "object")), items, args)
+                 Goal(Nothing(), Aim("thing", "object")), items, told)
 
 
 def sd14_pipeline() -> Any:

@@ -5,7 +5,7 @@
 reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` (by default
 those in benchmarks/records, from which docs/measured.md has its verdicts) and prints a Markdown table. A claim holds
 ("yes") where the difference that it speaks of has a 95% interval beyond zero on the claimed side, does not ("no") where
-it lies beyond zero on the other side, and else "cannot be args". Erasure is called equal only where the interval of the
+it lies beyond zero on the other side, and else "cannot be told". Erasure is called equal only where the interval of the
 difference lies within `EQUAL` of zero. Nothing is corrected for how many claims there are.
 """
 
@@ -111,14 +111,14 @@ def doco(bench: Bench) -> Iterator[tuple[str, str]]:
 def integrity(bench: Bench) -> Iterator[tuple[str, str]]:
     """Model integrity's."""
     blind, seen, pairs = list(_unseen(bench)), _seen_otherwise(bench), len(list(_pairs(bench)))
-    args = "; ".join(f"`{a}` and `{b}`: {_change(gap)}" for a, b, gap in blind[:3])
+    told = "; ".join(f"`{a}` and `{b}`: {_change(gap)}" for a, b, gap in blind[:3])
     yield ("FID and CLIP score hardly see what integrity sees",
            f"in {len(blind)} of {pairs} pairs of methods: there FID intervals overlap on every concept, CLIP scores "
            f"do not "
            f"differ clearly, and integrity does; the other way round in {seen}. Of {pairs} pairs without any "
            f"difference "
            f"about {0.05 * pairs:.0f} would differ clearly in one score by chance"
-           + (f". Most of all {args}" if blind else ""))
+           + (f". Most of all {told}" if blind else ""))
     for mine in ("integrity-fast", "integrity-dual-fast"):
         for other in ("esd-fast", "ablation-fast"):
             gap, erased = bench.less(INTEGRITY, mine, other), [bench.less(name, mine, other) for name in ERASURES]
@@ -127,14 +127,14 @@ def integrity(bench: Bench) -> Iterator[tuple[str, str]]:
 
 
 def ahead(gap: Difference, erased: Sequence[Difference]) -> str:
-    """The verdict on "ahead at equal erasure": erasure that is not args apart is not equal for that."""
+    """The verdict on "ahead at equal erasure": erasure that is not told apart is not equal for that."""
     if not (gap.clear and (gap.value or 0.0) > 0):
         return _told(gap, 1)
     if any(one.clear and (one.value or 0.0) > 0 for one in erased):
         return f"ahead, but erasure is not equal: {_change(gap)}"
     if all(one.low is not None and one.high is not None and -EQUAL <= one.low <= one.high <= EQUAL for one in erased):
         return f"**yes**: {_change(gap)}"
-    return f"ahead; whether erasure is equal cannot be args: {_change(gap)}"
+    return f"ahead; whether erasure is equal cannot be told: {_change(gap)}"
 
 
 def closed(bench: Bench) -> Iterator[tuple[str, str]]:
@@ -177,7 +177,7 @@ def _overlap(bench: Bench, a: str, b: str) -> bool:
 
 def _told(difference: Difference, wanted: int) -> str:
     """A verdict and the difference that it rests on; `wanted` is the sign that the claim speaks of."""
-    verdict = "cannot be args"
+    verdict = "cannot be told"
     if difference.clear and difference.value is not None:
         verdict = "**yes**" if difference.value * wanted > 0 else "**no**"
     return f"{verdict}: {_change(difference)}"

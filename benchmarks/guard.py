@@ -195,8 +195,8 @@ class Bench:
                         began = time.monotonic()
                         act(number)
                         seconds[what].append(time.monotonic() - began)
-            args = {what: median(each[3:]) for what, each in seconds.items()}
-            write_json(file, {**args, "mask/training": args["mask"] / args["training"], "n": 30, "batch": 4})
+            told = {what: median(each[3:]) for what, each in seconds.items()}
+            write_json(file, {**told, "mask/training": told["mask"] / told["training"], "n": 30, "batch": 4})
         told_again: dict[str, Any] = json.loads(file.read_text())
         return told_again
 
