@@ -98,6 +98,15 @@ def test_evaluation_finds_a_score_by_name() -> None:
         evaluation.score("b")
 
 
+def test_the_former_name_of_a_suite_is_read() -> None:
+    evaluation = RECORDS[-1]
+    assert isinstance(evaluation, Evaluation)
+    older = evaluation.model_dump(mode="json")
+    older["assault"] = older.pop("suite")
+    assert Evaluation.read(json.dumps(older)) == evaluation
+    assert "assault" not in evaluation.model_dump_json()
+
+
 def test_infinite_sampler_settings_are_refused() -> None:
     with pytest.raises(ValidationError):
         Sampler(guidance=float("inf"))

@@ -29,7 +29,7 @@ ROWS = 4
 
 @dataclass(frozen=True)
 class EarlierRequests:
-    """A `Past`.
+    """A `PriorEdits`.
 
     Attributes:
         strategy: what is held on to, and how.
