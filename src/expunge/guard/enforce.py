@@ -24,7 +24,7 @@ from torch.nn import Parameter
 
 from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.guard.mask import check_names, content_hash
-from expunge.guard.naming import Named, component_of, named, some
+from expunge.guard.naming import NETWORKS, Named, component_of, named, some
 from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 
@@ -159,7 +159,7 @@ def guarded(model: Any, mask: FreezeMask, *, optimizers: Optimizing | Iterable[O
 
 
 def unwrapped(model: Any) -> nn.Module:
-    """The UNet in a pipeline or in a model of ours, underneath DistributedDataParallel and torch.compile.
+    """The network in a pipeline or in a model of ours, underneath DistributedDataParallel and torch.compile.
 
     Raises:
         UserError: there is none.
@@ -167,7 +167,7 @@ def unwrapped(model: Any) -> nn.Module:
     layers = list(_layers(model))
     if not isinstance(layers[-1], nn.Module):
         raise UserError(f"{type(model).__name__} as the model to guard",
-                        accepted="a UNet, a pipeline with one, or what expunge.load returns")
+                        accepted="a UNet or a transformer, a pipeline with one, or what expunge.load returns")
     return layers[-1]
 
 
@@ -180,7 +180,8 @@ def _layers(model: Any) -> Iterator[Any]:
             inner = getattr(inner, "_orig_mod", None) or (
                 inner.module if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel) else None)
         else:
-            inner = inner.network if isinstance(inner, Model) else getattr(inner, "unet", None)
+            inner = inner.network if isinstance(inner, Model) else next(
+                (getattr(inner, name) for name in NETWORKS if getattr(inner, name, None) is not None), None)
         if inner is None:
             return
 

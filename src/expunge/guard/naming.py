@@ -17,7 +17,9 @@ from expunge.errors import ModelError
 
 _TRACES = ("base_layer", "original_module")
 """What peft puts into the names of the tensors that it wraps."""
-_PREFIXES = ("unet/", "unet.", "transformer/", "transformer.", "module.", "_orig_mod.")
+NETWORKS = ("unet", "transformer")
+"""What pipelines call the network that is frozen, and their folders that hold it."""
+_PREFIXES = (*(f"{name}{mark}" for name in NETWORKS for mark in "/."), "module.", "_orig_mod.")
 _WEIGHT_ALONE = re.compile(r"lora_(A|B|magnitude_vector)(\.\w+)?\.weight|lora(_linear_layer)?\.(up|down)\.weight")
 _SHOWN = 5
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from expunge.errors import ModelError
-from expunge.guard.naming import some
+from expunge.guard.naming import NETWORKS, some
 
 _WEIGHTS = re.compile(r"(diffusion_pytorch_model(\.\w+)?|model)\.safetensors")
 _INDEX = re.compile(r"diffusion_pytorch_model\.(\w+\.)?safetensors\.index(\.\w+)?\.json")
@@ -59,12 +59,13 @@ def source_at(path: Path) -> ReturnedWeights:
             raise ModelError(f"{path.name} is no safetensors file{why}",
                              accepted="a .safetensors file, or a diffusers folder", remedy="ask for safetensors")
         return ReturnedWeights((path,), {})
-    folder = path / "unet" if (path / "unet").is_dir() else path
+    folder = next((path / name for name in NETWORKS if (path / name).is_dir()), path)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    if folder != path:  # what a pipeline's other folders hold is no weights of a UNet, unless they are called so
+    if folder != path:  # what a pipeline's other folders hold is no weights of the network, unless they are called so
         files += sorted(file for file in path.iterdir() if file.is_file())
+        called = re.compile("|".join((*NETWORKS, "lora")))
         files += sorted(file for other in path.iterdir() if other != folder and other.is_dir()
-                        and re.search("unet|lora", other.name.lower()) for file in other.rglob("*") if file.is_file())
+                        and called.search(other.name.lower()) for file in other.rglob("*") if file.is_file())
     tensors = [file for file in files if file.suffix.lower() == ".safetensors"]
     pickled = [file for file in files if file.name.lower().endswith((*_PICKLED, ".bin.index.json"))]
     if pickled:
@@ -73,8 +74,9 @@ def source_at(path: Path) -> ReturnedWeights:
     indices = [file for file in files if file.name.lower().endswith(".json") and ".index" in file.name.lower()
                and file.name != "model_index.json"]
     if not tensors and not indices:
-        raise ModelError(f"{path} holds no UNet in safetensors", accepted="diffusion_pytorch_model.safetensors, or its "
-                         "index and shards", remedy=f"ask for safetensors: {_UNSAFE}")
+        raise ModelError(f"{path} holds no UNet or transformer in safetensors",
+                         accepted="diffusion_pytorch_model.safetensors, or its index and shards",
+                         remedy=f"ask for safetensors: {_UNSAFE}")
     places = _index(indices[0]) if len(indices) == 1 and indices[0].parent == folder else {}
     chosen = [folder / name for name in sorted(set(places.values()))] or tensors[:1]
     beside = [file for file in (*tensors, *indices) if file not in (*chosen, *(indices if places else ()))]
@@ -83,7 +85,7 @@ def source_at(path: Path) -> ReturnedWeights:
         return ReturnedWeights((path / _LORA,), {})
     if beside or not known:
         raise ModelError(f"{path} holds {some(_shown(sorted({*chosen, *indices, *beside}), path))}",
-                         accepted="one set of a UNet's weights and nothing beside it: "
+                         accepted="one set of the network's weights and nothing beside it: "
                          "diffusion_pytorch_model.safetensors, or its index and shards",
                          remedy="ask for one set; verify a LoRA by itself")
     missing = [file for file in chosen if not file.is_file()]
@@ -105,7 +107,7 @@ def _index(file: Path) -> dict[str, str]:
         if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
             raise ValueError("its weight_map names no file for each tensor")
         if not _INDEX.fullmatch(file.name):
-            raise ValueError("it is no index of a UNet's safetensors")
+            raise ValueError("it is no index of a network's safetensors")
         odd = [name for name in places.values() if Path(name).name != name or name == ".."]
         if odd:
             raise ValueError(f"it names files outside its folder ({odd[0]!r})")
