@@ -21,7 +21,8 @@ _OTHERS = {
     "layers.0.adaLN_modulation.1.weight": "Lumina2Pipeline",
     "distilled_guidance_layer.in_proj.weight": "ChromaPipeline",
     "transformer_blocks.0.img_mod.1.weight": "QwenImagePipeline",
-    "blocks.0.mlp.inverted_conv.conv.weight": "SanaPipeline", "blocks.0.cross_attn.kv_linear.weight": "PixArtSigmaPipeline"}
+    "blocks.0.mlp.inverted_conv.conv.weight": "SanaPipeline",
+    "blocks.0.cross_attn.kv_linear.weight": "PixArtSigmaPipeline"}
 """A tensor of networks that are not taken over, and the pipeline that draws with them."""
 _CHANNELS = {5: "StableDiffusionDepth2ImgPipeline", 7: "StableDiffusionUpscalePipeline",
              8: "StableDiffusionInstructPix2PixPipeline", 9: "StableDiffusionInpaintPipeline"}

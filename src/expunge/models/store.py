@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,12 @@ from expunge.errors import ExpungeError, ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES, Family, family_of
 from expunge.models.folder import PICKLES, check_complete, check_weights, has_weights, variant_of
+from expunge.models.lora import merged
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.single_file import SingleFile, check_parts, lacking
-from expunge.models.source import EMBEDDED, Source, source_of
+from expunge.models.source import EMBEDDED, Source, source_of, weighted
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ _UNUSED = ("feature_extractor", "image_encoder")
 @torch.inference_mode(False)  # weights of inference mode could neither be trained nor take a patch
 def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
-         variant: str | None = None, verify: bool = False, parts: str | Path | None = None) -> Model:
+         variant: str | None = None, verify: bool = False, parts: str | Path | None = None,
+         lora: str | Sequence[str] = ()) -> Model:
     """Open a model.
 
     Args:
@@ -64,28 +66,31 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
         verify: hash the weights anew; else their hashes are those that were taken when the folder's files were the same
             (`models.remembered`).
         parts: the diffusers folder whose configs and tokenizers a single file takes, and the weights that it lacks.
+        lora: files of LoRAs, "FILE" or "FILE:WEIGHT", that are merged into the weights, one after the other. The model
+            is then another one, with a hash and a name of its own.
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
         UserError: unknown device, dtype or variant.
     """
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
-    said = source_of(source, parts)
+    said = source_of(source, parts, lora)
     place = _place(said.model, allow_pickle, revision, variant)
     family, pipe = _open(place, allow_pickle, variant, with_checker=False, parts=said.parts)
-    name, about, denoiser = _name(said.model, place), _about(place), family.make(pipe)
+    about, denoiser = _about(place), family.make(pipe)
     _check_tokenizers(denoiser, place)
+    name = _named(_name(said.model, place), denoiser, said)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
                  device=where, dtype=number, text_dtype=words,
-                 remember=None if place.is_file() else partial(
+                 remember=None if place.is_file() or said.loras else partial(
                      digests, place, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
 
 
 def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
           allow_pickle: bool = False, revision: str | None = None, variant: str | None = None,
-          parts: str | Path | None = None) -> Path:
+          parts: str | Path | None = None, lora: str | Sequence[str] = ()) -> Path:
     """Write the patched model as a folder that diffusers opens with the source's own pipeline.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
@@ -104,10 +109,11 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
-    said = source_of(source, parts)
+    said = source_of(source, parts, lora)
     place = _place(said.model, allow_pickle, revision, variant)
     family, pipe = _open(place, allow_pickle, variant, with_checker=place.is_dir(), parts=said.parts)
-    model = Model(family.make(pipe), said.model)
+    denoiser = family.make(pipe)
+    model = Model(denoiser, _named(said.model, denoiser, said))
     model.apply(patch)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +138,12 @@ def _name(source: str, place: Path) -> str:
     """What records call the model: a relative path begins with a dot, so that nobody takes it for a Hub id."""
     local = source != EMBEDDED and place == Path(source)
     return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
+
+
+def _named(name: str, denoiser: Denoiser, said: Source) -> str:
+    """What records call the model, after its LoRAs were merged into it."""
+    loras = [merged(denoiser, *weighted(lora)) for lora in said.loras]
+    return f"{name} with LoRA {', LoRA '.join(loras)}" if loras else name
 
 
 def _check_alone(patch: Patch, only: str) -> None:
