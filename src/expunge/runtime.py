@@ -14,7 +14,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -105,6 +105,14 @@ def current(device: str = "auto") -> Runtime:
     # accelerate numbers processors too ("cpu:0"); there is but one.
     here = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Runtime(here, state.process_index, state.num_processes)
+
+
+def without_weights() -> AbstractContextManager[Any]:
+    """Inside, networks are made without memory for their parameters, which are given to them later."""
+    from accelerate import init_empty_weights
+
+    emptied: AbstractContextManager[Any] = init_empty_weights(include_buffers=False)
+    return emptied
 
 
 def _part() -> None:

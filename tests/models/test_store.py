@@ -85,11 +85,12 @@ def test_pickle_beside_safetensors_is_not_read(folder: Path, model: Any) -> None
     assert load(folder, device="cpu").hash == model.hash
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".safetensors"])
-def test_single_files_are_refused(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "expected"), [
+    (".ckpt", "single file.*runs code"), (".pt", "single file.*runs code.*from_single_file"),
+    (".gguf", r"single file in \.gguf; accepted: a single \.safetensors"), (".safetensors", "cannot be read")])
+def test_single_files_that_are_no_safetensors_are_refused(tmp_path: Path, suffix: str, expected: str) -> None:
     file = tmp_path / f"model{suffix}"
     file.write_bytes(b"")
-    expected = "single file.*from_single_file" if suffix == ".safetensors" else "single file.*runs code"
     with pytest.raises(ModelError, match=expected):
         load(file, device="cpu")
 

@@ -19,6 +19,7 @@ from expunge.attacks.settings import AttackSettings
 from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
+from expunge.models.source import Source
 
 Names = str | tuple[str, ...]
 """One name, or several."""
@@ -76,7 +77,9 @@ class BenchConcept(Settings):
 class BenchSettings(Settings):
     """A whole bench. Every method meets every concept with every seed; each such cell is an edit of its own."""
 
-    model: str = knob("embedded", "embedded, a diffusers folder, or a Hub id")
+    model: str = knob("embedded", "embedded, a diffusers folder, a single .safetensors file, or a Hub id")
+    parts: str = knob("", "for a single file: the diffusers folder that lends configs, tokenizers and missing weights")
+    lora: tuple[str, ...] = knob((), "LoRAs, FILE or FILE:WEIGHT, that are merged into the model first")
     device: str = knob("auto", "cpu, cuda, cuda:N or mps")
     methods: tuple[BenchMethod, ...] = knob(..., "what is compared")
     concepts: tuple[BenchConcept, ...] = knob(..., "what is taken out")
@@ -87,6 +90,11 @@ class BenchSettings(Settings):
     out: str = knob("runs/bench", "folder of everything")
     cache: str = knob("", "folder of drawn images, shared by all cells; the user's own if empty")
     draws: int = knob(2000, "bootstrap draws over edits and prompts", ge=100)
+
+    @property
+    def source(self) -> Source:
+        """The model, what lends it parts, and what is merged into it."""
+        return Source(self.model, self.parts, self.lora)
 
     @field_validator("methods", "concepts")
     @classmethod

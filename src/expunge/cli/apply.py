@@ -12,6 +12,7 @@ from expunge.cli.options import model_options_of
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
+    from expunge.models.source import Source
 
 EXAMPLES = """\b
 Examples:
@@ -38,7 +39,7 @@ Examples:
               metavar="INTEGER", help="Images in each row, with seeds 0, 1, ...")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Draw a strip of before and after into this PNG; without it nothing is drawn.")
-def command(patch: Path, model: str, device: str, dtype: str, variant: str | None,
+def command(patch: Path, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, prompt: str | None, strict: bool, count: int, out: Path | None) -> None:
     """Check that PATCH is whole and fits the model, that it goes on and that it comes off bit-exactly.
 

@@ -14,6 +14,7 @@ from expunge.cli.options import as_yaml, dry_run_option, given, model_options, s
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
+    from expunge.models.source import Source
 
 EXAMPLES = """\b
 Examples:
@@ -40,7 +41,7 @@ Examples:
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, dtype: str, variant: str | None,
+def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.

@@ -17,6 +17,7 @@ from expunge.unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
+    from expunge.models.source import Source
     from expunge.records import PatchCard, Request
 
 EXAMPLES = """\b
@@ -76,7 +77,7 @@ class EraseJob(Settings):
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, verify: bool,
+def command(concept: tuple[str, ...], model: Source, device: str, variant: str | None, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool,
             **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.

@@ -16,6 +16,7 @@ from expunge.evaluation import EvaluateSettings
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
+    from expunge.models.source import Source
     from expunge.records import Prompt
 
 EXAMPLES = f"""\b
@@ -43,7 +44,7 @@ Examples:
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
-def command(patch: Path, model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
+def command(patch: Path, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
             dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.

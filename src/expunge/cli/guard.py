@@ -15,6 +15,7 @@ from expunge.cli.options import dry_run_option, given, model_options_of
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
+    from expunge.models.source import Source
 
 EXAMPLES = """\b
 Examples:
@@ -105,8 +106,8 @@ def _patch_option(function: Any) -> Any:
 @dry_run_option
 def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, pictures: int, prior: tuple[str, ...],
           preset: str, ratio: float | None, by: str | None, granularity: str | None, seed: int, config: Path | None,
-          sets: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
-          out: Path, dry_run: bool) -> None:
+          sets: tuple[str, ...], model: Source, device: str, variant: str | None, allow_pickle: bool,
+          patch: Path | None, out: Path, dry_run: bool) -> None:
     """Learn which tensors to freeze, so that forbidden images are harder to learn and innocent ones less so.
 
     How far that goes depends on how much the two differ. On invented characters no difference between what forbidden
@@ -165,7 +166,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
     if not dry_run:
         tell("mask", out / "mask.json")
         click.echo(f"next: expunge guard apply {quote(str(out))}"
-                   + (f" --model {quote(model)}" if model != "embedded" else ""))
+                   + "".join(f" {quote(word)}" for word in model.flags))
 
 
 @command.command("apply", epilog=APPLY)
@@ -181,7 +182,7 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
               help="Also write the published text format: 0.0 or 1.0 per tensor, in the order of unet.parameters().")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the terms go [default: terms.json beside the mask].")
-def apply(mask: Path, model: str, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
+def apply(mask: Path, model: Source, device: str, variant: str | None, allow_pickle: bool, patch: Path | None,
           lora_config: Path | None, targets: tuple[str, ...], positions: Path | None, out: Path | None) -> None:
     """Write the terms of training for MASK: names to freeze, names for the optimizer, layers for a LoRA, savings.
 
@@ -221,7 +222,7 @@ def apply(mask: Path, model: str, device: str, variant: str | None, allow_pickle
 @model_options_of("--model", "--device", "--variant", "--allow-pickle")
 @_patch_option
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
-def verify(mask: Path, returned: Path, model: str, device: str, variant: str | None, allow_pickle: bool,
+def verify(mask: Path, returned: Path, model: Source, device: str, variant: str | None, allow_pickle: bool,
            patch: Path | None, as_json: bool) -> int:
     """Compare the RETURNED model with the published one (--model) and name every tensor that moved.
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from expunge.cli.options import model_options_of
+
+if TYPE_CHECKING:
+    from expunge.models.source import Source
 
 EXAMPLES = """\b
 Examples:
@@ -20,8 +26,7 @@ Examples:
 
 @click.command("merge", epilog=EXAMPLES)
 @click.argument("patch", type=click.Path(path_type=Path))
-@click.option("--model", default="embedded", show_default=True, metavar="MODEL",
-              help="The patch's base model: embedded, a diffusers folder, or a Hub id.")
+@model_options_of("--model")
 @click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
 @click.option("--variant", metavar="NAME",
               help="Which set of weights, where the base's folder has several, such as fp16.")
@@ -32,7 +37,7 @@ Examples:
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="A new or empty folder.")
-def command(patch: Path, model: str, dtype: str, variant: str | None,
+def command(patch: Path, model: Source, dtype: str, variant: str | None,
             only: str | None, allow_pickle: bool, out: Path) -> None:
     """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
 

@@ -9,6 +9,7 @@ from shlex import join
 from typing import TYPE_CHECKING
 
 from expunge.errors import install
+from expunge.models.source import Source, source_of
 
 if TYPE_CHECKING:
     from expunge.sampling import SamplingSettings
@@ -19,8 +20,8 @@ _DRAWN = ("steps", "guidance", "height", "width", "negative")
 _JUDGED = ("clip", "prompts", "add_templates", "margin")
 
 
-def evaluate_next(patch: Path, model: str, world: str, variant: str | None = None, *, attack: Path | None = None,
-                  like: SamplingSettings | None = None) -> list[str]:
+def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | None = None, *,
+                  attack: Path | None = None, like: SamplingSettings | None = None) -> list[str]:
     """"next: expunge evaluate ..." and, for a model that needs something first, what that is.
 
     Args:
@@ -28,7 +29,7 @@ def evaluate_next(patch: Path, model: str, world: str, variant: str | None = Non
         attack: folder of attacks to take in; like: their settings, which the evaluation must share.
     """
     words = ["expunge", "evaluate", str(patch), *(["--attack", str(attack)] if attack else []),
-             *(["--model", model] if model != "embedded" else []), *(["--variant", variant] if variant else [])]
+             *source_of(model).flags, *(["--variant", variant] if variant else [])]
     settings = {} if like is None else like.model_dump(exclude_defaults=True)
     for name in (*_DRAWN, *_JUDGED):
         flag = f"--{name.replace('_', '-')}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from expunge.cli.lists import Name, Sentence
 from expunge.config import merged, read_settings_file
 from expunge.errors import ConfigError
+from expunge.models.source import Source
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PREFIX = "setting__"
@@ -78,7 +80,8 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 
 
 METAVARS = {
-    "model": "MODEL", "clip": "MODEL", "device": "NAME", "dtype": "NAME", "method": "NAME", "strategy": "NAME",
+    "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
+    "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
     "distance": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE", "out": "FOLDER",
     "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
@@ -119,7 +122,10 @@ def model_options(command: Command) -> Command:
 
 
 def model_options_of(*flags: str) -> Callable[[Command], Command]:
-    """Those of the options of a model that a verb has a choice in."""
+    """Those of the options of a model that a verb has a choice in.
+
+    `--parts` and `--lora` come with `--model`; the three are one argument, `model`, a `models.source.Source`.
+    """
     known = {
         "--allow-pickle": click.option(
             "--allow-pickle", is_flag=True,
@@ -135,15 +141,33 @@ def model_options_of(*flags: str) -> Callable[[Command], Command]:
         "--device": click.option("--device", default="auto", show_default=True, metavar="NAME",
                                  help="cpu, cuda, cuda:N or mps."),
         "--model": click.option("--model", default="embedded", show_default=True, metavar="MODEL",
-                                help="embedded, a diffusers folder, or a Hub id."),
+                                help="embedded, a diffusers folder, a single .safetensors file, or a Hub id."),
+        "--parts": click.option(
+            "--parts", default="", metavar="FOLDER",
+            help="For a single file: the diffusers folder that lends configs, tokenizers and missing weights."),
+        "--lora": click.option(
+            "--lora", type=Name(), multiple=True, metavar="FILE",
+            help="A LoRA (FILE, or FILE:WEIGHT) that is merged into the model first. May be repeated."),
     }
 
     def decorate(command: Command) -> Command:
-        for flag in reversed(flags):
+        every = [more for flag in flags for more in ([flag, "--parts", "--lora"] if flag == "--model" else [flag])]
+        if "--model" in every:
+            command = _with_source(command)
+        for flag in reversed(every):
             command = known[flag](command)
         return command
 
     return decorate
+
+
+def _with_source(command: Command) -> Command:
+    """The command, which is given a `Source` as its `model`."""
+    @wraps(command)
+    def opened(*args: Any, model: str, parts: str, lora: tuple[str, ...], **rest: Any) -> Any:
+        return command(*args, model=Source(model, parts, lora), **rest)
+
+    return cast(Command, opened)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

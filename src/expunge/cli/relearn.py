@@ -14,6 +14,7 @@ from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
+    from expunge.models.source import Source
 
 EXAMPLES = """\b
 Examples:
@@ -39,7 +40,7 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: beside the attacks, see `expunge attack`].")
 @dry_run_option
-def command(patch: Path | None, concept: str, model: str, device: str, variant: str | None, allow_pickle: bool,
+def command(patch: Path | None, concept: str, model: Source, device: str, variant: str | None, allow_pickle: bool,
             verify: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on images of the concept, and count how often it is drawn as it learns.

@@ -12,6 +12,7 @@ from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
 
 if TYPE_CHECKING:
+    from expunge.models.source import Source
     from expunge.records import ImageRecord, Prompt
 
 EXAMPLES = """\b
@@ -54,7 +55,7 @@ COLUMNS, ON_SHEET = 8, 400
               help="Images drawn together: speed, memory, and at most the last bit of an image.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the images go.")
-def command(prompts: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool,
+def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
             verify: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
             lists: Path | None, **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.

@@ -58,6 +58,9 @@ _WANTING: Mapping[str, str] = {
     "StableDiffusionDepth2ImgPipeline": "a depth map beside the prompt",
     "FluxFillPipeline": "an image and a mask beside the prompt",
     "FluxControlPipeline": "an image beside the prompt",
+    "StableDiffusionUpscalePipeline": "a small image beside the prompt",
+    "StableDiffusionInstructPix2PixPipeline": "an image beside the prompt",
+    "ChromaPipeline": "T5 with masks, and guidance by a network of its own",
 }
 """Pipelines that are not taken over, and what they need that is not here."""
 
@@ -70,6 +73,10 @@ def family_of(kind: str, where: str) -> Family:
     """
     if kind in FAMILIES:
         return FAMILIES[kind]
-    needs = f": it needs {_WANTING[kind]}" if kind in _WANTING else ""
-    raise ModelError(f"{where} holds a {kind}{needs}",
+    raise ModelError(f"{where} holds a {kind}{wanting(kind)}",
                      accepted="; ".join(f"{name} ({family.title})" for name, family in FAMILIES.items()))
+
+
+def wanting(kind: str) -> str:
+    """": it needs ..." of a pipeline that is not taken over; "" where nobody looked."""
+    return f": it needs {_WANTING[kind]}" if kind in _WANTING else ""

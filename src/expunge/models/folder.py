@@ -21,20 +21,29 @@ _NAMED = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<va
                     r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 
 
-def check_weights(folder: Path, weighed: Sequence[str], allow_pickle: bool) -> None:
-    """Raise ModelError where weights of the components `weighed` are missing, or any are pickled and must not be."""
-    for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir()):
+def check_weights(folder: Path, weighed: Sequence[str], allow_pickle: bool, given: Collection[str] = ()) -> None:
+    """Raise ModelError where weights of the components `weighed` are missing, or any are pickled and must not be.
+
+    Args:
+        given: components that are not read from the folder.
+    """
+    for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name not in given):
         kinds = {file.suffix for file in part.iterdir()}
         pickled = sorted(kinds & set(PICKLES))
         if pickled and ".safetensors" not in kinds and not allow_pickle:
             raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code "
                              "when it is opened", accepted="safetensors",
                              remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
-    missing = [name for name in weighed if not (folder / name).is_dir() or not any(
-        file.suffix in {".safetensors", *PICKLES} for file in (folder / name).iterdir())]
+    missing = [name for name in weighed if not has_weights(folder, name)]
     if missing:
         raise ModelError(f"{folder} has no weights for {', '.join(missing)}", accepted=f"weights for "
                          f"{', '.join(weighed)}", remedy="fetch or save the model again")
+
+
+def has_weights(folder: Path, part: str) -> bool:
+    """Whether a component's folder has weights in any format."""
+    return (folder / part).is_dir() and any(file.suffix in {".safetensors", *PICKLES}
+                                            for file in (folder / part).iterdir())
 
 
 def variant_of(folder: Path, weighed: Sequence[str], asked: str, allow_pickle: bool) -> str | None:

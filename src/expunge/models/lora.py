@@ -2,8 +2,9 @@
 
     W' = W + strength * scale * B A,   scale = alpha / rank   (1 where a file names no alpha)
 
-Files are safetensors in the format of diffusers ("unet.<layer>.lora_A.weight", in its older spellings too) or of kohya
-("lora_unet_<layer>.lora_down.weight" and ".alpha"), for the UNet and the text encoder.
+Files are safetensors in the format of diffusers ("unet.<layer>.lora_A.weight", in its older spellings too), of kohya
+("lora_unet_<layer>.lora_down.weight" and ".alpha") or of ComfyUI, for the network and the text encoders of every family
+(`models.lora_names`).
 
 Source: Hu et al. 2021, section 4.1; names as in diffusers/utils/state_dict_utils.py and kohya-ss networks/lora.py.
 Differs: DoRA, LoHa, LoKr and other relatives are refused, not approximated.
@@ -14,9 +15,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from torch.nn import Parameter
 
 from expunge.config import Settings, knob
 from expunge.errors import ModelError, UserError, install
-from expunge.files import write_tensors
+from expunge.files import file_digest, write_tensors
+from expunge.models.base import Denoiser
+from expunge.models.lora_names import family_told, names_of
 from expunge.models.model import Model
 from expunge.models.scope import full_name
 from expunge.train import step_generator
@@ -108,10 +111,13 @@ def save_lora(path: Path, params: Mapping[str, Tensor], lora: Lora) -> Path:
 @dataclass(frozen=True)
 class LoraFile:
     """A LoRA as read: for each weight's full name its factors, scale included in `up`: (r, in, ...) and (out, r, ...).
+
+    `family` is whose it seems to be, in words; "" where nothing tells.
     """
 
     path: Path
     factors: Mapping[str, tuple[Tensor, Tensor]]
+    family: str = ""
 
     def deltas(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The change of each weight, in its shape and on its device.
@@ -119,7 +125,7 @@ class LoraFile:
         Raises:
             ModelError: a layer that the model does not have, or that has another shape.
         """
-        out = {}
+        out, seems = {}, f" (a LoRA for {self.family}, it seems)" if self.family else ""
         for name, (down, up) in self.factors.items():
             if name not in weights:
                 raise ModelError(f"{self.path} changes {name!r}, which this model does not have",
@@ -127,8 +133,8 @@ class LoraFile:
             weight = weights[name]
             inner = down.flatten(1)
             if up.flatten(1).shape[1] != len(down) or (len(up), inner.shape[1]) != (len(weight), weight[0].numel()):
-                raise ModelError(f"{self.path}: the factors of {name!r} are {tuple(down.shape)} and {tuple(up.shape)}",
-                                 accepted=f"factors of a {tuple(weight.shape)}, as in this model")
+                raise ModelError(f"{self.path}{seems}: the factors of {name!r} are {tuple(down.shape)} and "
+                                 f"{tuple(up.shape)}", accepted=f"factors of a {tuple(weight.shape)}, as in this model")
             out[name] = (up.flatten(1) @ inner).reshape(weight.shape).to(weight)
         return out
 
@@ -149,20 +155,42 @@ def lora_path(path: str | Path) -> Path:
     return file
 
 
-def read_lora(path: str | Path, model: Model) -> LoraFile:
+def read_lora(path: str | Path, model: Model | Denoiser) -> LoraFile:
     """Read a LoRA for `model`; see `lora_path`.
 
     Raises:
-        ModelError: missing, damaged, pickled, no LoRA, or one of a kind that is not known; half a pair of factors.
+        ModelError: missing, damaged, pickled, no LoRA, or one of a kind that is not known; half a pair of factors; a
+            layer that the model does not have.
     """
     file = lora_path(path)
     try:
         with safe_open(file, "pt") as opened:
-            scales = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
+            metadata = dict(opened.metadata() or {})
+            about = json.loads(metadata.get(_METADATA, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
-    return LoraFile(file, _Reader(file, model, scales).factors(tensors))
+    return _Reader(file, model.denoiser if isinstance(model, Model) else model, metadata, about).read(tensors)
+
+
+@torch.no_grad()
+def merged(denoiser: Denoiser, lora: str | Path, weight: float) -> str:
+    """Merge a LoRA into the networks, in place; what records call it: its file's name, content and weight.
+
+    Raises:
+        ModelError: as `read_lora` and `LoraFile.deltas`.
+        UserError: it changes nothing.
+    """
+    file = read_lora(lora, denoiser)
+    held = {full_name(component, path): parameter for component, module in denoiser.components.items()
+            if denoiser.roles[component] != "autoencoder" for path, parameter in module.named_parameters()}
+    deltas = file.deltas({name: held[name].float() for name in file.factors})
+    if not any(bool(delta.any()) for delta in deltas.values()):
+        raise UserError(f"merging {file.path.name} changes nothing: every update of its {len(deltas)} layers is zero",
+                        accepted="a LoRA that was trained")
+    for name, delta in deltas.items():
+        held[name].copy_(held[name].float() + weight * delta)
+    return f"{file.path.name}@{file_digest(file.path)[:8]} at {weight:g}"
 
 
 @dataclass
@@ -170,32 +198,41 @@ class _Reader:
     """Names of one file's tensors, translated into full names of the model's weights."""
 
     file: Path
-    model: Model
-    scales: Mapping[str, Any]
-    kohya: dict[str, str] = field(init=False)
+    denoiser: Denoiser
+    metadata: Mapping[str, str]
+    about: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        self.kohya = {f"{short}_{name.replace('.', '_')}": f"{part}.{name}"
-                      for short, part in (("lora_unet", self.model.network_name), ("lora_te", self.model.text_names[0]))
-                      for path, _ in self.model.components[part].named_modules()
-                      for name in {path, path.removeprefix("text_model."), f"text_model.{path}"}}
-
-    def factors(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    def read(self, tensors: Mapping[str, Tensor]) -> LoraFile:
         pairs: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             layer, part = self.parsed(name)
             pairs.setdefault(layer, {})[part] = tensor.float()
         if not pairs:
             raise ModelError(f"{self.file} holds no tensors", accepted="a LoRA")
-        out = {}
+        table, out = names_of(self.denoiser), dict[str, tuple[Tensor, Tensor]]()
+        family = family_told(pairs, self.metadata)
+        self.check_known([layer for layer in pairs if layer not in table], len(pairs), family)
         for layer, pair in pairs.items():
             if not {"down", "up"} <= pair.keys():
                 raise ModelError(f"{self.file} holds only {' and '.join(sorted(pair))} of {layer!r}",
                                  accepted="both factors of every layer", remedy="fetch the file again")
-            component, _, path = layer.partition(".")
-            scale = self.scale(component, path, len(pair["down"]), pair.get("alpha"))
-            out[f"{full_name(component, path)}.weight"] = pair["down"], scale * pair["up"]
-        return out
+            for target in table[layer]:
+                full = f"{full_name(target.component, target.path)}.weight"
+                if full in out:
+                    raise ModelError(f"{self.file} changes {full!r} twice, under two names",
+                                     accepted="one update of every layer")
+                rows = len(self.denoiser.components[target.component].get_parameter(f"{target.path}.weight"))
+                scale = self.scale(target.component, target.path, len(pair["down"]), pair.get("alpha"))
+                out[full] = pair["down"], scale * target.up(pair["up"], rows)
+        return LoraFile(self.file, out, family)
+
+    def check_known(self, unknown: Sequence[str], count: int, family: str) -> None:
+        """ModelError: layers that the model does not have; none is left out in silence."""
+        if unknown:
+            seems = f"; it seems to be a LoRA for {family}" if family and family != self.denoiser.family else ""
+            raise ModelError(f"{self.file} changes {unknown[0]!r}, which this model does not have ({len(unknown)} of "
+                             f"its {count} layers){seems}",
+                             accepted=f"a LoRA for the same family of models, {self.denoiser.family}")
 
     def parsed(self, name: str) -> tuple[str, str]:
         """ "unet.mid.to_q.lora_A.weight" -> ("unet.mid.to_q", "down"); the part may also be "up" or "alpha"."""
@@ -207,19 +244,16 @@ class _Reader:
         else:
             raise ModelError(f"{self.file} holds {name!r}, which is no part of a plain LoRA",
                              accepted="LoRA files of diffusers or kohya (no DoRA, LoHa, LoKr)")
-        layer = self.kohya.get(layer, layer)
         if ".processor." in layer:  # the spelling of early diffusers: attn1.processor.to_out_lora.down.weight
             layer = layer.replace(".processor.", ".")
             layer = f"{layer}.0" if layer.endswith(".to_out") else layer
-        if layer.partition(".")[0] not in self.model.components:
-            layer = f"{self.model.network_name}.{layer}"
         return layer, part
 
     def scale(self, component: str, path: str, rank: int, alpha: Tensor | None) -> float:
         """The layer's own alpha, or the one that the file's metadata tells, over the rank."""
         if alpha is not None:
             return float(alpha) / rank
-        scales = {key.removeprefix(f"{component}."): value for key, value in self.scales.items()
+        scales = {key.removeprefix(f"{component}."): value for key, value in self.about.items()
                   if key.startswith(f"{component}.")}
         value = (scales.get("alpha_pattern") or {}).get(path, scales.get("lora_alpha"))
         if value is None:

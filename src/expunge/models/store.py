@@ -6,11 +6,12 @@ Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,13 +27,15 @@ from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES, Family, family_of
-from expunge.models.folder import PICKLES, check_complete, check_weights, variant_of
+from expunge.models.folder import PICKLES, check_complete, check_weights, has_weights, variant_of
+from expunge.models.lora import merged
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
+from expunge.models.single_file import SingleFile, check_parts, lacking
+from expunge.models.source import EMBEDDED, Source, source_of, weighted
 
-EMBEDDED = "embedded"
-"""The source name of the model in the package."""
+log = logging.getLogger(__name__)
 
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -43,13 +46,15 @@ _UNUSED = ("feature_extractor", "image_encoder")
 
 
 @torch.inference_mode(False)  # weights of inference mode could neither be trained nor take a patch
-def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype | None = None,
+def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
-         variant: str | None = None, verify: bool = False) -> Model:
+         variant: str | None = None, verify: bool = False, parts: str | Path | None = None,
+         lora: str | Sequence[str] = ()) -> Model:
     """Open a model.
 
     Args:
-        source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
+        source: "embedded", a diffusers folder, a single .safetensors file, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1
+            keeps to its cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32.
         text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose
@@ -60,25 +65,32 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
             folder that has none, the only variant there is. Numbers in memory are of `dtype` all the same.
         verify: hash the weights anew; else their hashes are those that were taken when the folder's files were the same
             (`models.remembered`).
+        parts: the diffusers folder whose configs and tokenizers a single file takes, and the weights that it lacks.
+        lora: files of LoRAs, "FILE" or "FILE:WEIGHT", that are merged into the weights, one after the other. The model
+            is then another one, with a hash and a name of its own.
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
         UserError: unknown device, dtype or variant.
     """
     where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
-    folder = _folder(str(source), allow_pickle, revision, variant)
-    family, pipe = _open(folder, allow_pickle, variant, with_checker=False)
-    name, about, denoiser = _name(str(source), folder), _about(folder), family.make(pipe)
-    _check_tokenizers(denoiser, folder)
+    said = source_of(source, parts, lora)
+    place = _place(said.model, allow_pickle, revision, variant)
+    family, pipe = _open(place, allow_pickle, variant, with_checker=False, parts=said.parts)
+    about, denoiser = _about(place), family.make(pipe)
+    _check_tokenizers(denoiser, place)
+    name = _named(_name(said.model, place), denoiser, said)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
                  device=where, dtype=number, text_dtype=words,
-                 remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
+                 remember=None if place.is_file() or said.loras else partial(
+                     digests, place, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
 
 
-def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
-          allow_pickle: bool = False, revision: str | None = None, variant: str | None = None) -> Path:
+def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
+          allow_pickle: bool = False, revision: str | None = None, variant: str | None = None,
+          parts: str | Path | None = None, lora: str | Sequence[str] = ()) -> Path:
     """Write the patched model as a folder that diffusers opens with the source's own pipeline.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
@@ -97,9 +109,11 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
-    folder = _folder(str(source), allow_pickle, revision, variant)
-    family, pipe = _open(folder, allow_pickle, variant, with_checker=True)
-    model = Model(family.make(pipe), str(source))
+    said = source_of(source, parts, lora)
+    place = _place(said.model, allow_pickle, revision, variant)
+    family, pipe = _open(place, allow_pickle, variant, with_checker=place.is_dir(), parts=said.parts)
+    denoiser = family.make(pipe)
+    model = Model(denoiser, _named(said.model, denoiser, said))
     model.apply(patch)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +124,8 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
                 (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(whole, safe_serialization=True)
             make_portable(part)
             part = whole
-            if (folder / _ABOUT).is_file() and not only:
-                shutil.copyfile(folder / _ABOUT, part / _ABOUT)
+            if (place / _ABOUT).is_file() and not only:
+                shutil.copyfile(place / _ABOUT, part / _ABOUT)
             files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
             part.replace(out)
     except (OSError, SafetensorError) as error:
@@ -120,10 +134,16 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
     return out
 
 
-def _name(source: str, folder: Path) -> str:
-    """What records call the model: a relative folder begins with a dot, so that nobody takes it for a Hub id."""
-    local = source != EMBEDDED and folder == Path(source)
+def _name(source: str, place: Path) -> str:
+    """What records call the model: a relative path begins with a dot, so that nobody takes it for a Hub id."""
+    local = source != EMBEDDED and place == Path(source)
     return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
+
+
+def _named(name: str, denoiser: Denoiser, said: Source) -> str:
+    """What records call the model, after its LoRAs were merged into it."""
+    loras = [merged(denoiser, *weighted(lora)) for lora in said.loras]
+    return f"{name} with LoRA {', LoRA '.join(loras)}" if loras else name
 
 
 def _check_alone(patch: Patch, only: str) -> None:
@@ -137,24 +157,26 @@ def _check_alone(patch: Patch, only: str) -> None:
                         remedy="write the whole model, or unlearn with a scope such as text")
 
 
-def _folder(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
-    """The local folder behind a source."""
+def _place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
+    """The local folder behind a source, or the single safetensors file that it is."""
     path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
     if path.is_file():
-        reason = "a pickle file runs code when it is opened; " if path.suffix in PICKLES else ""
-        raise ModelError(
-            f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
-            remedy=f"{reason}where you trust it, convert it with "
-                   "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)")
+        reason = ": a pickle file runs code when it is opened" if path.suffix in PICKLES else ""
+        raise ModelError(f"{path} is a single file in {path.suffix or 'no known format'}{reason}",
+                         accepted="a single .safetensors file, a diffusers folder, or a Hub id",
+                         remedy="ask for it in safetensors" + ("; where you trust it, convert it with StableDiffusion"
+                         "Pipeline.from_single_file(...).save_pretrained(folder)" if reason else ""))
     if source == EMBEDDED:
         raise ModelError("the embedded model's weights are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
                          remedy="install expunge from its wheel, or run `expunge bake`")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
-                         accepted="embedded, a diffusers folder, or a Hub id (owner/name)")
+                         accepted="embedded, a diffusers folder, a .safetensors file, or a Hub id (owner/name)")
     return _from_hub(source, allow_pickle, revision, variant)
 
 
@@ -197,30 +219,45 @@ def opener(folder: Path) -> str:
     return f'{kind}.from_pretrained("{folder}"{"".join(f", {name}=None" for name in missing)})'
 
 
-def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
-    """The family and the pipeline in a folder, after what the folder says of itself was checked."""
+def _open(place: Path, allow_pickle: bool, variant: str | None, with_checker: bool, parts: str = ""
+          ) -> tuple[Family, Any]:
+    """The family and the pipeline in a folder or a single file, after what they say of themselves was checked."""
+    file = None if place.is_dir() else SingleFile.open(place)
+    if file is None and parts:
+        raise UserError(f"--parts {parts} for {place}",
+                        accepted="--parts (parts=) for a single .safetensors file alone",
+                        remedy="a folder has parts of its own: leave it out")
+    folder = place if file is None else file.folder(parts)
     kind, index = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    if file is not None:
+        check_parts(file, kind, folder)
     family = family_of(kind, str(folder))
-    check_weights(folder, family.weighed, allow_pickle)
-    for part in (*family.weighed, *family.optional):
-        words = part.replace("text_encoder", "tokenizer")
-        if part.startswith("text_encoder") and (folder / part).is_dir() and not (folder / words).is_dir():
-            raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
-                             remedy="fetch or save the model again")
-    chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
+    held = () if file is None else file.holds()
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in index}
-    without |= {name: None for name in family.optional if not (folder / name).is_dir()}
+    without |= dict.fromkeys(_missing(folder, family, held, file is not None))
     if "safety_checker" in without:
         without["requires_safety_checker"] = False
+    needed = [name for name in family.weighed if name not in held]
+    if file is not None and (gone := [name for name in needed if not has_weights(folder, name)]):
+        raise lacking(file, gone, folder)
+    check_weights(folder, needed, allow_pickle, held)
+    for part in (*family.weighed, *family.optional):
+        words = part.replace("text_encoder", "tokenizer")
+        if (part.startswith("text_encoder") and part not in without and (folder / part).is_dir()
+                and not (folder / words).is_dir()):
+            raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
+                             remedy="fetch or save the model again")
+    chosen = variant_of(folder, needed, variant or "", allow_pickle)
+    given = {} if file is None else file.components(folder, index)
     try:
         with _quiet():
             pipe = getattr(diffusers, kind).from_pretrained(
                 folder, use_safetensors=None if allow_pickle else True, local_files_only=True, variant=chosen,
-                **without)
-        parts = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional)}
+                **without, **given)
+        read = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional) if name not in given}
         check_complete(folder, chosen, {name: [key for key, _ in part.named_parameters()]
-                                        for name, part in parts.items() if isinstance(part, torch.nn.Module)})
+                                        for name, part in read.items() if isinstance(part, torch.nn.Module)})
         return family, pipe
     except ExpungeError:
         raise
@@ -229,18 +266,29 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
                          remedy="fetch or save it again") from error
 
 
-def _check_tokenizers(denoiser: Denoiser, folder: Path) -> None:
+def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool) -> list[str]:
+    """Components that the family can do without, and does: of a file, a text encoder goes with its tokenizer."""
+    if not is_file:
+        return [name for name in family.optional if not (folder / name).is_dir()]
+    texts = [name for name in family.optional if name.startswith("text_encoder") and name not in held
+             and not has_weights(folder, name)]
+    for name in texts:
+        log.warning("the model is drawn without its %s: neither the file nor %s has weights for it", name, folder)
+    return [name for text in texts for name in (text, text.replace("text_encoder", "tokenizer"))]
+
+
+def _check_tokenizers(denoiser: Denoiser, place: Path) -> None:
     """ModelError: a tokenizer that is another encoder's, or nearly empty, as libraries make one of a damaged folder."""
     for encoder in denoiser.texts:
         words, known = len(encoder.tokenizer), len(encoder.table)
         if not known / 2 <= words <= known:
-            raise ModelError(f"a tokenizer of {words} words in {folder} where the {encoder.name} knows {known}",
+            raise ModelError(f"a tokenizer of {words} words in {place} where the {encoder.name} knows {known}",
                              accepted="each text encoder with its own tokenizer",
                              remedy="fetch or save the model again")
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    file = folder / _ABOUT
+def _about(place: Path) -> dict[str, Any]:
+    file = place / _ABOUT
     if not file.is_file():
         return {}
     try:

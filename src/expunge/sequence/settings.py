@@ -20,6 +20,7 @@ from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 from expunge.metrics.base import PromptCounts
+from expunge.models.source import Source
 from expunge.records import asked
 from expunge.sequence.strategy import Strategy, resolve_strategy
 
@@ -70,7 +71,9 @@ class Demand(Settings):
 class SequenceSettings(Settings):
     """A whole sequence. Each request is an edit on top of those before it."""
 
-    model: str = knob("embedded", "embedded, a diffusers folder, or a Hub id")
+    model: str = knob("embedded", "embedded, a diffusers folder, a single .safetensors file, or a Hub id")
+    parts: str = knob("", "for a single file: the diffusers folder that lends configs, tokenizers and missing weights")
+    lora: tuple[str, ...] = knob((), "LoRAs, FILE or FILE:WEIGHT, that are merged into the model first")
     device: str = knob("auto", "cpu, cuda, cuda:N or mps")
     method: str = knob("esd-fast", "how requests are met that name no method: see `expunge ls methods`")
     settings: dict[str, Any] = knob({}, "overrides of the method's settings, by (dotted) name")
@@ -86,6 +89,11 @@ class SequenceSettings(Settings):
         "how the model is measured after each request, on all of them; none: not at all")
     out: str = knob("runs/sequence", "folder of everything")
     cache: str = knob("", "folder of drawn images; the user's own if empty")
+
+    @property
+    def source(self) -> Source:
+        """The model, what lends it parts, and what is merged into it."""
+        return Source(self.model, self.parts, self.lora)
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
