@@ -246,7 +246,7 @@ def test_quantised_damaged_and_pickled_files_are_refused(cases: dict[str, Case],
 def test_a_file_for_another_prediction_than_the_folders_is_refused(cases: dict[str, Case], tmp_path: Path) -> None:
     case = cases["sdxl"]
     file = case.written(tmp_path / "v.safetensors", v_pred=torch.zeros(0))
-    with pytest.raises(ModelError, match=r"predicts v_prediction, and the scheduler of .* is for epsilon"):
+    with pytest.raises(ModelError, match=r"predicts v_prediction, and .* has a scheduler for epsilon"):
         load(file, device="cpu", parts=case.parts)
 
 

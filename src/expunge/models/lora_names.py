@@ -111,4 +111,4 @@ def family_told(pairs: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str
             return _WIDTHS[pair["down"].shape[1]]
     if any(layer.endswith(("attn.add_k_proj", "attn_add_k_proj")) for layer in pairs):
         return "Stable Diffusion 3"
-    return metadata.get("ss_base_model_version") or told.get("modelspec.architecture") or ""
+    return metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or ""

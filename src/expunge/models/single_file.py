@@ -281,7 +281,7 @@ def check_parts(file: SingleFile, kind: str, folder: Path) -> None:
                          remedy="fetch the folder's small files again") from error
     predicted = file.predicts()
     if predicted and predicted != theirs and file.kind in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
-        raise ModelError(f"{file.path} says that it predicts {predicted}, and the scheduler of {folder} is for {theirs}",
+        raise ModelError(f"{file.path} says that it predicts {predicted}, and {folder} has a scheduler for {theirs}",
                          accepted="a folder of a model with the same prediction",
                          remedy="name one with --parts, or set prediction_type in its scheduler_config.json")
 
