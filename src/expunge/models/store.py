@@ -27,6 +27,7 @@ from expunge.errors import ExpungeError, ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES, Family, family_of
 from expunge.models.folder import PICKLES, check_complete, check_weights, variant_of
+from expunge.models.in_files import InFiles, stored_type, weights_in
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
@@ -36,6 +37,8 @@ EMBEDDED = "embedded"
 
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+AUTO = "auto"
+"""The number type in which a model's files are."""
 _ABOUT = "expunge.json"
 _INDEX = "model_index.json"
 _UNUSED = ("feature_extractor", "image_encoder")
@@ -51,7 +54,7 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     Args:
         source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
         device: see `runtime.current`.
-        dtype: number type of the weights in memory; None means float32.
+        dtype: number type of the weights in memory; None means float32, "auto" that in which the denoiser's files are.
         text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose
             other parts are in "bfloat16".
         allow_pickle: also read pickled weights. They can run any code: only for files that you trust.
@@ -65,16 +68,46 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
         UserError: unknown device, dtype or variant.
     """
-    where, number = runtime.current(device).device, runtime.parse_dtype(dtype)
+    where = runtime.current(device).device
     folder = _folder(str(source), allow_pickle, revision, variant)
-    family, pipe = _open(folder, allow_pickle, variant, with_checker=False)
-    name, about, denoiser = _name(str(source), folder), _about(folder), family.make(pipe)
+    number, words = _types(folder, allow_pickle, variant, dtype, text_dtype)
+    family, _, denoiser, stored = _taken_over(folder, allow_pickle, variant, number, words)
+    name, about = _name(str(source), folder), _about(folder)
     _check_tokenizers(denoiser, folder)
-    words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
-                 device=where, dtype=number, text_dtype=words,
+                 device=where, dtype=number, text_dtype=words, stored=stored,
                  remember=partial(digests, folder, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
+
+
+def _types(folder: Path, allow_pickle: bool, variant: str | None, dtype: str | torch.dtype | None,
+           text_dtype: str | torch.dtype | None) -> tuple[torch.dtype, torch.dtype]:
+    """Number types of the denoiser (and autoencoder) and of the text encoders; "auto" is that of the files."""
+    if dtype == AUTO:
+        family = family_of(pipeline_class(folder), str(folder))
+        chosen = variant_of(folder, family.weighed, variant or "", allow_pickle)
+        number = stored_type(folder, chosen, family.weighed[0]) or torch.float32
+    else:
+        number = runtime.parse_dtype(dtype)
+    return number, number if text_dtype in (None, AUTO) else runtime.parse_dtype(text_dtype)
+
+
+def _taken_over(folder: Path, allow_pickle: bool, variant: str | None, number: torch.dtype, words: torch.dtype,
+                with_checker: bool = False) -> tuple[Family, Any, Denoiser, InFiles | None]:
+    """What is in a folder, opened in these number types: its family, its pipeline, and the weights as its files hold
+    them.
+
+    Where the files do not tell these by name, everything is opened as it is stored, for the networks in memory are then
+    all that a hash can be taken of.
+    """
+    family, pipe, chosen = _open(folder, allow_pickle, variant, with_checker, (number, words))
+    denoiser = family.make(pipe)
+    stored = weights_in(folder, chosen, denoiser.components)
+    if stored is None:
+        del pipe, denoiser
+        family, pipe, _ = _open(folder, allow_pickle, variant, with_checker)
+        denoiser = family.make(pipe)
+    return family, pipe, denoiser, stored
 
 
 def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
@@ -98,8 +131,8 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     folder = _folder(str(source), allow_pickle, revision, variant)
-    family, pipe = _open(folder, allow_pickle, variant, with_checker=True)
-    model = Model(family.make(pipe), str(source))
+    _, pipe, denoiser, stored = _taken_over(folder, allow_pickle, variant, number, number, with_checker=True)
+    model = Model(denoiser, str(source), dtype=number, stored=stored)
     model.apply(patch)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +230,12 @@ def opener(folder: Path) -> str:
     return f'{kind}.from_pretrained("{folder}"{"".join(f", {name}=None" for name in missing)})'
 
 
-def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool) -> tuple[Family, Any]:
-    """The family and the pipeline in a folder, after what the folder says of itself was checked."""
+def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: bool,
+          types: tuple[torch.dtype, torch.dtype] | None = None) -> tuple[Family, Any, str | None]:
+    """The family, the pipeline and the variant in a folder, after what the folder says of itself was checked.
+
+    `types`: number types of all and of the text encoders; None leaves both to the libraries.
+    """
     kind, told = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     family = family_of(kind, str(folder))
     check_weights(folder, family.weighed, allow_pickle)
@@ -213,6 +250,10 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
     without |= {name: None for name in family.optional if not (folder / name).is_dir()}
     if "safety_checker" in without:
         without["requires_safety_checker"] = False
+    if types is not None:
+        number, of_text = types
+        own = {name: of_text for name in (*family.weighed, *family.optional) if name.startswith("text_encoder")}
+        without["torch_dtype"] = number if number == of_text else {**own, "default": number}
     try:
         with _quiet():
             pipe = getattr(diffusers, kind).from_pretrained(
@@ -221,7 +262,7 @@ def _open(folder: Path, allow_pickle: bool, variant: str | None, with_checker: b
         parts = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional)}
         check_complete(folder, chosen, {name: [key for key, _ in part.named_parameters()]
                                         for name, part in parts.items() if isinstance(part, torch.nn.Module)})
-        return family, pipe
+        return family, pipe, chosen
     except ExpungeError:
         raise
     except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
