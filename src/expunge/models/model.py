@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from expunge.models.identity import (
 from expunge.models.in_files import Some
 from expunge.models.patch import Patch
 from expunge.models.process import Process
+from expunge.models.switched import Off, Switched
 from expunge.models.text import TextEncoder, Tokens
 from expunge.models.wrapped import why_not_plain
 
@@ -296,6 +297,12 @@ class Model:
         names = (self.network_name, *self.text_names) if trained is None else trained
         return self._with({name: copy.deepcopy(self.components[name]).eval().requires_grad_(False) for name in names})
 
+    def without(self, off: Off) -> Model:
+        """A teacher of the same networks: inside `off` they compute without what trains in them; nothing is copied."""
+        twin, switched = copy.copy(self), Switched(self.denoiser, off)
+        twin.denoiser = cast(Denoiser, switched)
+        return twin
+
     @torch.no_grad()
     def edited(self, patch: Patch | None) -> Model:
         """A model of its own that has the patch in its weights (None: equal weights), for further edits of it.
@@ -304,7 +311,7 @@ class Model:
         shared.
 
         Raises:
-            UserError: a patch is on, or weights not in float32. ModelError: as `apply`.
+            UserError: a patch is on, or weights not in float32, in which alone edits add up. ModelError: as `apply`.
         """
         if self.patch_hash:
             raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
@@ -334,8 +341,8 @@ class Model:
         _check_plain(self.components)
         mine = self.editable()
         note = patch.check(self, mine)
-        halves = {mine[name].dtype for name in patch.tensors} - {torch.float32}
-        if halves and all(mine[name].equal(value.to(mine[name])) for name, value in patch.tensors.items()):
+        halves = {mine[name].dtype for name in patch.weights} - {torch.float32}
+        if halves and all(mine[name].equal(patch.value(name, mine[name]).to(mine[name])) for name in patch.weights):
             kind = str(halves.pop()).removeprefix("torch.")
             raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
                              accepted="a number type that holds them", remedy="load the model with dtype float32")
@@ -352,9 +359,9 @@ class Model:
             UserError, ModelError: as `check_fits`.
         """
         fitting, mine = self.check_fits(patch), self.editable()
-        self._originals = {name: mine[name].detach().clone() for name in fitting.tensors}
-        for name, value in fitting.tensors.items():
-            mine[name].copy_(value)
+        self._originals = {name: mine[name].detach().clone() for name in fitting.weights}
+        for name, weight in self._originals.items():
+            mine[name].copy_(fitting.value(name, weight))
         self.patch_hash = fitting.hash
 
     @torch.no_grad()

@@ -162,7 +162,7 @@ def _name(source: str, folder: Path) -> str:
 def _check_alone(patch: Patch, only: str) -> None:
     if only != "text_encoder":
         raise UserError(f"only {only!r}", accepted="text_encoder, or nothing for the whole model")
-    outside = [name for name in patch.tensors if not name.startswith(f"{only}/")]
+    outside = [name for name in patch.weights if not name.startswith(f"{only}/")]
     if outside or not patch.in_encoder:
         raise UserError(f"a patch that changes {len(outside)} tensors outside the text encoder" +
                         (f", {outside[0]!r} first" if outside else ", and none in it"),
@@ -333,6 +333,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The configuration file of this scheduler")
+            warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")  # older diffusers know no other
             yield
     finally:
         for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):
