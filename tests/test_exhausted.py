@@ -77,7 +77,7 @@ def test_drawing_and_training_that_run_out_say_what_took_it_and_what_helps(model
 
 def test_every_verb_ends_in_a_line_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
                                                     ) -> None:
-    monkeypatch.setattr("expunge.models.store._open", lambda *args, **kwargs: exhausting())
+    monkeypatch.setattr("expunge.models.opening._open", lambda *args, **kwargs: exhausting())
     for verb in (["erase", "church"], ["sample", "a church"]):
         assert run(verb) == 1
         said = capsys.readouterr().err

@@ -16,8 +16,9 @@ from transformers import CLIPConfig, CLIPModel
 from expunge.cli import run as cli
 from expunge.models.denoising import denoise
 from expunge.models.model import applied
+from expunge.models.opening import opener
 from expunge.models.patch import Patch
-from expunge.models.store import load, opener
+from expunge.models.store import load
 from pipelines import LENGTH, tokenizer
 from pipelines_of_families import BUILDERS, built, latents
 

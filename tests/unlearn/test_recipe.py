@@ -234,11 +234,11 @@ def test_what_does_not_fit_is_told_before_anything_is_computed(model: Any) -> No
     assert not calls
 
 
-def test_weights_in_half_precision_are_refused(pipeline_folder: Path) -> None:
+def test_weights_in_float16_are_refused_with_the_type_that_trains(pipeline_folder: Path) -> None:
     from expunge.models.store import load
 
-    with pytest.raises(UserError, match="bfloat16"):
-        SMALL(load(pipeline_folder, device="cpu", dtype="bfloat16"), REQUEST)
+    with pytest.raises(UserError, match=r"weights in float16; accepted: float32 or bfloat16"):
+        SMALL(load(pipeline_folder, device="cpu", dtype="float16"), REQUEST)
 
 
 def test_overrides_reach_inside_and_change_kinds() -> None:

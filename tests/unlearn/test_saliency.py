@@ -16,6 +16,7 @@ from expunge.errors import ConfigError, TrainingError
 from expunge.records import Request
 from expunge.unlearn.adversary import SoftAdversary
 from expunge.unlearn.bilevel import Bilevel
+from expunge.unlearn.change import whole
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.denoise import Denoise
 from expunge.unlearn.domain import AlignDomains
@@ -28,7 +29,6 @@ from expunge.unlearn.saliency import Masked, summed_gradients, top_entries
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.surgery import Surgery
 from expunge.unlearn.update import Plain
-from expunge.unlearn.weights import training
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), keep=("a picture of a dog",))
 SMALL = Recipe(source=FrozenTrajectory(grid=3, trajectories=3), steps=4, batch=2, learning_rate=1e-2, weight_decay=0.1,
@@ -49,7 +49,7 @@ def test_looking_for_the_mask_neither_attacks_nor_teaches(model: Any) -> None:
     request = REQUEST.model_copy(update={"anchor": "house"})
     context = TrainContext(model, model.frozen_copy(), request, 0, text_trains=True)
     params = model.parameters_in("text")
-    with training(params):
+    with whole(model, params):
         stream = FrozenTrajectory(grid=3, trajectories=3).open(context, REQUEST.prompts, 2, "erase")
         attacker = SoftAdversary(steps=1, warmup=2).prepare(context, stream, 2)
         game = AlignDomains(warm_up=1).prepare(context, stream, None)

@@ -106,7 +106,7 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
     cost = EditCost(
         seconds=round(seconds, 2), processor=round(busy, 2) if timed else None, steps=patch.card.steps,
         peak_memory=peak.bytes, **({} if went_on else {"unet_frozen": rows.frozen, "unet_trained": rows.trained}),
-        changed=sum(tensor.numel() for tensor in patch.tensors.values()),
+        changed=patch.numel,
         of=sum(tensor.numel() for tensor in model.parameters_in("all").values()),
         patch_bytes=(cell.folder / "patch.safetensors").stat().st_size)
     write_json(cell.folder / COST, cost.model_dump(mode="json"))

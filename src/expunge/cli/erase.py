@@ -123,7 +123,7 @@ def command(concept: tuple[str, ...], model: Source, device: str, variant: str |
     if card.left_out:
         click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
-    for line in (*_notes(card), *filter(None, [left_open(opened, patch.tensors)])):
+    for line in (*_notes(card), *filter(None, [left_open(opened, patch.weights)])):
         click.echo(line)
     for line in evaluate_next(folder, model, opened.world, variant):
         click.echo(line)

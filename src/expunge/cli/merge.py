@@ -44,8 +44,9 @@ def command(patch: Path, model: Source, dtype: str, variant: str | None,
     The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
     """
     from expunge.cli.output import tell
+    from expunge.models.opening import opener
     from expunge.models.patch import Patch
-    from expunge.models.store import merge, opener
+    from expunge.models.store import merge
 
     part = (only or "").replace("-", "_")
     tell("text encoder" if only else "model", merge(model, Patch.load(patch), out, dtype, only=part,

@@ -87,7 +87,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         strata = {name: stratum for name, stratum in world.strata.items() if name in there}
         shown = finds(found, suite_folder(suite), pictures.root, folder)
         untested = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
-        around = left_open(model, patch.tensors)
+        around = left_open(model, patch.weights)
         warnings = (*evaluation.warnings, *filter(None, [around]),
                     *(line for made in (attacks, relearning) if made is not None
                       for line in apart(made, evaluation.versions, evaluation.machine)))

@@ -96,15 +96,20 @@ def check_complete(folder: Path, variant: str | None, parts: Mapping[str, Collec
                              accepted="all of them", remedy="fetch or save the model again")
 
 
-def _tensors(part: Path, variant: str | None) -> set[str]:
-    """Names of the tensors in a component's safetensors files: of the variant, or of the plain ones without it."""
+def weight_files(part: Path, variant: str | None) -> list[Path]:
+    """A component's safetensors files: of the variant, or the plain ones of a component without it."""
     files: dict[str, list[Path]] = {}
     for file in sorted(part.glob("*.safetensors")):
         match = _NAMED.fullmatch(file.name)
         if match:
             files.setdefault(match["variant"] or "", []).append(file)
+    return files.get(variant or "", files.get("", []))
+
+
+def _tensors(part: Path, variant: str | None) -> set[str]:
+    """Names of the tensors in these files."""
     out: set[str] = set()
-    for file in files.get(variant or "", files.get("", [])):
+    for file in weight_files(part, variant):
         with safe_open(file, "pt") as opened:
             out |= {*opened.keys()}
     return out

@@ -2,10 +2,14 @@
 
 | what | holds | changes with |
 | --- | --- | --- |
-| `hash` | float32 values of all parameters | a weight |
+| `hash` | values of all parameters, as float32 | a weight |
 | `process` | prediction and noise schedule, in words | what the weights were trained for |
 | `parts` | architectures, buffers, tokenizer | what the model makes of a text and of a latent |
 | `drawing` | parts, process, sampler's grid, number types, device | anything else that changes an image |
+
+`hash` holds values and no number type: weights in float16 and the same ones written in float32 are one model, in one
+file or in shards. Values are cast and hashed piece by piece, from the files where these hold them
+(`models.in_files`), and float32 holds every value of the smaller types.
 
 `parts` and `drawing` begin with the number of their scheme ("2-..."); what was recorded under an earlier scheme, which
 left out most of the tokenizer, cannot be compared with it. What does not change an image is left out: names of
@@ -84,15 +88,23 @@ def former_digest(model: Denoiser, rest: Sequence[Any]) -> str:
 
 def stored_half(tensors: Mapping[str, Tensor]) -> str:
     """The smaller number type that holds every value exactly: the one in which they were stored; "" if neither does."""
-    for kind, half in HALVES.items():
-        if all(bool((tensor.to(half).to(tensor.dtype) == tensor).all()) for tensor in tensors.values()):
-            return kind
-    return ""
+    left = dict(HALVES)
+    for tensor in tensors.values():
+        left = {kind: half for kind, half in left.items()
+                if tensor.dtype == half or bool((tensor.to(half).to(tensor.dtype) == tensor).all())}
+        if not left:
+            return ""
+    return next(iter(left))
 
 
 def rounded_hash(tensors: Mapping[str, Tensor], kind: str) -> str:
     """Content hash of the values rounded to `kind`, one of `HALVES`: a copy in that type has the same."""
     return tensors_hash(tensors, HALVES[kind])
+
+
+def value_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Content hash of the values as float32, whatever type they are in."""
+    return tensors_hash(tensors, torch.float32)
 
 
 def _config_of(part: nn.Module) -> Any:
@@ -119,6 +131,7 @@ def _text_config(encoder: nn.Module, pooled: bool) -> dict[str, Any]:
 
 
 def _buffers(part: nn.Module) -> str:
-    """Hash of what a part holds beside parameters and what it makes by itself."""
+    """Hash of what a part holds beside parameters and what it makes by itself; fractions as float32."""
     mine = {name for name, _ in part.named_parameters()}
-    return tensors_hash({name: value for name, value in part.state_dict().items() if name not in mine})
+    return tensors_hash({name: value.float() if value.is_floating_point() else value
+                         for name, value in part.state_dict().items() if name not in mine})

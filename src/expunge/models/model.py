@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,19 @@ from expunge.errors import ModelError, UserError
 from expunge.models import scope as scopes
 from expunge.models.base import Denoiser, Role
 from expunge.models.conditioning import Conditioning
-from expunge.models.hashing import tensors_hash
-from expunge.models.identity import HALVES, former_digest, parts_digest, rounded_hash, scheme_digest, stored_half
+from expunge.models.identity import (
+    HALVES,
+    former_digest,
+    parts_digest,
+    rounded_hash,
+    scheme_digest,
+    stored_half,
+    value_hash,
+)
+from expunge.models.in_files import Some
 from expunge.models.patch import Patch
 from expunge.models.process import Process
+from expunge.models.switched import Off, Switched
 from expunge.models.text import TextEncoder, Tokens
 from expunge.models.wrapped import why_not_plain
 
@@ -43,9 +52,9 @@ class Model:
         name: what the user called it. world: name of the registered world that goes with it ("emoji" for the embedded
             model, else "open").
         guidance: guidance scale at which it is drawn where nobody asks for another.
-        hash: content hash of the float32 values of all parameters as loaded (patch excluded), before any cast: a folder
-            in float16 has the same hash however it is loaded. encoder_hash: that of its text encoders alone; models
-            that share it can take each other's patches of the text encoder.
+        hash: content hash of the values of all parameters as they are stored (patch excluded), before any cast: a
+            folder in float16 has the same hash however it is loaded. encoder_hash: that of its text encoders alone;
+            models that share it can take each other's patches of the text encoder.
         parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizers
             read (`models.identity`). It begins with the number of its scheme.
         patch_hash: hash of the patch now applied, "" if none.
@@ -54,20 +63,22 @@ class Model:
 
     def __init__(self, denoiser: Denoiser, name: str, world: str = "open", *, guidance: float = GUIDANCE,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-                 text_dtype: torch.dtype | None = None, remember: Remember | None = None) -> None:
+                 text_dtype: torch.dtype | None = None, remember: Remember | None = None,
+                 stored: Mapping[str, Tensor] | None = None) -> None:
         """Take over the networks, freeze them and cast them; `text_dtype` None: the text encoders' is `dtype`.
 
-        `remember` may know the weights' hashes from their files; None takes them anew.
+        `remember` may know the weights' hashes from their files; None takes them anew: of the weights as they are
+        `stored` (`models.in_files`), by full name; where that is None, of those in the networks.
 
         Raises:
             ModelError: parts that do not compute with their own weights (adapters, fused projections, offloading).
         """
         self.denoiser, self.name, self.world, self.guidance, self.patch_hash = denoiser, name, world, guidance, ""
         _check_plain(self.components)
-        # Cast by torch itself: diffusers' own `to` warns of layers to keep in float32 where there are none.
         for part in self.components.values():
-            nn.Module.to(part.eval().requires_grad_(False), torch.float32)
+            part.eval().requires_grad_(False)
         self._originals: dict[str, Tensor] = {}
+        self._stored = stored
         self._said: set[str] = set()
         self._identify(remember)
         self.parts = parts_digest(denoiser)
@@ -186,10 +197,11 @@ class Model:
         """Content hashes of the parts' weights as loaded, rounded to a smaller type: by "float16/unet" and so on.
 
         Args:
-            kind: "float16" or "bfloat16"; "" means both. A type that neither the weights are stored in nor those in
-                memory can be rounded to (they were cast to another on loading) is missing.
+            kind: "float16" or "bfloat16"; "" means both. A type that is missing cannot be told: the weights' files do
+                not tell their values by name, and those in memory were cast to another type.
         """
-        kinds, whole = [kind] if kind else [*HALVES], self.dtype == self._text_dtype == torch.float32
+        kinds = [kind] if kind else [*HALVES]
+        whole = self._stored is not None or self.dtype == self._text_dtype == torch.float32
         for one in kinds:
             if whole and one in HALVES and not any(name.startswith(f"{one}/") for name in self._rounded):
                 self._rounded |= self._hashed(one)
@@ -285,6 +297,12 @@ class Model:
         names = (self.network_name, *self.text_names) if trained is None else trained
         return self._with({name: copy.deepcopy(self.components[name]).eval().requires_grad_(False) for name in names})
 
+    def without(self, off: Off) -> Model:
+        """A teacher of the same networks: inside `off` they compute without what trains in them; nothing is copied."""
+        twin, switched = copy.copy(self), Switched(self.denoiser, off)
+        twin.denoiser = cast(Denoiser, switched)
+        return twin
+
     @torch.no_grad()
     def edited(self, patch: Patch | None) -> Model:
         """A model of its own that has the patch in its weights (None: equal weights), for further edits of it.
@@ -293,7 +311,7 @@ class Model:
         shared.
 
         Raises:
-            UserError: a patch is on, or weights not in float32. ModelError: as `apply`.
+            UserError: a patch is on, or weights not in float32, in which alone edits add up. ModelError: as `apply`.
         """
         if self.patch_hash:
             raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
@@ -304,6 +322,7 @@ class Model:
         if patch is not None:
             twin.apply(patch)
             twin._originals, twin.patch_hash, twin.name = {}, "", f"{self.name} without {patch.card.request.title}"
+            twin._stored = None  # these weights are in no file
             twin._identify()
         return twin
 
@@ -322,8 +341,8 @@ class Model:
         _check_plain(self.components)
         mine = self.editable()
         note = patch.check(self, mine)
-        halves = {mine[name].dtype for name in patch.tensors} - {torch.float32}
-        if halves and all(mine[name].equal(value.to(mine[name])) for name, value in patch.tensors.items()):
+        halves = {mine[name].dtype for name in patch.weights} - {torch.float32}
+        if halves and all(mine[name].equal(patch.value(name, mine[name]).to(mine[name])) for name in patch.weights):
             kind = str(halves.pop()).removeprefix("torch.")
             raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
                              accepted="a number type that holds them", remedy="load the model with dtype float32")
@@ -340,9 +359,9 @@ class Model:
             UserError, ModelError: as `check_fits`.
         """
         fitting, mine = self.check_fits(patch), self.editable()
-        self._originals = {name: mine[name].detach().clone() for name in fitting.tensors}
-        for name, value in fitting.tensors.items():
-            mine[name].copy_(value)
+        self._originals = {name: mine[name].detach().clone() for name in fitting.weights}
+        for name, weight in self._originals.items():
+            mine[name].copy_(fitting.value(name, weight))
         self.patch_hash = fitting.hash
 
     @torch.no_grad()
@@ -368,11 +387,16 @@ class Model:
         return next(self.texts[0].module.parameters()).dtype
 
     def _hashed(self, kind: str) -> dict[str, str]:
-        """Rounded hashes of the weights in memory, a patch that is on left out."""
-        return {f"{kind}/{component}": rounded_hash({
-            full: self._originals.get(full, parameter)
-            for full, parameter in scopes.full_names(component, part).items()}, kind)
-            for component, part in self.components.items()}
+        """Rounded hashes of the weights as loaded, a patch that is on left out."""
+        return {f"{kind}/{component}": rounded_hash(self._loaded([*scopes.full_names(component, part)]), kind)
+                for component, part in self.components.items()}
+
+    def _loaded(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Parameters by full name: as they are stored, or, where that is not known, as they are without a patch."""
+        if self._stored is not None:
+            return Some(self._stored, names)
+        mine = self.parameters_of("denoiser", "text", "autoencoder")
+        return {name: self._originals.get(name, mine[name]) for name in names}
 
     def _identify(self, remember: Remember | None = None) -> None:
         """Take the hashes of the weights as they are, or those that are remembered of the same files."""
@@ -382,8 +406,8 @@ class Model:
 
     def _digests(self) -> dict[str, str]:
         """All that is a digest of the weights, and costs reading them."""
-        every = self.parameters_of("denoiser", "text", "autoencoder")
-        digests = {"hash": tensors_hash(every), "encoder_hash": tensors_hash(self.parameters_of("text"))}
+        every = self._loaded([*self.parameters_of("denoiser", "text", "autoencoder")])
+        digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self.parameters_of("text")]))}
         kind = stored_half(every)
         # The weights may be cast to another type next.
         return digests | (self._hashed(kind) if kind else {})
@@ -391,11 +415,12 @@ class Model:
 
 def _cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """To a device and number type, but for layers that their library keeps in float32 where float16 would overflow."""
-    nn.Module.to(part, device, dtype)
     wide = {*(getattr(part, "_keep_in_fp32_modules", None) or ())} if dtype == torch.float16 else set()
     for name, module in part.named_modules():
-        if name.rpartition(".")[2] in wide:
-            nn.Module.to(module, torch.float32)
+        mine = torch.float32 if wide.intersection(name.split(".")) else dtype
+        # Cast by torch itself, layer by layer: diffusers' own `to` warns of layers to keep where there are none.
+        module._apply(lambda tensor, mine=mine: tensor.to(  # type: ignore[misc]
+            device, mine if tensor.is_floating_point() else None), recurse=False)
 
 
 def together(height: int, width: int) -> int:

@@ -1,19 +1,27 @@
-"""A patch: the new values of the tensors that an edit changed, on disk with a card, on a model and off again.
+"""A patch: what an edit changed, on disk with a card, on a model and off again.
 
-`patch.safetensors` holds the float32 new values under the names "unet/<parameter>" and
-"text_encoder/<parameter>"; its card is in `patch.json` and in the tensor file's metadata, so that the one
-file is enough. All texts that the edit trained on or held on to are in `prompts.json` beside it, which need not be
-copied along; the card has the hash of it. `models.pipeline` puts a patch on a pipeline of plain
-diffusers.
+| kind | `patch.safetensors` holds, in the number type that the card names | weights become |
+| --- | --- | --- |
+| `replace` | new values: "unet/<parameter>", "text_encoder/<parameter>" | these |
+| `add` | differences, under the same names | W + scale D |
+| `lora` | factors: "unet/<layer>.lora_A.weight" (r, in, ...) and "lora_B" (out, r, ...) | W + scale B A |
+
+Sums are taken in float32 and rounded once, to the number type of the weights. The card is in `patch.json` and in the
+tensor file's metadata, so that the one file is enough. All texts that the edit trained on or held on to are in
+`prompts.json` beside it, which need not be copied along; the card has the hash of it. `models.pipeline` puts a patch on
+a pipeline of plain diffusers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +32,15 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.hashing import tensors_hash
+from expunge.models.identity import HALVES
 from expunge.models.process import Process
 from expunge.records import PatchCard, Request
+from expunge.records.card import Kind
+
+NUMBERS = {"float32": torch.float32, **HALVES}
+"""Number types in which patches are stored."""
+A, B = ".lora_A.weight", ".lora_B.weight"
+"""How the names of a LoRA's factors end."""
 
 
 class Base(Protocol):
@@ -39,6 +54,7 @@ class Base(Protocol):
     @property
     def process(self) -> Process: ...
     def rounded(self, kind: str = "") -> Mapping[str, str]: ...
+    def editable(self) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,7 @@ class Patch:
     """The result of an edit.
 
     Attributes:
-        tensors: float32 new values by full name, on the CPU.
+        tensors: what it holds by name, on the CPU.
         card: what was done, to which base model, how.
         texts: what the edit was made from, by use: "erase" (asked for the concept), "instead" (took its place) and
             "keep" (had to stay). Empty where that was not recorded, or the file of it did not come along.
@@ -65,14 +81,17 @@ class Patch:
     def of(cls, tensors: Mapping[str, Tensor], *, model: Base, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
            seconds: float = 0.0, steps: int = 0, texts: Mapping[str, Sequence[str]] | None = None,
-           left_out: Mapping[str, str] | None = None) -> Patch:
-        """A patch of `model` from new values of some of its tensors; hashes, versions and date are filled in.
+           left_out: Mapping[str, str] | None = None, kind: Kind = "replace", scale: float = 1.0) -> Patch:
+        """A patch of `model` from `tensors` as its kind has them; hashes, versions and date are filled in.
+
+        They stay in their number type, if it is one of `NUMBERS` and the same for all; else float32.
 
         Raises:
             TrainingError: a value is not finite.
         """
-        values = {name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-                  for name, tensor in tensors.items()}
+        types = {tensor.dtype for tensor in tensors.values()}
+        number = next(iter(types)) if len(types) == 1 and types <= {*NUMBERS.values()} else torch.float32
+        values = {name: tensor.detach().to("cpu", number, copy=True).contiguous() for name, tensor in tensors.items()}
         broken = [name for name, value in values.items() if not bool(value.isfinite().all())]
         if broken:
             raise TrainingError(f"the edit made {len(broken)} tensors hold values that are not finite, {broken[0]!r} "
@@ -82,7 +101,8 @@ class Patch:
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process.description,
                          base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
                          method=method, settings=dict(settings),
-                         tensors=tuple(sorted(values)), tensors_hash=tensors_hash(values),
+                         kind=kind, scale=scale, dtype=str(number).removeprefix("torch."),
+                         tensors=tuple(sorted(values)), tensors_hash=_content(values, kind, scale),
                          texts_hash=_texts_hash(by_use), left_out=dict(left_out or {}), seed=seed,
                          versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds, steps=steps,
                          created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -126,12 +146,44 @@ class Patch:
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"patch {file} cannot be read: {error}", accepted="a patch that expunge wrote",
                              remedy="copy or make it again") from error
-        found = tensors_hash(tensors)
+        found = _content(tensors, card.kind, card.scale)
         if found != card.tensors_hash:
             raise ModelError(f"patch {file} is damaged: its tensors hash to {found[:12]}",
                              accepted=f"{card.tensors_hash[:12]}, as its card says",
                              remedy="copy or make it again")
         return cls(tensors, card, _read_texts(_texts_file(file), card))
+
+    @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """Full names of the weights that it changes."""
+        if self.card.kind != "lora":
+            return tuple(self.tensors)
+        return tuple(name.replace(A, ".weight") for name in self.tensors if name.endswith(A))
+
+    @property
+    def numel(self) -> int:
+        """How many numbers of the model it may change."""
+        return sum(math.prod(self.shape(name)) for name in self.weights)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of the weight of that full name; of a convolution under a LoRA (out, in, ...)."""
+        if self.card.kind != "lora":
+            return tuple(self.tensors[name].shape)
+        down, up = self._factors(name)
+        return (len(up), *down.shape[1:])
+
+    def value(self, name: str, weight: Tensor) -> Tensor:
+        """What it makes of the weight of that full name, on the weight's device; float32, or as it is stored."""
+        if self.card.kind == "replace":
+            return self.tensors[name]
+        if self.card.kind == "add":
+            return weight.float() + self.card.scale * self.tensors[name].to(weight.device, torch.float32)
+        down, up = (factor.to(weight.device, torch.float32).flatten(1) for factor in self._factors(name))
+        return weight.float() + self.card.scale * (up @ down).reshape(weight.shape)
+
+    def _factors(self, name: str) -> tuple[Tensor, Tensor]:
+        layer = name.removesuffix(".weight")
+        return self.tensors[layer + A], self.tensors[layer + B]
 
     @property
     def in_encoder(self) -> bool:
@@ -200,11 +252,11 @@ class Patch:
         return ""
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, value in self.tensors.items():
+        for name in self.weights:
             if name not in tensors:
                 raise ModelError(f"the patch changes {name!r}, which this model does not have")
-            if value.shape != tensors[name].shape:
-                raise ModelError(f"the patch's {name!r} is {tuple(value.shape)}",
+            if self.shape(name) != tuple(tensors[name].shape):
+                raise ModelError(f"the patch's {name!r} is {self.shape(name)}",
                                  accepted=f"{tuple(tensors[name].shape)}, as in this model")
 
 
@@ -230,8 +282,8 @@ def __getattr__(name: str) -> Any:
 def stacked(first: Patch | None, second: Patch, model: Base, request: Request) -> Patch:
     """One patch of `model` in the place of two: `first` (None: nothing), and `second`, made on top of it.
 
-    Where both change a tensor the second's values hold, for it went on from the first's. The card says what was done
-    second, and that all of `request` was asked for.
+    Where both change a tensor the second's values hold, for it went on from the first's; what adds to weights adds to
+    the first's. The card says what was done second, and that all of `request` was asked for.
 
     Raises:
         ModelError: `first` was made for another model.
@@ -239,10 +291,20 @@ def stacked(first: Patch | None, second: Patch, model: Base, request: Request) -
     if first is not None and (first.card.base_hash, first.card.base_process) != (model.hash, model.process.description):
         raise ModelError(f"a patch for {first.card.base} ({first.card.base_hash[:12]}, {first.card.base_process})",
                          accepted=f"patches for {model.name} ({model.hash[:12]}, {model.process.description})")
-    card = second.card
-    return Patch.of({**(first.tensors if first is not None else {}), **second.tensors}, model=model, request=request,
+    card, parts = second.card, [part for part in (first, second) if part is not None]
+    base, values = ({} if all(part.card.kind == "replace" for part in parts) else model.editable()), dict[str, Tensor]()
+    for part in parts:
+        for name in part.weights:
+            values[name] = part.value(name, values[name] if name in values else base.get(name, torch.empty(0)))
+    return Patch.of(values, model=model, request=request,
                     method=card.method, settings=card.settings, seed=card.seed, losses=card.losses,
                     seconds=card.seconds, steps=card.steps, texts=second.texts, left_out=card.left_out)
+
+
+def _content(tensors: Mapping[str, Tensor], kind: Kind, scale: float) -> str:
+    """Content hash of what a patch changes; of new values that of the tensors."""
+    own = tensors_hash(tensors)
+    return own if kind == "replace" else hashlib.sha256(json.dumps([kind, scale, own]).encode()).hexdigest()
 
 
 def _of_text(name: str) -> bool:
@@ -256,9 +318,12 @@ def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchC
         raise ValueError(f"{beside} beside it is not the card in its metadata (delete the former to go by the latter)")
     if tuple(sorted(tensors)) != tuple(sorted(card.tensors)):
         raise ValueError("its tensors are not those that its card names")
-    odd = [name for name, value in tensors.items() if value.dtype != torch.float32]
+    odd = [name for name, value in tensors.items() if value.dtype != NUMBERS.get(card.dtype)]
     if odd:
-        raise ValueError(f"{odd[0]!r} is {str(tensors[odd[0]].dtype).removeprefix('torch.')}, not float32")
+        raise ValueError(f"{odd[0]!r} is {str(tensors[odd[0]].dtype).removeprefix('torch.')}, not {card.dtype}")
+    whole = {name.replace(A, B) if name.endswith(A) else name.replace(B, A) for name in tensors}
+    if card.kind == "lora" and (whole != {*tensors} or not all(name.endswith((A, B)) for name in tensors)):
+        raise ValueError("it holds other things than both factors of every layer")
     broken = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]!r} holds values that are not finite")

@@ -44,9 +44,9 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
                          accepted="a pipeline with all of its parts loaded")
     mine: dict[str, Tensor] = {}
     for name, part in parts.items():
-        mine |= real_tensors(name, part, {full: value for full, value in patch.tensors.items()
+        mine |= real_tensors(name, part, {full: torch.empty(patch.shape(full), device="meta") for full in patch.weights
                                           if full.startswith(f"{name}/")}, patch.card.base)
-    if all(bool((mine[name] == value.to(mine[name])).all()) for name, value in patch.tensors.items()):
+    if all(bool((mine[name] == patch.value(name, mine[name]).to(mine[name])).all()) for name in patch.weights):
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in mine.values()} - {"float32"}
         rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
         raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
@@ -54,7 +54,7 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
     looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
     before = {name: tensor.detach().clone() for name, tensor in mine.items()}
     try:
-        _write(mine, patch.tensors, parts)
+        _write(mine, {name: patch.value(name, weight) for name, weight in before.items()}, parts)
         return {name: _acts(name, *looks[name], answer(name, part))
                 for name, part in parts.items()}
     except BaseException:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 from expunge.records.base import Record
 from expunge.records.request import Request
 
+Kind = Literal["replace", "add", "lora"]
+"""How a patch changes weights."""
+
 
 class OwnLook(Record):
     """What an edit found when it looked at itself: whether one of its concepts is still there.
@@ -47,7 +50,10 @@ class PatchCard(Record):
         base: name of the base model, `base_hash`: content hash of its weights, and `base_process`: its prediction and
             noise schedule in words ("" where they were not recorded; then only the weights are compared).
         method: name of the method; settings: every knob, resolved.
-        tensors: names of the changed tensors ("unet/....weight"), and `tensors_hash`: their content hash.
+        kind: what its tensors are: new values of weights ("replace"), what is added to them ("add"), or the factors of
+            what is added ("lora"), times `scale`. dtype: their number type.
+        tensors: names of its tensors ("unet/....weight", "unet/....lora_A.weight"), and `tensors_hash`: the content
+            hash of all that it changes.
         base_encoder: content hash of the base's text encoder alone ("" where it was not recorded): a patch that changes
             nothing else fits every model with that text encoder.
         base_parts: digest of what the base computes by beside weights (`models.identity`; "" where not recorded).
@@ -76,6 +82,9 @@ class PatchCard(Record):
     base_rounded: dict[str, str] = {}
     method: str
     settings: dict[str, Any]
+    kind: Kind = "replace"
+    scale: float = 1.0
+    dtype: str = "float32"
     tensors: tuple[str, ...]
     tensors_hash: str
     texts_hash: str = ""

@@ -152,8 +152,8 @@ def _found(evaluation: Evaluation, request: Request, prefix: str = "") -> list[S
 def drift(patch: Patch, model: Model) -> float:
     """|theta - theta_0| / |theta_0| over all of UNet and text encoder."""
     mine = model.editable()
-    moved = sum(float((value.to(mine[name]) - mine[name]).double().square().sum())
-                for name, value in patch.tensors.items())
+    moved = sum(float((patch.value(name, mine[name]).to(mine[name]) - mine[name]).double().square().sum())
+                for name in patch.weights)
     return math.sqrt(moved / sum(float(p.double().square().sum()) for p in mine.values()))
 
 

@@ -28,6 +28,7 @@ from expunge.runtime import memory_for, peak_memory
 from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
+from expunge.unlearn.change import Change, whole
 from expunge.unlearn.context import AnySource, Source, TrainContext
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
@@ -40,7 +41,7 @@ from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
-from expunge.unlearn.weights import checked_weights, training
+from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
@@ -49,7 +50,7 @@ _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 class Recipe(Settings):
     """A method made of parts, trained by the one loop.
 
-    Adam is AdamW without weight decay. Training is in float32.
+    Adam is AdamW without weight decay. What trains is in float32; the rest stays in its number type.
     """
 
     name: str = knob("recipe", "What the card calls the method", min_length=1)
@@ -89,8 +90,8 @@ class Recipe(Settings):
         """The parameters to train, after looking for everything that would go wrong later.
 
         Raises:
-            UserError: a patch is on, unknown scope, a prompt that the text encoder truncates, weights not in
-                float32, no anchor where a part needs one.
+            UserError: a patch is on, unknown scope, a prompt that the text encoder truncates, weights in float16, no
+                anchor where a part needs one.
             ConfigError: parts that do not go together.
         """
         check_needs(self, request)
@@ -148,9 +149,9 @@ class Recipe(Settings):
         that moves is let go, so that a run after it is what it would have been.
         """
         stages, params = Rehearsal(), self.check(model, request)
-        context = self._context(model, params, self.keeping(model, request).request, 0, None, stages)
-        with training(params), memory_for("the beginning of a run", SMALLER):
-            step, _, _ = self._parts(context, params, None)
+        with whole(model, params) as change, memory_for("the beginning of a run", SMALLER):
+            context = self._context(model, change, self.keeping(model, request).request, 0, None, stages)
+            step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
@@ -183,24 +184,24 @@ class Recipe(Settings):
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
-        context = self._context(model, params, keeping.request, seed, past, Stages(progress))
-        with training(params) as original:
-            trained = self._train(context, params, checkpoint, progress, began, past)
-            changed = {name: p.detach().clone() for name, p in params.items()
-                       if not torch.equal(p.detach(), original[name])}
-        if not changed:
+        with whole(model, params) as change:
+            context = self._context(model, change, keeping.request, seed, past, Stages(progress))
+            trained = self._train(context, change.params, checkpoint, progress, began, past)
+            made = change.made()
+        if not made.tensors:
             raise TrainingError(f"{len(trained.losses)} steps of {self.name} changed no weight at all",
-                                accepted="a loss with a gradient", remedy="another objective, update or learning rate")
-        return Patch.of(changed, model=model, request=request, method=self.name,
+                                accepted="a loss with a gradient, and steps that the weights' number type can hold",
+                                remedy="another objective, update or learning rate")
+        return Patch.of(made.tensors, model=model, request=request, method=self.name, kind=made.kind, scale=made.scale,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=self._texts(keeping.request), left_out=keeping.left_out)
 
-    def _context(self, model: Model, params: Mapping[str, Parameter], request: Request, seed: int,
-                 past: PriorEdits | None, stages: Stages) -> TrainContext:
+    def _context(self, model: Model, change: Change, request: Request, seed: int, past: PriorEdits | None,
+                 stages: Stages) -> TrainContext:
         teacher = past.teacher if past is not None else None
-        teacher = teacher or model.frozen_copy({name.partition("/")[0] for name in params})
-        return TrainContext(model, teacher, request, seed, model.trains_text(params), self.frozen_batch, stages)
+        return TrainContext(model, teacher or change.teacher(model), request, seed, model.trains_text(change.params),
+                            self.frozen_batch, stages)
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""

@@ -1,38 +1,32 @@
-"""The parameters that a method changes: fit to be changed, and put back afterwards."""
+"""The parameters that a method changes, fit to be changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from torch import Tensor
+import torch
 from torch.nn import Parameter
 
 from expunge.errors import UserError
 from expunge.models.model import Model
-from expunge.train import restored
+
+TRAINED = (torch.float32, torch.bfloat16)
+"""Number types of weights that can be trained. Gradients of float16 fall below its smallest numbers."""
+SOLVED = (*TRAINED, torch.float16)
+"""Number types of weights that can be solved for."""
 
 
-def checked_weights(model: Model, scope: str) -> dict[str, Parameter]:
+def checked_weights(model: Model, scope: str, types: Sequence[torch.dtype] = TRAINED) -> dict[str, Parameter]:
     """The parameters of `scope`, fit to be changed.
 
     Raises:
-        UserError: a patch is on, unknown scope, weights not in float32.
+        UserError: a patch is on, unknown scope, weights in a number type that is none of `types`.
     """
     if model.patch_hash:
         raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
     params = model.parameters_in(scope)
-    kinds = sorted({str(p.dtype) for p in params.values()} - {"torch.float32"})
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in params.values() if p.dtype not in types})
     if kinds:
-        raise UserError(f"the model's weights are {', '.join(kinds)}", accepted="torch.float32",
-                        remedy="load the model with dtype float32 to change it")
+        raise UserError(f"weights in {', '.join(kinds)}", accepted="float32 or bfloat16",
+                        remedy="load the model with dtype bfloat16, which takes as much memory, or float32")
     return params
-
-
-@contextmanager
-def training(params: Mapping[str, Parameter]) -> Iterator[dict[str, Tensor]]:
-    """Inside, `params` take gradients; afterwards values and flags are as before. Yields the values."""
-    with restored(params) as original:
-        for p in params.values():
-            p.requires_grad_(True)
-        yield original

@@ -39,7 +39,7 @@ from expunge.unlearn.closed_form.solvers import AnySolver, Layers, Ridge
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.subspace import second_moment
-from expunge.unlearn.weights import checked_weights
+from expunge.unlearn.weights import SOLVED, checked_weights
 
 _SLOTS = ("solver",)
 """Settings that are parts; a text there names the part's kind."""
@@ -74,8 +74,8 @@ class ClosedForm(Settings):
         """The projections to change, after looking for everything that would go wrong later.
 
         Raises:
-            UserError: a patch is on, a scope with other things than keys and values of text states, weights not in
-                float32, a concept that is its own anchor, nothing left to retain.
+            UserError: a patch is on, a scope with other things than keys and values of text states, a concept that is
+                its own anchor, nothing left to retain.
         """
         params, _ = self._projections(model), self._planned(model, request)
         return params
@@ -121,7 +121,7 @@ class ClosedForm(Settings):
         total = 1 + (self.rounds.count if self.rounds is not None else 0)
         for solution in self._solutions(reading, original, seed):
             history.append(gauge.left(solution))
-            changed = {name: W.float() for name, W in solution.layers.items()}
+            changed = {name: W.to(params[name].dtype) for name, W in solution.layers.items()}
             if progress is not None:
                 progress(len(history), total, history[-1])
         return Patch.of(changed, model=model, request=request, method=self.name, settings=self.model_dump(mode="json"),
@@ -136,7 +136,7 @@ class ClosedForm(Settings):
             yield from self.rounds.against(first, original, reading, self.solver, seed)
 
     def _projections(self, model: Model) -> dict[str, Parameter]:
-        params, known = checked_weights(model, self.scope), model.reading_text()
+        params, known = checked_weights(model, self.scope, SOLVED), model.reading_text()
         # A bias is the same before and after: what is solved for are the products.
         products = {name: parameter for name, parameter in params.items() if not name.endswith(".bias")}
         other = [name for name in products if name not in known]

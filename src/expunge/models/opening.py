@@ -1,0 +1,224 @@
+"""Opening what lies on disk: a diffusers folder or a single file, in given number types, as its own family.
+
+What the folder or file says of itself is checked first, so that nothing is read of a model that cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from expunge import runtime
+from expunge.errors import ExpungeError, ModelError, UserError
+from expunge.models.base import Denoiser
+from expunge.models.families import Family, family_of
+from expunge.models.folder import check_complete, check_weights, has_weights, variant_of
+from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
+from expunge.models.single_file import SingleFile, check_parts, lacking
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+"""The number type in which a model's files are."""
+Types = tuple[torch.dtype, torch.dtype]
+"""Number types of all networks and of the text encoders among them."""
+_INDEX = "model_index.json"
+_UNUSED = ("feature_extractor", "image_encoder")
+"""Components of pipelines that text alone does not need."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies, and how it is read.
+
+    Attributes:
+        path: a diffusers folder, or a single safetensors file.
+        allow_pickle, variant: as in `store.load`.
+        parts: the folder that lends a single file what it lacks; "" for none.
+    """
+
+    path: Path
+    allow_pickle: bool = False
+    variant: str | None = None
+    parts: str = ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was opened.
+
+    Attributes:
+        stored: the weights as the folder's files hold them; None where those in memory are all that there is.
+    """
+
+    family: Family
+    pipe: Any
+    denoiser: Denoiser
+    stored: InFiles | None
+
+
+def pipeline_class(folder: Path) -> str:
+    """The class of diffusers that opens a folder ("StableDiffusionPipeline").
+
+    Raises:
+        ModelError: no diffusers folder.
+    """
+    try:
+        return str(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} is no diffusers folder: {_INDEX} is missing or damaged",
+                         accepted="a folder that a pipeline's save_pretrained wrote") from error
+
+
+def opener(folder: Path) -> str:
+    """The line of Python that opens a folder with plain diffusers.
+
+    Raises:
+        ModelError: no diffusers folder, or one of another family.
+    """
+    kind = pipeline_class(folder)
+    missing = [name for name in family_of(kind, str(folder)).optional if not (folder / name).is_dir()]
+    return f'{kind}.from_pretrained("{folder}"{"".join(f", {name}=None" for name in missing)})'
+
+
+def number_types(place: Place, dtype: str | torch.dtype | None, text_dtype: str | torch.dtype | None) -> Types:
+    """The types that a caller names; "auto" is that of the files, None float32 (of text encoders: as the others).
+
+    Raises:
+        UserError: an unknown type.
+        ModelError: "auto" of a folder that is none, or of another family.
+    """
+    if dtype != AUTO:
+        number = runtime.parse_dtype(dtype)
+    elif place.path.is_file():
+        number = file_type(place.path) or torch.float32
+    else:
+        family = family_of(pipeline_class(place.path), str(place.path))
+        chosen = variant_of(place.path, family.weighed, place.variant or "", place.allow_pickle)
+        number = stored_type(place.path, chosen, family.weighed[0]) or torch.float32
+    return number, number if text_dtype in (None, AUTO) else runtime.parse_dtype(text_dtype)
+
+
+def take_over(place: Place, types: Types, *, with_checker: bool = False, as_stored: bool = False) -> Opened:
+    """Open a model in these number types, with the weights as its files hold them.
+
+    Where the files do not tell these by name, or `as_stored` says that they will be changed in memory, everything is
+    opened as it is stored, for the networks in memory are then all that a hash can be taken of.
+
+    Raises:
+        ModelError: missing, incomplete, damaged, pickled, or of a family that expunge does not know.
+        UserError: an unknown variant, or `parts` for a folder.
+    """
+    if place.path.is_dir() and not as_stored:
+        family, pipe, chosen = _open(place, with_checker, types)
+        denoiser = family.make(pipe)
+        if (stored := weights_in(place.path, chosen, denoiser.components)) is not None:
+            return _checked(Opened(family, pipe, denoiser, stored), place)
+        del pipe, denoiser
+    family, pipe, _ = _open(place, with_checker and place.path.is_dir())
+    return _checked(Opened(family, pipe, family.make(pipe), None), place)
+
+
+def _open(place: Place, with_checker: bool, types: Types | None = None) -> tuple[Family, Any, str | None]:
+    """The family, the pipeline and the variant, after what the folder or file says of itself was checked.
+
+    `types`: None leaves them to the libraries.
+    """
+    path, allow_pickle = place.path, place.allow_pickle
+    file = None if path.is_dir() else SingleFile.open(path)
+    if file is None and place.parts:
+        raise UserError(f"--parts {place.parts} for {path}",
+                        accepted="--parts (parts=) for a single .safetensors file alone",
+                        remedy="a folder has parts of its own: leave it out")
+    folder = path if file is None else file.folder(place.parts)
+    kind, index = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    if file is not None:
+        check_parts(file, kind, folder)
+    family = family_of(kind, str(folder))
+    held = () if file is None else file.holds()
+    without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
+    without |= {} if with_checker else {name: None for name in _UNUSED if name in index}
+    without |= dict.fromkeys(_missing(folder, family, held, file is not None))
+    if "safety_checker" in without:
+        without["requires_safety_checker"] = False
+    needed = [name for name in family.weighed if name not in held]
+    if file is not None and (gone := [name for name in needed if not has_weights(folder, name)]):
+        raise lacking(file, gone, folder)
+    check_weights(folder, needed, allow_pickle, held)
+    for part in (*family.weighed, *family.optional):
+        words = part.replace("text_encoder", "tokenizer")
+        if (part.startswith("text_encoder") and part not in without and (folder / part).is_dir()
+                and not (folder / words).is_dir()):
+            raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
+                             remedy="fetch or save the model again")
+    chosen = variant_of(folder, needed, place.variant or "", allow_pickle)
+    given: dict[str, Any] = {} if file is None else file.components(folder, index)
+    if types is not None:
+        number, of_text = types
+        own = {name: of_text for name in (*family.weighed, *family.optional) if name.startswith("text_encoder")}
+        given["torch_dtype"] = number if number == of_text else {**own, "default": number}
+    try:
+        with quiet():
+            pipe = getattr(diffusers, kind).from_pretrained(
+                folder, use_safetensors=None if allow_pickle else True, local_files_only=True, variant=chosen,
+                **without, **given)
+        read = {name: getattr(pipe, name, None) for name in (*family.weighed, *family.optional) if name not in given}
+        check_complete(folder, chosen, {name: [key for key, _ in part.named_parameters()]
+                                        for name, part in read.items() if isinstance(part, torch.nn.Module)})
+        return family, pipe, chosen
+    except ExpungeError:
+        raise
+    except Exception as error:  # whatever a damaged file makes diffusers and transformers raise
+        raise ModelError(f"the model in {folder} cannot be read: {error}",
+                         remedy="fetch or save it again") from error
+
+
+def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool) -> list[str]:
+    """Components that the family can do without, and does: of a file, a text encoder goes with its tokenizer."""
+    if not is_file:
+        return [name for name in family.optional if not (folder / name).is_dir()]
+    texts = [name for name in family.optional if name.startswith("text_encoder") and name not in held
+             and not has_weights(folder, name)]
+    for name in texts:
+        log.warning("the model is drawn without its %s: neither the file nor %s has weights for it", name, folder)
+    return [name for text in texts for name in (text, text.replace("text_encoder", "tokenizer"))]
+
+
+def _checked(opened: Opened, place: Place) -> Opened:
+    """ModelError: a tokenizer that is another encoder's, or nearly empty, as libraries make one of a damaged folder."""
+    for encoder in opened.denoiser.texts:
+        words, known = len(encoder.tokenizer), len(encoder.table)
+        if not known / 2 <= words <= known:
+            raise ModelError(f"a tokenizer of {words} words in {place.path} where the {encoder.name} knows {known}",
+                             accepted="each text encoder with its own tokenizer",
+                             remedy="fetch or save the model again")
+    return opened
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    before = of_diffusers.is_progress_bar_enabled(), of_transformers.is_progress_bar_enabled()
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The configuration file of this scheduler")
+            warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")  # older diffusers know no other
+            yield
+    finally:
+        for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):
+            if was_on:
+                library.enable_progress_bar()

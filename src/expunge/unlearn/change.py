@@ -1,0 +1,162 @@
+"""What an edit changes while it is made: parameters that train, and a switch that leaves them out.
+
+The teacher is the student's own networks with the switch off. So a model is in memory once, in the number type in which
+it was opened, and beside it only this:
+
+| | trains | beside the model |
+| --- | --- | --- |
+| weights in float32 | the weights themselves | the scope's originals |
+| weights in bfloat16 | float32 masters of the scope, cast for each forward | the masters |
+| a LoRA | its factors, float32 | the factors |
+
+Every layer takes its weights anew when it is called, also where a forward is made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from expunge.errors import ExpungeError
+from expunge.models.model import Model
+from expunge.records.card import Kind
+from expunge.train import restored
+
+
+class Change(Protocol):
+    """Attributes: params: what trains, by name."""
+
+    @property
+    def params(self) -> Mapping[str, Parameter]: ...
+
+    def teacher(self, model: Model) -> Model:
+        """The model with the change left out, bit for bit as it was."""
+        ...
+
+    def made(self) -> Made:
+        """What it has come to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a patch is made of.
+
+    Attributes:
+        tensors: by name: new values of weights, or factors; those alone that are other than at the beginning.
+        kind: how they change weights. scale: of a LoRA's product.
+    """
+
+    tensors: Mapping[str, Tensor]
+    kind: Kind = "replace"
+    scale: float = 1.0
+
+
+@dataclass
+class Whole:
+    """A change of whole tensors; `whole` makes one.
+
+    Attributes:
+        params: what trains; before: the weights as they were; types: number types in which the layers take them.
+    """
+
+    params: Mapping[str, Parameter]
+    before: Mapping[str, Tensor]
+    types: Mapping[str, torch.dtype]
+    _off: bool = field(default=False, init=False)
+    _asked: set[str] = field(default_factory=set, init=False)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside, the layers take their weights as they were."""
+        was, self._off = self._off, True
+        try:
+            yield
+        finally:
+            self._off = was
+
+    def teacher(self, model: Model) -> Model:
+        """The same networks, with the change left out whenever this one is asked."""
+        return model.without(self.off)
+
+    def taken(self, name: str) -> Tensor:
+        """What the layer computes with now: of a master in another type with a way for the gradient."""
+        self._asked.add(name)
+        return self.before[name] if self._off else self.params[name].to(self.types[name])
+
+    def made(self) -> Made:
+        """The weights that are other than before, in the number type in which the layers take them.
+
+        Raises:
+            ExpungeError: a layer was never called, so that no teacher was without its change.
+        """
+        now = {name: p.detach().to(self.types[name]) for name, p in self.params.items()}
+        changed = {name: value.clone() for name, value in now.items() if not torch.equal(value, self.before[name])}
+        if aside := [name for name in changed if name not in self._asked]:
+            raise ExpungeError(f"{aside[0]!r} is used without its layer being called, so it was never left out",
+                               accepted="networks that call their layers", remedy="another scope")
+        return Made(changed)
+
+
+@contextmanager
+def whole(model: Model, params: Mapping[str, Parameter]) -> Iterator[Whole]:
+    """Inside, the parameters (by full name) train; afterwards they are as before, bit for bit, and so is the model."""
+    types = {name: p.dtype for name, p in params.items()}
+    # What is in float32 trains itself; of the rest a master does, and its own values, which stay, are the originals.
+    wide = {name: p for name, p in params.items() if p.dtype == torch.float32}
+    with restored(wide) as before, ExitStack() as stack:
+        masters = {name: p if name in wide else Parameter(p.detach().float()) for name, p in params.items()}
+        change = Whole(masters, {name: before[name] if name in before else p.detach() for name, p in params.items()},
+                       types)
+        for p in masters.values():
+            p.requires_grad_(True)
+        for place in _places(model, params):
+            stack.enter_context(place.taking(change))
+        yield change
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A layer, and by their names in it the full names of those of its weights that train."""
+
+    layer: nn.Module
+    names: Mapping[str, str]
+
+    @contextmanager
+    def taking(self, change: Whole) -> Iterator[None]:
+        """Inside, the layer takes its weights from the change, whenever it is called."""
+        mine: dict[str, Any] = self.layer._parameters
+        own = {name: mine[name] for name in self.names}
+
+        def take(layer: nn.Module, given: Any) -> None:
+            mine.update({name: change.taken(full) for name, full in self.names.items()})
+
+        def leave(layer: nn.Module, given: Any, out: Any) -> None:
+            mine.update(own)
+
+        hooks = [self.layer.register_forward_pre_hook(take),
+                 self.layer.register_forward_hook(leave, always_call=True)]  # a forward that is made again is cut short
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            mine.update(own)
+
+
+def _places(model: Model, params: Mapping[str, Parameter]) -> list[_Place]:
+    """Every layer that holds one of the parameters; a tied one is held by several."""
+    full = {id(p): name for name, p in params.items()}
+    out = []
+    for component in dict.fromkeys(name.partition("/")[0] for name in params):
+        for layer in model.components[component].modules():
+            names = {name: full[id(p)] for name, p in layer._parameters.items() if p is not None and id(p) in full}
+            if names:
+                out.append(_Place(layer, names))
+    return out
