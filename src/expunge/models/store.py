@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
 from expunge.errors import ExpungeError, ModelError, StorageError, UserError
+from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES, Family, family_of
 from expunge.models.folder import PICKLES, check_complete, check_weights, has_weights, variant_of
@@ -79,6 +80,7 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
     family, pipe = _open(place, allow_pickle, variant, with_checker=False, parts=said.parts)
     about, denoiser = _about(place), family.make(pipe)
     _check_tokenizers(denoiser, place)
+    check_agreement(denoiser.components, place)
     name = _named(_name(said.model, place), denoiser, said)
     words = None if text_dtype is None else runtime.parse_dtype(text_dtype)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", family.guidance)
