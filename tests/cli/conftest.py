@@ -43,3 +43,24 @@ def patch_of_two(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory
     assert run(["erase", "church", "dog", "--anchor", "house", "--anchor", "", "--model", str(pipeline_folder),
                 "--out", str(out), *QUICK]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of random weights, to judge with."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    from pipelines import LENGTH, tokenizer
+
+    where, words = tmp_path_factory.mktemp("clip") / "tiny", tokenizer()
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIPModel(CLIPConfig(
+            text_config={**tower, **ids, "vocab_size": len(words), "max_position_embeddings": LENGTH},
+            vision_config={**tower, "image_size": 16, "patch_size": 8}, projection_dim=8))
+    model.save_pretrained(where, safe_serialization=True)
+    words.save_pretrained(where)
+    return where

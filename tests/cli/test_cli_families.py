@@ -11,7 +11,6 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 from expunge.cli import run as cli
 from expunge.models.denoising import denoise
@@ -19,7 +18,6 @@ from expunge.models.model import applied
 from expunge.models.opening import opener
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from pipelines import LENGTH, tokenizer
 from pipelines_of_families import BUILDERS, built, latents
 
 SIZE = ("--steps", "2", "--height", "16", "--width", "16")
@@ -31,21 +29,6 @@ ERASE = {"esd": ("--steps", "2", "--set", "source.grid=2", "--set", "source.traj
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp(request.param) / "model"
     built(request.param).save_pretrained(where, safe_serialization=True)
-    return where
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where, words = tmp_path_factory.mktemp("clip") / "tiny", tokenizer()
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(
-            text_config={**tower, **ids, "vocab_size": len(words), "max_position_embeddings": LENGTH},
-            vision_config={**tower, "image_size": 16, "patch_size": 8}, projection_dim=8))
-    model.save_pretrained(where, safe_serialization=True)
-    words.save_pretrained(where)
     return where
 
 

@@ -74,10 +74,11 @@ def test_a_lost_shard_is_refused(shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-def test_both_folders_draw_alike_in_half_precision(plain: Path, shards: Path, kind: str) -> None:
+def test_both_folders_draw_alike_in_half_precision(family: str, plain: Path, shards: Path, kind: str) -> None:
     one, other, whole = latents(plain, dtype=kind), latents(shards, dtype=kind), latents(plain)
     assert one.isfinite().all()
-    if kind == "float16":  # bfloat16 of float16 is not bfloat16 of float32
+    # bfloat16 of float16 is not bfloat16 of float32; nor are T5's wide layers, which stay in float32, the same of both.
+    if kind == "float16" and family in ("sd", "sdxl"):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert float((other - whole).abs().max() / whole.abs().max()) < 0.2
 

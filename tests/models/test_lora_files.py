@@ -18,6 +18,7 @@ from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.store import load, merge
 from expunge.records import Request
+from original_files import single_file, tensors_of
 from pipelines import pipeline
 from pipelines_of_families import built
 
@@ -177,6 +178,16 @@ def test_diffusers_merges_the_same(folders: dict[str, Path], tmp_path: Path, nam
     theirs = getattr(pipe, mine.network_name).state_dict()
     for key, value in mine.network.named_parameters():
         torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_and_a_folder_in_half_precision_become_the_same_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    pipe = built("sdxl").to(torch.float16)
+    pipe.save_pretrained(tmp_path / "half")
+    single = single_file(tmp_path / "half.safetensors", tensors_of(pipe))
+    model, lora = load(tmp_path / "half", device="cpu"), tmp_path / "style.safetensors"
+    save_file(in_kohya(model, factors(model), lambda path: path), lora)
+    folder = load(tmp_path / "half", device="cpu", lora=str(lora))
+    assert load(single, device="cpu", parts=tmp_path / "half", lora=str(lora)).hash == folder.hash != model.hash
 
 
 def test_several_are_merged_in_turn_and_all_are_named(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from expunge.errors import ModelError
 from expunge.models.autoencoder import decoded, encoded, factor_of
 from expunge.models.text import TextEncoder
 from expunge.models.wrapped import unwrapped
@@ -43,6 +44,20 @@ class FromDiffusers:
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels to the posterior's mean."""
         return encoded(self.components["vae"], pixels)
+
+
+_CHANNELS = {5: "a depth model, which needs a depth map", 7: "an upscaling model, which needs a small image",
+             8: "an editing model, which needs an image", 9: "an inpainting model, which needs an image and a mask"}
+"""What UNets with so many input channels over 4 of latents are, beside the prompt."""
+
+
+def check_channels(unet: Any, vae: Any) -> None:
+    """ModelError: a UNet that takes more than latents."""
+    channels, latents = unet.config.in_channels, vae.config.latent_channels
+    if channels != latents:
+        what = f": {_CHANNELS[channels]} beside the prompt" if latents == 4 and channels in _CHANNELS else ""
+        raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels{what}",
+                         accepted="text-to-image models (no inpainting, depth or upscaling)")
 
 
 def sides(size: Any) -> tuple[int, int]:

@@ -177,19 +177,25 @@ def read_lora(path: str | Path, model: Model | Denoiser) -> LoraFile:
 def merged(denoiser: Denoiser, lora: str | Path, weight: float) -> str:
     """Merge a LoRA into the networks, in place; what records call it: its file's name, content and weight.
 
+    Weights that it changes are in float32 afterwards, whatever they were in: what a folder and a file in half precision
+    become is then one model.
+
     Raises:
         ModelError: as `read_lora` and `LoraFile.deltas`.
         UserError: it changes nothing.
     """
     file = read_lora(lora, denoiser)
-    held = {full_name(component, path): parameter for component, module in denoiser.components.items()
-            if denoiser.roles[component] != "autoencoder" for path, parameter in module.named_parameters()}
-    deltas = file.deltas({name: held[name].float() for name in file.factors})
+    held = {full_name(component, path): (module, path) for component, module in denoiser.components.items()
+            if denoiser.roles[component] != "autoencoder" for path, _ in module.named_parameters()}
+    before = {name: held[name][0].get_parameter(held[name][1]).float() for name in file.factors}
+    deltas = file.deltas(before)
     if not any(bool(delta.any()) for delta in deltas.values()):
         raise UserError(f"merging {file.path.name} changes nothing: every update of its {len(deltas)} layers is zero",
                         accepted="a LoRA that was trained")
     for name, delta in deltas.items():
-        held[name].copy_(held[name].float() + weight * delta)
+        module, path = held[name]
+        layer, _, end = path.rpartition(".")
+        setattr(module.get_submodule(layer), end, Parameter(before[name] + weight * delta, requires_grad=False))
     return f"{file.path.name}@{file_digest(file.path)[:8]} at {weight:g}"
 
 

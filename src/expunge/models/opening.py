@@ -19,6 +19,7 @@ import torch
 
 from expunge import runtime
 from expunge.errors import ExpungeError, ModelError, UserError
+from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
 from expunge.models.folder import check_complete, check_weights, has_weights, variant_of
@@ -194,13 +195,15 @@ def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool)
 
 
 def _checked(opened: Opened, place: Place) -> Opened:
-    """ModelError: a tokenizer that is another encoder's, or nearly empty, as libraries make one of a damaged folder."""
+    """ModelError: parts that do not belong together, or a tokenizer that is another encoder's or nearly empty, as
+    libraries make one of a damaged folder."""
     for encoder in opened.denoiser.texts:
         words, known = len(encoder.tokenizer), len(encoder.table)
         if not known / 2 <= words <= known:
             raise ModelError(f"a tokenizer of {words} words in {place.path} where the {encoder.name} knows {known}",
                              accepted="each text encoder with its own tokenizer",
                              remedy="fetch or save the model again")
+    check_agreement(opened.denoiser.components, place.path)
     return opened
 
 

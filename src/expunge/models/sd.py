@@ -12,7 +12,7 @@ from expunge.errors import ModelError
 from expunge.models.base import Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.encoders import ClipTextEncoder
-from expunge.models.from_diffusers import FromDiffusers, sides
+from expunge.models.from_diffusers import FromDiffusers, check_channels, sides
 from expunge.models.process import process_of
 from expunge.models.schedule import variance_preserving
 from expunge.models.scope import UNET
@@ -63,7 +63,4 @@ def _check_family(pipe: Any) -> None:
     if getattr(pipe.unet.config, "addition_embed_type", None) is not None:
         raise ModelError(f"a UNet that is told {pipe.unet.config.addition_embed_type} too: another family's",
                          accepted="Stable Diffusion 1.x and 2.x's own UNet")
-    channels, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if channels != latents:
-        raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels",
-                         accepted="text-to-image models (no inpainting, depth or upscaling)")
+    check_channels(pipe.unet, pipe.vae)

@@ -19,7 +19,7 @@ from expunge.errors import ModelError
 from expunge.models.base import Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.encoders import ClipTextEncoder
-from expunge.models.from_diffusers import FromDiffusers, sides
+from expunge.models.from_diffusers import FromDiffusers, check_channels, sides
 from expunge.models.process import process_of
 from expunge.models.schedule import variance_preserving
 from expunge.models.scope import UNET, Rule
@@ -75,9 +75,7 @@ class StableDiffusionXL(FromDiffusers):
 
 
 def _check(unet: Any, vae: Any) -> None:
-    if unet.config.in_channels != vae.config.latent_channels:
-        raise ModelError(f"a UNet of {unet.config.in_channels} input channels over {vae.config.latent_channels} latent "
-                         "channels", accepted="text-to-image models (no inpainting, depth or upscaling)")
+    check_channels(unet, vae)
     if unet.config.addition_embed_type != "text_time":
         raise ModelError(f"a UNet that is told {unet.config.addition_embed_type or 'no size and no pooled state'}",
                          accepted="Stable Diffusion XL's own UNet")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -250,21 +250,25 @@ class SingleFile:
 
 def lacking(file: SingleFile, missing: Collection[str], parts: Path | None) -> ModelError:
     """What to say where parts are in neither the file nor the folder, or there is no folder."""
-    repository, held = REPOSITORIES[file.kind], ", ".join(file.holds())
-    fetch = f"hf download {repository} --include '*.json' '*.txt' '*.model'"
+    held = ", ".join(file.holds())
     if parts is None:
         more = [name for name in file.family.weighed if name not in file.holds()]
-        also = "".join(f" '{name}/*'" for name in more)
         needs = f", with the weights of {' and '.join(more)}" if more else ""
+        fetch = _fetch(file.kind, ["*.json", "*.txt", "*.model", *(f"{name}/*" for name in more)], "FOLDER")
         return ModelError(
             f"{file.path} is a single file of {file.family.title}: it holds weights ({held}), but no configs and no "
-            "tokenizers", accepted=f"--parts FOLDER (parts=): a diffusers folder of the same family{needs}",
-            remedy=f"such a folder comes by {fetch}{also} --local-dir FOLDER")
-    also = " ".join(f"'{name}/*'" for name in missing)
+            f"tokenizers", accepted=f"--parts FOLDER (parts=): a diffusers folder of the same family{needs}",
+            remedy=f"such a folder comes by {fetch}")
+    fetch = _fetch(file.kind, [f"{name}/*" for name in missing], str(parts))
     return ModelError(f"{file.path} holds {held}, and neither it nor {parts} has weights for {', '.join(missing)}",
                       accepted=f"weights for {', '.join(file.family.weighed)}",
-                      remedy=f"bring them into the folder of --parts: hf download {repository} --include {also} "
-                             f"--local-dir {parts}")
+                      remedy=f"bring them into the folder of --parts: {fetch}")
+
+
+def _fetch(kind: str, patterns: Sequence[str], where: str) -> str:
+    """The command of the Hub's own client that brings a family's files."""
+    wanted = " ".join(f"'{pattern}'" for pattern in patterns)
+    return f"hf download {REPOSITORIES[kind]} --include {wanted} --local-dir {where}"
 
 
 def check_parts(file: SingleFile, kind: str, folder: Path) -> None:
