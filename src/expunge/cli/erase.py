@@ -10,7 +10,7 @@ import click
 from pydantic import BeforeValidator
 
 from expunge.cli.lists import Name
-from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
+from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
@@ -64,7 +64,7 @@ class EraseJob(Settings):
 
 @click.command("erase", epilog=EXAMPLES)
 @click.argument("concept", nargs=-1, type=Name())
-@training_model_options
+@model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False, whose="the method's; of esd ")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -76,9 +76,9 @@ class EraseJob(Settings):
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: str, device: str, variant: str | None, allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool,
-            **flags: Any) -> None:
+def command(concept: tuple[str, ...], model: str, device: str, dtype: str, variant: str | None, allow_pickle: bool,
+            verify: bool, config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool,
+            dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -96,7 +96,7 @@ def command(concept: tuple[str, ...], model: str, device: str, variant: str | No
     from expunge.records import remarks
     from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
 
-    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     told: tuple[str, ...] = ()
