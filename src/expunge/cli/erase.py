@@ -232,6 +232,9 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
         lines.append(f"# estimate: {span(planned['seconds'])}"
                      + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else "")
                      + f" (measured on {planned['measured']})")
+        if parts := planned.get("memory"):
+            told = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in parts.items() if size)
+            lines.append(f"# memory, in MiB: {told}; in all {sum(parts.values()) / 2**20:,.0f}, libraries left out")
     else:
         lines.append(f"# {planned['note']}")
     return "\n".join(lines)

@@ -34,6 +34,7 @@ from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.change import Change, low_rank, whole
 from expunge.unlearn.context import AnySource, Source, TrainContext
+from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_low_rank, check_needs, needs
@@ -49,6 +50,9 @@ from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
+LESS = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), fewer weights (--scope) or "
+        "a smaller batch (--batch 1)")
+"""What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
 _UNSET = ("lora_rank", "lora_rate")
@@ -188,21 +192,33 @@ class Recipe(Settings):
         return {"erase": request.all_prompts, "instead": tuple(instead), "keep": tuple(kept)}
 
     def estimate(self, model: Model, request: Request) -> dict[str, Any]:
-        """Time and memory of a run, measured on its own beginning and on a few steps from its middle.
+        """Time and memory of a run, measured on its own beginning and on a few steps from its middle; `memory` says for
+        what, counted (`footprint`).
 
         These are real steps of all the parts; the weights are put back afterwards, bit for bit, and every other tensor
         that moves is let go, so that a run after it is what it would have been.
         """
-        stages, params = Rehearsal(), self.check(model, request)
+        params = self.check(model, request)
+        needed, stages = self.footprint(model, params), Rehearsal()
         with self._changing(model, params, 0) as change, memory_for("the beginning of a run", SMALLER):
             context = self._context(model, change, self.keeping(model, request).request, 0, None, stages)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
-        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(),
+        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(), "memory": dict(needed.parts),
                 "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
                             "comes before them"}
+
+    def footprint(self, model: Model, params: Mapping[str, Parameter]) -> Footprint:
+        """Memory of a run that changes these weights, by part; counted, and nothing is computed."""
+        parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
+        pools = sum((source.places or 0) * getattr(source, "grid", 1) for source, _ in parts
+                    if not isinstance(source, NoisedPictures))
+        pools += sum(source.places or 0 for source, _ in parts if isinstance(source, NoisedPictures))
+        both = 2 if self.keep is not None and needs(self, "keep beside") else 1
+        return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
+                         gradients=both)
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: Past | None = None) -> Patch:
@@ -221,11 +237,14 @@ class Recipe(Settings):
 
         Raises:
             UserError: before any computing, if something does not fit (`check`).
+            ResourceError: likewise, where there is not enough memory for a large model's run.
             TrainingError: a loss is not finite, or no weight changed.
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
         params = self.check(model, request, past)
         began = time.monotonic()
+        if sum(p.nbytes for p in model.editable().values()) >= LARGE:
+            check_room(self.footprint(model, params), model.device, LESS)
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
