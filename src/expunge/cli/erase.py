@@ -10,7 +10,7 @@ import click
 from pydantic import BeforeValidator
 
 from expunge.cli.lists import Name
-from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
+from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
@@ -65,7 +65,7 @@ class EraseJob(Settings):
 
 @click.command("erase", epilog=EXAMPLES)
 @click.argument("concept", nargs=-1, type=Name())
-@training_model_options
+@model_options
 @settings_options(EraseJob, leave_out=("concept",))
 @settings_options(Recipe, leave_out=("name",), files=False, whose="the method's; of esd ")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -77,9 +77,9 @@ class EraseJob(Settings):
 @click.option("--strict", is_flag=True,
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
-def command(concept: tuple[str, ...], model: Source, device: str, variant: str | None, allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool, dry_run: bool,
-            **flags: Any) -> None:
+def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
+            verify: bool, config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool,
+            dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -97,7 +97,7 @@ def command(concept: tuple[str, ...], model: Source, device: str, variant: str |
     from expunge.records import remarks
     from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
 
-    opened = load(model, device=device, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     notices: tuple[str, ...] = ()
@@ -233,6 +233,9 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
         lines.append(f"# estimate: {span(planned['seconds'])}"
                      + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else "")
                      + f" (measured on {planned['measured']})")
+        if parts := planned.get("memory"):
+            told = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in parts.items() if size)
+            lines.append(f"# memory, in MiB: {told}; in all {sum(parts.values()) / 2**20:,.0f}, libraries left out")
     else:
         lines.append(f"# {planned['note']}")
     return "\n".join(lines)

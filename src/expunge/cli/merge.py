@@ -30,9 +30,9 @@ Examples:
 @click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
 @click.option("--variant", metavar="NAME",
               help="Which set of weights, where the base's folder has several, such as fp16.")
-@click.option("--only", type=click.Choice(["text-encoder"]),
-              help="Write this component alone, for other models with the same text encoder: the only one that models "
-                   "share.")
+@click.option("--only", type=click.Choice(["text-encoder", "lora"]),
+              help="Write this alone: the text encoder, for other models with the same one (the only component that "
+                   "models share); or a patch that is a LoRA as such, for pipe.load_lora_weights.")
 @click.option("--allow-pickle", is_flag=True,
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
@@ -49,6 +49,7 @@ def command(patch: Path, model: Source, dtype: str, variant: str | None,
     from expunge.models.store import merge
 
     part = (only or "").replace("-", "_")
-    tell("text encoder" if only else "model", merge(model, Patch.load(patch), out, dtype, only=part,
-                                                    allow_pickle=allow_pickle, variant=variant))
-    click.echo(f"""open it with {f'CLIPTextModel.from_pretrained("{out}")' if only else opener(out)}""")
+    tell((only or "model").replace("-", " "), merge(model, Patch.load(patch), out, dtype, only=part,
+                                                       allow_pickle=allow_pickle, variant=variant))
+    ways = {"lora": f'pipe.load_lora_weights("{out}")', "text-encoder": f'CLIPTextModel.from_pretrained("{out}")'}
+    click.echo(f"open it with {ways[only] if only else opener(out)}")

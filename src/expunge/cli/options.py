@@ -110,7 +110,7 @@ def report_folder(redact: bool) -> str:
 
 
 def training_model_options(command: Command) -> Command:
-    """All but `--dtype`: for verbs that change weights, always in float32."""
+    """All but `--dtype`: for verbs that work on weights in float32 alone."""
     return model_options_of("--model", "--device", "--variant", "--allow-pickle", "--verify")(command)
 
 
@@ -137,7 +137,8 @@ def model_options_of(*flags: str) -> Callable[[Command], Command]:
             help="Which set of weights, where the folder has several, such as fp16 [default: the plain ones, or the "
                  "only ones]."),
         "--dtype": click.option("--dtype", default="float32", show_default=True, metavar="NAME",
-                                help="Number type of the weights: float32, bfloat16 or float16."),
+                                help="Number type of the weights: float32, bfloat16, float16, or auto: that of the "
+                                     "files."),
         "--device": click.option("--device", default="auto", show_default=True, metavar="NAME",
                                  help="cpu, cuda, cuda:N or mps."),
         "--model": click.option("--model", default="embedded", show_default=True, metavar="MODEL",

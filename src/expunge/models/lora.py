@@ -33,7 +33,8 @@ from expunge.files import file_digest, write_tensors
 from expunge.models.base import Denoiser
 from expunge.models.lora_names import family_told, names_of
 from expunge.models.model import Model
-from expunge.models.scope import full_name
+from expunge.models.patch import A, Patch
+from expunge.models.scope import full_name, full_names
 from expunge.train import step_generator
 
 _ADAPTER = "expunge"
@@ -82,6 +83,75 @@ def with_lora(model: Model, lora: Lora, *, seed: int = 0, frozen: Collection[str
             p.requires_grad_(flags[name])
 
 
+@contextmanager
+def with_adapters(components: Mapping[str, nn.Module], layers: Collection[str], rank: int, *, seed: int = 0
+                  ) -> Iterator[Adapters]:
+    """Inside, the layers have a LoRA each, of any component; afterwards the networks are as they were.
+
+    Factors are in float32 in a model of any number type; A and B begin as `with_lora` has them.
+
+    Args:
+        components: a model's networks by name.
+        layers: full names of the weights of linear and convolutional layers ("unet/....weight").
+
+    Raises:
+        UserError: peft is not installed.
+    """
+    package, parts, flags = peft(), dict.fromkeys(name.partition("/")[0] for name in layers), {}
+    try:
+        for component in parts:
+            network = components[component]
+            flags.update({id(p): (p, p.requires_grad) for p in network.parameters()})
+            paths = [path for path, _ in network.named_modules() if full_name(component, f"{path}.weight") in layers]
+            config = package.LoraConfig(r=rank, lora_alpha=rank,
+                                        target_modules=f"(?:{'|'.join(map(re.escape, paths))})")
+            with torch.random.fork_rng():  # peft starts A from the global generator
+                package.inject_adapter_in_model(config, network, _ADAPTER)
+        params = {full: p for component in parts for full, p in full_names(component, components[component]).items()
+                  if f".{_ADAPTER}." in full}
+        for p in params.values():
+            p.data = p.data.float()
+        _start(params, seed)
+        put = [module for component in parts for module in components[component].modules()
+               if isinstance(module, package.tuners.tuners_utils.BaseTunerLayer)]
+        yield Adapters({name.replace(f".{_ADAPTER}.", "."): p for name, p in params.items()}, put)
+    finally:
+        for component in parts:
+            recurse_remove_peft_layers(components[component])
+        for p, flag in flags.values():
+            p.requires_grad_(flag)
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """LoRAs on layers.
+
+    Attributes:
+        params: factors by full name ("unet/<layer>.lora_A.weight"). layers: what holds them.
+    """
+
+    params: Mapping[str, Parameter]
+    layers: Sequence[Any]
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside, the layers compute without them, bit for bit as before."""
+        for layer in self.layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.enable_adapters(True)
+
+
+def layers_of(components: Mapping[str, nn.Module], weights: Collection[str]) -> tuple[str, ...]:
+    """Those of the weights (full names) that a LoRA can be put on: of linear and convolutional layers."""
+    return tuple(full for component, network in components.items() for path, module in network.named_modules()
+                 if isinstance(module, (nn.Linear, nn.Conv2d))
+                 and (full := full_name(component, f"{path}.weight")) in weights)
+
+
 def peft() -> Any:
     """The package peft.
 
@@ -106,6 +176,37 @@ def save_lora(path: Path, params: Mapping[str, Tensor], lora: Lora) -> Path:
              f"{component}.target_modules": layers}
     write_tensors(path, tensors, {"format": "pt", _METADATA: json.dumps(about, sort_keys=True)})
     return path
+
+
+def write_lora(folder: Path, patch: Patch, loadable: Collection[str], spelt: Mapping[str, str]) -> Path:
+    """Write a patch of kind "lora" as `pytorch_lora_weights.safetensors`, for `pipe.load_lora_weights(folder)`.
+
+    Args:
+        loadable: components whose LoRA the pipeline loads. spelt: layers' paths in the networks by their full names.
+
+    Raises:
+        UserError: a patch of another kind, or of a component that the pipeline loads no LoRA for.
+    """
+    if patch.card.kind != "lora":
+        raise UserError(f"a patch of kind {patch.card.kind!r} as a LoRA", accepted="a patch of kind 'lora'",
+                        remedy="make the edit with --lora-rank, or merge it into the whole model")
+    parts = {name.partition("/")[0] for name in patch.tensors}
+    if other := sorted(parts - {*loadable}):
+        raise UserError(f"a LoRA of the {other[0]}", accepted=f"of {', '.join(loadable)}: diffusers loads no "
+                        "other here", remedy="merge it into the whole model")
+    tensors, about, ranks = {}, dict[str, Any](), dict[str, int]()
+    for name, factor in patch.tensors.items():
+        layer, end = name[:-len(A)], name[-len(A):]
+        component, _, path = f"{layer.partition('/')[0]}.{spelt[layer]}".partition(".")
+        tensors[f"{component}.{path}{end}"] = factor
+        about.setdefault(f"{component}.target_modules", set()).add(path)
+        if end == A:
+            ranks[component] = len(factor)
+    for component, rank in ranks.items():
+        about |= {f"{component}.r": rank, f"{component}.lora_alpha": patch.card.scale * rank,
+                  f"{component}.target_modules": sorted(about[f"{component}.target_modules"])}
+    write_tensors(folder / _USUAL_FILE, tensors, {"format": "pt", _METADATA: json.dumps(about, sort_keys=True)})
+    return folder / _USUAL_FILE
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,18 @@ from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
-from expunge.models.lora import merged
+from expunge.models.lora import merged, write_lora
 from expunge.models.model import Model
 from expunge.models.opening import Place, number_types, quiet, take_over
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
+from expunge.models.scope import full_name
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+LORA = "lora"
+"""What is written of a patch alone, in place of a whole model."""
 _ABOUT = "expunge.json"
 
 
@@ -85,7 +88,8 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
     as `expunge-patch.json`. It appears whole or not at all.
 
-    With `only` "text_encoder" it holds that component alone, for `CLIPTextModel.from_pretrained(out)`: a plug-in for
+    With `only` "lora" it holds the patch alone, which must be a LoRA, for `pipe.load_lora_weights(out)`. With
+    "text_encoder" it holds that component alone, for `CLIPTextModel.from_pretrained(out)`: a plug-in for
     every model with the same text encoder.
 
     Raises:
@@ -94,7 +98,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
         StorageError: it cannot be written.
     """
     out, number = Path(out), runtime.parse_dtype(dtype)
-    if only:
+    if only and only != LORA:
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
@@ -108,10 +112,15 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
             part = Path(scratch) / "model"
-            whole = part if not only else part / only
-            with quiet():
-                (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(whole, safe_serialization=True)
-            make_portable(part)
+            whole = part if only in ("", LORA) else part / only
+            if only == LORA:
+                model.remove()
+                _write_lora(part, patch, model, pipe)
+            else:
+                with quiet():
+                    (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(whole,
+                                                                                             safe_serialization=True)
+                make_portable(part)
             part = whole
             if (place.path / _ABOUT).is_file() and not only:
                 shutil.copyfile(place.path / _ABOUT, part / _ABOUT)
@@ -135,9 +144,16 @@ def _named(name: str, denoiser: Denoiser, said: Source) -> str:
     return f"{name} with LoRA {', LoRA '.join(loras)}" if loras else name
 
 
+def _write_lora(folder: Path, patch: Patch, model: Model, pipe: Any) -> None:
+    """The patch as a LoRA of the pipeline, seen to be loadable: its layers by the paths that they have there."""
+    spelt = {full_name(component, path): path for component, network in model.components.items()
+             for path, _ in network.named_modules()}
+    write_lora(folder, patch, pipe._lora_loadable_modules, spelt)
+
+
 def _check_alone(patch: Patch, only: str) -> None:
     if only != "text_encoder":
-        raise UserError(f"only {only!r}", accepted="text_encoder, or nothing for the whole model")
+        raise UserError(f"only {only!r}", accepted="lora, text_encoder, or nothing for the whole model")
     outside = [name for name in patch.weights if not name.startswith(f"{only}/")]
     if outside or not patch.in_encoder:
         raise UserError(f"a patch that changes {len(outside)} tensors outside the text encoder" +

@@ -14,7 +14,7 @@ Every layer takes its weights anew when it is called, also where a forward is ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from expunge.errors import ExpungeError
+from expunge.models.lora import Adapters, with_adapters
 from expunge.models.model import Model
+from expunge.models.patch import A, B
 from expunge.records.card import Kind
 from expunge.train import restored
 
@@ -160,3 +162,41 @@ def _places(model: Model, params: Mapping[str, Parameter]) -> list[_Place]:
             if names:
                 out.append(_Place(layer, names))
     return out
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A change by a LoRA; `low_rank` makes one.
+
+    Attributes:
+        adapters: the LoRA's layers; scale: of its product.
+    """
+
+    adapters: Adapters
+    scale: float
+
+    @property
+    def params(self) -> Mapping[str, Parameter]:
+        """The factors."""
+        return self.adapters.params
+
+    def teacher(self, model: Model) -> Model:
+        """The same networks, with the LoRA off whenever this one is asked."""
+        return model.without(self.adapters.off)
+
+    def made(self) -> Made:
+        """Both factors of every layer that has a change."""
+        now = {name: p.detach().clone() for name, p in self.params.items()}
+        kept = {name for name in now if bool(now[name.replace(A, B)].any()) and bool(now[name.replace(B, A)].any())}
+        return Made({name: now[name] for name in now if name in kept}, "lora", self.scale)
+
+
+@contextmanager
+def low_rank(model: Model, weights: Collection[str], rank: int, *, seed: int) -> Iterator[LowRank]:
+    """Inside, a LoRA on the layers of these weights (full names) trains; afterwards the model is as before.
+
+    Raises:
+        UserError: peft is not installed.
+    """
+    with with_adapters(model.components, weights, rank, seed=seed) as adapters:
+        yield LowRank(adapters, 1.0)

@@ -12,11 +12,13 @@ from expunge.config import Settings
 from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
-Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no keep between", "keys and values"]
+Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no keep between", "keys and values",
+               "whole weights"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
 to keep. noised images: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
 loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
-recipe looks for them, which knows its parameters)."""
+recipe looks for them, which knows its parameters). whole weights: what trains are the model's own numbers, and not the
+factors of a LoRA."""
 
 
 def check_needs(recipe: Settings, request: Request) -> None:
@@ -63,6 +65,16 @@ def check_anchors(request: Request, otherwise: str = "") -> None:
 def needs(method: object, need: Need) -> bool:
     """Whether the method is settings, a part of which has that need."""
     return isinstance(method, Settings) and any(need in getattr(part, "needs", ()) for part in _parts(method))
+
+
+def check_low_rank(recipe: Settings) -> None:
+    """ConfigError: a part of the recipe works on the model's own weights, so that no LoRA can train in their place."""
+    for part in _parts(recipe):
+        if "whole weights" in getattr(part, "needs", ()):
+            why = getattr(part, "whole", "it works on single weights")
+            raise ConfigError(f"a LoRA with {getattr(part, 'kind', type(part).__name__)!r}: {why}",
+                              accepted="updates that take any parameters, such as plain, surgery, bilevel and dual",
+                              remedy="another update or method, or no lora_rank")
 
 
 def _parts(settings: Settings) -> Iterator[Settings]:

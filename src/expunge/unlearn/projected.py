@@ -47,13 +47,14 @@ class Projected(Projection):
 
     kind: Literal["projected"] = "projected"
     within: ClassVar[tuple[str, ...]] = ("dual", "refresh")
+    whole: ClassVar[str] = "it projects the steps of weights, and a step of factors is none of their product"
     update: Annotated[Update, Slot(UPDATES, "plain", inside="projected")] = knob(
         Plain(), "Update rule whose step is projected")
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """Something to project."""
-        return ("keys and values",)
+        return ("keys and values", "whole weights")
 
     def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> ProjectedStepper:
         """Finds the directions: always the same ones for the same prompts, so that they need not be checkpointed."""

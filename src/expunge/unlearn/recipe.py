@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 from torch.nn import Parameter
+from typing_extensions import Self
 
 from expunge.config import Settings, knob
-from expunge.errors import ExpungeError, TrainingError, UserError
+from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
+from expunge.models.lora import layers_of, peft
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
@@ -28,11 +32,12 @@ from expunge.runtime import memory_for, peak_memory
 from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.change import Change, whole
+from expunge.unlearn.change import Change, low_rank, whole
 from expunge.unlearn.context import AnySource, Source, TrainContext
+from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
-from expunge.unlearn.needs import check_needs, needs
+from expunge.unlearn.needs import check_low_rank, check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import AnyObjective, Steer, Term
 from expunge.unlearn.past import PriorEdits
@@ -45,6 +50,13 @@ from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
+LESS = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), fewer weights (--scope) or "
+        "a smaller batch (--batch 1)")
+"""What to do where a run would not fit."""
+LORA_RATE = 10.0
+"""Times the learning rate of whole weights."""
+_UNSET = ("lora_rank", "lora_rate")
+"""Settings that are left out where they are none: what is addressed by all settings stays what it was without them."""
 
 
 class Recipe(Settings):
@@ -67,8 +79,23 @@ class Recipe(Settings):
     learning_rate: float = knob(1e-5, "Adam's step size", gt=0.0)
     warmup: int = knob(0, "Steps over which the learning rate rises from 0", unit="steps", ge=0)
     weight_decay: float = knob(0.0, "Decoupled weight decay", ge=0.0)
+    lora_rank: int | None = knob(None, "Train a LoRA of this rank on the scope's linear and convolutional layers, in "
+                                 "place of their weights; none trains these", ge=1)
+    lora_rate: float | None = knob(None, "Factor of the learning rate for a LoRA's factors, whose product begins at 0; "
+                                   f"none is {LORA_RATE:g}", gt=0.0)
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = rest(self)
+        return {name: value for name, value in told.items() if name not in _UNSET or value is not None}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lora_rate is not None and self.lora_rank is None:
+            raise ValueError("lora_rate without lora_rank: there is no LoRA whose rate it could be (set lora_rank)")
+        return self
 
     def override(self, settings: Mapping[str, Any]) -> Recipe:
         """This recipe with some settings changed.
@@ -87,7 +114,7 @@ class Recipe(Settings):
         return Recipe.build(values, origin=self.name)
 
     def check(self, model: Model, request: Request, past: PriorEdits | None = None) -> dict[str, Parameter]:
-        """The parameters to train, after looking for everything that would go wrong later.
+        """The weights to change, after looking for everything that would go wrong later.
 
         Raises:
             UserError: a patch is on, unknown scope, a prompt that the text encoder truncates, weights in float16, no
@@ -95,7 +122,7 @@ class Recipe(Settings):
             ConfigError: parts that do not go together.
         """
         check_needs(self, request)
-        params = checked_weights(model, self.scope)
+        params = self._weights(model, past)
         if needs(self, "keys and values"):
             keys_and_values(model, params)
         if self.source.places is not None and self.source.places < len(request.targets):
@@ -108,6 +135,28 @@ class Recipe(Settings):
         if self.adversary is not None:
             self.adversary.check(model, whole)
         return params
+
+    def _weights(self, model: Model, past: PriorEdits | None) -> dict[str, Parameter]:
+        """What will change, by full name: the scope's, or those of its layers that a LoRA can be put on."""
+        if self.lora_rank is None:
+            return checked_weights(model, self.scope)
+        check_low_rank(self)
+        if past is not None:
+            raise ConfigError("a LoRA in a sequence, which holds on to earlier edits in the weights themselves",
+                              accepted="whole weights (no lora_rank)")
+        peft()
+        params = checked_weights(model, self.scope)
+        layers = layers_of(model.components, params)
+        if not layers:
+            raise UserError(f"a LoRA on the scope {self.scope!r}, which has no linear or convolutional layers here",
+                            accepted="a scope that has some", remedy="another scope, or no lora_rank")
+        return {name: params[name] for name in layers}
+
+    def _changing(self, model: Model, params: Mapping[str, Parameter], seed: int) -> AbstractContextManager[Change]:
+        """What trains, as long as it does."""
+        if self.lora_rank is None:
+            return whole(model, params)
+        return low_rank(model, params, self.lora_rank, seed=seed)
 
     def keeping(self, model: Model, request: Request, past: PriorEdits | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
@@ -143,21 +192,33 @@ class Recipe(Settings):
         return {"erase": request.all_prompts, "instead": tuple(instead), "keep": tuple(kept)}
 
     def estimate(self, model: Model, request: Request) -> dict[str, Any]:
-        """Time and memory of a run, measured on its own beginning and on a few steps from its middle.
+        """Time and memory of a run, measured on its own beginning and on a few steps from its middle; `memory` says for
+        what, counted (`footprint`).
 
         These are real steps of all the parts; the weights are put back afterwards, bit for bit, and every other tensor
         that moves is let go, so that a run after it is what it would have been.
         """
-        stages, params = Rehearsal(), self.check(model, request)
-        with whole(model, params) as change, memory_for("the beginning of a run", SMALLER):
+        params = self.check(model, request)
+        needed, stages = self.footprint(model, params), Rehearsal()
+        with self._changing(model, params, 0) as change, memory_for("the beginning of a run", SMALLER):
             context = self._context(model, change, self.keeping(model, request).request, 0, None, stages)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
-        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(),
+        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(), "memory": dict(needed.parts),
                 "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
                             "comes before them"}
+
+    def footprint(self, model: Model, params: Mapping[str, Parameter]) -> Footprint:
+        """Memory of a run that changes these weights, by part; counted, and nothing is computed."""
+        parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
+        pools = sum((source.places or 0) * getattr(source, "grid", 1) for source, _ in parts
+                    if not isinstance(source, NoisedPictures))
+        pools += sum(source.places or 0 for source, _ in parts if isinstance(source, NoisedPictures))
+        both = 2 if self.keep is not None and needs(self, "keep beside") else 1
+        return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
+                         gradients=both)
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
@@ -176,15 +237,18 @@ class Recipe(Settings):
 
         Raises:
             UserError: before any computing, if something does not fit (`check`).
+            ResourceError: likewise, where there is not enough memory for a large model's run.
             TrainingError: a loss is not finite, or no weight changed.
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
         params = self.check(model, request, past)
         began = time.monotonic()
+        if sum(p.nbytes for p in model.editable().values()) >= LARGE:
+            check_room(self.footprint(model, params), model.device, LESS)
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
-        with whole(model, params) as change:
+        with self._changing(model, params, seed) as change:
             context = self._context(model, change, keeping.request, seed, past, Stages(progress))
             trained = self._train(context, change.params, checkpoint, progress, began, past)
             made = change.made()
@@ -228,7 +292,7 @@ class Recipe(Settings):
         held = past.terms(context, params) if past is not None else ()
         stepper: Stepper = self.update.prepare(params, erase, context)
         stepper = past.around(context, stepper, params) if past is not None else stepper
-        optimizer = torch.optim.AdamW(params.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(params.values(), lr=self._rate(self.steps), weight_decay=self.weight_decay)
         learners: list[Term | Attacker] = [part for part in (erase, keep, attacker, *held) if part is not None]
         state: dict[str, Tensor] = {**params, **stepper.state}
         optimizers: dict[str, torch.optim.Optimizer] = {"adam": optimizer}
@@ -242,7 +306,8 @@ class Recipe(Settings):
         return self._step(params, stepper, optimizer, erase, keep, attacker, held, learners), state, optimizers
 
     def _rate(self, number: int) -> float:
-        return self.learning_rate * min(1.0, (number + 1) / max(1, self.warmup))
+        rate = self.learning_rate if self.lora_rank is None else self.learning_rate * (self.lora_rate or LORA_RATE)
+        return rate * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
               erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term],

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import model_validator
@@ -46,6 +46,7 @@ class Refreshed(Ascents):
     """
 
     kind: Literal["refresh"] = "refresh"
+    whole: ClassVar[str] = "its steps are relative to the size of weights, and a LoRA's factor begins at zero"
     target: Literal["forget", "full"] = knob(
         "forget", "What is climbed: the loss to forget, so that the concept comes back; or all losses, as the paper "
         "does", source="Wang et al. 2024: full")
@@ -65,7 +66,7 @@ class Refreshed(Ascents):
     @property
     def needs(self) -> tuple[Need, ...]:
         """No keep in steps of its own: they would be refreshed too, on the loss that must stay low."""
-        return ("no keep between",)
+        return ("no keep between", "whole weights")
 
     @property
     def rule(self) -> Refresh:

@@ -28,6 +28,7 @@ from expunge.errors import TrainingError
 from expunge.registry import UPDATES
 from expunge.train import Losses
 from expunge.unlearn.context import TrainContext
+from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term
 from expunge.unlearn.update import Descent, Plain, StepLosses, Stepper, Update, gradients
 
@@ -42,6 +43,12 @@ class Masked(Settings):
                       source="SalUn: one pass over 800 images in batches of 8")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="masked")] = knob(
         Plain(), "Update rule of the masked gradients")
+    whole: ClassVar[str] = "it chooses single weights, of which a LoRA has none"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Weights to choose among."""
+        return ("whole weights",)
 
     def prepare(self, params: Mapping[str, Parameter], erase: Term, context: TrainContext) -> MaskedStepper:
         """Finds the mask: always the same one for the same weights, so that it need not be checkpointed.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from expunge.config import Settings, knob
-from expunge.errors import UserError
+from expunge.errors import ConfigError, UserError
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
@@ -68,6 +68,9 @@ class ClosedForm(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
+        if settings.get("lora_rank") is not None:
+            raise ConfigError(f"lora_rank for {self.name}, which solves for whole weights and trains nothing",
+                              accepted="a method that trains, such as esd-fast", remedy="leave lora_rank out")
         return ClosedForm.build(overridden(self.model_dump(mode="json"), settings, _SLOTS), origin=self.name)
 
     def check(self, model: Model, request: Request) -> dict[str, Parameter]:

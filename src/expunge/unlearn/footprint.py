@@ -1,0 +1,171 @@
+"""What memory a training run takes, part by part, known before anything is computed.
+
+What is stored is counted. What a forward keeps for its backward is counted on the meta device: the networks' own
+modules with weights that have a shape and no values, attention as the fused kernels do it (queries, keys, values, the
+output and one number a row). Real allocators take some more for what a layer needs while it computes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from expunge.errors import ResourceError
+from expunge.models.conditioning import Conditioning
+from expunge.models.lora import with_adapters
+from expunge.models.model import Model
+from expunge.models.scope import full_names
+from expunge.models.text import Tokens
+
+LARGE = 2**28
+"""Bytes of weights from which on a run looks whether there is room, before it begins."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Attributes: parts: bytes by what they are for, in the order in which they are told."""
+
+    parts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Of all parts."""
+        return sum(self.parts.values())
+
+    @property
+    def beyond(self) -> int:
+        """What a run takes beside the model as it is loaded."""
+        return self.total - self.parts["weights"]
+
+
+def footprint(model: Model, weights: Mapping[str, Parameter], rank: int | None, *, batch: int, pools: int = 0,
+              gradients: int = 1) -> Footprint:
+    """Of a run that changes `weights` (by full name), by a LoRA of that rank or, None, themselves.
+
+    Args:
+        batch: points of a step's largest loss. pools: half-way samples that are kept, with their targets.
+        gradients: how many gradients an update has at once.
+    """
+    every = model.parameters_of("denoiser", "text", "autoencoder")
+    trained, copies = _trained(weights, rank)
+    cond = model.encode([""]).detach()
+    row = sum(tensor.nbytes for tensor in cond.rows.values())
+    latent = 4 * model.initial_noise([0]).numel()
+    originals = sum(p.nbytes for p in weights.values() if p.dtype == torch.float32) if rank is None else 0
+    return Footprint({
+        "weights": sum(p.nbytes for p in every.values()), "what trains": copies, "originals": originals,
+        "gradients": 4 * trained * gradients, "optimizer": 8 * trained,
+        "activations": _kept(model, weights, rank, batch, cond), "samples and prompts": pools * (2 * latent + row)})
+
+
+def _trained(weights: Mapping[str, Parameter], rank: int | None) -> tuple[int, int]:
+    """How many numbers train, and the bytes of them that stand beside the weights: masters and casts, or factors."""
+    if rank is not None:
+        count = sum(rank * (len(p) + p[0].numel()) for p in weights.values())
+        return count, 4 * count
+    masters = sum((4 + p.element_size()) * p.numel() for p in weights.values() if p.dtype != torch.float32)
+    return sum(p.numel() for p in weights.values()), masters
+
+
+def _kept(model: Model, weights: Mapping[str, Parameter], rank: int | None, batch: int, cond: Conditioning) -> int:
+    """What one forward of the student keeps for its backward."""
+    parts = {name: shapes_alone(part) for name, part in model.components.items()}
+    denoiser = model.denoiser.with_components(parts)
+    x, t = model.initial_noise([0]).to("meta").expand(batch, -1, -1, -1), torch.ones(batch, device="meta")
+
+    def forward() -> Tensor:
+        if not model.trains_text(weights):
+            told = cond.to("meta").repeat(batch)
+        else:
+            rows = [encoder.laid_out([""] * batch) for encoder in model.texts]
+            told = denoiser.condition([Tokens(row.ids.to("meta"), row.mask.to("meta")) for row in rows], {})
+        return denoiser.predict(x, t, told)
+
+    return kept_by(forward, parts, [*weights], rank)
+
+
+def kept_by(forward: Callable[[], Tensor], parts: Mapping[str, nn.Module], weights: list[str], rank: int | None) -> int:
+    """Bytes of distinct tensors that a forward on the meta device keeps for its backward, parameters left out.
+
+    Args:
+        parts: its networks by component. weights, rank: what trains in them, as in `footprint`.
+    """
+    kept: dict[int, tuple[Tensor, int]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = tensor, storage.nbytes()
+        return tensor
+
+    with ExitStack() as stack:
+        if rank is not None:
+            stack.enter_context(with_adapters(parts, weights, rank))
+        mine = {full: p for name, part in parts.items() for full, p in full_names(name, part).items()}
+        if rank is None:
+            for name in weights:
+                mine[name].requires_grad_(True)
+        stack.enter_context(_Fused())
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        forward()
+        own = {p.untyped_storage()._cdata for p in mine.values()}
+    return sum(size for place, (_, size) in kept.items() if place not in own)
+
+
+def shapes_alone(part: nn.Module) -> nn.Module:
+    """A copy of a network whose parameters and buffers have shapes and types, and no values."""
+    memo: dict[int, Any] = {id(p): Parameter(p.detach().to("meta"), requires_grad=False) for p in part.parameters()}
+    memo |= {id(b): b.detach().to("meta") for b in part.buffers()}
+    return copy.deepcopy(part, memo)
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps what fused attention keeps; on the meta device there is nothing to compute."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError("there is no backward on the meta device")
+
+
+class _Fused(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is scaled_dot_product_attention:
+            return _Attention.apply(*args[:3]) if len(args) > 2 else _Attention.apply(
+                *args, *(kwargs[name] for name in ("query", "key", "value")[len(args):]))
+        return func(*args, **(kwargs or {}))
+
+
+def check_room(needed: Footprint, device: torch.device, remedy: str) -> None:
+    """ResourceError where a run would take more than is free; nothing where the system does not tell."""
+    free = room(device)
+    if free is not None and needed.beyond > free:
+        told = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in needed.parts.items() if size)
+        raise ResourceError(f"a run of {needed.total / 2**30:.1f} GiB ({told}), where {free / 2**30:.1f} GiB are free "
+                            f"beside the model: {(needed.beyond - free) / 2**30:.1f} GiB are missing", remedy=remedy)
+
+
+def room(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    told = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return None if told is None or device.type != "cpu" else 1024 * int(told.split()[1])
