@@ -22,7 +22,7 @@ from expunge.models.store import load, merge
 from expunge.registry import METHODS
 from expunge.unlearn.change import low_rank
 from expunge.unlearn.erase import resolve_method
-from expunge.unlearn.past import Past
+from expunge.unlearn.past import PriorEdits
 from expunge.unlearn.presets.by_family import suited
 from expunge.unlearn.recipe import Recipe
 from pipelines_of_families import BUILDERS, built, taken
@@ -98,7 +98,7 @@ def test_scopes_without_layers_closed_forms_and_sequences_are_refused(model: Any
         resolve_method("uce", {"lora_rank": 4})
     with pytest.raises(ConfigError, match="lora_rate without lora_rank"):
         SMALL.override({"lora_rate": 3.0})
-    past: Past = object()  # type: ignore[assignment]
+    past: PriorEdits = object()  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="a LoRA in a sequence"):
         LOW.check(model, REQUEST, past)
 
