@@ -3,9 +3,10 @@
     python benchmarks/memory.py
 
 Measured: runs of two steps on the embedded model, each in a process of its own; what the process holds at most beside
-what it held with the model loaded (its resident memory on Linux; an accelerator's own count on a GPU), over what
-`footprint` says. Sums: networks of published sizes on the meta device, so nothing of them is in memory: weights in
-bfloat16, what trains, and what a forward of 512 px at batch 1 keeps for its backward.
+what it held with the model loaded (its resident memory on Linux, with glibc told to give back what is freed; an
+accelerator's own count on a GPU), over what `footprint` says. Sums: networks of published sizes on the meta device, so
+nothing of them is in memory: weights in bfloat16, what trains, and what a forward of 512 px at batch 1 keeps for its
+backward.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -40,7 +42,8 @@ def main() -> int:
         return 0
     print("| run on the embedded model | measured MiB | said MiB | measured / said |\n| --- | --- | --- | --- |")
     for name in CASES:
-        ran = subprocess.run([sys.executable, __file__, "--case", name], capture_output=True, text=True, check=True)
+        ran = subprocess.run([sys.executable, __file__, "--case", name], capture_output=True, text=True, check=True,
+                             env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"})
         real, said = json.loads(ran.stdout.splitlines()[-1])
         print(f"| {name} | {real / 2**20:.0f} | {said / 2**20:.0f} | {real / said:.2f} |", flush=True)
     print(f"\n| model, 512 px, batch 1, bfloat16 | weights GiB | trains GiB | kept for backward GiB | in all |\n"

@@ -83,8 +83,8 @@ class Recipe(Settings):
                                  "place of their weights; none trains these", ge=1)
     lora_rate: float | None = knob(None, "Factor of the learning rate for a LoRA, whose product begins at 0; "
                                    f"none is {LORA_RATE:g}", gt=0.0)
-    checkpointing: bool = knob(False, "Keep one activation of each of the denoiser's blocks and make the others again in "
-                               "the backward pass: a third more time, a fraction of the memory")
+    checkpointing: bool = knob(False, "Keep one activation of each of the denoiser's blocks and make the others again "
+                               "in the backward pass: a third more time, a fraction of the memory")
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
 
