@@ -9,11 +9,11 @@ import pytest
 import torch
 from test_recipe import REQUEST, SMALL, everything, same
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.unlearn.change import whole
+from expunge.unlearn.change import checkpointed, whole
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.objective import Steer
 from expunge.unlearn.source import FrozenTrajectory
@@ -126,3 +126,19 @@ def test_training_in_bfloat16_lowers_the_loss_as_in_float32(half: Model, model: 
     for one in (half, model):
         losses = longer(one, REQUEST).card.losses["erase"]
         assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}])
+@pytest.mark.parametrize("dtype", ["float32", HALF])
+def test_checkpointing_changes_no_bit_of_a_patch(pipeline_folder: Path, settings: dict[str, int], dtype: str) -> None:
+    model = load(pipeline_folder, device="cpu", dtype=dtype)
+    plain, low = (SMALL.override({**settings, "checkpointing": on}) for on in (False, True))
+    assert plain(model, REQUEST).hash == low(model, REQUEST).hash
+    params = model.parameters_in("xattn")
+    kept = [one.footprint(model, params).parts["activations"] for one in (plain, low)]
+    assert kept[1] < 0.6 * kept[0]
+
+
+def test_a_network_that_cannot_checkpoint_is_refused_before_anything_is_computed() -> None:
+    with pytest.raises(UserError, match="checkpointing of a Linear"), checkpointed(torch.nn.Linear(1, 1), True):
+        pass

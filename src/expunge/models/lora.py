@@ -118,6 +118,7 @@ def with_adapters(components: Mapping[str, nn.Module], layers: Collection[str], 
     finally:
         for component in parts:
             recurse_remove_peft_layers(components[component])
+            components[component].__dict__.pop("peft_config", None)  # peft leaves it and warns at the next LoRA
         for p, flag in flags.values():
             p.requires_grad_(flag)
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 from expunge.models.lora import Adapters, with_adapters
 from expunge.models.model import Model
 from expunge.models.patch import A, B
@@ -200,3 +200,23 @@ def low_rank(model: Model, weights: Collection[str], rank: int, *, seed: int) ->
     """
     with with_adapters(model.components, weights, rank, seed=seed) as adapters:
         yield LowRank(adapters, 1.0)
+
+
+@contextmanager
+def checkpointed(network: nn.Module, on: bool) -> Iterator[None]:
+    """Inside, a network keeps an activation of each block and makes the others again, if `on`.
+
+    Raises:
+        UserError: a network that cannot.
+    """
+    if on and not getattr(network, "_supports_gradient_checkpointing", False):
+        raise UserError(f"checkpointing of a {type(network).__name__}", accepted="networks that support it",
+                        remedy="leave checkpointing off, or lower the batch")
+    mine: Any = network
+    if on:
+        mine.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            mine.disable_gradient_checkpointing()

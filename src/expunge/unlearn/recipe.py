@@ -8,8 +8,8 @@ model as it was, bit for bit, also after an error or an interrupt.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from expunge.runtime import memory_for, peak_memory
 from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.change import Change, low_rank, whole
+from expunge.unlearn.change import Change, checkpointed, low_rank, whole
 from expunge.unlearn.context import AnySource, Source, TrainContext
 from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
@@ -50,13 +50,13 @@ from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
-LESS = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), fewer weights (--scope) or "
-        "a smaller batch (--batch 1)")
+LESS = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), keep fewer activations "
+        "(--checkpointing), train fewer weights (--scope), or a smaller batch (--batch 1)")
 """What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
-_UNSET = ("lora_rank", "lora_rate")
-"""Settings that are left out where they are none: what is addressed by all settings stays what it was without them."""
+_UNSET = {"lora_rank": None, "lora_rate": None, "checkpointing": False}
+"""Settings that are left out where they are this: what is addressed by all settings stays what it was without them."""
 
 
 class Recipe(Settings):
@@ -81,15 +81,17 @@ class Recipe(Settings):
     weight_decay: float = knob(0.0, "Decoupled weight decay", ge=0.0)
     lora_rank: int | None = knob(None, "Train a LoRA of this rank on the scope's linear and convolutional layers, in "
                                  "place of their weights; none trains these", ge=1)
-    lora_rate: float | None = knob(None, "Factor of the learning rate for a LoRA's factors, whose product begins at 0; "
+    lora_rate: float | None = knob(None, "Factor of the learning rate for a LoRA, whose product begins at 0; "
                                    f"none is {LORA_RATE:g}", gt=0.0)
+    checkpointing: bool = knob(False, "Keep one activation of each of the denoiser's blocks and make the others again "
+                               "in the backward pass: a third more time, a fraction of the memory")
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
 
     @model_serializer(mode="wrap")
     def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         told: dict[str, Any] = rest(self)
-        return {name: value for name, value in told.items() if name not in _UNSET or value is not None}
+        return {name: value for name, value in told.items() if name not in _UNSET or value != _UNSET[name]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -123,6 +125,8 @@ class Recipe(Settings):
         """
         check_needs(self, request)
         params = self._weights(model, past)
+        with checkpointed(model.network, self.checkpointing):
+            pass
         if needs(self, "keys and values"):
             keys_and_values(model, params)
         if self.source.places is not None and self.source.places < len(request.targets):
@@ -152,11 +156,16 @@ class Recipe(Settings):
                             accepted="a scope that has some", remedy="another scope, or no lora_rank")
         return {name: params[name] for name in layers}
 
-    def _changing(self, model: Model, params: Mapping[str, Parameter], seed: int) -> AbstractContextManager[Change]:
+    @contextmanager
+    def _changing(self, model: Model, params: Mapping[str, Parameter], seed: int) -> Iterator[Change]:
         """What trains, as long as it does."""
-        if self.lora_rank is None:
-            return whole(model, params)
-        return low_rank(model, params, self.lora_rank, seed=seed)
+        with checkpointed(model.network, self.checkpointing):
+            if self.lora_rank is None:
+                with whole(model, params) as change:
+                    yield change
+            else:
+                with low_rank(model, params, self.lora_rank, seed=seed) as low:
+                    yield low
 
     def keeping(self, model: Model, request: Request, past: PriorEdits | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
@@ -217,8 +226,9 @@ class Recipe(Settings):
                     if not isinstance(source, NoisedPictures))
         pools += sum(source.places or 0 for source, _ in parts if isinstance(source, NoisedPictures))
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
-        return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
-                         gradients=both)
+        with checkpointed(model.network, self.checkpointing):
+            return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
+                             gradients=both)
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
