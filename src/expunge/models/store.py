@@ -34,7 +34,11 @@ from expunge.models.remembered import digests
 EMBEDDED = "embedded"
 """The source name of the model in the package."""
 
-_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
+EMBEDDED_FLOW = "emoji-flow"
+"""The source name of the flow model in the package."""
+
+_WEIGHTS = Path(__file__).resolve().parents[1] / "tiny" / "weights"
+_EMBEDDED = {EMBEDDED: _WEIGHTS / "emoji-64", EMBEDDED_FLOW: _WEIGHTS / "emoji-flow"}
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ABOUT = "expunge.json"
 _INDEX = "model_index.json"
@@ -49,7 +53,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: str | torch.dtype |
     """Open a model.
 
     Args:
-        source: "embedded", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
+        source: "embedded", "emoji-flow", a diffusers folder, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its
+            cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32.
         text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose
@@ -122,7 +127,7 @@ def merge(source: str | Path, patch: Patch, out: str | Path, dtype: str = "float
 
 def _name(source: str, folder: Path) -> str:
     """What records call the model: a relative folder begins with a dot, so that nobody takes it for a Hub id."""
-    local = source != EMBEDDED and folder == Path(source)
+    local = source not in _EMBEDDED and folder == Path(source)
     return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
 
 
@@ -139,7 +144,7 @@ def _check_alone(patch: Patch, only: str) -> None:
 
 def _folder(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source."""
-    path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
+    path = _EMBEDDED[source] if source in _EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
     if path.is_file():
@@ -148,10 +153,10 @@ def _folder(source: str, allow_pickle: bool, revision: str | None, variant: str 
             f"{path} is a single file", accepted="a diffusers folder with safetensors, or a Hub id",
             remedy=f"{reason}where you trust it, convert it with "
                    "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)")
-    if source == EMBEDDED:
-        raise ModelError("the embedded model's weights are not in this installation",
+    if source in _EMBEDDED:
+        raise ModelError(f"the weights of {path.name} are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
-                         remedy="install expunge from its wheel, or run `expunge bake`")
+                         remedy=f"install expunge from its wheel, or run `expunge bake --model {path.name}`")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, or a Hub id (owner/name)")
