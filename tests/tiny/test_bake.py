@@ -23,6 +23,8 @@ from expunge.models.sample import draw
 from expunge.models.store import load
 from expunge.records import Sampler
 from expunge.tiny.bake.autoencoder import AUTOENCODER, standardize
+from expunge.tiny.bake.clip import VOCABULARY, train_tokenizer
+from expunge.tiny.bake.corpus import corpus
 from expunge.tiny.bake.flow import new_transformer
 from expunge.tiny.bake.flow_text import LENGTH, first_encoder
 from expunge.tiny.bake.recipe import bake
@@ -131,7 +133,7 @@ def flow(baked: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def test_plain_diffusers_opens_a_flow_model_of_two_tokenizers_that_draws_what_ours_draws(flow: Path) -> None:
+def test_plain_diffusers_opens_a_flow_model_of_two_encoders_that_draws_what_ours_draws(flow: Path) -> None:
     pipe = StableDiffusion3Pipeline.from_pretrained(flow / "emoji-flow", text_encoder_3=None, tokenizer_3=None)
     pipe.set_progress_bar_config(disable=True)
     model = load(flow / "emoji-flow", device="cpu")
@@ -141,7 +143,7 @@ def test_plain_diffusers_opens_a_flow_model_of_two_tokenizers_that_draws_what_ou
     ours = draw(model, [(text, 3)], Sampler(steps=3, guidance=2.0))
     assert drawn.shape == (1, 3, 64, 64)
     assert torch.allclose(drawn.float(), ours, atol=1e-4)
-    assert len(pipe.tokenizer) != len(pipe.tokenizer_2)
+    assert pipe.text_encoder.config.hidden_size != pipe.text_encoder_2.config.hidden_size
     assert model.world == "emoji"
     assert model.guidance == 2.0
 
@@ -189,6 +191,14 @@ def test_a_fresh_flow_transformer_predicts_nothing_and_learns_by_a_step() -> Non
     assert not out.any()
     (out - 1).square().mean().backward()
     assert model.proj_out.bias.grad.any()
+
+
+def test_the_second_tokenizer_of_a_flow_model_cuts_words_in_other_pieces(pictures: Path, tmp_path: Path) -> None:
+    texts = list(corpus(pictures))
+    first, second = (train_tokenizer(texts, tmp_path / str(size), size, LENGTH) for size in (VOCABULARY, 900))
+    assert len(second) < len(first)
+    assert any(first.tokenize(text) != second.tokenize(text) for text in texts)
+    assert first.model_max_length == second.model_max_length == LENGTH
 
 
 def test_unknown_thing_to_leave_out_is_refused_before_any_work(pictures: Path, tmp_path: Path) -> None:
