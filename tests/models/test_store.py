@@ -132,14 +132,15 @@ def test_hub_offline_ends_in_a_clear_message(monkeypatch: pytest.MonkeyPatch, tm
         load("no-owner/no-model", device="cpu")
 
 
-def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                          pipeline_folder: Path) -> None:
-    assert store._EMBEDDED_FOLDER.parts[-4:] == ("expunge", "tiny", "weights", "emoji-64")
-    monkeypatch.setattr(store, "_EMBEDDED_FOLDER", tmp_path / "emoji-64")
-    with pytest.raises(ModelError, match="embedded model's weights are not in this installation"):
-        load("embedded", device="cpu")
-    monkeypatch.setattr(store, "_EMBEDDED_FOLDER", pipeline_folder)
-    assert load("embedded", device="cpu").name == "embedded"
+@pytest.mark.parametrize(("name", "folder"), [("embedded", "emoji-64"), ("emoji-flow", "emoji-flow")])
+def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipeline_folder: Path,
+                                          name: str, folder: str) -> None:
+    assert store._EMBEDDED[name].parts[-4:] == ("expunge", "tiny", "weights", folder)
+    monkeypatch.setitem(store._EMBEDDED, name, tmp_path / folder)
+    with pytest.raises(ModelError, match=f"weights of {folder} are not in this installation"):
+        load(name, device="cpu")
+    monkeypatch.setitem(store._EMBEDDED, name, pipeline_folder)
+    assert load(name, device="cpu").name == name
 
 
 def test_guidance_is_what_the_folder_says_or_that_of_stable_diffusion(folder: Path) -> None:

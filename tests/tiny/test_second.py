@@ -90,7 +90,8 @@ def test_without_the_extra_the_second_judge_asks_for_every_concept_and_tells_its
 
 
 def test_a_bake_says_at_once_that_the_network_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from expunge.tiny.bake.recipe import BakeSettings, bake
+    from expunge.tiny.bake.recipe import bake
+    from expunge.tiny.bake.settings import BakeSettings
 
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):

@@ -1,7 +1,8 @@
 """Stable Diffusion 3 and 3.5 behind `models.base.Denoiser`.
 
 Two CLIP encoders side by side, padded with zeros to the width of T5, whose states follow behind theirs: (B, 77 + 256,
-4096). T5 may be missing, and zeros take its place. The pooled state is both CLIPs'.
+4096). T5 may be missing, and zeros take its place, which the transformer reads as one token that counts for all of
+them: that changes nothing but the time. The pooled state is both CLIPs'.
 
 Source: Esser et al. 2024; diffusers, `StableDiffusion3Pipeline`. Differs: guidance that skips layers is not there.
 """
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -21,6 +23,7 @@ from expunge.models.encoders import ClipTextEncoder, T5TextEncoder
 from expunge.models.from_diffusers import FromDiffusers
 from expunge.models.joint_attention import JOINT
 from expunge.models.process import Velocity
+from expunge.models.repeated import JointAttention
 from expunge.models.schedule import FlowMatch
 from expunge.models.text import TextEncoder, Tokens
 
@@ -59,6 +62,7 @@ class StableDiffusion3(FromDiffusers):
         t5 = [T5TextEncoder(_T5, self.components[_T5], pipe.tokenizer_3, length)] if _T5 in texts else []
         self.texts: tuple[TextEncoder, ...] = (*clips, *t5)
         self.places: Mapping[int, int] = {0: 0, 1: 0, **({2: clips[0].length} if t5 else {})}
+        self._zeros = 0 if t5 else length
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
         """States float32 (B, T + T', D), the pooled state (B, P), and the first encoder's ids."""
@@ -74,8 +78,18 @@ class StableDiffusion3(FromDiffusers):
         """The transformer's velocity, float32 (B, c, h, w)."""
         transformer = self.components["transformer"]
         where = next(transformer.parameters())
+        states, extra = cond.states.to(where.dtype), {}
+        if self._zeros and self._counts(transformer):
+            states, extra = states[:, :states.shape[1] - self._zeros + 1], {"last_counts": self._zeros}
         out: Tensor = transformer(
             hidden_states=x_t.to(where.dtype), timestep=t.to(where.device).expand(len(x_t)),
-            encoder_hidden_states=cond.states.to(where.dtype), pooled_projections=cond.rows["pooled"].to(where.dtype),
-            return_dict=False)[0]
+            encoder_hidden_states=states, pooled_projections=cond.rows["pooled"].to(where.dtype),
+            joint_attention_kwargs=extra, return_dict=False)[0]
         return out.float()
+
+    @staticmethod
+    def _counts(transformer: Any) -> bool:
+        """Whether its attention lets a token count for many; diffusers' own is exchanged for one that does."""
+        if all(type(one) is JointAttnProcessor2_0 for one in transformer.attn_processors.values()):
+            transformer.set_attn_processor(JointAttention())
+        return all(type(one) is JointAttention for one in transformer.attn_processors.values())

@@ -32,7 +32,11 @@ from expunge.models.remembered import digests
 from expunge.models.scope import full_name
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 
-_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "tiny" / "weights" / "emoji-64"
+EMBEDDED_FLOW = "emoji-flow"
+"""The source name of the flow model in the package."""
+
+_WEIGHTS = Path(__file__).resolve().parents[1] / "tiny" / "weights"
+_EMBEDDED = {EMBEDDED: _WEIGHTS / "emoji-64", EMBEDDED_FLOW: _WEIGHTS / "emoji-flow"}
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 LORA = "lora"
 """What is written of a patch alone, in place of a whole model."""
@@ -47,8 +51,8 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
     """Open a model.
 
     Args:
-        source: "embedded", a diffusers folder, a single .safetensors file, or a Hub id ("owner/name"; HF_HUB_OFFLINE=1
-            keeps to its cache).
+        source: "embedded", "emoji-flow", a diffusers folder, a single .safetensors file, or a Hub id ("owner/name";
+            HF_HUB_OFFLINE=1 keeps to its cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32, "auto" that in which the denoiser's files are.
         text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose
@@ -134,7 +138,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
 
 def _name(source: str, place: Path) -> str:
     """What records call the model: a relative path begins with a dot, so that nobody takes it for a Hub id."""
-    local = source != EMBEDDED and place == Path(source)
+    local = source not in _EMBEDDED and place == Path(source)
     return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
 
 
@@ -164,7 +168,7 @@ def _check_alone(patch: Patch, only: str) -> None:
 
 def _place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source, or the single safetensors file that it is."""
-    path = _EMBEDDED_FOLDER if source == EMBEDDED else Path(source).expanduser()
+    path = _EMBEDDED[source] if source in _EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
     if path.is_file() and path.suffix == ".safetensors":
@@ -175,10 +179,10 @@ def _place(source: str, allow_pickle: bool, revision: str | None, variant: str |
                          accepted="a single .safetensors file, a diffusers folder, or a Hub id",
                          remedy="ask for it in safetensors" + ("; where you trust it, convert it with StableDiffusion"
                          "Pipeline.from_single_file(...).save_pretrained(folder)" if reason else ""))
-    if source == EMBEDDED:
-        raise ModelError("the embedded model's weights are not in this installation",
+    if source in _EMBEDDED:
+        raise ModelError(f"the weights of {path.name} are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
-                         remedy="install expunge from its wheel, or run `expunge bake`")
+                         remedy=f"install expunge from its wheel, or run `expunge bake --model {path.name}`")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, a .safetensors file, or a Hub id (owner/name)")

@@ -29,7 +29,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
+def train_tokenizer(texts: Iterable[str], folder: Path, size: int = VOCABULARY, length: int = LENGTH) -> CLIPTokenizer:
     """A CLIP tokenizer with a vocabulary of our own, saved to `folder` in the usual files."""
     tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=_END))
     tokenizer.normalizer = normalizers.Sequence(
@@ -39,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
          pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - 2 - len(alphabet), initial_alphabet=sorted(alphabet),
+    trainer = trainers.BpeTrainer(vocab_size=size - 2 - len(alphabet), initial_alphabet=sorted(alphabet),
                                   end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     learned = json.loads(tokenizer.to_str())["model"]
@@ -49,7 +49,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
     pieces += [piece for piece in dict.fromkeys("".join(pair) for pair in merges) if piece not in set(pieces)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, _START, _END])}
     folder.mkdir(parents=True, exist_ok=True)
-    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH).save_pretrained(folder)
+    CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length).save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n",
                                        encoding="utf-8")

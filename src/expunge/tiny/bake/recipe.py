@@ -1,16 +1,15 @@
 """`expunge bake`: drawings in, the embedded model out. Seeded, resumable, one command, CPU or GPU.
 
-Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, second judge, latents, UNet. Then
-the model is written in plain diffusers form with CLIP, both judges, statistics of real images and a card beside it.
+Stages, each made once and kept under `out/work`: tokenizer, CLIP, autoencoder, judge, second judge, latents, and a
+UNet or (`flow_stages`) a transformer. Then the model is written in plain diffusers form with CLIP, both judges,
+statistics of real images and a card beside it.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
 from expunge.metrics.imagenet import ImageNetFeatures
@@ -29,63 +27,28 @@ from expunge.metrics.judge import JudgeNet
 from expunge.models.store import make_portable
 from expunge.tiny.bake.autoencoder import psnr, refine_decoder, standardize, train_autoencoder
 from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
+from expunge.tiny.bake.corpus import corpus
+from expunge.tiny.bake.flow_stages import FlowStages
 from expunge.tiny.bake.judge import LABELS, Redrawn, train_judge
 from expunge.tiny.bake.scoring import save_judge, score_first_stage, score_judge
 from expunge.tiny.bake.second import Studio, bake_second
+from expunge.tiny.bake.settings import BakeSettings, Say
 from expunge.tiny.bake.statistics import write_real_statistics
 from expunge.tiny.bake.tolerance import Lessons
 from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
 from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others
 from expunge.tiny.world import (
-    BACKGROUNDS,
-    HELD_OUT_TEMPLATES,
     HELD_OUT_VENDORS,
     MODEL_VENDORS,
     NEVER_SEEN,
     STYLES,
     THINGS,
     VENDORS,
-    Scene,
-    captions,
-    fill,
 )
-from expunge.train import Losses
-
-Say = Callable[[str, int, int, Losses], None]
-"""Told of progress: (stage, steps done, steps in all, losses)."""
-
-
-class BakeSettings(Settings):
-    """Settings of `expunge bake`."""
-
-    pictures: Path = knob(description="folder that holds emojicanvas/ and emojicanvas-extended/")
-    out: Path = knob(Path("runs/bake"), "where the model and the work in progress go")
-    without: tuple[str, ...] = knob((), "things or styles that the diffusion model never sees")
-    start: Path | None = knob(None, "a baked folder to go on from: only its UNet trains")
-    seed: int = knob(0, "seed of every stage", ge=0)
-    autoencoder_steps: int = knob(1200, "steps of the autoencoder", ge=1)
-    decoder_steps: int = knob(3000, "steps of the decoder alone, after the autoencoder's", ge=0)
-    clip_steps: int = knob(400, "steps of CLIP", ge=1)
-    clip_image_steps: int = knob(1500, "steps of CLIP's image tower alone, after the autoencoder", ge=0)
-    judge_steps: int = knob(4500, "steps of the judge; whole cycles of 1500", ge=1)
-    tolerance_steps: int = knob(1800, "steps of the judge's second stage: tone, frame, blur, noise", ge=1)
-    doubt_steps: int = knob(2700, "steps of the judge's third stage: more junk, half of it all unchanged", ge=1)
-    second_judge_steps: int = knob(1500, "steps of the judge that is scored on vendors it never saw; 0: none", ge=0)
-    redrawn: int = knob(14400, "images through the autoencoder that the judge learns from", ge=96)
-    judge_scored: int = knob(4000, "fresh augmentations that score the judge", unit="pictures", ge=10)
-    imagenet_pictures: int = knob(7680, "images that the heads on ImageNet features learn from; 0: no such heads, "
-                                  "and no need of the extra `second`", ge=0)
-    imagenet_scored: int = knob(450, "images behind each score of those heads", unit="pictures", ge=15)
-    real_pictures: int = knob(4000, "augmented drawings behind the statistics of real images", ge=10)
-    unet_steps: int = knob(15800, "steps of the UNet", ge=1)
-    unet_batch: int = knob(48, "latents per UNet step", ge=1)
-    unet_rate: float = knob(1e-3, "peak learning rate of the UNet", gt=0)
-    views: int = knob(5, "augmentations of each drawing on each background", ge=1)
-    threads: int = knob(0, "CPU threads; 0 leaves torch's own choice", ge=0)
 
 
 def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
-    """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`).
+    """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`, `out/emoji-flow`).
 
     Raises:
         UserError: the images are not there, `without` names something unknown, or the network that the second judge
@@ -112,11 +75,14 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
         scores["second"] = bake_second(studio, _taught(drawings, ()), work, settings.imagenet_pictures,
                                        settings.imagenet_scored, lambda i, n, losses: say("second judge", i, n, losses))
     _refined_images(settings, clip, tokenizer, drawings, autoencoder, work, say)
-    unet = _unet(settings, _taught(drawings, settings.without), autoencoder, tokenizer, clip, work, say)
-    folder = settings.out / "emoji-64"
-    write_model(folder, autoencoder, unet, tokenizer, clip)
-    for name in ("vocab.json", "merges.txt"):  # the form that older readers of CLIP tokenizers want
-        shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
+    folder = settings.out / settings.model
+    pool = _latents(settings, _taught(drawings, settings.without), autoencoder, work)
+    if settings.model == "emoji-flow":
+        FlowStages(settings, work, say).write(folder, pool, drawings, autoencoder, tokenizer, clip)
+    else:
+        write_model(folder, autoencoder, _unet(settings, pool, tokenizer, clip, work, say), tokenizer, clip)
+        for name in ("vocab.json", "merges.txt"):  # the form that older readers of CLIP tokenizers want
+            shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
     clip.half().save_pretrained(settings.out / "clip")
     tokenizer.save_pretrained(settings.out / "clip")
     for name in ("judge.safetensors", "judge.json", *(("second.safetensors", "second.json") if look else ())):
@@ -182,22 +148,11 @@ def _text(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> t
     if (work / "clip" / "config.json").is_file():
         clip = CLIPModel.from_pretrained(work / "clip", dtype=torch.float32).eval()
         return CLIPTokenizer.from_pretrained(work / "clip"), clip
-    tokenizer = train_tokenizer(_corpus(settings.pictures), work / "tokenizer")
+    tokenizer = train_tokenizer(corpus(settings.pictures), work / "tokenizer")
     clip = train_clip(drawings, tokenizer, work, settings.clip_steps, 128, settings.seed,
                       lambda i, n, losses: say("clip", i, n, losses)).eval()
     _keep_whole(work / "clip", tokenizer.save_pretrained, clip.save_pretrained)
     return tokenizer, clip
-
-
-def _corpus(pictures: Path) -> Iterator[str]:
-    with (pictures / "emojicanvas-extended" / "index.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            yield row["cldr_name"]
-            yield row["keywords"].replace("|", " ")
-    for name, style, background in itertools.product(THINGS, STYLES, BACKGROUNDS):
-        scene = Scene(name, style, background)
-        yield from (caption.text for caption in itertools.islice(captions(scene, 0), 12))
-        yield from (fill(template, scene) for template in HELD_OUT_TEMPLATES)
 
 
 def _autoencoder(settings: BakeSettings, drawings: Drawings, work: Path, say: Say) -> AutoencoderKL:
@@ -272,9 +227,8 @@ def _redrawn(settings: BakeSettings, autoencoder: AutoencoderKL, drawings: Drawi
     return Redrawn(**load_file(file))
 
 
-def _unet(settings: BakeSettings, drawings: Drawings, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer,
-          clip: CLIPModel, work: Path, say: Say) -> UNet2DConditionModel:
-    pool = _latents(settings, drawings, autoencoder, work)
+def _unet(settings: BakeSettings, pool: LatentPool, tokenizer: CLIPTokenizer, clip: CLIPModel, work: Path, say: Say
+          ) -> UNet2DConditionModel:
     encoder = clip.text_model
     texts = text_pool(tokenizer, encoder, pool.scenes, settings.seed)
     ids = tokenizer([""], padding="max_length", max_length=77, return_tensors="pt").input_ids
