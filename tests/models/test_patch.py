@@ -20,6 +20,7 @@ from expunge.models.sample import draw
 from expunge.models.scope import full_names
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
+from pipelines_of_families import built, taken
 
 REQUEST = Request(concept="church", prompts=("a church",))
 
@@ -157,6 +158,15 @@ def test_patches_that_are_whole_but_odd_are_refused_in_one_line(model: Any, tmp_
 def test_an_edit_that_is_not_finite_is_no_patch(model: Any) -> None:
     with pytest.raises(TrainingError, match=r"not finite, 'unet/.*lower the learning rate"):
         make(model, by=float("inf"))
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux-dev"])
+def test_patch_of_another_family_is_refused_with_both_families(model: Any, family: str) -> None:
+    other = taken(built(family))
+    with pytest.raises(ModelError, match=rf"a patch for .*, Stable Diffusion\).*loaded model, tiny .*{other.family}"):
+        other.apply(make(model))
+    with pytest.raises(ModelError, match=rf"a patch for tiny .*, {other.family}\).*, Stable Diffusion\)"):
+        model.apply(make(other, "xattn.kv" if family == "sdxl" else "entry"))
 
 
 def test_patch_of_another_base_is_refused_with_both_names(model: Any, v_model: Any) -> None:

@@ -103,6 +103,11 @@ class Model:
         return self.texts[0].tokenizer
 
     @property
+    def family(self) -> str:
+        """The family's name in words ("Stable Diffusion")."""
+        return self.denoiser.family
+
+    @property
     def process(self) -> Process:
         """Noise schedule and meaning of the network's output."""
         return self.denoiser.process

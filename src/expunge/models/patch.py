@@ -52,6 +52,8 @@ class Base(Protocol):
     parts: str
 
     @property
+    def family(self) -> str: ...
+    @property
     def process(self) -> Process: ...
     def rounded(self, kind: str = "") -> Mapping[str, str]: ...
     def editable(self) -> Mapping[str, Tensor]: ...
@@ -100,6 +102,7 @@ class Patch:
         by_use = {use: tuple(mine) for use, mine in (texts or {}).items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process.description,
                          base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
+                         base_family=model.family,
                          method=method, settings=dict(settings),
                          kind=kind, scale=scale, dtype=str(number).removeprefix("torch."),
                          tensors=tuple(sorted(values)), tensors_hash=_content(values, kind, scale),
@@ -222,8 +225,10 @@ class Patch:
                 return self._note(model, rounded)
             remedy += f", or another with its text encoder ({card.base_encoder[:12]}; here {model.encoder_hash[:12]})"
         if card.base_hash != model.hash and not rounded:
-            raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]})",
-                             accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]})", remedy=remedy)
+            of, here = ("", "") if card.base_family in ("", model.family) else (f", {card.base_family}",
+                                                                                f", {model.family}")
+            raise ModelError(f"a patch for {card.base} ({card.base_hash[:12]}{of})", remedy=remedy,
+                             accepted=f"patches for the loaded model, {model.name} ({model.hash[:12]}{here})")
         if card.base_process not in ("", model.process.description):
             raise ModelError(f"a patch for {card.base} with {card.base_process}",
                              remedy=remedy, accepted=f"patches for the loaded model, {model.name} with "

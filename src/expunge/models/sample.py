@@ -73,7 +73,7 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         how = f"negative prompt {sampler.negative!r} with guidance {sampler.guidance:g}"
         raise UserError(f"{how}: it would have no effect",
                         accepted="guidance above 1, or no negative prompt" if takes else
-                        f"no negative prompt: {model.denoiser.family} makes no use of one")
+                        f"no negative prompt: {model.family} makes no use of one")
     odd = [seed for _, seed in items if not 0 <= seed < _SEEDS]
     if odd:
         raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")

@@ -57,6 +57,7 @@ class PatchCard(Record):
         base_encoder: content hash of the base's text encoder alone ("" where it was not recorded): a patch that changes
             nothing else fits every model with that text encoder.
         base_parts: digest of what the base computes by beside weights (`models.identity`; "" where not recorded).
+        base_family: what family of models the base is of, in words ("" where not recorded).
         base_rounded: content hashes of the base's parts rounded to smaller number types, by "float16/unet" and so on: a
             copy of the base in such a type takes the patch, too. Empty where they were not recorded.
         texts_hash: hash of the file beside the patch that lists what it was made from; "" where there is none.
@@ -79,6 +80,7 @@ class PatchCard(Record):
     base_process: str = ""
     base_encoder: str = ""
     base_parts: str = ""
+    base_family: str = ""
     base_rounded: dict[str, str] = {}
     method: str
     settings: dict[str, Any]

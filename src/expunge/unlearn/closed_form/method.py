@@ -146,7 +146,7 @@ class ClosedForm(Settings):
         if other:
             fitting = [scope for scope in model.denoiser.scopes if {*model.parameters_in(scope)} <= {*known}]
             raise UserError(f"scope {self.scope!r} has {other[0]!r}, which does not read text states as they are: in "
-                            f"{model.denoiser.family} a closed form cannot say what it would do",
+                            f"{model.family} a closed form cannot say what it would do",
                             accepted=", ".join(fitting), remedy="or train it, as esd does")
         return products
 

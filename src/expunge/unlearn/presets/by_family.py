@@ -40,7 +40,7 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         method: with the user's settings. preset: the name by which it was asked for.
         given: the user's settings, which win.
     """
-    family = model.denoiser.family
+    family = model.family
     settings = dict(PUBLISHED.get((preset, family), {}))
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
