@@ -266,6 +266,8 @@ METHODS.register("advunlearn-fast-at", "expunge.unlearn.presets.advunlearn:FAST_
                  "AdvUnlearn by true fast adversarial training: one signed step per attack", _ADVUNLEARN)
 METHODS.register("advunlearn-unet", "expunge.unlearn.presets.advunlearn:UNET",
                  "AdvUnlearn that trains the UNet in the text encoder's place", _ADVUNLEARN)
+METHODS.register("advunlearn-unet-fast", "expunge.unlearn.presets.advunlearn:UNET_FAST",
+                 "AdvUnlearn that trains the UNet, for small models and CPUs", _ADVUNLEARN)
 METHODS.register("salun", "expunge.unlearn.presets.salun:SALUN",
                  "SalUn: wrong labels for the concept, on the half of the weights that matter most for it", _SALUN)
 METHODS.register("salun-fast", "expunge.unlearn.presets.salun:SALUN_FAST", "SalUn for small models and CPUs", _SALUN)
@@ -304,7 +306,7 @@ METHODS.register("oce", "expunge.unlearn.presets.closed_form:OCE",
                  "Orthogonal Concept Erasure, corrected: a rotation of the values", _OCE)
 METHODS.register("oce-fast", "expunge.unlearn.presets.closed_form:OCE_FAST", "OCE with weights for emoji-64", _OCE)
 
-SOURCES = Registry("source", "expunge ls parts", ("open", "places"))
+SOURCES = Registry("source", "expunge ls parts", ("open", "max_prompts"))
 SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
 SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
 SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")

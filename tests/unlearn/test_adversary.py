@@ -291,7 +291,7 @@ def test_pool_and_fresh_draws_have_one_distribution(model: Any) -> None:
     for stream in streams:
         seen: dict[tuple[str, int], int] = {}
         for number in range(30):
-            for points in (stream.draw(number), stream.beside(number, 1, (*REQUEST.prompts, REQUEST.prompts[0]))):
+            for points in (stream.draw(number), stream.draw_extra(number, 1, (*REQUEST.prompts, REQUEST.prompts[0]))):
                 for prompt, t in zip(points.prompts, points.t.tolist(), strict=True):
                     seen[prompt, t] = seen.get((prompt, t), 0) + 1
         counts.append(seen)
@@ -306,7 +306,7 @@ def test_pool_and_fresh_draws_have_one_distribution(model: Any) -> None:
 def test_points_beside_a_step_are_new_and_under_the_same_prompts(model: Any, source: Any) -> None:
     _, stream = attacker(model, source=source)
     points = stream.draw(0)
-    first, again, other = (stream.beside(0, turn, points.prompts) for turn in (1, 1, 2))
+    first, again, other = (stream.draw_extra(0, turn, points.prompts) for turn in (1, 1, 2))
     assert first.prompts == points.prompts
     assert torch.equal(first.x_t, again.x_t)
     assert not torch.equal(first.x_t, other.x_t)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from expunge.metrics.base import Aim, aim_of
-from expunge.metrics.rules import KEEP, KEPT, NAMED, ROLE_WORDS, Rated, Rule, Subject
+from expunge.metrics.rules import KEEP_SIDE, KEPT_ROLES, NAMED, ROLE_WORDS, Rated, Rule, Subject
 from expunge.metrics.statistics import at_once, interval_words, rate_interval
 from expunge.records import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Detection, ImageRecord, ItemKey, Prompt, Score
 
@@ -35,7 +35,8 @@ class Apart:
     """What rates over all strata leave out, because the original does not draw it.
 
     Attributes:
-        strata: pairs of a concept (or `KEEP`) and a stratum of its prompts. aims: which prompt asks for which concept.
+        strata: pairs of a concept (or `KEEP_SIDE`) and a stratum of its prompts.
+        aims: which prompt asks for which concept.
     """
 
     strata: frozenset[tuple[str, str]] = frozenset()
@@ -43,9 +44,9 @@ class Apart:
 
     def holds(self, prompt: Prompt) -> bool:
         """Whether the prompt is left out."""
-        if not self.strata or prompt.role not in (*NAMED, *KEPT):
+        if not self.strata or prompt.role not in (*NAMED, *KEPT_ROLES):
             return False
-        return (aim_of(prompt, self.aims).concept if prompt.role in NAMED else KEEP, prompt.stratum) in self.strata
+        return (aim_of(prompt, self.aims).concept if prompt.role in NAMED else KEEP_SIDE, prompt.stratum) in self.strata
 
 
 ALL_COUNT = Apart()

@@ -25,7 +25,7 @@ from expunge.metrics.erasure import (
     set_apart,
     title_of,
 )
-from expunge.metrics.rules import KEPT, Rated, Rule, Subject, control_rates, drawn_rates, forget_rates, keep_rates
+from expunge.metrics.rules import KEPT_ROLES, Rated, Rule, Subject, control_rates, drawn_rates, forget_rates, keep_rates
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt
 from expunge.metrics.statistics import at_once, change_interval, interval_words, rate_interval
 from expunge.records import FORGET_ROLES, NOT_DRAWN, NOT_FINITE, Detection, ImageRecord, Score
@@ -59,7 +59,7 @@ def rates(original: Judged, edited: Judged, aims: Sequence[Aim], prefix: str = "
         gone = [*lost, *spoilt.lost(subject)]
         for rated in (*forget_rates(prompts, aims, subject), *keeps, *control_rates(prompts, aims)):
             scores.append(rate(judged, rated, subject, aside, prefix, gone))
-            if not rated.rule.stratum and rated.rule.name.split("/")[1] in (*FORGET_ROLES, "all", *KEPT, "style"):
+            if not rated.rule.stratum and rated.rule.name.split("/")[1] in (*FORGET_ROLES, "all", *KEPT_ROLES, "style"):
                 scores.append(abstained(judged, rated, subject, prefix, gone))
     changing = [rated for rated in (*forget_rates(prompts, aims), *keeps)
                 if rated.rule.stratum or rated.rule.name.startswith(("found/all", "retained/"))]
@@ -99,9 +99,9 @@ def agreement(first: Judged, second: Judged, aims: Sequence[Aim]) -> list[Score]
     """
     out, prompts = [], list({shot.prompt.text: shot.prompt for shot, _ in first}.values())
     kept = {rated.roles[0]: rated.rule for rated in keep_rates(prompts, _questions(aims))
-            if rated.rule.name in {f"retained/{role}" for role in KEPT}}
+            if rated.rule.name in {f"retained/{role}" for role in KEPT_ROLES}}
     for name, words, roles in (("found", "on whether the concept is there", FORGET_ROLES),
-                               ("kept", "on whether what was asked for is there", KEPT)):
+                               ("kept", "on whether what was asked for is there", KEPT_ROLES)):
         groups: dict[str, list[float]] = {}
         for (shot, one), (_, other) in zip(first, second, strict=True):
             said = [_shows(shot, item, aims, kept) for item in (one, other)]

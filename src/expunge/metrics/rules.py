@@ -21,8 +21,8 @@ Subject = Literal["edited", "original"]
 Wanted = Callable[[Prompt], Mapping[str, Collection[str]]]
 NAMED: tuple[Role, ...] = ("direct", "held_out")
 """Roles whose prompts name the concept: those that strata are told apart in."""
-KEPT: tuple[Role, ...] = ("near", "far")
-KEEP = ""
+KEPT_ROLES: tuple[Role, ...] = ("near", "far")
+KEEP_SIDE = ""
 """In place of a concept: the side of what is to be kept."""
 ROLE_WORDS: dict[str, str] = {
     "direct": "direct prompts", "held_out": "spelt-out prompts", "paraphrase": "paraphrases",
@@ -95,7 +95,7 @@ def forget_rates(prompts: Iterable[Prompt], aims: Sequence[Aim], subject: Subjec
         title = f"{concepts} still found" if subject == "edited" else f"{concepts} found by the original model"
         only = [aim for aim in aims if ending in ("", f"/{aim.concept}")]
         pictures = f"images of prompts for {concepts}" if len(aims) > 1 else "images"
-        rules = {role: Rule(f"found/{role}{ending}", f"{title}, {ROLE_WORDS[role]}", _concept(aims, only),
+        rules = {role: Rule(f"found/{role}{ending}", f"{title}, {ROLE_WORDS[role]}", _wants_concept(aims, only),
                             False if subject == "edited" else None, "hid the concept", pictures=pictures)
                  for role in (*FORGET_ROLES, "all") if role == "all" or any(prompt.role == role for prompt in own)}
         out += [Rated(rule, FORGET_ROLES if role == "all" else (role,)) for role, rule in rules.items() if own]
@@ -120,8 +120,8 @@ def keep_rates(prompts: Iterable[Prompt], questions: Sequence[str]) -> list[Rate
         if own:
             asked = ("style",) if role == "style" else tuple(questions)
             answer = f"an answer that decides about {' and '.join(asked)}" if len(asked) > 1 else "an answer"
-            rule = Rule(f"retained/{role}", f"what was asked for is there, {ROLE_WORDS[role]}", _labels(*asked), True,
-                        "lost what was asked for", answer=answer, tells_unasked=True)
+            rule = Rule(f"retained/{role}", f"what was asked for is there, {ROLE_WORDS[role]}", _wants_labels(*asked),
+                        True, "lost what was asked for", answer=answer, tells_unasked=True)
             strata = _strata(own)
             out += [Rated(rule, (role,)), *(
                 Rated(rule.over(stratum, len(strata), f"retained/{role}@{stratum}"), (role,))
@@ -131,13 +131,13 @@ def keep_rates(prompts: Iterable[Prompt], questions: Sequence[str]) -> list[Rate
                               lambda prompt: {"object": (prompt.beside,)} if prompt.beside else {}, True,
                               "lost what was asked for"), FORGET_ROLES))
     if any(prompt.homonym for prompt in prompts):
-        named = _labels(*questions)
+        named = _wants_labels(*questions)
         out.append(Rated(Rule("retained/homonym", "what was asked for is there, longer names that hold the concept's",
                               lambda prompt: named(prompt) if prompt.homonym else {}, True,
-                              "lost what was asked for"), KEPT))
-    others = sorted({q for prompt in prompts if prompt.role in KEPT for q in prompt.labels} - {*questions})
+                              "lost what was asked for"), KEPT_ROLES))
+    others = sorted({q for prompt in prompts if prompt.role in KEPT_ROLES for q in prompt.labels} - {*questions})
     return out + [Rated(Rule(f"retained/keep:{other}", f"the {other} asked for is there, near and far prompts",
-                             _only(other), True, "lost what was asked for", tells_unasked=True), KEPT)
+                             _wants_answer(other), True, "lost what was asked for", tells_unasked=True), KEPT_ROLES)
                   for other in others]
 
 
@@ -147,15 +147,15 @@ def control_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> list[Rated]
     found/never_seen: a thing that the model never knew is "seen" all the same. found/keep: one of the concepts is seen
     where something else was asked for.
     """
-    out, aimed, roles = [], _answers(aims), {prompt.role for prompt in prompts}
+    out, aimed, roles = [], _wanted_labels(aims), {prompt.role for prompt in prompts}
     if "never_seen" in roles:
         out.append(Rated(Rule("found/never_seen", "null control: things the model never saw, recognised all the same",
-                              _thing(aims[0].question), False, "hid the concept"), ("never_seen",)))
-    if roles & {*KEPT}:
+                              _wants_thing(aims[0].question), False, "hid the concept"), ("never_seen",)))
+    if roles & {*KEPT_ROLES}:
         concepts = " or ".join(aim.concept for aim in aims)
         out.append(Rated(Rule("found/keep", f"null control: {concepts} seen where something else was asked for",
                               lambda prompt: aimed, False, "hid the concept",
-                              sees=lambda answers: shows_any(answers, aims)), KEPT))
+                              sees=lambda answers: shows_any(answers, aims)), KEPT_ROLES))
     return out
 
 
@@ -163,19 +163,20 @@ def drawn_rates(prompts: Iterable[Prompt], aims: Sequence[Aim]) -> dict[str, lis
     """What was asked for is there, by stratum: the original's rates decide what counts.
 
     Returns:
-        drawn/forget@<stratum> by concept (of several with "/<concept>" behind), and under `KEEP` drawn/keep@<stratum>.
+        drawn/forget@<stratum> by concept (of several with "/<concept>" behind), and under `KEEP_SIDE`
+        drawn/keep@<stratum>.
     """
     prompts, out = list(prompts), {}
     named = [prompt for prompt in prompts if prompt.role in NAMED]
     for aim in aims:
         ending = f"/{aim.concept}" if len(aims) > 1 else ""
         own = [prompt for prompt in named if aim_of(prompt, aims) == aim]
-        wanted = _concept(aims, [aim])
+        wanted = _wants_concept(aims, [aim])
         out[aim.concept] = [_drawn(f"drawn/forget@{way}{ending}", f"{aim.concept} is there", wanted, NAMED, way)
                             for way in _strata(own)]
-    keep = _labels(*dict.fromkeys(aim.question for aim in aims))
-    out[KEEP] = [_drawn(f"drawn/keep@{way}", "what was asked for is there, near and far", keep, KEPT, way)
-                 for way in _strata(prompt for prompt in prompts if prompt.role in KEPT)]
+    keep = _wants_labels(*dict.fromkeys(aim.question for aim in aims))
+    out[KEEP_SIDE] = [_drawn(f"drawn/keep@{way}", "what was asked for is there, near and far", keep, KEPT_ROLES, way)
+                 for way in _strata(prompt for prompt in prompts if prompt.role in KEPT_ROLES)]
     return out
 
 
@@ -199,22 +200,22 @@ def _parts(prompts: Sequence[Prompt], aims: Sequence[Aim]) -> list[tuple[str, st
     return [(", ".join(aim.concept for aim in aims), "", list(prompts)), *each]
 
 
-def _concept(aims: Sequence[Aim], only: Sequence[Aim]) -> Wanted:
+def _wants_concept(aims: Sequence[Aim], only: Sequence[Aim]) -> Wanted:
     """The concept that a prompt of the forget side asks for, if it is one of `only`."""
 
     def wanted(prompt: Prompt) -> dict[str, Collection[str]]:
         aim = aim_of(prompt, aims)
-        return _answers([aim]) if aim in only else {}
+        return _wanted_labels([aim]) if aim in only else {}
 
     return wanted
 
 
-def _answers(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
+def _wanted_labels(aims: Sequence[Aim]) -> dict[str, Collection[str]]:
     return {question: [aim.wanted[question] for aim in aims if question in aim.wanted]
             for question in dict.fromkeys(question for aim in aims for question in aim.wanted)}
 
 
-def _labels(*questions: str) -> Wanted:
+def _wants_labels(*questions: str) -> Wanted:
     """What a prompt asks for, under those of the questions that it does not leave open; else its thing."""
 
     def wanted(prompt: Prompt) -> dict[str, Collection[str]]:
@@ -225,10 +226,10 @@ def _labels(*questions: str) -> Wanted:
     return wanted
 
 
-def _only(question: str) -> Wanted:
+def _wants_answer(question: str) -> Wanted:
     return lambda prompt: {question: (prompt.labels[question],)} if question in prompt.labels else {}
 
 
-def _thing(question: str) -> Wanted:
+def _wants_thing(question: str) -> Wanted:
     """What a null control names: an object, even when the concept is a style."""
-    return lambda prompt: _only("object" if "object" in prompt.labels else question)(prompt)
+    return lambda prompt: _wants_answer("object" if "object" in prompt.labels else question)(prompt)

@@ -38,7 +38,7 @@ _UNUSED = ("feature_extractor", "image_encoder")
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a model lies, and how it is read.
 
     Attributes:
@@ -91,7 +91,7 @@ def opener(folder: Path) -> str:
     return f'{kind}.from_pretrained("{folder}"{"".join(f", {name}=None" for name in missing)})'
 
 
-def number_types(place: Place, dtype: str | torch.dtype | None, text_dtype: str | torch.dtype | None) -> Types:
+def number_types(place: Location, dtype: str | torch.dtype | None, text_dtype: str | torch.dtype | None) -> Types:
     """The types that a caller names; "auto" is that of the files, None float32 (of text encoders: as the others).
 
     Raises:
@@ -109,7 +109,7 @@ def number_types(place: Place, dtype: str | torch.dtype | None, text_dtype: str 
     return number, number if text_dtype in (None, AUTO) else runtime.parse_dtype(text_dtype)
 
 
-def take_over(place: Place, types: Types, *, with_checker: bool = False, as_stored: bool = False) -> Opened:
+def open_model(place: Location, types: Types, *, with_checker: bool = False, as_stored: bool = False) -> Opened:
     """Open a model in these number types, with the weights as its files hold them.
 
     Where the files do not tell these by name, or `as_stored` says that they will be changed in memory, everything is
@@ -129,7 +129,7 @@ def take_over(place: Place, types: Types, *, with_checker: bool = False, as_stor
     return _checked(Opened(family, pipe, family.make(pipe), None), place)
 
 
-def _open(place: Place, with_checker: bool, types: Types | None = None) -> tuple[Family, Any, str | None]:
+def _open(place: Location, with_checker: bool, types: Types | None = None) -> tuple[Family, Any, str | None]:
     """The family, the pipeline and the variant, after what the folder or file says of itself was checked.
 
     `types`: None leaves them to the libraries.
@@ -194,7 +194,7 @@ def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool)
     return [name for text in texts for name in (text, text.replace("text_encoder", "tokenizer"))]
 
 
-def _checked(opened: Opened, place: Place) -> Opened:
+def _checked(opened: Opened, place: Location) -> Opened:
     """ModelError: parts that do not belong together, or a tokenizer that is another encoder's or nearly empty, as
     libraries make one of a damaged folder."""
     for encoder in opened.denoiser.texts:

@@ -26,7 +26,7 @@ from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
 from expunge.models.lora import merged, write_lora
 from expunge.models.model import Model
-from expunge.models.opening import Place, number_types, quiet, take_over
+from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
@@ -72,9 +72,9 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
         UserError: unknown device, dtype or variant.
     """
     where, said = runtime.current(device).device, source_of(source, parts, lora)
-    place = Place(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    place = Location(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
     number, words = number_types(place, dtype, text_dtype)
-    opened = take_over(place, (number, words), as_stored=bool(said.loras))
+    opened = open_model(place, (number, words), as_stored=bool(said.loras))
     about, denoiser = _about(place.path), opened.denoiser
     name = _named(_name(said.model, place.path), denoiser, said)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", opened.family.guidance)
@@ -107,8 +107,8 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     said = source_of(source, parts, lora)
-    place = Place(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
-    opened = take_over(place, (number, number), with_checker=True, as_stored=bool(said.loras))
+    place = Location(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    opened = open_model(place, (number, number), with_checker=True, as_stored=bool(said.loras))
     pipe, denoiser = opened.pipe, opened.denoiser
     model = Model(denoiser, _named(said.model, denoiser, said), dtype=number, stored=opened.stored)
     model.apply(patch)

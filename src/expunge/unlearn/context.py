@@ -142,7 +142,7 @@ class Stream(Protocol):
         """The points of step `number`; the same number gives the same points (for the same student)."""
         ...
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
+    def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Further points for step `number`, draw number `turn`: one under each of `prompts`, which the stream knows.
 
         Times and noise are drawn anew, as `draw` would draw them.
@@ -158,7 +158,7 @@ class Source(Protocol):
         ...
 
     @property
-    def places(self) -> int | None:
+    def max_prompts(self) -> int | None:
         """How many prompts can be drawn from at most; None: all, however many."""
         ...
 

@@ -66,7 +66,7 @@ class NoisedPictures(Settings):
         return NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), given, shown, cond)
 
     @property
-    def places(self) -> int | None:
+    def max_prompts(self) -> int | None:
         """An image has one prompt."""
         return self.pictures
 
@@ -108,7 +108,7 @@ class NoisedDraws:
         rows = torch.randint(len(self.latents), (self.batch,), generator=generator)
         return self._points(rows, generator, number, self.name)
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
+    def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Images under the prompts at new times, with new noise."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
         own = {text: [i for i, text_of in enumerate(self.given) if text_of == text] for text in set(prompts)}

@@ -50,12 +50,12 @@ from expunge.unlearn.weights import checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
-LESS = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), keep fewer activations "
-        "(--checkpointing), train fewer weights (--scope), or a smaller batch (--batch 1)")
+MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), keep fewer "
+                 "activations (--checkpointing), train fewer weights (--scope), or a smaller batch (--batch 1)")
 """What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
-_UNSET = {"lora_rank": None, "lora_rate": None, "checkpointing": False}
+OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False}
 """Settings that are left out where they are this: what is addressed by all settings stays what it was without them."""
 
 
@@ -90,8 +90,9 @@ class Recipe(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        told: dict[str, Any] = rest(self)
-        return {name: value for name, value in told.items() if name not in _UNSET or value != _UNSET[name]}
+        settings: dict[str, Any] = rest(self)
+        return {name: value for name, value in settings.items()
+                if name not in OMITTED_AT_DEFAULT or value != OMITTED_AT_DEFAULT[name]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -129,15 +130,15 @@ class Recipe(Settings):
             pass
         if needs(self, "keys and values"):
             keys_and_values(model, params)
-        if self.source.places is not None and self.source.places < len(request.targets):
-            raise UserError(f"a pool of {self.source.places} for {len(request.targets)} concepts",
+        if self.source.max_prompts is not None and self.source.max_prompts < len(request.targets):
+            raise UserError(f"a pool of {self.source.max_prompts} for {len(request.targets)} concepts",
                             accepted="a place for each concept at least",
-                            remedy=f"raise source.{_size(self.source)}")
-        whole = self.keeping(model, request, past).request
-        prompts, keep = whole.all_prompts, whole.keep
+                            remedy=f"raise source.{_capacity_setting(self.source)}")
+        with_keep = self.keeping(model, request, past).request
+        prompts, keep = with_keep.all_prompts, with_keep.keep
         model.check_lengths((*prompts, *anchor_prompts(prompts, request), *keep))
         if self.adversary is not None:
-            self.adversary.check(model, whole)
+            self.adversary.check(model, with_keep)
         return params
 
     def _weights(self, model: Model, past: PriorEdits | None) -> dict[str, Parameter]:
@@ -176,11 +177,11 @@ class Recipe(Settings):
         """
         if self.keep is None:
             return Retained(request)
-        places, own = self.keep.source.places, tuple(dict.fromkeys(prompt for prompt in request.keep if prompt))
+        places, own = self.keep.source.max_prompts, tuple(dict.fromkeys(prompt for prompt in request.keep if prompt))
         if places is not None and places < 1 + len(own):
             raise UserError(f"a pool of {places} for {len(own)} prompts to keep and the empty one",
                             accepted=f"{1 + len(own)} places at least",
-                            remedy=f"raise keep.source.{_size(self.keep.source)}, or keep less")
+                            remedy=f"raise keep.source.{_capacity_setting(self.keep.source)}, or keep less")
         knows, gone = (None, ()) if past is None else (past.teacher, past.gone)
         made = self.retain.retained(knows or model, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
@@ -222,9 +223,9 @@ class Recipe(Settings):
     def footprint(self, model: Model, params: Mapping[str, Parameter]) -> Footprint:
         """Memory of a run that changes these weights, by part; counted, and nothing is computed."""
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
-        pools = sum((source.places or 0) * getattr(source, "grid", 1) for source, _ in parts
+        pools = sum((source.max_prompts or 0) * getattr(source, "grid", 1) for source, _ in parts
                     if not isinstance(source, NoisedPictures))
-        pools += sum(source.places or 0 for source, _ in parts if isinstance(source, NoisedPictures))
+        pools += sum(source.max_prompts or 0 for source, _ in parts if isinstance(source, NoisedPictures))
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         with checkpointed(model.network, self.checkpointing):
             return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
@@ -254,7 +255,7 @@ class Recipe(Settings):
         params = self.check(model, request, past)
         began = time.monotonic()
         if sum(p.nbytes for p in model.editable().values()) >= LARGE:
-            check_room(self.footprint(model, params), model.device, LESS)
+            check_room(self.footprint(model, params), model.device, MEMORY_ADVICE)
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
@@ -343,6 +344,6 @@ class Recipe(Settings):
         return step
 
 
-def _size(source: Source) -> str:
+def _capacity_setting(source: Source) -> str:
     """The setting that says how many prompts a source has places for."""
     return "pictures" if isinstance(source, NoisedPictures) else "trajectories"

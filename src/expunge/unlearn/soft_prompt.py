@@ -131,7 +131,7 @@ class SoftAttacker:
         optimizer = torch.optim.Adam([V], lr=settings.step_size)
         best, lowest, trace = V.clone(), torch.full((len(V),), torch.inf, device=V.device), []
         for step in range(settings.steps):
-            at = points if settings.points == "same" else self._stream.beside(number, step, points.prompts)
+            at = points if settings.points == "same" else self._stream.draw_extra(number, step, points.prompts)
             values = self._values(rows, V)
             losses, gradient = prompt_gradient(self._model, rows.prompts, rows.layouts, rows.free, values, at.x_t, at.t,
                                                self._target(at))

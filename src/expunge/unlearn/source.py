@@ -57,7 +57,7 @@ class FrozenTrajectory(Settings):
         return PoolDraws(self._pool(context, prompts, name), context.seed, batch, name, self.rounds)
 
     @property
-    def places(self) -> int | None:
+    def max_prompts(self) -> int | None:
         """A trajectory has one prompt."""
         return None if self.fresh else self.trajectories
 
@@ -102,7 +102,7 @@ class EditedTrajectory(Settings):
         return FreshDraws(context, context.student, tuple(prompts), batch, self.grid, self.guidance, name, self.rounds)
 
     @property
-    def places(self) -> int | None:
+    def max_prompts(self) -> int | None:
         """None: every draw may be under any prompt."""
         return None
 
@@ -127,7 +127,7 @@ class PoolDraws:
         i = in_turn(len(self.pool.prompts), self.batch, number, self.seed, self.name)
         return self.pool.take(i * grid + torch.randint(grid, (self.batch,), generator=generator))
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
+    def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """Entries of trajectories under the prompts."""
         return self.pool.take(self.pool.under(prompts, step_generator(self.seed, number, f"{self.name}/rows/{turn}")))
 
@@ -155,7 +155,7 @@ class FreshDraws:
                 torch.randint(count, (self.batch,), generator=generator))
         return self._points(k, tuple(self.prompts[int(i)] for i in pick), number, self.name)
 
-    def beside(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
+    def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
         """New trajectories under the prompts."""
         generator = step_generator(self.context.seed, number, f"{self.name}/rows/{turn}")
         k = torch.randint(self.grid, (len(prompts),), generator=generator)

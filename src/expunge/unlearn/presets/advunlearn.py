@@ -41,3 +41,4 @@ ADVUNLEARN_FAST = Recipe(
     keep=MatchTeacher(weight=2.0, batch=8, source=TRAJECTORIES_FAST),
     adversary=SoftAdversary(place="prefix", tokens=3, method="pgd", steps=4, step_size=1e-2, init="random", warmup=20),
     steps=160, batch=8, learning_rate=3e-5, warmup=10, update=Plain(max_grad_norm=1.0))
+UNET_FAST = ADVUNLEARN_FAST.override({"name": "advunlearn-unet-fast", "scope": "unet"})
