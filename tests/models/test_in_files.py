@@ -18,6 +18,7 @@ from expunge.models.in_files import weights_in
 from expunge.models.model import Model
 from expunge.models.sd import StableDiffusion
 from expunge.models.store import load
+from pipelines_of_families import built
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -113,3 +114,10 @@ def test_one_tensor_at_a_time_is_read_and_cast_piece_by_piece(pipeline_folder: P
     monkeypatch.setattr(in_files.InFiles, "__getitem__", lambda self, name: read.append(name) or real(self, name))
     assert tensors_hash(stored, torch.float32) == whole
     assert read == sorted(stored)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux-dev"])
+def test_what_a_model_computes_by_is_the_same_in_every_number_type(name: str, tmp_path: Path) -> None:
+    built(name).save_pretrained(tmp_path / "folder")
+    assert len({load(tmp_path / "folder", dtype=kind, verify=True).parts for kind in ("float32", "float16", "bfloat16")}
+               ) == 1

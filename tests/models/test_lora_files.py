@@ -268,6 +268,11 @@ def test_what_cannot_be_merged_is_never_left_out_in_silence(folders: dict[str, P
     half = {key: value for key, value in good.items() if key != f"{first}.lora_up.weight"}
     refused(half, "holds only alpha and down")
     refused({key: value * 0 if "up" in key else value for key, value in good.items()}, "changes nothing", UserError)
+    for bad, words in ((float("nan"), r"x\.safetensors at 1 makes '.*' not finite \(1 of \d+ layers\)"),
+                       (float("inf"), "not finite")):
+        refused({**good, f"{first}.lora_up.weight": good[f"{first}.lora_up.weight"] * bad}, words)
+    refused({**good, f"{first}.alpha": torch.ones(2)}, r"x\.safetensors is no LoRA that can be read")
+    refused({**good, f"{first}.lora_up.weight": torch.tensor(1.0)}, r"x\.safetensors is no LoRA that can be read")
     layer = next(name for name in layers(model) if name.endswith("attn2.to_k"))
     both = {f"{start}.{end}.weight": value for start in (layer, f"lora_unet_{layer[5:].replace('.', '_')}")
             for end, value in (("lora_down", torch.ones(2, 32)), ("lora_up", torch.ones(64, 2)))}
@@ -281,8 +286,9 @@ def test_pickled_and_missing_loras_and_bad_weights_are_refused(folders: dict[str
         load(folders["sd"], device="cpu", lora=str(tmp_path / "x.pt"))
     with pytest.raises(ModelError, match=r"no LoRA at .*nowhere\.safetensors"):
         load(folders["sd"], device="cpu", lora=str(tmp_path / "nowhere.safetensors"))
-    for weight in ("0", "nan", "inf"):
-        with pytest.raises(UserError, match=f"a LoRA with weight {weight}"):
+    save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
+    for weight in ("0", "nan", "inf", "abc", "0,8"):
+        with pytest.raises(UserError, match=f"a LoRA with weight '?{weight}"):
             load(folders["sd"], device="cpu", lora=f"{tmp_path}/x.safetensors:{weight}")
 
 

@@ -203,3 +203,9 @@ def test_bad_devices_and_number_types_are_refused(pipeline_folder: Path) -> None
         load(pipeline_folder, dtype="int8")
     with pytest.raises(UserError, match="unknown device 'abacus'"):
         load(pipeline_folder, device="abacus")
+
+
+def test_a_file_that_is_not_there_is_not_sought_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"no file at models/xl\.safetensors"):
+        load("models/xl.safetensors")

@@ -29,6 +29,7 @@ from expunge.files import text_digest
 from expunge.models.base import Denoiser
 from expunge.models.hashing import tensors_hash
 from expunge.models.reading import reading
+from expunge.models.scope import full_name
 
 SCHEME = 2
 """Of `parts` and `drawing`. Scheme 1 had no number: 16 hex digits."""
@@ -45,8 +46,11 @@ _IDLE = {"dropout", "sample_size", "force_upcast"}
 """Of the other configs: the size of images is the sampler's, number types are chosen on loading."""
 
 
-def parts_digest(model: Denoiser) -> str:
-    """Digest of what the parts compute by, beside parameters: "2-" and 16 hex digits."""
+def parts_digest(model: Denoiser, stored: Mapping[str, Tensor] | None = None) -> str:
+    """Digest of what the parts compute by, beside parameters: "2-" and 16 hex digits.
+
+    `stored`: tensors as the files hold them, by full name; in memory they may be rounded.
+    """
     named = {role: [name for name in model.components if model.roles[name] == role]
              for role in ("denoiser", "text", "autoencoder")}
     network = model.components[named["denoiser"][0]]
@@ -57,7 +61,7 @@ def parts_digest(model: Denoiser) -> str:
                   f"reads{behind}": reading(encoder.tokenizer, encoder.length)}
     parts |= {"null": model.null} if model.null != "empty" else {}  # schemes began where there was no other
     parts |= {"size": _sizes(network), "buffers": [
-        _buffers(model.components[name]) for role in named.values() for name in role]}
+        _buffers(name, model.components[name], stored or {}) for role in named.values() for name in role]}
     return scheme_digest(parts)
 
 
@@ -130,8 +134,9 @@ def _text_config(encoder: nn.Module, pooled: bool) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if not key.startswith("_") and key not in idle}
 
 
-def _buffers(part: nn.Module) -> str:
+def _buffers(component: str, part: nn.Module, stored: Mapping[str, Tensor]) -> str:
     """Hash of what a part holds beside parameters and what it makes by itself; fractions as float32."""
-    mine = {name for name, _ in part.named_parameters()}
-    return tensors_hash({name: value.float() if value.is_floating_point() else value
-                         for name, value in part.state_dict().items() if name not in mine})
+    mine = {name for name, _ in part.named_parameters(remove_duplicate=False)}
+    held = {name: stored[full] if (full := full_name(component, name)) in stored else value
+            for name, value in part.state_dict().items() if name not in mine}
+    return tensors_hash({name: value.float() if value.is_floating_point() else value for name, value in held.items()})

@@ -80,7 +80,7 @@ class InFiles(Mapping[str, Tensor]):
 
 
 def weights_in(folder: Path, variant: str | None, parts: Mapping[str, nn.Module]) -> InFiles | None:
-    """All parameters of the parts (components by name) as the folder's files hold them.
+    """All parameters of the parts (components by name) as the folder's files hold them, and the buffers that they hold.
 
     None where they do not hold each of them under a name that is known here and in its shape, or where it is not clear
     which files were read: whoever needs them then takes those in memory.
@@ -93,6 +93,10 @@ def weights_in(folder: Path, variant: str | None, parts: Mapping[str, nn.Module]
             if place is None or place.shape != tuple(parameter.shape):
                 return None
             found[name] = place
+        for path, buffer in part.state_dict().items():
+            place = there.get(full := full_name(component, path))
+            if full not in found and place is not None and place.shape == tuple(buffer.shape):
+                found[full] = place
     return InFiles(found)
 
 

@@ -272,7 +272,11 @@ def read_lora(path: str | Path, model: Model | Denoiser) -> LoraFile:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
-    return _Reader(file, model.denoiser if isinstance(model, Model) else model, metadata, about).read(tensors)
+    try:
+        return _Reader(file, model.denoiser if isinstance(model, Model) else model, metadata, about).read(tensors)
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:  # shapes and metadata of no LoRA
+        raise ModelError(f"{file} is no LoRA that can be read: {error}",
+                         accepted="LoRA files of diffusers, peft or kohya", remedy="fetch the file again") from error
 
 
 @torch.no_grad()
@@ -284,6 +288,7 @@ def merged(denoiser: Denoiser, lora: str | Path, weight: float) -> str:
 
     Raises:
         ModelError: as `read_lora` and `LoraFile.deltas`.
+        ModelError: weights that are not finite with it.
         UserError: it changes nothing.
     """
     file = read_lora(lora, denoiser)
@@ -294,10 +299,18 @@ def merged(denoiser: Denoiser, lora: str | Path, weight: float) -> str:
     if not any(bool(delta.any()) for delta in deltas.values()):
         raise UserError(f"merging {file.path.name} changes nothing: every update of its {len(deltas)} layers is zero",
                         accepted="a LoRA that was trained")
-    for name, delta in deltas.items():
+    now = {name: before[name] + weight * delta for name, delta in deltas.items()}
+    if broken := [name for name, value in now.items() if not bool(value.isfinite().all())]:
+        raise ModelError(f"{file.path.name} at {weight:g} makes {broken[0]!r} not finite ({len(broken)} of {len(now)} "
+                         "layers)", accepted="a LoRA and a weight with which every number is finite",
+                         remedy="fetch the file again, or take a smaller weight")
+    if all(value.equal(before[name]) for name, value in now.items()):
+        raise UserError(f"merging {file.path.name} at {weight:g} changes no weight of its {len(now)} layers",
+                        accepted="a weight at which it does")
+    for name, value in now.items():
         module, path = held[name]
         layer, _, end = path.rpartition(".")
-        setattr(module.get_submodule(layer), end, Parameter(before[name] + weight * delta, requires_grad=False))
+        setattr(module.get_submodule(layer), end, Parameter(value, requires_grad=False))
     return f"{file.path.name}@{file_digest(file.path)[:8]} at {weight:g}"
 
 

@@ -81,7 +81,7 @@ class Model:
         self._stored = stored
         self._said: set[str] = set()
         self._identify(remember)
-        self.parts = parts_digest(denoiser)
+        self.parts = parts_digest(denoiser, stored)
         self.device, self.dtype = torch.device(device), dtype
         for component, part in self.components.items():
             text = denoiser.roles[component] == "text"

@@ -56,7 +56,10 @@ def weighted(lora: str) -> tuple[Path, float]:
         return Path(lora).expanduser(), 1.0
     try:
         value = float(weight)
-    except ValueError:
+    except ValueError as error:
+        if Path(file).expanduser().is_file():
+            raise UserError(f"a LoRA with weight {weight!r}",
+                            accepted="a number other than 0, such as FILE:0.8") from error
         return Path(lora).expanduser(), 1.0
     if not math.isfinite(value) or value == 0:
         raise UserError(f"a LoRA with weight {weight}", accepted="a number other than 0, such as FILE:0.8",
