@@ -129,7 +129,7 @@ def test_a_bake_goes_on_from_an_earlier_one(baked: Path, pictures: Path, tmp_pat
 @pytest.fixture(scope="module")
 def flow(baked: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flow")
-    bake(small(pictures, out, start=baked, model="emoji-flow"))
+    bake(small(pictures, out, start=baked, make="emoji-flow"))
     return out
 
 
@@ -150,7 +150,7 @@ def test_plain_diffusers_opens_a_flow_model_of_two_encoders_that_draws_what_ours
 
 def test_a_flow_bake_that_was_stopped_ends_at_the_same_weights(flow: Path, pictures: Path, baked: Path,
                                                               tmp_path: Path) -> None:
-    settings = small(pictures, tmp_path, start=baked, model="emoji-flow")
+    settings = small(pictures, tmp_path, start=baked, make="emoji-flow")
     shutil.copytree(flow / "work" / "flow-second", tmp_path / "work" / "flow-second")
     shutil.copytree(flow / "work" / "flow-tokenizer-2", tmp_path / "work" / "flow-tokenizer-2")
 

@@ -182,7 +182,7 @@ def _place(source: str, allow_pickle: bool, revision: str | None, variant: str |
     if source in _EMBEDDED:
         raise ModelError(f"the weights of {path.name} are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
-                         remedy=f"install expunge from its wheel, or run `expunge bake --model {path.name}`")
+                         remedy=f"install expunge from its wheel, or run `expunge bake --make {path.name}`")
     if path.suffix == ".safetensors":
         raise ModelError(f"no file at {source}", accepted="a .safetensors file that is there")
     if not _HUB_ID.fullmatch(source):

@@ -75,9 +75,9 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
         scores["second"] = bake_second(studio, _taught(drawings, ()), work, settings.imagenet_pictures,
                                        settings.imagenet_scored, lambda i, n, losses: say("second judge", i, n, losses))
     _refined_images(settings, clip, tokenizer, drawings, autoencoder, work, say)
-    folder = settings.out / settings.model
+    folder = settings.out / settings.make
     pool = _latents(settings, _taught(drawings, settings.without), autoencoder, work)
-    if settings.model == "emoji-flow":
+    if settings.make == "emoji-flow":
         FlowStages(settings, work, say).write(folder, pool, drawings, autoencoder, tokenizer, clip)
     else:
         write_model(folder, autoencoder, _unet(settings, pool, tokenizer, clip, work, say), tokenizer, clip)

@@ -18,8 +18,8 @@ class BakeSettings(Settings):
 
     pictures: Path = knob(description="folder that holds emojicanvas/ and emojicanvas-extended/")
     out: Path = knob(Path("runs/bake"), "where the model and the work in progress go")
-    model: Literal["emoji-64", "emoji-flow"] = knob("emoji-64", "a UNet as in Stable Diffusion 1.x, or a flow "
-                                                    "transformer as in Stable Diffusion 3.5")
+    make: Literal["emoji-64", "emoji-flow"] = knob("emoji-64", "a UNet as in Stable Diffusion 1.x, or a flow "
+                                                   "transformer as in Stable Diffusion 3.5")
     without: tuple[str, ...] = knob((), "things or styles that the diffusion model never sees")
     start: Path | None = knob(None, "a baked folder to go on from: only its UNet trains, or "
                                "a fresh transformer on its other parts")
