@@ -287,8 +287,7 @@ def merged(denoiser: Denoiser, lora: str | Path, weight: float) -> str:
     become is then one model.
 
     Raises:
-        ModelError: as `read_lora` and `LoraFile.deltas`.
-        ModelError: weights that are not finite with it.
+        ModelError: as `read_lora` and `LoraFile.deltas`, or weights that are not finite with it.
         UserError: it changes nothing.
     """
     file = read_lora(lora, denoiser)
