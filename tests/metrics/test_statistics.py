@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from scipy.stats import t as students
 
 from expunge.errors import ExpungeError
@@ -145,8 +146,8 @@ def test_the_effective_size_is_at_least_that_of_prompts_of_equal_weight() -> Non
 def test_no_change_in_a_dozen_is_no_proof_of_none() -> None:
     value, low, high = change_interval({str(i): [0.0] for i in range(12)})
     assert value == 0.0
-    assert high == pytest.approx(1.959963984540054 / 14)  # Agresti and Min: two pairs added
-    assert low == pytest.approx(-1.959963984540054 / 14)
+    assert high == pytest.approx(students.ppf(0.975, 11) / 14)  # Agresti and Min: two pairs added
+    assert low == pytest.approx(-students.ppf(0.975, 11) / 14)
     assert change_interval({}) == (None, None, None)
 
 
@@ -154,9 +155,20 @@ def test_change_agrees_with_agresti_and_min() -> None:
     """40 pairs, 8 fall and 1 rises: (b - c) / (n + 2), variance ((b + c + 1) - (b - c)^2 / (n + 2)) / (n + 2)^2."""
     values = [-1.0] * 8 + [1.0] + [0.0] * 31
     value, low, high = change_interval({str(i): [x] for i, x in enumerate(values)})
-    centre, half = -7 / 42, 1.959963984540054 * math.sqrt((10 - 49 / 42) / 42**2)
+    centre, half = -7 / 42, students.ppf(0.975, 39) * math.sqrt((10 - 49 / 42) / 42**2)
     assert value == pytest.approx(-7 / 40)
     assert (low, high) == pytest.approx((min(-7 / 40, centre - half), centre + half))
+
+
+def test_a_change_over_few_prompts_is_covered_as_often_as_it_says() -> None:
+    """Each of 8 prompts falls with probability 0.2: the mean over all 2^8 samples is exact. z covers 83%."""
+    covered = 0.0
+    for falls in range(9):
+        _, low, high = change_interval({str(i): [-1.0 if i < falls else 0.0] for i in range(8)})
+        assert low is not None
+        assert high is not None
+        covered += float(binom.pmf(falls, 8, 0.2)) * (low <= -0.2 <= high)
+    assert covered >= 0.95
 
 
 def test_several_intervals_at_once_are_bonferronis() -> None:

@@ -135,7 +135,9 @@ def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estim
 
     With groups of weights w (their shares of all pairs) and mean changes d, m = 1 / sum w^2 groups of equal weight are
     worth as much. Two pairs are added, half a pair up, half a pair down and one without a change, and Wald's interval
-    is taken of the m + 2. So "no change in 12 of 12" is no proof of none.
+    is taken of the m + 2. So "no change in 12 of 12" is no proof of none. Differs: Student's t on one degree of freedom
+    less than there are groups, in place of the normal's z. With z, 8 pairs of which one in five falls are covered in
+    83% of all samples, with t in 99%; from 24 on the two are alike.
 
     Args:
         changes_by_group: -1, 0 or 1 for each pair of images, by prompt.
@@ -147,9 +149,9 @@ def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estim
         groups = [[value] for value in groups[0]]
     d, sizes = np.array([np.mean(values) for values in groups]), np.array([len(values) for values in groups])
     w = sizes / sizes.sum()
-    m, z, value = 1 / (w**2).sum(), NormalDist().inv_cdf((1 + confidence) / 2), float((w * d).sum())
+    m, t, value = 1 / (w**2).sum(), student(max(1, len(groups) - 1), confidence), float((w * d).sum())
     centre = value * m / (m + 2)
-    half = z * math.sqrt(max(0.0, ((w * d**2).sum() * m + 1) / (m + 2) - centre**2) / (m + 2))
+    half = t * math.sqrt(max(0.0, ((w * d**2).sum() * m + 1) / (m + 2) - centre**2) / (m + 2))
     return Estimate(value, float(max(-1.0, min(value, centre - half))), float(min(1.0, max(value, centre + half))))
 
 
