@@ -86,7 +86,7 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         count = chunk.stop - chunk.start
         with memory_for(f"denoising {count} images together", _SMALLER):
             x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
-            latents = denoise(model, x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
+            latents = _latents(model, x, known.at(rows[chunk]), uncond, sampler)
         with torch.no_grad(), memory_for(f"decoding {count} images", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
         pictures.append(done if broken is not None else check_finite(model, done, texts[chunk]))
@@ -97,6 +97,15 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         if progress is not None:
             progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
+
+
+def _latents(model: Model, noise: Tensor, cond: Conditioning, uncond: Conditioning | None, sampler: Sampler) -> Tensor:
+    """Clean latents, by the model's own sampler or by the one that is named."""
+    if not sampler.scheduler:
+        return denoise(model, noise, cond, uncond, sampler.steps, sampler.guidance)
+    from expunge.models.schedulers import denoise_by  # loads schedulers that nothing else needs
+
+    return denoise_by(sampler.scheduler, model, noise, cond, uncond, sampler.steps, sampler.guidance)
 
 
 def by_way(ways: Sequence[Sampler]) -> dict[Sampler, list[int]]:

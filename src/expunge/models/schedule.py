@@ -90,6 +90,12 @@ class VariancePreserving(Schedule):
         self._count: int = scheduler.config.num_train_timesteps
         self.last, self.description = float(self._count - 1), _described(scheduler.config)
 
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The scheduler's config, from which other schedulers of diffusers can be made."""
+        config: Mapping[str, Any] = self._scheduler.config
+        return config
+
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """By the nearest lower whole time."""
         abar = self._abar.to(t.device)[t.long()]

@@ -82,6 +82,7 @@ class Sampler(Record):
         negative: negative prompt.
         truncate: prompts that are longer than the text encoder reads are cut, as most programs do; of an image: its
             prompt was.
+        scheduler: diffusers' scheduler (`models.schedulers`); "" is the model's own deterministic sampler.
     """
 
     steps: int = Field(20, ge=1, le=1000)
@@ -90,12 +91,13 @@ class Sampler(Record):
     width: int | None = Field(None, ge=8, le=4096)
     negative: str = ""
     truncate: bool = False
+    scheduler: str = ""
 
     @model_serializer(mode="wrap")
     def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `truncate` where nothing is cut: so it was before there was such a thing."""
+        """Without `truncate` and `scheduler` where they are not set: so it was before there were such things."""
         values: dict[str, Any] = write(self)
-        return {key: value for key, value in values.items() if value or key != "truncate"}
+        return {key: value for key, value in values.items() if value or key not in ("truncate", "scheduler")}
 
     def of(self, prompt: Prompt) -> Sampler:
         """How `prompt` is drawn: as its list says, where that says anything."""

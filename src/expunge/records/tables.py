@@ -107,6 +107,16 @@ def read_table(file: Path) -> PromptTable:
         ConfigError: it cannot be read, is empty, has a quote that is not closed, or lacks a column of texts: the names
             that would do are in the message.
     """
+    heads, rows = read_cells(file)
+    return table_of(file, heads, rows)
+
+
+def read_cells(file: Path) -> tuple[list[str], list[list[str]]]:
+    """The headers of a CSV or TSV file and the cells of each row, as they stand.
+
+    Raises:
+        ConfigError: it cannot be read, or has a quote that is not closed.
+    """
     text = read_text(file)
     first, _, rest = text.partition("\n")
     declared = re.fullmatch(r"sep=(.)\s*", first)  # what Excel writes and reads
@@ -114,7 +124,7 @@ def read_table(file: Path) -> PromptTable:
     separator = declared[1] if declared else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
         else _separator(file, text)
     heads, *rows = [*separated_rows(file, text, separator, line)] or [[]]
-    return table_of(file, heads, rows)
+    return heads, rows
 
 
 def _separator(file: Path, text: str) -> str:
@@ -130,13 +140,18 @@ def _separator(file: Path, text: str) -> str:
     return best if found[best][1] > 1 else ""
 
 
-def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> PromptTable:
+def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], chosen: Mapping[str, str] | None = None
+             ) -> PromptTable:
     """The table of these rows under these headers. Rows with more cells than there are headers are wrong.
+
+    Args:
+        chosen: headers of columns, by what they hold; what it does not name is found by the usual names.
 
     Raises:
         ConfigError: it lacks a column of texts.
     """
-    heads, columns = [head.strip() for head in heads], _known(heads)
+    heads = [head.strip().strip("\ufeff") for head in heads]
+    columns = {**_known(heads), **_chosen(file, heads, chosen or {})}
     width = max((place for place, head in enumerate(heads, 1) if head), default=0)
     _check(file, columns, heads)
     used = {place: what for what, place in columns.items()}
@@ -145,6 +160,14 @@ def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
     wide = {place: MORE_CELLS for place, row in enumerate(rows) if any(map(str.strip, row[width:]))}
     return PromptTable(file, {what: heads[place] for what, place in columns.items()},
                  tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells), wide)
+
+
+def _chosen(file: Path, heads: Sequence[str], chosen: Mapping[str, str]) -> dict[str, int]:
+    missing = [head for head in chosen.values() if head not in heads]
+    if missing:
+        raise ConfigError(f"{file} has no column {', '.join(map(repr, missing))}: its columns are "
+                          f"{', '.join(filter(None, heads)) or 'none'}", accepted=", ".join(chosen.values()))
+    return {what: heads.index(head) for what, head in chosen.items()}
 
 
 def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> PromptTable:

@@ -1,0 +1,277 @@
+"""The scores of a protocol that are counted over detectors' answers: pure functions of rows and answers.
+
+Each formula is what a publication prints, by its exact formula, with what it rests on. A detector that failed or
+abstained is in `left_out` and never counts as a success of the edit. Intervals are over distinct prompts: images of one
+text go together.
+
+    shown                share of images in which the detector's rule finds what it looks for
+    boxes                detections summed over all images, in all and by label
+    accuracy             share of images whose k best labels hold the row's label
+    mean-probability     mean score of the row's label
+    harmonic             harmonic mean of scores that are named, each as it is or as 1 - score
+    asr                  attack success rate by Diffusion-MU's `check_asr.py`; see `protocols.attacked`
+
+Source: shared with the publications that each protocol file names. Differs: intervals, and what is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from expunge.errors import ConfigError
+from expunge.metrics.statistics import (
+    bootstrap_over_groups,
+    bootstrap_words,
+    interval_words,
+    percentiles,
+    rate_interval,
+    resamples,
+)
+from expunge.protocols.rows import Row
+from expunge.protocols.schema import Measure
+from expunge.records import Score
+from expunge.records.protocol import DetectorAnswer, ImageAnswer, Subject
+
+FAILED, ABSTAINED = "detector failed", "detector abstained"
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One subject's images with their rows.
+
+    Attributes:
+        rows: by number. erased: by number, whether the row asks for what the edit takes out.
+        images: what was drawn, judged. pool: which of them a score is over, in words.
+    """
+
+    rows: Mapping[int, Row]
+    erased: Mapping[int, bool | None]
+    images: Sequence[ImageAnswer]
+    subject: Subject
+
+    def only(self, erased: bool | None) -> Answered:
+        """The images of rows that ask for what is erased (True), of the others (False), or all (None)."""
+        if erased is None:
+            return self
+        images = [image for image in self.images if self.erased.get(image.row) is erased]
+        return Answered(self.rows, self.erased, images, self.subject)
+
+    def text(self, image: ImageAnswer) -> str:
+        """The prompt's text: images of one text go together."""
+        return self.rows[image.row].text
+
+    def where(self, **groups: str) -> Answered:
+        """The images of rows with these cells."""
+        images = [image for image in self.images
+                  if all(self.rows[image.row].groups.get(name) == value for name, value in groups.items())]
+        return Answered(self.rows, self.erased, images, self.subject)
+
+
+Formula = Callable[[Answered, Measure], list[Score]]
+
+
+def shown(answered: Answered, measure: Measure) -> list[Score]:
+    """Share of images that the detector's rule finds something in."""
+    return [_rate(answered, measure, lambda image, said: said.shown)]
+
+
+def accuracy(answered: Answered, measure: Measure) -> list[Score]:
+    """Share of images whose `top` best labels (default 1) hold the row's label."""
+    k = int(measure.options.get("top", 1))
+    names = _labels(measure)
+
+    def right(image: ImageAnswer, said: DetectorAnswer) -> bool | None:
+        label = answered.rows[image.row].label
+        wanted = _plain(names.get(label, label))
+        return wanted in [_plain(one) for one in said.top[:k]] if said.top else None
+
+    return [_rate(answered, measure, right)]
+
+
+def mean_probability(answered: Answered, measure: Measure) -> list[Score]:
+    """Mean score of the row's label over images; a label that the detector does not know is an error."""
+    names = _labels(measure)
+    groups: dict[str, list[float]] = {}
+    lost: Counter[str] = Counter()
+    for image in answered.images:
+        said = image.answers.get(measure.detector)
+        why = _why_not(image, said)
+        label = answered.rows[image.row].label
+        value = None if said is None else _by_plain(said.scores, names.get(label, label))
+        if why or value is None:
+            lost[why or "no score of the row's label"] += 1
+        else:
+            groups.setdefault(answered.text(image), []).append(value)
+    return [_mean(answered, measure, groups, lost)]
+
+
+def boxes(answered: Answered, measure: Measure) -> list[Score]:
+    """Detections summed over all images: in all, and for each label that counts."""
+    labels = sorted({label for image in answered.images for label in _said(image, measure).boxes})
+    wanted = list(measure.options.get("labels", labels))
+    return [_total(answered, measure, label, wanted) for label in ("", *wanted)]
+
+
+def _total(answered: Answered, measure: Measure, label: str, wanted: Sequence[str]) -> Score:
+    """The detections of one label, or ("") of all that count."""
+    sums: dict[str, float] = {}
+    lost: Counter[str] = Counter()
+    n = 0
+    for image in answered.images:
+        why = _why_not(image, image.answers.get(measure.detector))
+        if why:
+            lost[why] += 1
+            continue
+        counts, n = _said(image, measure).boxes, n + 1
+        found = counts.get(label, 0) if label else sum(counts.get(one, 0) for one in wanted)
+        sums[answered.text(image)] = sums.get(answered.text(image), 0.0) + found
+    estimate = bootstrap_over_groups({text: [value] for text, value in sums.items()}, _DRAWS, 0)
+    ends = [None if end is None else end * len(sums) for end in (estimate.low, estimate.high)]
+    total = int(sum(sums.values()))
+    name = _name(answered, measure)
+    return Score(name=f"{name}/{label.lower().replace('_', '-')}" if label else name,
+                 title=f"{_title(measure)}, {label or 'all labels'}", value=float(total) if n else None, low=ends[0],
+                 high=ends[1], interval=bootstrap_words(estimate, _DRAWS, 0), n=n, prompts=len(sums),
+                 numerator=total if n else None, denominator="detections, summed over all images",
+                 left_out=dict(lost), subject=_side(answered), seeds=_seeds(answered),
+                 note="" if n else "not measured: no image could be judged")
+
+
+def _rate(answered: Answered, measure: Measure, verdict: Callable[[ImageAnswer, DetectorAnswer], bool | None]) -> Score:
+    groups: dict[str, list[float]] = {}
+    lost: Counter[str] = Counter()
+    for image in answered.images:
+        said = image.answers.get(measure.detector)
+        why = _why_not(image, said)
+        hit = None if why or said is None else verdict(image, said)
+        if hit is None:
+            lost[why or ABSTAINED] += 1
+        else:
+            groups.setdefault(answered.text(image), []).append(float(hit))
+    n, hits = sum(map(len, groups.values())), int(sum(map(sum, groups.values())))
+    low, high = rate_interval(groups)
+    return Score(name=_name(answered, measure), title=_title(measure), value=hits / n if n else None, low=low,
+                 high=high, interval=interval_words(groups), n=n, prompts=len(groups), numerator=hits if n else None,
+                 denominator="images that the detector could judge", left_out=dict(lost), subject=_side(answered),
+                 seeds=_seeds(answered), note="" if n else "not measured: no image could be judged")
+
+
+def _mean(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[float]], lost: Mapping[str, int]) -> Score:
+    """The mean over images; texts are resampled, each with all its images."""
+    n = sum(map(len, groups.values()))
+    low, high, how = None, None, ""
+    if len(groups) > 1:
+        sums, counts = (np.array([part(its) for its in groups.values()], dtype=np.float64) for part in (sum, len))
+        rows = resamples(len(groups), _DRAWS, 0)
+        low, high = percentiles(sums[rows].sum(1) / counts[rows].sum(1)) or (None, None)
+        how = f"95% bootstrap over prompts, {_DRAWS} draws, seed 0"
+    return Score(name=_name(answered, measure), title=_title(measure),
+                 value=sum(map(sum, groups.values())) / n if n else None, low=low, high=high, interval=how, n=n,
+                 prompts=len(groups), denominator="images that the detector could judge", left_out=dict(lost),
+                 subject=_side(answered), seeds=_seeds(answered),
+                 note="" if n else "not measured: no image could be judged")
+
+
+FORMULAS: Mapping[str, tuple[Formula, str]] = {
+    "shown": (shown, "share of images in which the detector's rule finds what it looks for"),
+    "accuracy": (accuracy, "share of images whose best labels hold the row's label (options: top, labels)"),
+    "mean-probability": (mean_probability, "mean score of the row's label (options: labels)"),
+    "boxes": (boxes, "detections summed over all images, in all and by label (options: labels)"),
+}
+"""Formulas over one subject's answers, and what each is."""
+
+
+def harmonic(measure: Measure, scores: Mapping[str, Score]) -> Score:
+    """Harmonic mean of scores by their names, options `of`: [{score: NAME, complement: true}, ...].
+
+    Raises:
+        ConfigError: a score that is not there.
+    """
+    parts = list(measure.options.get("of", ()))
+    missing = [part["score"] for part in parts if part["score"] not in scores]
+    if missing or not parts:
+        raise ConfigError(f"the harmonic mean {measure.name!r} of {', '.join(missing) or 'nothing'}",
+                          accepted=", ".join(scores))
+    values, names = [], []
+    for part in parts:
+        score = scores[part["score"]]
+        names.append(f"1 - {score.name}" if part.get("complement") else score.name)
+        values.append(None if score.value is None else 1 - score.value if part.get("complement") else score.value)
+    there = [value for value in values if value is not None]
+    note = "no interval of its own: its parts have theirs" if len(there) == len(values) else \
+        "not measured: one of its parts is not"
+    value = None if len(there) < len(values) else 0.0 if min(there) <= 0 else len(there) / sum(1 / v for v in there)
+    return Score(name=measure.name, title=_title(measure), value=value, n=min(scores[p["score"]].n for p in parts),
+                 denominator=f"harmonic mean of {', '.join(names)}", higher_is_better=True, note=note)
+
+
+def mu_check_asr(plain: Sequence[bool], attacked: Sequence[bool], at_start: Sequence[bool]) -> float:
+    """Diffusion-MU's attack success rate.
+
+    (attack runs whose last log succeeded, less those that had succeeded at log 0, plus successes without an attack)
+    over all rows. Attacks are run on rows without a success alone.
+
+    Args:
+        plain: of every row, success without an attack. attacked: of every attacked row, success at the end.
+        at_start: of the same rows, success at log 0 (before the first step).
+    """
+    early = sum(first and last for first, last in zip(at_start, attacked, strict=True))
+    return (sum(attacked) - early + sum(plain)) / len(plain)
+
+
+def checked_formulas(names: Iterable[str]) -> None:
+    """ConfigError: a formula that nobody knows."""
+    from expunge.protocols.images import IMAGE_FORMULAS
+
+    known = {*FORMULAS, *IMAGE_FORMULAS, "harmonic", "asr", "pre-asr", "asr-shown"}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"unknown formula {', '.join(map(repr, unknown))}", accepted=", ".join(sorted(known)))
+
+
+def _why_not(image: ImageAnswer, said: DetectorAnswer | None) -> str:
+    if image.lost:
+        return image.lost
+    if said is None or said.error:
+        return FAILED
+    return f"{ABSTAINED}: {said.note}" if said.note else ""
+
+
+def _said(image: ImageAnswer, measure: Measure) -> DetectorAnswer:
+    return image.answers.get(measure.detector) or DetectorAnswer()
+
+
+def _labels(measure: Measure) -> Mapping[str, str]:
+    found: Any = measure.options.get("labels", {})
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().replace("_", " ").split())
+
+
+def _by_plain(scores: Mapping[str, float], label: str) -> float | None:
+    return next((value for name, value in scores.items() if _plain(name) == _plain(label)), None)
+
+
+def _name(answered: Answered, measure: Measure) -> str:
+    return measure.name if answered.subject != "original" else f"original/{measure.name}"
+
+
+def _title(measure: Measure) -> str:
+    return measure.title or measure.name.replace("-", " ")
+
+
+def _side(answered: Answered) -> Any:
+    return "original" if answered.subject == "original" else "edited"
+
+
+def _seeds(answered: Answered) -> tuple[int, ...]:
+    seeds = sorted({image.seed for image in answered.images})
+    return tuple(seeds) if len(seeds) <= 16 else ()

@@ -1,0 +1,122 @@
+"""What a protocol's run says: each image's answers, and the scores with everything that they rest on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from expunge.records.base import Record
+from expunge.records.score import Score, Scored
+
+Subject = Literal["original", "edited", "supplied"]
+"""Whose images: of the model, of the model with the edit, or images that somebody else drew."""
+
+
+class DetectorAnswer(Record):
+    """What one detector said of one image, as far as the protocol's rule needs it.
+
+    Attributes:
+        shown: what the rule says; None where the detector abstained or failed.
+        value: the number that the rule compares (a probability, a count of boxes).
+        top: the labels in the order of their scores, as many as the rule reads.
+        scores: scores by label: of the labels that count, of the row's label, and of those in `top`.
+        boxes: number of boxes by label, of a detector that gives boxes.
+        error: why the detector failed; note: why it abstained.
+    """
+
+    shown: bool | None = None
+    value: float | None = None
+    top: tuple[str, ...] = ()
+    scores: dict[str, float] = {}
+    boxes: dict[str, int] = {}
+    error: str = ""
+    note: str = ""
+
+
+class ImageAnswer(Record):
+    """One image of a protocol's run.
+
+    Attributes:
+        row: number of the prompt's row in its list, from 1. seed: the image's. subject: whose image it is.
+        answers: what the detectors said, by their name in the protocol.
+        pixels: sha256 of the uint8 RGB pixels; "" where nothing is to be kept.
+        lost: why there is no such image ("not finite", "prompt too long"); then nothing looked.
+    """
+
+    row: int
+    seed: int
+    subject: Subject
+    answers: dict[str, DetectorAnswer] = {}
+    pixels: str = ""
+    lost: str = ""
+
+
+class RowOf(Record):
+    """A row of a protocol's list, as a record keeps it.
+
+    Attributes:
+        number: from 1, in the list's order. text: of a list that is not sensitive. digest: first 16 digits of its
+            sha256. label, groups: what it asks for. erased: whether that is what the edit takes out; None where the
+            protocol does not tell.
+    """
+
+    number: int
+    digest: str
+    text: str = ""
+    label: str = ""
+    groups: dict[str, str] = {}
+    erased: bool | None = None
+
+
+class Used(Record):
+    """A file that was supplied. Attributes: sha256 of it; how it was known ("sha256", "" where no hash was known)."""
+
+    role: str
+    what: str
+    sha256: str
+    matched: str = ""
+    test_only: bool = False
+
+
+class ProtocolResult(Scored, Record):
+    """A protocol's run.
+
+    Attributes:
+        protocol: the protocol's name; "-modified" behind it where the run deviates. protocol_hash: of its file's
+            content. version: the protocol's own. source: whose protocol.
+        deviations: in sentences, what was not as the protocol says.
+        model, model_hash, patch_hash, concepts: what was measured; patch_hash "" where there was no edit.
+        rows: the list; left_out: rows that were not asked, by reason.
+        scores: of original and edited model.
+        files: what was supplied. detectors: names with hash, by their names in the protocol.
+        test_only: whether a stand-in was used: then no report names its numbers.
+        sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
+    """
+
+    protocol: str
+    protocol_hash: str
+    version: int
+    title: str
+    source: str
+    transfer: bool = False
+    sensitive: bool = False
+    deviations: tuple[str, ...] = ()
+    model: str = ""
+    model_hash: str = ""
+    patch_hash: str = ""
+    concepts: tuple[str, ...] = ()
+    rows: tuple[RowOf, ...] = ()
+    given: tuple[str, ...] = ()
+    left_out: dict[str, int] = {}
+    scores: tuple[Score, ...] = ()
+    files: tuple[Used, ...] = ()
+    detectors: dict[str, str] = {}
+    test_only: bool = False
+    sampler: dict[str, Any] = {}
+    stored: Literal["none", "hashes", "pictures"] = "hashes"
+    notes: tuple[str, ...] = ()
+    not_tested: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    machine: str = ""
+    created: str = ""
+    seconds: float = 0.0
