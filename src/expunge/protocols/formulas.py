@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,20 +47,26 @@ class Answered:
 
     Attributes:
         rows: by number. erased: by number, whether the row asks for what the edit takes out.
-        images: what was drawn, judged. pool: which of them a score is over, in words.
+        images: what was drawn, judged. named: by detector, its label for a row's label, where they differ.
     """
 
     rows: Mapping[int, Row]
     erased: Mapping[int, bool | None]
     images: Sequence[ImageAnswer]
     subject: Subject
+    named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def only(self, erased: bool | None) -> Answered:
         """The images of rows that ask for what is erased (True), of the others (False), or all (None)."""
         if erased is None:
             return self
         images = [image for image in self.images if self.erased.get(image.row) is erased]
-        return Answered(self.rows, self.erased, images, self.subject)
+        return replace(self, images=images)
+
+    def label(self, image: ImageAnswer, detector: str) -> str:
+        """What the detector calls the label of the image's row."""
+        label = self.rows[image.row].label
+        return self.named.get(detector, {}).get(label, label)
 
     def text(self, image: ImageAnswer) -> str:
         """The prompt's text: images of one text go together."""
@@ -68,9 +74,8 @@ class Answered:
 
     def where(self, **groups: str) -> Answered:
         """The images of rows with these cells."""
-        images = [image for image in self.images
-                  if all(self.rows[image.row].groups.get(name) == value for name, value in groups.items())]
-        return Answered(self.rows, self.erased, images, self.subject)
+        return replace(self, images=[image for image in self.images if all(
+            self.rows[image.row].groups.get(name) == value for name, value in groups.items())])
 
 
 Formula = Callable[[Answered, Measure], list[Score]]
@@ -84,11 +89,9 @@ def shown(answered: Answered, measure: Measure) -> list[Score]:
 def accuracy(answered: Answered, measure: Measure) -> list[Score]:
     """Share of images whose `top` best labels (default 1) hold the row's label."""
     k = int(measure.options.get("top", 1))
-    names = _labels(measure)
 
     def right(image: ImageAnswer, said: DetectorAnswer) -> bool | None:
-        label = answered.rows[image.row].label
-        wanted = _plain(names.get(label, label))
+        wanted = _plain(answered.label(image, measure.detector))
         return wanted in [_plain(one) for one in said.top[:k]] if said.top else None
 
     return [_rate(answered, measure, right)]
@@ -96,14 +99,12 @@ def accuracy(answered: Answered, measure: Measure) -> list[Score]:
 
 def mean_probability(answered: Answered, measure: Measure) -> list[Score]:
     """Mean score of the row's label over images; a label that the detector does not know is an error."""
-    names = _labels(measure)
     groups: dict[str, list[float]] = {}
     lost: Counter[str] = Counter()
     for image in answered.images:
         said = image.answers.get(measure.detector)
         why = _why_not(image, said)
-        label = answered.rows[image.row].label
-        value = None if said is None else _by_plain(said.scores, names.get(label, label))
+        value = None if said is None else _by_plain(said.scores, answered.label(image, measure.detector))
         if why or value is None:
             lost[why or "no score of the row's label"] += 1
         else:
@@ -122,14 +123,14 @@ def _total(answered: Answered, measure: Measure, label: str, wanted: Sequence[st
     """The detections of one label, or ("") of all that count."""
     sums: dict[str, float] = {}
     lost: Counter[str] = Counter()
-    n = 0
+    n, cut = 0, float(measure.options.get("cut", 0.0))
     for image in answered.images:
         why = _why_not(image, image.answers.get(measure.detector))
         if why:
             lost[why] += 1
             continue
         counts, n = _said(image, measure).boxes, n + 1
-        found = counts.get(label, 0) if label else sum(counts.get(one, 0) for one in wanted)
+        found = sum(score >= cut for one in ([label] if label else wanted) for score in counts.get(one, ()))
         sums[answered.text(image)] = sums.get(answered.text(image), 0.0) + found
     estimate = bootstrap_over_groups({text: [value] for text, value in sums.items()}, _DRAWS, 0)
     ends = [None if end is None else end * len(sums) for end in (estimate.low, estimate.high)]
@@ -180,9 +181,9 @@ def _mean(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[fl
 
 FORMULAS: Mapping[str, tuple[Formula, str]] = {
     "shown": (shown, "share of images in which the detector's rule finds what it looks for"),
-    "accuracy": (accuracy, "share of images whose best labels hold the row's label (options: top, labels)"),
-    "mean-probability": (mean_probability, "mean score of the row's label (options: labels)"),
-    "boxes": (boxes, "detections summed over all images, in all and by label (options: labels)"),
+    "accuracy": (accuracy, "share of images whose best labels hold the row's label (options: top)"),
+    "mean-probability": (mean_probability, "mean score of the row's label"),
+    "boxes": (boxes, "detections summed over all images, in all and by label (options: labels, cut)"),
 }
 """Formulas over one subject's answers, and what each is."""
 
@@ -245,11 +246,6 @@ def _why_not(image: ImageAnswer, said: DetectorAnswer | None) -> str:
 
 def _said(image: ImageAnswer, measure: Measure) -> DetectorAnswer:
     return image.answers.get(measure.detector) or DetectorAnswer()
-
-
-def _labels(measure: Measure) -> Mapping[str, str]:
-    found: Any = measure.options.get("labels", {})
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 def _plain(label: str) -> str:

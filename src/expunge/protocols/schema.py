@@ -22,6 +22,7 @@ from pydantic import field_validator, model_validator
 from typing_extensions import Self
 
 from expunge.config import Settings, knob
+from expunge.detectors.rule import Rule
 from expunge.errors import ConfigError, UserError
 from expunge.records.tables import NAMES
 
@@ -108,9 +109,14 @@ class Watch(Settings):
     name: str = knob(description="what scores call it")
     detector: str = knob(description="the registered detector")
     options: dict[str, Any] = knob({}, "its settings")
-    artefacts: tuple[Artefact, ...] = knob((), "files that it needs")
-    rule: dict[str, Any] = knob({}, "what of its answer counts (see `expunge ls detectors`)")
+    artefacts: dict[str, Artefact] = knob({}, "the files that it needs, by what the detector calls them")
+    rule: Rule = knob(Rule(), "what of its answer counts; without labels only formulas over the row's label look")
+    labels: dict[str, str] = knob({}, "the detector's label for a row's label, where they differ")
     stated: str = knob("", "what the publication says, where its code does otherwise")
+
+    def named(self, label: str) -> str:
+        """The detector's label for a row's."""
+        return self.labels.get(label, label)
 
 
 class Measure(Settings):
@@ -121,7 +127,7 @@ class Measure(Settings):
     detector: str = knob("", "of a formula over answers: the name of the detector")
     erased: bool | None = knob(None, "of rows that ask for what is erased (true), of the others (false), or of all")
     options: dict[str, Any] = knob({}, "its settings")
-    artefacts: tuple[Artefact, ...] = knob((), "files that it needs")
+    artefacts: dict[str, Artefact] = knob({}, "the files that it needs, by what the formula calls them")
     title: str = knob("", "in words")
 
 
@@ -166,8 +172,9 @@ class Protocol(Settings):
         """Every file that the user supplies, in the order in which they are named; a role may stand twice."""
         prompts = [self.prompts.artefact] if self.prompts.artefact else []
         lists = [part for part in self.prompts.lists.values() if isinstance(part, Artefact)]
-        watched = [artefact for watch in self.detectors for artefact in watch.artefacts]
-        return [*prompts, *lists, *watched, *(artefact for score in self.scores for artefact in score.artefacts)]
+        watched = [artefact for watch in self.detectors for artefact in watch.artefacts.values()]
+        counted = [artefact for score in self.scores for artefact in score.artefacts.values()]
+        return [*prompts, *lists, *watched, *counted]
 
 
 def shipped() -> dict[str, Path]:

@@ -19,7 +19,7 @@ class DetectorAnswer(Record):
         value: the number that the rule compares (a probability, a count of boxes).
         top: the labels in the order of their scores, as many as the rule reads.
         scores: scores by label: of the labels that count, of the row's label, and of those in `top`.
-        boxes: number of boxes by label, of a detector that gives boxes.
+        boxes: scores of all boxes by label, of a detector that gives boxes.
         error: why the detector failed; note: why it abstained.
     """
 
@@ -27,7 +27,7 @@ class DetectorAnswer(Record):
     value: float | None = None
     top: tuple[str, ...] = ()
     scores: dict[str, float] = {}
-    boxes: dict[str, int] = {}
+    boxes: dict[str, tuple[float, ...]] = {}
     error: str = ""
     note: str = ""
 
@@ -48,6 +48,25 @@ class ImageAnswer(Record):
     answers: dict[str, DetectorAnswer] = {}
     pixels: str = ""
     lost: str = ""
+
+
+class Threshold(Record):
+    """What a detector's rule says at its own cut and at neighbouring ones.
+
+    Attributes:
+        detector: its name in the protocol. subject: whose images. own: the rule's cut.
+        rates: (cut, images that show it, images decided, whether the detector reports that far down).
+        percentiles: of the values that the rule looks at, by percent. n, errors, abstained: images.
+    """
+
+    detector: str
+    subject: Subject
+    own: float
+    rates: tuple[tuple[float, int, int, bool], ...] = ()
+    percentiles: dict[int, float] = {}
+    n: int = 0
+    errors: int = 0
+    abstained: int = 0
 
 
 class RowOf(Record):
@@ -88,6 +107,7 @@ class ProtocolResult(Scored, Record):
         rows: the list; left_out: rows that were not asked, by reason.
         scores: of original and edited model.
         files: what was supplied. detectors: names with hash, by their names in the protocol.
+        thresholds: what the rules would say at other cuts.
         test_only: whether a stand-in was used: then no report names its numbers.
         sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
     """
@@ -110,6 +130,7 @@ class ProtocolResult(Scored, Record):
     scores: tuple[Score, ...] = ()
     files: tuple[Used, ...] = ()
     detectors: dict[str, str] = {}
+    thresholds: tuple[Threshold, ...] = ()
     test_only: bool = False
     sampler: dict[str, Any] = {}
     stored: Literal["none", "hashes", "pictures"] = "hashes"

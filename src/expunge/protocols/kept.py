@@ -1,0 +1,137 @@
+"""What a run of a protocol keeps on disk, so that it can be killed at any moment and go on.
+
+    plan.json                   what decides the results; another plan is refused by the names of what differs
+    answers/RANK.jsonl          a line an image
+    state/RANK.safetensors      accumulators, with the batches that are in them
+
+A batch is done once its answers are written and the accumulators on disk hold it. Accumulators are large and are written
+once in a while; a batch that is in the answers alone is drawn again, and gives the same. Each process writes files of
+its own, and the first one joins them before a run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ModelError
+from expunge.files import append_lines, read_lines, write_json
+from expunge.metrics.stream.base import Accumulator, State, read_states, write_states
+from expunge.records.protocol import ImageAnswer
+from expunge.resume import Inputs
+from expunge.runtime import Runtime
+
+PLAN, ANSWERS, STATE = "plan.json", "answers", "state"
+EVERY = 60.0
+"""Seconds between writes of the accumulators."""
+_BATCHES = "batches"
+
+
+class Kept:
+    """A run's folder.
+
+    Attributes:
+        parts: this process's accumulators, by name.
+        done: numbers of the batches that need not be drawn.
+    """
+
+    def __init__(self, folder: Path, inputs: Inputs, parts: MutableMapping[str, Accumulator], processes: Runtime
+                 ) -> None:
+        """Take up what is there; call it in all processes.
+
+        Raises:
+            ConfigError: it was begun under other settings. ModelError: a file is damaged.
+        """
+        self._folder, self._rank, self.parts = folder, processes.rank, parts
+        self._in_parts: set[int] = set()
+        self._written = time.monotonic()
+        if processes.main:
+            self._check(inputs)
+            self.join()
+        processes.barrier()
+        answered = {batch for batch, _ in self._lines()}
+        self.done = answered & self._in_file(self._file(0)) if parts else answered
+
+    def holds(self, batch: int) -> bool:
+        """Whether the accumulators hold a batch already."""
+        return batch in self._in_parts
+
+    def add(self, batch: int, answers: Iterable[ImageAnswer]) -> None:
+        """Write a batch's answers, once the accumulators hold it."""
+        append_lines(self._folder / ANSWERS / f"{self._rank}.jsonl", [
+            json.dumps({"batch": batch, "image": one.model_dump(mode="json", exclude_defaults=True)},
+                       ensure_ascii=False) for one in answers])
+        self._in_parts.add(batch)
+        if time.monotonic() - self._written > EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write this process's accumulators."""
+        if self.parts and self._in_parts:
+            states = {name: part.state for name, part in self.parts.items()}
+            write_states(self._file(self._rank), {
+                **states, _BATCHES: State(_BATCHES, {}, {_BATCHES: sorted(self._in_parts)})})
+        self._written = time.monotonic()
+
+    def join(self) -> None:
+        """Take the accumulators of all processes into this one's, and leave one file of them."""
+        files = sorted((self._folder / STATE).glob("*.safetensors"))
+        for file in files:
+            held = self._in_file(file)
+            if held <= self._in_parts:  # joined before, and killed before the file went
+                continue
+            for name, state in read_states(file).items():
+                if name == _BATCHES:
+                    continue
+                before = type(self.parts[name]).from_state(state)
+                if self._in_parts:
+                    self.parts[name].merge(before)
+                else:
+                    self.parts[name] = before
+            self._in_parts |= held
+        if files:
+            self.save()
+        for file in files:
+            if file != self._file(0):
+                file.unlink()
+
+    def answers(self) -> dict[tuple[int, int, str], ImageAnswer]:
+        """Every image's answer, by (row, seed, subject)."""
+        return {(one.row, one.seed, one.subject): one for _, one in self._lines()}
+
+    def _check(self, inputs: Inputs) -> None:
+        file = self._folder / PLAN
+        if file.is_file():
+            try:
+                before = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ModelError(f"{file} is damaged: {error}", remedy="delete the folder to start over") from error
+            inputs.check(self._folder, before)
+        write_json(file, inputs.record)
+
+    def _in_file(self, file: Path) -> set[int]:
+        return set(read_states(file)[_BATCHES].values[_BATCHES]) if file.is_file() else set()
+
+    def _lines(self) -> list[tuple[int, ImageAnswer]]:
+        out = []
+        for file in sorted((self._folder / ANSWERS).glob("*.jsonl")):
+            for number, line in enumerate(read_lines(file), 1):
+                try:
+                    value: Any = json.loads(line)
+                    out.append((int(value["batch"]), ImageAnswer.model_validate(value["image"])))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ModelError(f"{file}, line {number}, is damaged: {error}",
+                                     remedy="delete the folder to start over") from error
+        return out
+
+    def _file(self, rank: int) -> Path:
+        return self._folder / STATE / f"{rank}.safetensors"
+
+
+def ordered(answers: Mapping[tuple[int, int, str], ImageAnswer], places: Sequence[tuple[int, int]], subject: str
+            ) -> list[ImageAnswer]:
+    """One subject's answers in the order of (row, seed)."""
+    return [answers[row, seed, subject] for row, seed in places if (row, seed, subject) in answers]

@@ -1,0 +1,374 @@
+"""A protocol from end to end: rows are drawn, looked at and forgotten, batch by batch; numbers stay.
+
+Memory does not grow with the number of images: of an image its answers, its hash and what accumulators make of it stay,
+and its pixels only where they are asked for. Batches are cut from the whole list before anything is drawn, so a run
+that was killed goes on behind the last whole batch with the same numbers, in any number of processes.
+
+`protocols.kept` says what lies in the folder; the result is protocol.json, and images/ holds pixels that are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from PIL import Image
+
+from expunge import runtime
+from expunge.config import Settings, knob
+from expunge.detectors.base import TEST_ONLY
+from expunge.detectors.spread import neighbouring_rates, spread
+from expunge.errors import UserError
+from expunge.files import check_writable, write_atomically, write_json
+from expunge.locks import alone_in_out
+from expunge.protocols.artefacts import Supplied, resolve
+from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, harmonic
+from expunge.protocols.images import ImageMeasure, image_measures
+from expunge.protocols.kept import Kept, ordered
+from expunge.protocols.rows import Row, Rows, erased_of, rows_of
+from expunge.protocols.schema import Protocol
+from expunge.protocols.watching import Watcher, reading_of, watchers
+from expunge.records import NOT_FINITE, Sampler, Score
+from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, Subject, Threshold, Used
+from expunge.resume import Inputs
+from expunge.runtime import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expunge.metrics.stream.base import Accumulator
+    from expunge.models.model import Model
+    from expunge.models.patch import Patch
+
+RESULT, IMAGES = "protocol.json", "images"
+
+
+class RunSettings(Settings):
+    """How a protocol is run: what does not decide its numbers, and what makes them deviate."""
+
+    batch: int = knob(8, "images drawn together: speed, memory, and at most the last bit of an image", ge=1)
+    store: Literal["none", "hashes", "pictures"] = knob(
+        "hashes", "what is kept of images: nothing, their hashes, or PNG files as well")
+    limit: int = knob(0, "only that many rows, spread evenly over the list; 0 asks all. It is a deviation", ge=0)
+    erased: tuple[str, ...] = knob((), "what the edit takes out, as the protocol's labels call it; () takes the "
+                                       "patch's concepts")
+    allow_deviation: bool = knob(False, "run with files of other hashes than the protocol's, and call the result "
+                                        "-modified")
+    steps: int = knob(0, "denoising steps other than the protocol's; 0 takes the protocol's. It is a deviation", ge=0)
+    width: int = knob(0, "image width other than the protocol's; 0 takes the protocol's. It is a deviation",
+                      unit="pixels", ge=0)
+    height: int = knob(0, "image height other than the protocol's; 0 takes the protocol's. It is a deviation",
+                       unit="pixels", ge=0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a protocol that is settled before anything is drawn.
+
+    Attributes:
+        rows: what is asked; erased: of each row number. items: (row, seed) in the order in which they are drawn.
+        samplers: of each item. batches: places of the items that are drawn together.
+        deviations: in sentences, what is not as the protocol says. lost: rows that cannot be drawn, with the reason.
+        once: places of items that are the first of their text and seed.
+    """
+
+    protocol: Protocol
+    read: Rows
+    files: Mapping[str, Supplied]
+    rows: tuple[Row, ...]
+    erased: Mapping[int, bool | None]
+    items: tuple[tuple[Row, int], ...]
+    samplers: tuple[Sampler, ...]
+    batches: tuple[tuple[int, ...], ...]
+    deviations: tuple[str, ...]
+    lost: Mapping[int, str]
+    once: frozenset[int]
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Supplied paths by role."""
+        return {role: one.path for role, one in self.files.items()}
+
+
+def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings, model: Model | None,
+            concepts: Sequence[str] = ()) -> Plan:
+    """Read the list, know the files, cut the batches. Nothing is drawn.
+
+    Raises:
+        UserError: files that are missing or others than the protocol's; a list of no rows. ConfigError: a list that
+            cannot be read, or formulas that nobody knows.
+    """
+    checked_formulas(score.formula for score in protocol.scores)
+    artefacts = protocol.artefacts()
+    given = {role: path for role, path in files.items()}
+    listed = protocol.prompts.artefact
+    texts: dict[str, Sequence[str]] = {}
+    read: Rows | None = None
+    if listed is None or (listed.role in given and given[listed.role].exists()):
+        missing = [one.role for one in protocol.prompts.lists.values()
+                   if not isinstance(one, tuple) and one.role not in given]
+        read = None if missing else rows_of(protocol.prompts, given)
+        if listed is not None and read is not None:
+            texts[listed.role] = read.texts
+    known = resolve(artefacts, given, settings.allow_deviation, texts)  # tells all that is missing at once
+    assert read is not None  # resolve raises else
+    deviations = [one.deviation for one in known.values() if one.deviation]
+    deviations += [] if listed is not None and known[listed.role].matched else list(read.deviations)
+    if deviations and read.deviations and not settings.allow_deviation:
+        raise UserError("; ".join(read.deviations), accepted="the protocol's list",
+                        remedy="with --allow-deviation it runs all the same, and the result is called -modified")
+    rows, cut = _spread(read.rows, settings.limit)
+    deviations += [f"{len(rows)} of {len(read.rows)} rows were asked"] if cut else []
+    sampling = protocol.sampler
+    for name, own in (("steps", settings.steps), ("width", settings.width), ("height", settings.height)):
+        if own and own != getattr(sampling, name):
+            deviations.append(f"{name} {own} in place of {getattr(sampling, name) or 'the model' + chr(39) + 's own'}")
+    base = Sampler(steps=settings.steps or sampling.steps, guidance=sampling.guidance,
+                   width=settings.width or sampling.width, height=settings.height or sampling.height,
+                   negative=sampling.negative, truncate=sampling.long_prompts == "cut",
+                   scheduler="" if sampling.scheduler == "own" else sampling.scheduler)
+    erased = dict(zip((row.number for row in rows), erased_of(rows, settings.erased or concepts), strict=True))
+    lost = {}
+    if model is not None and sampling.long_prompts == "leave out":
+        long = model.too_long([row.text for row in rows])
+        lost = {row.number: "longer than the text encoder reads" for row in rows if row.text in long}
+    items = [(row, seed) for row in rows if row.number not in lost for seed in _seeds(row, protocol)]
+    sized = settings.width or settings.height
+    samplers = [_way(row, base, sampling.obey_rows, bool(sized)) for row, _ in items]
+    return Plan(protocol, read, known, rows, erased, tuple(items), tuple(samplers),
+                tuple(_batches(samplers, settings.batch)), tuple(deviations), lost, _once(items))
+
+
+@alone_in_out(when=lambda: runtime.current().main)
+def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *,
+                 files: Mapping[str, Path] | None = None, settings: RunSettings | None = None,
+                 out: str | Path, progress: Progress | None = None) -> ProtocolResult:
+    """Ask a model, and the same with an edit, what a protocol asks.
+
+    Args:
+        model: the base model, without a patch on. patch: the edit; None measures the model alone.
+        files: what the protocol needs, by role.
+        out: folder of the result; a run that was stopped goes on there.
+
+    Raises:
+        UserError, ConfigError: as `planned`; a patch for another model; a folder with another run in it.
+    """
+    from expunge.models.model import drawn_by
+
+    began, settings, folder = time.monotonic(), RunSettings.given(settings), Path(out)
+    tell, processes = progress or (lambda done, total, words: None), runtime.current()
+    concepts = patch.card.request.concepts if patch is not None else ()
+    if patch is not None:
+        model.check_fits(patch)
+    plan = planned(protocol, files or {}, settings, model, concepts)
+    eyes = watchers(protocol.detectors, plan.paths)
+    check_writable(folder)
+    subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
+    measures = image_measures(protocol.scores, plan.paths, model.device, subjects)
+    parts = {name: part for measure in measures for name, part in measure.parts().items()}
+    kept = Kept(folder, _inputs(plan, model, patch, eyes, settings), parts, processes)
+    _run(model, patch, plan, eyes, measures, kept, settings, folder, tell, processes)
+    records = {}
+    if processes.main:
+        answers = kept.answers()
+        scores = scores_of(plan, answers, measures, kept.parts, subjects)
+        stand_in = any(one.artefact.test_only for one in plan.files.values()) or any(
+            eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
+        result = ProtocolResult(
+            protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
+            version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
+            sensitive=protocol.sensitive, deviations=plan.deviations, model=model.name, model_hash=model.hash,
+            patch_hash=patch.hash if patch is not None else "", concepts=tuple(concepts),
+            rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),
+            given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
+            files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
+                             test_only=one.artefact.test_only) for role, one in plan.files.items()),
+            detectors={eye.watch.name: eye.detector.name for eye in eyes},
+            thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in,
+            sampler={**protocol.sampler.model_dump(mode="json"), "drawn": drawn_by(model)}, stored=settings.store,
+            notes=(*protocol.notes, *_family_words(protocol, model)), versions=runtime.versions(),
+            machine=runtime.machine(model.device),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - began, 1))
+        write_json(folder / RESULT, result.model_dump(mode="json"))
+        records[0] = result.model_dump(mode="json")
+    return ProtocolResult.model_validate(processes.gather(records)[0])
+
+
+def protocol_hash(protocol: Protocol) -> str:
+    """First 16 hex digits of sha256 over all that the file says."""
+    return hashlib.sha256(protocol.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher], measures: Sequence[ImageMeasure],
+         kept: Kept, settings: RunSettings, folder: Path, tell: Progress, processes: runtime.Runtime) -> None:
+    """Draw and look at what is not there yet, batch by batch."""
+    from expunge.models.model import applied
+    from expunge.models.sample import draw
+
+    mine = processes.shard([number for number in range(len(plan.batches)) if number not in kept.done])
+    for count, number in enumerate(mine):
+        tell(count, len(mine), "drawing and judging")
+        places = plan.batches[number]
+        chunk = [plan.items[place] for place in places]
+        items = [(row.text, seed) for row, seed in chunk]
+
+        def drawn(items: Sequence[tuple[str, int]] = items, sampler: Sampler = plan.samplers[places[0]]) -> Tensor:
+            pixels: dict[int, Tensor] = {}
+            draw(model, items, sampler, batch=len(items), sink=pixels.__setitem__, broken=pixels.__setitem__)
+            return (torch.stack([pixels[place] for place in range(len(items))]) * 255).round() / 255
+
+        images: dict[Subject, Tensor] = {"original": drawn()}
+        if patch is not None:
+            with applied(model, patch):
+                images["edited"] = drawn()
+        answers = [one for subject, pixels in images.items()
+                   for one in looked_at(pixels, chunk, subject, eyes, settings.store, folder)]
+        if not kept.holds(number):
+            once = [place for place, at in enumerate(places) if at in plan.once]
+            some = {subject: pixels[once] for subject, pixels in images.items()}
+            for measure in measures:
+                measure.add(kept.parts, [chunk[place] for place in once], some, plan.erased)
+        kept.add(number, answers)
+    kept.save()
+    tell(max(1, len(mine)), max(1, len(mine)), "drawing and judging")
+    processes.barrier()
+    if processes.main:
+        kept.join()
+
+
+def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject, eyes: Sequence[Watcher], store: str,
+              folder: Path) -> list[ImageAnswer]:
+    """What the detectors say of images (B, 3, H, W) in [0, 1]; those that are not finite are none.
+
+    Pixels and hashes are kept as `store` says.
+    """
+    finite = pixels.flatten(1).isfinite().all(1).tolist()
+    there = [place for place, whole in enumerate(finite) if whole]
+    said: dict[int, dict[str, DetectorAnswer]] = {place: {} for place in there}
+    for eye in eyes:
+        labels = [chunk[place][0].label for place in there]
+        for place, answer in zip(there, eye(pixels[there], labels), strict=True):
+            said[place][eye.watch.name] = answer
+    out = []
+    for place, (row, seed) in enumerate(chunk):
+        if place not in said:
+            out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, lost=NOT_FINITE))
+            continue
+        exact = (pixels[place] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        if store == "pictures":
+            file = folder / IMAGES / subject / f"{row.number}-{seed}.png"
+            write_atomically(file, partial(Image.fromarray(exact).save, format="PNG"))
+        digest = "" if store == "none" else hashlib.sha256(exact.tobytes()).hexdigest()
+        out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, answers=said[place], pixels=digest))
+    return out
+
+
+def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: Sequence[ImageMeasure],
+              parts: Mapping[str, Accumulator], subjects: Sequence[Subject]) -> list[Score]:
+    """Every score of the protocol, of each subject; those that rest on other scores last."""
+    rows = {row.number: row for row in plan.rows}
+    named = {watch.name: watch.labels for watch in plan.protocol.detectors}
+    places = [(row.number, seed) for row, seed in plan.items]
+    out: list[Score] = []
+    for subject in subjects:
+        every = Answered(rows, plan.erased, ordered(answers, places, subject), subject, named)
+        for score in plan.protocol.scores:
+            if score.formula in FORMULAS:
+                out += FORMULAS[score.formula][0](every.only(score.erased), score)
+    for measure in measures:
+        out += measure.scores(parts)
+    for subject in subjects:
+        prefix = "original/" if subject == "original" else ""
+        mine = {one.name.removeprefix(prefix): one for one in out
+                if one.name.startswith("original/") == (subject == "original")}
+        for score in plan.protocol.scores:
+            if score.formula == "harmonic":
+                made = harmonic(score, mine)
+                out.append(made.model_copy(update={"name": f"{prefix}{made.name}",
+                                                   "subject": "original" if prefix else "edited"}))
+    return out
+
+
+def thresholds(eyes: Sequence[Watcher], answers: Mapping[tuple[int, int, str], ImageAnswer],
+               subjects: Sequence[Subject]) -> Iterator[Threshold]:
+    """What each detector's rule says at neighbouring cuts, of each subject's images."""
+    for eye in eyes:
+        for subject in subjects:
+            readings = [reading_of(one.answers[eye.watch.name]) for one in answers.values()
+                        if one.subject == subject and eye.watch.name in one.answers]
+            if not eye.rule.labels or not eye.rule.decides or not readings:
+                continue
+            lie = spread(readings, eye.rule)
+            rates = tuple((rate.cut, rate.yes, rate.n, rate.measured)
+                          for rate in neighbouring_rates(readings, eye.rule, eye.detector.floor))
+            yield Threshold(detector=eye.watch.name, subject=subject, own=eye.rule.threshold, rates=rates,
+                            percentiles=lie.percentiles, n=lie.n, errors=lie.errors, abstained=lie.abstained)
+
+
+def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watcher], settings: RunSettings) -> Inputs:
+    return Inputs({
+        "protocol": plan.protocol.model_dump(mode="json"), "model": model.hash, "drawing": model.drawing,
+        "patch": patch.hash if patch is not None else "", "files": {role: one.sha256 for role, one in plan.files.items()},
+        "detectors": {eye.watch.name: eye.detector.name for eye in eyes},
+        "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
+
+
+def _spread(rows: Sequence[Row], limit: int) -> tuple[tuple[Row, ...], bool]:
+    """At most `limit` rows, spread evenly over the list, and whether any were left out."""
+    if not limit or limit >= len(rows):
+        return tuple(rows), False
+    return tuple(rows[place * len(rows) // limit] for place in range(limit)), True
+
+
+def _seeds(row: Row, protocol: Protocol) -> Sequence[int]:
+    if protocol.prompts.seeds:
+        return protocol.prompts.seeds
+    first = protocol.sampler.seed if row.seed is None else row.seed
+    return [(first + place) % 2**64 for place in range(protocol.sampler.images)]
+
+
+def _way(row: Row, base: Sampler, obey: bool, sized: bool) -> Sampler:
+    """How a row is drawn: as its list says, where the protocol obeys it and no size is forced on all."""
+    if not obey:
+        return base
+    own = {"guidance": row.guidance, "width": None if sized else row.width, "height": None if sized else row.height}
+    return base.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+
+def _batches(samplers: Sequence[Sampler], batch: int) -> list[tuple[int, ...]]:
+    """Places of the items that are drawn together: those that are drawn alike, in order."""
+    from expunge.models.sample import by_way
+
+    return [tuple(places[first:first + batch]) for places in by_way(samplers).values()
+            for first in range(0, len(places), batch)]
+
+
+def _once(items: Sequence[tuple[Row, int]]) -> frozenset[int]:
+    """Places of the items that are the first of their text and seed: others are the same image again."""
+    seen: dict[tuple[str, int], int] = {}
+    for place, (row, seed) in enumerate(items):
+        seen.setdefault((row.text, seed), place)
+    return frozenset(seen.values())
+
+
+def _left_out(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer]) -> dict[str, int]:
+    """Rows that were not asked, and images that are none, by reason."""
+    lost = Counter(plan.read.left_out) + Counter(plan.lost.values())
+    lost += Counter(f"{one.subject}: {one.lost}" for one in answers.values() if one.lost)
+    return dict(lost)
+
+
+def _family_words(protocol: Protocol, model: Model) -> list[str]:
+    if not protocol.family or model.family == protocol.family:
+        return []
+    return [f"The protocol is for {protocol.family}, and {model.name} is {model.family}: its numbers cannot be compared "
+            "with published ones."]

@@ -1,0 +1,77 @@
+"""The detectors of a protocol at work: each looks at every image, and its rule says what of its answer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from expunge.detectors.base import Box, Detector, Reading
+from expunge.detectors.opening import open_detector
+from expunge.detectors.reading import read
+from expunge.detectors.rule import Rule
+from expunge.protocols.schema import Watch
+from expunge.records.protocol import DetectorAnswer
+
+TOP = 5
+"""How many of a detector's best labels a record keeps."""
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """A detector with its rule.
+
+    Attributes:
+        watch: what the protocol says of it. detector: the opened one.
+    """
+
+    watch: Watch
+    detector: Detector
+
+    @property
+    def rule(self) -> Rule:
+        """What of its answer counts."""
+        return self.watch.rule
+
+    def __call__(self, images: Tensor, labels: Sequence[str]) -> list[DetectorAnswer]:
+        """One answer per image, float32 (B, 3, H, W) in [0, 1]; `labels` are those of their rows."""
+        return [self._answer(reading, label) for reading, label in zip(read(self.detector, images), labels, strict=True)]
+
+    def _answer(self, reading: Reading, label: str) -> DetectorAnswer:
+        if reading.error or reading.note:
+            return DetectorAnswer(error=reading.error, note=reading.note)
+        top = sorted(reading.scores, key=lambda name: -reading.scores[name])[:max(TOP, self.rule.k)]
+        wanted = {*top, *self.rule.labels, self.watch.named(label)}
+        boxes: dict[str, list[float]] = {}
+        for box in reading.boxes:
+            boxes.setdefault(box.label, []).append(box.score)
+        return DetectorAnswer(shown=self.rule.shows(reading) if self.rule.labels else None,
+                              value=self.rule.value(reading) if self.rule.labels else None, top=tuple(top),
+                              scores={name: score for name, score in reading.scores.items() if name in wanted},
+                              boxes={name: tuple(scores) for name, scores in boxes.items()})
+
+
+def reading_of(answer: DetectorAnswer) -> Reading:
+    """The reading behind an answer, as far as it was kept: enough for the rule at any threshold."""
+    boxes = tuple(Box(label, score, _NOWHERE) for label, scores in answer.boxes.items() for score in scores)
+    return Reading(answer.scores, boxes, answer.error, answer.note)
+
+
+def watchers(watches: Sequence[Watch], files: Mapping[str, Path]) -> list[Watcher]:
+    """The protocol's detectors, each with the files of its own roles.
+
+    Raises:
+        UserError: an unknown detector, an extra that is not installed, or a rule with labels that it does not know.
+        ConfigError: options that it does not take.
+    """
+    made = []
+    for watch in watches:
+        own = {need: files[artefact.role] for need, artefact in watch.artefacts.items()}
+        detector = open_detector(watch.detector, watch.options, own)
+        if watch.rule.labels:
+            watch.rule.check(detector)
+        made.append(Watcher(watch, detector))
+    return made
