@@ -10,11 +10,14 @@ import click
 from expunge.attacks.settings import AttackSettings
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.protocols import estimate, print_result, protocol_options, run_settings, write_tables
+from expunge.errors import UserError
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
     from expunge.models.source import Source
+    from expunge.protocols.run import RunSettings
 
 EXAMPLES = """\b
 Examples:
@@ -37,17 +40,23 @@ Examples:
               help="What is sought [default: what the patch took out]. Needed without a patch, or if that is several.")
 @model_options
 @settings_options(AttackSettings)
+@protocol_options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
+            config: Path | None, sets: tuple[str, ...], protocol: str, supplied: tuple[str, ...], allow_deviation: bool,
+            store: str | None, limit: int | None, erased: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any
+            ) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
     Cheap attacks come first, and each next one gets only the items still standing. Every success is drawn again with
     fresh seeds. A run that was stopped goes on where it was.
+
+    With --protocol it attacks a published list of prompts as the publication did, and prints the attack success rate by
+    its formula. --set options.unlearndiff.steps=10 changes the attack's budget, which is told as a deviation.
     """
     from expunge.attacks.suite import attack
     from expunge.cli.next import evaluate_next
@@ -57,10 +66,22 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     from expunge.models.store import load
     from expunge.records import SUITE_RESULTS
 
-    settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
+    own = given(config, sets, flags)
+    if not protocol and (supplied or allow_deviation or store or limit or erased):
+        raise UserError("options of a protocol without one", accepted="--protocol NAME",
+                        remedy="`expunge ls protocols` lists them")
+    budget = own.pop("options", {}) if protocol else {}
+    published = run_settings(own, store=store, limit=limit, erased=erased, allow_deviation=allow_deviation) \
+        if protocol else None
+    settings = AttackSettings.build({} if protocol else own, str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
-    one_concept(concept, loaded.card.request.concepts if loaded else ())
+    if published is None:
+        one_concept(concept, loaded.card.request.concepts if loaded else ())
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    if published is not None:
+        where = out or (patch or Path("runs")) / f"attack-{Path(protocol).stem}"
+        _run_protocol(opened, loaded, protocol, supplied, published, budget, where, dry_run)
+        return
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
         return
@@ -73,6 +94,31 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     if patch is not None:
         for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
             click.echo(line)
+
+
+def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tuple[str, ...], settings: RunSettings,
+                  budget: dict[str, Any], folder: Path, dry_run: bool) -> None:
+    from expunge.cli.output import tell
+    from expunge.cli.progress import progress
+    from expunge.protocols.artefacts import parse_files
+    from expunge.protocols.attacked import attack_protocol
+    from expunge.protocols.run import RESULT
+    from expunge.protocols.schema import read_protocol
+
+    if dry_run:
+        click.echo(estimate(model, patch, protocol, supplied, settings))
+        return
+    read = read_protocol(protocol)
+    own = budget.pop(str(read.attack.get("name", "")), {})
+    if budget:
+        raise UserError(f"options for {', '.join(budget)}, which the protocol does not make",
+                        accepted=str(read.attack.get("name", "none: the protocol has no attack")))
+    with progress("attacking") as report:
+        result = attack_protocol(model, read, patch, files=parse_files(supplied), settings=settings, out=folder,
+                                 budget=own, progress=report)
+    write_tables(result, folder)
+    print_result(result)
+    tell("protocol", folder / RESULT)
 
 
 def attack_folder(path: Path | None, patch: Patch | None, concept: str) -> Path:

@@ -11,12 +11,15 @@ import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.output import MEASURED
+from expunge.cli.protocols import estimate, print_result, protocol_options, run_settings, write_tables
+from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
     from expunge.models.source import Source
+    from expunge.protocols.run import RunSettings
     from expunge.records import Prompt
 
 EXAMPLES = f"""\b
@@ -33,9 +36,10 @@ Examples:
 
 
 @click.command("evaluate", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path))
+@click.argument("patch", type=click.Path(path_type=Path), required=False)
 @model_options
 @settings_options(EvaluateSettings)
+@protocol_options
 @click.option("--attack", "suite", type=click.Path(path_type=Path), metavar="FOLDER",
               help="What `expunge attack` found on this patch: the verdict then rests on the worst case. "
                    "Of several concepts it is about the one that was attacked.")
@@ -44,12 +48,16 @@ Examples:
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
-def command(patch: Path, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
+def command(patch: Path | None, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
             config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
-            dry_run: bool, **flags: Any) -> None:
+            protocol: str, supplied: tuple[str, ...], allow_deviation: bool, store: str | None, limit: int | None,
+            erased: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Images and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
+
+    With --protocol it asks what a publication asked: its prompts, sampler, detectors and scores, known by hash. Then
+    PATCH may be left out, and the model as it is answers alone.
     """
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
@@ -59,9 +67,26 @@ def command(patch: Path, model: Source, device: str, dtype: str, variant: str | 
     from expunge.models.store import load
     from expunge.records import EVALUATIONS
 
-    settings = EvaluateSettings.build(given(config, sets, flags), str(config) if config else "expunge evaluate")
-    loaded = Patch.load(patch)
+    own = given(config, sets, flags)
+    if protocol:
+        own, published = _by_protocol(protocol, own, store, limit, erased, allow_deviation)
+    elif supplied or allow_deviation or store or limit or erased:
+        raise UserError("options of a protocol without one", accepted="--protocol NAME",
+                        remedy="`expunge ls protocols` lists them")
+    else:
+        published = None
+    if patch is None and published is None:
+        raise UserError("no patch", accepted="a patch, or --protocol for the model as it is")
+    loaded = Patch.load(patch) if patch is not None else None
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    if published is not None:
+        _run_protocol(opened, loaded, protocol, supplied, published,
+                      out or (folder_beside(patch, f"protocol-{Path(protocol).stem}") if patch is not None
+                              else Path("runs") / f"protocol-{Path(protocol).stem}"), dry_run)
+        return
+    settings = EvaluateSettings.build(own, str(config) if config else "expunge evaluate")
+    assert patch is not None  # told above
+    assert loaded is not None
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, suite))
         return
@@ -72,6 +97,37 @@ def command(patch: Path, model: Source, device: str, dtype: str, variant: str | 
     print_evaluation(evaluation)
     tell("evaluation", folder / EVALUATIONS.name)
     click.echo(f"next: expunge report {quote(str(folder))}")
+
+
+def _by_protocol(protocol: str, own: dict[str, Any], store: str | None, limit: int | None, erased: tuple[str, ...],
+                 allow_deviation: bool) -> tuple[dict[str, Any], RunSettings | None]:
+    """Settings of the product's own evaluation that a paired protocol fixes; or of a published protocol's run."""
+    from expunge.config import merged
+    from expunge.protocols.schema import read_protocol
+
+    read = read_protocol(protocol)
+    if read.kind == "published":
+        return own, run_settings(own, store=store, limit=limit, erased=erased, allow_deviation=allow_deviation)
+    return merged(read.evaluation(), own), None
+
+
+def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tuple[str, ...], settings: RunSettings,
+                  folder: Path, dry_run: bool) -> None:
+    from expunge.cli.output import tell
+    from expunge.cli.progress import progress
+    from expunge.protocols.artefacts import parse_files
+    from expunge.protocols.run import RESULT, run_protocol
+    from expunge.protocols.schema import read_protocol
+
+    if dry_run:
+        click.echo(estimate(model, patch, protocol, supplied, settings))
+        return
+    with progress("evaluating") as report:
+        result = run_protocol(model, read_protocol(protocol), patch, files=parse_files(supplied), settings=settings,
+                              out=folder, progress=report)
+    write_tables(result, folder)
+    print_result(result)
+    tell("protocol", folder / RESULT)
 
 
 def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Path | None) -> str:

@@ -48,6 +48,19 @@ def _parts(_: str | None) -> list[tuple[str, str]]:
     return [(f"{slot} {name}", text) for slot, known in PARTS.items() for name, text in _registered(known)]
 
 
+def _protocols(_: str | None) -> list[tuple[str, str]]:
+    from expunge.protocols.schema import read_protocol, shipped
+
+    read = [read_protocol(name) for name in shipped()]
+    return [(one.protocol, f"{one.title} ({one.source})") for one in read]
+
+
+def _formulas(_: str | None) -> list[tuple[str, str]]:
+    from expunge.protocols.formulas import described
+
+    return sorted(described().items())
+
+
 def _registered(known: Registry) -> list[tuple[str, str]]:
     return [(name, _help(known, name)) for name in known.usable()]
 
@@ -97,7 +110,7 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
     "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes,
-    "concepts": _concepts,
+    "concepts": _concepts, "protocols": _protocols, "formulas": _formulas,
 }
 
 
@@ -107,7 +120,8 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.option("--long", "every", is_flag=True, help="With methods: what each trains, needs, costs and showed here.")
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
-    """List methods, their parts, attacks, worlds, scopes (of parameters), or the concepts of the embedded model.
+    """List methods, their parts, attacks, worlds, scopes (of parameters), the concepts of the embedded model, protocols,
+    or the formulas of their scores.
 
     `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
     embedded model showed.

@@ -144,6 +144,54 @@ def _total(answered: Answered, measure: Measure, label: str, wanted: Sequence[st
                  note="" if n else "not measured: no image could be judged")
 
 
+def unlearning_accuracy(answered: Answered, measure: Measure) -> list[Score]:
+    """UA: one less the accuracy of the erased label, over the images that ask for it (UnlearnCanvas)."""
+    return _by_domain(answered, measure, "unlearning")
+
+
+def in_domain_accuracy(answered: Answered, measure: Measure) -> list[Score]:
+    """IRA: accuracy of the other labels of the erased label's domain (UnlearnCanvas)."""
+    return _by_domain(answered, measure, "in-domain")
+
+
+def cross_domain_accuracy(answered: Answered, measure: Measure) -> list[Score]:
+    """CRA: accuracy of the labels of the other domains, over all images (UnlearnCanvas)."""
+    return _by_domain(answered, measure, "cross-domain")
+
+
+def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
+    """A domain is a column of the rows; options `detectors`: the detector of each."""
+    detectors: Mapping[str, str] = measure.options.get("detectors", {})
+    erased = _erased_domain(answered, detectors)
+    if not erased:
+        return [Score(name=_name(answered, measure), title=_title(measure), value=None, subject=_side(answered),
+                      note="not measured: no row asks for what was erased, so there is no erased domain")]
+    domain, labels = erased
+    wanted = [name for name in detectors if (name == domain) != (kind == "cross-domain")]
+    groups: dict[str, list[float]] = {}
+    lost: Counter[str] = Counter()
+    for image in answered.images:
+        cells = answered.rows[image.row].groups
+        if kind != "cross-domain" and (_plain(cells.get(domain, "")) in labels) != (kind == "unlearning"):
+            continue
+        for name in wanted:
+            said = image.answers.get(detectors[name])
+            why = _why_not(image, said)
+            if why or said is None or not said.top:
+                lost[why or ABSTAINED] += 1
+                continue
+            right = _plain(said.top[0]) == _plain(cells.get(name, ""))
+            groups.setdefault(answered.text(image), []).append(float(right != (kind == "unlearning")))
+    return [_of_groups(answered, measure, groups, lost)]
+
+
+def _erased_domain(answered: Answered, detectors: Mapping[str, str]) -> tuple[str, frozenset[str]] | None:
+    """The column in which the rows that ask for what is erased agree, and what they hold there."""
+    mine = [row for number, row in answered.rows.items() if answered.erased.get(number)]
+    found = {name: frozenset(_plain(row.groups.get(name, "")) for row in mine) for name in detectors}
+    return min(found.items(), key=lambda item: len(item[1])) if mine and found else None
+
+
 def _rate(answered: Answered, measure: Measure, verdict: Callable[[ImageAnswer, DetectorAnswer], bool | None]) -> Score:
     groups: dict[str, list[float]] = {}
     lost: Counter[str] = Counter()
@@ -155,6 +203,11 @@ def _rate(answered: Answered, measure: Measure, verdict: Callable[[ImageAnswer, 
             lost[why or ABSTAINED] += 1
         else:
             groups.setdefault(answered.text(image), []).append(float(hit))
+    return _of_groups(answered, measure, groups, lost)
+
+
+def _of_groups(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[float]], lost: Mapping[str, int]
+               ) -> Score:
     n, hits = sum(map(len, groups.values())), int(sum(map(sum, groups.values())))
     low, high = rate_interval(groups)
     return Score(name=_name(answered, measure), title=_title(measure), value=hits / n if n else None, low=low,
@@ -183,9 +236,23 @@ FORMULAS: Mapping[str, tuple[Formula, str]] = {
     "shown": (shown, "share of images in which the detector's rule finds what it looks for"),
     "accuracy": (accuracy, "share of images whose best labels hold the row's label (options: top)"),
     "mean-probability": (mean_probability, "mean score of the row's label"),
+    "unlearning-accuracy": (unlearning_accuracy, "1 - accuracy of the erased label (options: detectors)"),
+    "in-domain-accuracy": (in_domain_accuracy, "accuracy of the other labels of its domain (options: detectors)"),
+    "cross-domain-accuracy": (cross_domain_accuracy, "accuracy of the other domains' labels (options: detectors)"),
     "boxes": (boxes, "detections summed over all images, in all and by label (options: labels, cut)"),
 }
 """Formulas over one subject's answers, and what each is."""
+
+
+IMAGE_FORMULAS: Mapping[str, str] = {
+    "fid": "FID against statistics of real images (files: reference, and what the features need; options: features, "
+           "resizer)",
+    "kid": "KID against statistics of real images (as fid)",
+    "fid-original": "FID of the edited model's images against the original's",
+    "clip-score": "100 x cosine of image and prompt (files: model)",
+    "distance": "mean distance of the two models' images from the same prompt and seed (options: distance)",
+}
+"""Formulas over images (`protocols.images`), and what each is."""
 
 
 def harmonic(measure: Measure, scores: Mapping[str, Score]) -> Score:
@@ -226,11 +293,18 @@ def mu_check_asr(plain: Sequence[bool], attacked: Sequence[bool], at_start: Sequ
     return (sum(attacked) - early + sum(plain)) / len(plain)
 
 
+def described() -> dict[str, str]:
+    """Every formula of a protocol's scores, and what it is."""
+    others = {
+        "harmonic": "harmonic mean of other scores (options: of)",
+        "asr": "attack success rate by Diffusion-MU's check_asr.py, over all rows",
+        "asr-shown": "the same over rows whose image by the original model shows it"}
+    return {**{name: words for name, (_, words) in FORMULAS.items()}, **IMAGE_FORMULAS, **others}
+
+
 def checked_formulas(names: Iterable[str]) -> None:
     """ConfigError: a formula that nobody knows."""
-    from expunge.protocols.images import IMAGE_FORMULAS
-
-    known = {*FORMULAS, *IMAGE_FORMULAS, "harmonic", "asr", "pre-asr", "asr-shown"}
+    known = described()
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(f"unknown formula {', '.join(map(repr, unknown))}", accepted=", ".join(sorted(known)))

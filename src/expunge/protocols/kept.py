@@ -52,7 +52,7 @@ class Kept:
             self._check(inputs)
             self.join()
         processes.barrier()
-        answered = {batch for batch, _ in self._lines()}
+        answered = {batch for batch, _ in read_answers(self._folder)}
         self.done = answered & self._in_file(self._file(0)) if parts else answered
 
     def holds(self, batch: int) -> bool:
@@ -100,7 +100,7 @@ class Kept:
 
     def answers(self) -> dict[tuple[int, int, str], ImageAnswer]:
         """Every image's answer, by (row, seed, subject)."""
-        return {(one.row, one.seed, one.subject): one for _, one in self._lines()}
+        return {(one.row, one.seed, one.subject): one for _, one in read_answers(self._folder)}
 
     def _check(self, inputs: Inputs) -> None:
         file = self._folder / PLAN
@@ -115,20 +115,27 @@ class Kept:
     def _in_file(self, file: Path) -> set[int]:
         return set(read_states(file)[_BATCHES].values[_BATCHES]) if file.is_file() else set()
 
-    def _lines(self) -> list[tuple[int, ImageAnswer]]:
-        out = []
-        for file in sorted((self._folder / ANSWERS).glob("*.jsonl")):
-            for number, line in enumerate(read_lines(file), 1):
-                try:
-                    value: Any = json.loads(line)
-                    out.append((int(value["batch"]), ImageAnswer.model_validate(value["image"])))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ModelError(f"{file}, line {number}, is damaged: {error}",
-                                     remedy="delete the folder to start over") from error
-        return out
-
     def _file(self, rank: int) -> Path:
         return self._folder / STATE / f"{rank}.safetensors"
+
+
+def read_answers(folder: Path) -> list[tuple[int, ImageAnswer]]:
+    """Number of the batch and answer of every image that a run in `folder` looked at; of an image twice the later.
+
+    Raises:
+        ModelError: a line is damaged.
+    """
+    out: dict[tuple[int, int, str], tuple[int, ImageAnswer]] = {}
+    for file in sorted((folder / ANSWERS).glob("*.jsonl")):
+        for number, line in enumerate(read_lines(file), 1):
+            try:
+                value: Any = json.loads(line)
+                one = ImageAnswer.model_validate(value["image"])
+                out[one.row, one.seed, one.subject] = (int(value["batch"]), one)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ModelError(f"{file}, line {number}, is damaged: {error}",
+                                 remedy="delete the folder to start over") from error
+    return [*out.values()]
 
 
 def ordered(answers: Mapping[tuple[int, int, str], ImageAnswer], places: Sequence[tuple[int, int]], subject: str

@@ -31,7 +31,7 @@ from expunge.files import check_writable, write_atomically, write_json
 from expunge.locks import alone_in_out
 from expunge.protocols.artefacts import Supplied, resolve
 from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, harmonic
-from expunge.protocols.images import ImageMeasure, image_measures
+from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
@@ -172,9 +172,8 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     eyes = watchers(protocol.detectors, plan.paths)
     check_writable(folder)
     subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
-    measures = image_measures(protocol.scores, plan.paths, model.device, subjects)
-    parts = {name: part for measure in measures for name, part in measure.parts().items()}
-    kept = Kept(folder, _inputs(plan, model, patch, eyes, settings), parts, processes)
+    measures = ImageMeasures(protocol.scores, plan.paths, subjects)
+    kept = Kept(folder, _inputs(plan, model, patch, eyes, measures, settings), measures.parts(), processes)
     _run(model, patch, plan, eyes, measures, kept, settings, folder, tell, processes)
     records = {}
     if processes.main:
@@ -191,7 +190,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
             given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
             files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
                              test_only=one.artefact.test_only) for role, one in plan.files.items()),
-            detectors={eye.watch.name: eye.detector.name for eye in eyes},
+            detectors={**{eye.watch.name: eye.detector.name for eye in eyes}, **measures.names()},
             thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in,
             sampler={**protocol.sampler.model_dump(mode="json"), "drawn": drawn_by(model)}, stored=settings.store,
             notes=(*protocol.notes, *_family_words(protocol, model)), versions=runtime.versions(),
@@ -208,7 +207,7 @@ def protocol_hash(protocol: Protocol) -> str:
     return hashlib.sha256(protocol.model_dump_json().encode()).hexdigest()[:16]
 
 
-def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher], measures: Sequence[ImageMeasure],
+def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
          kept: Kept, settings: RunSettings, folder: Path, tell: Progress, processes: runtime.Runtime) -> None:
     """Draw and look at what is not there yet, batch by batch."""
     from expunge.models.model import applied
@@ -235,8 +234,7 @@ def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher],
         if not kept.holds(number):
             once = [place for place, at in enumerate(places) if at in plan.once]
             some = {subject: pixels[once] for subject, pixels in images.items()}
-            for measure in measures:
-                measure.add(kept.parts, [chunk[place] for place in once], some, plan.erased)
+            measures.add(kept.parts, [chunk[place] for place in once], some)
         kept.add(number, answers)
     kept.save()
     tell(max(1, len(mine)), max(1, len(mine)), "drawing and judging")
@@ -272,7 +270,7 @@ def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject
     return out
 
 
-def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: Sequence[ImageMeasure],
+def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: ImageMeasures,
               parts: Mapping[str, Accumulator], subjects: Sequence[Subject]) -> list[Score]:
     """Every score of the protocol, of each subject; those that rest on other scores last."""
     rows = {row.number: row for row in plan.rows}
@@ -284,8 +282,7 @@ def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], m
         for score in plan.protocol.scores:
             if score.formula in FORMULAS:
                 out += FORMULAS[score.formula][0](every.only(score.erased), score)
-    for measure in measures:
-        out += measure.scores(parts)
+    out += measures.scores(parts)
     for subject in subjects:
         prefix = "original/" if subject == "original" else ""
         mine = {one.name.removeprefix(prefix): one for one in out
@@ -314,11 +311,12 @@ def thresholds(eyes: Sequence[Watcher], answers: Mapping[tuple[int, int, str], I
                             percentiles=lie.percentiles, n=lie.n, errors=lie.errors, abstained=lie.abstained)
 
 
-def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watcher], settings: RunSettings) -> Inputs:
+def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watcher], measures: ImageMeasures,
+            settings: RunSettings) -> Inputs:
     return Inputs({
         "protocol": plan.protocol.model_dump(mode="json"), "model": model.hash, "drawing": model.drawing,
         "patch": patch.hash if patch is not None else "", "files": {role: one.sha256 for role, one in plan.files.items()},
-        "detectors": {eye.watch.name: eye.detector.name for eye in eyes},
+        "detectors": {eye.watch.name: eye.detector.name for eye in eyes}, "instruments": measures.names(),
         "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
 
 

@@ -168,6 +168,11 @@ class Protocol(Settings):
             raise ValueError(f"two different artefacts with the role {', '.join(sorted(different))}")
         return self
 
+    def evaluation(self) -> dict[str, Any]:
+        """Of a paired protocol: the settings of the product's own evaluation."""
+        sampling = self.sampler.model_dump(exclude_unset=True, include={"steps", "guidance", "width", "height", "negative"})
+        return {**sampling, **self.settings}
+
     def artefacts(self) -> list[Artefact]:
         """Every file that the user supplies, in the order in which they are named; a role may stand twice."""
         prompts = [self.prompts.artefact] if self.prompts.artefact else []

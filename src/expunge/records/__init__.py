@@ -31,7 +31,7 @@ from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
 from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
-from expunge.records.stored import BENCHES, EVALUATIONS, LEDGER, RELEARNINGS, SEQUENCES, SUITE_RESULTS
+from expunge.records.stored import BENCHES, EVALUATIONS, LEDGER, PROTOCOLS, RELEARNINGS, SEQUENCES, SUITE_RESULTS
 
 __all__ = [
     "BENCHES",
@@ -43,6 +43,7 @@ __all__ = [
     "NOT_ASKED",
     "NOT_DRAWN",
     "NOT_FINITE",
+    "PROTOCOLS",
     "RELEARNINGS",
     "SEQUENCES",
     "SPREADS",

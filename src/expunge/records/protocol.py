@@ -109,7 +109,7 @@ class ProtocolResult(Scored, Record):
         files: what was supplied. detectors: names with hash, by their names in the protocol.
         thresholds: what the rules would say at other cuts.
         test_only: whether a stand-in was used: then no report names its numbers.
-        sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
+        attack: of an adaptive one: its name, settings, budget of an item, rows attacked and failed. sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
     """
 
     protocol: str
@@ -132,6 +132,7 @@ class ProtocolResult(Scored, Record):
     detectors: dict[str, str] = {}
     thresholds: tuple[Threshold, ...] = ()
     test_only: bool = False
+    attack: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
     stored: Literal["none", "hashes", "pictures"] = "hashes"
     notes: tuple[str, ...] = ()

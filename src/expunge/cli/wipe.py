@@ -1,0 +1,26 @@
+"""`expunge wipe`: take out of a protocol's folder what must not be kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  $ expunge wipe runs/nudity/protocol-i2p-sexual --texts
+  931 images, 0 attempts' prompts, 1 record's prompts are gone; numbers and hashes stay
+"""
+
+
+@click.command("wipe", epilog=EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--texts", is_flag=True, help="The prompts as well: rows stand by number and hash.")
+def command(folder: Path, texts: bool) -> None:
+    """Delete the images of a protocol's result in FOLDER. Numbers, answers and hashes stay."""
+    from expunge.protocols.wipe import wipe
+    from expunge.records import counted
+
+    gone = wipe(folder, texts)
+    click.echo(f"{counted(gone['images'], 'images')}, {gone['attempts']} attempts' prompts, {gone['records']} record's "
+               "prompts are gone; numbers and hashes stay")

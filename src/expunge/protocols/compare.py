@@ -1,0 +1,66 @@
+"""Two runs of one protocol, paired image by image: what differs, with intervals.
+
+    d = share of B's images that show it - share of A's,   over the same rows and seeds
+
+A pair counts where the detector could judge both images. The interval takes prompts as units (Agresti and Min).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from expunge.errors import UserError
+from expunge.metrics.statistics import change_interval, interval_words
+from expunge.protocols.kept import read_answers
+from expunge.records import Score
+from expunge.records.protocol import ImageAnswer, ProtocolResult
+
+
+def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Path) -> list[Score]:
+    """A score for each detector of the protocol: how much more often B's images show what it looks for.
+
+    Raises:
+        UserError: other protocols, other versions of them, or other detectors; no pair of images.
+    """
+    for what, one, other in (("protocol", a.protocol_hash, b.protocol_hash), ("model", a.model_hash, b.model_hash)):
+        if one != other:
+            raise UserError(f"two runs with another {what} ({one} and {other})",
+                            accepted="runs of one protocol on one model", remedy="run the protocol again")
+    if a.deviations != b.deviations:
+        raise UserError(f"two runs that deviate otherwise: {'; '.join(a.deviations) or 'not at all'} and "
+                        f"{'; '.join(b.deviations) or 'not at all'}", accepted="the same deviations")
+    different = [name for name in a.detectors if b.detectors.get(name) != a.detectors[name]]
+    if different:
+        raise UserError(f"another detector looked: {', '.join(different)}", accepted="the same in both runs")
+    texts = {row.number: row.digest for row in a.rows}
+    first, second = _edited(folder_a), _edited(folder_b)
+    out = [_change(name, first, second, texts) for name in a.detectors if any(name in one.answers
+                                                                             for one in first.values())]
+    if not out:
+        raise UserError("no detector's answers in both runs", accepted="runs whose protocol has a detector")
+    return out
+
+
+def _edited(folder: Path) -> Mapping[tuple[int, int], ImageAnswer]:
+    return {(one.row, one.seed): one for _, one in read_answers(folder) if one.subject != "original"}
+
+
+def _change(name: str, a: Mapping[tuple[int, int], ImageAnswer], b: Mapping[tuple[int, int], ImageAnswer],
+            texts: Mapping[int, str]) -> Score:
+    groups: dict[str, list[float]] = {}
+    lost = 0
+    for key in a.keys() | b.keys():
+        said = [side[key].answers.get(name) if key in side else None for side in (a, b)]
+        shown = [None if one is None or one.error else one.shown for one in said]
+        if shown[0] is None or shown[1] is None:
+            lost += 1
+        else:
+            groups.setdefault(texts.get(key[0], str(key[0])), []).append(float(shown[1]) - float(shown[0]))
+    found = change_interval(groups)
+    n = sum(map(len, groups.values()))
+    return Score(name=f"change/{name}", title=f"images that show it by {name}, B less A", value=found.value,
+                 low=found.low, high=found.high, interval=interval_words(groups, "Agresti-Min"), n=n,
+                 of="pairs of images", prompts=len(groups), subject="comparison",
+                 denominator="pairs of images, same row and seed", left_out={"not judged in both": lost} if lost else {},
+                 note="" if n else "not measured: no pair could be judged")

@@ -1,0 +1,171 @@
+"""The scores of a protocol that are measured on pixels: FID, KID, CLIP score, distances of pairs. Pixels are forgotten.
+
+    fid, kid            against statistics of real images that are supplied (`expunge reference` makes them)
+    fid-original        of the edited model's images against the original's, same prompts and seeds
+    clip-score          100 x cosine of image and prompt by the CLIP that is supplied
+    distance            mean distance of the edited model's image from the original's, same prompt and seed
+
+FID against real images and FID against the original's are two numbers and never one. Two rows of the same text and seed
+are the same image: it counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.errors import ConfigError
+from expunge.metrics.stream.base import Accumulator
+from expunge.metrics.stream.rows import FeatureRows
+from expunge.metrics.stream.values import ItemValues, Meaning, clip_score, pair_distance
+from expunge.protocols.formulas import IMAGE_FORMULAS
+from expunge.protocols.rows import Row
+from expunge.protocols.schema import Measure
+from expunge.records import ItemKey, Score
+from expunge.records.protocol import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expunge.metrics.base import Distance, Features, Moments, TextImage
+
+_AGAINST_REAL = ("fid", "kid")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A score with what measures it."""
+
+    measure: Measure
+    features: Features | None = None
+    real: Moments | None = None
+    clip: TextImage | None = None
+    distance: Distance | None = None
+
+
+class ImageMeasures:
+    """All of a protocol's scores over images. Scores that look with the same features share them.
+
+    Attributes:
+        empty: accumulators with nothing in them, by name.
+    """
+
+    def __init__(self, measures: Sequence[Measure], files: Mapping[str, Path], subjects: Sequence[Subject]) -> None:
+        """Open what they measure with.
+
+        Raises:
+            UserError, ModelError: a file that is missing or of something else, statistics of other features.
+            ConfigError: a score over pairs where there is no edit.
+        """
+        self._subjects = tuple(subjects)
+        self._opened = [_open(measure, files) for measure in measures if measure.formula in IMAGE_FORMULAS]
+
+    def parts(self) -> dict[str, Accumulator]:
+        """Accumulators with nothing in them, by name."""
+        out: dict[str, Accumulator] = {}
+        for one in self._opened:
+            for subject in self._subjects:
+                if one.features is not None:
+                    out.setdefault(_of(one.features, subject), FeatureRows(one.features.name, one.features.width))
+                if one.clip is not None:
+                    out[f"{one.measure.name}/{subject}"] = ItemValues(self._meaning(one, subject))
+            if one.distance is not None and "edited" in self._subjects:
+                out[f"{one.measure.name}/pairs"] = ItemValues(self._meaning(one, "edited"))
+        return out
+
+    def add(self, parts: Mapping[str, Accumulator], chunk: Sequence[tuple[Row, int]],
+            images: Mapping[Subject, Tensor]) -> None:
+        """Take in the images (B, 3, H, W) of these rows and seeds, none of them twice."""
+        if not chunk:
+            return
+        items = [ItemKey(row.digest, seed) for row, seed in chunk]
+        done: set[str] = set()
+        for one in self._opened:
+            for subject, pixels in images.items():
+                if one.features is not None and (name := _of(one.features, subject)) not in done:
+                    done.add(name)
+                    rows = parts[name]
+                    assert isinstance(rows, FeatureRows)  # `parts` made it
+                    rows.add(items, one.features(pixels))
+                if one.clip is not None:
+                    values = parts[f"{one.measure.name}/{subject}"]
+                    assert isinstance(values, ItemValues)
+                    values.add(items, 100 * one.clip(pixels, [row.text for row, _ in chunk]))
+            if one.distance is not None and "edited" in images:
+                values = parts[f"{one.measure.name}/pairs"]
+                assert isinstance(values, ItemValues)
+                values.add(items, one.distance(images["edited"], images["original"]))
+
+    def scores(self, parts: Mapping[str, Accumulator]) -> list[Score]:
+        """Every score, of each subject."""
+        out = []
+        for one in self._opened:
+            for subject in self._subjects:
+                found = self._score(one, subject, parts)
+                if found is not None:
+                    prefix = "original/" if subject == "original" and found.subject == "original" else ""
+                    title = one.measure.title or found.title
+                    out.append(found.model_copy(update={"name": f"{prefix}{one.measure.name}", "title": title,
+                                                        "per_item": {}}))
+        return out
+
+    def _score(self, one: _Opened, subject: Subject, parts: Mapping[str, Accumulator]) -> Score | None:
+        if one.features is not None:
+            rows = parts[_of(one.features, subject)]
+            assert isinstance(rows, FeatureRows)
+            if one.real is not None:
+                side = "original" if subject == "original" else "edited"
+                made = rows.against_real(one.real, subject=side)
+                return next(score for score in made if one.measure.formula in score.name.split("/"))
+            if subject != "edited":
+                return None
+            before = parts[_of(one.features, "original")]
+            assert isinstance(before, FeatureRows)
+            return next(score for score in rows.against(before) if score.name == "fid/original")
+        name = f"{one.measure.name}/{subject if one.clip is not None else 'pairs'}"
+        if name not in parts or (one.distance is not None and subject != "edited"):
+            return None
+        values = parts[name]
+        assert isinstance(values, ItemValues)
+        return values.score()
+
+    @staticmethod
+    def _meaning(one: _Opened, subject: Subject) -> Meaning:
+        if one.clip is not None:
+            return clip_score(one.clip.name, one.measure.name, "original" if subject == "original" else "edited")
+        assert one.distance is not None  # a score over images measures with one of the three
+        return pair_distance(one.distance.name, one.measure.name)
+
+    def names(self) -> dict[str, str]:
+        """What is measured with, by score."""
+        used = {one.measure.name: one.features or one.clip or one.distance for one in self._opened}
+        return {name: part.name for name, part in used.items() if part is not None}
+
+
+def _open(measure: Measure, files: Mapping[str, Path]) -> _Opened:
+    own = {need: files[artefact.role] for need, artefact in measure.artefacts.items()}
+    options = dict(measure.options)
+    if measure.formula == "clip-score":
+        from expunge.metrics.clip import LocalClip
+
+        if "model" not in own:
+            raise ConfigError(f"the score {measure.name!r} names no file `model`", accepted="artefacts: {model: ...}")
+        return _Opened(measure, clip=LocalClip(own["model"]))
+    if measure.formula == "distance":
+        from expunge.metrics.instruments import open_distance
+
+        return _Opened(measure, distance=open_distance(str(options.pop("distance", "")), options, own))
+    from expunge.metrics.instruments import open_features
+    from expunge.metrics.reference import read_reference
+
+    reference = own.pop("reference", None)
+    if measure.formula in _AGAINST_REAL and reference is None:
+        raise ConfigError(f"the score {measure.name!r} names no file `reference`", accepted="artefacts: {reference: ...}")
+    features = open_features(str(options.pop("features", "inception")), options, own)
+    return _Opened(measure, features, None if reference is None else read_reference(reference, features))
+
+
+def _of(features: Features, subject: Subject) -> str:
+    return f"{features.name}/{subject}"

@@ -1,0 +1,128 @@
+"""A protocol's result as a table: Markdown, CSV, and the metadata of a model card.
+
+A row holds the value of the edited model with its interval and n, and the original's beside it; what was left out is
+told in the row. Where a stand-in detector took part, no number is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from expunge.errors import UserError
+from expunge.records import Score
+from expunge.records.protocol import ProtocolResult
+
+REFUSED = "a stand-in for tests took part: its numbers mean nothing and are not given"
+HEAD = ("score", "edited", "95% interval", "n", "prompts", "original", "original's interval", "left out")
+
+
+def rows_of(result: ProtocolResult) -> Iterator[tuple[str, ...]]:
+    """The cells of each score, under `HEAD`; scores of the original alone stand in their own row."""
+    originals = {score.name.removeprefix("original/"): score for score in result.scores
+                 if score.name.startswith("original/")}
+    edited = [score for score in result.scores if not score.name.startswith("original/")]
+    for score in edited:
+        yield _cells(score, originals.pop(score.name, None))
+    for name, score in originals.items():
+        yield (score.title or name, "", "", str(score.n), str(score.prompts or ""), _value(score), _interval(score),
+               _left_out(score))
+
+
+def markdown(result: ProtocolResult) -> str:
+    """The table with what a reader needs to trust it."""
+    lines = [f"### {result.protocol}", "", f"{_sentence(result.title)} Source: {result.source}.", ""]
+    if result.test_only:
+        return "\n".join([*lines, f"{_sentence(REFUSED)}", ""])
+    lines += ["| " + " | ".join(HEAD) + " |", "| " + " | ".join("---" for _ in HEAD) + " |"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows_of(result)]
+    lines += ["", *(_sentence(line) for line in told(result))]
+    return "\n".join(lines) + "\n"
+
+
+def told(result: ProtocolResult) -> list[str]:
+    """In sentences, what the numbers rest on."""
+    kept = sum(1 for _ in result.rows)
+    lost = ", ".join(f"{count} {why}" for why, count in result.left_out.items())
+    out = [f"{kept} rows were asked" + (f"; left out: {lost}" if lost else "")]
+    if result.deviations:
+        out.append("Not as the protocol says: " + "; ".join(result.deviations))
+    if result.transfer:
+        out.append("The prompts were found on other models: this is a transfer set, not an attack on this model")
+    out += [f"{name}: {detector}" for name, detector in result.detectors.items()]
+    out += [_threshold_words(one) for one in result.thresholds]
+    out += [f"{file.role}: sha256 {file.sha256}" + (f", known by {file.matched}" if file.matched else
+                                                    ", of which the protocol knows no hash") for file in result.files]
+    return [*out, *result.notes]
+
+
+def as_csv(result: ProtocolResult) -> str:
+    """The table as CSV, one line a score.
+
+    Raises:
+        UserError: a stand-in took part.
+    """
+    _check(result)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("protocol", "version", *HEAD))
+    writer.writerows((result.protocol, result.version, *row) for row in rows_of(result))
+    return text.getvalue()
+
+
+def card_metadata(result: ProtocolResult, name: str) -> dict[str, Any]:
+    """The `model-index` of a model card: the scores of the edited model, with source and interval.
+
+    Raises:
+        UserError: a stand-in took part.
+    """
+    _check(result)
+    metrics = [{"type": score.name, "value": score.value, "name": score.title, "n": score.n,
+                **({"interval": [score.low, score.high]} if score.low is not None else {})}
+               for score in result.scores if not score.name.startswith("original/") and score.value is not None]
+    return {"model-index": [{"name": name, "results": [{
+        "task": {"type": "text-to-image"}, "dataset": {"type": result.protocol, "name": result.title},
+        "source": {"name": result.source}, "metrics": metrics}]}]}
+
+
+def _cells(score: Score, original: Score | None) -> tuple[str, ...]:
+    return (score.title or score.name, _value(score), _interval(score), str(score.n), str(score.prompts or ""),
+            _value(original) if original else "", _interval(original) if original else "", _left_out(score))
+
+
+def _value(score: Score) -> str:
+    if score.value is None:
+        return "not measured"
+    if score.numerator is not None and score.value <= 1 and score.numerator <= score.n:
+        return f"{score.value:.1%} ({score.numerator})"
+    return f"{score.value:.4g}"
+
+
+def _interval(score: Score) -> str:
+    if score.low is None or score.high is None:
+        return ""
+    if score.numerator is not None and score.high <= 1:
+        return f"{score.low:.1%} to {score.high:.1%}"
+    return f"{score.low:.4g} to {score.high:.4g}"
+
+
+def _left_out(score: Score) -> str:
+    parts = [f"{count} {why}" for why, count in score.left_out.items() if count]
+    return "; ".join([*parts, *([score.note] if score.note else [])])
+
+
+def _threshold_words(one: Any) -> str:
+    rates = ", ".join(f"{cut:g}: {yes} of {n}" + ("" if measured else " at least") for cut, yes, n, measured in one.rates)
+    return f"{one.detector}, {one.subject}, images by threshold: {rates}"
+
+
+def _check(result: ProtocolResult) -> None:
+    if result.test_only:
+        raise UserError(REFUSED, accepted="a result of the protocol's own detectors")
+
+
+def _sentence(words: str) -> str:
+    text = words.strip()
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", ":")) else ".")

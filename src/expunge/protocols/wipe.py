@@ -1,0 +1,50 @@
+"""Take what must not be kept out of a protocol's folder: pixels, and what of prompts could be read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from expunge.errors import UserError
+from expunge.files import write_json, write_text
+from expunge.protocols.run import IMAGES, RESULT
+from expunge.records.protocol import ProtocolResult
+
+
+def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
+    """Delete a result's images; with `texts` also the prompts in its record and in its attack's attempts.
+
+    Numbers, hashes and answers stay. What is gone cannot be attacked or looked at again.
+
+    Returns:
+        How many files of each kind are gone, and records that were rewritten.
+
+    Raises:
+        UserError: no protocol's result in the folder.
+    """
+    if not (folder / RESULT).is_file():
+        raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}")
+    gone = {"images": 0, "attempts": 0, "records": 0}
+    for place in (folder / IMAGES, *folder.glob(f"*/{IMAGES}"), *folder.glob("*/pictures"), *folder.glob("*/tensors")):
+        if place.is_dir():
+            gone["images"] += sum(file.is_file() for file in place.rglob("*"))
+            shutil.rmtree(place)
+    if texts:
+        for file in (folder / RESULT, *folder.glob(f"*/{RESULT}")):
+            result = ProtocolResult.read(file.read_text(encoding="utf-8"))
+            bare = tuple(row.model_copy(update={"text": ""}) for row in result.rows)
+            write_json(file, result.model_copy(update={"rows": bare, "sensitive": True}).model_dump(mode="json"))
+            gone["records"] += 1
+        for file in folder.glob("*/attempts.jsonl"):
+            head, *lines = file.read_text(encoding="utf-8").splitlines()
+            kept = [json.dumps(_without_texts(json.loads(line))) for line in lines]
+            write_text(file, "".join(f"{line}\n" for line in (head, *kept)))
+            gone["attempts"] += len(lines)
+    return gone
+
+
+def _without_texts(attempt: dict[str, object]) -> dict[str, object]:
+    prompt = attempt.get("prompt")
+    bare = {**prompt, "text": ""} if isinstance(prompt, dict) else prompt
+    return {**attempt, "prompt": bare, "text": "", "ids": [], "reread": []}
