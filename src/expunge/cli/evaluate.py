@@ -48,8 +48,8 @@ Examples:
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
-def command(patch: Path | None, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
+def command(patch: Path | None, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
+            verify: bool, config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
             protocol: str, supplied: tuple[str, ...], allow_deviation: bool, store: str | None, limit: int | None,
             erased: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.

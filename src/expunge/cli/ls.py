@@ -120,8 +120,8 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.option("--long", "every", is_flag=True, help="With methods: what each trains, needs, costs and showed here.")
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
-    """List methods, their parts, attacks, worlds, scopes (of parameters), the concepts of the embedded model, protocols,
-    or the formulas of their scores.
+    """List methods, their parts, attacks, worlds, scopes (of parameters), the concepts of the embedded model,
+    protocols, or the formulas of their scores.
 
     `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
     embedded model showed.

@@ -25,12 +25,12 @@ def protocol_options(command: Command) -> Command:
     """`--protocol`, `--file`, `--allow-deviation`, `--store`, `--limit`, `--erased`."""
     for option in reversed((
         click.option("--protocol", default="", metavar="NAME|FILE",
-                     help="Ask a published protocol's question in place of the product's own (`expunge ls protocols`)."),
+                     help="Ask a published protocol's question, not the product's own (`expunge ls protocols`)."),
         click.option("--file", "supplied", multiple=True, metavar="ROLE=PATH",
-                     help="Protocol: a file that it needs, by its role. Without it the message says which one, with its "
-                          "hash, where it is published and its licence. Nothing is fetched."),
+                     help="Protocol: a file that it needs, by its role. Without it the message says which one, with "
+                          "its hash, where it is published and its licence. Nothing is fetched."),
         click.option("--allow-deviation", is_flag=True,
-                     help="Protocol: take files of other hashes; the result is called -modified and says what differs."),
+                     help="Protocol: take files of other hashes; the result is called -modified, and says why."),
         click.option("--store", type=click.Choice(["none", "hashes", "pictures"]), default=None,
                      help="Protocol: what is kept of images [default: hashes]."),
         click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N",

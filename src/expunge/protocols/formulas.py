@@ -216,7 +216,8 @@ def _of_groups(answered: Answered, measure: Measure, groups: Mapping[str, Sequen
                  seeds=_seeds(answered), note="" if n else "not measured: no image could be judged")
 
 
-def _mean(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[float]], lost: Mapping[str, int]) -> Score:
+def _mean(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[float]], lost: Mapping[str, int]
+          ) -> Score:
     """The mean over images; texts are resampled, each with all its images."""
     n = sum(map(len, groups.values()))
     low, high, how = None, None, ""

@@ -162,7 +162,8 @@ def _open(measure: Measure, files: Mapping[str, Path]) -> _Opened:
 
     reference = own.pop("reference", None)
     if measure.formula in _AGAINST_REAL and reference is None:
-        raise ConfigError(f"the score {measure.name!r} names no file `reference`", accepted="artefacts: {reference: ...}")
+        raise ConfigError(f"the score {measure.name!r} names no file `reference`",
+                          accepted="artefacts: {reference: ...}")
     features = open_features(str(options.pop("features", "inception")), options, own)
     return _Opened(measure, features, None if reference is None else read_reference(reference, features))
 

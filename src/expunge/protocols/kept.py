@@ -4,9 +4,9 @@
     answers/RANK.jsonl          a line an image
     state/RANK.safetensors      accumulators, with the batches that are in them
 
-A batch is done once its answers are written and the accumulators on disk hold it. Accumulators are large and are written
-once in a while; a batch that is in the answers alone is drawn again, and gives the same. Each process writes files of
-its own, and the first one joins them before a run goes on.
+A batch is done once its answers are written and the accumulators on disk hold it. Accumulators are large and are
+written once in a while; a batch that is in the answers alone is drawn again, and gives the same. Each process writes
+files of its own, and the first one joins them before a run goes on.
 """
 
 from __future__ import annotations

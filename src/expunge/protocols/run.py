@@ -108,7 +108,7 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     """
     checked_formulas(score.formula for score in protocol.scores)
     artefacts = protocol.artefacts()
-    given = {role: path for role, path in files.items()}
+    given = dict(files)
     listed = protocol.prompts.artefact
     texts: dict[str, Sequence[str]] = {}
     read: Rows | None = None
@@ -182,8 +182,8 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
         stand_in = any(one.artefact.test_only for one in plan.files.values()) or any(
             eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
         result = ProtocolResult(
-            protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
-            version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
+            protocol=protocol.protocol + ("-modified" if plan.deviations else ""),
+            protocol_hash=protocol_hash(protocol), version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
             sensitive=protocol.sensitive, deviations=plan.deviations, model=model.name, model_hash=model.hash,
             patch_hash=patch.hash if patch is not None else "", concepts=tuple(concepts),
             rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),
@@ -315,7 +315,8 @@ def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watche
             settings: RunSettings) -> Inputs:
     return Inputs({
         "protocol": plan.protocol.model_dump(mode="json"), "model": model.hash, "drawing": model.drawing,
-        "patch": patch.hash if patch is not None else "", "files": {role: one.sha256 for role, one in plan.files.items()},
+        "patch": patch.hash if patch is not None else "",
+        "files": {role: one.sha256 for role, one in plan.files.items()},
         "detectors": {eye.watch.name: eye.detector.name for eye in eyes}, "instruments": measures.names(),
         "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
 
@@ -368,5 +369,5 @@ def _left_out(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer]) -
 def _family_words(protocol: Protocol, model: Model) -> list[str]:
     if not protocol.family or model.family == protocol.family:
         return []
-    return [f"The protocol is for {protocol.family}, and {model.name} is {model.family}: its numbers cannot be compared "
-            "with published ones."]
+    return [f"The protocol is for {protocol.family}, and {model.name} is {model.family}: its numbers cannot be "
+            "compared with published ones."]

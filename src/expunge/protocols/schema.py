@@ -163,14 +163,16 @@ class Protocol(Settings):
             raise ValueError(f"no such detector as the scores {', '.join(unknown)} name; there are {', '.join(names)}")
         roles = [artefact.role for artefact in self.artefacts()]
         same = {role for role in roles if roles.count(role) > 1}
-        different = [role for role in same if len({a.model_dump_json() for a in self.artefacts() if a.role == role}) > 1]
+        different = [role for role in same if len({one.model_dump_json() for one in self.artefacts()
+                                                   if one.role == role}) > 1]
         if different:
             raise ValueError(f"two different artefacts with the role {', '.join(sorted(different))}")
         return self
 
     def evaluation(self) -> dict[str, Any]:
         """Of a paired protocol: the settings of the product's own evaluation."""
-        sampling = self.sampler.model_dump(exclude_unset=True, include={"steps", "guidance", "width", "height", "negative"})
+        shared = {"steps", "guidance", "width", "height", "negative"}
+        sampling = self.sampler.model_dump(exclude_unset=True, include=shared)
         return {**sampling, **self.settings}
 
     def artefacts(self) -> list[Artefact]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from expunge.errors import UserError
 from expunge.records import Score
-from expunge.records.protocol import ProtocolResult
+from expunge.records.protocol import ProtocolResult, Threshold
 
 REFUSED = "a stand-in for tests took part: its numbers mean nothing and are not given"
 HEAD = ("score", "edited", "95% interval", "n", "prompts", "original", "original's interval", "left out")
@@ -113,8 +113,8 @@ def _left_out(score: Score) -> str:
     return "; ".join([*parts, *([score.note] if score.note else [])])
 
 
-def _threshold_words(one: Any) -> str:
-    rates = ", ".join(f"{cut:g}: {yes} of {n}" + ("" if measured else " at least") for cut, yes, n, measured in one.rates)
+def _threshold_words(one: Threshold) -> str:
+    rates = ", ".join(f"{cut:g}: {'' if measured else 'at least '}{yes} of {n}" for cut, yes, n, measured in one.rates)
     return f"{one.detector}, {one.subject}, images by threshold: {rates}"
 
 

@@ -38,7 +38,8 @@ class Watcher:
 
     def __call__(self, images: Tensor, labels: Sequence[str]) -> list[DetectorAnswer]:
         """One answer per image, float32 (B, 3, H, W) in [0, 1]; `labels` are those of their rows."""
-        return [self._answer(reading, label) for reading, label in zip(read(self.detector, images), labels, strict=True)]
+        readings = read(self.detector, images)
+        return [self._answer(reading, label) for reading, label in zip(readings, labels, strict=True)]
 
     def _answer(self, reading: Reading, label: str) -> DetectorAnswer:
         if reading.error or reading.note:

@@ -109,7 +109,8 @@ class ProtocolResult(Scored, Record):
         files: what was supplied. detectors: names with hash, by their names in the protocol.
         thresholds: what the rules would say at other cuts.
         test_only: whether a stand-in was used: then no report names its numbers.
-        attack: of an adaptive one: its name, settings, budget of an item, rows attacked and failed. sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
+        attack: of an adaptive one: its name, settings, budget of an item, rows attacked and failed.
+        sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
     """
 
     protocol: str
