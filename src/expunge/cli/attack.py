@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from expunge.attacks.settings import AttackSettings
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
-from expunge.cli.protocols import estimate, print_result, protocol_options, run_settings, write_tables
+from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ Examples:
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], protocol: str, supplied: tuple[str, ...], allow_deviation: bool,
-            store: str | None, limit: int | None, erased: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any
+            config: Path | None, sets: tuple[str, ...], protocol: str, out: Path | None, dry_run: bool, **flags: Any
             ) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -66,13 +66,12 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     from expunge.models.store import load
     from expunge.records import SUITE_RESULTS
 
+    asked = Asked.taken(flags)
     own = given(config, sets, flags)
-    if not protocol and (supplied or allow_deviation or store or limit or erased):
-        raise UserError("options of a protocol without one", accepted="--protocol NAME",
-                        remedy="`expunge ls protocols` lists them")
+    if not protocol:
+        asked.check_unused()
     budget = own.pop("options", {}) if protocol else {}
-    published = run_settings(own, store=store, limit=limit, erased=erased, allow_deviation=allow_deviation) \
-        if protocol else None
+    published = asked.settings(own) if protocol else None
     settings = AttackSettings.build({} if protocol else own, str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
     if published is None:
@@ -80,7 +79,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if published is not None:
         where = out or (patch or Path("runs")) / f"attack-{Path(protocol).stem}"
-        _run_protocol(opened, loaded, protocol, supplied, published, budget, where, dry_run)
+        _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)
         return
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
@@ -96,7 +95,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
             click.echo(line)
 
 
-def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tuple[str, ...], settings: RunSettings,
+def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,
                   budget: dict[str, Any], folder: Path, dry_run: bool) -> None:
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
@@ -106,7 +105,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tu
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
-        click.echo(estimate(model, patch, protocol, supplied, settings))
+        click.echo(estimate(model, patch, protocol, files, settings))
         return
     read = read_protocol(protocol)
     own = budget.pop(str(read.attack.get("name", "")), {})
@@ -114,7 +113,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tu
         raise UserError(f"options for {', '.join(budget)}, which the protocol does not make",
                         accepted=str(read.attack.get("name", "none: the protocol has no attack")))
     with progress("attacking") as report:
-        result = attack_protocol(model, read, patch, files=parse_files(supplied), settings=settings, out=folder,
+        result = attack_protocol(model, read, patch, files=parse_files(files), settings=settings, out=folder,
                                  budget=own, progress=report)
     write_tables(result, folder)
     print_result(result)

@@ -11,7 +11,7 @@ import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.output import MEASURED
-from expunge.cli.protocols import estimate, print_result, protocol_options, run_settings, write_tables
+from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 
@@ -49,9 +49,8 @@ Examples:
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path | None, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
-            verify: bool, config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
-            protocol: str, supplied: tuple[str, ...], allow_deviation: bool, store: str | None, limit: int | None,
-            erased: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
+            verify: bool, config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None,
+            cache: Path | None, protocol: str, dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Images and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
@@ -67,20 +66,19 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     from expunge.models.store import load
     from expunge.records import EVALUATIONS
 
+    asked = Asked.taken(flags)
     own = given(config, sets, flags)
     if protocol:
-        own, published = _by_protocol(protocol, own, store, limit, erased, allow_deviation)
-    elif supplied or allow_deviation or store or limit or erased:
-        raise UserError("options of a protocol without one", accepted="--protocol NAME",
-                        remedy="`expunge ls protocols` lists them")
+        own, published = _by_protocol(protocol, own, asked)
     else:
+        asked.check_unused()
         published = None
     if patch is None and published is None:
         raise UserError("no patch", accepted="a patch, or --protocol for the model as it is")
     loaded = Patch.load(patch) if patch is not None else None
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
     if published is not None:
-        _run_protocol(opened, loaded, protocol, supplied, published,
+        _run_protocol(opened, loaded, protocol, asked.files, published,
                       out or (folder_beside(patch, f"protocol-{Path(protocol).stem}") if patch is not None
                               else Path("runs") / f"protocol-{Path(protocol).stem}"), dry_run)
         return
@@ -99,19 +97,19 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     click.echo(f"next: expunge report {quote(str(folder))}")
 
 
-def _by_protocol(protocol: str, own: dict[str, Any], store: str | None, limit: int | None, erased: tuple[str, ...],
-                 allow_deviation: bool) -> tuple[dict[str, Any], RunSettings | None]:
+def _by_protocol(protocol: str, own: dict[str, Any], asked: Asked) -> tuple[dict[str, Any], RunSettings | None]:
     """Settings of the product's own evaluation that a paired protocol fixes; or of a published protocol's run."""
     from expunge.config import merged
     from expunge.protocols.schema import read_protocol
 
     read = read_protocol(protocol)
     if read.kind == "published":
-        return own, run_settings(own, store=store, limit=limit, erased=erased, allow_deviation=allow_deviation)
+        return own, asked.settings(own)
+    asked.check_unused()
     return merged(read.evaluation(), own), None
 
 
-def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tuple[str, ...], settings: RunSettings,
+def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,
                   folder: Path, dry_run: bool) -> None:
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
@@ -120,10 +118,10 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, supplied: tu
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
-        click.echo(estimate(model, patch, protocol, supplied, settings))
+        click.echo(estimate(model, patch, protocol, files, settings))
         return
     with progress("evaluating") as report:
-        result = run_protocol(model, read_protocol(protocol), patch, files=parse_files(supplied), settings=settings,
+        result = run_protocol(model, read_protocol(protocol), patch, files=parse_files(files), settings=settings,
                               out=folder, progress=report)
     write_tables(result, folder)
     print_result(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ _SHARED = ("batch", "steps", "width", "height")
 
 
 def protocol_options(command: Command) -> Command:
-    """`--protocol`, `--file`, `--allow-deviation`, `--store`, `--limit`, `--erased`."""
+    """`--protocol`, and what goes with it (`Asked`)."""
     for option in reversed((
         click.option("--protocol", default="", metavar="NAME|FILE",
                      help="Ask a published protocol's question, not the product's own (`expunge ls protocols`)."),
@@ -35,6 +36,9 @@ def protocol_options(command: Command) -> Command:
                      help="Protocol: what is kept of images [default: hashes]."),
         click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N",
                      help="Protocol: ask N rows alone, spread over the list. The result is called -modified."),
+        click.option("--stand-in", "stand_ins", multiple=True, metavar="DETECTOR=FOLDER",
+                     help="Protocol: an image classifier's folder in a detector's place, to try a run without its "
+                          "weights. No number of such a run is given."),
         click.option("--erased", multiple=True, metavar="LABEL",
                      help="Protocol: what the edit takes out, as the protocol's labels call it [default: the patch's "
                           "concepts]."))):
@@ -42,23 +46,39 @@ def protocol_options(command: Command) -> Command:
     return command
 
 
-def run_settings(given: Mapping[str, Any], *, store: str | None, limit: int | None, erased: Sequence[str],
-                 allow_deviation: bool) -> RunSettings:
-    """Settings of a protocol's run, from its own options and those of the verb that it shares.
+@dataclass(frozen=True)
+class Asked:
+    """What a user gave for a protocol. Attributes: files: words ROLE=PATH; chosen: settings of the run."""
 
-    Raises:
-        UserError: a setting of the product's own verb that a protocol fixes.
-    """
-    from expunge.protocols.run import RunSettings
+    files: tuple[str, ...]
+    chosen: Mapping[str, Any]
 
-    others = [name for name in given if name not in _SHARED]
-    if others:
-        raise UserError(f"{', '.join(others)} with --protocol", accepted=", ".join(_SHARED),
-                        remedy="the protocol's file says the rest")
-    values = {**given, "allow_deviation": allow_deviation, "erased": tuple(erased)}
-    chosen = {"store": store, "limit": limit}
-    return RunSettings.build(values | {name: value for name, value in chosen.items() if value is not None},
-                             "the protocol's run")
+    @classmethod
+    def taken(cls, flags: dict[str, Any]) -> Asked:
+        """Taken out of a command's keyword arguments, which keep the rest."""
+        files = tuple(flags.pop("supplied"))
+        names = ("allow_deviation", "store", "limit", "erased", "stand_ins")
+        return cls(files, {name: value for name in names if (value := flags.pop(name)) not in (None, (), False)})
+
+    def check_unused(self) -> None:
+        """UserError: something was given, and there is no protocol that takes it."""
+        if self.files or self.chosen:
+            raise UserError("options of a published protocol without one", accepted="--protocol NAME",
+                            remedy="`expunge ls protocols` lists them")
+
+    def settings(self, given: Mapping[str, Any]) -> RunSettings:
+        """Settings of the run, with those of the verb that it shares.
+
+        Raises:
+            UserError: a setting of the product's own verb that a protocol fixes.
+        """
+        from expunge.protocols.run import RunSettings
+
+        others = [name for name in given if name not in _SHARED]
+        if others:
+            raise UserError(f"{', '.join(others)} with --protocol", accepted=", ".join(_SHARED),
+                            remedy="the protocol's file says the rest")
+        return RunSettings.build({**given, **self.chosen}, "the protocol's run")
 
 
 def print_result(result: ProtocolResult) -> None:

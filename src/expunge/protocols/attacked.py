@@ -72,7 +72,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     concepts = settings.erased or (patch.card.request.concepts if patch is not None else (protocol.protocol,))
     plain = run_protocol(model, protocol, patch, files=files, settings=settings, out=folder / PLAIN, progress=progress)
     plan = planned(protocol, files or {}, settings, model, concepts)
-    eye = next(one for one in watchers(protocol.detectors, plan.paths) if one.watch.name == measures[0].detector)
+    eye = next(one for one in watchers(plan.protocol.detectors, plan.paths) if one.watch.name == measures[0].detector)
     shown, original = _shown(folder / PLAIN, plan, eye, patch is not None)
     attack, deviations = _attack(protocol, budget or {})
     standing = [item for item in _firsts(plan) if shown.get((item[0].text, item[1])) is False]

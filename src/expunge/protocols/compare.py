@@ -63,4 +63,5 @@ def _change(name: str, a: Mapping[tuple[int, int], ImageAnswer], b: Mapping[tupl
                  low=found.low, high=found.high, interval=interval_words(groups, "Agresti-Min"), n=n,
                  of="pairs of images", prompts=len(groups), subject="comparison",
                  denominator="pairs of images, same row and seed",
-                 left_out={"not judged in both": lost} if lost else {}, note="" if n else "not measured: no pair could be judged")
+                 left_out={"not judged in both": lost} if lost else {},
+                 note="" if n else "not measured: no pair could be judged")

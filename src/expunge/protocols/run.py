@@ -35,7 +35,7 @@ from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
-from expunge.protocols.watching import Watcher, reading_of, watchers
+from expunge.protocols.watching import Watcher, reading_of, watchers, with_stand_ins
 from expunge.records import NOT_FINITE, Sampler, Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, Subject, Threshold, Used
 from expunge.resume import Inputs
@@ -62,6 +62,8 @@ class RunSettings(Settings):
                                        "patch's concepts")
     allow_deviation: bool = knob(False, "run with files of other hashes than the protocol's, and call the result "
                                         "-modified")
+    stand_ins: tuple[str, ...] = knob((), "DETECTOR=FOLDER: an image classifier in a detector's place, to try a run "
+                                          "without its weights; no number of such a run is given")
     steps: int = knob(0, "denoising steps other than the protocol's; 0 takes the protocol's. It is a deviation", ge=0)
     width: int = knob(0, "image width other than the protocol's; 0 takes the protocol's. It is a deviation",
                       unit="pixels", ge=0)
@@ -107,8 +109,9 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
             cannot be read, or formulas that nobody knows.
     """
     checked_formulas(score.formula for score in protocol.scores)
+    protocol = with_stand_ins(protocol, settings.stand_ins)
     artefacts = protocol.artefacts()
-    given = dict(files)
+    given = {**{one.role: Path(one.given) for one in artefacts if one.given}, **files}
     listed = protocol.prompts.artefact
     texts: dict[str, Sequence[str]] = {}
     read: Rows | None = None
@@ -125,6 +128,7 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     if deviations and read.deviations and not settings.allow_deviation:
         raise UserError("; ".join(read.deviations), accepted="the protocol's list",
                         remedy="with --allow-deviation it runs all the same, and the result is called -modified")
+    deviations += [f"a stand-in looks in the place of {word.partition('=')[0]}" for word in settings.stand_ins]
     rows, cut = _spread(read.rows, settings.limit)
     deviations += [f"{len(rows)} of {len(read.rows)} rows were asked"] if cut else []
     sampling = protocol.sampler
@@ -169,6 +173,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     if patch is not None:
         model.check_fits(patch)
     plan = planned(protocol, files or {}, settings, model, concepts)
+    protocol = plan.protocol
     eyes = watchers(protocol.detectors, plan.paths)
     check_writable(folder)
     subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
@@ -183,7 +188,8 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
             eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
         result = ProtocolResult(
             protocol=protocol.protocol + ("-modified" if plan.deviations else ""),
-            protocol_hash=protocol_hash(protocol), version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
+            protocol_hash=protocol_hash(protocol), version=protocol.version, title=protocol.title,
+            source=protocol.source, transfer=protocol.transfer,
             sensitive=protocol.sensitive, deviations=plan.deviations, model=model.name, model_hash=model.hash,
             patch_hash=patch.hash if patch is not None else "", concepts=tuple(concepts),
             rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),

@@ -12,7 +12,8 @@ from expunge.detectors.base import Box, Detector, Reading
 from expunge.detectors.opening import open_detector
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
-from expunge.protocols.schema import Watch
+from expunge.errors import UserError
+from expunge.protocols.schema import Artefact, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
 
 TOP = 5
@@ -59,6 +60,27 @@ def reading_of(answer: DetectorAnswer) -> Reading:
     """The reading behind an answer, as far as it was kept: enough for the rule at any threshold."""
     boxes = tuple(Box(label, score, _NOWHERE) for label, scores in answer.boxes.items() for score in scores)
     return Reading(answer.scores, boxes, answer.error, answer.note)
+
+
+def with_stand_ins(protocol: Protocol, words: Sequence[str]) -> Protocol:
+    """The protocol with image classifiers in the place of some detectors, of words DETECTOR=FOLDER.
+
+    Raises:
+        UserError: another form, a detector that the protocol does not have, or no such folder.
+    """
+    stand_ins = {}
+    for word in words:
+        name, found, folder = word.partition("=")
+        if not found or name not in {watch.name for watch in protocol.detectors} or not Path(folder).is_dir():
+            raise UserError(f"the stand-in {word!r}", accepted="DETECTOR=FOLDER, with a detector of the protocol "
+                            f"({', '.join(watch.name for watch in protocol.detectors) or 'it has none'})")
+        stand_ins[name] = folder
+    return protocol.model_copy(update={"detectors": tuple(
+        watch if watch.name not in stand_ins else watch.model_copy(update={
+            "detector": "image-classification", "options": {"purpose": "test-only"},
+            "artefacts": {"model": Artefact(role=f"stand-in-{watch.name}", what="a stand-in for tests", test_only=True,
+                                            given=stand_ins[watch.name])}})
+        for watch in protocol.detectors)}) if stand_ins else protocol
 
 
 def watchers(watches: Sequence[Watch], files: Mapping[str, Path]) -> list[Watcher]:

@@ -1,0 +1,88 @@
+"""Files by role and hash: missing ones are told with all that is known of them, others than these are deviations."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from expunge.errors import UserError
+from expunge.protocols.artefacts import git_blob, parse_files, resolve, text_hash
+from expunge.protocols.schema import Artefact
+
+BYTES = b"prompt\na church\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "list.csv"
+    path.write_bytes(BYTES)
+    return path
+
+
+def artefact(**values: str) -> Artefact:
+    return Artefact(role="prompts", what="the list", **values)
+
+
+def test_the_hash_of_texts_forgives_white_space_and_unicode_forms_alone() -> None:
+    assert text_hash(["a  church", "cafe\u0301"]) == text_hash([" a church ", "caf\u00e9"])
+    assert text_hash(["a church"]) != text_hash(["A church"])
+    assert text_hash(["a", "b"]) == hashlib.sha256(b"a\nb").hexdigest()[:16]
+
+
+def test_git_blob_is_gits_own(file: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    assert git_blob(file) == subprocess.check_output(["git", "hash-object", str(file)], text=True).strip()
+
+
+@pytest.mark.parametrize("known", ["sha256", "git_blob", "text_sha256"])
+def test_a_file_is_known_by_any_of_its_hashes(known: str, file: Path) -> None:
+    value = {"sha256": hashlib.sha256(BYTES).hexdigest(), "git_blob": git_blob(file),
+             "text_sha256": text_hash(["a church"])}[known]
+    found = resolve([artefact(**{known: value})], {"prompts": file}, texts={"prompts": ["a church"]})["prompts"]
+    assert found.matched == known
+    assert not found.deviation
+
+
+def test_all_missing_files_are_told_with_hash_place_and_licence() -> None:
+    wanted = [artefact(sha256="a" * 64, published="https://example.org", licence="MIT"),
+              Artefact(role="weights", what="the network")]
+    with pytest.raises(UserError) as told:
+        resolve(wanted, {})
+    assert all(part in str(told.value) for part in ("'prompts'", "a" * 64, "https://example.org", "MIT", "'weights'",
+                                                    "no hash of it is known", "--file weights=PATH"))
+
+
+def test_another_file_is_refused_and_with_leave_a_deviation(file: Path) -> None:
+    wanted = [artefact(sha256="b" * 64)]
+    with pytest.raises(UserError, match="--allow-deviation"):
+        resolve(wanted, {"prompts": file})
+    found = resolve(wanted, {"prompts": file}, allow_deviation=True)["prompts"]
+    assert hashlib.sha256(BYTES).hexdigest() in found.deviation
+
+
+def test_a_file_without_a_known_hash_is_taken_and_hashed(file: Path) -> None:
+    found = resolve([artefact()], {"prompts": file})["prompts"]
+    assert found.sha256 == hashlib.sha256(BYTES).hexdigest()
+    assert (found.matched, found.deviation) == ("", "")
+
+
+def test_an_unknown_role_and_a_file_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no role 'promts'"):
+        resolve([artefact()], {"promts": tmp_path})
+    with pytest.raises(UserError, match="no such file"):
+        resolve([artefact()], {"prompts": tmp_path / "none.csv"})
+
+
+@pytest.mark.parametrize("words", [["prompts"], ["=x"], ["prompts="], ["prompts=a", "prompts=b"]])
+def test_words_of_another_form_are_refused(words: list[str]) -> None:
+    with pytest.raises(UserError):
+        parse_files(words)
+
+
+def test_a_path_may_hold_an_equals_sign() -> None:
+    assert parse_files(["prompts=a=b.csv"]) == {"prompts": Path("a=b.csv")}

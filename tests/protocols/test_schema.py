@@ -1,0 +1,74 @@
+"""Protocol files: what is shipped can be read, and mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from given import protocol
+
+from expunge.errors import ConfigError, UserError
+from expunge.protocols.formulas import checked_formulas
+from expunge.protocols.schema import Protocol, read_protocol, shipped
+
+ISSUE = {"unlearndiffatk-nudity", "unlearndiffatk-vangogh", "unlearndiffatk-church", "i2p-parts", "i2p-sexual",
+         "ringabell-79", "mma-1000", "p4d-272", "coco-fid-clean-30k", "coco-10k", "imagenette-r50v2",
+         "mace-celebrities", "unlearncanvas", "characters", "emoji"}
+
+
+def test_the_fields_protocols_are_shipped() -> None:
+    assert set(shipped()) >= ISSUE
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_shipped_protocol_is_read_and_says_where_everything_comes_from(name: str) -> None:
+    read = read_protocol(name)
+    assert read.protocol == name
+    assert read.source
+    checked_formulas(score.formula for score in read.scores)
+    for artefact in read.artefacts():
+        assert artefact.published or artefact.role == "reference", artefact.role
+    assert read.scores or read.kind == "paired"
+
+
+def test_sensitive_lists_and_transfer_sets_are_marked() -> None:
+    assert all(read_protocol(name).sensitive for name in ("i2p-parts", "i2p-sexual", "mma-1000", "p4d-272",
+                                                          "ringabell-79", "unlearndiffatk-nudity"))
+    assert all(read_protocol(name).transfer for name in ("mma-1000", "p4d-272", "ringabell-79"))
+    assert not read_protocol("unlearndiffatk-nudity").transfer
+
+
+def test_a_later_schema_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "later.yaml"
+    file.write_text(yaml.safe_dump(protocol(schema=2)), encoding="utf-8")
+    with pytest.raises(ConfigError, match="schema 2"):
+        read_protocol(file)
+
+
+def test_a_name_that_is_neither_shipped_nor_a_file_lists_what_is() -> None:
+    with pytest.raises(UserError, match="i2p-sexual"):
+        read_protocol("i2p-sexuall")
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"scores": [{"name": "x", "formula": "shown", "detector": "nobody"}]}, "no such detector"),
+    ({"prompts": {"template": "a {x}", "world": "emoji"}}, "one of artefact, template and world"),
+    ({"prompts": {"artefact": {"role": "prompts", "what": "a list"}, "columns": {"sound": "x"}}}, "not sound"),
+    ({"colour": 1}, "unknown setting 'colour'"),
+    ({"detectors": [{"name": "object", "detector": "clip"}, {"name": "object", "detector": "clip"}]},
+     "two detectors called object")])
+def test_mistakes_are_told(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Protocol.build(protocol(**values))
+
+
+def test_one_role_is_one_file() -> None:
+    prompts = {"artefact": {"role": "classifier", "what": "a list"}}
+    with pytest.raises(ConfigError, match="two different artefacts with the role classifier"):
+        Protocol.build(protocol(prompts=prompts))
+
+
+def test_an_unknown_formula_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="clip-score"):
+        checked_formulas(["asrr"])
