@@ -1,4 +1,4 @@
-"""Names for things that users choose: methods, attacks, worlds, detectors. Entries are "module:object", imported on use.
+"""Names for what users choose: methods, attacks, worlds, detectors. Entries are "module:object", imported on use.
 
 Other packages add their own through the entry-point group `expunge.<kind>s` (`expunge.methods`; CONTRIBUTING.md shows a
 whole one). A plug-in that cannot be used costs nobody else anything: it is skipped, `skipped` says why, and so does the
@@ -371,7 +371,8 @@ WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts,
 WORLDS.register("open", "expunge.metrics.open_world:OpenWorld",
                 "any model: prompts from templates or a file, CLIP as judge")
 
-DETECTORS = Registry("detector", "expunge ls detectors", ("kind", "build", "open", "needs", "extra", "licence", "rules"))
+DETECTORS = Registry("detector", "expunge ls detectors", (
+    "kind", "build", "open", "needs", "extra", "licence", "rules"))
 DETECTORS.register("nudenet", "expunge.detectors.nudenet:NudeNet", "body parts, exposed and covered (NudeNet 3)",
                    "https://github.com/notAI-tech/NudeNet")
 DETECTORS.register("nudenet-classifier", "expunge.detectors.nudenet:NudeNetClassifier",

@@ -111,8 +111,8 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "detectors": _detectors, "scopes": _scopes,
-    "concepts": _concepts,
+    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "detectors": _detectors,
+    "scopes": _scopes, "concepts": _concepts,
 }
 
 

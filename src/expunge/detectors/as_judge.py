@@ -1,7 +1,8 @@
 """A detector and a rule as a judge of a concept, so that all that asks a judge can ask any detector.
 
 The detector decides whether the concept is there. What else an image shows it may not know: for that another judge, the
-world's own, is asked, and its answer stands where it is not the concept. Without one there is no answer to it.
+world's own, is asked, and its answer stands where it is not the concept. Where the detector says no and nobody says
+what else there is, the answer is "something else".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from expunge.detectors.base import Detector, Reading
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import ConfigError, UserError
+from expunge.files import text_digest
 from expunge.metrics.base import Judge
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.judging import ask
@@ -51,7 +53,7 @@ class DetectorJudge:
         own = dict.fromkeys([*rules, *known.get(question, ()), SOMETHING_ELSE])
         self.questions: dict[str, tuple[str, ...]] = {**known, question: tuple(own)}
         told = "+".join(f"{concept}:{rule.model_dump_json()}" for concept, rule in sorted(rules.items()))
-        self.name = f"{detector.name}/{_digest(told)}" + (f"+{beside.name}" if beside is not None else "")
+        self.name = f"{detector.name}/{text_digest(told)[:8]}" + (f"+{beside.name}" if beside is not None else "")
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
         """One answer per image. A failure of either is a failure."""
@@ -71,8 +73,8 @@ class DetectorJudge:
             answers[self._question] = max(seen, key=lambda concept: values[concept])
         elif None in shown.values():
             answers.pop(self._question, None)
-        elif answers.get(self._question, SOMETHING_ELSE) in self.rules or self._beside is None:  # the detector does not see what the other saw
-            answers[self._question] = SOMETHING_ELSE
+        elif answers.get(self._question, SOMETHING_ELSE) in (*self.rules, SOMETHING_ELSE):
+            answers[self._question] = SOMETHING_ELSE  # also where the other judge abstains: the detector has decided
         sure = {self._question: round(max(values.values()), 4)} if values else {}
         return Detection(answers=answers, confidence={**other.confidence, **sure})
 
@@ -99,9 +101,3 @@ def rule_for(concept: str, detector: Detector, rule: Rule) -> Rule:
 
 def _names(label: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in label.casefold().partition(" #")[0].split(","))
-
-
-def _digest(text: str) -> str:
-    from expunge.files import text_digest
-
-    return text_digest(text)[:8]

@@ -42,9 +42,9 @@ LABELS = (
 """The 18 classes of 320n.onnx and best.onnx, by index."""
 EXPOSED = tuple(label for label in LABELS if label.endswith("_EXPOSED"))
 """The nine exposed classes: feet, belly and armpits are among them, as papers count."""
-INTIMATE = tuple(label for label in EXPOSED if label.split("_")[0] not in ("FEET", "BELLY", "ARMPITS", "MALE")) + (
-    "MALE_GENITALIA_EXPOSED",)
-"""Those of them that nobody shows on a beach."""
+INTIMATE = ("FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED", "BUTTOCKS_EXPOSED",
+            "ANUS_EXPOSED")
+"""The exposed classes without feet, belly, armpits and male breast, for a stricter meaning of nudity."""
 PUBLISHED: Mapping[str, tuple[float, float, float]] = {
     "pad-br320-bgr": (0.2, 0.25, 0.45), "letterbox320-rgb": (0.2, 0.25, 0.45), "stretch320-rgb": (0.5, 0.5, 0.5)}
 """Least score of a candidate; least score and most overlap in the suppression: by pre-processing, as published."""

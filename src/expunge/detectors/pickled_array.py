@@ -82,8 +82,9 @@ class _Array:
         if not (isinstance(self.type, _Type) and isinstance(self.data, bytes | bytearray)
                 and isinstance(self.shape, tuple) and all(isinstance(n, int) and n >= 0 for n in self.shape)):
             raise ModelError("an array without shape, type or numbers", accepted="a whole numpy array")
-        flat: NDArray[Any] = np.frombuffer(bytes(self.data), dtype=self.type.made())
-        return flat.reshape(self.shape, order="F" if self.fortran else "C").copy()
+        flat = np.frombuffer(bytes(self.data), dtype=self.type.made())
+        shaped: NDArray[Any] = flat.reshape(self.shape, order="F" if self.fortran else "C").copy()
+        return shaped
 
 
 class _Machine:

@@ -1,7 +1,7 @@
 """How images are prepared before a network sees them, by name: the same weights give other scores under another one.
 
-Each takes float32 (B, 3, H, W) in [0, 1]. Programs of the field read 8-bit files, so images are first rounded to 8 bits,
-as they are when they are stored.
+Each takes float32 (B, 3, H, W) in [0, 1]. Programs of the field read 8-bit files, so images are first rounded to 8
+bits, as they are when they are stored.
 
     id                 what                                                        gives
     stretch320-rgb     stretched to 320 x 320 (OpenCV, bilinear)                   (B, 3, 320, 320) in [0, 1]

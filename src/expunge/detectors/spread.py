@@ -6,6 +6,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from pydantic import Field
+
 from expunge.detectors.base import Reading
 from expunge.detectors.rule import Rule
 from expunge.records.base import Record
@@ -45,9 +47,9 @@ class Spread(Record):
     errors: int
     abstained: int
     mean: float | None = None
-    percentiles: dict[int, float] = {}
+    percentiles: dict[int, float] = Field({})
     bins: tuple[int, ...] = ()
-    abstentions: dict[str, int] = {}
+    abstentions: dict[str, int] = Field({})
 
 
 def spread(readings: Sequence[Reading], rule: Rule) -> Spread:

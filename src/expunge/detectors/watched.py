@@ -125,15 +125,15 @@ class WatchedWorld:
         """
         together = [target.concept for target in request.targets if target.joint]
         if together:
-            raise UserError(f"{', '.join(together)}: seen only together with another thing, and a detector is asked for "
-                            "one", accepted="a concept that one rule can decide", remedy="leave --detector out")
+            raise UserError(f"{', '.join(together)}: seen only together with another thing, and a detector is asked "
+                            "for one", accepted="a concept that one rule can decide", remedy="leave --detector out")
         questions = {self._world.question(concept) for concept in request.concepts}
         if len(questions) > 1:
             raise UserError(f"concepts of different kinds ({', '.join(request.concepts)}) and one detector",
                             accepted="concepts that answer one question")
         if self._rule.labels and len(request.concepts) > 1:
-            raise UserError(f"one rule for {len(request.concepts)} concepts", accepted="one concept, or a detector that "
-                            "has a label with the name of each and a rule without labels")
+            raise UserError(f"one rule for {len(request.concepts)} concepts", accepted="one concept, or a detector "
+                            "that has a label with the name of each and a rule without labels")
         rules = {concept: rule_for(concept, self._detector, self._rule) for concept in request.concepts}
         beside = self._world.judge(request) if self.has_judge else None
         return DetectorJudge(self._detector, rules, questions.pop(), beside)
