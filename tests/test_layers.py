@@ -28,22 +28,24 @@ MAY_IMPORT = {
     "train": "errors records files config resume runtime",
     "models": "errors records files config registry runtime train",
     "metrics": "errors records files config registry runtime",
+    "detectors": "errors records files config registry runtime metrics",
     "finetune": "errors records files config registry resume runtime train models",
     "continual": "errors records files config train",
     "guard": "errors records files config registry locks resume runtime train finetune models",
     "attacks": "errors records files config registry locks resume sampling suite_results runtime train finetune models "
-               "metrics",
+               "metrics detectors",
     "unlearn": "errors records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics",
+    "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics detectors",
     "report": "errors records files config locks suite_results",
-    "bench": "errors records files config registry locks resume runtime models metrics attacks unlearn evaluation",
-    "sequence": "errors records files config registry locks resume runtime train models metrics unlearn evaluation "
-                "continual",
-    "tiny": "errors records files config registry locks resume runtime train models metrics",
+    "bench": "errors records files config registry locks resume runtime models metrics detectors attacks unlearn "
+             "evaluation",
+    "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
+                "evaluation continual",
+    "tiny": "errors records files config registry locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "attacks unlearn guard evaluation report bench sequence demo tiny",
+           "detectors attacks unlearn guard evaluation report bench sequence demo tiny",
     "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench sequence",
     "__main__": "cli",
 }
@@ -54,9 +56,12 @@ ONLY_IN = {
     "accelerate": ("runtime",),
     "filelock": ("locks",),
     "peft": ("models.lora",),
-    "transformers": ("models", "metrics.clip", "tiny.bake"),
+    "transformers": ("models", "metrics.clip", "detectors.image_classification", "tiny.bake"),
     "torchmetrics": ("metrics",),
-    "torchvision": ("metrics.perceptual",),
+    "torchvision": ("metrics.perceptual", "detectors.torchvision_head"),
+    "timm": ("detectors.timm_head",),
+    "onnxruntime": ("detectors.onnx",),
+    "cv2": ("detectors.preprocess",),
     "tokenizers": ("models", "tiny.bake"),
     "yaml": ("config", "cli", "report", "metrics.open_world"),
     "click": ("cli",),
@@ -169,6 +174,7 @@ def test_every_module_opens_with_a_docstring() -> None:
 
 
 def test_nothing_pickles() -> None:
-    """`weights_only=False`, pickle and torch.save have no place here; a stated refusal of pickle files has."""
-    forbidden = re.compile(r"^\s*(import pickle|from pickle)|torch\.save\(|weights_only=False", re.MULTILINE)
+    """`weights_only=False`, pickle and torch.save have no place here; a stated refusal of pickle files has, and
+    `pickletools`, which lists instructions and runs none."""
+    forbidden = re.compile(r"^\s*(import pickle\b|from pickle\b)|torch\.save\(|weights_only=False", re.MULTILINE)
     assert not [dotted(path) for path in modules() if forbidden.search(path.read_text(encoding="utf-8"))]

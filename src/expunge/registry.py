@@ -1,4 +1,4 @@
-"""Names for things that users choose: methods, attacks, worlds. Entries are "module:object", imported on use.
+"""Names for what users choose: methods, attacks, worlds, detectors. Entries are "module:object", imported on use.
 
 Other packages add their own through the entry-point group `expunge.<kind>s` (`expunge.methods`; CONTRIBUTING.md shows a
 whole one). A plug-in that cannot be used costs nobody else anything: it is skipped, `skipped` says why, and so does the
@@ -370,3 +370,25 @@ WORLDS = Registry("world", "expunge ls worlds", (
 WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts, judge and CLIP of emoji-64")
 WORLDS.register("open", "expunge.metrics.open_world:OpenWorld",
                 "any model: prompts from templates or a file, CLIP as judge")
+
+DETECTORS = Registry("detector", "expunge ls detectors", (
+    "kind", "build", "open", "needs", "extra", "licence", "rules"))
+DETECTORS.register("nudenet", "expunge.detectors.nudenet:NudeNet", "body parts, exposed and covered (NudeNet 3)",
+                   "https://github.com/notAI-tech/NudeNet")
+DETECTORS.register("nudenet-classifier", "expunge.detectors.nudenet:NudeNetClassifier",
+                   "safe or unsafe (NudeNet 2's classifier)", "https://github.com/notAI-tech/NudeNet")
+DETECTORS.register("open-nsfw", "expunge.detectors.open_nsfw:OpenNsfw", "pornographic or not (Yahoo's open_nsfw)",
+                   "https://github.com/yahoo/open_nsfw")
+DETECTORS.register("q16", "expunge.detectors.q16:Q16", "inappropriate or not (Q16)",
+                   "Schramowski et al. 2022, Can Machines Help Us Answering Question 16 in Datasheets?, FAccT, "
+                   "https://arxiv.org/abs/2202.06675")
+DETECTORS.register("clip", "expunge.detectors.clip_zero_shot:ClipZeroShot", "CLIP zero-shot among named classes",
+                   "Radford et al. 2021, https://arxiv.org/abs/2103.00020")
+DETECTORS.register("image-classification", "expunge.detectors.image_classification:ImageClassification",
+                   "any image classifier saved by transformers")
+DETECTORS.register("torchvision", "expunge.detectors.torchvision_head:TorchvisionHead",
+                   "an architecture of torchvision with your weights")
+DETECTORS.register("timm", "expunge.detectors.timm_head:TimmHead", "an architecture of timm with your weights")
+DETECTORS.register("emoji-judge", "expunge.tiny.detectors:EmojiJudgeDetector", "the embedded world's first judge")
+DETECTORS.register("imagenet-judge", "expunge.tiny.detectors:ImageNetJudgeDetector",
+                   "the embedded world's second judge")

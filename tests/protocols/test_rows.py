@@ -26,7 +26,8 @@ def test_a_mark_at_the_start_is_no_part_of_the_first_header(tmp_path: Path) -> N
 
 
 def test_texts_that_look_like_nothing_are_texts_and_empty_ones_are_counted(tmp_path: Path) -> None:
-    file = table(tmp_path / "x.csv", [{"prompt": text} for text in ("nan", "NULL", "", "None", "NA", "  ")])
+    file = table(tmp_path / "x.csv", [{"case": 1, "prompt": text}
+                                      for text in ("nan", "NULL", "", "None", "NA", "  ")])
     found = read(file)
     assert [row.text for row in found.rows] == ["nan", "NULL", "None", "NA"]
     assert found.left_out == {"no text": 2}

@@ -31,6 +31,7 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
+from expunge.detectors.watched import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
@@ -38,7 +39,6 @@ from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim, World, aim_at
 from expunge.metrics.judging import check_questions
 from expunge.metrics.reliability import NULL, SELDOM
-from expunge.metrics.worlds import world_of
 from expunge.models.fitting import split, unfit
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied, drawn_by
@@ -80,8 +80,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
     check_given(model, patch, or_none=True)
     began, settings, folder = time.monotonic(), RelearnSettings.given(settings), Path(out)
     attack = training_attack(settings)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin, settings.default_role)
+    world = world_for(model.world, model.name, settings, world)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
     chosen = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
     check_writable(folder)
@@ -108,8 +107,7 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: Relearn
     Raises:
         UserError: what `relearn` refuses before it draws anything.
     """
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                              settings.margin, settings.default_role)
+    world = world_for(model.world, model.name, settings, world)
     request = sought(world, patch, concept)
     if patch is not None:
         with applied(model, patch):

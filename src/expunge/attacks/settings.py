@@ -31,6 +31,10 @@ class AttackSettings(SamplingSettings):
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)
+    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
+                             "world's judge")
+    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
+                                                "rule what of its readings counts")
 
 
 class RelearnSettings(SamplingSettings):
@@ -52,3 +56,7 @@ class RelearnSettings(SamplingSettings):
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)
+    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
+                             "world's judge")
+    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
+                                                "rule what of its readings counts")

@@ -43,12 +43,12 @@ from expunge.attacks.stage import (
 from expunge.attacks.trial import attempts, inputs, plain, read_attempts
 from expunge.attacks.victim import Item, Victim
 from expunge.config import merged
+from expunge.detectors.watched import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
 from expunge.metrics.base import World
-from expunge.metrics.worlds import world_of
 from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
@@ -102,8 +102,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     """
     check_given(model, patch, or_none=True)
     began, settings, folder = time.monotonic(), AttackSettings.given(settings), Path(out)
-    world = world or world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin, settings.default_role)
+    world = world_for(model.world, model.name, settings, world)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     check_writable(folder)
     victim = replace(victim, sights=Sights(folder / "sights.jsonl"))
@@ -143,8 +142,7 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackS
     Raises:
         UserError: what `attack` refuses before it draws anything.
     """
-    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                     settings.margin, settings.default_role)
+    world = world_for(model.world, model.name, settings)
     request, victim, chosen = _prepared(model, patch, concept, settings, world)
     items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
     with applied(model, patch) if patch is not None else nullcontext():

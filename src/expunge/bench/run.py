@@ -16,11 +16,11 @@ from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
 from expunge.bench.make import make
 from expunge.bench.settings import BenchSettings, read_bench
+from expunge.detectors.watched import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_text
 from expunge.locks import held
 from expunge.metrics.base import World
-from expunge.metrics.worlds import world_of
 from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import BenchResult
@@ -63,9 +63,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
     model = load(settings.source, device=settings.device)
-    world = world or world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
-                              settings.evaluation.add_templates, settings.evaluation.margin,
-                              settings.evaluation.default_role)
+    world = world_for(model.world, model.name, settings.evaluation, world)
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)

@@ -137,9 +137,9 @@ class BenchSettings(Settings):
     @model_validator(mode="after")
     def _one_world(self) -> Self:
         """Attacks ask what the evaluation asks, and the same judge."""
-        for name in ("clip", "prompts"):
+        for name in ("clip", "prompts", "detector", "detector_options"):
             own, theirs = getattr(self.attack, name, ""), getattr(self.evaluation, name)
-            if own not in ("", theirs):
+            if own not in ("", {}, theirs):
                 raise _wrong(UserError(f"attack.{name} {own!r} beside evaluation.{name} {theirs!r}",
                                        accepted=f"evaluation.{name} alone: attacks and evaluation share it"))
         return self

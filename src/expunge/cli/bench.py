@@ -126,13 +126,11 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
     from expunge.bench.forecast import estimated
     from expunge.cli.progress import span
-    from expunge.metrics.worlds import world_of
+    from expunge.detectors.watched import world_for
     from expunge.models.store import load
 
     model = load(settings.source, device=settings.device)
-    world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
-                              settings.evaluation.add_templates, settings.evaluation.margin,
-                              settings.evaluation.default_role)
+    world = world_for(model.world, model.name, settings.evaluation)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)

@@ -132,10 +132,10 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Pat
     """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span
+    from expunge.detectors.watched import world_for
     from expunge.evaluation.plan import drawable, lost_words, picture_count
     from expunge.evaluation.run import rehearsed
     from expunge.metrics.brought import list_remarks
-    from expunge.metrics.worlds import world_of
     from expunge.models.speed import drawing_speed
 
     asked, tools = rehearsed(model, patch, settings, suite=suite)
@@ -146,8 +146,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Pat
     values = {**settings.model_dump(mode="json"), "counts": settings.counts.model_dump(exclude_unset=True)}
     lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
              *(f"# {line}" for line in planned_words(prompts, settings))]
-    world = world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates, settings.margin,
-                     settings.default_role)
+    world = world_for(model.world, model.name, settings)
     lines += [f"# prompts: {remark}" for remark in (*list_remarks(world, patch.card.request),
                                                     *lost_words(prompts, lost, 0))]
     memory = runtime.peak_memory()

@@ -42,6 +42,21 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
     return _registered(WORLDS)
 
 
+def _detectors(_: str | None) -> list[tuple[str, str]]:
+    """What each is, what the user supplies, which extra it needs, its usual rules and its licence."""
+    from expunge.registry import DETECTORS
+
+    rows = []
+    for name in DETECTORS.usable():
+        kind = DETECTORS.get(name)
+        given = [f"{need.role}{' (optional)' * need.optional}" for need in kind.needs]
+        parts = [_help(DETECTORS, name), f"files: {', '.join(given)}" if given else "",
+                 f"extra: {kind.extra}" if kind.extra else "", f"rules: {', '.join(kind.rules)}" if kind.rules else "",
+                 f"licence: {kind.licence}" if kind.licence else ""]
+        rows.append((name, "; ".join(part for part in parts if part)))
+    return rows
+
+
 def _parts(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import PARTS
 
@@ -73,9 +88,9 @@ def _help(known: Registry, name: str) -> str:
 
 def _tell_skipped(what: str) -> None:
     """A line for each plug-in that cannot be used."""
-    from expunge.registry import ATTACKS, METHODS, PARTS, WORLDS
+    from expunge.registry import ATTACKS, DETECTORS, METHODS, PARTS, WORLDS
 
-    for known in (METHODS, ATTACKS, WORLDS, *PARTS.values()):
+    for known in (METHODS, ATTACKS, WORLDS, DETECTORS, *PARTS.values()):
         if what == ("parts" if known.kind in PARTS else f"{known.kind}s"):
             for name, why in known.skipped().items():
                 click.echo(f"skipped: {name} ({why})")
@@ -109,8 +124,8 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes,
-    "concepts": _concepts, "protocols": _protocols, "formulas": _formulas,
+    "methods": _methods, "parts": _parts, "attacks": _attacks, "protocols": _protocols, "formulas": _formulas,
+    "detectors": _detectors, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
 }
 
 

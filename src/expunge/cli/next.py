@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import install
 from expunge.models.source import Source, source_of
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """A CLIP of the Hub that can judge, where the user named none."""
 _DRAWN = ("steps", "guidance", "height", "width", "negative")
-_JUDGED = ("clip", "prompts", "add_templates", "margin")
+_JUDGED = ("clip", "prompts", "add_templates", "margin", "detector")
 
 
 def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | None = None, *,
@@ -37,6 +39,8 @@ def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | N
             words.append(flag)
         elif name in settings:
             words += [flag, str(settings[name])]
+    for key, value in flattened(settings.get("detector_options", {})):
+        words += ["--detector-option", f"{key}={json.dumps(value)}"]
     if world != "open":
         return [f"next: {join(words)}"]
     notes = []
@@ -47,3 +51,12 @@ def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | N
         words += ["--distance", "ssim"]
         notes.append(f"for LPIPS, the default distance, first: {install('lpips')}")
     return [f"next: {join(words)}", *(f"  {note}" for note in notes)]
+
+
+def flattened(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value inside nested mappings under its dotted key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value

@@ -23,6 +23,11 @@ from expunge.models.source import Source
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PREFIX = "setting__"
+PAIRS = {"detector_options": (
+    "--detector-option", "A setting of the detector, such as preprocess=stretch320-rgb; files.ROLE=PATH for what it "
+                         "needs; rule=NAME or rule.cut=0.6 for what counts. May be repeated.")}
+"""Settings that are mappings and have a flag that fills them pair by pair: the flag and its help."""
+_SUCH = {"--set": "objective.eta=2", "--detector-option": "rule.cut=0.6"}
 SENTENCES = ("keep",)
 """Settings that are lists of words in which a comma may stand; all other lists are of names."""
 
@@ -45,7 +50,7 @@ def settings_options(schema: type[BaseModel], leave_out: Iterable[str] = (), fil
     def decorate(command: Command) -> Command:
         command = _file_options(command) if files else command
         for name, field in reversed(list(schema.model_fields.items())):
-            option = None if name in skip else _option(name, field, whose)
+            option = None if name in skip else _pairs(name) or _option(name, field, whose)
             if option is not None:
                 command = option(command)
         return command
@@ -68,6 +73,8 @@ def given(config: Path | None, sets: Iterable[str], flags: Mapping[str, Any]) ->
     """
     chosen = {name.removeprefix(_PREFIX): list(value) if isinstance(value, tuple) else value
               for name, value in flags.items() if name.startswith(_PREFIX) and value not in (None, ())}
+    for name in PAIRS.keys() & chosen.keys():
+        chosen[name] = merged(*([dict([_assignment(text, PAIRS[name][0])]) for text in chosen[name]]))
     return merged(read_settings_file(config) if config else {}, chosen, dict(_assignment(text) for text in sets))
 
 
@@ -83,8 +90,8 @@ METAVARS = {
     "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
     "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
-    "distance": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE", "out": "FOLDER",
-    "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
+    "distance": "NAME", "detector": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
 """What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
 
 
@@ -171,16 +178,24 @@ def _with_source(command: Command) -> Command:
     return cast(Command, opened)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
     import yaml
 
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r}", accepted="KEY=VALUE, such as --set objective.eta=2")
+        raise ConfigError(f"{flag} {text!r}", accepted=f"KEY=VALUE, such as {flag} {_SUCH[flag]}")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value cannot be parsed") from error
+        raise ConfigError(f"{flag} {text!r}: the value cannot be parsed") from error
+
+
+def _pairs(name: str) -> Callable[[Any], Any] | None:
+    """The option of a setting that is filled pair by pair; None for any other."""
+    if name not in PAIRS:
+        return None
+    flag, help = PAIRS[name]
+    return click.option(flag, f"{_PREFIX}{name}", multiple=True, metavar="KEY=VALUE", help=help)
 
 
 def _option(name: str, field: FieldInfo, whose: str) -> Callable[[Any], Any] | None:

@@ -73,7 +73,8 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, by:
 def _estimate(settings: SequenceSettings) -> str:
     """The settings as YAML (the file of the same sequence), what is left and how long edits take as comments."""
     from expunge.cli.progress import span
-    from expunge.metrics.worlds import world_of
+    from expunge.detectors.watched import world_for
+    from expunge.evaluation import EvaluateSettings
     from expunge.models.store import load
     from expunge.sequence.ledger import check_met
     from expunge.sequence.run import checked_ledger
@@ -82,8 +83,7 @@ def _estimate(settings: SequenceSettings) -> str:
 
     model, folder = load(settings.source, device=settings.device), Path(settings.out)
     own = settings.evaluation
-    world = world_of(model.world, model.name, *(
-        (own.clip, own.prompts, own.add_templates, own.margin, own.default_role) if own else ()))
+    world = world_for(model.world, model.name, own or EvaluateSettings())
     ledger = checked_ledger(settings, model, folder)
     states = planned_states(settings, model, world, folder) if settings.active else []
     check_met(ledger, states, folder)

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.config import knob
 from expunge.errors import ExpungeError, UserError
@@ -40,6 +40,10 @@ class EvaluateSettings(SamplingSettings):
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)
+    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
+                             "world's judge")
+    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
+                                                "rule what of its readings counts")
 
 
 MOST_SEEDS = 6

@@ -71,7 +71,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
     settings, tell = EvaluateSettings.given(settings), progress or (lambda done, total, note: None)
     attacks, relearning = beside(suite)
     request = patch.card.request
-    world = world or _world(model, settings)
+    world = _world(model, settings, world)
     asked, tools = rehearsed(model, patch, settings, world, suite)
     prompts, lost = drawable(model, asked, tools.aims, settings)
     if out is not None:
@@ -116,7 +116,7 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
     from expunge.models.model import drawn_by
 
     model.check_fits(patch)  # a patch for another model must not cost an hour of drawing first
-    world, request = world or _world(model, settings), patch.card.request
+    world, request = _world(model, settings, world), patch.card.request
     taken_in = [made for made in beside(suite) if made is not None]
     for made in taken_in:
         under = Under(model.hash, patch.hash, settings.sampler(model), drawn_by(model))
@@ -143,11 +143,10 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
     return out
 
 
-def _world(model: Model, settings: EvaluateSettings) -> World:
-    from expunge.metrics.worlds import world_of
+def _world(model: Model, settings: EvaluateSettings, world: World | None) -> World:
+    from expunge.detectors.watched import world_for
 
-    return world_of(model.world, model.name, settings.clip, settings.prompts, settings.add_templates,
-                    settings.margin, settings.default_role)
+    return world_for(model.world, model.name, settings, world)
 
 
 def instruments(world: World, request: Request, prompts: Sequence[Prompt], settings: EvaluateSettings) -> Instruments:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class LocalClip:
         self.width = int(model.config.projection_dim)
 
     @property
+    def size(self) -> int:
+        """Pixels of a side of what the image tower reads."""
+        return self._size
+
+    @property
     def scale(self) -> float:
         """The model's own logit scale (about 100)."""
         return float(self._model.logit_scale.exp())
@@ -68,10 +73,17 @@ class LocalClip:
     @torch.no_grad()
     def picture_features(self, pictures: Tensor) -> Tensor:
         """float32 (B, width), unit length, for images (B, 3, H, W) in [0, 1]."""
-        if not len(pictures):
+        return self._image_features(self._prepared(chunk) for chunk in pictures.split(self._batch))
+
+    @torch.no_grad()
+    def prepared_features(self, prepared: Tensor) -> Tensor:
+        """The same of what the tower reads, (B, 3, size, size), prepared in another way than the folder's."""
+        return self._image_features(prepared.split(self._batch))
+
+    def _image_features(self, chunks: Iterable[Tensor]) -> Tensor:
+        states = [self._model.vision_model(pixel_values=chunk).pooler_output for chunk in chunks if len(chunk)]
+        if not states:
             return torch.zeros(0, self.width)
-        states = [self._model.vision_model(pixel_values=self._prepared(chunk)).pooler_output
-                  for chunk in pictures.split(self._batch)]
         return F.normalize(self._model.visual_projection(torch.cat(states)), dim=-1)
 
     @torch.no_grad()

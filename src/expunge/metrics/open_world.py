@@ -120,6 +120,11 @@ class OpenWorld:
         self._margin = margin
         self._loaded: LocalClip | None = None
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether a CLIP was given, which is its judge."""
+        return bool(self._where)
+
     def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
                 kind: str = "", only_with: str = "") -> Request:
         """Each concept in all training templates of its kind; what goes only together stays each without the other.

@@ -82,7 +82,7 @@ def resolve(artefacts: Sequence[Artefact], files: Mapping[str, Path], allow_devi
             another hash, or a role is given that the protocol does not know. All of them are told at once.
     """
     needed = {artefact.role: artefact for artefact in artefacts}
-    files = {**{role: Path(one.given) for role, one in needed.items() if one.given}, **files}
+    files = {**{role: Path(one.place) for role, one in needed.items() if one.place}, **files}
     unknown = [role for role in files if role not in needed]
     if unknown:
         raise UserError(f"no role {', '.join(map(repr, unknown))} in this protocol",

@@ -54,7 +54,7 @@ class Row:
 
     def kept(self, sensitive: bool, erased: bool | None) -> RowOf:
         """As a record keeps it."""
-        return RowOf(number=self.number, digest=self.digest, text="" if sensitive else self.text, label=self.label,
+        return RowOf(number=self.number, text_sha256=self.digest, text="" if sensitive else self.text, label=self.label,
                      groups=dict(self.groups), erased=erased)
 
 

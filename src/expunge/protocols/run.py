@@ -111,7 +111,7 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     checked_formulas(score.formula for score in protocol.scores)
     protocol = with_stand_ins(protocol, settings.stand_ins)
     artefacts = protocol.artefacts()
-    given = {**{one.role: Path(one.given) for one in artefacts if one.given}, **files}
+    given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **files}
     listed = protocol.prompts.artefact
     texts: dict[str, Sequence[str]] = {}
     read: Rows | None = None

@@ -46,7 +46,7 @@ class Artefact(Settings):
                                 "line", pattern=r"^([0-9a-f]{16})?$")
     published: str = knob("", "where it is published")
     licence: str = knob("", "its licence, as far as it is known")
-    given: str = knob("", "where it lies already; empty: the user says so by --file")
+    place: str = knob("", "where it lies already; empty: the user says so by --file")
     test_only: bool = knob(False, "a stand-in that tests use; no report names a number that rests on it")
 
     @property

@@ -73,13 +73,13 @@ class RowOf(Record):
     """A row of a protocol's list, as a record keeps it.
 
     Attributes:
-        number: from 1, in the list's order. text: of a list that is not sensitive. digest: first 16 digits of its
-            sha256. label, groups: what it asks for. erased: whether that is what the edit takes out; None where the
+        number: from 1, in the list's order. text: of a list that is not sensitive. text_sha256: its first 16
+            digits. label, groups: what it asks for. erased: whether that is what the edit takes out; None where the
             protocol does not tell.
     """
 
     number: int
-    digest: str
+    text_sha256: str
     text: str = ""
     label: str = ""
     groups: dict[str, str] = {}

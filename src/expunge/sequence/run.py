@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expunge import runtime
+from expunge.detectors.watched import world_for
 from expunge.errors import UserError
-from expunge.evaluation import evaluate, planned_prompts
+from expunge.evaluation import EvaluateSettings, evaluate, planned_prompts
 from expunge.files import check_writable, text_digest, write_json, write_text
 from expunge.locks import held
 from expunge.metrics.base import World, aims_of
 from expunge.metrics.judging import check_questions
-from expunge.metrics.worlds import world_of
 from expunge.models.model import Model
 from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
@@ -69,8 +69,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     check_writable(folder)
     model = load(settings.source, device=settings.device)
     own = settings.evaluation
-    world = world or world_of(model.world, model.name, *(
-        (own.clip, own.prompts, own.add_templates, own.margin, own.default_role) if own else ()))
+    world = world_for(model.world, model.name, own or EvaluateSettings(), world)
     if not make and not (folder / LEDGER).is_file():
         raise UserError(f"no sequence was begun in {folder}", accepted="the folder of a sequence",
                         remedy="name it with --out, or leave out --gather to meet the requests")
