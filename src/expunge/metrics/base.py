@@ -141,8 +141,8 @@ class Moments:
 
     Attributes:
         features: name (with hash) of the extractor.
-        mean: float64 (F,); covariance: float64 (F, F); n: images behind them.
-        sample: float32 (M, F) features for KID.
+        mean: float64 (F,); covariance: float64 (F, F); n: images behind them, 0 where nobody knows.
+        sample: float32 (M, F) features for KID; none (M = 0) where only moments were kept.
         source: in words, which images.
     """
 
