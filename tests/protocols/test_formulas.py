@@ -106,7 +106,8 @@ def test_unlearncanvas_scores_by_domain() -> None:
 
 def test_harmonic_mean() -> None:
     scores = {"e": Score(name="e", title="", value=0.05, n=10), "k": Score(name="k", title="", value=0.9, n=20)}
-    measure = Measure(name="h", formula="harmonic", options={"of": [{"score": "e", "complement": True}, {"score": "k"}]})
+    parts = [{"score": "e", "complement": True}, {"score": "k"}]
+    measure = Measure(name="h", formula="harmonic", options={"of": parts})
     assert harmonic(measure, scores).value == pytest.approx(0.924, abs=5e-4)
     none = harmonic(measure, {**scores, "k": Score(name="k", title="", value=None)})
     assert none.value is None

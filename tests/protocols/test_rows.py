@@ -9,13 +9,13 @@ import pytest
 from given import table
 
 from expunge.errors import ConfigError, UserError
-from expunge.protocols.rows import erased_of, rows_of
+from expunge.protocols.rows import Rows, erased_of, rows_of
 from expunge.protocols.schema import Prompts
 
 LIST = {"artefact": {"role": "prompts", "what": "a list"}}
 
 
-def read(file: Path, **values: object):  # noqa: ANN201
+def read(file: Path, **values: object) -> Rows:
     return rows_of(Prompts.build({**LIST, **values}), {"prompts": file})
 
 
@@ -81,7 +81,7 @@ def test_json_lines_are_read_by_the_same_columns(tmp_path: Path) -> None:
 
 def test_a_list_of_nothing_to_ask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no text"):
-        read(table(tmp_path / "x.csv", [{"prompt": ""}]))
+        read(table(tmp_path / "x.csv", [{"case": 1, "prompt": ""}]))
 
 
 def test_a_template_asks_every_combination_in_order(tmp_path: Path) -> None:

@@ -15,14 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from expunge.errors import ConfigError, UserError
 from expunge.protocols.schema import Artefact, Prompts
 from expunge.records import counted
-from expunge.records.json_lists import is_json, read_json_list
+from expunge.records.json_lists import is_json, read_json_cells
 from expunge.records.protocol import RowOf
-from expunge.records.tables import TABLES, PromptTable, numbers, read_cells, read_text, table_of, unreadable
+from expunge.records.tables import PromptTable, is_table, numbers, read_cells, read_text, table_of, unreadable
 
 _ERASED = ("erased", "erase", "target", "forget")
 """What a column of types calls rows that ask for what is erased."""
@@ -133,34 +132,15 @@ def _as_many(prompts: Prompts, texts: Sequence[str], name: str, lost: Mapping[st
 
 def _table(file: Path, prompts: Prompts) -> tuple[PromptTable, list[Mapping[str, str]]]:
     """The table by what its columns hold, and each row's cells by their headers."""
-    if file.suffix.lower() in TABLES:
+    if is_table(file):
         heads, rows = read_cells(file)
         table = table_of(file, heads, rows, prompts.columns)
         heads = [head.strip().strip("\ufeff") for head in heads]
         return table, [dict(zip(heads, row, strict=False)) for row in rows]
     if not is_json(file):
         raise ConfigError(f"prompts in {file.name}", accepted=".csv, .tsv, .json or .jsonl")
-    found = read_json_list(file)
-    if not isinstance(found, PromptTable):
-        heads = ["text"]
-        cells = [[text] for text in found] if isinstance(found, tuple) else []
-        return table_of(file, heads, cells), [{"text": text} for text, in cells]
-    heads, rows = read_objects(file)
-    table = table_of(file, heads, rows, prompts.columns)
-    return table, [dict(zip(heads, row, strict=True)) for row in rows]
-
-
-def read_objects(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The headers and cells of a list of JSON objects, each with the keys that it has ("" for others)."""
-    import json
-
-    text = read_text(file)
-    objects: list[Any] = [json.loads(line) for line in text.split("\n") if line.strip()] \
-        if file.suffix.lower() != ".json" else json.loads(text)
-    objects = [{"text": one} if isinstance(one, str) else one for one in objects]
-    heads = list(dict.fromkeys(key for one in objects for key in one))
-    cell = lambda value: "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return heads, [[cell(one.get(head)) for head in heads] for one in objects]
+    heads, rows = read_json_cells(file)
+    return table_of(file, heads, rows, prompts.columns), [dict(zip(heads, row, strict=True)) for row in rows]
 
 
 def _wanted(raw: Mapping[str, str], prompts: Prompts) -> bool:

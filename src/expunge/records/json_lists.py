@@ -34,15 +34,37 @@ def read_json_list(file: Path) -> tuple[str, ...] | PromptTable | dict[str, Any]
     rows = _lines(file) if file.suffix.lower() != ".json" else _whole(file)
     if isinstance(rows, dict):
         return rows
+    _check_flat(file, rows)
+    if all(isinstance(item, str) for _, item in rows):
+        return tuple(item for _, item in rows)
+    return table_of_objects(file, [_cells(item) for _, item in rows])
+
+
+def read_json_cells(file: Path) -> tuple[list[str], list[list[str]]]:
+    """The keys of a list of objects as headers, and the cells of each; "" where an object lacks a key.
+
+    Raises:
+        ConfigError: as `read_json_list`, and an object at the top.
+    """
+    rows = _lines(file) if file.suffix.lower() != ".json" else _whole(file)
+    if isinstance(rows, dict):
+        raise ConfigError(f"{file} holds an object", accepted="a list of texts or of objects")
+    _check_flat(file, rows)
+    cells = [_cells(item) for _, item in rows]
+    heads = list(dict.fromkeys(key for one in cells for key in one))
+    return heads, [[one.get(head, "") for head in heads] for one in cells]
+
+
+def _check_flat(file: Path, rows: Sequence[tuple[int, Any]]) -> None:
     odd = [f"row {number}: got {json.dumps(item, ensure_ascii=False)[:60]}" for number, item in rows
            if not isinstance(item, str) and not _flat(item)]
     if odd:
         raise ConfigError(f"{file}: {'; '.join(odd[:6])}{'; ...' if odd[6:] else ''}",
                           accepted="rows that are a text, or an object of texts and numbers")
-    if all(isinstance(item, str) for _, item in rows):
-        return tuple(item for _, item in rows)
-    objects = [{"text": item} if isinstance(item, str) else item for _, item in rows]
-    return table_of_objects(file, [{key: _cell(value) for key, value in item.items()} for item in objects])
+
+
+def _cells(item: Any) -> dict[str, str]:
+    return {"text": item} if isinstance(item, str) else {key: _cell(value) for key, value in item.items()}
 
 
 def _whole(file: Path) -> list[tuple[int, Any]] | dict[str, Any]:
