@@ -43,5 +43,15 @@ def protocol(**values: Any) -> dict[str, Any]:
         "prompts": {"artefact": {"role": "prompts", "what": "a list"}, "columns": {"text": "prompt", "seed": "s"}},
         "sampler": {"scheduler": "own", "steps": 3, "guidance": 2.0},
         "detectors": [{"name": "object", "detector": "image-classification", "artefacts": {
-            "model": {"role": "classifier", "what": "a classifier"}}, "rule": {"labels": ["church"], "rule": "top"}}],
+            "folder": {"role": "classifier", "what": "a classifier"}}, "rule": {"labels": ["church"], "rule": "top"}}],
         "scores": [{"name": "shown", "formula": "shown", "detector": "object"}], **values}
+
+
+def small_patch(model: Any, scale: float = 1.5) -> Any:
+    """An edit of the cross-attention's keys and values: all of them times `scale`."""
+    from expunge.models.patch import Patch
+    from expunge.records import Request
+
+    tensors = {name: parameter.detach() * scale for name, parameter in model.parameters_in("xattn.kv").items()}
+    return Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="esd",
+                    settings={}, seed=0, losses={}, steps=1)

@@ -78,7 +78,7 @@ def with_stand_ins(protocol: Protocol, words: Sequence[str]) -> Protocol:
     return protocol.model_copy(update={"detectors": tuple(
         watch if watch.name not in stand_ins else watch.model_copy(update={
             "detector": "image-classification", "options": {"purpose": "test-only"},
-            "artefacts": {"model": Artefact(role=f"stand-in-{watch.name}", what="a stand-in for tests", test_only=True,
+            "artefacts": {"folder": Artefact(role=f"stand-in-{watch.name}", what="a stand-in for tests", test_only=True,
                                             place=stand_ins[watch.name])}})
         for watch in protocol.detectors)}) if stand_ins else protocol
 

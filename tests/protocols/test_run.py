@@ -1,0 +1,195 @@
+"""A protocol's run on a tiny pipeline: two subjects, batch by batch; killed and gone on with, it ends the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from given import classifier, protocol, small_patch, table
+
+from expunge.errors import ConfigError, UserError
+from expunge.models.patch import Patch
+from expunge.protocols.compare import compared
+from expunge.protocols.run import RESULT, RunSettings, run_protocol
+from expunge.protocols.schema import Protocol
+from expunge.protocols.table import as_csv, card_metadata, markdown
+from expunge.protocols.wipe import wipe
+from expunge.records import PROTOCOLS
+from expunge.records.protocol import ProtocolResult
+
+LABELS = ("church", "house", "tench")
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classifier(tmp_path_factory.mktemp("network") / "c", LABELS)
+
+
+@pytest.fixture
+def files(tmp_path: Path, network: Path) -> dict[str, Path]:
+    rows = [{"prompt": f"a church, number {number}", "s": number} for number in range(6)]
+    rows.append({"prompt": "a church, number 0", "s": 0})  # the same image again
+    return {"prompts": table(tmp_path / "list.csv", rows), "classifier": network}
+
+
+@pytest.fixture
+def asked() -> Protocol:
+    return Protocol.build(protocol())
+
+
+def run(model: Any, asked: Protocol, files: dict[str, Path], out: Path, patch: Patch | None = None, **settings: Any
+        ) -> ProtocolResult:
+    return run_protocol(model, asked, patch, files=files, settings=RunSettings(batch=2, **settings), out=out)
+
+
+def same(a: ProtocolResult, b: ProtocolResult) -> bool:
+    clock = {"created", "seconds"}
+    return a.model_dump(exclude=clock) == b.model_dump(exclude=clock)
+
+
+def test_both_models_are_asked_and_every_row_counts(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                                    ) -> None:
+    result = run(model, asked, files, tmp_path / "out", small_patch(model))
+    scores = {score.name: score for score in result.scores}
+    assert set(scores) == {"shown", "original/shown"}
+    assert scores["shown"].n == 7
+    assert scores["shown"].prompts == 6
+    assert result.protocol == "small"
+    assert not result.deviations
+    assert result.rows[0].text == "a church, number 0"
+    assert PROTOCOLS.read(tmp_path / "out") == result
+    assert {one.subject for one in result.thresholds} == {"original", "edited"}
+    assert "| 95% interval |" in markdown(result)
+    assert as_csv(result).splitlines()[1].startswith("small,1,")
+    assert card_metadata(result, "m")["model-index"][0]["results"][0]["metrics"][0]["n"] == 7
+
+
+def test_images_do_not_depend_on_the_patch_that_was_on_before(model: Any, asked: Protocol, files: dict[str, Path],
+                                                              tmp_path: Path) -> None:
+    alone = run(model, asked, files, tmp_path / "alone")
+    both = run(model, asked, files, tmp_path / "both", small_patch(model))
+    assert {score.name: score.value for score in alone.scores} == {
+        score.name: score.value for score in both.scores if score.name.startswith("original/")}
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(after: int, model: Any, asked: Protocol, files: dict[str, Path],
+                                                        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = small_patch(model)
+    whole = run(model, asked, files, tmp_path / "whole", patch)
+    calls = []
+
+    def stop(done: int, total: int, words: str) -> None:
+        calls.append(done)
+        if done == after and len(calls) > after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_protocol(model, asked, patch, files=files, settings=RunSettings(batch=2), out=tmp_path / "cut",
+                     progress=stop)
+    assert not model.patch_hash
+    assert same(run(model, asked, files, tmp_path / "cut", patch), whole)
+
+
+def test_a_folder_of_another_run_is_refused(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                            ) -> None:
+    run(model, asked, files, tmp_path / "out")
+    other = Protocol.build(protocol(sampler={"scheduler": "own", "steps": 4, "guidance": 2.0}))
+    with pytest.raises(ConfigError, match="steps"):
+        run(model, other, files, tmp_path / "out")
+
+
+def test_fewer_rows_and_other_steps_are_deviations_in_the_name(model: Any, asked: Protocol, files: dict[str, Path],
+                                                               tmp_path: Path) -> None:
+    result = run(model, asked, files, tmp_path / "out", limit=3, steps=2)
+    assert result.protocol == "small-modified"
+    assert len(result.rows) == 3
+    assert any("3 of 7 rows" in line for line in result.deviations)
+    assert any("steps 2 in place of 3" in line for line in result.deviations)
+
+
+@pytest.mark.parametrize("store", ["none", "hashes", "pictures"])
+def test_what_is_kept_of_images(store: str, model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                ) -> None:
+    run(model, asked, files, tmp_path / "out", store=store)
+    lines = [json.loads(line)["image"] for file in (tmp_path / "out").glob("answers/*.jsonl")
+             for line in file.read_text(encoding="utf-8").splitlines()]
+    assert all(bool(one.get("pixels")) == (store != "none") for one in lines)
+    assert len([*(tmp_path / "out").rglob("*.png")]) == (7 if store == "pictures" else 0)
+    if store == "pictures":
+        assert wipe(tmp_path / "out")["images"] == 7
+        assert not [*(tmp_path / "out").rglob("*.png")]
+
+
+def test_no_file_holds_a_text_of_a_sensitive_list(model: Any, files: dict[str, Path], tmp_path: Path) -> None:
+    run(model, Protocol.build(protocol(sensitive=True)), files, tmp_path / "out", small_patch(model))
+    for file in (tmp_path / "out").rglob("*"):
+        if file.is_file():
+            assert b"number 3" not in file.read_bytes(), file
+
+
+def test_texts_can_be_wiped_later(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path) -> None:
+    run(model, asked, files, tmp_path / "out")
+    assert "number 3" in (tmp_path / "out" / RESULT).read_text(encoding="utf-8")
+    wipe(tmp_path / "out", texts=True)
+    assert "number 3" not in (tmp_path / "out" / RESULT).read_text(encoding="utf-8")
+    assert PROTOCOLS.read(tmp_path / "out").rows[3].text_sha256
+
+
+def test_a_stand_in_gives_no_number(model: Any, asked: Protocol, files: dict[str, Path], network: Path, tmp_path: Path
+                                    ) -> None:
+    result = run(model, asked, {"prompts": files["prompts"]}, tmp_path / "out", stand_ins=(f"object={network}",))
+    assert result.test_only
+    assert result.protocol == "small-modified"
+    assert "%" not in markdown(result)
+    with pytest.raises(UserError, match="stand-in"):
+        as_csv(result)
+    with pytest.raises(UserError, match="stand-in"):
+        card_metadata(result, "m")
+
+
+def test_two_runs_are_compared_pair_by_pair(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                            ) -> None:
+    a = run(model, asked, files, tmp_path / "a", small_patch(model))
+    b = run(model, asked, files, tmp_path / "b", small_patch(model, scale=3.0))
+    score, = compared(a, b, tmp_path / "a", tmp_path / "b")
+    shown = {name: next(s for s in r.scores if s.name == "shown").value for name, r in (("a", a), ("b", b))}
+    assert score.value == pytest.approx(shown["b"] - shown["a"], abs=0.1)  # groups weigh by their images
+    assert score.n == 7
+    same_run, = compared(a, a, tmp_path / "a", tmp_path / "a")
+    assert same_run.value == 0.0
+    assert same_run.high is not None
+    assert same_run.high > 0
+    other = run(model, Protocol.build(protocol(version=2)), files, tmp_path / "c")
+    with pytest.raises(UserError, match="another protocol"):
+        compared(a, other, tmp_path / "a", tmp_path / "c")
+
+
+def test_a_row_is_drawn_as_it_says(model: Any, network: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "a church", "s": 1, "evaluation_guidance": 3.0, "width": 16, "height": 24},
+            {"prompt": "a church", "s": 1, "evaluation_guidance": "", "width": "", "height": ""}]
+    files = {"prompts": table(tmp_path / "list.csv", rows), "classifier": network}
+    run(model, Protocol.build(protocol()), files, tmp_path / "out", store="pictures")
+    from PIL import Image
+
+    sizes = [Image.open(tmp_path / "out" / "images" / "original" / f"{number}-1.png").size for number in (1, 2)]
+    assert sizes == [(16, 24), (16, 16)]
+
+
+def test_images_that_are_not_finite_are_counted_and_judged_by_nobody(
+        model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path,
+        broken: Callable[[Any], Patch]) -> None:
+    result = run(model, asked, files, tmp_path / "out", broken(model))
+    score = result.score("shown")
+    assert (score.n, score.value) == (0, None)
+    assert score.left_out == {"not finite": 7}
+
+
+@pytest.fixture
+def broken() -> Callable[[Any], Patch]:
+    return lambda model: small_patch(model, scale=1e38)
+
+
