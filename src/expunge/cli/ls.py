@@ -42,6 +42,18 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
     return _registered(WORLDS)
 
 
+def _features(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import FEATURES
+
+    return _registered(FEATURES)
+
+
+def _distances(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import DISTANCES
+
+    return _registered(DISTANCES)
+
+
 def _parts(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import PARTS
 
@@ -60,9 +72,9 @@ def _help(known: Registry, name: str) -> str:
 
 def _tell_skipped(what: str) -> None:
     """A line for each plug-in that cannot be used."""
-    from expunge.registry import ATTACKS, METHODS, PARTS, WORLDS
+    from expunge.registry import ATTACKS, DISTANCES, FEATURES, METHODS, PARTS, WORLDS
 
-    for known in (METHODS, ATTACKS, WORLDS, *PARTS.values()):
+    for known in (METHODS, ATTACKS, WORLDS, FEATURES, DISTANCES, *PARTS.values()):
         if what == ("parts" if known.kind in PARTS else f"{known.kind}s"):
             for name, why in known.skipped().items():
                 click.echo(f"skipped: {name} ({why})")
@@ -96,7 +108,8 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "scopes": _scopes,
+    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "features": _features,
+    "distances": _distances, "scopes": _scopes,
     "concepts": _concepts,
 }
 
