@@ -28,11 +28,11 @@ def clean299(levels: Tensor) -> Tensor:
     """float32 (B, 3, 299, 299) in [-1, 1] of images (B, 3, H, W) in levels 0 to 255."""
     def channel(plane: Tensor) -> Tensor:
         made: Image.Image = Image.fromarray(plane.numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)  # mode F
-        values: Tensor = torch.from_numpy(np.array(made)).clamp(0, 255)
-        return values
+        return torch.from_numpy(np.array(made)).clamp(0, 255)
 
     planes = levels.float().contiguous().flatten(0, 1)
-    return (torch.stack([channel(plane) for plane in planes]).unflatten(0, levels.shape[:2]) - 128) / 128
+    out = torch.stack([channel(plane) for plane in planes]).reshape(*levels.shape[:2], SIDE, SIDE)
+    return (out - 128) / 128
 
 
 def tf299(levels: Tensor) -> Tensor:
