@@ -392,3 +392,22 @@ DETECTORS.register("timm", "expunge.detectors.timm_head:TimmHead", "an architect
 DETECTORS.register("emoji-judge", "expunge.tiny.detectors:EmojiJudgeDetector", "the embedded world's first judge")
 DETECTORS.register("imagenet-judge", "expunge.tiny.detectors:ImageNetJudgeDetector",
                    "the embedded world's second judge")
+
+FEATURES = Registry("feature", "expunge ls features", ("__call__", "width"))
+FEATURES.register("emoji-judge", "expunge.tiny.emoji:judge_features", "the embedded judge's, for emoji-64")
+FEATURES.register("imagenet", "expunge.metrics.imagenet:ImageNetFeatures",
+                  "EfficientNet-lite0 on ImageNet (the extra second)", "Tan and Le 2019, https://arxiv.org/abs/1905.11946")
+FEATURES.register("inception", "expunge.metrics.inception_features:InceptionFeatures",
+                  "Inception of 2015, which FID is defined by (--file inception=PATH, --resizer)",
+                  "Heusel et al. 2017, https://arxiv.org/abs/1706.08500")
+FEATURES.register("clip", "expunge.metrics.named:clip_features", "a CLIP's image tower (--file clip=FOLDER)",
+                  "Radford et al. 2021, https://arxiv.org/abs/2103.00020")
+DISTANCES = Registry("distance", "expunge ls distances", ("__call__",))
+DISTANCES.register("emoji-judge", "expunge.tiny.emoji:judge_distance", "the embedded judge's, for emoji-64")
+DISTANCES.register("st-lpips", "expunge.metrics.stlpips:StLpips", "LPIPS that forgives a shift (the extra second)",
+                   "Ghildyal and Liu 2022, https://arxiv.org/abs/2207.13686")
+DISTANCES.register("lpips", "expunge.metrics.lpips:LpipsAlex", "LPIPS with AlexNet (--file alexnet=PATH)",
+                   "Zhang et al. 2018, https://arxiv.org/abs/1801.03924")
+DISTANCES.register("lpips-64", "expunge.metrics.lpips:lpips_64", "LPIPS of images made 64 pixels small, as ESD did",
+                   "Gandikota et al. 2023, https://arxiv.org/abs/2303.07345")
+DISTANCES.register("ssim", "expunge.metrics.perceptual:Ssim", "1 - SSIM", "Wang et al. 2004")

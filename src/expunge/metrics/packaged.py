@@ -5,6 +5,7 @@ The packages' own code is old and asks for more than their weights need, so only
 
 from __future__ import annotations
 
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,10 +42,23 @@ def packaged_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: it is damaged, or holds something else.
     """
+    return state_dict(file, PIP)
+
+
+def state_dict(file: Path, remedy: str) -> dict[str, Tensor]:
+    """The same of any file; `remedy`: where to get a good one.
+
+    Raises:
+        ModelError: it is damaged, or holds something else.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as opened:
+            if any(name.rpartition("/")[2] == "constants.pkl" for name in opened.namelist()):
+                raise ModelError(f"{file} is a TorchScript program", accepted="tensors by name", remedy=remedy)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged archive raises depends on where the damage is
-        raise ModelError(f"{file} cannot be read: {error}", accepted="tensors by name", remedy=PIP) from error
+        raise ModelError(f"{file} cannot be read: {error}", accepted="tensors by name", remedy=remedy) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{file} holds more than tensors", accepted="tensors by name", remedy=PIP)
+        raise ModelError(f"{file} holds more than tensors", accepted="tensors by name", remedy=remedy)
     return dict(state)

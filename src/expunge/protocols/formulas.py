@@ -250,7 +250,7 @@ IMAGE_FORMULAS: Mapping[str, str] = {
            "resizer)",
     "kid": "KID against statistics of real images (as fid)",
     "fid-original": "FID of the edited model's images against the original's",
-    "clip-score": "100 x cosine of image and prompt (files: model)",
+    "clip-score": "100 x cosine of image and prompt (files: clip)",
     "distance": "mean distance of the two models' images from the same prompt and seed (options: distance)",
 }
 """Formulas over images (`protocols.images`), and what each is."""

@@ -46,21 +46,18 @@ class _Opened:
 
 
 class ImageMeasures:
-    """All of a protocol's scores over images. Scores that look with the same features share them.
+    """All of a protocol's scores over images. Scores that look with the same features share them."""
 
-    Attributes:
-        empty: accumulators with nothing in them, by name.
-    """
-
-    def __init__(self, measures: Sequence[Measure], files: Mapping[str, Path], subjects: Sequence[Subject]) -> None:
-        """Open what they measure with.
+    def __init__(self, measures: Sequence[Measure], files: Mapping[str, Path], subjects: Sequence[Subject],
+                 modified: bool = False) -> None:
+        """Open what they measure with; `modified` takes files of other hashes than are known, and names them so.
 
         Raises:
             UserError, ModelError: a file that is missing or of something else, statistics of other features.
             ConfigError: a score over pairs where there is no edit.
         """
         self._subjects = tuple(subjects)
-        self._opened = [_open(measure, files) for measure in measures if measure.formula in IMAGE_FORMULAS]
+        self._opened = [_open(measure, files, modified) for measure in measures if measure.formula in IMAGE_FORMULAS]
 
     def parts(self) -> dict[str, Accumulator]:
         """Accumulators with nothing in them, by name."""
@@ -144,28 +141,29 @@ class ImageMeasures:
         return {name: part.name for name, part in used.items() if part is not None}
 
 
-def _open(measure: Measure, files: Mapping[str, Path]) -> _Opened:
+def _open(measure: Measure, files: Mapping[str, Path], modified: bool) -> _Opened:
     own = {need: files[artefact.role] for need, artefact in measure.artefacts.items()}
     options = dict(measure.options)
     if measure.formula == "clip-score":
         from expunge.metrics.clip import LocalClip
 
-        if "model" not in own:
-            raise ConfigError(f"the score {measure.name!r} names no file `model`", accepted="artefacts: {model: ...}")
-        return _Opened(measure, clip=LocalClip(own["model"]))
+        if "clip" not in own:
+            raise ConfigError(f"the score {measure.name!r} names no file `clip`", accepted="artefacts: {clip: ...}")
+        return _Opened(measure, clip=LocalClip(own["clip"]))
     if measure.formula == "distance":
-        from expunge.metrics.instruments import open_distance
+        from expunge.metrics.named import distance_named
 
-        return _Opened(measure, distance=open_distance(str(options.pop("distance", "")), options, own))
-    from expunge.metrics.instruments import open_features
+        return _Opened(measure, distance=distance_named(str(options.get("distance", "")), own, modified=modified))
+    from expunge.metrics.named import features_named
     from expunge.metrics.reference import read_reference
 
     reference = own.pop("reference", None)
     if measure.formula in _AGAINST_REAL and reference is None:
         raise ConfigError(f"the score {measure.name!r} names no file `reference`",
                           accepted="artefacts: {reference: ...}")
-    features = open_features(str(options.pop("features", "inception")), options, own)
-    return _Opened(measure, features, None if reference is None else read_reference(reference, features))
+    features = features_named(str(options.get("features", "inception")), own, resizer=str(options.get("resizer", "")),
+                              modified=modified)
+    return _Opened(measure, features, None if reference is None else read_reference(reference, features.name))
 
 
 def _of(features: Features, subject: Subject) -> str:

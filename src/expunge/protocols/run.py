@@ -177,7 +177,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     eyes = watchers(protocol.detectors, plan.paths)
     check_writable(folder)
     subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
-    measures = ImageMeasures(protocol.scores, plan.paths, subjects)
+    measures = ImageMeasures(protocol.scores, plan.paths, subjects, settings.allow_deviation)
     kept = Kept(folder, _inputs(plan, model, patch, eyes, measures, settings), measures.parts(), processes)
     _run(model, patch, plan, eyes, measures, kept, settings, folder, tell, processes)
     records = {}

@@ -113,6 +113,7 @@ class Watch(Settings):
     artefacts: dict[str, Artefact] = knob({}, "the files that it needs, by what the detector calls them")
     rule: Rule = knob(Rule(), "what of its answer counts; without labels only formulas over the row's label look")
     labels: dict[str, str] = knob({}, "the detector's label for a row's label, where they differ")
+    abstains: tuple[str, ...] = knob((), 'labels by which it says that it cannot tell, such as "no face"')
     stated: str = knob("", "what the publication says, where its code does otherwise")
 
     def named(self, label: str) -> str:

@@ -46,6 +46,8 @@ class Watcher:
         if reading.error or reading.note:
             return DetectorAnswer(error=reading.error, note=reading.note)
         top = sorted(reading.scores, key=lambda name: -reading.scores[name])[:max(TOP, self.rule.k)]
+        if top and top[0] in self.watch.abstains:
+            return DetectorAnswer(note=top[0])
         wanted = {*top, *self.rule.labels, self.watch.named(label)}
         boxes: dict[str, list[float]] = {}
         for box in reading.boxes:

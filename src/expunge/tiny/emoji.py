@@ -49,6 +49,16 @@ WEIGHTS = Path(__file__).parent / "weights"
 KIN = "it learned from captions of the drawings that the first judge learned from, so both may err alike"
 
 
+def judge_features() -> Features:
+    """The embedded judge as a feature extractor."""
+    return _JudgeFeatures(EmojiJudge(WEIGHTS))
+
+
+def judge_distance() -> Distance:
+    """The embedded judge as a perceptual distance."""
+    return _JudgeDistance(EmojiJudge(WEIGHTS))
+
+
 @dataclass(frozen=True)
 class _JudgeFeatures:
     """The judge as a feature extractor."""

@@ -1,0 +1,73 @@
+"""Feature extractors and distances by their names, with the files that the user supplies.
+
+A factory in the registry takes files by role as arguments of these names ("inception", "clip", "alexnet"), and, where
+it has a choice, `resizer` and `modified`. What is missing or not asked for is an error: nothing is fetched or replaced.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import UserError
+from expunge.metrics.base import Distance, Features
+from expunge.metrics.clip import ClipFeatures, LocalClip
+from expunge.registry import DISTANCES, FEATURES, Registry
+
+WHERE = {
+    "inception": "pt_inception-2015-12-05-6726825d.pth of pytorch-fid (Apache 2.0), or inception-2015-12-05.pt, which "
+                 "clean-fid uses",
+    "alexnet": "alexnet-owt-7be5be79.pth of torchvision (BSD 3-Clause)",
+    "clip": "a folder with a transformers CLIP, such as that of openai/clip-vit-base-patch32 (MIT)"}
+"""Where each role's file is published."""
+
+
+def features_named(name: str, files: Mapping[str, Path] | None = None, *, resizer: str = "", modified: bool = False
+                   ) -> Features:
+    """A feature extractor of `expunge ls features`.
+
+    Args:
+        files: what the user supplies, by role. resizer: how images become what it sees; "" means its default.
+        modified: take files of other hashes than the published ones; names of scores then say "modified".
+
+    Raises:
+        UserError: an unknown name, a file that is missing, not asked for or another than is known, a resizer where
+            there is no choice.
+    """
+    made: Features = _made(FEATURES, name, files or {}, resizer, modified)
+    return made
+
+
+def distance_named(name: str, files: Mapping[str, Path] | None = None, *, modified: bool = False) -> Distance:
+    """A distance of `expunge ls distances`; see `features_named`."""
+    made: Distance = _made(DISTANCES, name, files or {}, "", modified)
+    return made
+
+
+def clip_features(clip: Path) -> ClipFeatures:
+    """The image tower of the CLIP in a folder."""
+    return LocalClip(Path(clip)).features()
+
+
+def _made(known: Registry, name: str, files: Mapping[str, Path], resizer: str, modified: bool) -> Any:
+    factory = known.get(name)
+    takes = inspect.signature(factory).parameters
+    needed = [role for role, one in takes.items() if one.default is inspect.Parameter.empty
+              and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    missing = [role for role in needed if role not in files]
+    if missing:
+        role = missing[0]
+        raise UserError(f"{known.kind} {name!r} needs a file: {role}", accepted=WHERE.get(role, "a file of yours"),
+                        remedy=f"give it as --file {role}=PATH; nothing is downloaded")
+    extra = [role for role in files if role not in takes]
+    if extra:
+        raise UserError(f"{known.kind} {name!r} takes no file {extra[0]!r}",
+                        accepted=", ".join(needed) or "no file")
+    if resizer and "resizer" not in takes:
+        raise UserError(f"resizer {resizer!r} for {known.kind} {name!r}", accepted="none: it has its own")
+    options: dict[str, Any] = {**({"resizer": resizer} if resizer else {}),
+                               **({"modified": True} if modified and "modified" in takes else {})}
+    with known.blaming(name):
+        return factory(**files, **options)
