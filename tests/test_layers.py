@@ -36,6 +36,7 @@ MAY_IMPORT = {
                "metrics detectors",
     "unlearn": "errors records files config registry locks resume runtime train continual models attacks",
     "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics detectors",
+    "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks unlearn "
              "evaluation",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "detectors attacks unlearn guard evaluation report bench sequence demo tiny",
+           "detectors attacks protocols unlearn guard evaluation report bench sequence demo tiny",
     "__init__": "errors records config models finetune attacks unlearn guard evaluation report bench sequence",
     "__main__": "cli",
 }

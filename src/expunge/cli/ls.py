@@ -42,7 +42,6 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
     return _registered(WORLDS)
 
 
-<<<<<<< HEAD
 def _detectors(_: str | None) -> list[tuple[str, str]]:
     """What each is, what the user supplies, which extra it needs, its usual rules and its licence."""
     from expunge.registry import DETECTORS
@@ -56,7 +55,8 @@ def _detectors(_: str | None) -> list[tuple[str, str]]:
                  f"licence: {kind.licence}" if kind.licence else ""]
         rows.append((name, "; ".join(part for part in parts if part)))
     return rows
-=======
+
+
 def _features(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import FEATURES
 
@@ -67,7 +67,6 @@ def _distances(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import DISTANCES
 
     return _registered(DISTANCES)
->>>>>>> streaming
 
 
 def _parts(_: str | None) -> list[tuple[str, str]]:
@@ -101,15 +100,9 @@ def _help(known: Registry, name: str) -> str:
 
 def _tell_skipped(what: str) -> None:
     """A line for each plug-in that cannot be used."""
-<<<<<<< HEAD
-    from expunge.registry import ATTACKS, DETECTORS, METHODS, PARTS, WORLDS
+    from expunge.registry import ATTACKS, DETECTORS, DISTANCES, FEATURES, METHODS, PARTS, WORLDS
 
-    for known in (METHODS, ATTACKS, WORLDS, DETECTORS, *PARTS.values()):
-=======
-    from expunge.registry import ATTACKS, DISTANCES, FEATURES, METHODS, PARTS, WORLDS
-
-    for known in (METHODS, ATTACKS, WORLDS, FEATURES, DISTANCES, *PARTS.values()):
->>>>>>> streaming
+    for known in (METHODS, ATTACKS, WORLDS, DETECTORS, FEATURES, DISTANCES, *PARTS.values()):
         if what == ("parts" if known.kind in PARTS else f"{known.kind}s"):
             for name, why in known.skipped().items():
                 click.echo(f"skipped: {name} ({why})")
@@ -143,14 +136,9 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
-<<<<<<< HEAD
     "methods": _methods, "parts": _parts, "attacks": _attacks, "protocols": _protocols, "formulas": _formulas,
-    "detectors": _detectors, "worlds": _worlds, "scopes": _scopes, "concepts": _concepts,
-=======
-    "methods": _methods, "parts": _parts, "attacks": _attacks, "worlds": _worlds, "features": _features,
-    "distances": _distances, "scopes": _scopes,
+    "detectors": _detectors, "features": _features, "distances": _distances, "worlds": _worlds, "scopes": _scopes,
     "concepts": _concepts,
->>>>>>> streaming
 }
 
 

@@ -71,5 +71,6 @@ def denoise_by(name: str, model: Model, noise: Tensor, cond: Conditioning, uncon
     x, both = noise.to(model.device) * scheduler.init_noise_sigma, network_conditioning(model, cond, uncond, guidance)
     for t in scheduler.timesteps:
         out = guided(model, scheduler.scale_model_input(x, t), t.to(model.device, torch.float32), both, guidance)
-        x = scheduler.step(out, t, x, return_dict=False)[0]
+        stepped: Tensor = scheduler.step(out, t, x, return_dict=False)[0]
+        x = stepped
     return x

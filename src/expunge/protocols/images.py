@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.errors import ConfigError
-from expunge.metrics.stream.base import Accumulator
 from expunge.metrics.stream.rows import FeatureRows
 from expunge.metrics.stream.values import ItemValues, Meaning, clip_score, pair_distance
 from expunge.protocols.formulas import IMAGE_FORMULAS
+from expunge.protocols.kept import Part
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Measure
 from expunge.records import ItemKey, Score
@@ -59,9 +59,9 @@ class ImageMeasures:
         self._subjects = tuple(subjects)
         self._opened = [_open(measure, files, modified) for measure in measures if measure.formula in IMAGE_FORMULAS]
 
-    def parts(self) -> dict[str, Accumulator]:
-        """Accumulators with nothing in them, by name."""
-        out: dict[str, Accumulator] = {}
+    def parts(self) -> dict[str, Part]:
+        """Parts with nothing in them, by name."""
+        out: dict[str, Part] = {}
         for one in self._opened:
             for subject in self._subjects:
                 if one.features is not None:
@@ -72,7 +72,7 @@ class ImageMeasures:
                 out[f"{one.measure.name}/pairs"] = ItemValues(self._meaning(one, "edited"))
         return out
 
-    def add(self, parts: Mapping[str, Accumulator], chunk: Sequence[tuple[Row, int]],
+    def add(self, parts: Mapping[str, Part], chunk: Sequence[tuple[Row, int]],
             images: Mapping[Subject, Tensor]) -> None:
         """Take in the images (B, 3, H, W) of these rows and seeds, none of them twice."""
         if not chunk:
@@ -95,7 +95,7 @@ class ImageMeasures:
                 assert isinstance(values, ItemValues)
                 values.add(items, one.distance(images["edited"], images["original"]))
 
-    def scores(self, parts: Mapping[str, Accumulator]) -> list[Score]:
+    def scores(self, parts: Mapping[str, Part]) -> list[Score]:
         """Every score, of each subject."""
         out = []
         for one in self._opened:
@@ -108,13 +108,12 @@ class ImageMeasures:
                                                         "per_item": {}}))
         return out
 
-    def _score(self, one: _Opened, subject: Subject, parts: Mapping[str, Accumulator]) -> Score | None:
+    def _score(self, one: _Opened, subject: Subject, parts: Mapping[str, Part]) -> Score | None:
         if one.features is not None:
             rows = parts[_of(one.features, subject)]
             assert isinstance(rows, FeatureRows)
             if one.real is not None:
-                side = "original" if subject == "original" else "edited"
-                made = rows.against_real(one.real, subject=side)
+                made = rows.against_real(one.real, subject="original" if subject == "original" else "edited")
                 return next(score for score in made if one.measure.formula in score.name.split("/"))
             if subject != "edited":
                 return None

@@ -15,11 +15,13 @@ import json
 import time
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from expunge.errors import ModelError
 from expunge.files import append_lines, read_lines, write_json
-from expunge.metrics.stream.base import Accumulator, State, read_states, write_states
+from expunge.metrics.stream.base import State, read_states, write_states
 from expunge.records.protocol import ImageAnswer
 from expunge.resume import Inputs
 from expunge.runtime import Runtime
@@ -30,6 +32,24 @@ EVERY = 60.0
 _BATCHES = "batches"
 
 
+class Part(Protocol):
+    """An accumulator: what a score gathers from image after image, on disk as a state."""
+
+    @property
+    def state(self) -> State:
+        """All of it."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The accumulator of a state."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Take in another of its kind, which saw other images."""
+        ...
+
+
 class Kept:
     """A run's folder.
 
@@ -38,7 +58,7 @@ class Kept:
         done: numbers of the batches that need not be drawn.
     """
 
-    def __init__(self, folder: Path, inputs: Inputs, parts: MutableMapping[str, Accumulator], processes: Runtime
+    def __init__(self, folder: Path, inputs: Inputs, parts: MutableMapping[str, Part], processes: Runtime
                  ) -> None:
         """Take up what is there; call it in all processes.
 

@@ -32,7 +32,7 @@ from expunge.locks import alone_in_out
 from expunge.protocols.artefacts import Supplied, resolve
 from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, harmonic
 from expunge.protocols.images import ImageMeasures
-from expunge.protocols.kept import Kept, ordered
+from expunge.protocols.kept import Kept, Part, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
 from expunge.protocols.watching import Watcher, reading_of, watchers, with_stand_ins
@@ -44,7 +44,6 @@ from expunge.runtime import Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from expunge.metrics.stream.base import Accumulator
     from expunge.models.model import Model
     from expunge.models.patch import Patch
 
@@ -277,7 +276,7 @@ def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject
 
 
 def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: ImageMeasures,
-              parts: Mapping[str, Accumulator], subjects: Sequence[Subject]) -> list[Score]:
+              parts: Mapping[str, Part], subjects: Sequence[Subject]) -> list[Score]:
     """Every score of the protocol, of each subject; those that rest on other scores last."""
     rows = {row.number: row for row in plan.rows}
     named = {watch.name: watch.labels for watch in plan.protocol.detectors}
