@@ -68,9 +68,9 @@ def denoise_by(name: str, model: Model, noise: Tensor, cond: Conditioning, uncon
     """
     scheduler = scheduler_for(model, name)
     scheduler.set_timesteps(steps)
-    x, both = noise.to(model.device) * scheduler.init_noise_sigma, network_conditioning(model, cond, uncond, guidance)
+    x: Tensor = noise.to(model.device) * scheduler.init_noise_sigma
+    both = network_conditioning(model, cond, uncond, guidance)
     for t in scheduler.timesteps:
         out = guided(model, scheduler.scale_model_input(x, t), t.to(model.device, torch.float32), both, guidance)
-        stepped: Tensor = scheduler.step(out, t, x, return_dict=False)[0]
-        x = stepped
+        x = scheduler.step(out, t, x, return_dict=False)[0]
     return x
