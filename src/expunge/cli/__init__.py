@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "guard": "Freeze a part of a model where others fine-tune it, and verify it.",
     "bench": "Compare methods: every one on every concept, attacked and measured alike.",
     "sequence": "Meet requests one after the other, in a ledger, and measure the model after each.",
+    "reference": "Make statistics of real images, for FID and KID against them.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
     "ls": "List methods, worlds, scopes or concepts.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
