@@ -20,14 +20,14 @@ from expunge.errors import UserError
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
-    """The name of a concept, a method, an attack, a layer, or an existing folder."""
+    """The name of a concept, a method, an attack, a layer, or an existing file or folder, or ROLE=PATH of one."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The value as it is. UserError: it has a comma in it, and is no folder."""
+        """The value as it is. UserError: it has a comma in it, and is no file or folder."""
         text = str(value)
-        if "," in text and not Path(text).expanduser().exists():
+        if "," in text and not any(Path(path).expanduser().exists() for path in (text, text.partition("=")[2]) if path):
             raise several(text, param, ctx)
         return text
 

@@ -154,7 +154,7 @@ def _open(measure: Measure, files: Mapping[str, Path], modified: bool) -> _Opene
 
         return _Opened(measure, distance=distance_named(str(options.get("distance", "")), own, modified=modified))
     from expunge.metrics.named import features_named
-    from expunge.metrics.reference import read_reference
+    from expunge.metrics.reference import read_statistics
 
     reference = own.pop("reference", None)
     if measure.formula in _AGAINST_REAL and reference is None:
@@ -162,7 +162,7 @@ def _open(measure: Measure, files: Mapping[str, Path], modified: bool) -> _Opene
                           accepted="artefacts: {reference: ...}")
     features = features_named(str(options.get("features", "inception")), own, resizer=str(options.get("resizer", "")),
                               modified=modified)
-    return _Opened(measure, features, None if reference is None else read_reference(reference, features.name))
+    return _Opened(measure, features, None if reference is None else read_statistics(reference, features.name).moments)
 
 
 def _of(features: Features, subject: Subject) -> str:

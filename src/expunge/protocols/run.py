@@ -183,28 +183,35 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     if processes.main:
         answers = kept.answers()
         scores = scores_of(plan, answers, measures, kept.parts, subjects)
-        stand_in = any(one.artefact.test_only for one in plan.files.values()) or any(
-            eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
-        result = ProtocolResult(
-            protocol=protocol.protocol + ("-modified" if plan.deviations else ""),
-            protocol_hash=protocol_hash(protocol), version=protocol.version, title=protocol.title,
-            source=protocol.source, transfer=protocol.transfer,
-            sensitive=protocol.sensitive, deviations=plan.deviations, model=model.name, model_hash=model.hash,
-            patch_hash=patch.hash if patch is not None else "", concepts=tuple(concepts),
-            rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),
-            given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
-            files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
-                             test_only=one.artefact.test_only) for role, one in plan.files.items()),
-            detectors={**{eye.watch.name: eye.detector.name for eye in eyes}, **measures.names()},
-            thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in,
-            sampler={**protocol.sampler.model_dump(mode="json"), "drawn": drawn_by(model)}, stored=settings.store,
-            notes=(*protocol.notes, *_family_words(protocol, model)), versions=runtime.versions(),
-            machine=runtime.machine(model.device),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - began, 1))
+        result = result_of(plan, eyes, measures, answers, scores, subjects, settings, began).model_copy(update={
+            "model": model.name, "model_hash": model.hash, "patch_hash": patch.hash if patch is not None else "",
+            "concepts": tuple(concepts), "machine": runtime.machine(model.device),
+            "sampler": {**protocol.sampler.model_dump(mode="json"), "drawn": drawn_by(model)},
+            "notes": (*protocol.notes, *_family_words(protocol, model))})
         write_json(folder / RESULT, result.model_dump(mode="json"))
         records[0] = result.model_dump(mode="json")
     return ProtocolResult.model_validate(processes.gather(records)[0])
+
+
+def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
+              answers: Mapping[tuple[int, int, str], ImageAnswer], scores: Sequence[Score],
+              subjects: Sequence[Subject], settings: RunSettings, began: float) -> ProtocolResult:
+    """The record of a run, without what only a model could tell. `began`: on the monotonic clock."""
+    protocol = plan.protocol
+    stand_in = any(one.artefact.test_only for one in plan.files.values()) or any(
+        eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
+    return ProtocolResult(
+        protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
+        version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
+        sensitive=protocol.sensitive, deviations=plan.deviations,
+        rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),
+        given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
+        files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
+                         test_only=one.artefact.test_only) for role, one in plan.files.items()),
+        detectors={**{eye.watch.name: eye.detector.name for eye in eyes}, **measures.names()},
+        thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in, stored=settings.store,
+        notes=protocol.notes, versions=runtime.versions(), seconds=round(time.monotonic() - began, 1),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
 def protocol_hash(protocol: Protocol) -> str:
