@@ -82,5 +82,5 @@ def test_a_folder_of_other_images_is_refused(files: dict[str, Path], tmp_path: P
     folder = tmp_path / "theirs"
     folder.mkdir()
     Image.new("RGB", (16, 16)).save(folder / "cat.png")
-    with pytest.raises(UserError, match="no image in .* that the protocol asks for"):
+    with pytest.raises(UserError, match="that the protocol asks for"):
         score_folder(folder, ASKED, files=files, out=tmp_path / "score")
