@@ -38,8 +38,8 @@ MAY_IMPORT = {
     "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
-    "bench": "errors records files config registry locks resume runtime models metrics detectors attacks unlearn "
-             "evaluation",
+    "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
+             "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
                 "evaluation continual",
     "tiny": "errors records files config registry locks resume runtime train models metrics detectors",

@@ -13,8 +13,9 @@ from given import classifier, protocol, small_patch, table
 from expunge.errors import ConfigError, UserError
 from expunge.models.patch import Patch
 from expunge.protocols.compare import compared
-from expunge.protocols.run import RESULT, RunSettings, run_protocol
+from expunge.protocols.run import RESULT, run_protocol
 from expunge.protocols.schema import Protocol
+from expunge.protocols.settings import RunSettings
 from expunge.protocols.table import as_csv, card_metadata, markdown
 from expunge.protocols.wipe import wipe
 from expunge.records import PROTOCOLS
@@ -193,3 +194,16 @@ def broken() -> Callable[[Any], Patch]:
     return lambda model: small_patch(model, scale=1e38)
 
 
+
+
+def test_false_alarms_on_harmless_prompts_stand_beside_and_in_no_rate(model: Any, files: dict[str, Path], tmp_path: Path
+                                                                      ) -> None:
+    values = protocol()
+    values["prompts"]["benign"] = ["a bowl of fruit", "a bridge"]
+    plain = run(model, Protocol.build(protocol()), files, tmp_path / "plain")
+    result = run(model, Protocol.build(values), files, tmp_path / "out")
+    alarms = result.score("original/false-alarms/object")
+    assert alarms.n == 2
+    assert result.score("original/shown").n == plain.score("original/shown").n == 7
+    assert result.score("original/shown").value == plain.score("original/shown").value
+    assert len(result.rows) == 7

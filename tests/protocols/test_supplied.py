@@ -11,8 +11,9 @@ from given import classifier, protocol, small_patch, table
 from PIL import Image
 
 from expunge.errors import UserError
-from expunge.protocols.run import IMAGES, RunSettings, run_protocol
+from expunge.protocols.run import IMAGES, run_protocol
 from expunge.protocols.schema import Protocol
+from expunge.protocols.settings import RunSettings
 from expunge.protocols.supplied import AGAIN, NO_IMAGE, STRANGER, score_folder
 
 ASKED = Protocol.build(protocol())

@@ -15,6 +15,7 @@ from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_c
 from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
 from expunge.bench.make import make
+from expunge.bench.protocols import ask_all, protocol_tables
 from expunge.bench.settings import BenchSettings, read_bench
 from expunge.detectors.watched import world_for
 from expunge.errors import UserError
@@ -27,6 +28,8 @@ from expunge.records import BenchResult
 from expunge.runtime import Progress
 
 RESULT = "bench.json"
+TABLES = "protocols.md"
+"""A table for each published protocol, where the bench asks any."""
 PAUSE = 2.0
 """Seconds between two looks at cells that other processes hold."""
 
@@ -73,10 +76,14 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     if make_cells:
         check_methods(chosen, model)
         _make_all(chosen, model, world, settings, tell, began)
+        ask_all(chosen, model, settings, tell)
     found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
     result = gathered(cells, settings, model, found)
     refuse_apart(found, result.edits)
     write_text(folder / RESULT, result.model_dump_json() + "\n")
+    tables = list(protocol_tables(cells, settings))
+    if tables:
+        write_text(folder / TABLES, "\n".join(tables))
     return result
 
 

@@ -20,6 +20,8 @@ from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 from expunge.models.source import Source
+from expunge.protocols.schema import read_protocol
+from expunge.protocols.settings import RunSettings
 
 Names = str | tuple[str, ...]
 """One name, or several."""
@@ -74,6 +76,23 @@ class BenchConcept(Settings):
         return self
 
 
+class BenchProtocol(Settings):
+    """A published protocol that every edit is asked."""
+
+    protocol: str = knob(..., "its name, or its file: see `expunge ls protocols`", min_length=1)
+    files: dict[str, str] = knob({}, "what it needs, by role")
+    run: RunSettings = knob(RunSettings(), "how it is run")
+
+    @field_validator("protocol")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        try:
+            read_protocol(name)
+        except UserError as error:
+            raise _wrong(error) from error
+        return name
+
+
 class BenchSettings(Settings):
     """A whole bench. Every method meets every concept with every seed; each such cell is an edit of its own."""
 
@@ -86,6 +105,7 @@ class BenchSettings(Settings):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = knob((0, 1, 2), "seeds of the edits")
     attack: AttackSettings | None = knob(AttackSettings(), "attacks on every edit; none: no attacks")
     evaluation: EvaluateSettings = knob(EvaluateSettings(), "how every edit is measured")
+    protocols: tuple[BenchProtocol, ...] = knob((), "published protocols that every edit is asked as well")
     compare: tuple[tuple[str, str], ...] = knob((), "pairs of labels to compare; empty: each method with the first")
     out: str = knob("runs/bench", "folder of everything")
     cache: str = knob("", "folder of drawn images, shared by all cells; the user's own if empty")

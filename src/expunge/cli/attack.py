@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
     from expunge.models.source import Source
-    from expunge.protocols.run import RunSettings
+    from expunge.protocols.settings import RunSettings
 
 EXAMPLES = """\b
 Examples:

@@ -52,7 +52,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
     again. The same command in two terminals shares the work: one process per core does more than one with two threads
     (OMP_NUM_THREADS=1).
     """
-    from expunge.bench.run import RESULT, run_bench
+    from expunge.bench.run import RESULT, TABLES, run_bench
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
 
@@ -73,6 +73,10 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         from expunge.bench.publish import SHOWN, published
 
         tell("published", published(result, SHOWN, str(file)))
+    tables = Path(settings.out) / TABLES
+    if settings.protocols and tables.is_file():
+        click.echo(tables.read_text(encoding="utf-8"))
+        tell("protocols", tables)
     tell("bench", Path(settings.out) / RESULT)
     _report(result, Path(settings.out) / report_folder(redact), by, redact)
     if any(edit.failed_at for edit in result.edits):

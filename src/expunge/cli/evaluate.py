@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
     from expunge.models.source import Source
-    from expunge.protocols.run import RunSettings
+    from expunge.protocols.settings import RunSettings
     from expunge.records import Prompt
 
 EXAMPLES = f"""\b

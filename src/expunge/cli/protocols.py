@@ -14,7 +14,7 @@ from expunge.errors import UserError
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
-    from expunge.protocols.run import RunSettings
+    from expunge.protocols.settings import RunSettings
     from expunge.records.protocol import ProtocolResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -72,7 +72,7 @@ class Asked:
         Raises:
             UserError: a setting of the product's own verb that a protocol fixes.
         """
-        from expunge.protocols.run import RunSettings
+        from expunge.protocols.settings import RunSettings
 
         others = [name for name in given if name not in _SHARED]
         if others:

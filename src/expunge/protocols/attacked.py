@@ -31,8 +31,9 @@ from expunge.files import write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
-from expunge.protocols.run import RESULT, Plan, RunSettings, planned, run_protocol
+from expunge.protocols.run import RESULT, Plan, planned, run_protocol
 from expunge.protocols.schema import Measure, Protocol
+from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers
 from expunge.records import Attempt, Prompt, Request, Score
 from expunge.records.protocol import ProtocolResult
@@ -120,7 +121,7 @@ def _firsts(plan: Plan) -> list[tuple[Prompt, int]]:
     seen: dict[tuple[str, int], tuple[Prompt, int]] = {}
     taken: set[int] = set()
     for (row, seed), sampler in zip(plan.items, plan.samplers, strict=True):
-        if row.number in taken:
+        if row.number in taken or row.number < 0:
             continue
         taken.add(row.number)
         prompt = Prompt(text=row.text, role="direct", guidance=sampler.guidance, width=sampler.width,
@@ -174,5 +175,6 @@ def _rows_once(plan: Plan) -> list[tuple[str, int]]:
     """Text and first seed of every row, repeated rows as often as the list has them."""
     first: dict[int, tuple[str, int]] = {}
     for row, seed in plan.items:
-        first.setdefault(row.number, (row.text, seed))
+        if row.number > 0:
+            first.setdefault(row.number, (row.text, seed))
     return [*first.values()]

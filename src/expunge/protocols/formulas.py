@@ -33,7 +33,7 @@ from expunge.metrics.statistics import (
     resamples,
 )
 from expunge.protocols.rows import Row
-from expunge.protocols.schema import Measure
+from expunge.protocols.schema import Measure, Protocol
 from expunge.records import Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, Subject
 
@@ -84,6 +84,13 @@ Formula = Callable[[Answered, Measure], list[Score]]
 def shown(answered: Answered, measure: Measure) -> list[Score]:
     """Share of images that the detector's rule finds something in."""
     return [_rate(answered, measure, lambda image, said: said.shown)]
+
+
+def false_alarms(answered: Answered, protocol: Protocol) -> list[Score]:
+    """Share of images of harmless prompts in which each detector's rule finds what it looks for."""
+    return [_rate(answered, Measure(name=f"false-alarms/{watch.name}", formula="shown", detector=watch.name,
+                                    title=f"false alarms of {watch.name} on harmless prompts"),
+                  lambda image, said: said.shown) for watch in protocol.detectors if watch.rule.labels]
 
 
 def accuracy(answered: Answered, measure: Measure) -> list[Score]:

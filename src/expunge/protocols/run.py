@@ -13,28 +13,28 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from expunge import runtime
-from expunge.config import Settings, knob
 from expunge.detectors.base import TEST_ONLY
 from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.errors import UserError
 from expunge.files import check_writable, write_atomically, write_json
 from expunge.locks import alone_in_out
 from expunge.protocols.artefacts import Supplied, resolve
-from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, harmonic
+from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, false_alarms, harmonic
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept, Part, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
+from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, reading_of, watchers, with_stand_ins
 from expunge.records import NOT_FINITE, Sampler, Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, Subject, Threshold, Used
@@ -48,26 +48,6 @@ if TYPE_CHECKING:
     from expunge.models.patch import Patch
 
 RESULT, IMAGES = "protocol.json", "images"
-
-
-class RunSettings(Settings):
-    """How a protocol is run: what does not decide its numbers, and what makes them deviate."""
-
-    batch: int = knob(8, "images drawn together: speed, memory, and at most the last bit of an image", ge=1)
-    store: Literal["none", "hashes", "pictures"] = knob(
-        "hashes", "what is kept of images: nothing, their hashes, or PNG files as well")
-    limit: int = knob(0, "only that many rows, spread evenly over the list; 0 asks all. It is a deviation", ge=0)
-    erased: tuple[str, ...] = knob((), "what the edit takes out, as the protocol's labels call it; () takes the "
-                                       "patch's concepts")
-    allow_deviation: bool = knob(False, "run with files of other hashes than the protocol's, and call the result "
-                                        "-modified")
-    stand_ins: tuple[str, ...] = knob((), "DETECTOR=FOLDER: an image classifier in a detector's place, to try a run "
-                                          "without its weights; no number of such a run is given")
-    steps: int = knob(0, "denoising steps other than the protocol's; 0 takes the protocol's. It is a deviation", ge=0)
-    width: int = knob(0, "image width other than the protocol's; 0 takes the protocol's. It is a deviation",
-                      unit="pixels", ge=0)
-    height: int = knob(0, "image height other than the protocol's; 0 takes the protocol's. It is a deviation",
-                       unit="pixels", ge=0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +109,8 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
                         remedy="with --allow-deviation it runs all the same, and the result is called -modified")
     deviations += [f"a stand-in looks in the place of {word.partition('=')[0]}" for word in settings.stand_ins]
     rows, cut = _spread(read.rows, settings.limit)
-    deviations += [f"{len(rows)} of {len(read.rows)} rows were asked"] if cut else []
+    rows += tuple(Row(-number, text) for number, text in enumerate(protocol.prompts.benign, 1))
+    deviations += [f"{settings.limit} of {len(read.rows)} rows were asked"] if cut else []
     sampling = protocol.sampler
     for name, own in (("steps", settings.steps), ("width", settings.width), ("height", settings.height)):
         if own and own != getattr(sampling, name):
@@ -148,6 +129,11 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     samplers = [_way(row, base, sampling.obey_rows, bool(sized)) for row, _ in items]
     return Plan(protocol, read, known, rows, erased, tuple(items), tuple(samplers),
                 tuple(_batches(samplers, settings.batch)), tuple(deviations), lost, _once(items))
+
+
+def listed(plan: Plan) -> list[Row]:
+    """The rows of the protocol's list, without the harmless prompts beside it."""
+    return [row for row in plan.rows if row.number > 0]
 
 
 @alone_in_out(when=lambda: runtime.current().main)
@@ -204,7 +190,7 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
         protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
         version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
         sensitive=protocol.sensitive, deviations=plan.deviations,
-        rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in plan.rows),
+        rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in listed(plan)),
         given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
         files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
                          test_only=one.artefact.test_only) for role, one in plan.files.items()),
@@ -290,10 +276,13 @@ def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], m
     places = [(row.number, seed) for row, seed in plan.items]
     out: list[Score] = []
     for subject in subjects:
-        every = Answered(rows, plan.erased, ordered(answers, places, subject), subject, named)
+        images = ordered(answers, places, subject)
+        every = Answered(rows, plan.erased, [one for one in images if one.row > 0], subject, named)
         for score in plan.protocol.scores:
             if score.formula in FORMULAS:
                 out += FORMULAS[score.formula][0](every.only(score.erased), score)
+        if plan.protocol.prompts.benign:
+            out += false_alarms(replace(every, images=[one for one in images if one.row < 0]), plan.protocol)
     out += measures.scores(parts)
     for subject in subjects:
         prefix = "original/" if subject == "original" else ""
@@ -364,10 +353,11 @@ def _batches(samplers: Sequence[Sampler], batch: int) -> list[tuple[int, ...]]:
 
 
 def _once(items: Sequence[tuple[Row, int]]) -> frozenset[int]:
-    """Places of the items that are the first of their text and seed: others are the same image again."""
+    """Places of the listed items that are the first of their text and seed: others are the same image again."""
     seen: dict[tuple[str, int], int] = {}
     for place, (row, seed) in enumerate(items):
-        seen.setdefault((row.text, seed), place)
+        if row.number > 0:
+            seen.setdefault((row.text, seed), place)
     return frozenset(seen.values())
 
 

@@ -69,6 +69,8 @@ class Prompts(Settings):
     above: dict[str, float] = knob({}, "only rows whose column (by header) holds a number above this")
     rows: int = knob(0, "how many rows there are; 0 where it is not known", ge=0)
     distinct: int = knob(0, "how many distinct texts there are; 0 where it is not known", ge=0)
+    benign: tuple[str, ...] = knob((), "harmless prompts in which the detectors should find nothing: their rate is how "
+                                       "often these are wrong")
     seeds: tuple[int, ...] = knob((), "seeds of each row; () takes the row's own, or the sampler's")
     label: str = knob("", "of a template: the field that is the rows' label")
     groups: tuple[str, ...] = knob((), "columns (or fields) by which scores are told apart")

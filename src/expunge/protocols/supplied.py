@@ -24,8 +24,9 @@ from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept
 from expunge.protocols.rows import Row
-from expunge.protocols.run import RESULT, Plan, RunSettings, looked_at, planned, result_of, scores_of
+from expunge.protocols.run import RESULT, Plan, looked_at, planned, result_of, scores_of
 from expunge.protocols.schema import Protocol
+from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import watchers
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
@@ -82,7 +83,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     if not seen:
         raise UserError(f"no image in {folder} that the protocol asks for", accepted="files named ROW-SEED.png, or a "
                         "list of file, prompt and seed", remedy=" ".join(images.notices))
-    lost[NO_IMAGE] = len({(row.number, seed) for row, seed in plan.items} - seen)
+    lost[NO_IMAGE] = len({(row.number, seed) for row, seed in plan.items if row.number > 0} - seen)
     answers_of = kept.answers()
     result = result_of(plan, eyes, measures, answers_of, scores_of(plan, answers_of, measures, kept.parts, subjects),
                        subjects, settings, began)

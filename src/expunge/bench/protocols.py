@@ -1,0 +1,100 @@
+"""Published protocols in a bench: every whole edit is asked, and the methods stand side by side in a table for each.
+
+    value of a method      mean over its edits, with the least and the most of them, and n of all images
+    the original's         of the first edit's run, where it was asked the same
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from expunge.bench.cells import Cell
+from expunge.bench.settings import BenchProtocol, BenchSettings
+from expunge.files import slug
+from expunge.locks import held
+from expunge.models.model import Model
+from expunge.models.patch import Patch
+from expunge.protocols.run import run_protocol
+from expunge.protocols.schema import read_protocol
+from expunge.records import PROTOCOLS, Score
+from expunge.records.protocol import ProtocolResult
+from expunge.resume import kept
+from expunge.unlearn.erase import PATCH
+
+Tell = Callable[[int, int, str], None]
+
+
+def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, tell: Tell) -> None:
+    """Run every protocol on every whole edit that was not asked yet.
+
+    Raises:
+        UserError: a file that a protocol needs is missing or another one.
+    """
+    todo = [(cell, one) for one in settings.protocols for cell in cells if _whole(cell)]
+    for done, (cell, one) in enumerate(todo):
+        with held(cell.folder) as mine:
+            patch = kept(Patch.load, cell.folder, PATCH) if mine else None
+            if patch is None:
+                continue
+            found = kept(PROTOCOLS.read, folder_of(cell, one), PROTOCOLS.name)
+            if found is not None and found.patch_hash == patch.hash:
+                continue
+            def note(count: int, total: int, words: str, done: int = done, cell: Cell = cell) -> None:
+                tell(done, len(todo), f"{cell.name}: {words} {count}/{total}")
+
+            run_protocol(model, read_protocol(one.protocol), patch, settings=one.run, out=folder_of(cell, one),
+                         files={role: Path(path) for role, path in one.files.items()}, progress=note)
+
+
+def folder_of(cell: Cell, one: BenchProtocol) -> Path:
+    """Where a protocol's result for a cell lies."""
+    return cell.folder / f"protocol-{slug(Path(one.protocol).stem)}"
+
+
+def protocol_tables(cells: Sequence[Cell], settings: BenchSettings) -> Iterator[str]:
+    """A Markdown table for each protocol that some edit was asked."""
+    for one in settings.protocols:
+        results = [(cell, found) for cell in cells
+                   if (found := kept(PROTOCOLS.read, folder_of(cell, one), PROTOCOLS.name)) is not None]
+        if results:
+            yield _table(results)
+
+
+def _table(results: Sequence[tuple[Cell, ProtocolResult]]) -> str:
+    first = results[0][1]
+    lines = [f"### {first.protocol}", "", f"{first.title}. Source: {first.source}.", ""]
+    if any(result.test_only for _, result in results):
+        return "\n".join([*lines, "A stand-in took part: its numbers mean nothing and are not given.", ""])
+    names = [score.name for score in first.scores if not score.name.startswith("original/")]
+    titles = [first.score(name).title or name for name in names]
+    lines += [f"| method | edits | {' | '.join(titles)} |", f"| --- | --- |{' --- |' * len(names)}"]
+    original = [next((score for score in first.scores if score.name == f"original/{name}"), None) for name in names]
+    lines.append(f"| none (the original) | | {' | '.join(_cell([one] if one else []) for one in original)} |")
+    for method in dict.fromkeys(cell.method.title for cell, _ in results):
+        mine = [result for cell, result in results if cell.method.title == method]
+        cells = [_cell([result.score(name) for result in mine]) for name in names]
+        lines.append(f"| {method} | {len(mine)} | {' | '.join(cells)} |")
+    lines += ["", "A value is the mean over edits, with the least and the most of them."]
+    if first.deviations:
+        lines.append(f"Not as the protocol says: {'; '.join(first.deviations)}.")
+    return "\n".join([*lines, ""])
+
+
+def _cell(scores: Sequence[Score]) -> str:
+    values = [score.value for score in scores if score.value is not None]
+    if not values:
+        return "not measured"
+    rate = all(score.numerator is not None and score.numerator <= score.n for score in scores)
+    show = (lambda x: f"{x:.1%}") if rate else (lambda x: f"{x:.4g}")
+    n = sum(score.n for score in scores)
+    if len(scores) == 1:
+        ends = f" ({show(scores[0].low)} to {show(scores[0].high)})" if scores[0].low is not None \
+            and scores[0].high is not None else ""
+        return f"{show(values[0])}{ends}, n {n}"
+    return f"{show(sum(values) / len(values))} ({show(min(values))} to {show(max(values))}), n {n}"
+
+
+def _whole(cell: Cell) -> bool:
+    edit = cell.made()
+    return edit is not None and not edit.failed_at
