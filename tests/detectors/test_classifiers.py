@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from shown import noise
 
 from expunge.detectors.classifiers import state_dict, told_apart
+from expunge.detectors.image_classification import resizer
 from expunge.detectors.opening import open_detector
 from expunge.detectors.preprocess import pil_images, prepared
 from expunge.detectors.reading import read
@@ -33,7 +34,9 @@ def test_a_transformers_folder_says_what_transformers_says(classifier_files: Pat
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     model, images = AutoModelForImageClassification.from_pretrained(classifier_files), noise(3, 30, 22)
-    inputs = AutoImageProcessor.from_pretrained(classifier_files)(images=pil_images(images), return_tensors="pt")
+    processor = AutoImageProcessor.from_pretrained(classifier_files, use_fast=False)
+    assert resizer(processor) == "pil"
+    inputs = processor(images=pil_images(images), return_tensors="pt")
     with torch.no_grad():
         wanted = model(**inputs).logits.softmax(1)
     detector = open_detector("image-classification", TEST_ONLY, {"folder": classifier_files})

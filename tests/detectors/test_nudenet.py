@@ -79,8 +79,8 @@ def test_no_box_is_no_finding_and_no_failure() -> None:
 
 
 def test_boxes_of_different_classes_suppress_each_other() -> None:
-    from expunge.detectors.onnx import OnnxNetwork
     from expunge.detectors.nudenet import NudeNetDetector
+    from expunge.detectors.onnx import OnnxNetwork
 
     class Two:
         """A network that sees two classes at one place, and one elsewhere."""

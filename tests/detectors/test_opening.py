@@ -41,9 +41,8 @@ def test_an_unknown_name_is_told_with_the_closest() -> None:
 
 @pytest.mark.parametrize("name", ["emoji-judge", "imagenet-judge"])
 def test_the_embedded_judges_say_the_same_as_detectors(name: str) -> None:
-    from expunge.metrics.imagenet import second_missing
-
     from expunge.detectors.reading import read
+    from expunge.metrics.imagenet import second_missing
     from expunge.metrics.imagenet_judge import ImageNetJudge
     from expunge.metrics.judge import EmojiJudge
     from expunge.tiny.emoji import WEIGHTS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from shown import noise
 from PIL import Image
+from shown import noise
 from torch import Tensor
 
 from expunge.detectors.preprocess import PREPROCESS, as_rgb, eight_bit, pil_images, prepared
