@@ -79,7 +79,7 @@ def test_of_several_concepts_the_surest_that_is_shown_is_the_answer() -> None:
 
 def test_a_rule_without_labels_takes_the_label_of_the_concepts_name() -> None:
     assert rule_for("Azure", Reds(), Rule(rule="top")).labels == ("blue, azure",)
-    with pytest.raises(UserError, match="rule.labels"):
+    with pytest.raises(UserError, match=r"rule\.labels"):
         rule_for("church", Reds(), Rule())
 
 

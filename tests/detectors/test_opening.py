@@ -24,7 +24,7 @@ def test_every_entry_is_settings_that_open_it_under_its_own_name(name: str) -> N
 
 
 def test_a_role_without_a_file_says_which_and_where_it_is_published(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="role 'weights'.*classifier_model.onnx.*github.com.*GPL-3.0.*downloaded"):
+    with pytest.raises(UserError, match=r"role 'weights'.*classifier_model\.onnx.*GPL-3\.0.*downloaded"):
         open_detector("nudenet-classifier")
     with pytest.raises(UserError, match="is none"):
         open_detector("image-classification", {}, {"folder": tmp_path / "nothing"})

@@ -62,6 +62,7 @@ class ImageClassification(DetectorSettings):
             pixels: Tensor = processor(images=pil_images(images), return_tensors="pt")["pixel_values"]
             return pixels.float()
 
-        return Classified(self.named(files, resized_by=resizer(processor)), [names[index] for index in range(len(names))], prepare,
+        labels = [names[index] for index in range(len(names))]
+        return Classified(self.named(files, resized_by=resizer(processor)), labels, prepare,
                           lambda pixels: network(pixel_values=pixels).logits,
                           network.config.problem_type == "multi_label_classification")
