@@ -103,7 +103,7 @@ def test_named_extras_exist_and_all_that_they_bring_is_pinned() -> None:
     asked = set()
     for file in SOURCE.rglob("*.py"):
         asked |= set(re.findall(r"install\([\"'](\w+)[\"']\)", file.read_text(encoding="utf-8")))
-    assert asked == {"lpips", "lora", "report", "second"}
+    assert asked == {"lpips", "lora", "nudenet", "report", "second", "timm"}
     for extra in asked:
         for one in EXTRAS[extra]:
             need = Requirement(one)
@@ -123,6 +123,7 @@ def test_following_a_remedy_leaves_torch_as_it_is(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(errors, "version", lambda _: "2.13.0+cpu")
     assert install("lpips") == ("pip install 'expunge[lpips]' 'torch==2.13.0+cpu' "
                                 "--extra-index-url https://download.pytorch.org/whl/cpu")
+    assert "index" in install("timm")  # which brings torchvision
     assert "index" not in install("report")
     monkeypatch.setattr(errors, "version", lambda _: "2.13.0")
     assert install("lpips") == "pip install 'expunge[lpips]' 'torch==2.13.0'"

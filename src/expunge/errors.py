@@ -38,7 +38,7 @@ def install(extra: str) -> str:
         return f"pip install 'expunge[{extra}]'"
     build = torch.partition("+")[2]
     index = f" --extra-index-url https://download.pytorch.org/whl/{build}" if build else ""
-    return f"pip install 'expunge[{extra}]' 'torch=={torch}'{index if extra == 'lpips' else ''}"
+    return f"pip install 'expunge[{extra}]' 'torch=={torch}'{index if extra in ('lpips', 'timm') else ''}"
 
 
 class UserError(ExpungeError):

@@ -44,7 +44,7 @@ def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | N
     if world != "open":
         return [f"next: {join(words)}"]
     notes = []
-    if "clip" not in settings and not os.environ.get("EXPUNGE_CLIP"):
+    if not {"clip", "detector"} & settings.keys() and not os.environ.get("EXPUNGE_CLIP"):
         words += ["--clip", CLIP]
         notes.append("a CLIP judges the images; a folder of one will do, too (docs/real-model.md)")
     if find_spec("torchvision") is None:

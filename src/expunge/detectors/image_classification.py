@@ -1,5 +1,8 @@
 """Any image classifier saved by transformers: a folder with its image processor, safetensors alone, no code of its own.
 
+Images are resized by PIL, as the published pipelines did, whether torchvision is installed or not; the few processors
+that exist for torchvision alone have another name for it.
+
 For example the 129-artist ViT of UnlearnDiffAtk, or microsoft/resnet-50 ("V1.5", whose numbers are not torchvision's).
 """
 
@@ -17,6 +20,12 @@ from expunge.detectors.preprocess import pil_images
 from expunge.errors import ModelError
 
 
+def resizer(processor: Any) -> str:
+    """Which library an image processor resizes with: they differ by a few grey values."""
+    lineage = {base.__name__ for base in type(processor).__mro__}
+    return "torchvision" if lineage & {"TorchvisionBackend", "BaseImageProcessorFast"} else "pil"
+
+
 class ImageClassification(DetectorSettings):
     """AutoModelForImageClassification and AutoImageProcessor from a folder."""
 
@@ -32,10 +41,13 @@ class ImageClassification(DetectorSettings):
             raise ModelError(f"no image classifier in {folder}", accepted="a folder with config.json, "
                              "model.safetensors and preprocessor_config.json",
                              remedy="pickled weights are never read; convert them to safetensors first")
+        import transformers
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+        by_pil = {"backend": "pil"} if int(transformers.__version__.partition(".")[0]) >= 5 else {"use_fast": False}
         try:
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
+                                                           **by_pil)
             model, told = AutoModelForImageClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True)
         except Exception as error:  # the loaders share no base class
@@ -50,6 +62,7 @@ class ImageClassification(DetectorSettings):
             pixels: Tensor = processor(images=pil_images(images), return_tensors="pt")["pixel_values"]
             return pixels.float()
 
-        return Classified(self.named(files), [names[index] for index in range(len(names))], prepare,
+        labels = [names[index] for index in range(len(names))]
+        return Classified(self.named(files, resized_by=resizer(processor)), labels, prepare,
                           lambda pixels: network(pixel_values=pixels).logits,
                           network.config.problem_type == "multi_label_classification")

@@ -21,7 +21,8 @@ from expunge.errors import ModelError
 MOST_BYTES = 64 * 2**20
 _CORE = ("numpy.core", "numpy._core")
 NAMES = {*(f"{core}.multiarray _reconstruct" for core in _CORE), *(f"{core}.numeric _frombuffer" for core in _CORE),
-         "numpy ndarray", "numpy dtype", "_codecs encode"}
+         "numpy ndarray", "numpy dtype", "_codecs encode",
+         "__builtin__ bytes"}
 """Every name that may stand in the file."""
 TYPES = ("f2", "f4", "f8", "i4", "i8", "u1")
 """Types of numbers that it may hold."""
@@ -37,14 +38,14 @@ def pickled_array(file: Path) -> NDArray[Any]:
         if file.stat().st_size > MOST_BYTES:
             raise _Refused(f"more than {MOST_BYTES >> 20} MB")
         found = _Machine().run(file.read_bytes())
+        if not isinstance(found, _Array):
+            raise _Refused("it holds no array")
+        return found.made()
     except _Refused as error:
         raise ModelError(f"{file} is not read: {error}", accepted="a pickle of one numpy array, and nothing else",
                          remedy="it was not executed") from error
     except Exception as error:  # what a damaged file leads to depends on where the damage is
         raise ModelError(f"{file} cannot be read: {error}", accepted="a pickle of one numpy array") from error
-    if not isinstance(found, _Array):
-        raise ModelError(f"{file} holds no array", accepted="a pickle of one numpy array, and nothing else")
-    return found.made()
 
 
 class _Refused(Exception):
@@ -81,7 +82,7 @@ class _Array:
     def made(self) -> NDArray[Any]:
         if not (isinstance(self.type, _Type) and isinstance(self.data, bytes | bytearray)
                 and isinstance(self.shape, tuple) and all(isinstance(n, int) and n >= 0 for n in self.shape)):
-            raise ModelError("an array without shape, type or numbers", accepted="a whole numpy array")
+            raise _Refused("it holds no whole array")
         flat = np.frombuffer(bytes(self.data), dtype=self.type.made())
         shaped: NDArray[Any] = flat.reshape(self.shape, order="F" if self.fortran else "C").copy()
         return shaped
@@ -147,6 +148,8 @@ class _Machine:
             self.stack.append(_Type(str(arguments[0])))
         elif what == "_codecs encode" and arguments[1:] == ("latin1",):
             self.stack.append(str(arguments[0]).encode("latin1"))
+        elif what == "__builtin__ bytes" and not arguments:  # how the older forms write no bytes at all
+            self.stack.append(b"")
         elif what.endswith("_reconstruct"):
             self.stack.append(_Array())
         elif what.endswith("_frombuffer"):

@@ -103,7 +103,8 @@ def _padded(images: Tensor, side: int) -> Tensor:
     height, width = images.shape[-2:]
     most = max(height, width)
     around = ((0, most - height), (0, most - width), (0, 0))
-    return _first(cv2.resize(np.pad(pixels, around), (side, side))[..., ::-1] for pixels in eight_bit(images)) / 255
+    resized = [cv2.resize(np.pad(pixels, around), (side, side))[..., ::-1] for pixels in eight_bit(images)]
+    return _first(resized) * (1 / 255)  # as OpenCV's blobFromImage, which multiplies: another last bit than a division
 
 
 def _nearest(images: Tensor, side: int) -> Tensor:
