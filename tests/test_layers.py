@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "registry": "errors",
     "locks": "errors files",
     "resume": "errors files",
+    "pixels": "errors",
     "sampling": "config records",
     "suite_results": "errors records",
     "runtime": "errors records files config",
     "train": "errors records files config resume runtime",
-    "models": "errors records files config registry runtime train",
-    "metrics": "errors records files config registry runtime",
+    "models": "errors records files config registry pixels runtime train",
+    "metrics": "errors records files config registry pixels runtime",
     "detectors": "errors records files config registry runtime metrics",
     "finetune": "errors records files config registry resume runtime train models",
     "continual": "errors records files config train",
@@ -35,7 +36,8 @@ MAY_IMPORT = {
     "attacks": "errors records files config registry locks resume sampling suite_results runtime train finetune models "
                "metrics detectors",
     "unlearn": "errors records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors records files config registry locks sampling suite_results runtime models metrics detectors",
+    "evaluation": "errors records files config registry pixels locks sampling suite_results runtime models metrics "
+                  "detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
