@@ -39,7 +39,7 @@ def made(name: str) -> Model:
     if name == "two-texts":
         return two_texts()
     # A sixteenth of T5's tokens, so that attacks over all of them take seconds.
-    model: Model = taken(built(name), **({} if name == "sdxl" else {"length": 24}))
+    model: Model = taken(built(name), **({} if name.startswith("sdxl") else {"length": 24}))
     return model
 
 

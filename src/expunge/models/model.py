@@ -457,5 +457,6 @@ def drawn_by(model: Model) -> dict[str, str]:
     "schedule and parts" is `Model.drawing`, which holds number type and device as well.
     """
     weights = next(model.network.parameters())
-    return {"process": model.process.description, "number type": str(weights.dtype).removeprefix("torch."),
-            "device": weights.device.type, "schedule and parts": model.drawing}
+    return {"family": model.family, "process": model.process.description,
+            "number type": str(weights.dtype).removeprefix("torch."), "device": weights.device.type,
+            "schedule and parts": model.drawing}

@@ -6,6 +6,7 @@ Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -31,6 +32,8 @@ from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
+
+log = logging.getLogger(__name__)
 
 EMBEDDED_FLOW = "emoji-flow"
 """The source name of the flow model in the package."""
@@ -77,6 +80,8 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
     opened = open_model(place, (number, words), as_stored=bool(said.loras))
     about, denoiser = _about(place.path), opened.denoiser
     name = _named(_name(said.model, place.path), denoiser, said)
+    if opened.family.note:
+        log.warning("%s is %s", name, opened.family.note)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", opened.family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
                  device=where, dtype=number, text_dtype=words, stored=opened.stored,

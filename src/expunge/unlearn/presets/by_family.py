@@ -30,7 +30,7 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("esd", "Stable Diffusion 3"): {"source.grid": 28, "source.guidance": 7.5, "steps": 200, "learning_rate": 3e-5},
     ("esd", "FLUX.1"): {"source.grid": 28, "source.guidance": 3.5, "steps": 1400, "learning_rate": 1e-4},
 }
-"""By preset and family."""
+"""By preset and family; what is said of a family behind a comma (inpainting) changes nothing."""
 
 
 def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Model) -> dict[str, Any]:
@@ -40,8 +40,7 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         method: with the user's settings. preset: the name by which it was asked for.
         given: the user's settings, which win.
     """
-    family = model.family
-    settings = dict(PUBLISHED.get((preset, family), {}))
+    settings = dict(PUBLISHED.get((preset, model.family.partition(",")[0]), {}))
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
     if model.denoiser.guided == "none":
