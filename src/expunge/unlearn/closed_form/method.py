@@ -68,6 +68,9 @@ class ClosedForm(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
+        if settings.get("size") is not None:
+            raise ConfigError(f"size for {self.name}, which solves for weights and sees no image",
+                              accepted="a method that trains, such as esd-fast", remedy="leave size out")
         if settings.get("lora_rank") is not None:
             raise ConfigError(f"lora_rank for {self.name}, which solves for whole weights and trains nothing",
                               accepted="a method that trains, such as esd-fast", remedy="leave lora_rank out")

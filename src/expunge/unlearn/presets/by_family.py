@@ -8,7 +8,7 @@ and a guidance that the model cannot take is 1.
 | --- | --- | --- | --- |
 | `esd` | Stable Diffusion XL | 50 steps of the sampler at guidance 2, 200 steps at 2e-4 | erasing@46599b3, `esd-x` |
 | `esd` | Stable Diffusion 3 | 28 at guidance 7.5, 200 at 3e-5 | a fork of it for 3.5 |
-| `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4 | erasing@46599b3 |
+| `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4, at 512 pixels or its own if less | erasing@46599b3 |
 | closed forms | Stable Diffusion 3, FLUX.1 | scope `entry` | UCE@28c81ed edits `context_embedder` of FLUX |
 
 Differs: erasing's default there is eta 1 of a formula in which our eta is one less, so that its target is the plain
@@ -28,7 +28,8 @@ from expunge.unlearn.method import Configured
 PUBLISHED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("esd", "Stable Diffusion XL"): {"source.grid": 50, "source.guidance": 2.0, "steps": 200, "learning_rate": 2e-4},
     ("esd", "Stable Diffusion 3"): {"source.grid": 28, "source.guidance": 7.5, "steps": 200, "learning_rate": 3e-5},
-    ("esd", "FLUX.1"): {"source.grid": 28, "source.guidance": 3.5, "steps": 1400, "learning_rate": 1e-4},
+    ("esd", "FLUX.1"): {"source.grid": 28, "source.guidance": 3.5, "steps": 1400, "learning_rate": 1e-4,
+                        "size": 512},
 }
 """By preset and family; what is said of a family behind a comma (inpainting) changes nothing."""
 
@@ -41,6 +42,8 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         given: the user's settings, which win.
     """
     settings = dict(PUBLISHED.get((preset, model.family.partition(",")[0]), {}))
+    if settings.get("size", 0) >= min(model.size):
+        del settings["size"]
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
     if model.denoiser.guided == "none":
