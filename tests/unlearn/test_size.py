@@ -99,7 +99,7 @@ def test_a_run_goes_on_at_its_own_size_alone(model: Model, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"size"):
         erase(model, "church", "esd", settings={**settings, "size": 48}, out=tmp_path, own_look=False)
     planned = plan(model, "church", "esd", settings=settings)
-    assert (planned["settings"]["size"], planned["size"]) == (32, (16, 16))
+    assert (planned["settings"]["size"], planned["size"]) == (32, [16, 16])
 
 
 def test_more_places_than_the_network_has_are_refused() -> None:
