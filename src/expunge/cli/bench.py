@@ -129,7 +129,7 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.metrics.worlds import world_of
     from expunge.models.store import load
 
-    model = load(settings.source, device=settings.device)
+    model = load(settings.source, **settings.opening)
     world = world_of(model.world, model.name, settings.evaluation.clip, settings.evaluation.prompts,
                               settings.evaluation.add_templates, settings.evaluation.margin,
                               settings.evaluation.default_role)

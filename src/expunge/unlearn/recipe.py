@@ -295,6 +295,7 @@ class Recipe(Settings):
         return Inputs({"settings": own(),
                        "request": request.model_dump(mode="json"), "model": model.hash,
                        "process": model.process.description, "parts": model.parts, "seed": seed,
+                       **({"dtype": str(model.dtype)} if model.dtype != torch.float32 else {}),
                        **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
 
     def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
