@@ -78,7 +78,7 @@ def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
     before, method = everything(one), fitted(method_of(name), name, one)
     patch = method(one, REQUEST, seed=3)
     pooled = getattr(method, "pooled", False)
-    inside = {*one.parameters_in(method.scope), *(one.parameters_in("pooled") if pooled else ())}
+    inside = one.parameters_in(method.scope) | (one.parameters_in("pooled") if pooled else {})
     assert patch.tensors
     assert set(patch.tensors) <= set(inside)
     assert any(not torch.equal(tensor, inside[name]) for name, tensor in patch.tensors.items())
