@@ -74,7 +74,8 @@ def _flux(pipe: Any) -> dict[str, Any]:
 
 
 WRITERS: Mapping[str, Callable[..., dict[str, Any]]] = {
-    "StableDiffusionPipeline": _sd, "StableDiffusionXLPipeline": _sdxl, "StableDiffusion3Pipeline": _sd3,
+    "StableDiffusionPipeline": _sd, "StableDiffusionInpaintPipeline": _sd,
+    "StableDiffusionXLPipeline": _sdxl, "StableDiffusionXLInpaintPipeline": _sdxl, "StableDiffusion3Pipeline": _sd3,
     "FluxPipeline": _flux}
 
 

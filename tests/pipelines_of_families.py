@@ -1,4 +1,4 @@
-"""Pipelines of every other family, very small, with random weights: SDXL, Stable Diffusion 3 and FLUX."""
+"""Pipelines of every other family, very small, with random weights: SDXL, Stable Diffusion 3, FLUX, inpainting."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ def sdxl(scheduler: str = "EulerDiscreteScheduler", **scheduling: Any) -> Any:
         scheduler=getattr(diffusers, scheduler).from_config(how))
 
 
+def inpainting(pipe: Any, kind: str) -> Any:
+    """The pipeline with a UNet that is told a mask and an image, of the inpainting class of that name."""
+    import diffusers
+    import torch
+
+    unet = diffusers.UNet2DConditionModel.from_config({**pipe.unet.config, "in_channels": 9})
+    out = getattr(diffusers, kind)(**{**pipe.components, "unet": unet}, **(
+        {} if "XL" in kind else {"requires_safety_checker": False}))
+    # The pipelines draw the image's latents from the posterior; without variance that is its mean.
+    channels = pipe.vae.config.latent_channels
+    with torch.no_grad():
+        pipe.vae.quant_conv.weight[channels:] = 0
+        pipe.vae.quant_conv.bias[channels:] = -40
+    return out
+
+
 def sd3(t5: bool = True, **scheduling: Any) -> Any:
     import diffusers
 
@@ -91,7 +107,8 @@ def flux(guided: bool = True, **scheduling: Any) -> Any:
 
 
 BUILDERS: Mapping[str, Callable[[], Any]] = {
-    "sdxl": sdxl, "sd3": sd3, "sd3-no-t5": lambda: sd3(t5=False), "flux-dev": flux,
+    "sdxl": sdxl, "sdxl-inpainting": lambda: inpainting(sdxl(), "StableDiffusionXLInpaintPipeline"),
+    "sd3": sd3, "sd3-no-t5": lambda: sd3(t5=False), "flux-dev": flux,
     "flux-schnell": lambda: flux(guided=False, use_dynamic_shifting=False)}
 """By the name that tests call it."""
 
@@ -121,12 +138,18 @@ def taken(pipe: Any, **how: Any) -> Any:
 
 def latents(pipe: Any, prompts: list[str], x: Any, steps: int, guidance: float) -> Any:
     """What diffusers makes of the noise x (B, c, h, w), as latents."""
+    import torch
+
     from expunge.models.flux import packed, unpacked
 
     pipe.set_progress_bar_config(disable=True)
-    of_flux = type(pipe).__name__ == "FluxPipeline"
-    # What FLUX's model card asks for: schnell was trained on 256 tokens.
-    more = {"max_sequence_length": 512 if pipe.transformer.config.guidance_embeds else 256} if of_flux else {}
+    kind, height, width = type(pipe).__name__, 2 * x.shape[2], 2 * x.shape[3]
+    of_flux, more = kind == "FluxPipeline", dict[str, Any]()
+    if of_flux:  # what FLUX's model card asks for: schnell was trained on 256 tokens
+        more = {"max_sequence_length": 512 if pipe.transformer.config.guidance_embeds else 256}
+    elif "Inpaint" in kind:  # any image, all of it masked
+        more = {"image": torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)),
+                "mask_image": torch.ones(1, 1, height, width), "strength": 1.0}
     out = pipe(prompts, latents=packed(x) if of_flux else x, num_inference_steps=steps, guidance_scale=guidance,
-               height=2 * x.shape[2], width=2 * x.shape[3], output_type="latent", **more).images
+               height=height, width=width, output_type="latent", **more).images
     return unpacked(out, x.shape[2] // 2, x.shape[3] // 2) if of_flux else out

@@ -39,7 +39,7 @@ def made(name: str) -> Model:
     if name == "two-texts":
         return two_texts()
     # A sixteenth of T5's tokens, so that attacks over all of them take seconds.
-    model: Model = taken(built(name), **({} if name == "sdxl" else {"length": 24}))
+    model: Model = taken(built(name), **({} if name.startswith("sdxl") else {"length": 24}))
     return model
 
 
@@ -77,7 +77,8 @@ def test_a_family_has_few_members() -> None:
 def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
     before, method = everything(one), fitted(method_of(name), name, one)
     patch = method(one, REQUEST, seed=3)
-    inside = one.parameters_in(method.scope)
+    pooled = getattr(method, "pooled", False)
+    inside = one.parameters_in(method.scope) | (one.parameters_in("pooled") if pooled else {})
     assert patch.tensors
     assert set(patch.tensors) <= set(inside)
     assert any(not torch.equal(tensor, inside[name]) for name, tensor in patch.tensors.items())

@@ -14,6 +14,7 @@ from typing import Any
 
 import colour_world
 import pytest
+import torch
 from colour_world import AttackedWorld
 
 from expunge.bench.cells import CELL, planned_cells
@@ -249,3 +250,21 @@ def test_a_bench_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Pa
     monkeypatch.setattr("expunge.bench.run.runtime.current", lambda: runtime.Runtime(here.device, 0, 2))
     with pytest.raises(UserError, match="start the same `expunge bench` several times"):
         run(small, tmp_path)
+
+
+def test_a_bench_opens_a_variant_in_the_number_type_that_its_file_names(small: dict[str, Any], tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(small["model"], safety_checker=None, torch_dtype="auto").to(
+        dtype=torch.float16)
+    pipe.save_pretrained(tmp_path / "half", variant="fp16")
+    one = {"model": str(tmp_path / "half"), "variant": "fp16", "dtype": "bfloat16", "seeds": [0], "attack": None,
+           "methods": small["methods"][:1]}
+    result = run(small, tmp_path / "bench", one)
+    assert not any(edit.failed_at for edit in result.edits)
+    (record,) = (tmp_path / "bench").rglob("evaluation.json")
+    assert json.loads(record.read_text())["drawn"]["number type"] == "bfloat16"
+    with pytest.raises(ConfigError, match=r"dtype .*bfloat16"):
+        run(small, tmp_path / "bench", {**one, "dtype": "float32"})
+    with pytest.raises(UserError, match="no variant 'ema'"):
+        run(small, tmp_path / "other", {**one, "variant": "ema"})

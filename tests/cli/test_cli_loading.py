@@ -89,7 +89,9 @@ def test_images_are_drawn_and_their_record_names_the_lora(place: Place, erased: 
     assert len({*pictures.values()}) == 3
     shots = json.loads((tmp_path / "with" / "shots.json").read_text())
     model = load(place.file, device="cpu", parts=place.parts, lora=f"{place.lora}:0.5")
-    assert model.hash[:16] in json.dumps(shots)
+    assert {(shot["model"], shot["model_name"], shot["family"]) for shot in shots} == \
+        {(model.hash, model.name, "Stable Diffusion XL")}
+    assert "with LoRA style.safetensors@" in model.name
 
 
 def test_attacks_and_evaluations_are_of_the_model_with_the_lora(
@@ -135,7 +137,7 @@ def test_files_of_benches_and_sequences_name_parts_and_loras(place: Place, tmp_p
     (tmp_path / "bench.yaml").write_text(f"{named}methods: [{{method: uce}}]\nconcepts: [{{concept: church}}]\n")
     (tmp_path / "sequence.yaml").write_text(f"{named}requests: [{{concept: church}}]\n")
     for settings in (read_bench(tmp_path / "bench.yaml"), read_sequence(tmp_path / "sequence.yaml")):
-        assert " with LoRA style.safetensors@" in load(settings.source, device="cpu").name
+        assert " with LoRA style.safetensors@" in load(settings.source, **{**settings.opening, "device": "cpu"}).name
 
 
 def test_a_comma_does_not_separate_loras(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from expunge.models import model, remembered
 from expunge.models.cache_size import root
 from expunge.models.remembered import digests
 from expunge.models.store import load, merge
+from original_files import bare_parts, single_file, tensors_of
+from pipelines import pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +98,48 @@ def test_damaged_memory_is_taken_anew(folder: Path, taken: list[str]) -> None:
 
 
 def test_digests_depend_on_what_is_read(folder: Path) -> None:
-    assert digests(folder, lambda: {"hash": "a"}, about="fp32") == {"hash": "a"}
-    assert digests(folder, lambda: {"hash": "b"}, about="fp16") == {"hash": "b"}
-    assert digests(folder, lambda: {"hash": "c"}, about="fp32") == {"hash": "a"}
+    assert digests([folder], lambda: {"hash": "a"}, about="fp32") == {"hash": "a"}
+    assert digests([folder], lambda: {"hash": "b"}, about="fp16") == {"hash": "b"}
+    assert digests([folder], lambda: {"hash": "c"}, about="fp32") == {"hash": "a"}
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A single file, the folder beside it and a LoRA, as old as files on a disk usually are."""
+    pipe = pipeline({"steps_offset": 1, "set_alpha_to_one": False})
+    file, parts = single_file(tmp_path / "model.safetensors", tensors_of(pipe)), bare_parts(pipe, tmp_path / "parts")
+    layer = "unet.mid_block.attentions.0.proj_in"
+    weight = pipe.unet.get_parameter("mid_block.attentions.0.proj_in.weight")
+    save_file({f"{layer}.lora_A.weight": torch.full((1, *weight.shape[1:]), 0.1),
+               f"{layer}.lora_B.weight": torch.full((len(weight), 1, 1, 1), 0.1)}, tmp_path / "style.safetensors")
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    return file, parts, tmp_path / "style.safetensors"
+
+
+def test_a_single_file_and_a_model_with_a_lora_are_hashed_once(single: tuple[Path, Path, Path], taken: list[str]
+                                                              ) -> None:
+    file, parts, lora = single
+    plain = [load(file, device="cpu", parts=parts, dtype=dtype).hash for dtype in ("float32", "bfloat16")]
+    assert len(taken) == 1
+    styled = [load(file, device="cpu", parts=parts, lora=[f"{lora}:0.5"]).hash for _ in range(2)]
+    assert len(taken) == 2
+    assert plain[0] == plain[1] != styled[0] == styled[1]
+    assert load(file, device="cpu", parts=parts, lora=[f"{lora}:0.5"], verify=True).hash == styled[0]
+    assert len(taken) == 3
+
+
+@pytest.mark.parametrize("which", ["file", "parts", "lora", "weight", "twice"])
+def test_whatever_decides_a_merged_model_is_looked_at(single: tuple[Path, Path, Path], taken: list[str], which: str
+                                                      ) -> None:
+    file, parts, lora = single
+    load(file, device="cpu", parts=parts, lora=[f"{lora}:0.5"])
+    touched = {"file": file, "parts": parts / "unet" / "config.json", "lora": lora}
+    if which in touched:
+        os.utime(touched[which], (1e9 + 1, 1e9 + 1))
+    load(file, device="cpu", parts=parts, lora={"weight": [f"{lora}:0.7"], "twice": [f"{lora}:0.5"] * 2}.get(
+        which, [f"{lora}:0.5"]))
+    assert len(taken) == 2
 
 
 def test_merging_does_not_trust_what_is_remembered(folder: Path, tmp_path: Path, taken: list[str], model: Any) -> None:

@@ -114,8 +114,8 @@ def test_what_is_no_such_pipeline_is_refused(folder: Path, tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"no diffusers folder: model_index\.json is missing"):
         load(tmp_path, device="cpu")
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionInpaintPipeline"}))
-    with pytest.raises(ModelError, match=r"InpaintPipeline: it needs an image and a mask.*StableDiffusionPipeline"):
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionDepth2ImgPipeline"}))
+    with pytest.raises(ModelError, match=r"Depth2ImgPipeline: it needs a depth map.*StableDiffusionPipeline"):
         load(folder, device="cpu")
 
 

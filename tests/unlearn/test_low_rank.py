@@ -35,7 +35,7 @@ WHOLE = {"salun", "salun-fast"}
 def model_of(name: str, folder: Path) -> Any:
     if name in ("tiny", "bfloat16"):
         return load(folder, device="cpu", dtype="float32" if name == "tiny" else name)
-    return taken(built(name), **({} if name == "sdxl" else {"length": 24}))
+    return taken(built(name), **({} if name.startswith("sdxl") else {"length": 24}))
 
 
 @pytest.mark.parametrize("name", ["tiny", "bfloat16", *BUILDERS])

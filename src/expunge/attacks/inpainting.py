@@ -84,10 +84,11 @@ class Inpainting(FromPicture):
 def filled(victim: Victim, x0: Tensor, known: Tensor, eps: Tensor, texts: Sequence[str], words: Words) -> Tensor:
     """Latents (B, c, h, w) that agree with x0 where `known` (B, 1, h, w) is 1 and are the model's elsewhere."""
     model, steps = victim.model, victim.sampler.steps
-    grid = model.process.schedule.grid(steps)
+    process = model.process_for(x0)
+    grid = process.schedule.grid(steps)
     x = eps.clone()
     for k in range(steps):
-        at_level = model.process.noised(x0, eps, grid[k].repeat(len(x0)))
+        at_level = process.noised(x0, eps, grid[k].repeat(len(x0)))
         x = finish(victim, known * at_level + (1 - known) * x, texts, words, k, k + 1)
     return known * x0 + (1 - known) * x
 

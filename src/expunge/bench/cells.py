@@ -195,6 +195,8 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
     out: dict[Stage, Any] = {"erase": {"model": model.hash, "process": model.process.description, "parts": model.parts,
                                        "method": row.method,
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
+    if (number := str(model.dtype).removeprefix("torch.")) != "float32":  # cells in float32 do not tell it
+        out["erase"]["dtype"] = number
     if attack is not None:
         out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
     out["evaluate"] = settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})

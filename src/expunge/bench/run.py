@@ -65,7 +65,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
-    model = load(settings.source, device=settings.device)
+    model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation, world)
     cells = planned_cells(settings, model, world, folder)
     chosen = chosen_cells(cells, only)
@@ -102,7 +102,7 @@ def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: Bench
 
                     note("begins")
                     if make(cell, model, world, settings, note).failed_at:
-                        model = load(settings.source, device=settings.device)  # whatever was left undone in the old one
+                        model = load(settings.source, **settings.opening)  # whatever was left undone in the old one
                 if mine:
                     todo.remove(cell)
             tell(total - len(todo), total, "")

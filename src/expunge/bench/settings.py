@@ -100,6 +100,9 @@ class BenchSettings(Settings):
     parts: str = knob("", "for a single file: the diffusers folder that lends configs, tokenizers and missing weights")
     lora: tuple[str, ...] = knob((), "LoRAs, FILE or FILE:WEIGHT, that are merged into the model first")
     device: str = knob("auto", "cpu, cuda, cuda:N or mps")
+    dtype: str = knob("float32", "number type of the weights: float32, bfloat16, float16, or auto: that of the files")
+    variant: str = knob("", "which set of weights, where the folder has several, such as fp16; the plain or only "
+                            "one if empty")
     methods: tuple[BenchMethod, ...] = knob(..., "what is compared")
     concepts: tuple[BenchConcept, ...] = knob(..., "what is taken out")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = knob((0, 1, 2), "seeds of the edits")
@@ -115,6 +118,11 @@ class BenchSettings(Settings):
     def source(self) -> Source:
         """The model, what lends it parts, and what is merged into it."""
         return Source(self.model, self.parts, self.lora)
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """How it is opened: keyword arguments of `models.store.load`."""
+        return {"device": self.device, "dtype": self.dtype, "variant": self.variant or None}
 
     @field_validator("methods", "concepts")
     @classmethod

@@ -133,7 +133,7 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.detectors.watched import world_for
     from expunge.models.store import load
 
-    model = load(settings.source, device=settings.device)
+    model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation)
     cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
     check_begun(cells)

@@ -228,6 +228,9 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
     if "trained" in planned:
         trained = planned["trained"]
         lines.append(f"# changes {trained['parameters']:,} parameters in {trained['tensors']} tensors")
+        if size := settings.get("size"):
+            own = " x ".join(map(str, planned["size"]))
+            lines.append(f"# trains at {size} x {size} pixels; the model's own are {own}")
         if texts := planned.get("encoded_texts"):
             lines.append(f"# {texts:,} texts through the text encoder, no UNet sample")
         lines.append(f"# estimate: {span(planned['seconds'])}"

@@ -88,7 +88,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 
 METAVARS = {
     "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
-    "method": "NAME", "strategy": "NAME",
+    "variant": "NAME", "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
     "distance": "NAME", "detector": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
     "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}

@@ -13,7 +13,8 @@ from expunge.cli.options import model_options
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
-    from expunge.records import ImageRecord, Prompt
+    from expunge.records import Prompt
+    from expunge.records.pictures import SampledImage
 
 EXAMPLES = """\b
 Examples:
@@ -82,6 +83,7 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
     from expunge.models.patch import Patch
     from expunge.models.store import load
     from expunge.records import counted
+    from expunge.records.pictures import SampledImage
 
     if count is not None and seeds:
         raise UserError("--seeds or --count and --seed together", accepted="one of the two")
@@ -108,7 +110,10 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
             shots, pixels = ImageCache().each(opened, items, how, batch=batch, progress=report, go_on=True)
         there = [row for row, shot in enumerate(shots) if shot.file]
         names, drawn = [names[row] for row in there], [pixels[row] for row in there]
-        gone = _written(out, names, [shots[row] for row in there], drawn, COLUMNS if lists else len(chosen))
+        about = {"model_name": opened.name, "family": opened.family}
+        shown = [SampledImage(**shots[row].model_dump(exclude={"file"}), **about, file=name)
+                 for row, name in zip(there, names, strict=True)]
+        gone = _written(out, shown, drawn, COLUMNS if lists else len(chosen))
     for line in (*notices, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
         click.echo(line)
     if gone:
@@ -122,16 +127,15 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
                                   "it has a patch on, make that again")
 
 
-def _written(out: Path, names: Sequence[str], shots: Sequence[ImageRecord], pixels: Sequence[Any], columns: int) -> int:
+def _written(out: Path, shots: Sequence[SampledImage], pixels: Sequence[Any], columns: int) -> int:
     """Write images, record and sheet; how many images of an earlier run were removed."""
     from expunge.files import write_json
     from expunge.models.sample import at_one_size
 
-    earlier = drawn_before(out)
+    earlier, names = drawn_before(out), [shot.file for shot in shots]
     for name in earlier:
         (out / name).unlink(missing_ok=True)
-    write_json(out / RECORD, [shot.model_copy(update={"file": name}).model_dump(mode="json")
-                              for shot, name in zip(shots, names, strict=True)])
+    write_json(out / RECORD, [shot.model_dump(mode="json") for shot in shots])
     for name, picture in zip(names, pixels, strict=True):
         write_picture(out / name, picture)
     if pixels:
@@ -164,13 +168,13 @@ def drawn_before(folder: Path) -> list[str]:
     from pydantic import TypeAdapter, ValidationError
 
     from expunge.errors import UserError
-    from expunge.records import ImageRecord
+    from expunge.records.pictures import SampledImage
 
     file = folder / RECORD
     if not file.is_file():
         return []
     try:
-        shots = TypeAdapter(list[ImageRecord]).validate_json(file.read_bytes())
+        shots = TypeAdapter(list[SampledImage]).validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise UserError(f"{file} is no record of drawn images, so it is not known which ones in {folder} may go",
                         accepted="a folder that `expunge sample` wrote, or one without that file",

@@ -81,7 +81,7 @@ def _estimate(settings: SequenceSettings) -> str:
     from expunge.sequence.states import planned_states
     from expunge.unlearn.method import Configured
 
-    model, folder = load(settings.source, device=settings.device), Path(settings.out)
+    model, folder = load(settings.source, **settings.opening), Path(settings.out)
     own = settings.evaluation
     world = world_for(model.world, model.name, own or EvaluateSettings())
     ledger = checked_ledger(settings, model, folder)

@@ -33,6 +33,9 @@ in the conditioning's row "guidance"); or not at all."""
 class Denoiser(Protocol):
     """A family's networks behind one interface. All members are asked for; there are no others.
 
+    A family whose denoiser is told a pooled text state has it in the conditioning's row "pooled", and a scope "pooled",
+    whose first layer reads it in its first columns.
+
     Attributes:
         family: its name in words ("Stable Diffusion").
         process: noise schedule and meaning of the network's output.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from expunge.errors import ModelError
 from expunge.models.base import Denoiser
 from expunge.models.flux import Flux
+from expunge.models.inpainting import StableDiffusionInpainting, StableDiffusionXLInpainting
 from expunge.models.sd import StableDiffusion
 from expunge.models.sd3 import StableDiffusion3
 from expunge.models.sdxl import StableDiffusionXL
@@ -21,6 +22,7 @@ class Family:
         make: takes over the pipeline's parts.
         weighed: components without whose weights there is no model. optional: those that may be missing.
         title: for people. guidance: scale at which diffusers draws it where nobody asks for another.
+        note: what is said whenever such a model is opened; "" for nothing.
     """
 
     make: Callable[..., Denoiser]
@@ -28,13 +30,21 @@ class Family:
     title: str
     guidance: float
     optional: tuple[str, ...] = ()
+    note: str = ""
 
 
+_SD, _SDXL = ("unet", "vae", "text_encoder"), ("unet", "vae", "text_encoder", "text_encoder_2")
+_ALL_MASKED = ("an inpainting model: it is drawn, edited and measured with the whole image masked, which leaves "
+               "the prompt alone to draw from; how it fills a part of an image is not looked at")
 FAMILIES: Mapping[str, Family] = {
     "StableDiffusionPipeline": Family(
-        StableDiffusion, ("unet", "vae", "text_encoder"), "Stable Diffusion 1.x and 2.x", 7.5),
+        StableDiffusion, _SD, "Stable Diffusion 1.x and 2.x", 7.5),
     "StableDiffusionXLPipeline": Family(
-        StableDiffusionXL, ("unet", "vae", "text_encoder", "text_encoder_2"), "Stable Diffusion XL", 5.0),
+        StableDiffusionXL, _SDXL, "Stable Diffusion XL", 5.0),
+    "StableDiffusionInpaintPipeline": Family(
+        StableDiffusionInpainting, _SD, "Stable Diffusion 1.x and 2.x inpainting", 7.5, note=_ALL_MASKED),
+    "StableDiffusionXLInpaintPipeline": Family(
+        StableDiffusionXLInpainting, _SDXL, "Stable Diffusion XL inpainting", 7.5, note=_ALL_MASKED),
     "StableDiffusion3Pipeline": Family(
         StableDiffusion3, ("transformer", "vae", "text_encoder", "text_encoder_2"), "Stable Diffusion 3 and 3.5", 7.0,
         optional=("text_encoder_3", "tokenizer_3")),
@@ -53,8 +63,6 @@ _WANTING: Mapping[str, str] = {
     "PixArtAlphaPipeline": "T5 with masks, and a network that predicts its variance too",
     "PixArtSigmaPipeline": "T5 with masks, and a network that predicts its variance too",
     "StableDiffusionXLImg2ImgPipeline": "an image to start from (a refiner goes on from the base model's)",
-    "StableDiffusionInpaintPipeline": "an image and a mask beside the prompt",
-    "StableDiffusionXLInpaintPipeline": "an image and a mask beside the prompt",
     "StableDiffusionDepth2ImgPipeline": "a depth map beside the prompt",
     "FluxFillPipeline": "an image and a mask beside the prompt",
     "FluxControlPipeline": "an image beside the prompt",

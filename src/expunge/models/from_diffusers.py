@@ -21,9 +21,11 @@ class FromDiffusers:
     Attributes:
         components, texts: as `models.base.Denoiser` has them; a family sets `texts`.
         factor: pixels per latent on a side.
+        beside: channels that the network is told beside the noisy latents.
     """
 
     texts: tuple[TextEncoder, ...]
+    beside = 0
 
     def __init__(self, pipe: Any, names: Iterable[str]) -> None:
         """Take over the parts of these names; what was put around them (compilation, adapters) is looked through."""
@@ -36,6 +38,10 @@ class FromDiffusers:
         twin.components = {**self.components, **components}
         twin.texts = tuple(encoder.with_module(twin.components[encoder.name]) for encoder in self.texts)
         return twin
+
+    def told(self, x_t: Tensor) -> Tensor:
+        """The network's input for latents (B, c, h, w), with what else it is told along the channels."""
+        return x_t
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pixels."""
@@ -51,13 +57,18 @@ _CHANNELS = {5: "a depth model, which needs a depth map", 7: "an upscaling model
 """What UNets with so many input channels over 4 of latents are, beside the prompt."""
 
 
-def check_channels(unet: Any, vae: Any) -> None:
-    """ModelError: a UNet that takes more than latents."""
+def check_channels(unet: Any, vae: Any, beside: int = 0) -> None:
+    """ModelError: a UNet that takes other channels than latents and `beside` more."""
     channels, latents = unet.config.in_channels, vae.config.latent_channels
-    if channels != latents:
-        what = f": {_CHANNELS[channels]} beside the prompt" if latents == 4 and channels in _CHANNELS else ""
-        raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels{what}",
-                         accepted="text-to-image models (no inpainting, depth or upscaling)")
+    if channels == latents + beside:
+        return
+    what = f": {_CHANNELS[channels]} beside the prompt" if latents == 4 and channels in _CHANNELS else ""
+    how = "its folder names another kind of pipeline: correct _class_name in model_index.json" if latents == 4 and \
+        channels in (4, 9) else ""
+    raise ModelError(f"a UNet of {channels} input channels over {latents} latent channels{what}",
+                     accepted="an inpainting UNet, which is told a mask and an image" if beside else
+                     "text-to-image models (no depth or upscaling; inpainting in a folder of its own pipeline)",
+                     remedy=how)
 
 
 def sides(size: Any) -> tuple[int, int]:

@@ -80,6 +80,7 @@ class Model:
         self._originals: dict[str, Tensor] = {}
         self._stored = stored
         self._said: set[str] = set()
+        self._sides: tuple[int, int] | None = None
         self._identify(remember)
         self.parts = parts_digest(denoiser, stored)
         self.device, self.dtype = torch.device(device), dtype
@@ -110,7 +111,8 @@ class Model:
     @property
     def process(self) -> Process:
         """Noise schedule and meaning of the network's output."""
-        return self.denoiser.process
+        process = self.denoiser.process
+        return process if self._sides is None else process.sized(*self._sides)
 
     def process_for(self, x: Tensor) -> Process:
         """The process for latents of x's size, (..., h, w): some families shift their times with the size."""
@@ -118,8 +120,10 @@ class Model:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(c, h, w) at the native size."""
-        return self.denoiser.latent_shape
+        """(c, h, w) at the native size, or at that of `sized`."""
+        c, *native = self.denoiser.latent_shape
+        h, w = native if self._sides is None else self._sides
+        return c, h, w
 
     @property
     def factor(self) -> int:
@@ -188,7 +192,7 @@ class Model:
         That is schedule, architecture, tokenizers, number types and kind of device; drawn images are kept apart by
         it.
         """
-        return scheme_digest([self.parts, *self.process.identity, str(self.dtype), str(self._text_dtype),
+        return scheme_digest([self.parts, *self.denoiser.process.identity, str(self.dtype), str(self._text_dtype),
                               self.device.type])
 
     @cached_property
@@ -301,6 +305,27 @@ class Model:
         """
         names = (self.network_name, *self.text_names) if trained is None else trained
         return self._with({name: copy.deepcopy(self.components[name]).eval().requires_grad_(False) for name in names})
+
+    def sized(self, side: int | None) -> Model:
+        """The same model, whose noise is `side` pixels high and wide where nobody asks for another size.
+
+        It shares networks and identity with this one. None, and its own size, are this model itself.
+
+        Raises:
+            UserError: a side that is no multiple of the family's own.
+        """
+        if side is None or (side, side) == self.size:
+            return self
+        sides = self.initial_noise([], side, side).shape[-2:]
+        twin = copy.copy(self)
+        twin._sides = sides[0], sides[1]
+        return twin
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels where nobody asks for others."""
+        _, h, w = self.latent_shape
+        return h * self.factor, w * self.factor
 
     def without(self, off: Off) -> Model:
         """A teacher of the same networks: inside `off` they compute without what trains in them; nothing is copied."""
@@ -457,5 +482,6 @@ def drawn_by(model: Model) -> dict[str, str]:
     "schedule and parts" is `Model.drawing`, which holds number type and device as well.
     """
     weights = next(model.network.parameters())
-    return {"process": model.process.description, "number type": str(weights.dtype).removeprefix("torch."),
-            "device": weights.device.type, "schedule and parts": model.drawing}
+    return {"family": model.family, "process": model.process.description,
+            "number type": str(weights.dtype).removeprefix("torch."), "device": weights.device.type,
+            "schedule and parts": model.drawing}

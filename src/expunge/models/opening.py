@@ -121,12 +121,12 @@ def open_model(place: Location, types: Types, *, with_checker: bool = False, as_
     """
     if place.path.is_dir() and not as_stored:
         family, pipe, chosen = _open(place, with_checker, types)
-        denoiser = family.make(pipe)
+        denoiser = _made(family, pipe, place)
         if (stored := weights_in(place.path, chosen, denoiser.components)) is not None:
             return _checked(Opened(family, pipe, denoiser, stored), place)
         del pipe, denoiser
     family, pipe, _ = _open(place, with_checker and place.path.is_dir())
-    return _checked(Opened(family, pipe, family.make(pipe), None), place)
+    return _checked(Opened(family, pipe, _made(family, pipe, place), None), place)
 
 
 def _open(place: Location, with_checker: bool, types: Types | None = None) -> tuple[Family, Any, str | None]:
@@ -183,6 +183,16 @@ def _open(place: Location, with_checker: bool, types: Types | None = None) -> tu
                          remedy="fetch or save it again") from error
 
 
+def _made(family: Family, pipe: Any, place: Location) -> Denoiser:
+    """The family's networks. ModelError: parts that do not belong together, or that the family has not; says where."""
+    check_agreement({name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)},
+                    place.path)
+    try:
+        return family.make(pipe)
+    except ModelError as error:
+        raise ModelError(f"{place.path}: {error.got}", error.accepted, error.remedy) from error
+
+
 def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool) -> list[str]:
     """Components that the family can do without, and does: of a file, a text encoder goes with its tokenizer."""
     if not is_file:
@@ -195,15 +205,13 @@ def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool)
 
 
 def _checked(opened: Opened, place: Location) -> Opened:
-    """ModelError: parts that do not belong together, or a tokenizer that is another encoder's or nearly empty, as
-    libraries make one of a damaged folder."""
+    """ModelError: a tokenizer that is another encoder's or nearly empty, as libraries make one of a damaged folder."""
     for encoder in opened.denoiser.texts:
         words, known = len(encoder.tokenizer), len(encoder.table)
         if not known / 2 <= words <= known:
             raise ModelError(f"a tokenizer of {words} words in {place.path} where the {encoder.name} knows {known}",
                              accepted="each text encoder with its own tokenizer",
                              remedy="fetch or save the model again")
-    check_agreement(opened.denoiser.components, place.path)
     return opened
 
 

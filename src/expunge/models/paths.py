@@ -6,12 +6,35 @@ Families beside Stable Diffusion 1 and 2 are told a pooled state of the whole pr
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from torch import Tensor
+
+from expunge.errors import UserError
 from expunge.models.model import Model
 
 POOLED = "pooled"
-"""The scope of the layers through which the pooled state enters."""
+"""The scope of the layers through which the pooled state enters, and the state's row in the conditioning."""
+
+
+def first_layer(model: Model) -> str:
+    """Full name of the weight that the pooled state enters by; its first columns read the state.
+
+    Raises:
+        UserError: the family is told no pooled state.
+    """
+    if POOLED not in model.denoiser.scopes:
+        raise UserError(f"{model.family} is told no pooled text state", accepted="text states alone (pooled: false)")
+    return next(name for name in model.parameters_in(POOLED) if name.endswith(".weight"))
+
+
+def pooled_states(model: Model, prompts: Sequence[str]) -> Tensor:
+    """(B, P) what stands for the whole of each prompt; no gradient.
+
+    Raises:
+        UserError: a prompt is longer than every text encoder reads.
+    """
+    return model.encode(prompts).rows[POOLED].detach()
 
 
 def left_open(model: Model, tensors: Collection[str]) -> str:

@@ -25,7 +25,7 @@ _OTHERS = {
     "blocks.0.cross_attn.kv_linear.weight": "PixArtSigmaPipeline"}
 """A tensor of networks that are not taken over, and the pipeline that draws with them."""
 _CHANNELS = {5: "StableDiffusionDepth2ImgPipeline", 7: "StableDiffusionUpscalePipeline",
-             8: "StableDiffusionInstructPix2PixPipeline", 9: "StableDiffusionInpaintPipeline"}
+             8: "StableDiffusionInstructPix2PixPipeline"}
 """What a UNet with so many input channels over 4 of latents draws."""
 _FLUX_CHANNELS = {128: "FluxControlPipeline", 384: "FluxFillPipeline"}
 _COMPONENTS = ("down_blocks.0.", "transformer_blocks.0.", "single_transformer_blocks.0.", "encoder.down_blocks.0.")
@@ -62,14 +62,13 @@ def recognised(shapes: Shapes, where: str) -> str:
 def _unet(shapes: Shapes, names: Shapes, where: str) -> str:
     channels = names["input_blocks.0.0.weight"][1]
     large = "label_emb.0.0.weight" in names
-    if channels == 9 and large:
-        raise _other("StableDiffusionXLInpaintPipeline", where)
+    inpainting = channels == 9
     if channels in _CHANNELS:
         raise _other(_CHANNELS[channels], where)
     starts = {".".join(name.split(".")[:3]) for name in shapes if name.startswith("conditioner.embedders.")}
     if large and starts == {"conditioner.embedders.0"}:
         raise _other("StableDiffusionXLImg2ImgPipeline", where)
-    return "StableDiffusionXLPipeline" if large else "StableDiffusionPipeline"
+    return f"StableDiffusion{'XL' if large else ''}{'Inpaint' if inpainting else ''}Pipeline"
 
 
 def _other(kind: str, where: str) -> ModelError:

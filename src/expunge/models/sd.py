@@ -29,6 +29,7 @@ class StableDiffusion(FromDiffusers):
     places: Mapping[int, int] = {0: 0}
     null: Null = "empty"
     guided: Guidance = "classifier-free"
+    pipeline: type[Any] = StableDiffusionPipeline
 
     def __init__(self, pipe: Any) -> None:
         """Take over the parts of `pipe`, which need not be on one device or of one number type.
@@ -36,12 +37,12 @@ class StableDiffusion(FromDiffusers):
         Raises:
             ModelError: another family or prediction, or a schedule that the prediction cannot start from.
         """
-        _check_family(pipe)
+        self._check_family(pipe)
         super().__init__(pipe, self.roles)
         self.process = process_of(*variance_preserving(pipe.scheduler))
         unet, encoder = self.components["unet"], self.components["text_encoder"]
         self.multiple = self.factor
-        self.latent_shape: tuple[int, int, int] = (unet.config.in_channels, *sides(unet.config.sample_size))
+        self.latent_shape: tuple[int, int, int] = (pipe.vae.config.latent_channels, *sides(unet.config.sample_size))
         self.texts: tuple[TextEncoder, ...] = (ClipTextEncoder("text_encoder", encoder, pipe.tokenizer),)
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
@@ -52,15 +53,15 @@ class StableDiffusion(FromDiffusers):
         """The UNet's output, float32 (B, c, h, w)."""
         unet = self.components["unet"]
         where = next(unet.parameters())
-        out: Tensor = unet(x_t.to(where.dtype), t.to(where.device), cond.states.to(where.dtype), return_dict=False)[0]
+        out: Tensor = unet(self.told(x_t).to(where.dtype), t.to(where.device), cond.states.to(where.dtype),
+                           return_dict=False)[0]
         return out.float()
 
-
-def _check_family(pipe: Any) -> None:
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise ModelError(f"a {type(pipe).__name__}",
-                         accepted="StableDiffusionPipeline (Stable Diffusion 1.x and 2.x)")
-    if getattr(pipe.unet.config, "addition_embed_type", None) is not None:
-        raise ModelError(f"a UNet that is told {pipe.unet.config.addition_embed_type} too: another family's",
-                         accepted="Stable Diffusion 1.x and 2.x's own UNet")
-    check_channels(pipe.unet, pipe.vae)
+    def _check_family(self, pipe: Any) -> None:
+        if not isinstance(pipe, self.pipeline):
+            raise ModelError(f"a {type(pipe).__name__}",
+                             accepted=f"{self.pipeline.__name__} (Stable Diffusion 1.x and 2.x)")
+        if getattr(pipe.unet.config, "addition_embed_type", None) is not None:
+            raise ModelError(f"a UNet that is told {pipe.unet.config.addition_embed_type} too: another family's",
+                             accepted="Stable Diffusion 1.x and 2.x's own UNet")
+        check_channels(pipe.unet, pipe.vae, self.beside)

@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor
 from torch.nn.functional import pad
 
+from expunge.errors import UserError
 from expunge.models.base import Guidance, Null, Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.encoders import ClipTextEncoder, T5TextEncoder
@@ -77,6 +78,11 @@ class StableDiffusion3(FromDiffusers):
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The transformer's velocity, float32 (B, c, h, w)."""
         transformer = self.components["transformer"]
+        most = transformer.config.pos_embed_max_size * transformer.config.patch_size
+        if max(x_t.shape[-2:]) > most:
+            sides = " x ".join(str(side * self.factor) for side in x_t.shape[-2:])
+            raise UserError(f"an image of {sides} pixels",
+                            accepted=f"at most {most * self.factor} on a side: the network has no more places")
         where = next(transformer.parameters())
         states, extra = cond.states.to(where.dtype), {}
         if self._zeros and self._counts(transformer):

@@ -41,15 +41,15 @@ class StableDiffusionXL(FromDiffusers):
         """Take over the parts of `pipe`.
 
         Raises:
-            ModelError: inpainting, a refiner, or a UNet that is told its guidance.
+            ModelError: a refiner, or a UNet that is told its guidance.
         """
         super().__init__(pipe, self.roles)
         unet, vae = self.components["unet"], self.components["vae"]
-        _check(unet, vae)
+        _check(unet, vae, self.beside)
         self.process = process_of(*variance_preserving(pipe.scheduler))
         self.null: Null = "zeros" if pipe.config.get("force_zeros_for_empty_prompt", True) else "empty"
         self.multiple = self.factor
-        self.latent_shape: tuple[int, int, int] = (unet.config.in_channels, *sides(unet.config.sample_size))
+        self.latent_shape: tuple[int, int, int] = (vae.config.latent_channels, *sides(unet.config.sample_size))
         self.texts: tuple[TextEncoder, ...] = (
             ClipTextEncoder("text_encoder", self.components["text_encoder"], pipe.tokenizer, penultimate=True),
             ClipTextEncoder("text_encoder_2", self.components["text_encoder_2"], pipe.tokenizer_2, penultimate=True,
@@ -69,13 +69,13 @@ class StableDiffusionXL(FromDiffusers):
         height, width = (side * self.factor for side in x_t.shape[-2:])
         size = torch.tensor([height, width, 0, 0, height, width], device=where.device, dtype=where.dtype)
         more = {"text_embeds": cond.rows["pooled"].to(where.dtype), "time_ids": size.repeat(len(x_t), 1)}
-        out: Tensor = unet(x_t.to(where.dtype), t.to(where.device), cond.states.to(where.dtype),
+        out: Tensor = unet(self.told(x_t).to(where.dtype), t.to(where.device), cond.states.to(where.dtype),
                            added_cond_kwargs=more, return_dict=False)[0]
         return out.float()
 
 
-def _check(unet: Any, vae: Any) -> None:
-    check_channels(unet, vae)
+def _check(unet: Any, vae: Any, beside: int) -> None:
+    check_channels(unet, vae, beside)
     if unet.config.addition_embed_type != "text_time":
         raise ModelError(f"a UNet that is told {unet.config.addition_embed_type or 'no size and no pooled state'}",
                          accepted="Stable Diffusion XL's own UNet")

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 REPOSITORIES: Mapping[str, str] = {
     "StableDiffusionPipeline": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "StableDiffusionXLPipeline": "stabilityai/stable-diffusion-xl-base-1.0",
+    "StableDiffusionInpaintPipeline": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+    "StableDiffusionXLInpaintPipeline": "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
     "StableDiffusion3Pipeline": "stabilityai/stable-diffusion-3.5-large",
     "FluxPipeline": "black-forest-labs/FLUX.1-dev"}
 """A repository of the Hub that has each family's small files; named in advice, never asked."""
@@ -63,15 +65,17 @@ _CLIP_G = Layout("text_encoders.clip_g.transformer.", original.clip, _TOKENS)
 _T5_XXL = Layout("text_encoders.t5xxl.transformer.", original.t5, _T5)
 # The reference implementation reads CLIP-L's pooled state without its projection.
 _UNPROJECTED = Layout(_CLIP_L.prefix, original.clip, _TOKENS, ("text_projection.weight",))
+_SD: Mapping[str, tuple[Layout, ...]] = {"text_encoder": (
+    Layout("cond_stage_model.transformer.", original.clip, _TOKENS),
+    Layout("cond_stage_model.transformer.", original.clip_without_prefix, _TOKENS),
+    Layout("cond_stage_model.model.", original.open_clip, _TOKENS))}
+_SDXL: Mapping[str, tuple[Layout, ...]] = {
+    "text_encoder": (Layout("conditioner.embedders.0.transformer.", original.clip, _TOKENS),
+                     Layout("conditioner.embedders.0.transformer.", original.clip_without_prefix, _TOKENS)),
+    "text_encoder_2": (Layout("conditioner.embedders.1.model.", original.open_clip, _TOKENS),)}
 _TEXTS: Mapping[str, Mapping[str, tuple[Layout, ...]]] = {
-    "StableDiffusionPipeline": {"text_encoder": (
-        Layout("cond_stage_model.transformer.", original.clip, _TOKENS),
-        Layout("cond_stage_model.transformer.", original.clip_without_prefix, _TOKENS),
-        Layout("cond_stage_model.model.", original.open_clip, _TOKENS))},
-    "StableDiffusionXLPipeline": {
-        "text_encoder": (Layout("conditioner.embedders.0.transformer.", original.clip, _TOKENS),
-                         Layout("conditioner.embedders.0.transformer.", original.clip_without_prefix, _TOKENS)),
-        "text_encoder_2": (Layout("conditioner.embedders.1.model.", original.open_clip, _TOKENS),)},
+    "StableDiffusionPipeline": _SD, "StableDiffusionInpaintPipeline": _SD,
+    "StableDiffusionXLPipeline": _SDXL, "StableDiffusionXLInpaintPipeline": _SDXL,
     "StableDiffusion3Pipeline": {"text_encoder": (_UNPROJECTED,), "text_encoder_2": (_CLIP_G,),
                                  "text_encoder_3": (_T5_XXL,)},
     "FluxPipeline": {"text_encoder": (_CLIP_L,), "text_encoder_2": (_T5_XXL,)}}
@@ -284,7 +288,7 @@ def check_parts(file: SingleFile, kind: str, folder: Path) -> None:
         raise ModelError(f"{config} is missing or damaged", accepted="a folder with the scheduler's config",
                          remedy="fetch the folder's small files again") from error
     predicted = file.predicts()
-    if predicted and predicted != theirs and file.kind in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+    if predicted and predicted != theirs and file.family.weighed[0] == "unet":
         raise ModelError(f"{file.path} says that it predicts {predicted}, and {folder} has a scheduler for {theirs}",
                          accepted="a folder of a model with the same prediction",
                          remedy="name one with --parts, or set prediction_type in its scheduler_config.json")

@@ -6,6 +6,7 @@ Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -24,13 +25,15 @@ from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
-from expunge.models.lora import merged, write_lora
-from expunge.models.model import Model
+from expunge.models.lora import lora_path, merged, write_lora
+from expunge.models.model import Model, Remember
 from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
+
+log = logging.getLogger(__name__)
 
 EMBEDDED_FLOW = "emoji-flow"
 """The source name of the flow model in the package."""
@@ -61,7 +64,7 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
         revision: branch, tag or commit of a Hub id.
         variant: which set of weights, where a folder has several ("fp16", "ema"). None takes the plain ones, or, of a
             folder that has none, the only variant there is. Numbers in memory are of `dtype` all the same.
-        verify: hash the weights anew; else their hashes are those that were taken when the folder's files were the same
+        verify: hash the weights anew; else their hashes are those that were taken when its files were the same
             (`models.remembered`).
         parts: the diffusers folder whose configs and tokenizers a single file takes, and the weights that it lacks.
         lora: files of LoRAs, "FILE" or "FILE:WEIGHT", that are merged into the weights, one after the other. The model
@@ -77,11 +80,12 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
     opened = open_model(place, (number, words), as_stored=bool(said.loras))
     about, denoiser = _about(place.path), opened.denoiser
     name = _named(_name(said.model, place.path), denoiser, said)
+    if opened.family.note:
+        log.warning("%s is %s", name, opened.family.note)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", opened.family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
                  device=where, dtype=number, text_dtype=words, stored=opened.stored,
-                 remember=None if place.path.is_file() or said.loras else partial(
-                     digests, place.path, about=f"pickle {allow_pickle}, variant {variant}", fresh=verify))
+                 remember=_remembering(place, said, verify))
 
 
 def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
@@ -140,6 +144,15 @@ def _name(source: str, place: Path) -> str:
     """What records call the model: a relative path begins with a dot, so that nobody takes it for a Hub id."""
     local = source not in _EMBEDDED and place == Path(source)
     return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
+
+
+def _remembering(place: Location, said: Source, fresh: bool) -> Remember:
+    """Digests of the model that all files which decide its weights have been read as before."""
+    loras = [weighted(lora) for lora in said.loras]
+    lent = [Path(place.parts).expanduser()] if place.parts else []
+    read = f"pickle {place.allow_pickle}, variant {place.variant}"
+    about = "; ".join([read, *(f"LoRA {number} at {weight!r}" for number, (_, weight) in enumerate(loras))])
+    return partial(digests, [place.path, *lent, *(lora_path(path) for path, _ in loras)], about=about, fresh=fresh)
 
 
 def _named(name: str, denoiser: Denoiser, said: Source) -> str:

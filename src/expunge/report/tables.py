@@ -140,6 +140,7 @@ def evaluation_facts(evaluation: Evaluation) -> dict[str, str]:
     seeds = seeds_text(seed for score in evaluation.scores for seed in score.seeds)
     return {"Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}", "Image size": size,
             "Negative prompt": sampler.negative or "none", "Seeds": seeds or "not recorded",
+            **({"Family": evaluation.drawn["family"]} if "family" in evaluation.drawn else {}),
             "Time of the evaluation": duration(evaluation.seconds),
             "Machine": evaluation.machine or "not recorded", "Made": evaluation.created or "not recorded"}
 

@@ -96,7 +96,8 @@ def check_alike(measured: Mapping[str, Evaluation]) -> None:
         measured: by the state's name; what an older record does not tell is not compared.
     """
     def protocol(one: Evaluation) -> dict[str, object]:
-        drawn = {name: value for name, value in one.drawn.items() if name not in ("device", "schedule and parts")}
+        apart = ("family", "device", "schedule and parts")
+        drawn = {name: value for name, value in one.drawn.items() if name not in apart}
         return {**one.sampler.model_dump(), **one.detectors, "prompts": one.prompts_hash, **drawn}
 
     states = list(measured.items())

@@ -67,7 +67,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
     settings = settings if isinstance(settings, SequenceSettings) else read_sequence(settings)
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
-    model = load(settings.source, device=settings.device)
+    model = load(settings.source, **settings.opening)
     own = settings.evaluation
     world = world_for(model.world, model.name, own or EvaluateSettings(), world)
     if not make and not (folder / LEDGER).is_file():

@@ -75,6 +75,8 @@ class SequenceSettings(Settings):
     parts: str = knob("", "for a single file: the diffusers folder that lends configs, tokenizers and missing weights")
     lora: tuple[str, ...] = knob((), "LoRAs, FILE or FILE:WEIGHT, that are merged into the model first")
     device: str = knob("auto", "cpu, cuda, cuda:N or mps")
+    variant: str = knob("", "which set of weights, where the folder has several, such as fp16; the plain or only "
+                            "one if empty. In memory weights are in float32, in which alone edits add up")
     method: str = knob("esd-fast", "how requests are met that name no method: see `expunge ls methods`")
     settings: dict[str, Any] = knob({}, "overrides of the method's settings, by (dotted) name")
     strategy: str = knob("replay", "how an edit holds on to earlier ones: naive, l2-sp, ewc, replay, refresh, "
@@ -94,6 +96,11 @@ class SequenceSettings(Settings):
     def source(self) -> Source:
         """The model, what lends it parts, and what is merged into it."""
         return Source(self.model, self.parts, self.lora)
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """How it is opened: keyword arguments of `models.store.load`."""
+        return {"device": self.device, "variant": self.variant or None}
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

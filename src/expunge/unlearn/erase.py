@@ -141,9 +141,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
 
     Returns:
         JSON-able: method, model, request, chosen (in words: what was found where no anchor is named), seed, settings;
-        of methods that are settings (`method.Configured`) also trained (tensors, parameters that change) and their
-        estimate: seconds, memory_bytes (peak of the process; None where the system does not tell), measured (on how
-        many real steps, in words; they are undone), and of closed forms encoded_texts.
+        of methods that are settings (`method.Configured`) also the model's own size (height, width), trained (tensors,
+        parameters that change) and their estimate: seconds, memory_bytes (peak of the process; None where the system
+        does not tell), measured (on how many real steps, in words; they are undone), and of closed forms encoded_texts.
 
     Raises:
         UserError: as `erase`, before any computing.
@@ -164,7 +164,8 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
         params = chosen.check(model, request)
         size = sum(p.numel() for p in params.values())
         return {**fields, "settings": chosen.model_dump(mode="json"),
-                "trained": {"tensors": len(params), "parameters": size}, **chosen.estimate(model, request)}
+                "size": [*model.size], "trained": {"tensors": len(params), "parameters": size},
+                **chosen.estimate(model, request)}
 
 
 def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,

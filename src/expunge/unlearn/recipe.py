@@ -55,7 +55,7 @@ MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a Lo
 """What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
-OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False}
+OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False, "size": None}
 """Settings that are left out where they are this: what is addressed by all settings stays what it was without them."""
 
 
@@ -85,6 +85,8 @@ class Recipe(Settings):
                                    f"none is {LORA_RATE:g}", gt=0.0)
     checkpointing: bool = knob(False, "Keep one activation of each of the denoiser's blocks and make the others again "
                                "in the backward pass: a third more time, a fraction of the memory")
+    size: int | None = knob(None, "Height and width of what it trains on; none is the model's own size", unit="pixels",
+                            ge=1)
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
 
@@ -125,6 +127,12 @@ class Recipe(Settings):
             ConfigError: parts that do not go together.
         """
         check_needs(self, request)
+        sized = model.sized(self.size)
+        if past is not None and sized is not model:
+            raise ConfigError(f"training at {self.size} pixels in a sequence, which holds on to earlier edits at "
+                              f"{model.size[0]}", accepted="the model's own size (no size)",
+                              remedy="leave size out, or set it to the model's own where the method sets another")
+        model = sized
         params = self._weights(model, past)
         with checkpointed(model.network, self.checkpointing):
             pass
@@ -208,6 +216,7 @@ class Recipe(Settings):
         These are real steps of all the parts; the weights are put back afterwards, bit for bit, and every other tensor
         that moves is let go, so that a run after it is what it would have been.
         """
+        model = model.sized(self.size)
         params = self.check(model, request)
         needed, stages = self.footprint(model, params), Rehearsal()
         with self._changing(model, params, 0) as change, memory_for("the beginning of a run", SMALLER):
@@ -222,6 +231,7 @@ class Recipe(Settings):
 
     def footprint(self, model: Model, params: Mapping[str, Parameter]) -> Footprint:
         """Memory of a run that changes these weights, by part; counted, and nothing is computed."""
+        model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
         pools = sum((source.max_prompts or 0) * getattr(source, "grid", 1) for source, _ in parts
                     if not isinstance(source, NoisedPictures))
@@ -253,6 +263,7 @@ class Recipe(Settings):
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
         params = self.check(model, request, past)
+        model = model.sized(self.size)
         began = time.monotonic()
         if sum(p.nbytes for p in model.editable().values()) >= LARGE:
             check_room(self.footprint(model, params), model.device, MEMORY_ADVICE)
@@ -284,6 +295,7 @@ class Recipe(Settings):
         return Inputs({"settings": own(),
                        "request": request.model_dump(mode="json"), "model": model.hash,
                        "process": model.process.description, "parts": model.parts, "seed": seed,
+                       **({"dtype": str(model.dtype)} if model.dtype != torch.float32 else {}),
                        **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
 
     def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -24,6 +25,7 @@ from expunge.records import Request
 from expunge.resume import Inputs
 from expunge.runtime import peak_memory
 from expunge.train import Losses, Progress, check_checkpoint, thinned
+from expunge.unlearn.closed_form.pooled import PooledLayer, read_pooled
 from expunge.unlearn.closed_form.reading import (
     KeepTokens,
     Plan,
@@ -58,9 +60,16 @@ class ClosedForm(Settings):
                                    source="UCE, original script")
     retain: Retain | None = knob(Retain(each=2), "Prompts for other things that must stay, beside the request's own")
     retain_tokens: KeepTokens = knob("all", "Which positions of those prompts must stay: all, words or last")
+    pooled: bool = knob(False, "Solve for the layer that the pooled text state enters by, too, where a family has one",
+                        source="UCE@28c81ed, FLUX")
     rounds: Rounds | None = knob(None, "Rounds of attack and repair; none does without")
     surrogate: Surrogacy = SURROGACY
     batch: int = knob(32, "Texts per call of the text encoder: speed against memory", ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        settings: dict[str, Any] = rest(self)  # what is addressed by all settings stays what it was without this one
+        return {name: value for name, value in settings.items() if name != "pooled" or value}
 
     def override(self, settings: Mapping[str, Any]) -> ClosedForm:
         """This method with some settings changed; keys may be dotted, a solver may be named by its kind alone.
@@ -68,6 +77,9 @@ class ClosedForm(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
+        if settings.get("size") is not None:
+            raise ConfigError(f"size for {self.name}, which solves for weights and sees no image",
+                              accepted="a method that trains, such as esd-fast", remedy="leave size out")
         if settings.get("lora_rank") is not None:
             raise ConfigError(f"lora_rank for {self.name}, which solves for whole weights and trains nothing",
                               accepted="a method that trains, such as esd-fast", remedy="leave lora_rank out")
@@ -81,7 +93,8 @@ class ClosedForm(Settings):
                 its own anchor, nothing left to retain.
         """
         params, _ = self._projections(model), self._planned(model, request)
-        return params
+        layer = self._pooled_layer(model)
+        return params if layer is None else {**params, layer.name: layer.weight}
 
     def used_texts(self, model: Model, request: Request) -> dict[str, tuple[str, ...]]:
         """Every text that is read, by use, as a patch records them (`Patch.texts`). UserError: as `check`."""
@@ -92,8 +105,10 @@ class ClosedForm(Settings):
         began, params, (plan, _) = time.monotonic(), self._projections(model), self._planned(model, request)
         reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, None)
         original = {name: computable(p).double() for name, p in params.items()}
+        parts = self._parts(model, plan, reading, original)
         before, total = time.monotonic(), 1 + (self.rounds.count if self.rounds is not None else 0)
-        Solution.of(self.solver.solve(reading, original, 0), original)
+        for states, layers in parts:
+            Solution.of(self.solver.solve(states, layers, 0), layers)
         solving = time.monotonic() - before
         return {"encoded_texts": len(plan.texts), "seconds": round(before - began + total * solving, 1),
                 "memory_bytes": peak_memory(),
@@ -120,11 +135,16 @@ class ClosedForm(Settings):
         history: list[Losses] = []
         reading = read(model, plan, self.tokens, self.keep_tokens, self.retain_tokens, self.batch, progress)
         original = {name: computable(p).double() for name, p in params.items()}
-        gauge, changed = ResidualGauge.of(reading, original), dict[str, Tensor]()
+        parts, layer = self._parts(model, plan, reading, original), self._pooled_layer(model)
+        gauges, changed = [ResidualGauge.of(*part) for part in parts], dict[str, Tensor]()
         total = 1 + (self.rounds.count if self.rounds is not None else 0)
-        for solution in self._solutions(reading, original, seed):
-            history.append(gauge.left(solution))
-            changed = {name: W.to(params[name].dtype) for name, W in solution.layers.items()}
+        for first, *more in zip(*(self._solutions(*part, seed) for part in parts), strict=True):
+            history.append(gauges[0].left(first))
+            changed = {name: W.to(params[name].dtype) for name, W in first.layers.items()}
+            for solution, gauge in zip(more, gauges[1:], strict=True):
+                history[-1] |= {f"pooled {name}": value for name, value in gauge.left(solution).items()}
+                assert layer is not None  # there are two parts
+                changed[layer.name] = layer.whole(solution.layers[layer.name]).to(layer.weight.dtype)
             if progress is not None:
                 progress(len(history), total, history[-1])
         return Patch.of(changed, model=model, request=request, method=self.name, settings=self.model_dump(mode="json"),
@@ -137,6 +157,15 @@ class ClosedForm(Settings):
         yield first
         if self.rounds is not None:
             yield from self.rounds.against(first, original, reading, self.solver, seed)
+
+    def _pooled_layer(self, model: Model) -> PooledLayer | None:
+        return PooledLayer.of(model) if self.pooled else None
+
+    def _parts(self, model: Model, plan: Plan, reading: Reading, original: Layers) -> list[tuple[Reading, Layers]]:
+        """What is solved for, each from states of its own: the projections, and the pooled state's layer."""
+        layer = self._pooled_layer(model)
+        pooled = [] if layer is None else [(read_pooled(model, plan, self.batch), {layer.name: layer.columns})]
+        return [(reading, original), *pooled]
 
     def _projections(self, model: Model) -> dict[str, Parameter]:
         params, known = checked_weights(model, self.scope, SOLVED), model.reading_text()

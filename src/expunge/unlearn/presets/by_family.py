@@ -8,11 +8,15 @@ and a guidance that the model cannot take is 1.
 | --- | --- | --- | --- |
 | `esd` | Stable Diffusion XL | 50 steps of the sampler at guidance 2, 200 steps at 2e-4 | erasing@46599b3, `esd-x` |
 | `esd` | Stable Diffusion 3 | 28 at guidance 7.5, 200 at 3e-5 | a fork of it for 3.5 |
-| `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4 | erasing@46599b3 |
+| `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4, at 512 pixels or its own if less | erasing@46599b3 |
 | closed forms | Stable Diffusion 3, FLUX.1 | scope `entry` | UCE@28c81ed edits `context_embedder` of FLUX |
 
+| `uce` | FLUX.1 | the pooled state's first layer, too | UCE@28c81ed, `time_text_embed.text_embedder.linear_1` |
+
 Differs: erasing's default there is eta 1 of a formula in which our eta is one less, so that its target is the plain
-unconditional output; ours stays the paper's. UCE's script edits the pooled path as well.
+unconditional output; ours stays the paper's. UCE on Stable Diffusion 3 is nobody's publication: it is as on FLUX.1. On
+Stable Diffusion XL UCE leaves the pooled path, as published, and says so; {"pooled": true} takes it in, there and in
+the other closed forms.
 """
 
 from __future__ import annotations
@@ -28,9 +32,12 @@ from expunge.unlearn.method import Configured
 PUBLISHED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("esd", "Stable Diffusion XL"): {"source.grid": 50, "source.guidance": 2.0, "steps": 200, "learning_rate": 2e-4},
     ("esd", "Stable Diffusion 3"): {"source.grid": 28, "source.guidance": 7.5, "steps": 200, "learning_rate": 3e-5},
-    ("esd", "FLUX.1"): {"source.grid": 28, "source.guidance": 3.5, "steps": 1400, "learning_rate": 1e-4},
+    ("esd", "FLUX.1"): {"source.grid": 28, "source.guidance": 3.5, "steps": 1400, "learning_rate": 1e-4,
+                        "size": 512},
+    ("uce", "Stable Diffusion 3"): {"pooled": True},
+    ("uce", "FLUX.1"): {"pooled": True},
 }
-"""By preset and family."""
+"""By preset and family; what is said of a family behind a comma (inpainting) changes nothing."""
 
 
 def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Model) -> dict[str, Any]:
@@ -40,8 +47,9 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         method: with the user's settings. preset: the name by which it was asked for.
         given: the user's settings, which win.
     """
-    family = model.family
-    settings = dict(PUBLISHED.get((preset, family), {}))
+    settings = dict(PUBLISHED.get((preset, model.family.partition(",")[0]), {}))
+    if settings.get("size", 0) >= min(model.size):
+        del settings["size"]
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
     if model.denoiser.guided == "none":
