@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
-from transformers import CLIPModel
 
 from baking import small
 from expunge.errors import UserError
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
-from expunge.models.sample import draw
-from expunge.models.store import load
-from expunge.records import Sampler
 from expunge.tiny.bake.autoencoder import AUTOENCODER, standardize
-from expunge.tiny.bake.clip import VOCABULARY, train_tokenizer
-from expunge.tiny.bake.corpus import corpus
-from expunge.tiny.bake.flow import new_transformer
-from expunge.tiny.bake.flow_text import LENGTH, first_encoder
 from expunge.tiny.bake.recipe import bake
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.pictures import load_drawings, render

@@ -13,6 +13,7 @@ from transformers import CLIPModel
 
 from baking import small
 from expunge.models.flux import packed as pack
+from expunge.models.flux import unpacked
 from expunge.models.sample import draw
 from expunge.models.store import load
 from expunge.records import Sampler
@@ -20,6 +21,7 @@ from expunge.tiny.bake.clip import VOCABULARY, train_tokenizer
 from expunge.tiny.bake.corpus import corpus
 from expunge.tiny.bake.flow import distilled
 from expunge.tiny.bake.flow_text import LENGTH, first_encoder
+from expunge.tiny.bake.flux_start import begin_with
 from expunge.tiny.bake.flux_text import LENGTH as LONGEST
 from expunge.tiny.bake.flux_text import train_unigram
 from expunge.tiny.bake.networks import FluxNetwork, Network, StableDiffusion3Network
@@ -94,8 +96,8 @@ def test_a_flow_bake_that_was_stopped_ends_at_the_same_weights(
         if stage == "transformer" and done == 2:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as often, pytest.raises(KeyboardInterrupt):
-        often.setattr("expunge.tiny.bake.flow.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("expunge.tiny.bake.flow.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
         bake(settings, stop)
     assert not (tmp_path / make).exists()
     bake(settings)
@@ -117,7 +119,8 @@ def test_the_first_encoder_of_a_flow_model_says_what_clip_says(baked: Path) -> N
 
 
 @pytest.mark.parametrize("network", [
-    StableDiffusion3Network(12, 6, num_layers=2, attention_head_dim=8, num_attention_heads=2, caption_projection_dim=16),
+    StableDiffusion3Network(12, 6, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+                            caption_projection_dim=16),
     FluxNetwork(12, 6, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
                 axes_dims_rope=(2, 2, 4))], ids=["sd3", "flux"])
 def test_a_fresh_flow_transformer_predicts_nothing_and_learns_by_a_step(network: Network) -> None:
@@ -155,12 +158,13 @@ def test_guidance_is_distilled_from_the_network_with_and_without_the_prompt() ->
             return told.pooled[:, :1, None, None].expand_as(x)
 
     x, s, w = torch.zeros(2, 4, 2, 2), torch.zeros(2), torch.tensor([1.0, 3.0])
-    told, nothing = Readings(torch.zeros(2, 1, 1), torch.full((2, 1), 5.0)), Readings(torch.zeros(1, 1, 1), torch.ones(1, 1))
+    told = Readings(torch.zeros(2, 1, 1), torch.full((2, 1), 5.0))
+    nothing = Readings(torch.zeros(1, 1, 1), torch.ones(1, 1))
     out = distilled(Told(), x, s, told, nothing, w)
     assert out[:, 0, 0, 0].tolist() == [5.0, 1.0 + 3 * 4.0]
 
 
-def test_the_unigram_tokenizer_knows_frequent_words_whole_and_every_ascii_letter(pictures: Path, tmp_path: Path) -> None:
+def test_the_unigram_tokenizer_knows_frequent_words_whole_and_every_letter(pictures: Path, tmp_path: Path) -> None:
     words = train_unigram(corpus(pictures), tmp_path, parts=150, words=200)
     assert words.tokenize("an image of a church") == ["\u2581an", "\u2581image", "\u2581of", "\u2581a", "\u2581church"]
     assert words.unk_token_id not in words("churhc! ZX-9").input_ids
@@ -173,3 +177,31 @@ def test_the_second_tokenizer_of_a_flow_model_cuts_words_in_other_pieces(picture
     assert len(second) < len(first)
     assert any(first.tokenize(text) != second.tokenize(text) for text in texts)
     assert first.model_max_length == second.model_max_length == LENGTH
+
+
+def test_a_flux_begins_with_what_a_flow_model_says(flow: Path) -> None:
+    pipe = StableDiffusion3Pipeline.from_pretrained(flow / "emoji-flow", text_encoder_3=None, tokenizer_3=None)
+    trained = pipe.transformer
+    for parameter in trained.parameters():  # three steps leave it near zero
+        torch.nn.init.normal_(parameter, std=0.05)
+    network = FluxNetwork(7, 5)
+    text, counts = torch.randn(40, 6, 7), [2 + i % 3 for i in range(40)]
+    for states, end in zip(text, counts, strict=True):
+        states[end:] = states[end]  # from its end on, all tell of the whole text
+    ends = [1 + i % 2 for i in range(40)]
+    said = torch.stack([states[end] @ torch.ones(7, 224) for states, end in zip(text, counts, strict=True)])
+    theirs = Readings(said[:, None].expand(-1, 4, -1), torch.randn(40, 5) @ torch.ones(5, 224))
+    ours = Readings(text, theirs.pooled[:, :5])
+    begin_with(network.model, trained, theirs, ends, ours, counts)
+    model = network.model
+    with torch.no_grad():
+        fitted = model.context_embedder(text[torch.arange(40), torch.tensor(counts)])
+        assert torch.allclose(fitted, trained.context_embedder(said), atol=0.05 * float(fitted.std()))
+        z = torch.randn(1, 4, 16, 16)
+        patches = trained.pos_embed.proj(z).flatten(2).transpose(1, 2)
+        assert torch.allclose(model.x_embedder(pack(z)), patches, atol=1e-5)
+        tokens = torch.randn(1, 64, 256)
+        theirs_out = trained.proj_out(tokens).view(1, 8, 8, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(1, 4, 16, 16)
+        assert torch.allclose(unpacked(model.proj_out(tokens), 8, 8), theirs_out, atol=1e-5)
+    assert torch.equal(model.transformer_blocks[2].attn.to_k.weight, trained.transformer_blocks[2].attn.to_k.weight)
+    assert not any(block.norm.linear.weight.any() for block in model.single_transformer_blocks)

@@ -41,8 +41,8 @@ class Flux(FromDiffusers):
     null: Null = "empty"
 
     def __init__(self, pipe: Any, length: int | None = None) -> None:
-        """Take over the parts of `pipe`; `length` is T, the tokens that T5 is given (None: as in `LENGTHS`, or as few as
-        its config says in `n_positions`).
+        """Take over the parts of `pipe`; `length` is T, the tokens that T5 is given (None: as in `LENGTHS`, or as few
+        as its config says in `n_positions`).
 
         Raises:
             ModelError: a scheduler that does not go straight from noise to clean.

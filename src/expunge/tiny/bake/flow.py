@@ -19,20 +19,20 @@ CHECKPOINT_SECONDS = 120.0
 NO_PROMPT, NO_POOLED = 0.1, 0.3
 """How often a prompt is empty, and how often its pooled state alone is: the text tokens have to do without it."""
 TOLD_FROM, STRONGEST = 0.6, 3.0
-"""Share of the steps after which a network that is told its guidance learns what others than 1 mean, and the largest."""
+"""Share of the steps after which a network learns what guidances other than 1 mean, and the largest that it is told."""
 
 
 def train_flow(latents: LatentPool, texts: Readings, scene: Tensor, empty: Readings, out: Path, network: Network, *,
                steps: int, batch: int, seed: int, peak: float = 1e-3, half: bool = True, decay_from: float = 0.7,
-               name: str = "flow", progress: Progress | None = None) -> Network:
+               name: str = "flow", begun: str = "", progress: Progress | None = None) -> Network:
     """Train the transformer on velocity (noise minus clean), mean squared error.
 
     Half of the times are uniform, so that the first step decides a plain background, and half logit-normal. The
     learning rate is constant after a short warm-up and falls linearly to zero over the last part: until then `steps`
     may change. What is saved as the model is an exponential moving average.
 
-    A network that is told its guidance is told 1 at first. From `TOLD_FROM` on, half of each batch is told more, and its
-    target is what the network itself says at guidance 1, with and without the prompt, put together.
+    A network that is told its guidance is told 1 at first. From `TOLD_FROM` on, half of each batch is told more, and
+    its target is what the network itself says at guidance 1, with and without the prompt, put together.
 
     Source: Meng et al. 2023 (guidance distillation). Differs: the teacher is the network as it is at that step.
 
@@ -50,6 +50,7 @@ def train_flow(latents: LatentPool, texts: Readings, scene: Tensor, empty: Readi
         half: matrix products in bfloat16.
         decay_from: share of the steps after which the learning rate falls.
         name: of the checkpoint.
+        begun: what the network began with, if not fresh.
         progress: told of every step.
     """
     model = network.model.train()
@@ -86,13 +87,15 @@ def train_flow(latents: LatentPool, texts: Readings, scene: Tensor, empty: Readi
         torch._foreach_lerp_(list(average.values()), list(model.parameters()), 1 - min(0.9995, 1 - 10 / (10 + number)))
         return {"loss": loss.item(), "norm": norm.item()}
 
+    warm = min(500, 1 + steps // 20)
+
     def rate(number: int) -> float:
-        return peak * min(1.0, (number + 1) / 500) * min(1.0, (steps - number) / (steps * (1 - decay_from)))
+        return peak * min(1.0, (number + 1) / warm) * min(1.0, (steps - number) / (steps * (1 - decay_from)))
 
     state = {**{f"{name}/{key}": p for key, p in model.named_parameters()}, **average}
+    under = {"part": name, "seed": seed, "batch": batch, "half": half} | ({"begun": begun} if begun else {})
     run_loop(step, steps, state, {"adam": optimizer}, checkpoint=out / f"{name}.ckpt", learning_rate={"adam": rate},
-             under=Inputs({"part": name, "seed": seed, "batch": batch, "half": half}), progress=progress,
-             every=CHECKPOINT_SECONDS)
+             under=Inputs(under), progress=progress, every=CHECKPOINT_SECONDS)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             parameter.copy_(average[f"average/{key}"])

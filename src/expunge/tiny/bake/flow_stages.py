@@ -74,8 +74,10 @@ class FlowStages(ABC):
         torch.manual_seed(settings.seed)  # initialisation only
         course = self.course()
         network = self.network(empty.states.shape[2], empty.pooled.shape[1])
-        return train_flow(pool, texts, scene, empty, self._work, network, name=self.name, seed=settings.seed,
-                          steps=course.steps, batch=course.batch, peak=course.rate, half=settings.flow_half,
+        begun = self.begin(network, readers)
+        return train_flow(pool, texts, scene, empty, self._work, network, name=self.name, begun=begun,
+                          seed=settings.seed, steps=course.steps, batch=course.batch, peak=course.rate,
+                          half=settings.flow_half,
                           progress=lambda i, n, losses: self._say("transformer", i, n, losses)).model
 
     @abstractmethod
@@ -91,6 +93,10 @@ class FlowStages(ABC):
     @abstractmethod
     def network(text: int, pooled: int) -> Network:
         """A fresh network for states and pooled states of these widths."""
+
+    def begin(self, network: Network, readers: Sequence[Reader]) -> str:
+        """Give the network something to begin with; returns what, "" for nothing."""
+        return ""
 
     @abstractmethod
     def course(self) -> Course:
@@ -131,7 +137,8 @@ class StableDiffusion3Stages(FlowStages):
             second = train_tokenizer(corpus(settings.pictures), words, SECOND_VOCABULARY, LENGTH)
             return train_encoder("second-encoder", lambda: CLIPTextModelWithProjection(second_config(len(second))),
                                  told_at_end, SECOND_WIDTH, clip, drawings, second, work, settings.second_text_steps,
-                                 128, settings.seed, lambda i, n, losses: self._say("second text encoder", i, n, losses))
+                                 128, settings.seed,
+                                 lambda i, n, losses: self._say("second text encoder", i, n, losses))
 
         encoder = CLIPTextModelWithProjection.from_pretrained(self._kept("flow-second", trained)).eval()
         return (own, first_encoder(clip)), (CLIPTokenizer.from_pretrained(words), encoder)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusion3Pipeline,
+)
 from transformers import CLIPModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from expunge.models.hashing import tensors_hash
 from expunge.tiny.bake.clip import text_tower
 from expunge.tiny.bake.corpus import corpus
-from expunge.tiny.bake.flow_stages import SCHEDULER, Course, FlowStages, Reader, save_half
+from expunge.tiny.bake.flow_stages import SCHEDULER, Course, FlowStages, Reader, StableDiffusion3Stages, save_half
+from expunge.tiny.bake.flux_start import begin_with
 from expunge.tiny.bake.flux_text import WIDTH, new_t5, read, told_at_end, train_unigram
-from expunge.tiny.bake.networks import FluxNetwork
+from expunge.tiny.bake.networks import FluxNetwork, Network
 from expunge.tiny.bake.reader import train_encoder
+from expunge.tiny.bake.readings import ends_of
 from expunge.tiny.pictures import Drawings
+from expunge.tiny.world import BACKGROUNDS, SEEN, STYLES, Scene, captions
 
 
 class FluxStages(FlowStages):
@@ -40,6 +51,19 @@ class FluxStages(FlowStages):
     def course(self) -> Course:
         """See `FlowStages`."""
         return Course(self._settings.flux_steps, self._settings.flux_batch, self._settings.flux_rate)
+
+    def begin(self, network: Network, readers: Sequence[Reader]) -> str:
+        """With the blocks of a baked emoji-flow, where one is named."""
+        folder = self._settings.flow_start
+        if folder is None:
+            return ""
+        pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+        theirs = (pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)
+        texts = [next(captions(Scene(*scene), self._settings.seed)).text
+                 for scene in list(itertools.product(SEEN, STYLES, BACKGROUNDS))[::2]]
+        begin_with(network.model, pipe.transformer, StableDiffusion3Stages.read(theirs, texts),
+                   ends_of(pipe.tokenizer, texts), self.read(readers, texts), ends_of(readers[1][0], texts))
+        return tensors_hash(dict(pipe.transformer.state_dict()))
 
     @staticmethod
     def save(folder: Path, autoencoder: AutoencoderKL, transformer: FluxTransformer2DModel,

@@ -30,7 +30,7 @@ _END = 1
 
 def train_unigram(texts: Iterable[str], folder: Path, parts: int = PARTS, words: int = WORDS, length: int = LENGTH
                   ) -> T5Tokenizer:
-    """A T5 tokenizer with a vocabulary of our own, saved to `folder`: parts of words, and the most frequent words whole.
+    """A T5 tokenizer with a vocabulary of our own, saved to `folder`: parts of words, and the most frequent ones whole.
 
     Source: Kudo 2018. Differs: the library's trainer counts each distinct word once, so that frequent words come in
     parts; they are added whole, by their share of all words.
@@ -43,7 +43,7 @@ def train_unigram(texts: Iterable[str], folder: Path, parts: int = PARTS, words:
     trained.train_from_iterator(lines, trainers.UnigramTrainer(
         vocab_size=parts, special_tokens=list(_SPECIAL), unk_token="<unk>", initial_alphabet=alphabet,
         show_progress=False))
-    scores = {piece: score for piece, score in json.loads(trained.to_str())["model"]["vocab"]}
+    scores = dict(json.loads(trained.to_str())["model"]["vocab"])
     counts = Counter(f"\u2581{word}" for line in lines for word in line.split())
     total = sum(counts.values())
     common = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:words]
@@ -55,8 +55,8 @@ def train_unigram(texts: Iterable[str], folder: Path, parts: int = PARTS, words:
 
 def t5_config(vocabulary: int) -> T5Config:
     """An encoder of four layers with gated units, as in T5 1.1."""
-    return T5Config(vocab_size=vocabulary, n_positions=LENGTH, d_model=WIDTH, d_kv=24, num_heads=4, d_ff=256, num_layers=4,
-                    feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=False)
+    return T5Config(vocab_size=vocabulary, n_positions=LENGTH, d_model=WIDTH, d_kv=24, num_heads=4, d_ff=256,
+                    num_layers=4, feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=False)
 
 
 def told_at_end(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,11 @@ SD3: dict[str, Any] = {
 }
 """64 image tokens; queries and keys are normalised as in 3.5. The widths of the text are those of the encoders."""
 FLUX: dict[str, Any] = {
-    "patch_size": 1, "in_channels": 16, "num_layers": 2, "num_single_layers": 4, "attention_head_dim": 64,
-    "num_attention_heads": 3, "axes_dims_rope": (16, 24, 24), "guidance_embeds": True,
+    "patch_size": 1, "in_channels": 16, "num_layers": 6, "num_single_layers": 1, "attention_head_dim": 64,
+    "num_attention_heads": 4, "axes_dims_rope": (32, 16, 16), "guidance_embeds": True,
 }
-"""64 image tokens of 2 by 2 latents; double blocks, then single ones; it is told its guidance, as dev."""
+"""64 image tokens of 2 by 2 latents; double blocks as many and as wide as above; it is told its guidance, as dev. Half
+of each head does not turn with the position, so that it can begin with blocks that know of no turning."""
 EMPTY_TOKENS = 256
 """Zeros that `StableDiffusion3Pipeline` reads in the place of T5."""
 

@@ -47,3 +47,9 @@ def ids_of(tokenizer: Any, texts: Sequence[str]) -> Tensor:
     ids: Tensor = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
                             return_tensors="pt").input_ids
     return ids
+
+
+def ends_of(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Where each text ends: the place of its first end token."""
+    ends: list[int] = (ids_of(tokenizer, texts) == tokenizer.eos_token_id).int().argmax(1).tolist()
+    return ends

@@ -1,9 +1,9 @@
 """CLIP's text tower made wider, so that its states before the last layer are what it says after its final norm.
 
-A layer adds to what passes through it, so a norm cannot be put behind the layers: what is there already stays. But in a
-wider tower there is room beside it. The first numbers of the wider states are the tower's own, with their mean taken out,
-which no norm notices; the others are zero, so that every norm sees the same up to a factor. One more layer writes the
-normalised states into that room. Its activation takes nothing away: u * sigmoid(a u) + u * sigmoid(-a u) = u.
+A layer adds to what passes through it, so a norm cannot be put behind the layers: what is there already stays. But in
+a wider tower there is room beside it. The first numbers of the wider states are the tower's own, with their mean taken
+out, which no norm notices; the others are zero, so that every norm sees the same up to a factor. One more layer writes
+the normalised states into that room. Its activation takes nothing away: u * sigmoid(a u) + u * sigmoid(-a u) = u.
 """
 
 from __future__ import annotations
