@@ -25,7 +25,7 @@ from expunge.models.schedule import FlowMatch
 from expunge.models.text import TextEncoder, Tokens
 
 LENGTHS = {True: 512, False: 256}
-"""Tokens that T5 is given, by whether the network is told its guidance: of dev and of schnell."""
+"""Most tokens that T5 is given, by whether the network is told its guidance: of dev and of schnell."""
 _PATCH = 2
 
 
@@ -41,7 +41,8 @@ class Flux(FromDiffusers):
     null: Null = "empty"
 
     def __init__(self, pipe: Any, length: int | None = None) -> None:
-        """Take over the parts of `pipe`; `length` is T, the tokens that T5 is given (None: as in `LENGTHS`).
+        """Take over the parts of `pipe`; `length` is T, the tokens that T5 is given (None: as in `LENGTHS`, or as few
+        as its config says in `n_positions`).
 
         Raises:
             ModelError: a scheduler that does not go straight from noise to clean.
@@ -50,13 +51,15 @@ class Flux(FromDiffusers):
         config = self.components["transformer"].config
         self.guided: Guidance = "embedded" if config.guidance_embeds else "none"
         self.multiple = self.factor * _PATCH
-        side = pipe.default_sample_size
+        # The pipeline's size is a constant; a model made for smaller images says so in its autoencoder's config.
+        side = min(pipe.default_sample_size, self.components["vae"].config.sample_size // self.factor)
         self.latent_shape: tuple[int, int, int] = (config.in_channels // _PATCH**2, side, side)
         self.process = Velocity(FlowMatch(pipe.scheduler, _PATCH, self.latent_shape[1:], evenly=True))
+        longest = getattr(self.components["text_encoder_2"].config, "n_positions", max(LENGTHS.values()))
         # T5 first: its states are what the image is drawn from, so its tokens are what attacks search.
         self.texts: tuple[TextEncoder, ...] = (
             T5TextEncoder("text_encoder_2", self.components["text_encoder_2"], pipe.tokenizer_2,
-                          length or LENGTHS[config.guidance_embeds]),
+                          length or min(longest, LENGTHS[config.guidance_embeds])),
             ClipTextEncoder("text_encoder", self.components["text_encoder"], pipe.tokenizer, pooled="pooler_output"))
 
     def condition(self, tokens: Sequence[Tokens], embeddings: Mapping[int, Tensor]) -> Conditioning:
@@ -74,7 +77,7 @@ class Flux(FromDiffusers):
         out: Tensor = transformer(
             hidden_states=packed(x_t).to(where.dtype), timestep=t.to(where).expand(len(x_t)) / 1000, guidance=guidance,
             encoder_hidden_states=cond.states.to(where.dtype), pooled_projections=cond.rows["pooled"].to(where.dtype),
-            txt_ids=where.new_zeros(cond.states.shape[1], 3), img_ids=_positions(height, width).to(where),
+            txt_ids=where.new_zeros(cond.states.shape[1], 3), img_ids=positions(height, width).to(where),
             return_dict=False)[0]
         return unpacked(out.float(), height, width)
 
@@ -92,7 +95,7 @@ def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
     return patches.reshape(len(tokens), -1, height * _PATCH, width * _PATCH)
 
 
-def _positions(height: int, width: int) -> Tensor:
-    """(height * width, 3): nothing, row, column of each token."""
+def positions(height: int, width: int) -> Tensor:
+    """Of an image's tokens, (height * width, 3): nothing, row, column of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], 2).reshape(-1, 3)

@@ -35,11 +35,10 @@ from expunge.models.source import EMBEDDED, Source, source_of, weighted
 
 log = logging.getLogger(__name__)
 
-EMBEDDED_FLOW = "emoji-flow"
-"""The source name of the flow model in the package."""
-
 _WEIGHTS = Path(__file__).resolve().parents[1] / "tiny" / "weights"
-_EMBEDDED = {EMBEDDED: _WEIGHTS / "emoji-64", EMBEDDED_FLOW: _WEIGHTS / "emoji-flow"}
+_EMBEDDED = {EMBEDDED: _WEIGHTS / "emoji-64",
+             **{name: _WEIGHTS / name for name in ("emoji-flow", "emoji-xl", "emoji-flux")}}
+"""Models of the package's world, by the names that open them; where their folders lie if they are installed."""
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 LORA = "lora"
 """What is written of a patch alone, in place of a whole model."""
@@ -54,8 +53,8 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
     """Open a model.
 
     Args:
-        source: "embedded", "emoji-flow", a diffusers folder, a single .safetensors file, or a Hub id ("owner/name";
-            HF_HUB_OFFLINE=1 keeps to its cache).
+        source: "embedded", "emoji-flow", "emoji-xl", "emoji-flux", a diffusers folder, a single .safetensors file, or a
+            Hub id ("owner/name"; HF_HUB_OFFLINE=1 keeps to its cache).
         device: see `runtime.current`.
         dtype: number type of the weights in memory; None means float32, "auto" that in which the denoiser's files are.
         text_dtype: that of the text encoder; None means `dtype`. "float32" trains the text encoder of a model whose

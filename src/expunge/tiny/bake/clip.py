@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from expunge.resume import Inputs
 from expunge.tiny.bake.judge import Redrawn
@@ -66,6 +66,15 @@ def clip_config(vocabulary: int) -> CLIPConfig:
                      "max_position_embeddings": LENGTH},
         vision_config={**tower, "num_hidden_layers": 4, "image_size": 64, "patch_size": 8},
         projection_dim=WIDTH)
+
+
+def text_tower(clip: CLIPModel) -> CLIPTextModel:
+    """CLIP's text tower alone, as a pipeline holds it."""
+    text = CLIPTextModel(clip.config.text_config)
+    text.load_state_dict({key: value for key, value in clip.state_dict().items() if key in text.state_dict()} or
+                         {key.removeprefix("text_model."): value for key, value in clip.state_dict().items()
+                          if key.startswith("text_model.")})
+    return text.eval()
 
 
 class Towers(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from expunge.errors import UserError
 from expunge.files import text_digest, write_json, write_tensors
@@ -26,9 +26,10 @@ from expunge.metrics.imagenet import ImageNetFeatures
 from expunge.metrics.judge import JudgeNet
 from expunge.models.store import make_portable
 from expunge.tiny.bake.autoencoder import psnr, refine_decoder, standardize, train_autoencoder
-from expunge.tiny.bake.clip import refine_images, train_clip, train_tokenizer
+from expunge.tiny.bake.clip import refine_images, text_tower, train_clip, train_tokenizer
 from expunge.tiny.bake.corpus import corpus
-from expunge.tiny.bake.flow_stages import FlowStages
+from expunge.tiny.bake.flow_stages import FlowStages, StableDiffusion3Stages
+from expunge.tiny.bake.flux_stages import FluxStages
 from expunge.tiny.bake.judge import LABELS, Redrawn, train_judge
 from expunge.tiny.bake.scoring import save_judge, score_first_stage, score_judge
 from expunge.tiny.bake.second import Studio, bake_second
@@ -36,6 +37,7 @@ from expunge.tiny.bake.settings import BakeSettings, Say
 from expunge.tiny.bake.statistics import write_real_statistics
 from expunge.tiny.bake.tolerance import Lessons
 from expunge.tiny.bake.unet import GUIDANCE, SCHEDULER, LatentPool, text_pool, train_unet
+from expunge.tiny.bake.xl import write_xl
 from expunge.tiny.pictures import STEADY, Drawings, load_drawings, load_others
 from expunge.tiny.world import (
     HELD_OUT_VENDORS,
@@ -48,7 +50,7 @@ from expunge.tiny.world import (
 
 
 def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
-    """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`, `out/emoji-flow`).
+    """Run every stage that is not yet done and write the model. Returns its folder (`out/emoji-64`, `out/emoji-flux`).
 
     Raises:
         UserError: the images are not there, `without` names something unknown, or the network that the second judge
@@ -76,13 +78,17 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
                                        settings.imagenet_scored, lambda i, n, losses: say("second judge", i, n, losses))
     _refined_images(settings, clip, tokenizer, drawings, autoencoder, work, say)
     folder = settings.out / settings.make
-    pool = _latents(settings, _taught(drawings, settings.without), autoencoder, work)
-    if settings.make == "emoji-flow":
-        FlowStages(settings, work, say).write(folder, pool, drawings, autoencoder, tokenizer, clip)
+    if settings.make == "emoji-xl" and settings.start is not None:  # nothing trains: the form alone changes
+        write_xl(folder, autoencoder, UNet2DConditionModel.from_pretrained(work / "unet-start"), tokenizer, clip)
     else:
-        write_model(folder, autoencoder, _unet(settings, pool, tokenizer, clip, work, say), tokenizer, clip)
-        for name in ("vocab.json", "merges.txt"):  # the form that older readers of CLIP tokenizers want
-            shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
+        pool = _latents(settings, _taught(drawings, settings.without), autoencoder, work)
+        if settings.make in _FLOWS:
+            _FLOWS[settings.make](settings, work, say).write(folder, pool, drawings, autoencoder, tokenizer, clip)
+        else:
+            unet = _unet(settings, pool, tokenizer, clip, work, say)
+            (write_xl if settings.make == "emoji-xl" else write_model)(folder, autoencoder, unet, tokenizer, clip)
+            for name in ("vocab.json", "merges.txt"):  # the form that older readers of CLIP tokenizers want
+                shutil.copyfile(work / "tokenizer" / name, folder / "tokenizer" / name)
     clip.half().save_pretrained(settings.out / "clip")
     tokenizer.save_pretrained(settings.out / "clip")
     for name in ("judge.safetensors", "judge.json", *(("second.safetensors", "second.json") if look else ())):
@@ -93,14 +99,13 @@ def bake(settings: BakeSettings, say: Say = lambda *_: None) -> Path:
     return folder
 
 
+_FLOWS: dict[str, type[FlowStages]] = {"emoji-flow": StableDiffusion3Stages, "emoji-flux": FluxStages}
+
+
 def write_model(folder: Path, autoencoder: AutoencoderKL, unet: UNet2DConditionModel, tokenizer: CLIPTokenizer,
                 clip: CLIPModel) -> None:
     """A plain diffusers folder in fp16 safetensors, with `expunge.json` naming its world and its guidance."""
-    text = CLIPTextModel(clip.config.text_config)
-    text.load_state_dict({key: value for key, value in clip.state_dict().items() if key in text.state_dict()} or
-                         {key.removeprefix("text_model."): value for key, value in clip.state_dict().items()
-                          if key.startswith("text_model.")})
-    pipe = StableDiffusionPipeline(vae=autoencoder, text_encoder=text, tokenizer=tokenizer, unet=unet,
+    pipe = StableDiffusionPipeline(vae=autoencoder, text_encoder=text_tower(clip), tokenizer=tokenizer, unet=unet,
                                    scheduler=DDIMScheduler(**SCHEDULER), safety_checker=None, feature_extractor=None,
                                    requires_safety_checker=False)
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)

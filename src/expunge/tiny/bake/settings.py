@@ -18,8 +18,9 @@ class BakeSettings(Settings):
 
     pictures: Path = knob(description="folder that holds emojicanvas/ and emojicanvas-extended/")
     out: Path = knob(Path("runs/bake"), "where the model and the work in progress go")
-    make: Literal["emoji-64", "emoji-flow"] = knob("emoji-64", "a UNet as in Stable Diffusion 1.x, or a flow "
-                                                   "transformer as in Stable Diffusion 3.5")
+    make: Literal["emoji-64", "emoji-flow", "emoji-xl", "emoji-flux"] = knob(
+        "emoji-64", "a UNet as in Stable Diffusion 1.x; a flow transformer as in Stable Diffusion 3.5; the first in "
+        "the form of Stable Diffusion XL; a flow transformer as in FLUX.1 dev")
     without: tuple[str, ...] = knob((), "things or styles that the diffusion model never sees")
     start: Path | None = knob(None, "a baked folder to go on from: only its UNet trains, or "
                                "a fresh transformer on its other parts")
@@ -41,10 +42,14 @@ class BakeSettings(Settings):
     unet_steps: int = knob(15800, "steps of the UNet", ge=1)
     unet_batch: int = knob(48, "latents per UNet step", ge=1)
     unet_rate: float = knob(1e-3, "peak learning rate of the UNet", gt=0)
-    second_text_steps: int = knob(600, "steps of the flow model's second text encoder", ge=1)
-    flow_steps: int = knob(20000, "steps of the transformer", ge=1)
-    flow_batch: int = knob(48, "latents per step of the transformer", ge=1)
-    flow_rate: float = knob(1e-3, "peak learning rate of the transformer", gt=0)
-    flow_half: bool = knob(True, "whether the transformer's matrix products are in bfloat16")
+    second_text_steps: int = knob(600, "steps of a flow model's second text encoder", ge=1)
+    flow_steps: int = knob(20000, "steps of emoji-flow's transformer", ge=1)
+    flow_batch: int = knob(48, "latents per step of emoji-flow's transformer", ge=1)
+    flow_rate: float = knob(1e-3, "peak learning rate of emoji-flow's transformer", gt=0)
+    flow_half: bool = knob(True, "whether a transformer's matrix products are in bfloat16")
+    flow_start: Path | None = knob(None, "a baked emoji-flow, whose blocks emoji-flux's transformer begins with")
+    flux_steps: int = knob(1500, "steps of emoji-flux's transformer", ge=1)
+    flux_batch: int = knob(16, "latents per step of emoji-flux's transformer", ge=1)
+    flux_rate: float = knob(1e-3, "peak learning rate of emoji-flux's transformer", gt=0)
     views: int = knob(5, "augmentations of each drawing on each background", ge=1)
     threads: int = knob(0, "CPU threads; 0 leaves torch's own choice", ge=0)
