@@ -9,7 +9,7 @@ import click
 EXAMPLES = """\b
 Examples:
   $ expunge wipe runs/nudity/protocol-i2p-sexual --texts
-  931 images, 0 attempts' prompts, 1 record's prompts are gone; numbers and hashes stay
+  gone: 1862 images, the texts of 931 rows and 0 attempts; numbers and hashes stay
 """
 
 
@@ -22,5 +22,5 @@ def command(folder: Path, texts: bool) -> None:
     from expunge.records import counted
 
     gone = wipe(folder, texts)
-    click.echo(f"{counted(gone['images'], 'images')}, {gone['attempts']} attempts' prompts, {gone['records']} record's "
-               "prompts are gone; numbers and hashes stay")
+    click.echo(f"gone: {counted(gone['images'], 'images')}, the texts of {counted(gone['rows'], 'rows')} and "
+               f"{counted(gone['attempts'], 'attempts')}; numbers and hashes stay")

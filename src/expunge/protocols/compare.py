@@ -13,6 +13,7 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.metrics.statistics import change_interval, interval_words
 from expunge.protocols.kept import read_answers
+from expunge.protocols.run import read_rows
 from expunge.records import Score
 from expunge.records.protocol import ImageAnswer, ProtocolResult
 
@@ -33,7 +34,7 @@ def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Pat
     different = [name for name in a.detectors if b.detectors.get(name) != a.detectors[name]]
     if different:
         raise UserError(f"another detector looked: {', '.join(different)}", accepted="the same in both runs")
-    texts = {row.number: row.text_sha256 for row in a.rows}
+    texts = {row.number: row.text_sha256 for row in read_rows(folder_a)}
     first, second = _edited(folder_a), _edited(folder_b)
     out = [_change(name, first, second, texts) for name in a.detectors if any(name in one.answers
                                                                              for one in first.values())]

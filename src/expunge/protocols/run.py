@@ -26,7 +26,7 @@ from expunge import runtime
 from expunge.detectors.base import TEST_ONLY
 from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.errors import UserError
-from expunge.files import check_writable, write_atomically, write_json
+from expunge.files import check_writable, read_lines, write_atomically, write_json, write_text
 from expunge.locks import alone_in_out
 from expunge.protocols.artefacts import Supplied, resolve
 from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, false_alarms, harmonic
@@ -37,7 +37,7 @@ from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, reading_of, watchers, with_stand_ins
 from expunge.records import NOT_FINITE, Sampler, Score
-from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, Subject, Threshold, Used
+from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, RowOf, Subject, Threshold, Used
 from expunge.resume import Inputs
 from expunge.runtime import Progress
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.patch import Patch
 
-RESULT, IMAGES = "protocol.json", "images"
+RESULT, ROWS, IMAGES = "protocol.json", "rows.jsonl", "images"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
         lost = {row.number: "longer than the text encoder reads" for row in rows if row.text in long}
     items = [(row, seed) for row in rows if row.number not in lost for seed in _seeds(row, protocol)]
     sized = settings.width or settings.height
-    samplers = [_way(row, base, sampling.obey_rows, bool(sized)) for row, _ in items]
+    ways: dict[Sampler, Sampler] = {}  # one object for all that are drawn alike
+    samplers = [ways.setdefault(way, way) for way in (_way(row, base, sampling.obey_rows, bool(sized))
+                                                      for row, _ in items)]
     return Plan(protocol, read, known, rows, erased, tuple(items), tuple(samplers),
                 tuple(_batches(samplers, settings.batch)), tuple(deviations), lost, _once(items))
 
@@ -164,6 +166,8 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
     measures = ImageMeasures(protocol.scores, plan.paths, subjects, settings.allow_deviation)
     kept = Kept(folder, _inputs(plan, model, patch, eyes, measures, settings), measures.parts(), processes)
+    if processes.main:
+        write_rows(folder, plan)
     _run(model, patch, plan, eyes, measures, kept, settings, folder, tell, processes)
     records = {}
     if processes.main:
@@ -190,7 +194,7 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
         protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
         version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
         sensitive=protocol.sensitive, deviations=plan.deviations,
-        rows=tuple(row.kept(protocol.sensitive, plan.erased[row.number]) for row in listed(plan)),
+        rows=len(listed(plan)),
         given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
         files=tuple(Used(role=role, what=one.artefact.what, sha256=one.sha256, matched=one.matched,
                          test_only=one.artefact.test_only) for role, one in plan.files.items()),
@@ -198,6 +202,18 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
         thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in, stored=settings.store,
         notes=protocol.notes, versions=runtime.versions(), seconds=round(time.monotonic() - began, 1),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def write_rows(folder: Path, plan: Plan) -> None:
+    """`rows.jsonl`: a line for each row that is asked, without its text where the list is sensitive."""
+    sensitive = plan.protocol.sensitive
+    write_text(folder / ROWS, "".join(f"{row.kept(sensitive, plan.erased[row.number]).model_dump_json()}\n"
+                                      for row in listed(plan)))
+
+
+def read_rows(folder: Path) -> Iterator[RowOf]:
+    """The rows that a run in `folder` asked, in their order."""
+    return (RowOf.model_validate_json(line) for line in read_lines(folder / ROWS))
 
 
 def protocol_hash(protocol: Protocol) -> str:

@@ -24,7 +24,7 @@ from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept
 from expunge.protocols.rows import Row
-from expunge.protocols.run import RESULT, Plan, looked_at, planned, result_of, scores_of
+from expunge.protocols.run import RESULT, Plan, looked_at, planned, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import watchers
@@ -62,6 +62,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
                      "detectors": {eye.watch.name: eye.detector.name for eye in eyes},
                      "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
     kept = Kept(where, inputs, measures.parts(), runtime.current())
+    write_rows(where, plan)
     lost: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     total, done = len(images.names), 0

@@ -44,9 +44,8 @@ def markdown(result: ProtocolResult) -> str:
 
 def told(result: ProtocolResult) -> list[str]:
     """In sentences, what the numbers rest on."""
-    kept = sum(1 for _ in result.rows)
     lost = ", ".join(f"{count} {why}" for why, count in result.left_out.items())
-    out = [f"{kept} rows were asked" + (f"; left out: {lost}" if lost else "")]
+    out = [f"{result.rows} rows were asked" + (f"; left out: {lost}" if lost else "")]
     if result.deviations:
         out.append("Not as the protocol says: " + "; ".join(result.deviations))
     if result.transfer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from expunge.errors import UserError
 from expunge.files import write_json, write_text
-from expunge.protocols.run import IMAGES, RESULT
+from expunge.protocols.run import IMAGES, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
 
 
@@ -18,24 +18,26 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
     Numbers, hashes and answers stay. What is gone cannot be attacked or looked at again.
 
     Returns:
-        How many files of each kind are gone, and records that were rewritten.
+        How many images are gone, and of how many attempts and rows the texts.
 
     Raises:
         UserError: no protocol's result in the folder.
     """
     if not (folder / RESULT).is_file():
         raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}")
-    gone = {"images": 0, "attempts": 0, "records": 0}
+    gone = {"images": 0, "attempts": 0, "rows": 0}
     for place in (folder / IMAGES, *folder.glob(f"*/{IMAGES}"), *folder.glob("*/pictures"), *folder.glob("*/tensors")):
         if place.is_dir():
             gone["images"] += sum(file.is_file() for file in place.rglob("*"))
             shutil.rmtree(place)
     if texts:
+        for file in (folder / ROWS, *folder.glob(f"*/{ROWS}")):
+            bare = [row.model_copy(update={"text": ""}) for row in read_rows(file.parent)]
+            write_text(file, "".join(f"{row.model_dump_json()}\n" for row in bare))
+            gone["rows"] += len(bare)
         for file in (folder / RESULT, *folder.glob(f"*/{RESULT}")):
             result = ProtocolResult.read(file.read_text(encoding="utf-8"))
-            bare = tuple(row.model_copy(update={"text": ""}) for row in result.rows)
-            write_json(file, result.model_copy(update={"rows": bare, "sensitive": True}).model_dump(mode="json"))
-            gone["records"] += 1
+            write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
         for file in folder.glob("*/attempts.jsonl"):
             head, *lines = file.read_text(encoding="utf-8").splitlines()
             kept = [json.dumps(_without_texts(json.loads(line))) for line in lines]

@@ -104,7 +104,7 @@ class ProtocolResult(Scored, Record):
             content. version: the protocol's own. source: whose protocol.
         deviations: in sentences, what was not as the protocol says.
         model, model_hash, patch_hash, concepts: what was measured; patch_hash "" where there was no edit.
-        rows: the list; left_out: rows that were not asked, by reason.
+        rows: how many were asked (`rows.jsonl` beside the record holds them); left_out: those that were not, by reason.
         scores: of original and edited model.
         files: what was supplied. detectors: names with hash, by their names in the protocol.
         thresholds: what the rules would say at other cuts.
@@ -125,7 +125,7 @@ class ProtocolResult(Scored, Record):
     model_hash: str = ""
     patch_hash: str = ""
     concepts: tuple[str, ...] = ()
-    rows: tuple[RowOf, ...] = ()
+    rows: int = 0
     given: tuple[str, ...] = ()
     left_out: dict[str, int] = {}
     scores: tuple[Score, ...] = ()
