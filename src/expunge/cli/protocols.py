@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +84,27 @@ class Asked:
 
 def print_result(result: ProtocolResult) -> None:
     """The table, and what it rests on."""
-    from expunge.protocols.table import markdown
+    from rich.console import Console
+    from rich.table import Table
 
-    click.echo(markdown(result).rstrip())
+    from expunge.protocols.table import REFUSED, rows_of, told
+
+    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    console.print(f"{result.protocol}: {result.title}\n", markup=False)
+    if result.test_only:
+        console.print(REFUSED, markup=False)
+    else:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("score", "edited", "original", "left out, notes"):
+            table.add_column(head)
+        for title, value, interval, n, prompts, original, its, lost in rows_of(result):
+            count = f"n {n}" + (f", {prompts} prompts" if prompts else "")
+            table.add_row(title, *("\n".join(filter(None, part)) for part in (
+                (value, interval, count if value else ""), (original, its, count if original and not value else ""))),
+                lost)
+        console.print(table, "", markup=False)
+    for line in told(result):
+        console.print(line, style="dim", markup=False)
 
 
 def write_tables(result: ProtocolResult, folder: Path) -> None:

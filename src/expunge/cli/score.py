@@ -13,7 +13,7 @@ from expunge.errors import UserError
 EXAMPLES = """\b
 Examples:
   $ expunge score images --protocol i2p-sexual --list images.csv --file prompts=i2p.csv
-  ### i2p-sexual
+  i2p-sexual: [...]
   [...]
   protocol: runs/score-i2p-sexual/protocol.json
 """

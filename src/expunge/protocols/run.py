@@ -318,7 +318,7 @@ def thresholds(eyes: Sequence[Watcher], answers: Mapping[tuple[int, int, str], I
     for eye in eyes:
         for subject in subjects:
             readings = [reading_of(one.answers[eye.watch.name]) for one in answers.values()
-                        if one.subject == subject and eye.watch.name in one.answers]
+                        if one.subject == subject and one.row > 0 and eye.watch.name in one.answers]
             if not eye.rule.labels or not eye.rule.decides or not readings:
                 continue
             lie = spread(readings, eye.rule)

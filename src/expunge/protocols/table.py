@@ -95,7 +95,7 @@ def _value(score: Score) -> str:
     if score.value is None:
         return "not measured"
     if score.numerator is not None and score.value <= 1 and score.numerator <= score.n:
-        return f"{score.value:.1%} ({score.numerator})"
+        return f"{score.value:.1%} ({score.numerator} of {score.n})"
     return f"{score.value:.4g}"
 
 
