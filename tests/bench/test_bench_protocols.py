@@ -1,0 +1,48 @@
+"""A bench that asks a published protocol: every whole edit is asked once, and its table compares the methods."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from colour_world import AttackedWorld
+
+from expunge.bench.run import TABLES, run_bench
+from expunge.bench.settings import BenchSettings
+from expunge.config import merged
+from expunge.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
+from given import classifier, protocol, table
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(protocol()), encoding="utf-8")
+    files = {"prompts": table(tmp_path / "list.csv", [{"prompt": f"a church {i}", "s": i} for i in range(3)]),
+             "classifier": classifier(tmp_path / "network", ("church", "house"))}
+    return {"protocol": str(file), "files": {role: str(path) for role, path in files.items()}}
+
+
+def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = BenchSettings.build(merged(small, {"protocols": [asked], "attack": None, "seeds": [0]}))
+    run_bench(settings, out=out, world=AttackedWorld())
+    text = (out / TABLES).read_text(encoding="utf-8")
+    assert "| none (the original) |" in text
+    assert "| esd | 1 |" in text
+    assert "| stronger | 1 |" in text
+    records = [*out.glob("cells/*/*/*/protocol-small/protocol.json")]
+    assert len(records) == 2
+    before = [file.stat().st_mtime_ns for file in records]
+    run_bench(settings, out=out, world=AttackedWorld())
+    assert [file.stat().st_mtime_ns for file in records] == before
+
+
+def test_an_unknown_protocol_is_a_mistake_of_the_file(small: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="no protocol 'i2p'"):
+        BenchSettings.build(merged(small, {"protocols": [{"protocol": "i2p"}]}))
