@@ -44,6 +44,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) -e '.[report,second]'
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.installed models/pyproject.toml
+	$(PIP) -e '.[dev]' -e ./models
 	touch $@

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ from expunge.models.source import EMBEDDED, Source, source_of, weighted
 log = logging.getLogger(__name__)
 
 _WEIGHTS = Path(__file__).resolve().parents[1] / "tiny" / "weights"
-_EMBEDDED = {EMBEDDED: _WEIGHTS / "emoji-64",
-             **{name: _WEIGHTS / name for name in ("emoji-flow", "emoji-xl", "emoji-flux")}}
-"""Models of the package's world, by the names that open them; where their folders lie if they are installed."""
+_EMBEDDED = {EMBEDDED: "emoji-64", **{name: name for name in ("emoji-flow", "emoji-xl", "emoji-flux")}}
+"""Models of the package's world: their folders, by the names that open them."""
+MODELS = "expunge_models"
+"""The package of the distribution that holds those of them that would make this one too large."""
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 LORA = "lora"
 """What is written of a patch alone, in place of a whole model."""
@@ -180,7 +182,7 @@ def _check_alone(patch: Patch, only: str) -> None:
 
 def _place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source, or the single safetensors file that it is."""
-    path = _EMBEDDED[source] if source in _EMBEDDED else Path(source).expanduser()
+    path = _installed(_EMBEDDED[source]) if source in _EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
         return path
     if path.is_file() and path.suffix == ".safetensors":
@@ -194,13 +196,22 @@ def _place(source: str, allow_pickle: bool, revision: str | None, variant: str |
     if source in _EMBEDDED:
         raise ModelError(f"the weights of {path.name} are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
-                         remedy=f"install expunge from its wheel, or run `expunge bake --make {path.name}`")
+                         remedy=f"pip install ./models from a checkout of expunge brings emoji-flow; or run "
+                                f"`expunge bake --make {path.name}`")
     if path.suffix == ".safetensors":
         raise ModelError(f"no file at {source}", accepted="a .safetensors file that is there")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, a .safetensors file, or a Hub id (owner/name)")
     return _from_hub(source, allow_pickle, revision, variant)
+
+
+def _installed(name: str) -> Path:
+    """The folder of one of the package's own models: in this package, or in the one that holds further ones."""
+    own = _WEIGHTS / name
+    spec = None if own.is_dir() else find_spec(MODELS)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return next((folder for place in places if (folder := Path(place) / name).is_dir()), own)
 
 
 def _from_hub(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
