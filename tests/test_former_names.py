@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from expunge.attacks.ddim import DdimInversion
+from expunge.attacks.settings import AttackSettings
+from expunge.attacks.suite import planned
 from expunge.attacks.unlearndiff import UnlearnDiff
-from expunge.config import Settings
+from expunge.config import Below, Settings, below, merged
 from expunge.errors import ConfigError
 from expunge.finetune import FineTune
 from expunge.guard.released import Released
@@ -53,3 +55,30 @@ def test_work_that_was_begun_under_former_names_goes_on_and_what_differs_is_stil
             under(0.25).check(tmp_path, record)
     with pytest.raises(ConfigError, match=r"settings\.learning_rate 0\.5, now 0\.25"):
         under(0.25).check(tmp_path, under(0.5).record)
+
+
+@pytest.mark.parametrize(("schema", "former", "name"), FORMER)
+def test_one_setting_by_both_names_is_refused_with_both(schema: type[Settings], former: str, name: str) -> None:
+    for values in ({former: 0.125, name: 0.25}, {name: 0.25, former: 0.125}):
+        with pytest.raises(ConfigError, match=f"one setting by two names: '{name}' and '{former}', its former name"):
+            schema.build(values)
+
+
+def test_both_names_are_refused_in_overrides_and_either_goes_over_what_lies_below() -> None:
+    for settings in ({"update.clip": 0.5, "update.max_grad_norm": 0.25},
+                     {"update": {"clip": 0.5, "max_grad_norm": 0.25}}):
+        with pytest.raises(ConfigError, match="'max_grad_norm' and 'clip', its former name"):
+            ESD_FAST.override(settings)
+    assert ESD_FAST.override({"update.max_grad_norm": 0.25}).override({"update.clip": 0.5}) == \
+        ESD_FAST.override({"update.clip": 0.5})
+    planned_twice = AttackSettings(attacks=("unlearndiff",), options={"unlearndiff": {"clip": 1, "max_grad_value": 2}})
+    with pytest.raises(ConfigError, match="'max_grad_value' and 'clip'"):
+        planned(planned_twice)
+    assert isinstance(planned(AttackSettings(attacks=("unlearndiff",), tier="paper",
+                                             options={"unlearndiff": {"clip": 1}}))[0], UnlearnDiff)
+
+
+def test_a_layer_keeps_its_word_about_what_lies_below_it() -> None:
+    laid = merged(below({"tune": {"rate": 1, "steps": 2}}), {"tune.rate": 3})
+    assert laid == {"tune": {"rate": 3, "steps": 2}}
+    assert {key: isinstance(key, Below) for key in laid["tune"]} == {"rate": False, "steps": True}

@@ -39,6 +39,15 @@ def knob(default: Any = ..., description: str = "", *, unit: str | None = None, 
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
+class Below(str):
+    """A key of a layer that others are laid over: a setting there may be overridden by its former name."""
+
+
+def below(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for others to be laid over (`merged`), at every depth."""
+    return {Below(key): below(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
 class Settings(BaseModel):
     """Base of everything that can be set: frozen, strict about unknown keys, JSON both ways."""
 
@@ -64,6 +73,10 @@ class Settings(BaseModel):
                   if isinstance(extra, dict) and "former" in extra}
         if not former.keys() & values.keys():
             return values
+        twice = [f"{former[key]!r} and {key!r}, its former name" for key in values if key in former
+                 and any(one == former[key] and not isinstance(one, Below) for one in values)]
+        if twice:
+            raise ValueError(f"one setting by two names: {', '.join(twice)} (keep one of the two)")
         current = {key: value for key, value in values.items() if key not in former}
         return current | {former[key]: value for key, value in values.items() if key in former}
 
@@ -254,9 +267,10 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 child = node.get(part)
                 node[part] = child if isinstance(child, dict) else {"kind": child} if isinstance(child, str) else {}
                 node = node[part]
-            leaf = parts[-1]
-            if isinstance(value, Mapping) and isinstance(node.get(leaf), dict):
-                node[leaf] = merged(node[leaf], value)
+            leaf = key if isinstance(key, Below) else parts[-1]
+            before = node.pop(leaf, None)  # its key may say that it lies below
+            if isinstance(value, Mapping) and isinstance(before, dict):
+                node[leaf] = merged(before, value)
             else:
                 node[leaf] = dict(value) if isinstance(value, Mapping) else value
     return out

@@ -296,3 +296,27 @@ def test_pickled_and_missing_loras_and_bad_weights_are_refused(folders: dict[str
 def test_no_name_leads_to_two_layers_that_are_not_stacked(folders: dict[str, Path], name: str) -> None:
     for spelt, targets in names_of(load(folders[name], device="cpu").denoiser).items():
         assert len(targets) == 1 or len({target.place.nth for target in targets}) == len(targets), spelt
+
+
+@pytest.mark.parametrize(("layer", "width", "seems"), [
+    ("transformer.transformer_blocks.0.attn.to_q", 1536, "Stable Diffusion 3"),
+    ("lora_unet_transformer_blocks_0_attn_to_q", 2432, "Stable Diffusion 3"),
+    ("transformer.transformer_blocks.0.attn.add_k_proj", 3072, r"FLUX\.1"),
+    ("transformer.transformer_blocks.0.attn.to_q", 64, r"Stable Diffusion 3 or FLUX\.1")])
+def test_a_lora_for_joint_attention_is_named_on_a_model_without(folders: dict[str, Path], tmp_path: Path, layer: str,
+                                                               width: int, seems: str) -> None:
+    down, up = ("lora_down", "lora_up") if layer.startswith("lora_") else ("lora_A", "lora_B")
+    save_file({f"{layer}.{down}.weight": torch.ones(2, width), f"{layer}.{up}.weight": torch.ones(width, 2)},
+              tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=f"it seems to be a LoRA for {seems}; accepted: .*, Stable Diffusion XL"):
+        load(folders["sdxl"], device="cpu", lora=str(tmp_path / "other.safetensors"))
+
+
+@pytest.mark.parametrize("alpha", [None, 1.0])
+def test_a_layer_of_rank_0_is_refused(folders: dict[str, Path], tmp_path: Path, alpha: float | None) -> None:
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    more = {} if alpha is None else {f"{layer}.alpha": torch.tensor(alpha)}
+    save_file({f"{layer}.lora_A.weight": torch.ones(0, 64), f"{layer}.lora_B.weight": torch.ones(64, 0), **more},
+              tmp_path / "none.safetensors")
+    with pytest.raises(ModelError, match="by factors of rank 0, which is no change"):
+        load(folders["sd"], device="cpu", lora=str(tmp_path / "none.safetensors"))

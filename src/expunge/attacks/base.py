@@ -24,7 +24,7 @@ from typing_extensions import Self
 
 from expunge.attacks.proposal import Batch, Outcome, Rounds
 from expunge.attacks.victim import Goal, Item, Victim, pictures_budget
-from expunge.config import Settings, knob, merged
+from expunge.config import Settings, below, knob, merged
 from expunge.errors import UserError
 from expunge.records import Request, Sampler, Spent
 from expunge.registry import ATTACKS, described
@@ -86,12 +86,12 @@ class Attack(Settings, ABC):
     @classmethod
     def smoke(cls, **settings: Any) -> Self:
         """A budget for a first look at a small model; `settings` on top."""
-        return cls.build(merged(cls.SMOKE, settings), cls.name)
+        return cls.build(merged(below(cls.SMOKE), settings), cls.name)
 
     @classmethod
     def published(cls, **settings: Any) -> Self:
         """The published budget; `settings` on top."""
-        return cls.build(merged(cls.PUBLISHED, settings), cls.name)
+        return cls.build(merged(below(cls.PUBLISHED), settings), cls.name)
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
         """Raise UserError for anything that must not be found out after hours. Nothing to check by default."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from expunge.attacks.base import Access, Attack
 from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.victim import Goal, Item, Victim, picture_rows
-from expunge.config import knob, merged
+from expunge.config import below, knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
 from expunge.metrics.base import PromptCounts
@@ -68,7 +68,7 @@ class Tuning(Attack):
         """What `tune` leaves open is the attack's own (`relearn-lora` stays a LoRA), not every user's."""
         if isinstance(values, Mapping) and isinstance(values.get("tune"), Mapping):
             own = cls.model_fields["tune"].default.model_dump(mode="json")
-            return {**values, "tune": merged(own, values["tune"])}
+            return {**values, "tune": merged(below(own), values["tune"])}
         return values
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:

@@ -42,7 +42,7 @@ from expunge.attacks.stage import (
 )
 from expunge.attacks.trial import attempts, inputs, plain, read_attempts
 from expunge.attacks.victim import Item, Victim
-from expunge.config import merged
+from expunge.config import below, merged
 from expunge.detectors.watched import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
@@ -185,7 +185,8 @@ def planned(settings: AttackSettings) -> list[Attack]:
         own: Mapping[str, Any] = {} if tier.budget == "default" else getattr(kind, tier.budget)
         together = {} if kind.one_for_all else {"batch": settings.batch}  # those share one piece of work, not a pass
         with ATTACKS.blaming(name):
-            chosen.append(kind.build(merged(together, own, settings.options.get(name, {})), f"attack {name}"))
+            given = merged(below(together), below(own), settings.options.get(name, {}))
+            chosen.append(kind.build(given, f"attack {name}"))
     return chosen
 
 

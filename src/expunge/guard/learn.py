@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from expunge.config import merged
+from expunge.config import below, merged
 from expunge.errors import UserError
 from expunge.files import check_writable
 from expunge.finetune import TrainingImages, check_tuning
@@ -49,7 +49,7 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
     if preset not in PRESETS:
         raise UserError(f"unknown preset {preset!r}", accepted=", ".join(PRESETS))
     base = PRESETS[preset]
-    return type(base).build(merged(base.model_dump(mode="json"), settings or {}), f"guard preset {preset}")
+    return type(base).build(merged(below(base.model_dump(mode="json")), settings or {}), f"guard preset {preset}")
 
 
 @alone_in_out()

@@ -336,6 +336,9 @@ class _Reader:
             if not {"down", "up"} <= pair.keys():
                 raise ModelError(f"{self.file} holds only {' and '.join(sorted(pair))} of {layer!r}",
                                  accepted="both factors of every layer", remedy="fetch the file again")
+            if not len(pair["down"]):
+                raise ModelError(f"{self.file} changes {layer!r} by factors of rank 0, which is no change",
+                                 accepted="a rank of 1 at least in every layer", remedy="fetch the file again")
             for target in table[layer]:
                 full = f"{full_name(target.component, target.path)}.weight"
                 if full in out:
@@ -349,7 +352,8 @@ class _Reader:
     def check_known(self, unknown: Sequence[str], count: int, family: str) -> None:
         """ModelError: layers that the model does not have; none is left out in silence."""
         if unknown:
-            seems = f"; it seems to be a LoRA for {family}" if family and family != self.denoiser.family else ""
+            other = family and not self.denoiser.family.startswith(family)
+            seems = f"; it seems to be a LoRA for {family}" if other else ""
             raise ModelError(f"{self.file} changes {unknown[0]!r}, which this model does not have ({len(unknown)} of "
                              f"its {count} layers){seems}",
                              accepted=f"a LoRA for the same family of models, {self.denoiser.family}")

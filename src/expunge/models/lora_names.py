@@ -15,6 +15,7 @@ Differs: none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,11 @@ _KOHYA = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2"
 _COMFY = {"text_encoder": "clip_l", "text_encoder_2": "clip_g", "text_encoder_3": "t5xxl"}
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 """Families with a UNet, by the width of the text states that its keys read."""
+
+_JOINT = re.compile(r"(transformer\.|lora_unet_|lora_transformer_)?transformer_blocks[._]\d+[._]attn[._]")
+"""Layers of joint attention by diffusers' names, which Stable Diffusion 3 and FLUX's double blocks share."""
+_JOINT_WIDTHS = {1536: "Stable Diffusion 3", 2432: "Stable Diffusion 3", 3072: "FLUX.1"}
+"""Whose they are, by the width of the states that they read."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,10 @@ def family_told(pairs: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str
     for layer, pair in pairs.items():
         if layer.endswith(("attn2.to_k", "attn2_to_k")) and "down" in pair and pair["down"].shape[1] in _WIDTHS:
             return _WIDTHS[pair["down"].shape[1]]
-    if any(layer.endswith(("attn.add_k_proj", "attn_add_k_proj")) for layer in pairs):
-        return "Stable Diffusion 3"
+    blocks = [pair for layer, pair in pairs.items() if _JOINT.match(layer)]
+    wide = {pair["down"].shape[1] for pair in blocks if "down" in pair and pair["down"].dim() > 1}
+    told = {_JOINT_WIDTHS[width] for width in wide if width in _JOINT_WIDTHS}
+    if blocks:
+        either = "" if any(layer.endswith("add_k_proj") for layer in pairs) else " or FLUX.1"
+        return told.pop() if len(told) == 1 else f"Stable Diffusion 3{either}"
     return metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or ""

@@ -1,9 +1,9 @@
 """Digests of a model that were taken before, so that opening it does not read gigabytes to name it.
 
 A model's files (its folder's; a single file, the folder that lends it parts, LoRAs) are known again by place, size,
-time of change and inode, as a build tool knows them: who puts other bytes under all of these is not noticed. So what
-signs, exports or verifies asks for `fresh` ones. What is remembered lies in the cache, under `digests`; damaged or lost,
-it is taken anew.
+time of change and inode, as a build tool knows them: who puts other bytes under all of these is not noticed. So
+whatever signs, exports or verifies asks for `fresh` ones. What is remembered lies in the cache, under `digests`;
+damaged or lost, it is taken anew.
 """
 
 from __future__ import annotations

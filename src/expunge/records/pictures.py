@@ -142,8 +142,8 @@ class SampledImage(ImageRecord):
     """An image in a folder that was drawn by itself, apart from evaluations and attacks.
 
     Attributes:
-        model_name: what the model was called, with the LoRAs that are merged into it; family: what it is, in words. Both
-            are "" in records of older versions.
+        model_name: what the model was called, with the LoRAs that are merged into it; family: what it is, in words.
+            Both are "" in records of older versions.
     """
 
     model_name: str = ""

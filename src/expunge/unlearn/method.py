@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch.nn import Parameter
 from typing_extensions import Self
 
-from expunge.config import knob, merged
+from expunge.config import below, knob, merged
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request
@@ -66,7 +66,7 @@ def overridden(values: Mapping[str, Any], settings: Mapping[str, Any], slots: Se
         settings: by (dotted) key; a text under a key that ends in one of `slots`, at any depth, names a part by its
             kind alone.
     """
-    return _laid(values, merged(*({key: value} for key, value in _named(settings, slots).items())))
+    return _laid(below(values), merged(*({key: value} for key, value in _named(settings, slots).items())))
 
 
 def _named(settings: Mapping[str, Any], slots: Sequence[str]) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def _laid(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`new` over `old`, deeply; a part of another kind replaces the old one whole."""
     out = dict(old)
     for key, value in new.items():
-        below = out.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping) and (
-                value.get("kind", below.get("kind")) == below.get("kind")):
-            value = _laid(below, value)
+        before = out.pop(key, None)  # its key says that it lies below
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and (
+                value.get("kind", before.get("kind")) == before.get("kind")):
+            value = _laid(before, value)
         out[key] = value
     return out
