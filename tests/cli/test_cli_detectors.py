@@ -88,6 +88,9 @@ def test_real_detectors_of_explicit_images_judge_an_evaluation(
                 f"rule={rule}", *SHORT, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "evaluation.json").read_text())
     assert f"judge: {name}" in record["detectors"]
+    said = next(line for line in record["given"] if "Whether the concept is there" in line)
+    assert f"{name}@" in said
+    assert ("FEET_EXPOSED" in said and "above 0.45" in said and "AGPL-3.0" in said) == (name == "nudenet")
     found = {score["name"]: score for score in record["scores"]}["found/all"]
     assert (found["value"], found["left_out"].get("the detector failed", 0)) == (0.0, 0)
     assert found["n"] > 0

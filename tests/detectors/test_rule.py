@@ -42,6 +42,12 @@ def test_value_and_verdict(rule: Rule, value: float, shows: bool | None) -> None
     assert rule.shows(SEEN) is shows
 
 
+def test_a_rule_is_told_in_words() -> None:
+    assert Rule(labels=("feet", "belly"), cut=0.45, strictly=True).words == "one of feet, belly above 0.45"
+    assert Rule(rule="top", k=3).words == "one of the label of the concept's name among the 3 highest, from 0"
+    assert Rule(labels=("feet",), rule="boxes", least=2).words == "2 or more boxes of feet from 0"
+
+
 @pytest.mark.parametrize("reading", [Reading(error="it broke"), Reading({"feet": 0.9}, note="no face")])
 @pytest.mark.parametrize("kind", ["any", "top", "mean", "boxes"])
 def test_a_failure_and_an_abstention_are_neither_yes_nor_no(reading: Reading, kind: Any) -> None:
