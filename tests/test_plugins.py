@@ -14,7 +14,7 @@ import pytest
 
 from expunge.cli import run
 from expunge.errors import ConfigError, UserError
-from expunge.registry import ATTACKS, METHODS, PARTS, WORLDS, Registry
+from expunge.registry import ATTACKS, DETECTORS, METHODS, PARTS, WORLDS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = """\
@@ -45,7 +45,8 @@ class Bare:
     pass
 def fine(): return 7
 """
-KINDS = {"method": (METHODS, "esd"), "attack": (ATTACKS, "p4d"), "world": (WORLDS, "open")}
+KINDS = {"method": (METHODS, "esd"), "attack": (ATTACKS, "p4d"), "world": (WORLDS, "open"),
+         "detector": (DETECTORS, "nudenet")}
 
 
 def installed(source: Path, target: Path) -> Path:
@@ -111,7 +112,7 @@ def with_bad(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("methods", "shaken"), ("methods", "shaken-by"),
                                             ("parts", "objective halfway"), ("attacks", "next-seed"),
-                                            ("worlds", "pets")])
+                                            ("detectors", "reds"), ("worlds", "pets")])
 def test_recipe_is_listed(with_example: None, kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ls", kind]) == 0
     told = capsys.readouterr().out
@@ -152,6 +153,23 @@ def test_recipe_for_parts_is_a_part_of_a_method(with_example: None, model: Any) 
     patch = method(model, Request(concept="church", prompts=("a church",)))
     assert patch.card.settings["objective"]["kind"] == "halfway"
     assert patch.card.settings["objective"]["eta"] == 0.5
+
+
+def test_recipe_for_detectors_is_opened_and_judges(with_example: None) -> None:
+    import torch
+
+    from expunge.detectors.as_judge import DetectorJudge
+    from expunge.detectors.opening import open_detector
+    from expunge.detectors.rule import Rule
+
+    images = torch.zeros(2, 3, 8, 8)
+    images[0, 0] = 1
+    red, green = (open_detector("reds", {"channel": channel}) for channel in (0, 1))
+    assert red.name.startswith("reds@")
+    assert red.name != green.name
+    found = [[one.answers["object"] for one in DetectorJudge(which, {"fire": Rule(labels=("red",))})(images)]
+             for which in (red, green)]
+    assert found == [["fire", "something else"], ["something else"] * 2]
 
 
 def test_settings_that_a_method_of_a_plugin_does_not_take_are_named(with_example: None) -> None:

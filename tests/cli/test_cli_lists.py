@@ -25,8 +25,8 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 ALL = [(path, command, param) for path, command in commands(expunge) for param in command.params
-       if (getattr(param, "multiple", False) or param.nargs == -1) and param.name != "sets"]
-"""Everything that may be given several times, but for `--set`, whose values are YAML."""
+       if (getattr(param, "multiple", False) or param.nargs == -1) and param.metavar != "KEY=VALUE"]
+"""Everything that may be given several times, but for `--set` and its like, whose values are YAML."""
 
 
 def test_the_walk_reaches_every_verb_and_the_lists_that_are_known() -> None:

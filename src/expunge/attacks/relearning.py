@@ -31,7 +31,7 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
-from expunge.detectors.watched import world_for
+from expunge.detectors.watched import detector_words, world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
@@ -90,7 +90,8 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
     made = Relearning(
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
-        given=(*told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
+        given=(*detector_words(world),
+               *told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
                *lost_words(victim, chosen),
                *(picture_folder(settings.pictures).notices if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(relearning_warnings(curves)),

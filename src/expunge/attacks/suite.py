@@ -43,7 +43,7 @@ from expunge.attacks.stage import (
 from expunge.attacks.trial import attempts, inputs, plain, read_attempts
 from expunge.attacks.victim import Item, Victim
 from expunge.config import below, merged
-from expunge.detectors.watched import world_for
+from expunge.detectors.watched import detector_words, world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
@@ -116,7 +116,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
                                                     stage.confirm))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*told_of_own(world, request, settings, len(stage.asked_for), others,
+        given = [*detector_words(world), *told_of_own(world, request, settings, len(stage.asked_for), others,
                               unfit(model, stage.asked_for, victim.sampler)),
                  *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
                  *(picture_folder(settings.pictures).notices if settings.pictures else [])]

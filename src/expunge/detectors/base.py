@@ -21,8 +21,6 @@ from expunge.files import file_digest
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEST_ONLY: Literal["test-only"] = "test-only"
-"""What the name of a detector begins with whose weights nobody trained; no report may name it as a measurement."""
 DECIDING = (".safetensors", ".json", ".txt", ".model")
 """Endings of a folder's files that decide what its network says."""
 
@@ -132,6 +130,11 @@ class DetectorSettings(Settings, ABC):
             ModelError: a file cannot be read, or is of something else.
         """
 
+    @property
+    def prefix(self) -> str:
+        """What the name of the detector begins with: "test-only/" where its weights are nobody's."""
+        return f"{self.purpose}/" if self.purpose else ""
+
     def named(self, files: Mapping[str, Path], **more: Any) -> str:
         """The name of the detector that these settings make of these files: it tells apart all that decide.
 
@@ -141,7 +144,7 @@ class DetectorSettings(Settings, ABC):
         decides = {"settings": self.model_dump(mode="json", exclude={"purpose"}), **more,
                    "files": {role: path_digest(path) for role, path in sorted(files.items())}}
         digest = hashlib.sha256(json.dumps([self.kind, decides], sort_keys=True).encode()).hexdigest()
-        return f"{'test-only/' if self.purpose else ''}{self.kind}@{digest[:8]}"
+        return f"{self.prefix}{self.kind}@{digest[:8]}"
 
 
 def path_digest(path: Path) -> str:

@@ -43,6 +43,15 @@ class Rule(Settings):
         """Whether there is a yes and a no."""
         return self.rule != "mean" or self.cut is not None
 
+    @property
+    def words(self) -> str:
+        """The rule in words, with all that it was not left to guess."""
+        labels = ", ".join(self.labels) or "the label of the concept's name"
+        reach = f"{'above' if self.strictly else 'from'} {self.threshold:g}"
+        return {"any": f"one of {labels} {reach}", "top": f"one of {labels} among the {self.k} highest, {reach}",
+                "mean": f"probability of {labels} together, {reach}",
+                "boxes": f"{self.least} or more boxes of {labels} {reach}"}[self.rule]
+
     def at(self, cut: float) -> Rule:
         """The same rule with another threshold."""
         return self.model_copy(update={"cut": cut})

@@ -72,7 +72,8 @@ def watched(world: World, settings: NamesWorld) -> World:
     if not isinstance(files, Mapping):
         raise ConfigError(f"files of a detector: {files!r}", accepted="files.ROLE=PATH")
     return WatchedWorld(world, open_detector(settings.detector, options, files),
-                        chosen_rule(settings.detector, options, rule))
+                        chosen_rule(settings.detector, options, rule),
+                        detector_settings(settings.detector, options).licence)
 
 
 def chosen_rule(name: str, options: Mapping[str, Any], rule: Any) -> Rule:
@@ -102,9 +103,15 @@ class WatchedWorld:
     then nothing tells whether what must stay is still drawn, and its prompts to keep carry no labels).
     """
 
-    def __init__(self, world: World, detector: Detector, rule: Rule) -> None:
-        """The world `world` under `detector`, with `rule` for each concept."""
-        self._world, self._detector, self._rule = world, detector, rule
+    def __init__(self, world: World, detector: Detector, rule: Rule, licence: str = "") -> None:
+        """The world `world` under `detector`, with `rule` for each concept; `licence` of what the detector runs."""
+        self._world, self._detector, self._rule, self._licence = world, detector, rule, licence
+
+    @property
+    def words(self) -> str:
+        """In a sentence, who judges by which rule, and under which licence."""
+        licence = f" Its licence: {self._licence}." if self._licence else ""
+        return f"Whether the concept is there says {self._detector.name}: {self._rule.words}.{licence}"
 
     def __getattr__(self, name: str) -> Any:
         """All that is not said here is the other world's."""
@@ -176,3 +183,8 @@ class WatchedWorld:
         if isinstance(outside, str):
             raise UserError(outside, accepted="features to compare images by: a CLIP, or the extra `second`")
         return outside
+
+
+def detector_words(world: World) -> list[str]:
+    """In a sentence, which detector judges in a world, where the user named one."""
+    return [world.words] if isinstance(world, WatchedWorld) else []

@@ -62,6 +62,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
             into `out`.
         StorageError: results cannot be written.
     """
+    from expunge.detectors.watched import detector_words
     from expunge.models.cache import ImageCache
     from expunge.models.patch import check_given
     from expunge.models.paths import left_open
@@ -92,8 +93,8 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
                     *(line for made in (attacks, relearning) if made is not None
                       for line in apart(made, evaluation.versions, evaluation.machine)))
         cut = len(model.too_long([prompt.text for prompt in prompts])) if settings.truncate else 0
-        said = [*given_prompts(world, request, settings.counts), *lost_words(prompts, lost, cut),
-                *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
+        said = [*detector_words(world), *given_prompts(world, request, settings.counts),
+                *lost_words(prompts, lost, cut), *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
         evaluation = evaluation.model_copy(update={
             "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": warnings,
             "suite": attacks, "finds": shown, "relearning": relearning,

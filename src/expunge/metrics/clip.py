@@ -74,7 +74,7 @@ class LocalClip:
     @torch.no_grad()
     def picture_features(self, pictures: Pictures) -> Tensor:
         """float32 (B, width), unit length, for images (B, 3, H, W) in [0, 1]."""
-        return self._image_features(self._prepared(chunk) for chunk in pictures.split(self._batch))
+        return self._image_features(self._prepared(chunk) for chunk in pictures.split(self._batch) if len(chunk))
 
     @torch.no_grad()
     def prepared_features(self, prepared: Tensor) -> Tensor:

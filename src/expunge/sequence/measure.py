@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from expunge.evaluation import planned_prompts
+from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
 from expunge.metrics.base import World
 from expunge.models.patch import Patch
@@ -38,6 +38,7 @@ def kept_evaluation(state: State, patch: Patch, request: Request, settings: Sequ
     if settings.evaluation is None or there is None:
         return None
     wanted = settings.evaluation.model_dump(mode="json")
-    same = all(there.settings.get(name) == value for name, value in wanted.items() if name != "batch")
+    since = EvaluateSettings().model_dump(mode="json")  # what an earlier version did not know was as it is by default
+    same = all(there.settings.get(name, since.get(name)) == value for name, value in wanted.items() if name != "batch")
     same = same and there.prompts_hash in ("", prompts_digest(planned_prompts(world, request, settings.evaluation)))
     return there if same and there.card.request == request and there.card.tensors_hash == patch.hash else None

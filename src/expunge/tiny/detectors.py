@@ -25,7 +25,7 @@ class EmojiJudgeDetector(DetectorSettings):
 
     def open(self, files: Mapping[str, Path]) -> Detector:
         """See `DetectorSettings.open`."""
-        return JudgeDetector(EmojiJudge(WEIGHTS), self.question)
+        return JudgeDetector(EmojiJudge(WEIGHTS), self.question, self.prefix)
 
 
 class ImageNetJudgeDetector(DetectorSettings):
@@ -39,7 +39,7 @@ class ImageNetJudgeDetector(DetectorSettings):
 
     def open(self, files: Mapping[str, Path]) -> Detector:
         """See `DetectorSettings.open`."""
-        return JudgeDetector(ImageNetJudge(WEIGHTS), self.question)
+        return JudgeDetector(ImageNetJudge(WEIGHTS), self.question, self.prefix)
 
 
 class JudgeDetector:
@@ -47,8 +47,8 @@ class JudgeDetector:
 
     floor, finds_boxes = 0.0, False
 
-    def __init__(self, judge: EmojiJudge | ImageNetJudge, question: str) -> None:
-        self.name, self.labels = judge.name, tuple(judge.questions[question])
+    def __init__(self, judge: EmojiJudge | ImageNetJudge, question: str, prefix: str = "") -> None:
+        self.name, self.labels = f"{prefix}{judge.name}", tuple(judge.questions[question])
         self._judge, self._question = judge, question
 
     def __call__(self, images: Tensor) -> list[Reading]:
