@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "bench": "errors records files config registry locks resume runtime models metrics attacks unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics unlearn evaluation "
                 "continual",
-    "tiny": "errors records files config registry locks resume runtime train models metrics",
+    "tiny": "errors records files config registry pixels locks resume runtime train models metrics",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
