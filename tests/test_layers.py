@@ -44,7 +44,7 @@ MAY_IMPORT = {
              "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
                 "evaluation continual",
-    "tiny": "errors records files config registry locks resume runtime train models metrics detectors",
+    "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "

@@ -393,7 +393,7 @@ DETECTORS.register("emoji-judge", "expunge.tiny.detectors:EmojiJudgeDetector", "
 DETECTORS.register("imagenet-judge", "expunge.tiny.detectors:ImageNetJudgeDetector",
                    "the embedded world's second judge")
 
-FEATURES = Registry("feature", "expunge ls features", ("__call__", "width"))
+FEATURES = Registry("feature", "expunge ls features", ("__call__",))
 FEATURES.register("emoji-judge", "expunge.tiny.emoji:judge_features", "the embedded judge's, for emoji-64")
 FEATURES.register("imagenet", "expunge.metrics.imagenet:ImageNetFeatures",
                   "EfficientNet-lite0 on ImageNet (the extra second)", "Tan and Le 2019, https://arxiv.org/abs/1905.11946")
