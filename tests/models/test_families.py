@@ -249,3 +249,17 @@ def test_a_unet_of_another_family_is_refused(pipeline_folder: Path) -> None:
     pipe.unet = built("sdxl").unet
     with pytest.raises(ModelError, match="another family's"):
         Model(FAMILIES["StableDiffusionPipeline"].make(pipe), "mixed")
+
+
+def test_a_small_flux_says_its_own_size_and_tokens() -> None:
+    pipe = flux()
+    pipe.vae.register_to_config(sample_size=64)
+    pipe.text_encoder_2.config.n_positions = 20
+    small = Model(FAMILIES["FluxPipeline"].make(pipe), "flux")
+    assert small.latent_shape == (4, 32, 32)
+    assert small.texts[0].length == 20
+    pipe.vae.register_to_config(sample_size=4096)
+    pipe.text_encoder_2.config.n_positions = 4096
+    published = Model(FAMILIES["FluxPipeline"].make(pipe), "flux")
+    assert published.latent_shape == (4, pipe.default_sample_size, pipe.default_sample_size)
+    assert published.texts[0].length == 512

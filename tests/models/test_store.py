@@ -132,7 +132,8 @@ def test_hub_offline_ends_in_a_clear_message(monkeypatch: pytest.MonkeyPatch, tm
         load("no-owner/no-model", device="cpu")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("embedded", "emoji-64"), ("emoji-flow", "emoji-flow")])
+@pytest.mark.parametrize(("name", "folder"), [("embedded", "emoji-64"), ("emoji-flow", "emoji-flow"),
+                                              ("emoji-xl", "emoji-xl"), ("emoji-flux", "emoji-flux")])
 def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipeline_folder: Path,
                                           name: str, folder: str) -> None:
     assert store._EMBEDDED[name].parts[-4:] == ("expunge", "tiny", "weights", folder)

@@ -52,9 +52,9 @@ def test_plain_diffusers_opens_a_flow_model_of_two_encoders_that_draws_what_ours
 
 
 @pytest.fixture(scope="module")
-def flux(baked: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flux(baked: Path, flow: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flux")
-    bake(small(pictures, out, start=baked, make="emoji-flux"))
+    bake(small(pictures, out, start=baked, make="emoji-flux", flow_start=flow / "emoji-flow"))
     return out
 
 
@@ -85,10 +85,11 @@ def test_a_small_flux_hears_its_prompt_and_its_guidance(flux: Path) -> None:
 @pytest.mark.parametrize(("make", "kept"), [("emoji-flow", ("flow-second", "flow-tokenizer-2")),
                                             ("emoji-flux", ("flux-second", "flux-tokenizer-2"))])
 def test_a_flow_bake_that_was_stopped_ends_at_the_same_weights(
-        make: str, kept: tuple[str, ...], request: pytest.FixtureRequest, pictures: Path, baked: Path, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+        make: str, kept: tuple[str, ...], request: pytest.FixtureRequest, pictures: Path, baked: Path, flow: Path,
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole: Path = request.getfixturevalue(make.removeprefix("emoji-"))
-    settings = small(pictures, tmp_path, start=baked, make=make)
+    begin = flow / "emoji-flow" if make == "emoji-flux" else None
+    settings = small(pictures, tmp_path, start=baked, make=make, flow_start=begin)
     for name in kept:
         shutil.copytree(whole / "work" / name, tmp_path / "work" / name)
 

@@ -11,6 +11,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from transformers import CLIPModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
@@ -57,13 +58,16 @@ class FluxStages(FlowStages):
         folder = self._settings.flow_start
         if folder is None:
             return ""
-        pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
-        theirs = (pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)
-        texts = [next(captions(Scene(*scene), self._settings.seed)).text
-                 for scene in list(itertools.product(SEEN, STYLES, BACKGROUNDS))[::2]]
-        begin_with(network.model, pipe.transformer, StableDiffusion3Stages.read(theirs, texts),
-                   ends_of(pipe.tokenizer, texts), self.read(readers, texts), ends_of(readers[1][0], texts))
-        return tensors_hash(dict(pipe.transformer.state_dict()))
+        trained = SD3Transformer2DModel.from_pretrained(folder / "transformer")
+        if not (self._work / f"{self.name}.ckpt").is_file():  # else its weights are taken from there
+            pipe = StableDiffusion3Pipeline.from_pretrained(folder, transformer=trained, text_encoder_3=None,
+                                                            tokenizer_3=None)
+            theirs = (pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)
+            texts = [next(captions(Scene(*scene), self._settings.seed)).text
+                     for scene in list(itertools.product(SEEN, STYLES, BACKGROUNDS))[::2]]
+            begin_with(network.model, trained, StableDiffusion3Stages.read(theirs, texts),
+                       ends_of(pipe.tokenizer, texts), self.read(readers, texts), ends_of(readers[1][0], texts))
+        return tensors_hash(dict(trained.state_dict()))
 
     @staticmethod
     def save(folder: Path, autoencoder: AutoencoderKL, transformer: FluxTransformer2DModel,
