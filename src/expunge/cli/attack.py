@@ -42,7 +42,7 @@ Examples:
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, verify: bool,
+            allow_pickle: bool, verify: bool, offload: bool, eight_bit: bool,
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -60,7 +60,8 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     settings = AttackSettings.build(given(config, sets, flags), str(config) if config else "expunge attack")
     loaded = Patch.load(patch) if patch else None
     one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     if dry_run:
         click.echo(_estimate(opened, loaded, concept, settings))
         return

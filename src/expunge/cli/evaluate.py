@@ -45,8 +45,8 @@ Examples:
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool, verify: bool,
-            config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None, cache: Path | None,
-            dry_run: bool, **flags: Any) -> None:
+            offload: bool, eight_bit: bool, config: Path | None, sets: tuple[str, ...], suite: Path | None,
+            out: Path | None, cache: Path | None, dry_run: bool, **flags: Any) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Images and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
@@ -61,7 +61,8 @@ def command(patch: Path, model: Source, device: str, dtype: str, variant: str | 
 
     settings = EvaluateSettings.build(given(config, sets, flags), str(config) if config else "expunge evaluate")
     loaded = Patch.load(patch)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     if dry_run:
         click.echo(_estimate(opened, loaded, settings, suite))
         return

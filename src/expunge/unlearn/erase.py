@@ -161,10 +161,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     if not isinstance(chosen, Configured):
         return {**fields, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     with _blaming(method, chosen):
-        params = chosen.check(model, request)
-        size = sum(p.numel() for p in params.values())
+        sizes = [p.numel() for p in chosen.check(model, request).values()]
         return {**fields, "settings": chosen.model_dump(mode="json"),
-                "trained": {"tensors": len(params), "parameters": size}, **chosen.estimate(model, request)}
+                "trained": {"tensors": len(sizes), "parameters": sum(sizes)}, **chosen.estimate(model, request)}
 
 
 def with_surrogates(model: Model, concept: str | Sequence[str] | Request, anchor: str | Sequence[str] | None,
