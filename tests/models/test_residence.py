@@ -132,6 +132,8 @@ def test_whoever_encodes_free_embeddings_keeps_what_gradients_go_through(pipelin
     model.encode_embedded(["a church"], tokens, encoder.table[tokens.ids])
     answer(model)
     assert {"unet", "text_encoder"} <= there(model)
+    with model.told(["a church"]):  # nothing of the kind comes here
+        assert "text_encoder" not in there(model)
 
 
 def test_a_copy_of_an_offloaded_model_has_everything_in_memory(pipeline_folder: Path) -> None:

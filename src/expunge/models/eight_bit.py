@@ -36,7 +36,7 @@ class EightBit(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = plain.in_features, plain.out_features
         self.wide = plain.weight.dtype
-        self.register_buffer("scale", torch.ones(self.out_features, 1), persistent=False)
+        self.register_buffer("scale", torch.ones(self.out_features, 1, device=plain.weight.device), persistent=False)
         self.weight = Parameter(torch.empty_like(plain.weight, dtype=torch.int8), requires_grad=False)
         self.bias = plain.bias
         if not plain.weight.is_meta:

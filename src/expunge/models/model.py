@@ -273,6 +273,7 @@ class Model:
         them than `encode`. Where they cannot leave (`models.residence`), prompts are encoded once all the same.
         """
         self._told = dict[str, Conditioning]()
+        self._residence.part()
         try:
             self._tell(self._told, prompts)
             yield
@@ -306,7 +307,7 @@ class Model:
     @property
     def in_memory(self) -> int:
         """Bytes of the parameters that are in memory."""
-        return sum(p.nbytes for p in self._every("denoiser", "text", "autoencoder").values() if not p.is_meta)
+        return self._residence.held_bytes
 
     def encode_embedded(self, prompts: Sequence[str], tokens: Tokens, embeddings: Tensor) -> Conditioning:
         """What the denoiser is told of token embeddings that need not stand for any token; differentiable in them.
@@ -316,7 +317,7 @@ class Model:
             tokens: B rows for the first encoder; they say where its end token is.
             embeddings: (B, T, D) of the first encoder, before positions are added.
         """
-        self._residence.hold("text", "denoiser")  # whoever does this differentiates through both, time and again
+        self._residence.bind("text", "denoiser")  # whoever does this differentiates through both, time and again
         others = [encoder.laid_out(prompts) for encoder in self.texts[1:]]
         return self.denoiser.condition([tokens, *others], {0: embeddings})
 

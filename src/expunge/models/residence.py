@@ -40,6 +40,7 @@ class Residence:
         """
         self._parts, self._roles, self._device, self._stored = dict(parts), dict(roles), device, stored
         self._held: set[Role] = set()
+        self._bound: set[Role] = set()
         self.apart = apart
         self.away = {name for name, part in parts.items()
                      if stored is not None and any(p.is_meta for p in part.parameters())}
@@ -49,24 +50,35 @@ class Residence:
         """Whether there is a place from which parts come back."""
         return self._stored is not None or self._device.type != "cpu"
 
+    @property
+    def held_bytes(self) -> int:
+        """Of all parameters that are on the device."""
+        return sum(p.nbytes for name, part in self._parts.items() for p in part.parameters()
+                   if not p.is_meta and (self._stored is not None or name not in self.away))
+
     def need(self, *roles: Role, keep: Collection[str] = ()) -> None:
         """Have the parts in these roles in memory; of parts that are apart, the others leave.
 
         `keep`: full names of parameters that are not as the files have them, and stay.
         """
         if self.apart:
-            self._leave([name for name, role in self._roles.items() if role not in {*roles, *self._held}], keep)
+            stay = {*roles, *self._held, *self._bound}
+            self._leave([name for name, role in self._roles.items() if role not in stay], keep)
         if self.away:
             self._back([name for name in self.away if self._roles[name] in roles])
 
     def dismiss(self, role: Role, keep: Collection[str] = ()) -> None:
         """Let the parts in a role leave until they are needed; not those that are held."""
-        if role not in self._held:
+        if role not in self._held | self._bound:
             self._leave([name for name, its in self._roles.items() if its == role], keep)
 
-    def hold(self, *roles: Role) -> None:
-        """Have the parts in these roles stay in memory, from now on."""
-        self._held = {*self._held, *roles}
+    def bind(self, *roles: Role) -> None:
+        """Have the parts in these roles in memory together until `part`."""
+        self._bound = {*self._bound, *roles}
+
+    def part(self) -> None:
+        """Let the parts that were bound leave again, as others do."""
+        self._bound = set()
 
     @contextmanager
     def holding(self, *roles: Role) -> Iterator[None]:

@@ -142,8 +142,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     Returns:
         JSON-able: method, model, request, chosen (in words: what was found where no anchor is named), seed, settings;
         of methods that are settings (`method.Configured`) also trained (tensors, parameters that change) and their
-        estimate: seconds, memory_bytes (peak of the process; None where the system does not tell), measured (on how
-        many real steps, in words; they are undone), and of closed forms encoded_texts.
+        estimate: seconds, memory_bytes (peak of the process, all that it held before included; None where the system
+        does not tell), measured (on how many real steps, in words; they are undone), and of closed forms encoded_texts;
+        of what trains memory and phases (bytes by part while it trains, and by phase, counted: `footprint`).
 
     Raises:
         UserError: as `erase`, before any computing.
