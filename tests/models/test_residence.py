@@ -92,6 +92,41 @@ def test_a_patch_stays_on_while_its_network_leaves_and_comes_off_bit_for_bit(pip
     assert torch.equal(answer(model), before)
 
 
+def test_what_was_changed_in_place_stays_and_the_rest_of_its_network_leaves(pipeline_folder: Path) -> None:
+    model = opened(pipeline_folder, offload=True)
+    weights = model.parameters_in("xattn")
+    with torch.no_grad():
+        for p in weights.values():
+            p.mul_(1.5)
+    changed = answer(model)
+    model.encode(["a house"])
+    assert "unet" not in there(model)
+    assert torch.equal(answer(model), changed)
+    assert all(model.parameters_in("xattn")[name] is p for name, p in weights.items())
+    plain = opened(pipeline_folder)
+    with torch.no_grad():
+        for p in plain.parameters_in("text").values():
+            p.add_(0.1)
+    said = plain.encode(["a house"]).states
+    with plain.told(["a church"]):
+        pass
+    assert torch.equal(plain.encode(["a house"]).states, said)
+
+
+def test_weights_leave_again_once_a_patch_is_off(pipeline_folder: Path) -> None:
+    model = opened(pipeline_folder, offload=True)
+    patch = Patch.of({name: p + 1 for name, p in model.parameters_in("xattn").items()}, model=model, request=REQUEST,
+                     method="by hand", settings={}, seed=0)
+    model.apply(patch)
+    model.encode(["a house"])
+    with_patch = model.in_memory
+    model.remove()
+    answer(model)
+    model.encode(["a house"])
+    assert model.in_memory < with_patch
+    assert model.in_memory == sum(model.sizes_of("text").values())
+
+
 def test_prompts_are_encoded_once_and_the_text_encoders_are_in_memory_for_new_ones_alone(pipeline_folder: Path) -> None:
     model, asked = opened(pipeline_folder), []
     model.components["text_encoder"].register_forward_pre_hook(lambda *given: asked.append(1))

@@ -96,6 +96,8 @@ class Model:
             _cast(part, self.device, (text_dtype or dtype) if text else dtype)
         self.held = EIGHT_BIT if eight_bit and put_in(denoiser.components[self.network_name]) else ""
         self._widened: list[tuple[nn.Module, str, EightBit]] = []
+        self._filed: set[str] = set()
+        self._residence.mark()
         if not apart:
             self._need("denoiser", "text", "autoencoder")
 
@@ -288,7 +290,7 @@ class Model:
             for text in new:
                 known[text] = self.denoiser.condition(
                     [encoder.laid_out([text]) for encoder in self.texts], {}).detach().to("cpu")
-        self._residence.dismiss("text", self._originals)
+        self._residence.dismiss("text")
 
     def holding(self, *roles: Role) -> AbstractContextManager[None]:
         """Inside, the networks in these roles stay in memory, whatever else is asked."""
@@ -457,6 +459,7 @@ class Model:
         fitting = self.check_fits(patch)
         self._widened = widened(self.denoiser.components, fitting.weights) if self.held else []
         mine = self._changed_by(fitting)
+        self._filed = self._residence.unchanged(fitting.weights)
         self._originals = {name: mine[name].detach().clone() for name in fitting.weights}
         for name, weight in self._originals.items():
             mine[name].copy_(fitting.value(name, weight))
@@ -470,6 +473,7 @@ class Model:
         mine = self._every("denoiser", "text")
         for name, value in self._originals.items():
             mine[name].copy_(value)
+        self._residence.mark(self._filed)
         for parent, name, layer in self._widened:
             setattr(parent, name, layer)
         self._originals, self.patch_hash, self._widened = {}, "", []
@@ -487,7 +491,7 @@ class Model:
         return scopes.select(self.network_name, parts[self.network_name], self.denoiser.scopes, texts, scope)
 
     def _need(self, *roles: Role) -> None:
-        self._residence.need(*roles, keep=self._originals)
+        self._residence.need(*roles)
 
     def _every(self, *roles: Role) -> dict[str, Parameter]:
         """As `parameters_of`, wherever the parameters are."""

@@ -5,6 +5,9 @@ from the files that it was opened from, in the same type, so that it is bit for 
 values by name (single files, LoRAs that were merged in), it waits in the processor's memory if it computes on an
 accelerator, and stays where it is if not.
 
+What was changed in place since (by a patch, an attack on weights, a user) is not what the files have, and stays: torch
+counts the changes of every tensor.
+
 Two things make networks leave: an edit that has encoded all its prompts (`Residence.dismiss`), and a model that was
 opened to have one kind of network in memory at a time (`apart`). Who needs one says so first (`need`); only
 `models.model` does.
@@ -41,6 +44,7 @@ class Residence:
         self._parts, self._roles, self._device, self._stored = dict(parts), dict(roles), device, stored
         self._held: set[Role] = set()
         self._bound: set[Role] = set()
+        self._read: dict[str, tuple[Parameter, int]] = {}
         self.apart = apart
         self.away = {name for name, part in parts.items()
                      if stored is not None and any(p.is_meta for p in part.parameters())}
@@ -56,21 +60,30 @@ class Residence:
         return sum(p.nbytes for name, part in self._parts.items() for p in part.parameters()
                    if not p.is_meta and (self._stored is not None or name not in self.away))
 
-    def need(self, *roles: Role, keep: Collection[str] = ()) -> None:
-        """Have the parts in these roles in memory; of parts that are apart, the others leave.
+    def mark(self, names: Collection[str] | None = None) -> None:
+        """Take the parameters of these full names for what the files have; None: all that are in memory."""
+        every = {full: p for name, part in self._parts.items() for full, p in full_names(name, part).items()}
+        for full in every if names is None else names:
+            if self._stored is not None and not every[full].is_meta:
+                self._read[full] = every[full], every[full]._version
 
-        `keep`: full names of parameters that are not as the files have them, and stay.
-        """
+    def unchanged(self, names: Collection[str]) -> set[str]:
+        """Those of the parameters (full names) that are in memory as the files have them."""
+        every = {full: p for name, part in self._parts.items() for full, p in full_names(name, part).items()}
+        return {full for full in names if self._is_as_read(full, every[full])}
+
+    def need(self, *roles: Role) -> None:
+        """Have the parts in these roles in memory; of parts that are apart, the others leave."""
         if self.apart:
             stay = {*roles, *self._held, *self._bound}
-            self._leave([name for name, role in self._roles.items() if role not in stay], keep)
+            self._leave([name for name, role in self._roles.items() if role not in stay])
         if self.away:
             self._back([name for name in self.away if self._roles[name] in roles])
 
-    def dismiss(self, role: Role, keep: Collection[str] = ()) -> None:
+    def dismiss(self, role: Role) -> None:
         """Let the parts in a role leave until they are needed; not those that are held."""
         if role not in self._held | self._bound:
-            self._leave([name for name, its in self._roles.items() if its == role], keep)
+            self._leave([name for name, its in self._roles.items() if its == role])
 
     def bind(self, *roles: Role) -> None:
         """Have the parts in these roles in memory together until `part`."""
@@ -95,8 +108,9 @@ class Residence:
         self.apart = False
         self._back([*self.away])
 
+    @torch.inference_mode(False)
     @torch.no_grad()
-    def _leave(self, names: Collection[str], keep: Collection[str]) -> None:
+    def _leave(self, names: Collection[str]) -> None:
         for name in names if self.can_leave else ():
             if name in self.away:
                 continue
@@ -104,10 +118,13 @@ class Residence:
             if self._stored is None:
                 self._parts[name].to("cpu")
                 continue
-            leaving = {id(p): Parameter(p.detach().to("meta"), requires_grad=False)
-                       for full, p in full_names(name, self._parts[name]).items() if full not in keep}
-            _exchange(self._parts[name], leaving)
+            leaving = {full: p for full, p in full_names(name, self._parts[name]).items() if self._is_as_read(full, p)}
+            _exchange(self._parts[name], {id(p): Parameter(p.detach().to("meta"), requires_grad=False)
+                                          for p in leaving.values()})
+            for full in leaving:
+                del self._read[full]
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _back(self, names: Collection[str]) -> None:
         for name in names:
@@ -115,12 +132,18 @@ class Residence:
             if self._stored is None:
                 self._parts[name].to(self._device)
                 continue
+            coming = [full for full, p in full_names(name, self._parts[name]).items() if p.is_meta]
             for full, layer in layers_in(name, self._parts[name]):
                 if layer.weight.is_meta:
                     layer.fill(self._stored[full].to(self._device, layer.wide))
             there = {id(p): Parameter(self._value(full, p), requires_grad=False)
                      for full, p in full_names(name, self._parts[name]).items() if p.is_meta}
             _exchange(self._parts[name], there)
+            self.mark(coming)
+
+    def _is_as_read(self, full: str, p: Parameter) -> bool:
+        read = self._read.get(full)
+        return read is not None and read[0] is p and read[1] == p._version
 
     def _value(self, full: str, empty: Tensor) -> Tensor:
         """What the files have, in the parameter's number type, and in memory of its own."""
