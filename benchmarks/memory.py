@@ -4,9 +4,10 @@
 
 Measured: runs of two steps on the embedded model, each in a process of its own; what the process holds at most beside
 what it held with the model loaded (its resident memory on Linux, with glibc told to give back what is freed; an
-accelerator's own count on a GPU), over what `footprint` says. Sums: networks of published sizes on the meta device, so
-nothing of them is in memory: weights in bfloat16, what trains, and what a forward of 512 px at batch 1 keeps for its
-backward.
+accelerator's own count on a GPU), over what `footprint` says. Each run is the second of its kind: kernels keep what
+they made for a shape at its first use (of bfloat16 some 15 MiB, whatever the size of a model). Sums: networks of
+published sizes on the meta device, so nothing of them is in memory: weights in bfloat16, what trains, and what a
+forward of 512 px at batch 1 keeps for its backward; and the phases of whole runs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ CASES: dict[str, dict[str, Any]] = {
     "whole weights, bfloat16": {"batch": 64, "dtype": "bfloat16"},
     "LoRA of rank 8, float32": {"batch": 64, "lora_rank": 8},
     "whole UNet, float32": {"batch": 32, "scope": "unet"},
+    "LoRA of rank 8, bfloat16": {"batch": 64, "dtype": "bfloat16", "lora_rank": 8},
+    "LoRA of rank 8 over 8-bit blocks, float32": {"batch": 64, "eight_bit": True, "lora_rank": 8},
+    "LoRA of rank 8, float32, text encoder unloaded": {"batch": 64, "lora_rank": 8, "unload_text": True},
 }
 GIB, RANK = 2**30, 16
 
@@ -46,25 +50,27 @@ def main() -> int:
                              env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"})
         real, said = json.loads(ran.stdout.splitlines()[-1])
         print(f"| {name} | {real / 2**20:.0f} | {said / 2**20:.0f} | {real / said:.2f} |", flush=True)
+    print(f"\n| run, 512 px, batch 1, checkpointed, one kind of network in memory | text encoders GiB | training GiB | "
+          f"drawing GiB | at most GB |\n| --- | --- | --- | --- | --- |\n{phases()}")
     print(f"\n| model, 512 px, batch 1, bfloat16 | weights GiB | trains GiB | kept for backward GiB | in all |\n"
           f"| --- | --- | --- | --- | --- |\n{published()}")
     return 0
 
 
-def measured(batch: int, dtype: str = "float32", **settings: Any) -> tuple[int, int]:
+def measured(batch: int, dtype: str = "float32", eight_bit: bool = False, **settings: Any) -> tuple[int, int]:
     """Bytes beside the loaded model: at most held in a run, and said beforehand."""
     import expunge
     from expunge.bench.memory import PeakMemory
     from expunge.unlearn.erase import resolve_method, resolve_request
     from expunge.unlearn.recipe import Recipe
 
-    model = expunge.load("embedded", device="cpu", dtype=dtype)
+    model = expunge.load("embedded", device="cpu", dtype=dtype, eight_bit=eight_bit)
     request = resolve_request(model, "church", "house")
     asked = {"steps": 2, "batch": batch, "source.trajectories": 2, "source.grid": 3, "frozen_batch": 2, **settings}
     recipe: Any = resolve_method("esd", asked)
     assert isinstance(recipe, Recipe)
     said = recipe.footprint(model, recipe.check(model, request)).beyond
-    recipe.override({"batch": 1})(model, request)  # what libraries take at their first use is no run's
+    recipe(model, request)  # what libraries take at their first use, of each shape, is no run's
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # pages that the first run left would be taken for room
@@ -91,16 +97,56 @@ def published() -> str:
     return "\n".join(rows)
 
 
+def phases() -> str:
+    """A row for each published size: weights of text encoders, a run in training, weights for drawing, and the most."""
+    from expunge.models.eight_bit import put_in
+
+    rows, texts = [], encoders()
+    for name, network, inputs, ends, rank in networks():
+        for bits, what in ((16, name), *([(8, f"{name}, 8-bit blocks")] if name.startswith("FLUX") else [])):
+            if bits == 8:
+                put_in(network)
+            weights = [f"net/{path}.weight" for path, module in network.named_modules()
+                       if isinstance(module, nn.Linear) and ends(path)]
+            network.enable_gradient_checkpointing()
+            held, trains, kept = sizes_of(network, inputs, weights, rank)
+            network.disable_gradient_checkpointing()
+            each = sum(texts[name.split(",")[0]]), held + trains + kept, held
+            rows.append(f"| {what} | {' | '.join(f'{size / GIB:.2f}' for size in each)} | {max(each) / 1e9:.1f} |")
+    return "\n".join(rows)
+
+
+def encoders() -> dict[str, list[int]]:
+    """Bytes of each published text encoder in bfloat16, by model."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+    with torch.device("meta"):
+        small = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+        large = CLIPTextModelWithProjection(CLIPTextConfig(
+            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
+            projection_dim=1280))
+        t5 = T5EncoderModel(T5Config(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
+                                     feed_forward_proj="gated-gelu"))
+    clip, big, xxl = (2 * sum(p.numel() for p in network.parameters()) for network in (small, large, t5))
+    return {"SD 1.x": [clip], "SDXL": [clip, big], "FLUX.1": [clip, xxl]}
+
+
 def row(name: str, network: nn.Module, inputs: dict[str, Any], weights: list[str], rank: int | None) -> str:
     """Weights, what trains with its optimizer, activations, and their sum."""
+    held, trains, kept = sizes_of(network, inputs, weights, rank)
+    return f"| {name} | {held / GIB:.2f} | {trains / GIB:.2f} | {kept / GIB:.2f} | {(held + trains + kept) / GIB:.2f} |"
+
+
+def sizes_of(network: nn.Module, inputs: dict[str, Any], weights: list[str], rank: int | None) -> tuple[int, int, int]:
+    """Bytes of the weights, of what trains with its optimizer, and of activations."""
     from expunge.unlearn.footprint import kept_by
 
     sizes = {f"net/{path}": p for path, p in network.named_parameters()}
-    held = sum(p.nbytes for p in sizes.values())
+    held = sum(tensor.nbytes for tensor in (*sizes.values(), *network.buffers()))
     count = sum(rank * sum(sizes[one].shape) if rank else sizes[one].numel() for one in weights)
     trains = (16 if rank else 18) * count  # float32 with gradient and two moments; whole weights are cast, too
     kept = kept_by(lambda: network(**inputs, return_dict=False)[0], {"net": network}, weights, rank)
-    return f"| {name} | {held / GIB:.2f} | {trains / GIB:.2f} | {kept / GIB:.2f} | {(held + trains + kept) / GIB:.2f} |"
+    return held, trains, kept
 
 
 def networks() -> Any:

@@ -157,8 +157,8 @@ def check_pictures(model: Model, pictures: Tensor) -> None:
 
 def check_tuning(model: Model, settings: FineTune) -> None:
     """UserError where the model's weights are not float32, or peft is needed and not installed."""
-    if model.dtype != torch.float32:
-        raise UserError(f"the model's weights are {model.dtype}", accepted="torch.float32",
+    if model.dtype != torch.float32 or model.held:
+        raise UserError(f"the model's weights are {model.held or model.dtype}", accepted="torch.float32",
                         remedy="load the model with dtype float32 to train it")
     if settings.scope == "lora":
         peft()

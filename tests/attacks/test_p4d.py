@@ -71,3 +71,19 @@ def test_an_unedited_model_has_no_loss_at_its_own_prompt(victim: Victim, items: 
     moved, slope = prompt_gradient(*asked, model.texts[0].table[own].flip(0), x_t, t, aim)
     assert float(moved) > 100 * float(loss)
     assert float(slope.norm()) > 10 * float(gradient.norm())
+
+
+def test_the_original_shares_with_the_victim_what_its_patch_leaves_and_is_the_model_itself_without_one(
+        victim: Victim, request_: Request) -> None:
+    model = victim.model
+    assert victim.original() is model
+    tensors = {name: p + 1 for name, p in model.parameters_in("xattn").items()}
+    patch = Patch.of(tensors, model=model, request=request_, method="by hand", settings={}, seed=0)
+    x, t, cond = model.initial_noise([0]), torch.tensor([500.0]), model.encode(["a church"]).detach()
+    before = model.predict(x, t, cond)
+    with applied(model, patch):
+        original = replace(victim, patch=patch).original()
+        assert torch.equal(original.predict(x, t, cond), before)
+        assert not torch.equal(model.predict(x, t, cond), before)
+        assert original.components["text_encoder"] is model.components["text_encoder"]
+        assert original.network is not model.network

@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_told_before_anything_is_computed(model: Any) -> No
 def test_weights_in_float16_are_refused_with_the_type_that_trains(pipeline_folder: Path) -> None:
     from expunge.models.store import load
 
-    with pytest.raises(UserError, match=r"weights in float16; accepted: float32 or bfloat16"):
+    with pytest.raises(UserError, match=r"training with weights in float16.*; accepted: float32 or bfloat16"):
         SMALL(load(pipeline_folder, device="cpu", dtype="float16"), REQUEST)
 
 

@@ -70,4 +70,7 @@ class Adapter(Attack):
 
 
 def _weights(model: Model) -> dict[str, Parameter]:
+    if model.held:
+        raise UserError(f"merging a LoRA into {model.held}", accepted="weights in a number type of their own",
+                        remedy="load the model without --eight-bit")
     return model.editable()

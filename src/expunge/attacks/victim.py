@@ -86,9 +86,12 @@ class Victim:
                 self.model.apply(self.patch)
 
     def original(self) -> Model:
-        """A frozen copy of the model without the patch."""
+        """The model without the patch: beside what the patch changes, which is copied, nothing is in memory twice."""
         with self.without_patch():
-            return self.model.frozen_copy()
+            if self.patch is None and not self.model.patch_hash:
+                return self.model
+            return self.model.frozen_copy({name.partition("/")[0] for name in self.patch.weights}
+                                          if self.patch is not None else None)
 
     def draw(self, texts: Sequence[str], seeds: Sequence[int], batch: int = 0, *, fill: bool = False) -> Tensor:
         """Images of the edited model, float32 (B, 3, H, W), `batch` at a time (0: the victim's own).

@@ -47,7 +47,7 @@ Examples:
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
-            allow_pickle: bool, verify: bool,
+            allow_pickle: bool, verify: bool, offload: bool, eight_bit: bool,
             config: Path | None, sets: tuple[str, ...], protocol: str, out: Path | None, dry_run: bool, **flags: Any
             ) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
@@ -76,7 +76,8 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     loaded = Patch.load(patch) if patch else None
     if published is None:
         one_concept(concept, loaded.card.request.concepts if loaded else ())
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     if published is not None:
         where = out or (patch or Path("runs")) / f"attack-{Path(protocol).stem}"
         _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)

@@ -78,8 +78,8 @@ class EraseJob(Settings):
               help="Exit with code 3 where the edit's own look finds a concept still there; the patch is written.")
 @dry_run_option
 def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
-            verify: bool, config: Path | None, sets: tuple[str, ...], out: Path | None, own_look: bool, strict: bool,
-            dry_run: bool, **flags: Any) -> None:
+            verify: bool, offload: bool, eight_bit: bool, config: Path | None, sets: tuple[str, ...],
+            out: Path | None, own_look: bool, strict: bool, dry_run: bool, **flags: Any) -> None:
     """Take CONCEPT (or several, in one edit) out of a model; the result is a patch, the model stays as it was.
 
     The method's settings that have no flag (parts such as the objective) are reached by --set, which speaks of the
@@ -97,7 +97,8 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
     from expunge.records import remarks
     from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
 
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     how: dict[str, Any] = {"kind": job.kind, "only_with": job.only_with}
     request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     notices: tuple[str, ...] = ()
@@ -237,8 +238,13 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
                      + (f", {planned['memory_bytes'] / 2**30:.1f} GiB of memory" if planned["memory_bytes"] else "")
                      + f" (measured on {planned['measured']})")
         if parts := planned.get("memory"):
-            told = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in parts.items() if size)
-            lines.append(f"# memory, in MiB: {told}; in all {sum(parts.values()) / 2**20:,.0f}, libraries left out")
+            mib = lambda sizes: ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in sizes.items() if size)
+            phases = planned["phases"]
+            lines.append(f"# memory while it trains, counted, in MiB: {mib(parts)}; in all "
+                         f"{sum(parts.values()) / 2**20:,.0f}")
+            lines.append(f"# memory by phase, counted, in MiB: {mib(phases)}; at most "
+                         f"{max(phases.values()) / 2**20:,.0f}. (The estimate's memory was measured, in the steps that "
+                         "were run: of the whole process, libraries and all that it held before included)")
     else:
         lines.append(f"# {planned['note']}")
     return "\n".join(lines)

@@ -49,8 +49,9 @@ Examples:
               help="Drawn images [default: $EXPUNGE_CACHE, or ~/.cache/expunge/pictures].")
 @dry_run_option
 def command(patch: Path | None, model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
-            verify: bool, config: Path | None, sets: tuple[str, ...], suite: Path | None, out: Path | None,
-            cache: Path | None, protocol: str, dry_run: bool, **flags: Any) -> None:
+            verify: bool, offload: bool, eight_bit: bool, config: Path | None, sets: tuple[str, ...],
+            suite: Path | None, out: Path | None, cache: Path | None, protocol: str, dry_run: bool, **flags: Any
+            ) -> None:
     """Measure how gone the concepts of PATCH are and what else changed, with intervals and counts.
 
     Images and judgments are kept: a run that was stopped goes on where it was, and a second one draws nothing.
@@ -76,7 +77,8 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     if patch is None and published is None:
         raise UserError("no patch", accepted="a patch, or --protocol for the model as it is")
     loaded = Patch.load(patch) if patch is not None else None
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     if published is not None:
         _run_protocol(opened, loaded, protocol, asked.files, published,
                       out or (folder_beside(patch, f"protocol-{Path(protocol).stem}") if patch is not None

@@ -122,10 +122,11 @@ def training_model_options(command: Command) -> Command:
 
 
 def model_options(command: Command) -> Command:
-    """`--model`, `--device`, `--dtype`, `--variant`, `--allow-pickle`, `--verify`: keyword arguments of
-    `models.store.load`.
+    """`--model`, `--device`, `--dtype`, `--variant`, `--allow-pickle`, `--verify`, `--offload`, `--eight-bit`: keyword
+    arguments of `models.store.load`.
     """
-    return model_options_of("--model", "--device", "--dtype", "--variant", "--allow-pickle", "--verify")(command)
+    return model_options_of("--model", "--device", "--dtype", "--variant", "--allow-pickle", "--verify", "--offload",
+                            "--eight-bit")(command)
 
 
 def model_options_of(*flags: str) -> Callable[[Command], Command]:
@@ -139,6 +140,13 @@ def model_options_of(*flags: str) -> Callable[[Command], Command]:
             help="Load weights that are not safetensors. Such a file can run any code: trust its author."),
         "--verify": click.option("--verify", is_flag=True,
                                  help="Hash the model's files anew, even if they are known."),
+        "--offload": click.option(
+            "--offload", is_flag=True,
+            help="Have only the networks in memory that are asked (text encoders, denoiser, autoencoder in turn), read "
+                 "from their files each time."),
+        "--eight-bit": click.option(
+            "--eight-bit", is_flag=True,
+            help="Hold the denoiser's blocks in 8 bits, half of bfloat16; a LoRA trains over them."),
         "--variant": click.option(
             "--variant", metavar="NAME",
             help="Which set of weights, where the folder has several, such as fp16 [default: the plain ones, or the "

@@ -57,8 +57,8 @@ COLUMNS, ON_SHEET = 8, 400
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/sample"),
               show_default=True, metavar="FOLDER", help="Where the images go.")
 def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, variant: str | None, allow_pickle: bool,
-            verify: bool, patch: Path | None, seeds: tuple[int, ...], count: int | None, batch: int, out: Path,
-            lists: Path | None, **sampler: Any) -> None:
+            verify: bool, offload: bool, eight_bit: bool, patch: Path | None, seeds: tuple[int, ...],
+            count: int | None, batch: int, out: Path, lists: Path | None, **sampler: Any) -> None:
     """Draw every PROMPT at every seed: a PNG each, a contact sheet, and a record of how each was drawn.
 
     A prompt of --prompts whose list gives it a seed is drawn there alone, at the guidance and the size that its list
@@ -92,7 +92,8 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
     texts, notices = _listed(prompts, lists)
     check_writable(out)
     drawn_before(out)
-    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify)
+    opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
+                  offload=offload, eight_bit=eight_bit)
     if sampler["guidance"] is None:
         how = how.model_copy(update={"guidance": opened.guidance})
     kept, lost = split(opened, texts, how)

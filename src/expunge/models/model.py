@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from expunge.errors import ModelError, UserError
 from expunge.models import scope as scopes
 from expunge.models.base import Denoiser, Role
 from expunge.models.conditioning import Conditioning
+from expunge.models.eight_bit import EightBit, put_in, widened
 from expunge.models.identity import (
     HALVES,
     former_digest,
@@ -29,6 +30,7 @@ from expunge.models.identity import (
 from expunge.models.in_files import Some
 from expunge.models.patch import Patch
 from expunge.models.process import Process
+from expunge.models.residence import Residence
 from expunge.models.switched import Off, Switched
 from expunge.models.text import TextEncoder, Tokens
 from expunge.models.wrapped import why_not_plain
@@ -40,6 +42,7 @@ Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
 AT_ONCE = 512 * 512
 """Pixels that go through the autoencoder together: 64 images of 64 px, one of 512 px (some 0.8 GiB of Stable
 Diffusion's in float32; 32 of them at once took 26)."""
+EIGHT_BIT = "8-bit blocks"
 GUIDANCE = 7.5
 """Where nobody names one: what diffusers draws Stable Diffusion with."""
 
@@ -58,50 +61,68 @@ class Model:
         parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizers
             read (`models.identity`). It begins with the number of its scheme.
         patch_hash: hash of the patch now applied, "" if none.
+        held: how the denoiser's blocks hold their weights, in words, where that is not `dtype`; else "".
         device, dtype: of the denoiser's weights. Latents, text states and pixels are float32 at every border.
     """
 
     def __init__(self, denoiser: Denoiser, name: str, world: str = "open", *, guidance: float = GUIDANCE,
                  device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
                  text_dtype: torch.dtype | None = None, remember: Remember | None = None,
-                 stored: Mapping[str, Tensor] | None = None) -> None:
+                 stored: Mapping[str, Tensor] | None = None, apart: bool = False, eight_bit: bool = False) -> None:
         """Take over the networks, freeze them and cast them; `text_dtype` None: the text encoders' is `dtype`.
 
         `remember` may know the weights' hashes from their files; None takes them anew: of the weights as they are
-        `stored` (`models.in_files`), by full name; where that is None, of those in the networks.
+        `stored` (`models.in_files`), by full name; where that is None, of those in the networks. `apart`: only the
+        networks that are asked are in memory (`models.residence`); they may be given without values. `eight_bit`: the
+        denoiser's blocks hold their weights in 8 bits (`models.eight_bit`); only of weights that are `stored`.
 
         Raises:
             ModelError: parts that do not compute with their own weights (adapters, fused projections, offloading).
         """
         self.denoiser, self.name, self.world, self.guidance, self.patch_hash = denoiser, name, world, guidance, ""
-        _check_plain(self.components)
-        for part in self.components.values():
+        for part in denoiser.components.values():
             part.eval().requires_grad_(False)
+        self.device, self.dtype = torch.device(device), dtype
+        self._residence = Residence(denoiser.components, denoiser.roles, self.device, stored, apart=apart)
+        self._check_plain()
         self._originals: dict[str, Tensor] = {}
         self._stored = stored
+        self._told: dict[str, Conditioning] | None = None
         self._said: set[str] = set()
         self._sides: tuple[int, int] | None = None
         self._identify(remember)
         self.parts = parts_digest(denoiser, stored)
-        self.device, self.dtype = torch.device(device), dtype
-        for component, part in self.components.items():
+        for component, part in denoiser.components.items():
             text = denoiser.roles[component] == "text"
             _cast(part, self.device, (text_dtype or dtype) if text else dtype)
+        self.held = EIGHT_BIT if eight_bit and put_in(denoiser.components[self.network_name]) else ""
+        self._widened: list[tuple[nn.Module, str, EightBit]] = []
+        self._filed: set[str] = set()
+        self._residence.mark()
+        if not apart:
+            self._need("denoiser", "text", "autoencoder")
 
     @property
     def components(self) -> Mapping[str, nn.Module]:
-        """Networks by name, as files and patches call them."""
+        """Networks by name, as files and patches call them; all of them are in memory then."""
+        self._need("denoiser", "text", "autoencoder")
         return self.denoiser.components
+
+    def component(self, name: str) -> nn.Module:
+        """The network of that name, in memory."""
+        self._need(self.denoiser.roles[name])
+        return self.denoiser.components[name]
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:
-        """The text encoders."""
+        """The text encoders, in memory."""
+        self._need("text")
         return self.denoiser.texts
 
     @property
     def tokenizer(self) -> Any:
         """The first text encoder's tokenizer, of transformers."""
-        return self.texts[0].tokenizer
+        return self.denoiser.texts[0].tokenizer
 
     @property
     def family(self) -> str:
@@ -137,8 +158,9 @@ class Model:
 
     @property
     def network(self) -> nn.Module:
-        """The denoising network itself."""
-        return self.components[self.network_name]
+        """The denoising network itself, in memory."""
+        self._need("denoiser")
+        return self.denoiser.components[self.network_name]
 
     @property
     def text_names(self) -> tuple[str, ...]:
@@ -147,8 +169,21 @@ class Model:
 
     def parameters_of(self, *roles: Role) -> dict[str, Parameter]:
         """All parameters of the components in these roles, by full name ("unet/..."), in the components' order."""
-        return {full: parameter for role in roles for component in self._named(role)
-                for full, parameter in scopes.full_names(component, self.components[component]).items()}
+        self._need(*roles)
+        return self._every(*roles)
+
+    def sizes_of(self, *roles: Role) -> dict[str, int]:
+        """Bytes of every parameter of `parameters_of`, wherever they are; nothing is brought into memory."""
+        return {full: p.nbytes for full, p in self._every(*roles).items()}
+
+    def shapes_of(self, names: Collection[str]) -> dict[str, Parameter]:
+        """The parameters of these full names, wherever they are, to be asked for shape and number type alone."""
+        every = self._every("denoiser", "text", "autoencoder")
+        return {name: every[name] for name in names}
+
+    def roles_of(self, names: Collection[str]) -> set[Role]:
+        """The roles of the components of these full names."""
+        return {self.denoiser.roles[name.partition("/")[0]] for name in names}
 
     def editable(self) -> dict[str, Parameter]:
         """All that a patch may change, by full name: the denoiser and the text encoders."""
@@ -160,8 +195,15 @@ class Model:
         Raises:
             UserError: unknown scope, or one that selects nothing.
         """
-        texts = {name: self.components[name] for name in self.text_names}
-        return scopes.select(self.network_name, self.network, self.denoiser.scopes, texts, scope)
+        chosen = self._selected(scope)
+        if self._residence.away:  # what comes back has new parameters
+            self._need(*self.roles_of(chosen))
+            chosen = self._selected(scope)
+        return chosen
+
+    def names_in(self, scope: str) -> tuple[str, ...]:
+        """Full names of `parameters_in`, wherever they are. UserError: the same."""
+        return tuple(self._selected(scope))
 
     def reading_text(self) -> dict[str, Parameter]:
         """Parameters of the denoiser's layers whose input is the text states as they are, by full name."""
@@ -193,7 +235,7 @@ class Model:
         it.
         """
         return scheme_digest([self.parts, *self.denoiser.process.identity, str(self.dtype), str(self._text_dtype),
-                              self.device.type])
+                              self.device.type, *filter(None, [self.held])])
 
     @cached_property
     def former_drawing(self) -> str:
@@ -224,7 +266,54 @@ class Model:
         """
         if not truncate:
             self.check_lengths(prompts)
-        return self.denoiser.condition([encoder.laid_out(prompts) for encoder in self.texts], {})
+        if self._told is None or not prompts:
+            return self.denoiser.condition([encoder.laid_out(prompts) for encoder in self.texts], {})
+        self._tell(self._told, prompts)
+        return Conditioning.cat(self._told[text].to(self.device) for text in prompts)
+
+    @contextmanager
+    def told(self, prompts: Sequence[str]) -> Iterator[None]:
+        """Inside, prompts are encoded once, each alone, these ones first; then the text encoders leave memory.
+
+        They come back for another prompt, and leave again. For whoever does not train them, and asks for no more of
+        them than `encode`. Where they cannot leave (`models.residence`), prompts are encoded once all the same.
+        """
+        self._told = dict[str, Conditioning]()
+        self._residence.part()
+        try:
+            self._tell(self._told, prompts)
+            yield
+        finally:
+            self._told = None
+
+    def _tell(self, known: dict[str, Conditioning], prompts: Sequence[str]) -> None:
+        new = [text for text in dict.fromkeys(prompts) if text not in known]
+        if not new:
+            return
+        with torch.no_grad():  # the rows wait beside the processor: how many there are costs an accelerator nothing
+            for text in new:
+                known[text] = self.denoiser.condition(
+                    [encoder.laid_out([text]) for encoder in self.texts], {}).detach().to("cpu")
+        self._residence.dismiss("text")
+
+    def holding(self, *roles: Role) -> AbstractContextManager[None]:
+        """Inside, the networks in these roles stay in memory, whatever else is asked."""
+        return self._residence.holding(*roles)
+
+    @property
+    def apart(self) -> bool:
+        """Whether only the networks that are asked are in memory."""
+        return self._residence.apart
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether networks can leave memory until they are asked again."""
+        return self._residence.can_leave
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the parameters that are in memory."""
+        return self._residence.held_bytes
 
     def encode_embedded(self, prompts: Sequence[str], tokens: Tokens, embeddings: Tensor) -> Conditioning:
         """What the denoiser is told of token embeddings that need not stand for any token; differentiable in them.
@@ -234,6 +323,7 @@ class Model:
             tokens: B rows for the first encoder; they say where its end token is.
             embeddings: (B, T, D) of the first encoder, before positions are added.
         """
+        self._residence.bind("text", "denoiser")  # whoever does this differentiates through both, time and again
         others = [encoder.laid_out(prompts) for encoder in self.texts[1:]]
         return self.denoiser.condition([tokens, *others], {0: embeddings})
 
@@ -256,17 +346,18 @@ class Model:
         Each once, in their order; nothing is encoded. A model of several encoders is told all of a prompt as long as
         one of them reads all of it.
         """
-        each = [encoder.too_long(prompts) for encoder in self.texts]
+        each = [encoder.too_long(prompts) for encoder in self.denoiser.texts]
         return {text: count for text, count in each[0].items() if all(text in counts for counts in each)}
 
     def check_lengths(self, prompts: Sequence[str]) -> None:
         """UserError: a prompt is longer than every text encoder reads."""
         long = self.too_long(prompts)
         if long:
-            max(self.texts, key=lambda encoder: encoder.room).check_length([*long])
+            max(self.denoiser.texts, key=lambda encoder: encoder.room).check_length([*long])
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The network's native output, float32 (B, c, h, w); t (B,) or a single time."""
+        self._need("denoiser")
         return self.denoiser.predict(x_t, t, cond)
 
     def initial_noise(self, seeds: Sequence[int], height: int | None = None, width: int | None = None) -> Tensor:
@@ -289,11 +380,13 @@ class Model:
 
         How many is a rule of size alone, so that an image's bits do not depend on what memory is free.
         """
+        self._need("autoencoder")
         height, width = z.shape[-2] * self.factor, z.shape[-1] * self.factor
         return torch.cat([self.denoiser.decode(some) for some in z.split(together(height, width))])
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
+        self._need("autoencoder")
         parts = pixels.split(together(*pixels.shape[-2:]))
         return torch.cat([self.denoiser.encode_pixels(part.to(self.device)) for part in parts])
 
@@ -345,8 +438,8 @@ class Model:
         """
         if self.patch_hash:
             raise UserError("the model has a patch on", accepted="the model as loaded", remedy="remove the patch first")
-        if self.dtype != torch.float32 or self._text_dtype != torch.float32:
-            raise UserError(f"the model's weights are {self.dtype}", accepted="torch.float32",
+        if self.dtype != torch.float32 or self._text_dtype != torch.float32 or self.held:
+            raise UserError(f"the model's weights are {self.held or self.dtype}", accepted="torch.float32",
                             remedy="load the model with dtype float32 to change it")
         twin = self.frozen_copy()
         if patch is not None:
@@ -368,10 +461,10 @@ class Model:
             raise UserError(f"{type(patch).__name__} is no patch", accepted="a Patch (see Patch.load)")
         if self.patch_hash:
             raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
-        _check_plain(self.components)
-        mine = self.editable()
-        note = patch.check(self, mine)
-        halves = {mine[name].dtype for name in patch.weights} - {torch.float32}
+        self._check_plain()
+        note = patch.check(self, self._every("denoiser", "text"))
+        mine = self._changed_by(patch)
+        halves = {mine[name].dtype for name in patch.weights} - {torch.float32, torch.int8}
         if halves and all(mine[name].equal(patch.value(name, mine[name]).to(mine[name])) for name in patch.weights):
             kind = str(halves.pop()).removeprefix("torch.")
             raise ModelError(f"the patch changes nothing here: its changes are smaller than {kind} can tell apart",
@@ -388,7 +481,10 @@ class Model:
         Raises:
             UserError, ModelError: as `check_fits`.
         """
-        fitting, mine = self.check_fits(patch), self.editable()
+        fitting = self.check_fits(patch)
+        self._widened = widened(self.denoiser.components, fitting.weights) if self.held else []
+        mine = self._changed_by(fitting)
+        self._filed = self._residence.unchanged(fitting.weights)
         self._originals = {name: mine[name].detach().clone() for name in fitting.weights}
         for name, weight in self._originals.items():
             mine[name].copy_(fitting.value(name, weight))
@@ -399,33 +495,64 @@ class Model:
         """Take the patch off again, bit-exactly. UserError if none is on."""
         if not self.patch_hash:
             raise UserError("there is no patch on this model")
-        mine = self.editable()
+        mine = self._every("denoiser", "text")
         for name, value in self._originals.items():
             mine[name].copy_(value)
-        self._originals, self.patch_hash = {}, ""
+        self._residence.mark(self._filed)
+        for parent, name, layer in self._widened:
+            setattr(parent, name, layer)
+        self._originals, self.patch_hash, self._widened = {}, "", []
 
     def _with(self, components: Mapping[str, nn.Module]) -> Model:
+        self._residence.stay()
         twin = copy.copy(self)
         twin.denoiser = self.denoiser.with_components(components)
+        twin._residence = Residence(twin.denoiser.components, twin.denoiser.roles, self.device, None)
         return twin
 
+    def _selected(self, scope: str) -> dict[str, Parameter]:
+        parts = self.denoiser.components
+        texts = {name: parts[name] for name in self.text_names}
+        return scopes.select(self.network_name, parts[self.network_name], self.denoiser.scopes, texts, scope)
+
+    def _need(self, *roles: Role) -> None:
+        self._residence.need(*roles)
+
+    def _every(self, *roles: Role) -> dict[str, Parameter]:
+        """As `parameters_of`, wherever the parameters are."""
+        return {full: parameter for role in roles for component in self._named(role)
+                for full, parameter in scopes.full_names(component, self.denoiser.components[component]).items()}
+
+    def _changed_by(self, patch: Patch) -> dict[str, Parameter]:
+        """Parameters of the components that a patch changes, in memory."""
+        return self.parameters_of(*sorted(self.roles_of(patch.weights)))
+
+    def _check_plain(self) -> None:
+        """ModelError: a part does not compute with its own weights, so that neither its hash nor an edit would mean it.
+        """
+        for component, part in self.denoiser.components.items():
+            if component not in self._residence.away:
+                got, remedy = why_not_plain(component, part)
+                if got:
+                    raise ModelError(got, accepted="parts that compute with their own weights", remedy=remedy)
+
     def _named(self, role: Role) -> list[str]:
-        return [name for name in self.components if self.denoiser.roles[name] == role]
+        return [name for name in self.denoiser.components if self.denoiser.roles[name] == role]
 
     @property
     def _text_dtype(self) -> torch.dtype:
-        return next(self.texts[0].module.parameters()).dtype
+        return next(self.denoiser.texts[0].module.parameters()).dtype
 
     def _hashed(self, kind: str) -> dict[str, str]:
         """Rounded hashes of the weights as loaded, a patch that is on left out."""
         return {f"{kind}/{component}": rounded_hash(self._loaded([*scopes.full_names(component, part)]), kind)
-                for component, part in self.components.items()}
+                for component, part in self.denoiser.components.items()}
 
     def _loaded(self, names: Sequence[str]) -> Mapping[str, Tensor]:
         """Parameters by full name: as they are stored, or, where that is not known, as they are without a patch."""
         if self._stored is not None:
             return Some(self._stored, names)
-        mine = self.parameters_of("denoiser", "text", "autoencoder")
+        mine = self._every("denoiser", "text", "autoencoder")
         return {name: self._originals.get(name, mine[name]) for name in names}
 
     def _identify(self, remember: Remember | None = None) -> None:
@@ -436,8 +563,8 @@ class Model:
 
     def _digests(self) -> dict[str, str]:
         """All that is a digest of the weights, and costs reading them."""
-        every = self._loaded([*self.parameters_of("denoiser", "text", "autoencoder")])
-        digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self.parameters_of("text")]))}
+        every = self._loaded([*self._every("denoiser", "text", "autoencoder")])
+        digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self._every("text")]))}
         kind = stored_half(every)
         # The weights may be cast to another type next.
         return digests | (self._hashed(kind) if kind else {})
@@ -450,7 +577,7 @@ def _cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         mine = torch.float32 if wide.intersection(name.split(".")) else dtype
         # Cast by torch itself, layer by layer: diffusers' own `to` warns of layers to keep where there are none.
         module._apply(lambda tensor, mine=mine: tensor.to(  # type: ignore[misc]
-            device, mine if tensor.is_floating_point() else None), recurse=False)
+            "meta" if tensor.is_meta else device, mine if tensor.is_floating_point() else None), recurse=False)
 
 
 def together(height: int, width: int) -> int:
@@ -468,20 +595,13 @@ def applied(model: Model, patch: Patch) -> Iterator[Model]:
         model.remove()
 
 
-def _check_plain(components: Mapping[str, nn.Module]) -> None:
-    """ModelError: a part does not compute with its own weights, so that neither its hash nor an edit would mean it."""
-    for component, part in components.items():
-        got, remedy = why_not_plain(component, part)
-        if got:
-            raise ModelError(got, accepted="parts that compute with their own weights", remedy=remedy)
-
-
 def drawn_by(model: Model) -> dict[str, str]:
     """What decides the model's images beside weights, prompt, seed and sampler, in parts that records can compare.
 
     "schedule and parts" is `Model.drawing`, which holds number type and device as well.
     """
-    weights = next(model.network.parameters())
+    weights = next(model.denoiser.components[model.network_name].parameters())  # wherever they are
+    number = str(weights.dtype).removeprefix("torch.")
     return {"family": model.family, "process": model.process.description,
-            "number type": str(weights.dtype).removeprefix("torch."), "device": weights.device.type,
-            "schedule and parts": model.drawing}
+            "number type": f"{number}, {model.held}" if model.held else number,
+            "device": model.device.type, "schedule and parts": model.drawing}

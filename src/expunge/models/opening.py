@@ -24,7 +24,8 @@ from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
 from expunge.models.folder import check_complete, check_weights, has_weights, variant_of
 from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
-from expunge.models.single_file import SingleFile, check_parts, lacking
+from expunge.models.scope import full_name
+from expunge.models.single_file import SingleFile, check_parts, lacking, without_values
 
 log = logging.getLogger(__name__)
 
@@ -99,40 +100,54 @@ def number_types(place: Location, dtype: str | torch.dtype | None, text_dtype: s
         ModelError: "auto" of a folder that is none, or of another family.
     """
     if dtype != AUTO:
-        number = runtime.parse_dtype(dtype)
+        number = _parsed(dtype)
     elif place.path.is_file():
         number = file_type(place.path) or torch.float32
     else:
         family = family_of(pipeline_class(place.path), str(place.path))
         chosen = variant_of(place.path, family.weighed, place.variant or "", place.allow_pickle)
         number = stored_type(place.path, chosen, family.weighed[0]) or torch.float32
-    return number, number if text_dtype in (None, AUTO) else runtime.parse_dtype(text_dtype)
+    return number, number if text_dtype in (None, AUTO) else _parsed(text_dtype)
 
 
-def open_model(place: Location, types: Types, *, with_checker: bool = False, as_stored: bool = False) -> Opened:
+def _parsed(name: str | torch.dtype | None) -> torch.dtype:
+    """`runtime.parse_dtype`, where "auto" is known, too."""
+    try:
+        return runtime.parse_dtype(name)
+    except UserError as error:
+        raise UserError(f"unknown number type {str(name)!r}", accepted=", ".join([*runtime.DTYPES, AUTO]),
+                        remedy="for blocks in 8 bits add --eight-bit to one of these" if "8" in str(name) else ""
+                        ) from error
+
+
+def open_model(place: Location, types: Types, *, with_checker: bool = False, as_stored: bool = False,
+               unread: bool = False) -> Opened:
     """Open a model in these number types, with the weights as its files hold them.
 
     Where the files do not tell these by name, or `as_stored` says that they will be changed in memory, everything is
-    opened as it is stored, for the networks in memory are then all that a hash can be taken of.
+    opened as it is stored, for the networks in memory are then all that a hash can be taken of. `unread`: where they
+    do, networks have no values yet (meta tensors, which `models.residence` brings into memory).
 
     Raises:
         ModelError: missing, incomplete, damaged, pickled, or of a family that expunge does not know.
         UserError: an unknown variant, or `parts` for a folder.
     """
     if place.path.is_dir() and not as_stored:
-        family, pipe, chosen = _open(place, with_checker, types)
+        family, pipe, chosen = _open(place, with_checker, types, unread)
         denoiser = _made(family, pipe, place)
         if (stored := weights_in(place.path, chosen, denoiser.components)) is not None:
+            _fill_buffers(denoiser, stored)
             return _checked(Opened(family, pipe, denoiser, stored), place)
         del pipe, denoiser
     family, pipe, _ = _open(place, with_checker and place.path.is_dir())
     return _checked(Opened(family, pipe, _made(family, pipe, place), None), place)
 
 
-def _open(place: Location, with_checker: bool, types: Types | None = None) -> tuple[Family, Any, str | None]:
+def _open(place: Location, with_checker: bool, types: Types | None = None, unread: bool = False
+          ) -> tuple[Family, Any, str | None]:
     """The family, the pipeline and the variant, after what the folder or file says of itself was checked.
 
-    `types`: None leaves them to the libraries.
+    `types`: None leaves them to the libraries. `unread`: the networks' weights are left in their files.
     """
     path, allow_pickle = place.path, place.allow_pickle
     file = None if path.is_dir() else SingleFile.open(path)
@@ -163,6 +178,10 @@ def _open(place: Location, with_checker: bool, types: Types | None = None) -> tu
                              remedy="fetch or save the model again")
     chosen = variant_of(folder, needed, place.variant or "", allow_pickle)
     given: dict[str, Any] = {} if file is None else file.components(folder, index)
+    if unread and file is None:
+        there = [name for name in (*family.weighed, *family.optional) if name in index and name not in without
+                 and not name.startswith("tokenizer")]
+        given |= {name: _as_opened(without_values(folder / name, index[name])) for name in there}
     if types is not None:
         number, of_text = types
         own = {name: of_text for name in (*family.weighed, *family.optional) if name.startswith("text_encoder")}
@@ -191,6 +210,24 @@ def _made(family: Family, pipe: Any, place: Location) -> Denoiser:
         return family.make(pipe)
     except ModelError as error:
         raise ModelError(f"{place.path}: {error.got}", error.accepted, error.remedy) from error
+
+
+def _as_opened(module: torch.nn.Module) -> torch.nn.Module:
+    """A network without values whose layers share what they share in one that was read."""
+    tie = getattr(module, "tie_weights", None)
+    if tie is not None:
+        tie()
+    return module
+
+
+@torch.no_grad()
+def _fill_buffers(denoiser: Denoiser, stored: InFiles) -> None:
+    """Give networks that were not read the buffers that their files hold."""
+    for component, part in denoiser.components.items():
+        if any(p.is_meta for p in part.parameters()):
+            for path, buffer in part.named_buffers():
+                if (full := full_name(component, path)) in stored:
+                    buffer.copy_(stored[full])
 
 
 def _missing(folder: Path, family: Family, held: Collection[str], is_file: bool) -> list[str]:

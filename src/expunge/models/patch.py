@@ -50,6 +50,7 @@ class Base(Protocol):
     hash: str
     encoder_hash: str
     parts: str
+    held: str
 
     @property
     def family(self) -> str: ...
@@ -102,7 +103,7 @@ class Patch:
         by_use = {use: tuple(mine) for use, mine in (texts or {}).items()}
         card = PatchCard(request=request, base=model.name, base_hash=model.hash, base_process=model.process.description,
                          base_encoder=model.encoder_hash, base_parts=model.parts, base_rounded=model.rounded(),
-                         base_family=model.family,
+                         base_family=model.family, base_held=model.held,
                          method=method, settings=dict(settings),
                          kind=kind, scale=scale, dtype=str(number).removeprefix("torch."),
                          tensors=tuple(sorted(values)), tensors_hash=_content(values, kind, scale),

@@ -45,9 +45,9 @@ def left_open(model: Model, tensors: Collection[str]) -> str:
     if POOLED not in model.denoiser.scopes:
         return ""
     edited = {name.partition("/")[0] for name in tensors}
-    if edited & {encoder.name for encoder in model.texts if encoder.pooled} or \
-            {*tensors} & {*model.parameters_in(POOLED)}:
+    if edited & {encoder.name for encoder in model.denoiser.texts if encoder.pooled} or \
+            {*tensors} & {*model.names_in(POOLED)}:
         return ""
-    layers = sorted({name.rpartition(".")[0].partition("/")[2] for name in model.parameters_in(POOLED)})
+    layers = sorted({name.rpartition(".")[0].partition("/")[2] for name in model.names_in(POOLED)})
     return (f"the pooled text state still reaches the {model.network_name} as before (through {', '.join(layers)}): "
             "the edit does not change it")

@@ -161,7 +161,7 @@ class SingleFile:
         """
         out: dict[str, nn.Module] = {}
         for name in self.holds():
-            module = _empty(folder / name, index.get(name))
+            module = without_values(folder / name, index.get(name))
             layout = self._layout(name, module)
             self._fill(name, module, layout, folder)
             out[name] = module
@@ -294,8 +294,11 @@ def check_parts(file: SingleFile, kind: str, folder: Path) -> None:
                          remedy="name one with --parts, or set prediction_type in its scheduler_config.json")
 
 
-def _empty(folder: Path, named: Any) -> nn.Module:
-    """A component without weights, as a folder's config describes it."""
+def without_values(folder: Path, named: Any) -> nn.Module:
+    """A component whose parameters have no values (meta tensors), as a folder's config describes it.
+
+    `named`: its library and class, as the folder's `model_index.json` has them. ModelError: no such config.
+    """
     try:
         library, kind = named
         made = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind)

@@ -51,7 +51,7 @@ _ABOUT = "expunge.json"
 def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
          variant: str | None = None, verify: bool = False, parts: str | Path | None = None,
-         lora: str | Sequence[str] = ()) -> Model:
+         lora: str | Sequence[str] = (), offload: bool = False, eight_bit: bool = False) -> Model:
     """Open a model.
 
     Args:
@@ -70,22 +70,36 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
         parts: the diffusers folder whose configs and tokenizers a single file takes, and the weights that it lacks.
         lora: files of LoRAs, "FILE" or "FILE:WEIGHT", that are merged into the weights, one after the other. The model
             is then another one, with a hash and a name of its own.
+        offload: have only the networks in memory that are asked: text encoders, denoiser and autoencoder in turn. Each
+            is read again from the folder's files (of a model without such files it waits in the processor's memory).
+            Results are the same to rounding; changing over takes the time of reading.
+        eight_bit: hold the linear layers of the denoiser's blocks in 8 bits (`models.eight_bit`). Such a model draws
+            almost the same, and a LoRA trains over it; it has the hash of its files, and its patches fit the others.
 
     Raises:
         ModelError: missing, incomplete, pickled, or of a family that expunge does not know.
-        UserError: unknown device, dtype or variant.
+        UserError: unknown device, dtype or variant; `offload` where networks have nowhere to go; `eight_bit` of weights
+            that no folder has.
     """
     where, said = runtime.current(device).device, source_of(source, parts, lora)
     place = Location(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
     number, words = number_types(place, dtype, text_dtype)
-    opened = open_model(place, (number, words), as_stored=bool(said.loras))
+    opened = open_model(place, (number, words), as_stored=bool(said.loras), unread=offload or eight_bit)
+    if offload and opened.stored is None and where.type == "cpu":
+        raise UserError(f"offloading of {said.model} on a processor: its weights are in no folder that it could leave "
+                        "for", accepted="a diffusers folder in safetensors, or an accelerator",
+                        remedy="leave --offload out, or write a folder first (save_pretrained)")
+    if eight_bit and opened.stored is None:
+        raise UserError(f"8 bits for {said.model}: its weights are in no folder that could tell what they were",
+                        accepted="a diffusers folder in safetensors",
+                        remedy="leave --eight-bit out, or write a folder first (save_pretrained)")
     about, denoiser = _about(place.path), opened.denoiser
     name = _named(_name(said.model, place.path), denoiser, said)
     if opened.family.note:
         log.warning("%s is %s", name, opened.family.note)
     guidance = 1.0 if denoiser.guided == "none" else about.get("guidance", opened.family.guidance)
     return Model(denoiser, name, about.get("world", "open"), guidance=guidance,
-                 device=where, dtype=number, text_dtype=words, stored=opened.stored,
+                 device=where, dtype=number, text_dtype=words, stored=opened.stored, apart=offload, eight_bit=eight_bit,
                  remember=_remembering(place, said, verify))
 
 

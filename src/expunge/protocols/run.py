@@ -23,7 +23,6 @@ import torch
 from PIL import Image
 
 from expunge import runtime
-from expunge.detectors.base import TEST_ONLY
 from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.errors import UserError
 from expunge.files import check_writable, read_lines, write_atomically, write_json, write_text
@@ -189,7 +188,7 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
     """The record of a run, without what only a model could tell. `began`: on the monotonic clock."""
     protocol = plan.protocol
     stand_in = any(one.artefact.test_only for one in plan.files.values()) or any(
-        eye.detector.name.startswith(TEST_ONLY) for eye in eyes)
+        eye.watch.options.get("purpose") == "test-only" for eye in eyes)
     return ProtocolResult(
         protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
         version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,

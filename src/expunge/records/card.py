@@ -58,6 +58,8 @@ class PatchCard(Record):
             nothing else fits every model with that text encoder.
         base_parts: digest of what the base computes by beside weights (`models.identity`; "" where not recorded).
         base_family: what family of models the base is of, in words ("" where not recorded).
+        base_held: how the base's weights were held while the edit was made, in words ("8-bit blocks"), where that is no
+            number type of its own: the edit was made on rounded weights, and fits those that were rounded.
         base_rounded: content hashes of the base's parts rounded to smaller number types, by "float16/unet" and so on: a
             copy of the base in such a type takes the patch, too. Empty where they were not recorded.
         texts_hash: hash of the file beside the patch that lists what it was made from; "" where there is none.
@@ -81,6 +83,7 @@ class PatchCard(Record):
     base_encoder: str = ""
     base_parts: str = ""
     base_family: str = ""
+    base_held: str = ""
     base_rounded: dict[str, str] = {}
     method: str
     settings: dict[str, Any]

@@ -157,7 +157,7 @@ def _places(model: Model, params: Mapping[str, Parameter]) -> list[_Place]:
     full = {id(p): name for name, p in params.items()}
     out = []
     for component in dict.fromkeys(name.partition("/")[0] for name in params):
-        for layer in model.components[component].modules():
+        for layer in model.component(component).modules():
             names = {name: full[id(p)] for name, p in layer._parameters.items() if p is not None and id(p) in full}
             if names:
                 out.append(_Place(layer, names))
@@ -198,7 +198,8 @@ def low_rank(model: Model, weights: Collection[str], rank: int, *, seed: int) ->
     Raises:
         UserError: peft is not installed.
     """
-    with with_adapters(model.components, weights, rank, seed=seed) as adapters:
+    parts = {name: model.component(name) for name in dict.fromkeys(full.partition("/")[0] for full in weights)}
+    with with_adapters(parts, weights, rank, seed=seed) as adapters:
         yield LowRank(adapters, 1.0)
 
 

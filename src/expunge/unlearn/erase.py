@@ -142,8 +142,10 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     Returns:
         JSON-able: method, model, request, chosen (in words: what was found where no anchor is named), seed, settings;
         of methods that are settings (`method.Configured`) also the model's own size (height, width), trained (tensors,
-        parameters that change) and their estimate: seconds, memory_bytes (peak of the process; None where the system
-        does not tell), measured (on how many real steps, in words; they are undone), and of closed forms encoded_texts.
+        parameters that change) and their estimate: seconds, memory_bytes (peak of the process, all that it held before
+        included; None where the system does not tell), measured (on how many real steps, in words; they are undone),
+        and of closed forms encoded_texts; of what trains memory and phases (bytes by part while it trains, and by
+        phase, counted: `footprint`).
 
     Raises:
         UserError: as `erase`, before any computing.
@@ -161,10 +163,9 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     if not isinstance(chosen, Configured):
         return {**fields, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
     with _blaming(method, chosen):
-        params = chosen.check(model, request)
-        size = sum(p.numel() for p in params.values())
+        sizes = [p.numel() for p in chosen.check(model, request).values()]
         return {**fields, "settings": chosen.model_dump(mode="json"),
-                "size": [*model.size], "trained": {"tensors": len(params), "parameters": size},
+                "size": [*model.size], "trained": {"tensors": len(sizes), "parameters": sum(sizes)},
                 **chosen.estimate(model, request)}
 
 

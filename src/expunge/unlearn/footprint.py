@@ -8,7 +8,7 @@ output and one number a row). Real allocators take some more for what a layer ne
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,51 +21,65 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from expunge.errors import ResourceError
+from expunge.models.base import Role
 from expunge.models.conditioning import Conditioning
 from expunge.models.lora import with_adapters
 from expunge.models.model import Model
 from expunge.models.scope import full_names
 from expunge.models.text import Tokens
 
+ROLES: tuple[Role, ...] = ("denoiser", "text", "autoencoder")
 LARGE = 2**28
 """Bytes of weights from which on a run looks whether there is room, before it begins."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Attributes: parts: bytes by what they are for, in the order in which they are told."""
+    """Attributes:
+        parts: bytes while it trains, by what they are for, in the order in which they are told.
+        phases: bytes of a whole run by what is being done, in that order; outside training those of weights alone.
+        held: bytes of the model's weights that are in memory now.
+    """
 
     parts: Mapping[str, int]
+    phases: Mapping[str, int]
+    held: int
 
     @property
-    def total(self) -> int:
-        """Of all parts."""
-        return sum(self.parts.values())
+    def peak(self) -> int:
+        """Of the largest phase."""
+        return max(self.phases.values())
 
     @property
     def beyond(self) -> int:
-        """What a run takes beside the model as it is loaded."""
-        return self.total - self.parts["weights"]
+        """What a run takes beside what is in memory now."""
+        return self.peak - self.held
 
 
-def footprint(model: Model, weights: Mapping[str, Parameter], rank: int | None, *, batch: int, pools: int = 0,
-              gradients: int = 1) -> Footprint:
-    """Of a run that changes `weights` (by full name), by a LoRA of that rank or, None, themselves.
+def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: int, pools: int = 0,
+              gradients: int = 1, text: bool = True) -> Footprint:
+    """Of a run that changes the weights of these full names, by a LoRA of that rank or, None, themselves.
 
     Args:
         batch: points of a step's largest loss. pools: half-way samples that are kept, with their targets.
         gradients: how many gradients an update has at once.
+        text: whether the text encoders are in memory while it trains.
     """
-    every = model.parameters_of("denoiser", "text", "autoencoder")
+    sizes = {role: sum(model.sizes_of(role).values()) for role in ROLES}
+    there = sizes["denoiser"] + (sizes["text"] if text else 0) + (0 if model.apart else sizes["autoencoder"])
+    weights = model.shapes_of(names)
     trained, copies = _trained(weights, rank)
     cond = model.encode([""]).detach()
     row = sum(tensor.nbytes for tensor in cond.rows.values())
     latent = 4 * model.initial_noise([0]).numel()
     originals = sum(p.nbytes for p in weights.values() if p.dtype == torch.float32) if rank is None else 0
-    return Footprint({
-        "weights": sum(p.nbytes for p in every.values()), "what trains": copies, "originals": originals,
-        "gradients": 4 * trained * gradients, "optimizer": 8 * trained,
-        "activations": _kept(model, weights, rank, batch, cond), "samples and prompts": pools * (2 * latent + row)})
+    parts = {"weights": there, "what trains": copies, "originals": originals,
+             "gradients": 4 * trained * gradients, "optimizer": 8 * trained,
+             "activations": _kept(model, weights, rank, batch, cond), "samples and prompts": pools * (2 * latent + row)}
+    whole = sum(sizes.values())
+    return Footprint(parts, {
+        "opening": 0 if model.apart else whole, "encoding prompts": sizes["text"] if model.apart else whole,
+        "training": sum(parts.values()), "drawing": max(sizes.values()) if model.apart else whole}, model.in_memory)
 
 
 def _trained(weights: Mapping[str, Parameter], rank: int | None) -> tuple[int, int]:
@@ -79,7 +93,7 @@ def _trained(weights: Mapping[str, Parameter], rank: int | None) -> tuple[int, i
 
 def _kept(model: Model, weights: Mapping[str, Parameter], rank: int | None, batch: int, cond: Conditioning) -> int:
     """What one forward of the student keeps for its backward."""
-    parts = {name: shapes_alone(part) for name, part in model.components.items()}
+    parts = {name: shapes_alone(part) for name, part in model.denoiser.components.items()}
     denoiser = model.denoiser.with_components(parts)
     x, t = model.initial_noise([0]).to("meta").expand(batch, -1, -1, -1), torch.ones(batch, device="meta")
 
@@ -155,8 +169,9 @@ def check_room(needed: Footprint, device: torch.device, remedy: str) -> None:
     free = room(device)
     if free is not None and needed.beyond > free:
         told = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in needed.parts.items() if size)
-        raise ResourceError(f"a run of {needed.total / 2**30:.1f} GiB ({told}), where {free / 2**30:.1f} GiB are free "
-                            f"beside the model: {(needed.beyond - free) / 2**30:.1f} GiB are missing", remedy=remedy)
+        raise ResourceError(f"a run of {needed.peak / 2**30:.1f} GiB (in training {told}), where "
+                            f"{free / 2**30:.1f} GiB are free beside what is in memory now: "
+                            f"{(needed.beyond - free) / 2**30:.1f} GiB are missing", remedy=remedy)
 
 
 def room(device: torch.device) -> int | None:

@@ -8,8 +8,8 @@ model as it was, bit for bit, also after an error or an interrupt.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -46,16 +46,17 @@ from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
-from expunge.unlearn.weights import checked_weights
+from expunge.unlearn.weights import UNDER_LORA, checked_weights
 
 _SLOTS = ("source", "objective", "loss", "keep", "update", "adversary")
 """Settings that are parts, at any depth; a text there names the part's kind."""
 MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a LoRA (--lora-rank 8), keep fewer "
-                 "activations (--checkpointing), train fewer weights (--scope), or a smaller batch (--batch 1)")
+                 "activations (--checkpointing), have one kind of network in memory at a time (--offload), train "
+                 "fewer weights (--scope), or a smaller batch (--batch 1)")
 """What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
-OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False, "size": None}
+OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False, "size": None, "unload_text": None}
 """Settings that are left out where they are this: what is addressed by all settings stays what it was without them."""
 
 
@@ -87,12 +88,16 @@ class Recipe(Settings):
                                "in the backward pass: a third more time, a fraction of the memory")
     size: int | None = knob(None, "Height and width of what it trains on; none is the model's own size", unit="pixels",
                             ge=1)
+    unload_text: bool | None = knob(None, "Encode every prompt once, before the first step, and let the text encoders "
+                                    "leave memory while the denoiser trains; none does so where they take 256 MiB")
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
 
     @model_serializer(mode="wrap")
     def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         settings: dict[str, Any] = rest(self)
+        if self.lora_rank is not None and "lora_rate" in settings:
+            settings["lora_rate"] = self.lora_rate or LORA_RATE
         return {name: value for name, value in settings.items()
                 if name not in OMITTED_AT_DEFAULT or value != OMITTED_AT_DEFAULT[name]}
 
@@ -111,7 +116,10 @@ class Recipe(Settings):
         Raises:
             ConfigError: every mistake at once.
         """
-        values = overridden(self.model_dump(mode="json"), settings, _SLOTS)
+        own = self.model_dump(mode="json")
+        if self.lora_rate is None:
+            own.pop("lora_rate", None)  # what a LoRA has by default is none without one
+        values = overridden(own, settings, _SLOTS)
         for slot, known in PARTS.items():
             part, mine = getattr(self, slot), values.get(slot)
             if part is not None and isinstance(mine, Mapping) and part.kind == mine["kind"] not in known.names():
@@ -134,6 +142,10 @@ class Recipe(Settings):
                               remedy="leave size out, or set it to the model's own where the method sets another")
         model = sized
         params = self._weights(model, past)
+        if self.unload_text and self._asks_text(model, params):
+            raise ConfigError(f"unload_text where {self.name} asks the text encoders in every step",
+                              accepted="it for methods that train the denoiser alone, without an adversary",
+                              remedy="leave unload_text out")
         with checkpointed(model.network, self.checkpointing):
             pass
         if needs(self, "keys and values"):
@@ -158,11 +170,16 @@ class Recipe(Settings):
             raise ConfigError("a LoRA in a sequence, which holds on to earlier edits in the weights themselves",
                               accepted="whole weights (no lora_rank)")
         peft()
-        params = checked_weights(model, self.scope)
-        layers = layers_of(model.components, params)
+        params = checked_weights(model, self.scope, UNDER_LORA)
+        parts = {name: model.component(name) for name in dict.fromkeys(full.partition("/")[0] for full in params)}
+        layers = layers_of(parts, params)
         if not layers:
             raise UserError(f"a LoRA on the scope {self.scope!r}, which has no linear or convolutional layers here",
                             accepted="a scope that has some", remedy="another scope, or no lora_rank")
+        full = max(min(len(params[name]), params[name][0].numel()) for name in layers)
+        if self.lora_rank > full:
+            raise UserError(f"a LoRA of rank {self.lora_rank} on layers of rank {full} at most",
+                            accepted=f"1 to {full}", remedy="lower --lora-rank, or train the weights themselves")
         return {name: params[name] for name in layers}
 
     @contextmanager
@@ -175,6 +192,29 @@ class Recipe(Settings):
             else:
                 with low_rank(model, params, self.lora_rank, seed=seed) as low:
                     yield low
+
+    def _asks_text(self, model: Model, names: Collection[str]) -> bool:
+        """Whether steps ask text encoders: they train, or an adversary goes through them."""
+        return self.adversary is not None or model.trains_text(names)
+
+    def _unloads(self, model: Model, names: Collection[str]) -> bool:
+        """Whether the text encoders leave memory while these weights (full names) train."""
+        if self._asks_text(model, names) or not model.can_leave:
+            return False
+        large = sum(model.sizes_of("text").values()) >= LARGE
+        return model.apart or (large if self.unload_text is None else self.unload_text)
+
+    @contextmanager
+    def _in_memory(self, model: Model, names: Collection[str], request: Request) -> Iterator[None]:
+        """Inside, what steps ask is in memory: the denoiser, and the text encoders or what they have said."""
+        texts = dict.fromkeys(text for mine in self._texts(request).values() for text in mine)
+        with ExitStack() as stack:
+            if self._unloads(model, names):
+                stack.enter_context(model.told(["", *texts]))
+                stack.enter_context(model.holding("denoiser"))
+            else:
+                stack.enter_context(model.holding("denoiser", "text"))
+            yield
 
     def keeping(self, model: Model, request: Request, past: PriorEdits | None = None) -> Retained:
         """The request with what the keep part holds on to: its own prompts, and of those that `retain` makes as many as
@@ -217,20 +257,22 @@ class Recipe(Settings):
         that moves is let go, so that a run after it is what it would have been.
         """
         model = model.sized(self.size)
-        params = self.check(model, request)
-        needed, stages = self.footprint(model, params), Rehearsal()
-        with self._changing(model, params, 0) as change, memory_for("the beginning of a run", SMALLER):
-            context = self._context(model, change, self.keeping(model, request).request, 0, None, stages)
+        names = tuple(self.check(model, request))
+        needed, stages, keeping = self.footprint(model, names), Rehearsal(), self.keeping(model, request)
+        with (self._in_memory(model, names, keeping.request), self._changing(model, self._weights(model, None), 0)
+              as change, memory_for("the beginning of a run", SMALLER)):
+            context = self._context(model, change, keeping.request, 0, None, stages)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
         return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(), "memory": dict(needed.parts),
+                "phases": dict(needed.phases),
                 "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
                             "comes before them"}
 
-    def footprint(self, model: Model, params: Mapping[str, Parameter]) -> Footprint:
-        """Memory of a run that changes these weights, by part; counted, and nothing is computed."""
+    def footprint(self, model: Model, names: Collection[str]) -> Footprint:
+        """Memory of a run that changes these weights (full names), by part; counted, and no step is computed."""
         model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
         pools = sum((source.max_prompts or 0) * getattr(source, "grid", 1) for source, _ in parts
@@ -238,8 +280,8 @@ class Recipe(Settings):
         pools += sum(source.max_prompts or 0 for source, _ in parts if isinstance(source, NoisedPictures))
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         with checkpointed(model.network, self.checkpointing):
-            return footprint(model, params, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
-                             gradients=both)
+            return footprint(model, names, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
+                             gradients=both, text=not self._unloads(model, names))
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
@@ -262,15 +304,16 @@ class Recipe(Settings):
             TrainingError: a loss is not finite, or no weight changed.
             ConfigError, ModelError: the checkpoint belongs to another run or is damaged.
         """
-        params = self.check(model, request, past)
+        names = tuple(self.check(model, request, past))
         model = model.sized(self.size)
         began = time.monotonic()
-        if sum(p.nbytes for p in model.editable().values()) >= LARGE:
-            check_room(self.footprint(model, params), model.device, MEMORY_ADVICE)
+        if sum(model.sizes_of("denoiser", "text").values()) >= LARGE:
+            check_room(self.footprint(model, names), model.device, MEMORY_ADVICE)
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
-        with self._changing(model, params, seed) as change:
+        with (self._in_memory(model, names, keeping.request),
+              self._changing(model, self._weights(model, past), seed) as change):
             context = self._context(model, change, keeping.request, seed, past, Stages(progress))
             trained = self._train(context, change.params, checkpoint, progress, began, past)
             made = change.made()
