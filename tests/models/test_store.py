@@ -136,12 +136,25 @@ def test_hub_offline_ends_in_a_clear_message(monkeypatch: pytest.MonkeyPatch, tm
                                               ("emoji-xl", "emoji-xl"), ("emoji-flux", "emoji-flux")])
 def test_embedded_without_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipeline_folder: Path,
                                           name: str, folder: str) -> None:
-    assert store._EMBEDDED[name].parts[-4:] == ("expunge", "tiny", "weights", folder)
-    monkeypatch.setitem(store._EMBEDDED, name, tmp_path / folder)
+    assert store._WEIGHTS.parts[-3:] == ("expunge", "tiny", "weights")
+    monkeypatch.setattr(store, "_WEIGHTS", tmp_path)
+    monkeypatch.setattr(store, "MODELS", "no_such_package")
     with pytest.raises(ModelError, match=f"weights of {folder} are not in this installation"):
         load(name, device="cpu")
-    monkeypatch.setitem(store._EMBEDDED, name, pipeline_folder)
+    shutil.copytree(pipeline_folder, tmp_path / folder)
     assert load(name, device="cpu").name == name
+
+
+def test_a_model_of_the_second_distribution_is_found_in_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                                    pipeline_folder: Path) -> None:
+    package = tmp_path / "further_models"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    shutil.copytree(pipeline_folder, package / "emoji-flow")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(store, "_WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr(store, "MODELS", "further_models")
+    assert load("emoji-flow", device="cpu").name == "emoji-flow"
 
 
 def test_guidance_is_what_the_folder_says_or_that_of_stable_diffusion(folder: Path) -> None:
