@@ -371,7 +371,7 @@ WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts,
 WORLDS.register("open", "expunge.metrics.open_world:OpenWorld",
                 "any model: prompts from templates or a file, CLIP as judge")
 
-FEATURES = Registry("feature", "expunge ls features", ("__call__", "width"))
+FEATURES = Registry("feature", "expunge ls features", ("__call__",))
 FEATURES.register("emoji-judge", "expunge.tiny.emoji:judge_features", "the embedded judge's, for emoji-64")
 FEATURES.register("imagenet", "expunge.metrics.imagenet:ImageNetFeatures",
                   "EfficientNet-lite0 on ImageNet (the extra second)", "Tan and Le 2019, https://arxiv.org/abs/1905.11946")

@@ -104,6 +104,10 @@ def test_the_embedded_judge_and_a_clip_are_ordinary_entries(clip_files: Path) ->
     assert tuple(clip(x).shape) == (2, clip.width)
 
 
+def test_other_packages_add_their_own_by_entry_points() -> None:
+    assert (FEATURES.group, DISTANCES.group) == ("expunge.features", "expunge.distances")
+
+
 def test_every_entry_has_a_line_of_help_and_lives_where_it_says() -> None:
     for known in (FEATURES, DISTANCES):
         for name in known.names():

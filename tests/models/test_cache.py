@@ -168,3 +168,24 @@ def test_unwritable_cache_is_said_plainly(model: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot write"):
         ImageCache(tmp_path / "file").draw(model, ITEMS[:1], SAMPLER)
+
+
+def test_pictures_on_disk_are_those_in_memory_and_survive_a_cleared_cache(model: Any, tmp_path: Path,
+                                                                           drawn: list[Any]) -> None:
+    shots, whole = ImageCache(tmp_path).draw(model, [*ITEMS, ITEMS[0]], SAMPLER)
+    again, on_disk = ImageCache(tmp_path).spooled(model, [*ITEMS, ITEMS[0]], SAMPLER)
+    assert len(drawn) == 4
+    assert again == shots
+    assert on_disk[:].equal(whole)
+    for file in tmp_path.rglob("*.png"):
+        file.unlink()
+    assert on_disk[[4, 1]].equal(whole[[4, 1]])
+    fresh = ImageCache(tmp_path / "new").spooled(model, ITEMS, SAMPLER)[1]
+    assert fresh[:].equal(whole[:4])
+
+
+def test_drawing_into_a_sink_keeps_no_picture_unless_it_is_told_to(model: Any) -> None:
+    seen: dict[int, torch.Tensor] = {}
+    none = draw(model, ITEMS, SAMPLER, batch=2, sink=seen.__setitem__, collect=False)
+    assert tuple(none.shape) == (0, 3, 16, 16)
+    assert torch.stack([seen[row] for row in range(4)]).equal(draw(model, ITEMS, SAMPLER, batch=2))

@@ -185,7 +185,7 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
     items, sampler = planned_items(prompts, settings), settings.sampler(model)  # an image may be none: `spoilt`
 
     def draw(where: ImageCache, what: Sequence[tuple[Prompt, int]], batch: int, words: str) -> ImageSet:
-        shots, pixels = where.draw(model, what, sampler, batch=batch, processes=processes,
+        shots, pixels = where.spooled(model, what, sampler, batch=batch, processes=processes,
                                    progress=lambda done, total: tell(done, total, words), go_on=True)
         return ImageSet(shots, pixels)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from expunge.metrics.base import TextImage
 from expunge.metrics.integrity import ImageSet, by_prompt
 from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, paired_difference
+from expunge.pixels import chunk_of
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Role, Score
 
 SIDES: dict[str, tuple[Role, ...]] = {"forget": FORGET_ROLES, "keep": KEEP_ROLES}
@@ -26,6 +27,7 @@ def cosines(drawn: ImageSet, clip: TextImage, chunk: int = 128) -> dict[ItemKey,
     """100 x cosine by (prompt text, seed); empty prompts are left out."""
     rows = [i for i, shot in enumerate(drawn.shots) if shot.prompt.text.strip()]
     out: dict[ItemKey, float] = {}
+    chunk = chunk_of(drawn.pictures, chunk)
     for start in range(0, len(rows), chunk):
         part = rows[start:start + chunk]
         pictures: Tensor = drawn.pictures[part]

@@ -1,6 +1,6 @@
 """What measures: judges, feature extractors, perceptual distances, and the world that supplies them. Never a model.
 
-Images are float32 (B, 3, H, W) in [0, 1] throughout.
+Images are float32 (B, 3, H, W) in [0, 1] throughout; `featured` also takes them from disk.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from expunge.records import Detection, Prompt, Request, Score, Target
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
     from torch import Tensor
+
+    from expunge.pixels import Pictures
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,32 @@ class TextImage(Protocol):
     def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Tensor:
         """float32 (B,): cosine of image i and text i, in [-1, 1]."""
         ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A feature extractor that takes `Pixels`, too: it reads them itself, in batches of its own.
+
+    Attributes:
+        streams: True. What has no such attribute is given images in chunks.
+    """
+
+    @property
+    def streams(self) -> bool: ...
+
+
+def featured(extractor: Features, pictures: Pictures) -> Tensor:
+    """float32 (N, F): features of images in memory or on disk."""
+    import torch
+
+    from expunge.pixels import chunks
+
+    if isinstance(pictures, torch.Tensor):
+        return extractor(pictures)
+    if isinstance(extractor, Streams) and extractor.streams:
+        return extractor(pictures)  # type: ignore[arg-type]  # it says that it takes them
+    parts = [extractor(chunk) for chunk in chunks(pictures)]
+    return torch.cat(parts) if parts else torch.zeros(0, extractor.width)
 
 
 @dataclass(frozen=True)

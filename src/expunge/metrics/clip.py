@@ -20,6 +20,7 @@ from torch import Tensor
 from expunge.errors import ModelError, UserError
 from expunge.files import file_digest
 from expunge.metrics.base import NO_NUMBERS
+from expunge.pixels import Pictures
 from expunge.records import Detection
 
 SOMETHING_ELSE = "something else"
@@ -66,7 +67,7 @@ class LocalClip:
         return float(self._model.logit_scale.exp())
 
     @torch.no_grad()
-    def picture_features(self, pictures: Tensor) -> Tensor:
+    def picture_features(self, pictures: Pictures) -> Tensor:
         """float32 (B, width), unit length, for images (B, 3, H, W) in [0, 1]."""
         if not len(pictures):
             return torch.zeros(0, self.width)
@@ -111,10 +112,12 @@ class LocalClip:
 class ClipFeatures:
     """`Features` of a CLIP's image tower (unit length): name with hash, width."""
 
+    streams = True
+
     def __init__(self, clip: LocalClip) -> None:
         self._clip, self.name, self.width = clip, f"clip-features:{clip.name}", clip.width
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Pictures) -> Tensor:
         """float32 (B, width)."""
         return self._clip.picture_features(pictures)
 

@@ -11,6 +11,10 @@ other, comes from the singular vectors that the distance itself takes: S1 = A^T 
 T = B^T V s^-1 V^T B. The interval is the prompts' spread of the sums of i (infinitesimal jackknife), Student's t on one
 degree of freedom less than there are prompts. A pair of images from one item moves together.
 
+Measured on Gaussians, paired images, one per prompt: the mean width of the interval beside that of 95% of fresh
+samples is 0.15 to 0.13 for 1,200 images of 40 features (60 samples), 0.34 to 0.23 for 400 of 40 (100 samples) and 5.4
+to 5.3 for 100 of 300 (60 samples). It errs to the wide side, less than a bootstrap does (0.42, 7.3).
+
 Source: the derivative of the Bures distance (Bhatia, Jain and Lim 2019, section 3), and Efron and Tibshirani 1993,
 chapter 21, for the jackknife. Differs: prompts as units.
 """

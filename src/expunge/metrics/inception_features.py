@@ -16,6 +16,7 @@ from expunge.files import file_digest
 from expunge.metrics.inception import WIDTH, Inception
 from expunge.metrics.packaged import state_dict
 from expunge.metrics.resizers import resizer_named
+from expunge.pixels import Pictures
 
 STATE_DICT = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """sha256 of pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity publish it."""
@@ -35,6 +36,7 @@ class InceptionFeatures:
     """
 
     width = WIDTH
+    streams = True
 
     def __init__(self, inception: Path, resizer: str = "clean299", modified: bool = False, batch: int = 16) -> None:
         """Open the user's file.
@@ -63,7 +65,7 @@ class InceptionFeatures:
         self._batch = batch
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Pictures) -> Tensor:
         """float32 (B, 2048) for images float32 (B, 3, H, W) in [0, 1], taken as the 8 bits that a file would hold."""
         parts = [self._net(self._resize((chunk.cpu() * 255).round().clamp(0, 255)))
                  for chunk in pictures.split(self._batch)]

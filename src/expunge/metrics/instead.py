@@ -25,14 +25,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from expunge.metrics.base import Aim, Features, aim_of, shows
+from expunge.metrics.base import Aim, Features, aim_of, featured, shows
 from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.integrity import ImageSet
 from expunge.metrics.realism import Reference, edge_similarity, ordinary_pictures
 from expunge.metrics.rules import Subject
 from expunge.metrics.statistics import change_interval, interval_words, rate_interval
+from expunge.pixels import chosen, chunks
 from expunge.records import FORGET_ROLES, Detection, ImageRecord, Score
 
 Kind = Literal["concept", "nothing", "surrogate", "another", "shape", "ordinary"]
@@ -83,9 +85,10 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
                    for kind, words in WORDS.items()}
         return scores + [Score(name=name, title=title, value=None, note=why)
                          for name, title in {**missing, "damaged/keep": EMPTY}.items()]
-    reference = Reference.of(features(original.drawn.pictures[keep]))
+    reference = Reference.of(featured(features, chosen(original.drawn.pictures, keep)))
     empty = {subject: _nothing(side, original, reference, features) for subject, side in sides}
-    same = edge_similarity(edited.drawn.pictures, original.drawn.pictures) >= SAME_SHAPE
+    both = zip(chunks(edited.drawn.pictures), chunks(original.drawn.pictures), strict=True)
+    same = torch.cat([edge_similarity(x, y) >= SAME_SHAPE for x, y in both])
     kinds = {subject: {i: _kind(side, i, aims, surrogates, bool(empty[subject][i]),
                                 subject == "edited" and bool(same[i])) for i in forget} for subject, side in sides}
     hits = {(f"instead/{kind}{ending}", _title(f"drawn instead: {words}", ending)):
@@ -102,8 +105,11 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
 
 def _nothing(side: Side, original: Side, reference: Reference, features: Features) -> Tensor:
     """(N,) bool: no image of anything."""
-    pictures = side.drawn.pictures
-    return ~ordinary_pictures(reference, pictures, features(pictures), original.drawn.pictures)
+    rows, done, out = featured(features, side.drawn.pictures), 0, []
+    for pictures, partners in zip(chunks(side.drawn.pictures), chunks(original.drawn.pictures), strict=True):
+        out.append(~ordinary_pictures(reference, pictures, rows[done:done + len(pictures)], partners))
+        done += len(pictures)
+    return torch.cat(out)
 
 
 def _kind(side: Side, row: int, aims: Sequence[Aim], surrogates: Mapping[str, str], empty: bool, same: bool) -> Kind:

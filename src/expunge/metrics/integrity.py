@@ -40,6 +40,7 @@ from expunge.metrics.statistics import (
     percentiles,
     resamples,
 )
+from expunge.pixels import Pictures, chosen, chunk_of, chunks
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ImageRecord, ItemKey, Score
 
 ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
@@ -51,11 +52,11 @@ class ImageSet:
 
     Attributes:
         shots: one record per image.
-        pictures: float32 (B, 3, H, W) in [0, 1].
+        pictures: float32 (B, 3, H, W) in [0, 1], in memory or on disk.
     """
 
     shots: Sequence[ImageRecord]
-    pictures: Tensor
+    pictures: Pictures
 
     def __post_init__(self) -> None:
         if len(self.shots) != len(self.pictures):
@@ -68,7 +69,7 @@ class ImageSet:
 
     def only(self, rows: Sequence[int]) -> ImageSet:
         """The images of these rows, in their order."""
-        return ImageSet([self.shots[row] for row in rows], self.pictures[[*rows]])
+        return ImageSet([self.shots[row] for row in rows], chosen(self.pictures, rows))
 
     def stratum(self, name: str) -> ImageSet:
         """The images of one role, or of all roles that ask for the concept ("forget"); of "near@short" one stratum's.
@@ -107,13 +108,13 @@ def paired(a: ImageSet, b: ImageSet) -> tuple[ImageSet, ImageSet]:
                            accepted="the same prompts and seeds on both sides")
     order = [rows_b[key] for key in rows_a]
     first = [rows_a[key] for key in rows_a]
-    return (ImageSet([a.shots[i] for i in first], a.pictures[first]),
-            ImageSet([b.shots[i] for i in order], b.pictures[order]))
+    return a.only(first), b.only(order)
 
 
 def distances(a: ImageSet, b: ImageSet, distance: Distance, chunk: int = 128) -> dict[ItemKey, float]:
     """Distance of each pair, by (prompt text, seed)."""
     x, y = paired(a, b)
+    chunk = chunk_of(x.pictures, chunk)
     parts = [distance(x.pictures[i:i + chunk], y.pictures[i:i + chunk]) for i in range(0, len(x.shots), chunk)]
     values = torch.cat(parts).tolist() if parts else []
     if len(values) != len(x.shots):
@@ -132,6 +133,7 @@ def seed_distances(drawn: ImageSet, distance: Distance, chunk: int = 128) -> Gro
         ring = zip(rows, [*rows[1:], rows[0]], strict=True) if len(rows) > 2 else [tuple(rows)] * (len(rows) == 2)
         pairs += [(i, j) for i, j in ring]
     out: dict[str, list[float]] = {}
+    chunk = chunk_of(drawn.pictures, chunk)
     for start in range(0, len(pairs), chunk):
         left, right = zip(*pairs[start:start + chunk], strict=True)
         values = distance(drawn.pictures[list(left)], drawn.pictures[list(right)]).tolist()
@@ -188,7 +190,8 @@ def integrity_scores(edited: ImageSet, original: ImageSet, distance: Distance, b
 def sharpness_score(edited: ImageSet, original: ImageSet, stratum: str, *, draws: int = 2000, seed: int = 0) -> Score:
     """sharpness/<stratum>: how sharp the edited model's images are, as a share of the original's."""
     after, before = paired(edited, original)
-    logs = (_sharp(after.pictures) / _sharp(before.pictures)).log().tolist()
+    both = zip(chunks(after.pictures), chunks(before.pictures), strict=True)
+    logs = [value for x, y in both for value in (_sharp(x) / _sharp(y)).log().tolist()]
     groups: dict[str, list[float]] = {}
     for shot, value in zip(after.shots, logs, strict=True):
         groups.setdefault(shot.prompt.text, []).append(value)

@@ -25,6 +25,7 @@ from expunge.errors import ModelError
 from expunge.files import file_digest, text_digest
 from expunge.metrics.base import NO_NUMBERS
 from expunge.metrics.views import KINDS, VERSION, Step, seen, strongest
+from expunge.pixels import Pictures
 from expunge.records import Detection
 
 ELSE = "something else"
@@ -153,7 +154,7 @@ class EmojiJudge:
         return answers
 
     @torch.no_grad()
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, pictures: Pictures) -> Tensor:
         """float32 (B, 256): the last stage, averaged over space."""
         return torch.cat([self._net.maps(_native(chunk))[-1].mean((2, 3)) for chunk in pictures.split(self._batch)])
 

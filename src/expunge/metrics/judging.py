@@ -14,6 +14,7 @@ from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Judge
 from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import ImageSet
+from expunge.pixels import Pictures, chunk_of
 from expunge.records import Detection, ImageRecord, Prompt
 
 
@@ -32,17 +33,17 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
                         remedy="choose another concept, or another judge")
 
 
-def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Tensor, *, known: Judged = (), chunk: int = 128,
+def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Pictures, *, known: Judged = (), chunk: int = 128,
               keep: Callable[[Judged], None] | None = None) -> list[Detection]:
     """What the judge says of each image, in the order of `shots`.
 
     Args:
         judge: the detector.
         shots: the images' records.
-        pictures: float32 (B, 3, H, W) in [0, 1].
+        pictures: float32 (B, 3, H, W) in [0, 1], in memory or on disk.
         known: earlier judgments with their images' records; those of the same pixels by the same judge are reused,
             unless it had failed.
-        chunk: images at a time.
+        chunk: images of 64 x 64 at a time, fewer of larger ones.
         keep: called after each chunk with its records and judgments that are no failures, to be stored.
     """
     if len(shots) != len(pictures):
@@ -51,6 +52,7 @@ def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Tensor, *, k
               if item.detector == judge.name and not item.error}
     found = [before.get((shot.key, shot.pixels)) for shot in shots]
     missing = [i for i, item in enumerate(found) if item is None]
+    chunk = chunk_of(pictures, chunk)
     for start in range(0, len(missing), chunk):
         rows = missing[start:start + chunk]
         for i, answer in zip(rows, ask(judge, pictures[rows]), strict=True):

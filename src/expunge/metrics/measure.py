@@ -10,7 +10,7 @@ import torch
 
 from expunge.errors import ExpungeError
 from expunge.metrics.align import alignment_scores
-from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage
+from expunge.metrics.base import Aim, Distance, Features, Judge, Moments, TextImage, featured
 from expunge.metrics.erasure import Lost
 from expunge.metrics.fidelity import coverage_scores, scores_against_original, scores_against_real
 from expunge.metrics.instead import Side, instead_scores
@@ -30,6 +30,7 @@ from expunge.metrics.perceptual import Ssim
 from expunge.metrics.rates import agreement, rates
 from expunge.metrics.spoilt import NONE_SPOILT, Spoilt, rows_in_both, spoilt_scores, with_spoilt
 from expunge.metrics.stlpips import LEAST
+from expunge.pixels import chosen
 from expunge.records import KEEP_ROLES, Detection, Score
 
 Opinion = tuple[Sequence[Detection], Sequence[Detection]]
@@ -163,7 +164,7 @@ def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, tools: Ins
                ) -> list[Score]:
     distance, first = tools.distance, original.rows()
     same = [first[shot.item_key] for shot in again.shots]
-    partner = ImageSet([original.shots[i] for i in same], original.pictures[same])
+    partner = original.only(same)
     bounds = _bounds(again, partner, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
     tolerant = tools.tolerant if min(original.pictures.shape[-2:]) >= LEAST else None
@@ -212,7 +213,7 @@ def _fidelity(original: ImageSet, edited: ImageSet, features: Features, real: Mo
                               "no pair of images of prompts to keep", "comparison") for kind in ("fid", "kid")]
     partner = original.rows()
     other = [partner[shot.item_key] for shot in shots]
-    x, y = features(edited.pictures[rows]), features(original.pictures[other])
+    x, y = (featured(features, chosen(drawn.pictures, places)) for drawn, places in ((edited, rows), (original, other)))
     scores = scores_against_original(shots, x, y, name, draws=draws, seed=seed) + coverage_scores(shots, x, y, name)
     if ending:
         return [score.model_copy(update={"name": f"{score.name}{ending}"}) for score in scores]

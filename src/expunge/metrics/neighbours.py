@@ -43,19 +43,36 @@ def precision_recall(features_a: Tensor, features_b: Tensor, k: int = 3) -> Prec
     a, b = checked(features_a, k + 1), checked(features_b, k + 1)
     if a.shape[1] != b.shape[1]:
         raise ExpungeError(f"features of width {a.shape[1]} and {b.shape[1]}", accepted="one extractor for both")
-    between = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")  # (N, M)
-    inside = (between <= own_distances(a, k)[:, None]).any(0)
-    covered = (between <= own_distances(b, k)[None, :]).any(1)
-    return PrecisionRecall(float(inside.double().mean()), float(covered.double().mean()), inside, covered)
+    reach_a, reach_b = own_distances(a, k), own_distances(b, k)
+    inside, covered = torch.zeros(len(b), dtype=torch.bool), []
+    for rows, reach in zip(a.split(_ROWS), reach_a.split(_ROWS), strict=True):
+        between = _apart(rows, b)  # (n, M)
+        inside |= (between <= reach[:, None]).any(0)
+        covered.append((between <= reach_b[None, :]).any(1))
+    covered_all = torch.cat(covered)
+    return PrecisionRecall(float(inside.double().mean()), float(covered_all.double().mean()), inside, covered_all)
 
 
 def own_distances(features: Tensor, k: int) -> Tensor:
     """float64 (N,): distance of each row of (N, F) to the k-th nearest of the others."""
-    apart = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-    return apart.kthvalue(k, dim=1).values
+    out = []
+    for start in range(0, len(features), _ROWS):
+        apart = _apart(features[start:start + _ROWS], features)
+        own = torch.arange(len(apart))
+        apart[own, own + start] = torch.inf
+        out.append(apart.kthvalue(k, dim=1).values)
+    return torch.cat(out)
 
 
 def distances_to(reference: Tensor, features: Tensor, k: int) -> Tensor:
     """float64 (M,): distance of each row of `features` (M, F) to the k-th nearest row of `reference` (N, F)."""
-    apart = torch.cdist(features, reference, compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.kthvalue(k, dim=1).values
+    parts = [_apart(rows, reference).kthvalue(k, dim=1).values for rows in features.split(_ROWS)]
+    return torch.cat(parts) if len(features) else torch.zeros(0, dtype=torch.float64)
+
+
+_ROWS = 256
+"""Rows whose distances to all others are held at once."""
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -19,6 +19,7 @@ from expunge.metrics.erasure import Lost
 from expunge.metrics.integrity import ImageSet
 from expunge.metrics.rules import Subject
 from expunge.metrics.statistics import interval_words, rate_interval
+from expunge.pixels import chunks
 from expunge.records import FORGET_ROLES, KEEP_ROLES, NOT_FINITE, ImageRecord, Prompt, Score
 
 Items = tuple[ImageRecord, ...]
@@ -57,7 +58,8 @@ NONE_SPOILT = Spoilt()
 
 def finite_only(drawn: ImageSet) -> tuple[ImageSet, Items]:
     """The images that are some, and the records of the others."""
-    there = drawn.pictures.flatten(1).isfinite().all(1).tolist() if len(drawn.shots) else []
+    parts = chunks(drawn.pictures) if len(drawn.shots) else ()
+    there = [is_one for part in parts for is_one in part.flatten(1).isfinite().all(1).tolist()]
     return (drawn.only([row for row, is_one in enumerate(there) if is_one]),
             tuple(shot for shot, is_one in zip(drawn.shots, there, strict=True) if not is_one))
 

@@ -39,11 +39,13 @@ from expunge.models.cache_size import limit, make_room, mark, touched
 from expunge.models.cache_size import root as default_root
 from expunge.models.model import Model
 from expunge.models.sample import at_one_size, by_way, draw
+from expunge.pixels import Pixels, Spool
 from expunge.records import ImageRecord, Prompt, Sampler
 
 log = logging.getLogger(__name__)
 
-_Found = dict[str, tuple[ImageRecord, Tensor]]
+_Take = Callable[[str, Tensor], None]
+"""Told of each image once: its key, and uint8 (3, H, W); float32 and NaN throughout of one that is not finite."""
 
 
 class ImageCache:
@@ -90,6 +92,33 @@ class ImageCache:
              progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
              go_on: bool = False) -> tuple[list[ImageRecord], list[Tensor]]:
         """As `draw`, with each image as it was drawn, float32 (3, H, W)."""
+        there: dict[str, Tensor] = {}
+
+        def take(key: str, picture: Tensor) -> None:
+            there[key] = picture
+
+        shots = self._drawn(model, items, sampler, batch, progress, processes, go_on, take)
+        return shots, [there[shot.key].float() / 255 for shot in shots]
+
+    def spooled(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, *, batch: int = 32,
+                progress: Callable[[int, int], None] | None = None, processes: runtime.Runtime | None = None,
+                go_on: bool = False) -> tuple[list[ImageRecord], Pixels]:
+        """As `draw`, with images that stay on disk: memory does not grow with their number.
+
+        They lie in a file of their own beside the cache, so that one which makes room loses none of them.
+        """
+        spool, rows = Spool(self.root), dict[str, int]()
+
+        def take(key: str, picture: Tensor) -> None:
+            rows[key] = spool.add(picture)
+
+        shots = self._drawn(model, items, sampler, batch, progress, processes, go_on, take)
+        return shots, Pixels(spool, [rows[shot.key] for shot in shots])
+
+    def _drawn(self, model: Model, items: Sequence[tuple[Prompt, int]], sampler: Sampler, batch: int,
+               progress: Callable[[int, int], None] | None, processes: runtime.Runtime | None, go_on: bool,
+               take: _Take) -> list[ImageRecord]:
+        """A record per item; `take` is told of every distinct image."""
         cut = model.too_long([prompt.text for prompt, _ in items]) if sampler.truncate else {}
         whole = sampler.model_copy(update={"truncate": False})
         shots = [ImageRecord(prompt=prompt, seed=seed, sampler=(sampler if prompt.text in cut else whole).of(prompt),
@@ -102,13 +131,12 @@ class ImageCache:
         alike = by_way([distinct[key].sampler for key in keys])
         batches = [[distinct[keys[place]] for place in places[first:first + batch]] for places in alike.values()
                    for first in range(0, len(places), batch)]
-        found = self._filled(model, processes.shard(batches), progress, go_on)
+        found = self._filled(model, processes.shard(batches), progress, go_on, take)
         if processes.count > 1:
             processes.barrier()
-            found |= self._filled(model, [one for one in batches if one[0].key not in found], None, go_on)
-        done = [shot.model_copy(update={"file": found[key][0].file, "pixels": found[key][0].pixels})
+            found |= self._filled(model, [one for one in batches if one[0].key not in found], None, go_on, take)
+        return [shot.model_copy(update={"file": found[key].file, "pixels": found[key].pixels})
                 for shot, key in ((shot, shot.key) for shot in shots)]
-        return done, [found[shot.key][1].float() / 255 for shot in shots]
 
     def pixels(self, shot: ImageRecord) -> Tensor:
         """The image of a record, float32 (3, H, W) in [0, 1].
@@ -127,17 +155,19 @@ class ImageCache:
         return picture.float() / 255
 
     def _filled(self, model: Model, batches: Sequence[Sequence[ImageRecord]],
-                progress: Callable[[int, int], None] | None, go_on: bool) -> _Found:
-        """Each shot's image by key: read where there is one, drawn where there is none.
+                progress: Callable[[int, int], None] | None, go_on: bool, take: _Take) -> dict[str, ImageRecord]:
+        """Each shot's record by key, its image told to `take`: read where there is one, drawn where there is none."""
+        found: dict[str, ImageRecord] = {}
 
-        uint8 (3, H, W); float32 and NaN throughout of one that is not finite.
-        """
-        found: _Found = {}
+        def have(key: str, shot: ImageRecord, picture: Tensor) -> None:
+            found[key] = shot
+            take(key, picture)
+
         damaged: list[str] = []
         for shot in (shot for batch in batches for shot in batch):
             kept = self._read(self._file(model, shot), damaged)
             if kept is not None:
-                found[shot.key] = kept
+                have(shot.key, *kept)
         if damaged:
             more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
             log.warning("a cached image is damaged and is drawn again: %s%s", damaged[0], more)
@@ -149,7 +179,7 @@ class ImageCache:
         def keep(shot: ImageRecord, picture: Tensor) -> None:
             if shot.key in found:  # it stays as it is: others may have taken it into their records
                 return
-            found[shot.key] = self._write(self._file(model, shot), shot, picture)
+            have(shot.key, *self._write(self._file(model, shot), shot, picture))
             if progress is not None:
                 progress(len(found), total)
 
@@ -160,12 +190,13 @@ class ImageCache:
                 keep(shots[row], picture)
 
             def lose(row: int, picture: Tensor, shots: Sequence[ImageRecord] = shots) -> None:
-                found.setdefault(shots[row].key, (shots[row], torch.full_like(picture, torch.nan)))
+                if shots[row].key not in found:
+                    have(shots[row].key, shots[row], torch.full_like(picture, torch.nan))
                 if progress is not None:
                     progress(len(found), total)
 
             draw(model, [(shot.prompt, shot.seed) for shot in shots], sampler,
-                 batch=[len(todo[place]) for place in places], sink=sink, broken=lose if go_on else None)
+                 batch=[len(todo[place]) for place in places], sink=sink, broken=lose if go_on else None, collect=False)
         if todo:
             self._make_room()
         return found

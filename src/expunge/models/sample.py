@@ -11,18 +11,17 @@ Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from expunge.errors import ModelError, UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise, passes_of
 from expunge.models.model import Model
+from expunge.pixels import at_size, size_of_most
 from expunge.records import Prompt, Sampler
 from expunge.runtime import memory_for
 
@@ -38,7 +37,7 @@ _SEEDS = 2**64
 
 def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
          batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None,
-         broken: ImageSink | None = None) -> Tensor:
+         broken: ImageSink | None = None, collect: bool = True) -> Tensor:
     """Draw every item.
 
     Args:
@@ -50,9 +49,11 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         progress: told after every batch.
         broken: told, in place of `sink`, of every image that is not finite, and the others are drawn all the same.
             None means ModelError.
+        collect: whether the images are returned, too; without, memory does not grow with them.
 
     Returns:
-        float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`; as it came where `broken` was told.
+        float32 (N, 3, H, W) in [0, 1] on the CPU, in the order of `items`; as it came where `broken` was told. None of
+        them unless they are collected.
 
     Raises:
         UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
@@ -65,7 +66,7 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
     sampler = sampler or Sampler(guidance=model.guidance)
     ways = [sampler if isinstance(prompt, str) else sampler.of(prompt) for prompt, _ in items]
     if len({*ways}) > 1:
-        return _each_way(model, items, ways, batch, sink, progress, broken)
+        return _each_way(model, items, ways, batch, sink, progress, broken, collect)
     sampler = ways[0] if ways else sampler
     chunks = _chunks(len(items), batch)
     if sampler.negative and passes_of(model, sampler.guidance) == 1:
@@ -78,18 +79,24 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
     if odd:
         raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")
     texts = [_text(prompt) for prompt, _ in items]
+    if not sampler.truncate:
+        model.check_lengths(texts)
     with torch.no_grad():
-        known, rows = encoded(model, texts, truncate=sampler.truncate)
         uncond = against(model, sampler.guidance, sampler.negative, truncate=sampler.truncate)
     pictures: list[Tensor] = []
     for chunk in chunks:
         count = chunk.stop - chunk.start
+        with torch.no_grad():  # texts are encoded alone, so batch by batch they are what they are all at once
+            known, rows = encoded(model, texts[chunk], truncate=sampler.truncate)
         with memory_for(f"denoising {count} images together", _SMALLER):
             x = model.initial_noise([seed for _, seed in items[chunk]], sampler.height, sampler.width)
-            latents = denoise(model, x, known.at(rows[chunk]), uncond, sampler.steps, sampler.guidance)
+            latents = denoise(model, x, known.at(rows), uncond, sampler.steps, sampler.guidance)
         with torch.no_grad(), memory_for(f"decoding {count} images", _SMALLER):
             done = model.decode(latents).cpu()  # (B, 3, H, W)
-        pictures.append(done if broken is not None else check_finite(model, done, texts[chunk]))
+        if broken is None:
+            check_finite(model, done, texts[chunk])
+        if collect:
+            pictures.append(done)
         for offset, picture in enumerate(done):
             finite_sink = sink if broken is None or bool(picture.isfinite().all()) else broken
             if finite_sink is not None:
@@ -109,7 +116,7 @@ def by_way(ways: Sequence[Sampler]) -> dict[Sampler, list[int]]:
 
 def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Sequence[Sampler],
               batch: int | Sequence[int], sink: ImageSink | None, progress: DrawProgress | None,
-              broken: ImageSink | None) -> Tensor:
+              broken: ImageSink | None, collect: bool) -> Tensor:
     """`draw` for items that are not all drawn alike: those that are, together."""
     if not isinstance(batch, int):
         raise UserError(f"batches of {batch} for prompts with guidances or sizes of their own",
@@ -131,21 +138,19 @@ def _each_way(model: Model, items: Sequence[tuple[Prompt | str, int]], ways: Seq
                 progress(before + count, len(items))
 
         own = [(_text(items[place][0]), items[place][1]) for place in places]
-        pictures |= zip(places, draw(model, own, way, batch=batch, sink=keep, progress=tell,
-                                     broken=lose if broken is not None else None), strict=True)
+        made = draw(model, own, way, batch=batch, sink=keep, progress=tell,
+                    broken=lose if broken is not None else None, collect=collect)
+        pictures |= zip(places, made, strict=False)  # none of them where they are not collected
         done += len(places)
+    if not collect:
+        return _nothing(model, ways[0])
     return at_one_size([pictures[place] for place in range(len(items))])
 
 
 def at_one_size(pictures: Sequence[Tensor]) -> Tensor:
     """(N, 3, H, W): the images (3, h, w), those of other sizes than most brought to the size of most (bilinear)."""
-    sizes = Counter(picture.shape[-2:] for picture in pictures)
-    if len(sizes) < 2:
-        return torch.stack([*pictures])
-    (size, _), *_ = sizes.most_common()
-    return torch.stack([picture if picture.shape[-2:] == size else interpolate(
-        picture[None], size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
-        for picture in pictures])
+    size = size_of_most([tuple(picture.shape[-2:]) for picture in pictures])
+    return torch.stack([at_size(picture, size) for picture in pictures])
 
 
 def _text(prompt: Prompt | str) -> str:

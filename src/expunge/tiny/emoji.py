@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from safetensors import safe_open
 from torch import Tensor
@@ -28,6 +29,7 @@ from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.metrics.stlpips import StLpips
+from expunge.pixels import Pictures
 from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request, texts_of
 from expunge.tiny.characters import CHARACTERS
 from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
@@ -64,6 +66,7 @@ class _JudgeFeatures:
     """The judge as a feature extractor."""
 
     judge: EmojiJudge
+    streams: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -73,7 +76,7 @@ class _JudgeFeatures:
     def width(self) -> int:
         return self.judge.width
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Pictures) -> Tensor:
         return self.judge.features(pictures)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from expunge.errors import ExpungeError
+from expunge.metrics.base import Moments
 from expunge.metrics.distance import frechet_distance, gaussian
 from expunge.metrics.stream.base import read_states, write_states
 from expunge.metrics.stream.sums import FeatureSums
@@ -49,6 +50,18 @@ def test_shares_of_two_processes_are_merged_and_a_killed_run_goes_on(tmp_path: P
     torch.testing.assert_close(again.covariance, x.double().T.cov(), rtol=1e-11, atol=1e-10)
     with pytest.raises(ExpungeError, match="other@1"):
         again.merge(FeatureSums("other@1", 12))
+
+
+def test_a_score_of_sums_is_fid_without_an_interval_and_says_why() -> None:
+    x, y = features(0), features(1)
+    real = Moments("f@0", y.double().mean(0), y.double().T.cov(), 300, y[:0], "drawings")
+    score = sums(x, 40).score(real, subject="original")
+    assert score.value == pytest.approx(frechet_distance(gaussian(x), gaussian(y)), rel=1e-10)
+    assert (score.name, score.low, score.n) == ("original/fid/real", None, 300)
+    assert "features were not kept" in score.note
+    assert FeatureSums("f@0", 12).score(real).value is None
+    with pytest.raises(ExpungeError, match="g@1"):
+        FeatureSums("g@1", 12).score(real)
 
 
 def test_rows_that_are_not_finite_are_counted_and_not_summed() -> None:

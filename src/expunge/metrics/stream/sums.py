@@ -16,9 +16,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from expunge.errors import ExpungeError
-from expunge.metrics.distance import Gaussian, gaussian_from_moments
+from expunge.metrics.base import Moments
+from expunge.metrics.distance import Gaussian, frechet_distance, gaussian_from_moments
+from expunge.metrics.rules import Subject
 from expunge.metrics.stream.base import State
-from expunge.records import NOT_FINITE
+from expunge.records import NOT_FINITE, Score
 
 
 class FeatureSums:
@@ -80,6 +82,27 @@ class FeatureSums:
     def gaussian(self) -> Gaussian:
         """Mean and factor of the covariance, for `frechet_distance`."""
         return gaussian_from_moments(self.mean, self.covariance)
+
+    def score(self, real: Moments, *, subject: Subject = "edited", of: str = "images") -> Score:
+        """fid/real without an interval, for which the features would have to be there (`FeatureRows`).
+
+        Args:
+            of: in words, which images.
+
+        Raises:
+            ExpungeError: the statistics were made with other features or another resizer.
+        """
+        if real.features != self.features:
+            raise ExpungeError(f"statistics of real images were made with {real.features}", accepted=self.features,
+                               remedy="make them again with this extractor")
+        whole = self.n >= 2
+        value = frechet_distance(self.gaussian(), gaussian_from_moments(real.mean, real.covariance)) if whole else None
+        return Score(name=f"{'original/' if subject == 'original' else ''}fid/real", title="FID against real images",
+                     value=value, n=self.n, higher_is_better=False, subject=subject, left_out=dict(self.left_out),
+                     denominator=f"{of} against {real.n or 'an unknown number of'} real ones ({real.source}); "
+                                 f"{self.features}",
+                     note=f"no interval: features were not kept; biased upwards by the number of images: compare only "
+                          f"at n {self.n}" if whole else "not measured: fewer than two images")
 
     @property
     def state(self) -> State:
