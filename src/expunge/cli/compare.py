@@ -10,6 +10,11 @@ EXAMPLES = """\b
 Examples:
   $ expunge compare runs/uce/protocol-i2p-sexual runs/esd/protocol-i2p-sexual
   images that show it by nudity, B less A: [...]
+\b
+  $ expunge compare runs/uce/evaluation runs/esd/evaluation
+  error: no protocol's result at runs/uce/evaluation
+    accepted: a folder with protocol.json
+    make one with `expunge evaluate --protocol NAME PATCH`
 """
 
 

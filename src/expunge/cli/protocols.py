@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from expunge.cli.lists import Name, Sentence
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def protocol_options(command: Command) -> Command:
     for option in reversed((
         click.option("--protocol", default="", metavar="NAME|FILE",
                      help="Ask a published protocol's question, not the product's own (`expunge ls protocols`)."),
-        click.option("--file", "supplied", multiple=True, metavar="ROLE=PATH",
+        click.option("--file", "supplied", type=Name(), multiple=True, metavar="ROLE=PATH",
                      help="Protocol: a file that it needs, by its role. Without it the message says which one, with "
                           "its hash, where it is published and its licence. Nothing is fetched."),
         click.option("--allow-deviation", is_flag=True,
@@ -37,10 +38,10 @@ def protocol_options(command: Command) -> Command:
                      help="Protocol: what is kept of images [default: hashes]."),
         click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N",
                      help="Protocol: ask N rows alone, spread over the list. The result is called -modified."),
-        click.option("--stand-in", "stand_ins", multiple=True, metavar="DETECTOR=FOLDER",
+        click.option("--stand-in", "stand_ins", type=Name(), multiple=True, metavar="DETECTOR=FOLDER",
                      help="Protocol: an image classifier's folder in a detector's place, to try a run without its "
                           "weights. No number of such a run is given."),
-        click.option("--erased", multiple=True, metavar="LABEL",
+        click.option("--erased", type=Sentence(), multiple=True, metavar="LABEL",
                      help="Protocol: what the edit takes out, as the protocol's labels call it [default: the patch's "
                           "concepts]."))):
         command = option(command)

@@ -16,6 +16,11 @@ Examples:
   i2p-sexual: [...]
   [...]
   protocol: runs/score-i2p-sexual/protocol.json
+\b
+  $ expunge score images
+  error: no protocol
+    accepted: --protocol NAME
+    `expunge ls protocols` lists them
 """
 
 

@@ -10,6 +10,10 @@ EXAMPLES = """\b
 Examples:
   $ expunge wipe runs/nudity/protocol-i2p-sexual --texts
   gone: 1862 images, the texts of 931 rows and 0 attempts; numbers and hashes stay
+\b
+  $ expunge wipe runs/nudity
+  error: no protocol's result at runs/nudity
+    accepted: a folder with protocol.json
 """
 
 
