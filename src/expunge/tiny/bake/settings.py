@@ -48,7 +48,7 @@ class BakeSettings(Settings):
     flow_rate: float = knob(1e-3, "peak learning rate of emoji-flow's transformer", gt=0)
     flow_half: bool = knob(True, "whether a transformer's matrix products are in bfloat16")
     flow_start: Path | None = knob(None, "a baked emoji-flow, whose blocks emoji-flux's transformer begins with")
-    flux_steps: int = knob(1500, "steps of emoji-flux's transformer", ge=1)
+    flux_steps: int = knob(6000, "steps of emoji-flux's transformer", ge=1)
     flux_batch: int = knob(16, "latents per step of emoji-flux's transformer", ge=1)
     flux_rate: float = knob(1e-3, "peak learning rate of emoji-flux's transformer", gt=0)
     views: int = knob(5, "augmentations of each drawing on each background", ge=1)
