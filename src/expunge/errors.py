@@ -41,6 +41,10 @@ def install(extra: str) -> str:
     return f"pip install 'expunge[{extra}]' 'torch=={torch}'{index if extra in ('lpips', 'timm') else ''}"
 
 
+MODELS_INSTALL = "pip install ./models from a checkout of expunge"
+"""What brings the distribution of further small models."""
+
+
 class UserError(ExpungeError):
     """The caller asked for something that cannot be done as asked. Exit code 2."""
 

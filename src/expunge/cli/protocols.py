@@ -31,7 +31,7 @@ def protocol_options(command: Command) -> Command:
                      help="Ask a published protocol's question, not the product's own (`expunge ls protocols`)."),
         click.option("--file", "supplied", type=Name(), multiple=True, metavar="ROLE=PATH",
                      help="Protocol: a file that it needs, by its role. Without it the message says which one, with "
-                          "its hash, where it is published and its licence. Nothing is fetched."),
+                          "its hash, where it is published and its licence. Nothing is fetched. May be repeated."),
         click.option("--allow-deviation", is_flag=True,
                      help="Protocol: take files of other hashes; the result is called -modified, and says why."),
         click.option("--store", type=click.Choice(["none", "hashes", "pictures"]), default=None,
@@ -40,10 +40,10 @@ def protocol_options(command: Command) -> Command:
                      help="Protocol: ask N rows alone, spread over the list. The result is called -modified."),
         click.option("--stand-in", "stand_ins", type=Name(), multiple=True, metavar="DETECTOR=FOLDER",
                      help="Protocol: an image classifier's folder in a detector's place, to try a run without its "
-                          "weights. No number of such a run is given."),
+                          "weights. No number of such a run is given. May be repeated."),
         click.option("--erased", type=Sentence(), multiple=True, metavar="LABEL",
                      help="Protocol: what the edit takes out, as the protocol's labels call it [default: the patch's "
-                          "concepts]."))):
+                          "concepts]. May be repeated."))):
         command = option(command)
     return command
 

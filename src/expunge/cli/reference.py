@@ -27,7 +27,7 @@ Examples:
 @click.option("--features", required=True, metavar="NAME", help="Whose features: see `expunge ls features`.")
 @click.option("--resizer", default="", metavar="NAME",
               help="With inception: clean299 (the default), tf299 or bilinear299.")
-@click.option("--file", "files", type=Name(), multiple=True, metavar="KEY=VALUE",
+@click.option("--file", "files", type=Name(), multiple=True, metavar="ROLE=PATH",
               help="A file that the features need, by its role: inception=PATH. May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE",
               help="Where the statistics go (.safetensors).")

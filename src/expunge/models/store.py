@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from expunge import files, runtime
-from expunge.errors import ModelError, StorageError, UserError
+from expunge.errors import MODELS_INSTALL, ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
@@ -210,8 +210,7 @@ def _place(source: str, allow_pickle: bool, revision: str | None, variant: str |
     if source in _EMBEDDED:
         raise ModelError(f"the weights of {path.name} are not in this installation",
                          accepted=f"a folder {path.name} among the package's weights",
-                         remedy=f"pip install ./models from a checkout of expunge brings emoji-flow; or run "
-                                f"`expunge bake --make {path.name}`")
+                         remedy=f"{MODELS_INSTALL} brings emoji-flow; or run `expunge bake --make {path.name}`")
     if path.suffix == ".safetensors":
         raise ModelError(f"no file at {source}", accepted="a .safetensors file that is there")
     if not _HUB_ID.fullmatch(source):
