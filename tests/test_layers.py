@@ -49,7 +49,8 @@ MAY_IMPORT = {
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
            "detectors attacks protocols unlearn guard evaluation report bench sequence demo tiny",
-    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report bench sequence",
+    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report bench "
+                "sequence",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
