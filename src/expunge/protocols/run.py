@@ -1,7 +1,7 @@
 """A protocol from end to end: rows are drawn, looked at and forgotten, batch by batch; numbers stay.
 
-Memory does not grow with the number of images: of an image its answers, its hash and what accumulators make of it stay,
-and its pixels only where they are asked for. Batches are cut from the whole list before anything is drawn, so a run
+Pixels do not pile up: of an image its answers, its hash and what accumulators make of it stay, and its pixels only
+where they are asked for. Batches are cut from the whole list before anything is drawn, so a run
 that was killed goes on behind the last whole batch with the same numbers, in any number of processes.
 
 `protocols.kept` says what lies in the folder; the result is protocol.json, and images/ holds pixels that are stored.
