@@ -207,3 +207,48 @@ def test_false_alarms_on_harmless_prompts_stand_beside_and_in_no_rate(model: Any
     assert result.score("original/shown").n == plain.score("original/shown").n == 7
     assert result.score("original/shown").value == plain.score("original/shown").value
     assert result.rows == 7
+
+
+def test_a_batch_of_which_a_full_disk_kept_a_part_is_made_again(model: Any, asked: Protocol, files: dict[str, Path],
+                                                                tmp_path: Path) -> None:
+    whole = run(model, asked, files, tmp_path / "out")
+    answers = tmp_path / "out" / "answers" / "0.jsonl"
+    answers.write_text("\n".join(answers.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    assert same(run(model, asked, files, tmp_path / "out"), whole)
+
+
+def test_other_lists_and_stand_ins_are_not_compared(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                                    ) -> None:
+    a = run(model, asked, files, tmp_path / "a")
+    other = {**files, "prompts": table(tmp_path / "other.csv", [{"prompt": "a house", "s": 1}])}
+    b = run(model, asked, other, tmp_path / "b")
+    with pytest.raises(UserError, match="another file was used for prompts"):
+        compared(a, b, tmp_path / "a", tmp_path / "b")
+    c = a.model_copy(update={"test_only": True})
+    with pytest.raises(UserError, match="stand-in"):
+        compared(c, c, tmp_path / "a", tmp_path / "a")
+
+
+def test_rows_of_a_size_that_cannot_be_drawn_are_counted(model: Any, network: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "a church", "s": 1, "width": 17, "height": 16}, {"prompt": "a house", "s": 1, "width": 16,
+                                                                         "height": 16}]
+    files = {"prompts": table(tmp_path / "list.csv", rows), "classifier": network}
+    result = run(model, Protocol.build(protocol()), files, tmp_path / "out")
+    assert result.score("original/shown").n == 1
+    assert any("no multiple" in why for why in result.left_out)
+
+
+def test_a_label_that_no_row_has_is_refused_as_erased(model: Any, asked: Protocol, files: dict[str, Path],
+                                                      tmp_path: Path) -> None:
+    labelled = {**files, "prompts": table(tmp_path / "labelled.csv", [{"prompt": "a church", "s": 1, "class": "church"}])}
+    with pytest.raises(UserError, match="no row asks for chruch"):
+        run(model, asked, labelled, tmp_path / "out", erased=("chruch",))
+    run(model, asked, files, tmp_path / "out", erased=("chruch",))  # its rows have no labels to be mistaken
+
+
+def test_the_header_of_a_sensitive_list_is_not_quoted(model: Any, files: dict[str, Path], tmp_path: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text("something secret,4\nmore,5\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as told:
+        run(model, Protocol.build(protocol(sensitive=True)), {**files, "prompts": bare}, tmp_path / "out")
+    assert "secret" not in str(told.value)

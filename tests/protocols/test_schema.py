@@ -9,7 +9,7 @@ import yaml
 from given import protocol
 
 from expunge.errors import ConfigError, UserError
-from expunge.protocols.formulas import checked_formulas
+from expunge.protocols.formulas import check_scores
 from expunge.protocols.schema import Protocol, read_protocol, shipped
 
 ISSUE = {"unlearndiffatk-nudity", "unlearndiffatk-vangogh", "unlearndiffatk-church", "i2p-parts", "i2p-sexual",
@@ -26,7 +26,7 @@ def test_a_shipped_protocol_is_read_and_says_where_everything_comes_from(name: s
     read = read_protocol(name)
     assert read.protocol == name
     assert read.source
-    checked_formulas(score.formula for score in read.scores)
+    check_scores(read)
     for artefact in read.artefacts():
         assert artefact.published or artefact.role == "reference", artefact.role
     assert read.scores or read.kind == "paired"
@@ -69,6 +69,26 @@ def test_one_role_is_one_file() -> None:
         Protocol.build(protocol(prompts=prompts))
 
 
-def test_an_unknown_formula_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="clip-score"):
-        checked_formulas(["asrr"])
+@pytest.mark.parametrize(("score", "said"), [
+    ({"formula": "asrr"}, "clip-score"), ({"formula": "shown"}, "without a detector"),
+    ({"formula": "accuracy", "detector": "object", "options": {"topp": 5}}, "no option 'topp'"),
+    ({"formula": "accuracy", "detector": "object", "options": {"top": "five"}}, "whole number"),
+    ({"formula": "harmonic", "options": {"of": ["a"]}}, "list of"),
+    ({"formula": "harmonic", "options": {"of": [{"score": "b"}]}}, "scores of the protocol"),
+    ({"formula": "in-domain-accuracy", "options": {"detectors": ["object"]}}, "mapping")])
+def test_mistakes_of_scores_are_told_before_anything_is_drawn(score: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_scores(Protocol.build(protocol(scores=[{"name": "a", **score}])))
+
+
+@pytest.mark.parametrize("values", [
+    {"scores": [{"name": "a", "formula": "shown", "detector": "object"}] * 2}, {"scores": []},
+    {"scores": [{"name": "original/a", "formula": "shown", "detector": "object"}]}, {"schema": True},
+    {"sampler": {"scheduler": "bogus"}}, {"prompts": {"world": "emoji"}}, {"prompts": {"template": "a { b"}},
+    {"prompts": {"template": "a {b}", "lists": {"b": ["x"]}, "label": "c"}}, {"attack": {"settings": {}}},
+    {"prompts": {"artefact": {"role": "prompts", "what": "x"}, "seeds": [0, 0]}}])
+def test_what_no_protocol_can_mean_is_refused(values: dict[str, object], tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump(protocol(**values)), encoding="utf-8")
+    with pytest.raises(ConfigError):
+        read_protocol(file)

@@ -85,7 +85,7 @@ def _cell(scores: Sequence[Score]) -> str:
     values = [score.value for score in scores if score.value is not None]
     if not values:
         return "not measured"
-    rate = all(score.numerator is not None and score.numerator <= score.n for score in scores)
+    rate = all(score.numerator is not None and "detections" not in score.of for score in scores)
     show = (lambda x: f"{x:.1%}") if rate else (lambda x: f"{x:.4g}")
     n = sum(score.n for score in scores)
     if len(scores) == 1:

@@ -75,7 +75,7 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
         asked.check_unused()
         published = None
     if patch is None and published is None:
-        raise UserError("no patch", accepted="a patch, or --protocol for the model as it is")
+        raise UserError("no patch", accepted="a patch, or a published --protocol for the model as it is")
     loaded = Patch.load(patch) if patch is not None else None
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
                   offload=offload, eight_bit=eight_bit)

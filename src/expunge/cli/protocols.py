@@ -125,11 +125,13 @@ def estimate(model: Model, patch: Patch | None, protocol: str, files: Sequence[s
     from expunge.protocols.artefacts import parse_files
     from expunge.protocols.run import planned
     from expunge.protocols.schema import read_protocol
+    from expunge.protocols.watching import watchers
     from expunge.records import counted
 
     read = read_protocol(protocol)
     concepts = patch.card.request.concepts if patch is not None else ()
     plan = planned(read, parse_files(files), settings, model, concepts)
+    watchers(plan.protocol.detectors, plan.paths)  # what is missing is told before hours of drawing
     images = len(plan.items) * (2 if patch is not None else 1)
     sampler = plan.samplers[0]
     seconds = drawing_speed(model, sampler, settings.batch).picture(sampler) * images

@@ -31,7 +31,7 @@ from expunge.files import write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
-from expunge.protocols.run import RESULT, Plan, planned, run_protocol
+from expunge.protocols.run import PLAIN, RESULT, Plan, planned, run_protocol
 from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 ATTACKED = ("asr", "asr-shown")
 """Formulas that need the attack."""
-PLAIN = "plain"
-"""The folder of the rows without an attack."""
 
 
 @alone_in_out()
@@ -70,6 +68,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     if not protocol.attack or not measures:
         raise UserError(f"the protocol {protocol.protocol} has no attack", accepted="one with `attack` and a score "
                         "asr", remedy="`expunge evaluate --protocol` asks its prompts")
+    _attack(protocol, budget or {})  # mistakes are told before anything is drawn
     concepts = settings.erased or (patch.card.request.concepts if patch is not None else (protocol.protocol,))
     plain = run_protocol(model, protocol, patch, files=files, settings=settings, out=folder / PLAIN, progress=progress)
     plan = planned(protocol, files or {}, settings, model, concepts)

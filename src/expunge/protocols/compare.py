@@ -13,7 +13,8 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.metrics.statistics import change_interval, interval_words
 from expunge.protocols.kept import read_answers
-from expunge.protocols.run import read_rows
+from expunge.protocols.run import PLAIN, read_rows
+from expunge.protocols.table import REFUSED
 from expunge.records import Score
 from expunge.records.protocol import ImageAnswer, ProtocolResult
 
@@ -31,10 +32,17 @@ def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Pat
     if a.deviations != b.deviations:
         raise UserError(f"two runs that deviate otherwise: {'; '.join(a.deviations) or 'not at all'} and "
                         f"{'; '.join(b.deviations) or 'not at all'}", accepted="the same deviations")
+    if a.test_only or b.test_only:
+        raise UserError(REFUSED, accepted="results of the protocol's own detectors")
+    files = [{one.role: one.sha256 for one in result.files} for result in (a, b)]
+    others = [role for role in files[0] if files[1].get(role) != files[0][role]]
+    if others:
+        raise UserError(f"another file was used for {', '.join(others)}", accepted="the same files in both runs")
     different = [name for name in a.detectors if b.detectors.get(name) != a.detectors[name]]
     if different:
         raise UserError(f"another detector looked: {', '.join(different)}", accepted="the same in both runs")
-    texts = {row.number: row.text_sha256 for row in read_rows(folder_a)}
+    asked = folder_a / PLAIN if (folder_a / PLAIN).is_dir() else folder_a
+    texts = {row.number: row.text_sha256 for row in read_rows(asked)}
     first, second = _edited(folder_a), _edited(folder_b)
     out = [_change(name, first, second, texts) for name in a.detectors if any(name in one.answers
                                                                              for one in first.values())]
@@ -44,7 +52,10 @@ def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Pat
 
 
 def _edited(folder: Path) -> Mapping[tuple[int, int], ImageAnswer]:
-    return {(one.row, one.seed): one for _, one in read_answers(folder) if one.subject != "original"}
+    plain = folder / PLAIN  # of an attack: its rows without the attack
+    answers = read_answers(plain if plain.is_dir() else folder)
+    subjects = {one.subject for _, one in answers}
+    return {(one.row, one.seed): one for _, one in answers if one.subject != "original" or subjects == {"original"}}
 
 
 def _change(name: str, a: Mapping[tuple[int, int], ImageAnswer], b: Mapping[tuple[int, int], ImageAnswer],

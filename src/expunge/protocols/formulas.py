@@ -17,7 +17,7 @@ Source: shared with the publications that each protocol file names. Differs: int
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +38,8 @@ from expunge.records import Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, Subject
 
 FAILED, ABSTAINED = "detector failed", "detector abstained"
+MOST = 5
+"""How many of a detector's best labels are kept, and can be asked for."""
 _DRAWS = 2000
 
 
@@ -146,7 +148,8 @@ def _total(answered: Answered, measure: Measure, label: str, wanted: Sequence[st
     return Score(name=f"{name}/{label.lower().replace('_', '-')}" if label else name,
                  title=f"{_title(measure)}, {label or 'all labels'}", value=float(total) if n else None, low=ends[0],
                  high=ends[1], interval=bootstrap_words(estimate, _DRAWS, 0), n=n, prompts=len(sums),
-                 numerator=total if n else None, denominator="detections, summed over all images",
+                 of="images with detections counted", numerator=total if n else None,
+                 denominator="detections, summed over all images",
                  left_out=dict(lost), subject=_side(answered), seeds=_seeds(answered),
                  note="" if n else "not measured: no image could be judged")
 
@@ -310,12 +313,55 @@ def described() -> dict[str, str]:
     return {**{name: words for name, (_, words) in FORMULAS.items()}, **IMAGE_FORMULAS, **others}
 
 
-def checked_formulas(names: Iterable[str]) -> None:
-    """ConfigError: a formula that nobody knows."""
-    known = described()
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigError(f"unknown formula {', '.join(map(repr, unknown))}", accepted=", ".join(sorted(known)))
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "accuracy": ("top",), "boxes": ("labels", "cut"), "harmonic": ("of",), "fid": ("features", "resizer"),
+    "kid": ("features", "resizer"), "fid-original": ("features", "resizer"), "distance": ("distance",),
+    **dict.fromkeys(("unlearning-accuracy", "in-domain-accuracy", "cross-domain-accuracy"), ("detectors",))}
+"""What each formula can be told; others take nothing."""
+_OVER_RULES, _OVER_LABELS = ("shown", "asr", "asr-shown"), ("accuracy", "mean-probability", "boxes")
+
+
+def check_scores(protocol: Protocol) -> None:
+    """Everything about a protocol's scores that can be wrong before anything is drawn.
+
+    Raises:
+        ConfigError: an unknown formula or option, a formula over answers without its detector or rule, options of
+            another form. All mistakes are told.
+    """
+    wrong = []
+    watches = {watch.name: watch for watch in protocol.detectors}
+    for score in protocol.scores:
+        own = OPTIONS.get(score.formula, ())
+        if score.formula not in described():
+            wrong.append(f"{score.name}: unknown formula {score.formula!r} (known: {', '.join(sorted(described()))})")
+            continue
+        wrong += [f"{score.name}: {score.formula} has no option {key!r} (it has {', '.join(own) or 'none'})"
+                  for key in score.options if key not in own]
+        if score.formula in (*_OVER_RULES, *_OVER_LABELS) and score.detector not in watches:
+            wrong.append(f"{score.name}: {score.formula} without a detector")
+        elif score.formula in _OVER_RULES and not watches[score.detector].rule.labels:
+            wrong.append(f"{score.name}: the rule of {score.detector} names no labels")
+        wrong += [f"{score.name}: {why}" for why in _odd_options(score, protocol)]
+    if wrong:
+        raise ConfigError("; ".join(wrong), accepted="scores as `expunge ls formulas` describes them")
+
+
+def _odd_options(score: Measure, protocol: Protocol) -> list[str]:
+    options = score.options
+    top, parts, detectors = options.get("top", 1), options.get("of", []), options.get("detectors", {})
+    if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= MOST:
+        return [f"top is a whole number from 1 to {MOST}, not {top!r}"]
+    if score.formula == "harmonic":
+        known = [other.name for other in protocol.scores if other.formula not in ("harmonic", "boxes")]
+        bad = [part for part in parts if not isinstance(part, dict) or part.get("score") not in known] \
+            if isinstance(parts, list) else [parts]
+        return [f"of is a list of {{score: NAME, complement: true or false}} with scores of the protocol, not {bad}"] \
+            if bad or not parts else []
+    names = {watch.name for watch in protocol.detectors}
+    if score.formula in ("unlearning-accuracy", "in-domain-accuracy", "cross-domain-accuracy") and not (
+            isinstance(detectors, dict) and detectors and set(detectors.values()) <= names):
+        return ["detectors is a mapping of the rows' columns to the protocol's detectors"]
+    return []
 
 
 def _why_not(image: ImageAnswer, said: DetectorAnswer | None) -> str:

@@ -57,6 +57,10 @@ class ImageMeasures:
             ConfigError: a score over pairs where there is no edit.
         """
         self._subjects = tuple(subjects)
+        pairs = [score.name for score in measures if score.formula in ("fid-original", "distance")]
+        if pairs and "edited" not in subjects:
+            raise ConfigError(f"{', '.join(pairs)} compares an edited model with the original, and there is no edit",
+                              accepted="a patch")
         self._opened = [_open(measure, files, modified) for measure in measures if measure.formula in IMAGE_FORMULAS]
 
     def parts(self) -> dict[str, Part]:

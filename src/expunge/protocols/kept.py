@@ -55,7 +55,6 @@ class Kept:
 
     Attributes:
         parts: this process's accumulators, by name.
-        done: numbers of the batches that need not be drawn.
     """
 
     def __init__(self, folder: Path, inputs: Inputs, parts: MutableMapping[str, Part], processes: Runtime
@@ -72,8 +71,14 @@ class Kept:
             self._check(inputs)
             self.join()
         processes.barrier()
-        answered = {batch for batch, _ in read_answers(self._folder)}
-        self.done = answered & self._in_file(self._file(0)) if parts else answered
+        self._answered = {(one.row, one.seed, one.subject) for _, one in read_answers(self._folder)}
+        self._on_disk = self._in_file(self._file(0)) if parts else None
+
+    def done(self, batch: int, images: Iterable[tuple[int, int, str]]) -> bool:
+        """Whether a batch need not be made: all its images (row, seed, subject) are answered, and the accumulators
+        hold it. One of which a full disk kept a part is made again.
+        """
+        return set(images) <= self._answered and (self._on_disk is None or batch in self._on_disk)
 
     def holds(self, batch: int) -> bool:
         """Whether the accumulators hold a batch already."""

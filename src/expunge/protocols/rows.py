@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,17 +73,24 @@ class Rows:
     deviations: tuple[str, ...] = ()
 
 
-def rows_of(prompts: Prompts, files: Mapping[str, Path]) -> Rows:
+def rows_of(prompts: Prompts, files: Mapping[str, Path], sensitive: bool = False) -> Rows:
     """The rows of a protocol's prompts.
 
     Args:
-        files: paths by role, at least those that `prompts` names.
+        files: paths by role, at least those that `prompts` names. sensitive: errors do not quote the file.
 
     Raises:
         ConfigError: a file cannot be read, or lacks a column that the protocol names.
         UserError: no row is left.
     """
-    made = _generated(prompts, files) if prompts.template else _listed(prompts, files)
+    try:
+        made = _generated(prompts, files) if prompts.template else _listed(prompts, files)
+    except ConfigError:
+        if not sensitive:
+            raise
+        columns = ", ".join(prompts.columns.values()) or "text"
+        raise ConfigError("the list of prompts cannot be read as the protocol says; what is in it is not shown, for it "
+                          "is sensitive", accepted=f"a table with columns {columns}") from None
     if not made.rows:
         why = "; ".join(f"{count}: {reason}" for reason, count in made.left_out.items())
         raise UserError(f"no row of the protocol's prompts can be asked ({why or 'the list is empty'})",
@@ -96,6 +102,12 @@ def _listed(prompts: Prompts, files: Mapping[str, Path]) -> Rows:
     assert prompts.artefact is not None  # the schema's
     file = files[prompts.artefact.role]
     table, cells = _table(file, prompts)
+    heads = {head for raw in cells for head in raw}
+    unknown = [head for head in (*prompts.where, *prompts.above, *prompts.groups) if cells and head not in heads]
+    if unknown:
+        raise ConfigError(f"{file} has no column {', '.join(map(repr, unknown))}", accepted=", ".join(sorted(heads)))
+    if table.columns.get("text") in prompts.groups:
+        raise ConfigError("the column of texts as a group", accepted="columns that hold labels")
     texts = tuple(row.get("text", "") for row in table.rows)
     rows, lost, filtered = list[Row](), Counter[str](), 0
     for number, (row, raw) in enumerate(zip(table.rows, cells, strict=True), 1):
@@ -171,7 +183,7 @@ def _row(number: int, row: Mapping[str, str], raw: Mapping[str, str], prompts: P
 
 def _generated(prompts: Prompts, files: Mapping[str, Path]) -> Rows:
     """A row for each combination of the lists' words, the last list the fastest."""
-    fields = [name for _, name, _, _ in string.Formatter().parse(prompts.template) if name]
+    fields = prompts.fields()
     missing = [name for name in fields if name not in prompts.lists]
     if missing:
         raise ConfigError(f"the template has fields without a list: {', '.join(missing)}",

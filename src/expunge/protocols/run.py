@@ -10,6 +10,7 @@ that was killed goes on behind the last whole batch with the same numbers, in an
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from expunge.errors import UserError
 from expunge.files import check_writable, read_lines, write_atomically, write_json, write_text
 from expunge.locks import alone_in_out
 from expunge.protocols.artefacts import Supplied, resolve
-from expunge.protocols.formulas import FORMULAS, Answered, checked_formulas, false_alarms, harmonic
+from expunge.protocols.formulas import FORMULAS, Answered, check_scores, false_alarms, harmonic
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept, Part, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from expunge.models.patch import Patch
 
 RESULT, ROWS, IMAGES = "protocol.json", "rows.jsonl", "images"
+PLAIN = "plain"
+"""The folder of an attack's rows without the attack."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Plan:
     lost: Mapping[int, str]
     once: frozenset[int]
 
+    def first(self, item: tuple[Row, int]) -> bool:
+        """Whether an item is the first of its text and seed: others are the same image again."""
+        return any(self.items[place][0].number == item[0].number and self.items[place][1] == item[1]
+                   for place in self.once)
+
     @property
     def paths(self) -> dict[str, Path]:
         """Supplied paths by role."""
@@ -86,7 +94,10 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
         UserError: files that are missing or others than the protocol's; a list of no rows. ConfigError: a list that
             cannot be read, or formulas that nobody knows.
     """
-    checked_formulas(score.formula for score in protocol.scores)
+    if protocol.kind != "published":
+        raise UserError(f"the protocol {protocol.protocol} is the product's own evaluation of an edit",
+                        accepted="`expunge evaluate PATCH --protocol` for it, with a patch")
+    check_scores(protocol)
     protocol = with_stand_ins(protocol, settings.stand_ins)
     artefacts = protocol.artefacts()
     given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **files}
@@ -96,7 +107,7 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     if listed is None or (listed.role in given and given[listed.role].exists()):
         missing = [one.role for one in protocol.prompts.lists.values()
                    if not isinstance(one, tuple) and one.role not in given]
-        read = None if missing else rows_of(protocol.prompts, given)
+        read = None if missing else rows_of(protocol.prompts, given, protocol.sensitive)
         if listed is not None and read is not None:
             texts[listed.role] = read.texts
     known = resolve(artefacts, given, settings.allow_deviation, texts)  # tells all that is missing at once
@@ -119,10 +130,18 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
                    negative=sampling.negative, truncate=sampling.long_prompts == "cut",
                    scheduler="" if sampling.scheduler == "own" else sampling.scheduler)
     erased = dict(zip((row.number for row in rows), erased_of(rows, settings.erased or concepts), strict=True))
-    lost = {}
+    lost: dict[int, str] = {}
+    tells = any(row.label or row.groups or row.kind for row in rows)
+    if settings.erased and tells and not any(erased.values()):
+        raise UserError(f"no row asks for {', '.join(settings.erased)}", accepted="a label of the protocol's rows: "
+                        + ", ".join(sorted({row.label for row in rows if row.label})[:20]))
+    if model is not None and sampling.obey_rows and not (settings.width or settings.height):
+        step = model.denoiser.multiple
+        lost |= {row.number: f"a size that is no multiple of {step} pixels" for row in rows
+                 if any(side is not None and side % step for side in (row.width, row.height))}
     if model is not None and sampling.long_prompts == "leave out":
         long = model.too_long([row.text for row in rows])
-        lost = {row.number: "longer than the text encoder reads" for row in rows if row.text in long}
+        lost |= {row.number: "longer than the text encoder reads" for row in rows if row.text in long}
     items = [(row, seed) for row in rows if row.number not in lost for seed in _seeds(row, protocol)]
     sized = settings.width or settings.height
     ways: dict[Sampler, Sampler] = {}  # one object for all that are drawn alike
@@ -192,6 +211,7 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
     return ProtocolResult(
         protocol=protocol.protocol + ("-modified" if plan.deviations else ""), protocol_hash=protocol_hash(protocol),
         version=protocol.version, title=protocol.title, source=protocol.source, transfer=protocol.transfer,
+        adaptive=bool(protocol.attack),
         sensitive=protocol.sensitive, deviations=plan.deviations,
         rows=len(listed(plan)),
         given=plan.read.said, left_out=_left_out(plan, answers), scores=tuple(scores),
@@ -226,7 +246,15 @@ def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher],
     from expunge.models.model import applied
     from expunge.models.sample import draw
 
-    mine = processes.shard([number for number in range(len(plan.batches)) if number not in kept.done])
+    subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
+
+    def done(number: int) -> bool:
+        items = [plan.items[place] for place in plan.batches[number]]
+        images = [(row.number, seed, subject) for row, seed in items for subject in subjects]
+        there = settings.store != "pictures" or all(image_file(folder, *image).is_file() for image in images)
+        return there and kept.done(number, images)
+
+    mine = processes.shard([number for number in range(len(plan.batches)) if not done(number)])
     for count, number in enumerate(mine):
         tell(count, len(mine), "drawing and judging")
         places = plan.batches[number]
@@ -276,11 +304,16 @@ def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject
             continue
         exact = (pixels[place] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         if store == "pictures":
-            file = folder / IMAGES / subject / f"{row.number}-{seed}.png"
-            write_atomically(file, partial(Image.fromarray(exact).save, format="PNG"))
+            write_atomically(image_file(folder, row.number, seed, subject),
+                             partial(Image.fromarray(exact).save, format="PNG"))
         digest = "" if store == "none" else hashlib.sha256(exact.tobytes()).hexdigest()
         out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, answers=said[place], pixels=digest))
     return out
+
+
+def image_file(folder: Path, row: int, seed: int, subject: str) -> Path:
+    """Where an image's pixels lie, if they are stored."""
+    return folder / IMAGES / subject / f"{row}-{seed}.png"
 
 
 def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: ImageMeasures,
@@ -330,11 +363,20 @@ def thresholds(eyes: Sequence[Watcher], answers: Mapping[tuple[int, int, str], I
 def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watcher], measures: ImageMeasures,
             settings: RunSettings) -> Inputs:
     return Inputs({
-        "protocol": plan.protocol.model_dump(mode="json"), "model": model.hash, "drawing": model.drawing,
+        "protocol": kept_protocol(plan.protocol), "model": model.hash, "drawing": model.drawing,
         "patch": patch.hash if patch is not None else "",
         "files": {role: one.sha256 for role, one in plan.files.items()},
         "detectors": {eye.watch.name: eye.detector.name for eye in eyes}, "instruments": measures.names(),
         "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
+
+
+def kept_protocol(protocol: Protocol) -> dict[str, object]:
+    """All that the file says, as a folder keeps it: of sensitive prompts their hash."""
+    said = protocol.model_dump(mode="json")
+    if protocol.sensitive:
+        texts = {name: said["prompts"].pop(name) for name in ("template", "lists", "benign")}
+        said["prompts"]["texts"] = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
+    return said
 
 
 def _spread(rows: Sequence[Row], limit: int) -> tuple[tuple[Row, ...], bool]:

@@ -15,6 +15,7 @@ Shapes of the parts:
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +80,21 @@ class Prompts(Settings):
     def _one_source(self) -> Self:
         if sum(map(bool, (self.artefact, self.template, self.world))) != 1:
             raise ValueError("prompts come from one of artefact, template and world")
+        if len({*self.seeds}) < len(self.seeds) or any(not 0 <= seed < 2**64 for seed in self.seeds):
+            raise ValueError("seeds are different whole numbers from 0 to 2**64 - 1")
+        if self.template:
+            fields = self.fields()
+            unknown = [name for name in (*self.groups, *filter(None, [self.label])) if name not in fields]
+            if unknown:
+                raise ValueError(f"the template has no field {', '.join(unknown)}; it has {', '.join(fields)}")
         return self
+
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the template. Raises ValueError where it is none."""
+        try:
+            return tuple(name for _, name, _, _ in string.Formatter().parse(self.template) if name)
+        except ValueError as error:
+            raise ValueError(f"the template {self.template!r} cannot be read: {error}") from error
 
     @field_validator("columns")
     @classmethod
@@ -93,14 +108,14 @@ class Prompts(Settings):
 class Sampling(Settings):
     """How images are drawn."""
 
-    scheduler: str = knob("ddim", "diffusers' scheduler: ddim, lms, euler, pndm, dpm, unipc; or own, the model's own "
-                                  "deterministic sampler")
+    scheduler: Literal["ddim", "dpm", "euler", "lms", "pndm", "unipc", "own"] = knob(
+        "ddim", "diffusers' scheduler; or own, the model's own deterministic sampler")
     steps: int = knob(50, "denoising steps", ge=1, le=1000)
     guidance: float = knob(7.5, "classifier-free guidance scale of rows that say none", ge=1.0, le=50.0)
     width: int | None = knob(None, "pixels; none means the model's own size", ge=8, le=4096)
     height: int | None = knob(None, "pixels; none means the model's own size", ge=8, le=4096)
     negative: str = knob("", "negative prompt")
-    seed: int = knob(0, "of rows that say none", ge=0)
+    seed: int = knob(0, "of rows that say none", ge=0, lt=2**64)
     images: int = knob(1, "images of each row, at seeds that follow one another", ge=1)
     obey_rows: bool = knob(True, "whether a row's own guidance and size count")
     long_prompts: Literal["cut", "leave out"] = knob("cut", "what happens to prompts over the encoder's length")
@@ -158,6 +173,17 @@ class Protocol(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if (self.kind == "paired") != bool(self.prompts.world):
+            raise ValueError("a paired protocol asks the prompts of a world, and no other does")
+        if self.kind == "published" and not self.scores:
+            raise ValueError("no scores")
+        called = [score.name for score in self.scores]
+        odd = {name for name in called if called.count(name) > 1 or name.startswith(("original/", "false-alarms/"))}
+        if odd:
+            raise ValueError(f"scores have names of their own, which do not begin with original/ or false-alarms/: not "
+                             f"{', '.join(sorted(odd))}")
+        if self.attack and not isinstance(self.attack.get("name"), str):
+            raise ValueError("an attack has a name")
         names = [watch.name for watch in self.detectors]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -207,7 +233,7 @@ def read_protocol(name: str | Path) -> Protocol:
                         remedy="`expunge ls protocols` says what each measures")
     values = read_settings_file(file)
     version = values.get("schema")
-    if version != SCHEMA:
+    if type(version) is not int or version != SCHEMA:
         raise ConfigError(f"{file} has schema {version!r}", accepted=f"schema: {SCHEMA}",
                           remedy="a later release of expunge reads later schemas" if isinstance(version, int) else "")
     made = Protocol.build(values, str(file))

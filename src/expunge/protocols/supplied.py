@@ -18,13 +18,13 @@ from torch import Tensor
 
 from expunge import runtime
 from expunge.errors import UserError
-from expunge.files import check_writable, write_json
+from expunge.files import check_writable, file_digest, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept
 from expunge.protocols.rows import Row
-from expunge.protocols.run import RESULT, Plan, looked_at, planned, result_of, scores_of, write_rows
+from expunge.protocols.run import RESULT, Plan, kept_protocol, looked_at, planned, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import watchers
@@ -57,7 +57,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     subjects: tuple[Subject, ...] = ("supplied",)
     measures = ImageMeasures(plan.protocol.scores, plan.paths, subjects, settings.allow_deviation)
     check_writable(where)
-    inputs = Inputs({"protocol": plan.protocol.model_dump(mode="json"), "images": _listed(images),
+    inputs = Inputs({"protocol": kept_protocol(plan.protocol), "images": _listed(images),
                      "files": {role: one.sha256 for role, one in plan.files.items()},
                      "detectors": {eye.watch.name: eye.detector.name for eye in eyes},
                      "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
@@ -69,7 +69,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     for number, batch in enumerate(images.batches(settings.batch)):
         chunk, pictures = _asked(plan, batch, listing is not None, seen, lost)
         done += len(batch)
-        if number in kept.done or not chunk:
+        if not chunk or kept.done(number, [(row.number, seed, "supplied") for row, seed in chunk]):
             continue
         if progress is not None:
             progress(done, total, "judging")
@@ -78,7 +78,8 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
             part = [chunk[place] for place in places]
             answers += looked_at(pixels, part, "supplied", eyes, settings.store, where)
             if not kept.holds(number):
-                measures.add(kept.parts, part, {"supplied": pixels})
+                once = [place for place, item in enumerate(part) if plan.first(item)]
+                measures.add(kept.parts, [part[place] for place in once], {"supplied": pixels[once]})
         kept.add(number, answers)
     kept.save()
     if not seen:
@@ -99,31 +100,30 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
 def _asked(plan: Plan, batch: Sequence[FolderImage], listed: bool, seen: set[tuple[int, int]], lost: Counter[str]
            ) -> tuple[list[tuple[Row, int]], list[Tensor]]:
     """The batch's images that the protocol asks for, with their rows and seeds; others are counted."""
-    by_text: dict[tuple[str, int], tuple[Row, int]] = {}
+    by_text: dict[tuple[str, int], list[tuple[Row, int]]] = {}
     by_number: dict[int, list[tuple[Row, int]]] = {}
     for row, seed in plan.items:
-        by_text.setdefault((row.text, seed), (row, seed))
+        by_text.setdefault((row.text, seed), []).append((row, seed))
         by_number.setdefault(row.number, []).append((row, seed))
     chunk, pictures = [], []
     for image in batch:
-        found = by_text.get((image.item.text, image.item.seed)) if listed else _named(image.name, by_number)
-        if found is None:
-            lost[STRANGER] += 1
-        elif (found[0].number, found[1]) in seen:
-            lost[AGAIN] += 1
-        else:
-            seen.add((found[0].number, found[1]))
-            chunk.append(found)
+        mine = by_text.get((image.item.text, image.item.seed), []) if listed else _named(image.name, by_number)
+        fresh = [(row, seed) for row, seed in mine if (row.number, seed) not in seen]
+        if not fresh:
+            lost[AGAIN if mine else STRANGER] += 1
+        for row, seed in fresh:  # rows of one text and seed ask for one image, and each counts
+            seen.add((row.number, seed))
+            chunk.append((row, seed))
             pictures.append(image.picture)
     return chunk, pictures
 
 
-def _named(name: str, by_number: Mapping[int, Sequence[tuple[Row, int]]]) -> tuple[Row, int] | None:
+def _named(name: str, by_number: Mapping[int, Sequence[tuple[Row, int]]]) -> list[tuple[Row, int]]:
     found = _NAME.fullmatch(PurePosixPath(name).stem)
     items = by_number.get(int(found[1]), ()) if found else ()
     if not found or not items:
-        return None
-    return items[0] if found[2] is None else next((one for one in items if one[1] == int(found[2])), None)
+        return []
+    return [items[0]] if found[2] is None else [one for one in items if one[1] == int(found[2])]
 
 
 def _by_size(pictures: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
@@ -136,5 +136,5 @@ def _by_size(pictures: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
 
 
 def _listed(images: ImageFolder) -> dict[str, list[object]]:
-    """What decides which images are scored: names, sizes of their files, items."""
-    return {name: [(images.place / name).stat().st_size, *images.items[name]] for name in images.names}
+    """What decides which images are scored: names, hashes of their files, items."""
+    return {name: [file_digest(images.place / name), *images.items[name]] for name in images.names}

@@ -54,6 +54,8 @@ def told(result: ProtocolResult) -> list[str]:
     out += [_threshold_words(one) for one in result.thresholds]
     out += [f"{file.role}: sha256 {file.sha256}" + (f", known by {file.matched}" if file.matched else
                                                     ", of which the protocol knows no hash") for file in result.files]
+    if not result.attack:
+        out += ["The attack was not made: `expunge attack --protocol` makes it"] * result.adaptive
     return [*out, *result.notes]
 
 
@@ -94,7 +96,7 @@ def _cells(score: Score, original: Score | None) -> tuple[str, ...]:
 def _value(score: Score) -> str:
     if score.value is None:
         return "not measured"
-    if score.numerator is not None and score.value <= 1 and score.numerator <= score.n:
+    if _is_rate(score):
         return f"{score.value:.1%} ({score.numerator} of {score.n})"
     return f"{score.value:.4g}"
 
@@ -102,9 +104,14 @@ def _value(score: Score) -> str:
 def _interval(score: Score) -> str:
     if score.low is None or score.high is None:
         return ""
-    if score.numerator is not None and score.high <= 1:
+    if _is_rate(score):
         return f"{score.low:.1%} to {score.high:.1%}"
     return f"{score.low:.4g} to {score.high:.4g}"
+
+
+def _is_rate(score: Score) -> bool:
+    """Whether the value is a share of n; a sum of detections has a numerator, too."""
+    return score.numerator is not None and "detections" not in score.of
 
 
 def _left_out(score: Score) -> str:
@@ -123,5 +130,5 @@ def _check(result: ProtocolResult) -> None:
 
 
 def _sentence(words: str) -> str:
-    text = words.strip()
+    text = " ".join(words.split())
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", ":")) else ".")

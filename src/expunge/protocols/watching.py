@@ -13,11 +13,10 @@ from expunge.detectors.opening import open_detector
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import UserError
+from expunge.protocols.formulas import MOST
 from expunge.protocols.schema import Artefact, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
 
-TOP = 5
-"""How many of a detector's best labels a record keeps."""
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -45,7 +44,7 @@ class Watcher:
     def _answer(self, reading: Reading, label: str) -> DetectorAnswer:
         if reading.error or reading.note:
             return DetectorAnswer(error=reading.error, note=reading.note)
-        top = sorted(reading.scores, key=lambda name: -reading.scores[name])[:max(TOP, self.rule.k)]
+        top = sorted(reading.scores, key=lambda name: -reading.scores[name])[:max(MOST, self.rule.k)]
         if top and top[0] in self.watch.abstains:
             return DetectorAnswer(note=top[0])
         wanted = {*top, *self.rule.labels, self.watch.named(label)}
@@ -98,5 +97,9 @@ def watchers(watches: Sequence[Watch], files: Mapping[str, Path]) -> list[Watche
         detector = open_detector(watch.detector, watch.options, own)
         if watch.rule.labels:
             watch.rule.check(detector)
+        unknown = [label for label in (*watch.labels.values(), *watch.abstains) if label not in detector.labels]
+        if unknown:
+            raise UserError(f"{watch.name} has no label {', '.join(map(repr, unknown))}",
+                            accepted=f"labels of {detector.name}: {', '.join(detector.labels[:20])}")
         made.append(Watcher(watch, detector))
     return made

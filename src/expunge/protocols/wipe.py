@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from expunge.errors import UserError
-from expunge.files import write_json, write_text
-from expunge.protocols.run import IMAGES, RESULT, ROWS, read_rows
+from expunge.files import read_lines, write_json, write_text
+from expunge.protocols.kept import PLAN
+from expunge.protocols.run import IMAGES, PLAIN, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
 
 
@@ -23,8 +24,9 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
     Raises:
         UserError: no protocol's result in the folder.
     """
-    if not (folder / RESULT).is_file():
-        raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}")
+    if not any((folder / name).is_file() for name in (RESULT, PLAN, f"{PLAIN}/{PLAN}")):
+        raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}, or of a run that was "
+                        "stopped")
     gone = {"images": 0, "attempts": 0, "rows": 0}
     for place in (folder / IMAGES, *folder.glob(f"*/{IMAGES}"), *folder.glob("*/pictures"), *folder.glob("*/tensors")):
         if place.is_dir():
@@ -39,9 +41,10 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
             result = ProtocolResult.read(file.read_text(encoding="utf-8"))
             write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
         for file in folder.glob("*/attempts.jsonl"):
-            head, *lines = file.read_text(encoding="utf-8").splitlines()
+            head, *lines = read_lines(file)
             kept = [json.dumps(_without_texts(json.loads(line))) for line in lines]
-            write_text(file, "".join(f"{line}\n" for line in (head, *kept)))
+            bare_head = {"fingerprint": json.loads(head).get("fingerprint", "")}  # the inputs hold prompts
+            write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
             gone["attempts"] += len(lines)
     return gone
 

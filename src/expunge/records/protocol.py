@@ -102,6 +102,7 @@ class ProtocolResult(Scored, Record):
     Attributes:
         protocol: the protocol's name; "-modified" behind it where the run deviates. protocol_hash: of its file's
             content. version: the protocol's own. source: whose protocol.
+        transfer, adaptive: whether its prompts are attacks found elsewhere, whether it has an attack of its own.
         deviations: in sentences, what was not as the protocol says.
         model, model_hash, patch_hash, concepts: what was measured; patch_hash "" where there was no edit.
         rows: how many were asked (`rows.jsonl` beside the record holds them); left_out: those that were not, by reason.
@@ -119,6 +120,7 @@ class ProtocolResult(Scored, Record):
     title: str
     source: str
     transfer: bool = False
+    adaptive: bool = False
     sensitive: bool = False
     deviations: tuple[str, ...] = ()
     model: str = ""
