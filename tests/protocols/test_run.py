@@ -240,7 +240,8 @@ def test_rows_of_a_size_that_cannot_be_drawn_are_counted(model: Any, network: Pa
 
 def test_a_label_that_no_row_has_is_refused_as_erased(model: Any, asked: Protocol, files: dict[str, Path],
                                                       tmp_path: Path) -> None:
-    labelled = {**files, "prompts": table(tmp_path / "labelled.csv", [{"prompt": "a church", "s": 1, "class": "church"}])}
+    rows = [{"prompt": "a church", "s": 1, "class": "church"}]
+    labelled = {**files, "prompts": table(tmp_path / "labelled.csv", rows)}
     with pytest.raises(UserError, match="no row asks for chruch"):
         run(model, asked, labelled, tmp_path / "out", erased=("chruch",))
     run(model, asked, files, tmp_path / "out", erased=("chruch",))  # its rows have no labels to be mistaken
