@@ -253,3 +253,14 @@ def test_the_header_of_a_sensitive_list_is_not_quoted(model: Any, files: dict[st
     with pytest.raises(ConfigError) as told:
         run(model, Protocol.build(protocol(sensitive=True)), {**files, "prompts": bare}, tmp_path / "out")
     assert "secret" not in str(told.value)
+
+
+def test_a_row_label_that_the_detector_lacks_is_refused_and_not_counted_as_wrong(model: Any, files: dict[str, Path],
+                                                                                tmp_path: Path) -> None:
+    values = protocol(scores=[{"name": "right", "formula": "accuracy", "detector": "object"}])
+    rows = [{"prompt": "ein Haus", "s": 1, "class": "haus"}]
+    labelled = {**files, "prompts": table(tmp_path / "labelled.csv", rows)}
+    with pytest.raises(UserError, match="no label for the rows' 'haus'"):
+        run(model, Protocol.build(values), labelled, tmp_path / "out")
+    values["detectors"][0]["labels"] = {"haus": "house"}
+    assert run(model, Protocol.build(values), labelled, tmp_path / "out").score("original/right").n == 1

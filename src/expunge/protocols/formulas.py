@@ -100,8 +100,8 @@ def accuracy(answered: Answered, measure: Measure) -> list[Score]:
     k = int(measure.options.get("top", 1))
 
     def right(image: ImageAnswer, said: DetectorAnswer) -> bool | None:
-        wanted = _plain(answered.label(image, measure.detector))
-        return wanted in [_plain(one) for one in said.top[:k]] if said.top else None
+        wanted = plain(answered.label(image, measure.detector))
+        return wanted in [plain(one) for one in said.top[:k]] if said.top else None
 
     return [_rate(answered, measure, right)]
 
@@ -113,7 +113,7 @@ def mean_probability(answered: Answered, measure: Measure) -> list[Score]:
     for image in answered.images:
         said = image.answers.get(measure.detector)
         why = _why_not(image, said)
-        value = None if said is None else _by_plain(said.scores, answered.label(image, measure.detector))
+        value = None if said is None else _byplain(said.scores, answered.label(image, measure.detector))
         if why or value is None:
             lost[why or "no score of the row's label"] += 1
         else:
@@ -182,7 +182,7 @@ def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
     lost: Counter[str] = Counter()
     for image in answered.images:
         cells = answered.rows[image.row].groups
-        if kind != "cross-domain" and (_plain(cells.get(domain, "")) in labels) != (kind == "unlearning"):
+        if kind != "cross-domain" and (plain(cells.get(domain, "")) in labels) != (kind == "unlearning"):
             continue
         for name in wanted:
             said = image.answers.get(detectors[name])
@@ -190,7 +190,7 @@ def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
             if why or said is None or not said.top:
                 lost[why or ABSTAINED] += 1
                 continue
-            right = _plain(said.top[0]) == _plain(cells.get(name, ""))
+            right = plain(said.top[0]) == plain(cells.get(name, ""))
             groups.setdefault(answered.text(image), []).append(float(right != (kind == "unlearning")))
     return [_of_groups(answered, measure, groups, lost)]
 
@@ -198,7 +198,7 @@ def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
 def _erased_domain(answered: Answered, detectors: Mapping[str, str]) -> tuple[str, frozenset[str]] | None:
     """The column in which the rows that ask for what is erased agree, and what they hold there."""
     mine = [row for number, row in answered.rows.items() if answered.erased.get(number)]
-    found = {name: frozenset(_plain(row.groups.get(name, "")) for row in mine) for name in detectors}
+    found = {name: frozenset(plain(row.groups.get(name, "")) for row in mine) for name in detectors}
     return min(found.items(), key=lambda item: len(item[1])) if mine and found else None
 
 
@@ -376,12 +376,13 @@ def _said(image: ImageAnswer, measure: Measure) -> DetectorAnswer:
     return image.answers.get(measure.detector) or DetectorAnswer()
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
+    """A label without capitals and underscores, as it is compared."""
     return " ".join(label.casefold().replace("_", " ").split())
 
 
-def _by_plain(scores: Mapping[str, float], label: str) -> float | None:
-    return next((value for name, value in scores.items() if _plain(name) == _plain(label)), None)
+def _byplain(scores: Mapping[str, float], label: str) -> float | None:
+    return next((value for name, value in scores.items() if plain(name) == plain(label)), None)
 
 
 def _name(answered: Answered, measure: Measure) -> str:

@@ -35,7 +35,7 @@ from expunge.protocols.kept import Kept, Part, ordered
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.watching import Watcher, reading_of, watchers, with_stand_ins
+from expunge.protocols.watching import Watcher, check_labels, reading_of, watchers, with_stand_ins
 from expunge.records import NOT_FINITE, Sampler, Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, ProtocolResult, RowOf, Subject, Threshold, Used
 from expunge.resume import Inputs
@@ -180,6 +180,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     plan = planned(protocol, files or {}, settings, model, concepts)
     protocol = plan.protocol
     eyes = watchers(protocol.detectors, plan.paths)
+    check_labels(protocol, (row.label for row in listed(plan)), eyes)
     check_writable(folder)
     subjects: tuple[Subject, ...] = ("original", "edited") if patch is not None else ("original",)
     measures = ImageMeasures(protocol.scores, plan.paths, subjects, settings.allow_deviation)

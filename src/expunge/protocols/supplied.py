@@ -24,10 +24,20 @@ from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept
 from expunge.protocols.rows import Row
-from expunge.protocols.run import RESULT, Plan, kept_protocol, looked_at, planned, result_of, scores_of, write_rows
+from expunge.protocols.run import (
+    RESULT,
+    Plan,
+    kept_protocol,
+    listed,
+    looked_at,
+    planned,
+    result_of,
+    scores_of,
+    write_rows,
+)
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.watching import watchers
+from expunge.protocols.watching import check_labels, watchers
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
 from expunge.runtime import Progress
@@ -54,6 +64,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     plan = planned(protocol, files or {}, settings, None, settings.erased)
     images = ImageFolder.open(folder, listing)
     eyes = watchers(plan.protocol.detectors, plan.paths)
+    check_labels(plan.protocol, (row.label for row in listed(plan)), eyes)
     subjects: tuple[Subject, ...] = ("supplied",)
     measures = ImageMeasures(plan.protocol.scores, plan.paths, subjects, settings.allow_deviation)
     check_writable(where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from expunge.detectors.opening import open_detector
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import UserError
-from expunge.protocols.formulas import MOST
+from expunge.protocols.formulas import MOST, plain
 from expunge.protocols.schema import Artefact, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
 
@@ -61,6 +61,25 @@ def reading_of(answer: DetectorAnswer) -> Reading:
     """The reading behind an answer, as far as it was kept: enough for the rule at any threshold."""
     boxes = tuple(Box(label, score, _NOWHERE) for label, scores in answer.boxes.items() for score in scores)
     return Reading(answer.scores, boxes, answer.error, answer.note)
+
+
+def check_labels(protocol: Protocol, labels: Iterable[str], eyes: Sequence[Watcher]) -> None:
+    """Make sure that detectors could answer with the rows' labels: one that they lack would count as wrong each time.
+
+    Raises:
+        UserError: a label that a detector lacks, where a score looks for it.
+    """
+    by_name = {eye.watch.name: eye for eye in eyes}
+    for score in protocol.scores:
+        if score.formula not in ("accuracy", "mean-probability"):
+            continue
+        eye = by_name[score.detector]
+        known = {plain(label) for label in eye.detector.labels}
+        missing = sorted({label for label in labels if label and plain(eye.watch.named(label)) not in known})
+        if missing:
+            raise UserError(f"{score.detector} has no label for the rows' {', '.join(map(repr, missing[:8]))}",
+                            accepted=f"labels of {eye.detector.name}: {', '.join(eye.detector.labels[:20])}",
+                            remedy="the detector's `labels` in the protocol say what it calls them")
 
 
 def with_stand_ins(protocol: Protocol, words: Sequence[str]) -> Protocol:
