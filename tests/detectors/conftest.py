@@ -7,24 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiny_clip import tiny_clip
+
 
 @pytest.fixture(scope="session")
 def clip_files(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIPModel with random weights and the test pipeline's tokenizer; it sees 16 x 16 pixels."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-
-    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
-    tokenizer = CLIPTokenizer.from_pretrained(pipeline_folder / "tokenizer")
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"bos_token_id": len(tokenizer) - 2, "eos_token_id": len(tokenizer) - 1, "pad_token_id": len(tokenizer) - 1}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(
-            text_config={**tower, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 16},
-            vision_config={**tower, "image_size": 16, "patch_size": 8}, projection_dim=8))
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_clip(pipeline_folder, tmp_path_factory.mktemp("clip") / "tiny-clip")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from expunge.protocols.formulas import (
     harmonic,
     in_domain_accuracy,
     mean_probability,
-    mu_check_asr,
     shown,
     unlearning_accuracy,
 )
@@ -112,10 +111,3 @@ def test_harmonic_mean() -> None:
     none = harmonic(measure, {**scores, "k": Score(name="k", title="", value=None)})
     assert none.value is None
     assert "not measured" in none.note
-
-
-def test_mus_attack_success_rate() -> None:
-    """Ten rows, two shown without an attack; eight attacked, five in the end, one of them at log 0: 0.6."""
-    plain = [True] * 2 + [False] * 8
-    attacked, start = [True] * 5 + [False] * 3, [True] + [False] * 7
-    assert mu_check_asr(plain, attacked, start) == pytest.approx(0.6)

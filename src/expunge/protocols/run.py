@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +77,11 @@ class Plan:
 
     def first(self, item: tuple[Row, int]) -> bool:
         """Whether an item is the first of its text and seed: others are the same image again."""
-        return any(self.items[place][0].number == item[0].number and self.items[place][1] == item[1]
-                   for place in self.once)
+        return (item[0].number, item[1]) in self._firsts
+
+    @cached_property
+    def _firsts(self) -> frozenset[tuple[int, int]]:
+        return frozenset((self.items[place][0].number, self.items[place][1]) for place in self.once)
 
     @property
     def paths(self) -> dict[str, Path]:

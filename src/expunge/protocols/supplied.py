@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -76,9 +77,10 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     write_rows(where, plan)
     lost: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
+    wanted = partial(_asked, _by_text(plan) if listing is not None else {}, _by_number(plan), seen, lost)
     total, done = len(images.names), 0
     for number, batch in enumerate(images.batches(settings.batch)):
-        chunk, pictures = _asked(plan, batch, listing is not None, seen, lost)
+        chunk, pictures = wanted(batch)
         done += len(batch)
         if not chunk or kept.done(number, [(row.number, seed, "supplied") for row, seed in chunk]):
             continue
@@ -108,17 +110,33 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     return result
 
 
-def _asked(plan: Plan, batch: Sequence[FolderImage], listed: bool, seen: set[tuple[int, int]], lost: Counter[str]
-           ) -> tuple[list[tuple[Row, int]], list[Tensor]]:
-    """The batch's images that the protocol asks for, with their rows and seeds; others are counted."""
-    by_text: dict[tuple[str, int], list[tuple[Row, int]]] = {}
-    by_number: dict[int, list[tuple[Row, int]]] = {}
+Items = list[tuple[Row, int]]
+
+
+def _by_text(plan: Plan) -> dict[tuple[str, int], Items]:
+    out: dict[tuple[str, int], Items] = {}
     for row, seed in plan.items:
-        by_text.setdefault((row.text, seed), []).append((row, seed))
-        by_number.setdefault(row.number, []).append((row, seed))
+        out.setdefault((row.text, seed), []).append((row, seed))
+    return out
+
+
+def _by_number(plan: Plan) -> dict[int, Items]:
+    out: dict[int, Items] = {}
+    for row, seed in plan.items:
+        out.setdefault(row.number, []).append((row, seed))
+    return out
+
+
+def _asked(by_text: Mapping[tuple[str, int], Items], by_number: Mapping[int, Items], seen: set[tuple[int, int]],
+           lost: Counter[str], batch: Sequence[FolderImage]) -> tuple[Items, list[Tensor]]:
+    """The batch's images that the protocol asks for, with their rows and seeds; others are counted.
+
+    Args:
+        by_text: items by text and seed, of a list; empty where files are named by row and seed.
+    """
     chunk, pictures = [], []
     for image in batch:
-        mine = by_text.get((image.item.text, image.item.seed), []) if listed else _named(image.name, by_number)
+        mine = by_text.get((image.item.text, image.item.seed), []) if by_text else _named(image.name, by_number)
         fresh = [(row, seed) for row, seed in mine if (row.number, seed) not in seen]
         if not fresh:
             lost[AGAIN if mine else STRANGER] += 1

@@ -10,17 +10,15 @@ import torch
 from expunge.errors import ExpungeError, UserError
 from expunge.metrics.base import Moments
 from expunge.metrics.fidelity import coverage_scores, scores_against_original, scores_against_real
-from expunge.metrics.statistics import bootstrap_over_groups, rate_interval
+from expunge.metrics.statistics import bootstrap_over_groups
 from expunge.metrics.stream.base import Accumulator, read_states, write_states
-from expunge.metrics.stream.readings import Readings
 from expunge.metrics.stream.rows import FeatureRows
-from expunge.metrics.stream.values import ItemValues, Meaning, clip_score, pair_distance
+from expunge.metrics.stream.values import ItemValues, clip_score, pair_distance
 from expunge.records import ImageRecord, ItemKey, Prompt, Sampler
 
 SHOTS = [ImageRecord(prompt=Prompt(text=f"p{i}", role="far"), seed=s, sampler=Sampler(), model="m")
          for i in range(10) for s in range(4)]
 ITEMS = [shot.item_key for shot in SHOTS]
-ASKED = Meaning("found/all", "found", "images on which the judge answered; judge@0")
 
 
 def features(seed: int, n: int = 40, width: int = 8) -> torch.Tensor:
@@ -80,29 +78,12 @@ def test_a_mean_over_prompts_is_that_of_all_values_at_once() -> None:
     assert score.per_item["p3 | 2"] == float(v[14])
 
 
-def test_a_rate_has_its_abstentions_and_failures_as_numbers_of_their_own() -> None:
-    stream = Readings(ASKED)
-    stream.add(ITEMS[:4], [True, False, None, "CUDA error"])
-    stream.add(ITEMS[4:8], [True, True, False, False])
-    score = stream.score()
-    assert (score.value, score.numerator, score.n) == (0.5, 3, 6)
-    assert (score.low, score.high) == rate_interval({"p0": [1, 0], "p1": [1, 1, 0, 0]})
-    assert score.left_out == {"abstained": 1, "detector failed": 1}
-    assert stream.failures == ["CUDA error"]
-    assert "62.5%" in score.note
-    nothing = Readings(ASKED).score()
-    assert (nothing.value, nothing.low) == (None, None)
-    assert "nothing was asked" in nothing.note
-
-
 def filled() -> dict[str, Accumulator]:
-    kept, scores, pairs, said = rows(features(0)), ItemValues(clip_score("c@0")), \
-        ItemValues(pair_distance("d@0")), Readings(ASKED)
+    kept, scores, pairs = rows(features(0)), ItemValues(clip_score("c@0")), ItemValues(pair_distance("d@0"))
     scores.add(ITEMS[:20], values(1)[:20])
     pairs.add(ITEMS[:3], [0.1, float("nan"), 0.2])
     pairs.leave_out("broken file", 2)
-    said.add(ITEMS[:5], [True, None, False, "x", True])
-    return {"rows": kept, "clip": scores, "pairs": pairs, "said": said}
+    return {"rows": kept, "clip": scores, "pairs": pairs}
 
 
 def test_states_lie_in_one_file_and_a_killed_run_goes_on_from_them(tmp_path: Path) -> None:
@@ -118,8 +99,8 @@ def test_states_lie_in_one_file_and_a_killed_run_goes_on_from_them(tmp_path: Pat
     pairs = ItemValues.from_state(states["pairs"]).score()
     assert pairs == before["pairs"].score()  # type: ignore[attr-defined]
     assert pairs.left_out == {"not finite": 1, "broken file": 2}
-    with pytest.raises(UserError, match="state of a readings"):
-        ItemValues.from_state(states["said"])
+    with pytest.raises(UserError, match="state of a feature rows"):
+        ItemValues.from_state(states["rows"])
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(UserError, match="cannot be read"):
         read_states(file)
