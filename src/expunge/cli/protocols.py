@@ -123,7 +123,7 @@ def estimate(model: Model, patch: Patch | None, protocol: str, files: Sequence[s
     from expunge.cli.progress import span
     from expunge.models.speed import drawing_speed
     from expunge.protocols.artefacts import parse_files
-    from expunge.protocols.run import planned
+    from expunge.protocols.plan import planned
     from expunge.protocols.schema import read_protocol
     from expunge.protocols.watching import watchers
     from expunge.records import counted

@@ -24,18 +24,9 @@ from expunge.locks import alone_in_out
 from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept
+from expunge.protocols.plan import Plan, kept_protocol, listed, planned
 from expunge.protocols.rows import Row
-from expunge.protocols.run import (
-    RESULT,
-    Plan,
-    kept_protocol,
-    listed,
-    looked_at,
-    planned,
-    result_of,
-    scores_of,
-    write_rows,
-)
+from expunge.protocols.run import RESULT, looked_at, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import check_labels, watchers
