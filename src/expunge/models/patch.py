@@ -47,11 +47,13 @@ class Base(Protocol):
     """What a patch asks of the model that it was made on, or is to be put on (see `models.model.Model`)."""
 
     name: str
-    hash: str
-    encoder_hash: str
     parts: str
     held: str
 
+    @property
+    def hash(self) -> str: ...
+    @property
+    def encoder_hash(self) -> str: ...
     @property
     def family(self) -> str: ...
     @property

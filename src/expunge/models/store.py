@@ -27,12 +27,13 @@ from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
 from expunge.models.lora import lora_path, merged, write_lora
-from expunge.models.model import Model, Remember
+from expunge.models.model import Model
 from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
+from expunge.models.weight_hashes import Remember
 
 log = logging.getLogger(__name__)
 
