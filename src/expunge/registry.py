@@ -238,6 +238,8 @@ _RECE = ("Gong et al. 2024, Reliable and Efficient Concept Erasure of Text-to-Im
          "https://arxiv.org/abs/2407.12383")
 _SPEED = ("Li et al. 2026, SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models, ICLR, "
           "https://arxiv.org/abs/2503.07392")
+_COUNTERFACTUAL = ("ours; the direction of Dynamic Velocity Erasing, https://arxiv.org/abs/2602.01089, the start of "
+                   "TRCE, https://arxiv.org/abs/2503.07389")
 _OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
 
 METHODS = Registry("method", "expunge ls methods")
@@ -295,6 +297,11 @@ METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:DUAL",
                  "ESD as far as a bound on the kept images allows, by dual ascent", _INTEGRITY)
 METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:DUAL_FAST",
                  "The same for small models and CPUs", _INTEGRITY)
+METHODS.register("counterfactual", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL",
+                 "The concept's share of every prediction under a level: closed-form start, bank of soft prompts",
+                 _COUNTERFACTUAL)
+METHODS.register("counterfactual-fast", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL_FAST",
+                 "The same for small models and CPUs", _COUNTERFACTUAL)
 METHODS.register("uce", "expunge.unlearn.presets.closed_form:UCE",
                  "Unified Concept Editing: keys and values of the concept's span become the anchor's, by least squares",
                  _UCE)
@@ -310,11 +317,14 @@ SOURCES = Registry("source", "expunge ls parts", ("open", "max_prompts"))
 SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
 SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
 SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")
+SOURCES.register("union", "expunge.unlearn.union:Union", "points of several sources in every step")
 OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare",))
 OBJECTIVES.register("steer", "expunge.unlearn.objective:Steer", "away from what the original predicts (ESD)")
 OBJECTIVES.register("ablate", "expunge.unlearn.ablation:Ablate", "to the anchor's prediction, or the noise (Ablation)")
 OBJECTIVES.register("domain", "expunge.unlearn.domain:AlignDomains", "to the anchor's domain, by discriminator (DoCo)")
 OBJECTIVES.register("relabel", "expunge.unlearn.relabel:Relabel", "to what a wrong prompt brings (SalUn)")
+OBJECTIVES.register("halfspace", "expunge.unlearn.halfspace:HalfSpace",
+                    "no more than a level of the concept's share in a prediction")
 OBJECTIVES.register("noise", "expunge.unlearn.relabel:Noise", "to noise (EraseDiff)")
 KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps"))
 KEEPS.register("match", "expunge.unlearn.keep:MatchTeacher", "what the original predicts on prompts to keep")
@@ -330,6 +340,8 @@ UPDATES.register("dual", "expunge.unlearn.dual:Dual", "one loss bounded, by dual
 UPDATES.register("refresh", "expunge.unlearn.refreshed:Refreshed", "an ascent before every few steps (refresh)")
 ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check"))
 ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
+ADVERSARIES.register("bank", "expunge.unlearn.bank:BankAdversary",
+                     "many soft prompts that learn from the student's own forward")
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""
 
