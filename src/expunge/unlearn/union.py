@@ -16,13 +16,15 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.unlearn.context import AnySource, NoisyBatch, Pooled, Stream, TrainContext
+from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.source import FrozenTrajectory
 
 
 class Union(Settings):
     """Every step takes points from the sources, from each as many as its share of the batch."""
 
     kind: Literal["union"] = "union"
-    sources: tuple[AnySource, ...] = knob(..., "The sources", min_length=1)
+    sources: tuple[AnySource, ...] = knob((FrozenTrajectory(), NoisedPictures(points=20)), "The sources", min_length=1)
     shares: tuple[Annotated[float, Field(gt=0.0)], ...] = knob((), "Their shares of a step's points; equal if empty")
 
     @model_validator(mode="after")
