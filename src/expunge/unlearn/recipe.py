@@ -152,6 +152,11 @@ class Recipe(Settings):
             raise ConfigError(f"unload_text where {self.name} asks the text encoders in every step",
                               accepted="it for methods that train the denoiser alone, without an adversary",
                               remedy="leave unload_text out")
+        if needs(self, "text encoders") and (not model.trains_text(params) or self.adversary is not None):
+            also = " and an adversary" if self.adversary is not None else ""
+            raise ConfigError(f"{self.name} with scope {self.scope!r}{also}",
+                              accepted="a scope of text encoders (text, text.layers:0), and no adversary, where parts "
+                                       "look at text states alone", remedy="--scope text")
         with checkpointed(model.network, self.checkpointing):
             pass
         if needs(self, "keys and values"):
