@@ -362,6 +362,8 @@ ATTACKS.register("implicit", "expunge.attacks.fixed:Implicit", "prompts that des
 ATTACKS.register("misspelt", "expunge.attacks.fixed:Misspelt", "the concept's word misspelt")
 ATTACKS.register("random-prompt", "expunge.attacks.search:RandomPrompt", "random words before the prompt")
 ATTACKS.register("seed-search", "expunge.attacks.search:SeedSearch", "the same prompt at other seeds")
+ATTACKS.register("noisy-sampler", "expunge.attacks.noisy_sampler:NoisySampler",
+                 "the same prompt by a sampler that puts noise back in at every step")
 ATTACKS.register("ring-a-bell", "expunge.attacks.ringabell:RingABell",
                  "prompts near the concept in the original text encoder, by genetic search")
 ATTACKS.register("unlearndiff", "expunge.attacks.unlearndiff:UnlearnDiff",
