@@ -24,10 +24,10 @@ def test_every_file_fits_the_schema_and_names_what_the_world_has(name: str) -> N
     bench = read_bench(FOLDER / name)
     world = world_of("emoji", "embedded")
     for concept in bench.concepts:
-        request = world.request(concept.concept, concept.anchor or "", concept.keep)
+        request = world.prompts.request(concept.concept, concept.anchor or "", concept.keep)
         attack = bench.attack_on(concept)
         assert attack is not None
-        if world.question(request.concept) == "style":
+        if world.prompts.question(request.concept) == "style":
             assert "implicit" not in [one.name for one in planned(attack)]
 
 

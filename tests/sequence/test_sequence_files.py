@@ -16,7 +16,7 @@ def test_it_has_eight_requests_that_the_world_knows_and_leaves_far_things() -> N
     assert len(settings.active) == 8
     request = everything(settings, world)
     assert settings.evaluation is not None
-    prompts = world.prompts(request, settings.evaluation.counts)
+    prompts = world.prompts.of(request, settings.evaluation.counts)
     assert {prompt.role for prompt in prompts} >= {"direct", "held_out", "near", "far"}
     backwards = settings.model_copy(update={"requests": settings.requests[::-1]})
     assert everything(backwards, world).concepts == request.concepts[::-1]

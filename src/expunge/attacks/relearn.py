@@ -208,7 +208,7 @@ class Benign(Tuning):
 
 def _innocent(victim: Victim, request: Request) -> list[str]:
     counts = PromptCounts(direct=0, held_out=0, paraphrase=0, implicit=0, near=24, far=24, empty=0, never_seen=0)
-    world = WORLDS.get(victim.model.world)()
-    plain = [name for name in ("name",) if name in world.strata]  # the shortest fit every text encoder
-    return [prompt.text for prompt in world.prompts(request, counts, plain)]
+    asks = WORLDS.get(victim.model.world)().prompts
+    plain = [name for name in ("name",) if name in asks.strata]  # the shortest fit every text encoder
+    return [prompt.text for prompt in asks.of(request, counts, plain)]
 

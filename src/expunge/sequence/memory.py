@@ -122,7 +122,7 @@ def elsewhere(context: TrainContext, settings: OtherPrompts, kept: Sequence[str]
     Raises:
         UserError: a thing that the world does not know, or none to be had.
     """
-    vocabulary = WORLDS.get(context.teacher.world)().vocabulary(settings.prompts.things)
+    vocabulary = WORLDS.get(context.teacher.world)().prompts.vocabulary(settings.prompts.things)
     about = {prompt: thing for thing, prompts in vocabulary.items()
              for prompt in spread(prompts, min(settings.prompts.each, len(prompts))) if prompt not in kept}
     room = check_room(settings, kept)
