@@ -24,6 +24,7 @@ import torch
 import expunge
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
+from expunge.metrics.worlds import World
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
@@ -74,7 +75,7 @@ def tuned(model: Model, options: argparse.Namespace, folder: Path) -> Path:
     return merge("embedded", change, folder / "model", "float32")
 
 
-def measured(model: Model, patch: Patch | None, world: emoji_world, request: Request,
+def measured(model: Model, patch: Patch | None, world: World, request: Request,
              options: argparse.Namespace) -> list[str]:
     """The cells of one row."""
     n, concept, judge = options.items, request.concept, world.judge(request)

@@ -134,7 +134,7 @@ class Registry:
             raise self.unusable(name, f"is a {type(found).__name__}, which cannot be called")
         if isinstance(found, type):
             fields = getattr(found, "model_fields", {})
-            lacks = [need for need in self.needs if not hasattr(found, need) and need not in fields]
+            lacks = [need for need in self.needs if not _has(found, need) and need not in fields]
             lacks += sorted(getattr(found, "__abstractmethods__", ()))
             if lacks:
                 raise self.unusable(name, f"is a class without {', '.join(lacks)}")
@@ -212,6 +212,11 @@ class Registry:
                     self._skipped[package] = f"the entry points of {package!r} cannot be read: {described(error)}"
                 continue
             yield from ((package, point) for point in points)
+
+
+def _has(kind: type, member: str) -> bool:
+    """Whether a class has a member of its own: every class can itself be called, which is another matter."""
+    return any(member in vars(base) for base in kind.__mro__[:-1])
 
 
 def described(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def count(items: Items) -> int:
 def test_items_of_an_evaluation_add_up_to_its_scores(model: Any, margin: float) -> None:
     world, patch = colour_world(margin), edit(model, 0.5)
     found = evaluate(model, patch, settings=SMALL, world=world)
-    items = evaluation_items(found, patch, world, SMALL)
+    items = evaluation_items(found, patch, world.prompts, SMALL)
     assert {"found/direct", "found/held_out", "retained/near", "integrity/near", "clip/keep"} <= items.keys()
     for name, values in items.items():
         score = found.score(name)

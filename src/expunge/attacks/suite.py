@@ -159,7 +159,7 @@ def _prepared(model: Model, patch: Patch | None, concept: str, settings: AttackS
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch,
-                    variants(asks, request))
+                    variants(asks, request), asks=asks)
     return request, victim, chosen
 
 

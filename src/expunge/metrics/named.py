@@ -75,9 +75,7 @@ def prompts_named(name: str, **options: Any) -> Prompts:
                         accepted="these settings for prompts that take them, as `open` does", remedy="leave them out")
     with PROMPTS.blaming(name):
         made: Prompts = factory(**own)
-    lacks = [need for need in PROMPTS.needs if not hasattr(made, need)]
-    if lacks:
-        raise PROMPTS.unusable(name, f"gives a {type(made).__name__} without {', '.join(lacks)}")
+    _check_gives(PROMPTS, name, made, PROMPTS.needs)
     return made
 
 
@@ -97,6 +95,8 @@ def reference_named(reference: str, features: str) -> Moments:
     factory = REFERENCES.get(reference)
     with REFERENCES.blaming(reference):
         made: Moments = factory()
+    if not isinstance(made, Moments):
+        raise REFERENCES.unusable(reference, f"gives a {type(made).__name__}, and no Moments")
     if made.features != features:
         raise UserError(f"the reference {reference!r} is of the features {made.features}", accepted=features,
                         remedy="choose the features that it is of, or make another: `expunge reference FOLDER`")
@@ -123,4 +123,14 @@ def _made(known: Registry, name: str, files: Mapping[str, Path], resizer: str, m
     options: dict[str, Any] = {**({"resizer": resizer} if resizer else {}),
                                **({"modified": True} if modified and "modified" in takes else {})}
     with known.blaming(name):
-        return factory(**files, **options)
+        made = factory(**files, **options)
+    _check_gives(known, name, made, ("name", "width") if known is FEATURES else ("name",))
+    return made
+
+
+def _check_gives(known: Registry, name: str, made: Any, needs: tuple[str, ...]) -> None:
+    """UserError: a plug-in made something that lacks members."""
+    lacks = [need for need in needs if not hasattr(made, need)] + ["a call"] * (known is not PROMPTS
+                                                                               and not callable(made))
+    if lacks:
+        raise known.unusable(name, f"gives a {type(made).__name__} without {', '.join(lacks)}")
