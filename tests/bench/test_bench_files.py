@@ -47,6 +47,6 @@ def test_where_no_anchor_is_named_each_method_has_its_own_way(tmp_path: Path) ->
     model, world = expunge.load("embedded"), world_of("emoji", "embedded")
     told: dict[str, object] = {"methods": [{"method": "esd-fast"}, {"method": "uce"}],
                                "concepts": [{"concept": "church"}, {"concept": "bomb", "anchor": ""}], "seeds": [0]}
-    cells = planned_cells(BenchSettings.model_validate(told), model, world.prompts, tmp_path)
+    cells = planned_cells(BenchSettings.model_validate(told), model, world.prompts, world.prompts, tmp_path)
     assert {(cell.method.title, cell.concept): cell.request.targets[0].anchor for cell in cells} == \
         {("esd-fast", "church"): "house", ("uce", "church"): "", ("esd-fast", "bomb"): "", ("uce", "bomb"): ""}

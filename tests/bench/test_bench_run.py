@@ -162,7 +162,7 @@ def test_a_cell_of_which_nothing_came_may_be_made_under_other_settings(small: di
 def test_what_is_left_is_told_beforehand(small: dict[str, Any], done: tuple[BenchResult, Path]) -> None:
     bench = BenchSettings.build(merged(small, {"methods": [HOT, *small["methods"]]}))
     model, world = load(bench.model, device="cpu"), attacked_world()
-    told = estimated(planned_cells(bench, model, world.prompts, done[1]), bench, model, world.prompts)
+    told = estimated(planned_cells(bench, model, world.prompts, world.prompts, done[1]), bench, model, world.prompts)
     assert (told.cells, told.made, told.failed, told.pictures) == (6, 4, 0, 18)
     assert set(told.erase) == {"hot", "esd", "stronger"}
     assert told.seconds == pytest.approx(2 * (sum(told.erase.values()) / 3 + told.evaluate + told.attack))  # type: ignore[arg-type]

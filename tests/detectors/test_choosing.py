@@ -109,6 +109,7 @@ def test_ones_own_prompts_are_asked_of_a_model_with_a_world_of_its_own(tmp_path:
     assert [prompt.labels for prompt in prompts if prompt.role in KEEP_ROLES] == [{"object": "dog"}]
     tools = instruments(world, request, prompts, settings)
     assert tools.judge.name == emoji_world().judge(request).name
+    assert world.completes.name == "emoji"  # what is trained on does not go by what is measured with
     with pytest.raises(UserError, match=r"the prompts 'emoji' take none.*as `open` does"):
         emoji(prompts_of="emoji", prompts=str(file))
 

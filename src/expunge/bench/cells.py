@@ -90,8 +90,11 @@ _BEGUN = (PATCH, CHECKPOINT)
 """What an edit leaves once it has begun: the patch, or how far it is."""
 
 
-def planned_cells(settings: BenchSettings, model: Model, asks: Prompts, out: Path) -> list[Cell]:
+def planned_cells(settings: BenchSettings, model: Model, completes: Prompts, asks: Prompts, out: Path) -> list[Cell]:
     """Every cell, seed by seed: a bench that is stopped early has met every method with its first seed.
+
+    Args:
+        completes: who makes requests of the concepts. asks: whose prompts the evaluation asks.
 
     Raises:
         ConfigError: concepts that nobody knows, all at once.
@@ -101,7 +104,7 @@ def planned_cells(settings: BenchSettings, model: Model, asks: Prompts, out: Pat
     mistakes: dict[str, None] = {}
     for concept in settings.concepts:
         try:
-            requests[concept.title] = {title: _request(model, asks, concept, method)
+            requests[concept.title] = {title: _request(model, completes, concept, method)
                                        for title, method in chosen.items()}
         except UserError as error:
             mistakes[str(error)] = None
@@ -120,12 +123,12 @@ def _apart(parent: Path, title: str, titles: Sequence[str]) -> Path:
     return folder_of(parent, title, known=lambda folder: alone)
 
 
-def _request(model: Model, asks: Prompts, column: BenchConcept, method: Method) -> Request:
+def _request(model: Model, completes: Prompts, column: BenchConcept, method: Method) -> Request:
     """What is asked of a method: where the column names no anchor, as `erase` would choose one for it."""
-    request = asks.request(column.concept, column.anchor or "", column.keep)
+    request = completes.request(column.concept, column.anchor or "", column.keep)
     if column.anchor is None and seeks_surrogate(method, request):
         found = [one.anchor for one in surrogates(model, request.concepts)]
-        request = asks.request(column.concept, found if len(found) > 1 else found[0], column.keep)
+        request = completes.request(column.concept, found if len(found) > 1 else found[0], column.keep)
     check_request(request)
     return request
 

@@ -67,7 +67,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     check_writable(folder)
     model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation, world)
-    cells = planned_cells(settings, model, world.prompts, folder)
+    cells = planned_cells(settings, model, world.completes, world.prompts, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)
     if not make_cells and not any(cell.made() for cell in cells):

@@ -135,7 +135,7 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
 
     model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation)
-    cells = chosen_cells(planned_cells(settings, model, world.prompts, Path(settings.out)), only)
+    cells = chosen_cells(planned_cells(settings, model, world.completes, world.prompts, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)
     forecast = estimated(cells, settings, model, world.prompts)

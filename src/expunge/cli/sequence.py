@@ -85,7 +85,7 @@ def _estimate(settings: SequenceSettings) -> str:
     own = settings.evaluation
     world = world_for(model.world, model.name, own or EvaluateSettings())
     ledger = checked_ledger(settings, model, folder)
-    states = planned_states(settings, model, world.prompts, folder) if settings.active else []
+    states = planned_states(settings, model, world.completes, folder) if settings.active else []
     check_met(ledger, states, folder)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# strategy {settings.strategy} in full:"]
     lines += [f"#   {line}" for line in as_yaml(settings.chosen.model_dump(mode="json")).splitlines()]

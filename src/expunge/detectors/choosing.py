@@ -35,7 +35,7 @@ def world_for(kind: str, model: str, settings: AskSettings, world: World | None 
     made = plain = world or world_of(kind, model, settings.clip, margin=settings.margin,
                                      **({} if settings.prompts_of else own))
     if settings.prompts_of:
-        made = made.but(prompts=prompts_named(settings.prompts_of, **own))
+        made = made.but(prompts=prompts_named(settings.prompts_of, **own), own=made.completes)
     made = watched(made, named_eye(settings.detector, settings.detector_options),
                    named_eye(settings.second, settings.second_options, "--second"))
     if isinstance(settings, MeasureSettings):

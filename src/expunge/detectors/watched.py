@@ -97,7 +97,7 @@ def watched(world: World, first: Eye | None, second: Eye | None = None) -> World
         made = made.but(unknown=KnownTo(world.unknown, first))
     if first is None or world.judges.there:
         return made
-    return made.but(prompts=Unlabelled(world.prompts), features=_outside)
+    return made.but(prompts=Unlabelled(world.prompts), own=world.completes, features=_outside)
 
 
 def chosen_rule(name: str, options: Mapping[str, Any], rule: Any) -> Rule:

@@ -102,6 +102,7 @@ class World:
         clip: gives the CLIP for scores, or None (then they are reported as not measured).
         reference: gives statistics of real images in these features, or None (then FID against real images is
             reported as not measured).
+        own: who completes requests to train on, where the user named other prompts to measure with; None: `prompts`.
         chosen: whether the parts that a user named are in it (`detectors.choosing`); they are put in once.
     """
 
@@ -113,7 +114,13 @@ class World:
     distance: Callable[[], Distance] = _ssim
     clip: Callable[[], TextImage | None] = nothing
     reference: Callable[[], Moments | None] = nothing
+    own: Prompts | None = None
     chosen: bool = False
+
+    @property
+    def completes(self) -> Prompts:
+        """Who completes requests to train on: the prompts of the model's world, whatever is measured with."""
+        return self.own or self.prompts
 
     def but(self, **parts: Any) -> World:
         """The same with other parts, by the attributes' names."""

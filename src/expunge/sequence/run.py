@@ -79,7 +79,7 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
             raise UserError(f"another process works on the sequence in {folder}", accepted="one at a time",
                             remedy="wait for it, or choose another output folder")
         ledger = checked_ledger(settings, model, folder)
-        states = planned_states(settings, model, world.prompts, folder) if settings.active else []
+        states = planned_states(settings, model, world.completes, folder) if settings.active else []
         check_met(ledger, states, folder)
         if make:
             check_judge(settings, world)
