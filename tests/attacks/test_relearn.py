@@ -170,7 +170,7 @@ def test_bad_input_is_refused_before_any_training(model: Model, monkeypatch: pyt
         Relearn().check(empty, REQUEST, ITEMS)
     with pytest.raises(UserError, match="tokens"):
         Relearn(caption="church " * 40).check(victim(model), REQUEST, ITEMS)
-    monkeypatch.setattr("expunge.metrics.open_world.FAR_THINGS", ())
+    monkeypatch.setattr("expunge.metrics.open_prompts.FAR_THINGS", ())
     with pytest.raises(UserError, match="no benign prompts"):
         Benign().check(Victim(model, None, SAMPLER), Request(concept="a", prompts=("a church",)), ITEMS)
 
