@@ -32,7 +32,7 @@ from expunge.models.patch import Patch
 from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 from expunge.runtime import machine
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.train import Losses
 from expunge.unlearn.presets.advunlearn import ADVUNLEARN
 from expunge.unlearn.recipe import Recipe
@@ -130,15 +130,15 @@ def timed(method: Recipe, model: Model, request: Request) -> Run:
 
 def results(model: Model, request: Request, runs: dict[str, Run], items: int) -> None:
     """What the two patches do."""
-    world, told = EmojiWorld(), []
+    world, told = emoji_world(), []
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": items, "held_out": items,
                              "paraphrase": items, "implicit": items})
-    asked = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    asked = [(prompt, 0) for prompt in world.prompts.of(request, counts)]
     for name, run in runs.items():
         assert run.patch is not None
         with applied(model, run.patch):
             drawn = expunge.sample(model, asked, Sampler())
-        question = world.question(request.concept)
+        question = world.prompts.question(request.concept)
         found = sum(answer.answers.get(question) == request.concept for answer in world.judge(request)(drawn))
         settings = expunge.AttackSettings(attacks=("unlearndiff",), count=items, control_items=0, fresh=0)
         with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ def rate(hits: int, n: int) -> str:
 
 def embedded(options: argparse.Namespace) -> tuple[Model, Request]:
     """emoji-64 and the concept."""
-    return expunge.load("embedded", device=options.device), EmojiWorld().request(options.concept)
+    return expunge.load("embedded", device=options.device), emoji_world().prompts.request(options.concept)
 
 
 def sd14(options: argparse.Namespace) -> tuple[Model, Request]:

@@ -38,7 +38,7 @@ from expunge.models.sd import StableDiffusion
 from expunge.records import Detection, Prompt, Request, Sampler
 from expunge.registry import ATTACKS
 from expunge.runtime import machine
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 
 @dataclass(frozen=True)
@@ -141,15 +141,15 @@ def report(run: Timed) -> str:
 
 def embedded_scene(options: argparse.Namespace) -> Scene:
     """Prompts that the original embedded model answers with the concept and the edited one does not."""
-    model, world = expunge.load("embedded", device=options.device), EmojiWorld()
+    model, world = expunge.load("embedded", device=options.device), emoji_world()
     folder = Path(options.patch)
     if not any(folder.glob("*.safetensors")):
         expunge.erase(model, options.concept, "esd-fast", settings={"steps": options.edit_steps}, out=folder)
     patch = Patch.load(folder)
-    request = world.request(options.concept)
-    goal = Goal(world.judge(request), Aim(options.concept, world.question(options.concept)))
+    request = world.prompts.request(options.concept)
+    goal = Goal(world.judge(request), Aim(options.concept, world.prompts.question(options.concept)))
     zero = dict.fromkeys(PromptCounts.model_fields, 0)
-    asked = world.prompts(request, PromptCounts(**{**zero, "direct": options.prompts, "held_out": options.prompts}))
+    asked = world.prompts.of(request, PromptCounts(**{**zero, "direct": options.prompts, "held_out": options.prompts}))
     every: list[Item] = [(prompt, 0) for prompt in asked]
     victim = Victim(model, patch, Sampler(steps=20, guidance=model.guidance))
     with applied(model, patch):

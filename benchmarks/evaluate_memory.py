@@ -47,7 +47,7 @@ def main() -> int:
 
 def _measured(count: int, side: int) -> dict[str, int]:
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "evaluation")]
-    from colour_world import ColourWorld, edit  # type: ignore[import-not-found]
+    from colour_world import colour_world, edit  # type: ignore[import-not-found]
 
     import expunge
     from pipelines import pipeline  # type: ignore[import-not-found]
@@ -55,7 +55,7 @@ def _measured(count: int, side: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         pipeline({"steps_offset": 1}).save_pretrained(place / "model", safe_serialization=True)
-        model, world = expunge.load(str(place / "model"), device="cpu"), ColourWorld()
+        model, world = expunge.load(str(place / "model"), device="cpu"), colour_world()
         settings = expunge.EvaluateSettings(seeds=-(-count // 9), steps=1, guidance=1.0, batch=32, floor_items=3,
                                             draws=100, fid_draws=20, strips=1, height=side, width=side)
         patch, loaded = edit(model, 0.3), _peak()

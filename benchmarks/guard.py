@@ -47,7 +47,7 @@ from expunge.records import Request
 from expunge.records.request import Target
 from expunge.runtime import machine, versions
 from expunge.tiny.characters import CHARACTERS, character_pictures
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.newcomer import character_judge, character_prompts
 
 NAMES = tuple(CHARACTERS)
@@ -97,7 +97,7 @@ class Bench:
     def __init__(self, plan: Plan, out: Path) -> None:
         self.plan, self.out = plan, out
         self.model = expunge.load("embedded", device="cpu")
-        self.world = EmojiWorld()
+        self.world = emoji_world()
         self._judges: dict[str, Any] = {}
 
     def sides(self, seed: int) -> dict[str, tuple[str, ...]]:
@@ -151,9 +151,9 @@ class Bench:
     @cached_property
     def known(self) -> torch.Tensor:
         """Images of what the model knows, from which detectors tell a character."""
-        request = self.world.request("church")
+        request = self.world.prompts.request("church")
         counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "near": 24, "far": 24})
-        return draw(self.model, [(prompt, 0) for prompt in self.world.prompts(request, counts)])
+        return draw(self.model, [(prompt, 0) for prompt in self.world.prompts.of(request, counts)])
 
     def judge(self, name: str) -> Any:
         if name not in self._judges:

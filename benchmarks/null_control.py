@@ -27,7 +27,7 @@ from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Request, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 RUNGS: tuple[Attack, ...] = (
     *(Noising(strengths=(s,), words=("empty",)) for s in (0.9, 0.8, 0.7, 0.6, 0.5, 0.3)),
@@ -43,11 +43,11 @@ def main() -> None:
     parser.add_argument("--concept", default="church")
     parser.add_argument("--patch", default="", help="folder of an edit of the embedded model")
     args = parser.parse_args()
-    model, world = load("embedded"), EmojiWorld()
-    request = world.request(args.concept)
-    goal = Goal(world.judge(request), Aim(args.concept, world.question(args.concept)))
+    model, world = load("embedded"), emoji_world()
+    request = world.prompts.request(args.concept)
+    goal = Goal(world.judge(request), Aim(args.concept, world.prompts.question(args.concept)))
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": args.items})
-    asked: list[Item] = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    asked: list[Item] = [(prompt, 0) for prompt in world.prompts.of(request, counts)]
     victim = Victim(model, None, Sampler())
     aims = targets(victim, asked, goal)
     items = [item for item, aim in zip(asked, aims, strict=True) if aim is not None]

@@ -24,12 +24,13 @@ import torch
 import expunge
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
+from expunge.metrics.worlds import World
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.store import load, merge
 from expunge.records import Prompt, Request, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.world import SEEN
 from expunge.unlearn.presets.advunlearn import ADVUNLEARN_FAST
 
@@ -39,8 +40,8 @@ FEW = {"steps": 4, "source.trajectories": 4, "source.grid": 4, "keep.source.traj
 
 def main() -> None:
     options = _options()
-    model, world = load("embedded", device=options.device), EmojiWorld()
-    request = world.request(options.concept)
+    model, world = load("embedded", device=options.device), emoji_world()
+    request = world.prompts.request(options.concept)
     patch = Patch.load(options.patch) if options.patch else expunge.erase(
         model, request, ADVUNLEARN_FAST.override(FEW if options.quick else {}))
     with tempfile.TemporaryDirectory() as folder:
@@ -74,20 +75,20 @@ def tuned(model: Model, options: argparse.Namespace, folder: Path) -> Path:
     return merge("embedded", change, folder / "model", "float32")
 
 
-def measured(model: Model, patch: Patch | None, world: EmojiWorld, request: Request,
+def measured(model: Model, patch: Patch | None, world: World, request: Request,
              options: argparse.Namespace) -> list[str]:
     """The cells of one row."""
     n, concept, judge = options.items, request.concept, world.judge(request)
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": n, "held_out": n, "paraphrase": n,
                              "implicit": n, "far": 2 * n})
-    prompts = world.prompts(request, counts)
+    prompts = world.prompts.of(request, counts)
     plain = [Prompt(text=f"an emoji of a {thing}", role="far") for thing in SEEN[-2 * n:] if thing != concept]
 
     def rate(asked: Sequence[Prompt], right: Callable[[Prompt, dict[str, str]], bool]) -> str:
         drawn = expunge.sample(model, [(prompt, 0) for prompt in asked], Sampler())
         return share([right(p, dict(answer.answers)) for p, answer in zip(asked, judge(drawn), strict=True)])
 
-    question = world.question(concept)
+    question = world.prompts.question(concept)
     with applied(model, patch) if patch is not None else nullcontext():
         found = rate([p for p in prompts if p.role != "far"], lambda p, seen: seen.get(question) == concept)
         kept = rate([p for p in prompts if p.role == "far"], lambda p, seen: seen.get("object") == p.labels["object"])

@@ -20,7 +20,7 @@ from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.records import Prompt, Sampler, Score
 from expunge.runtime import machine, versions
-from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.emoji import WEIGHTS, emoji_world
 from expunge.tiny.score import by_way, contact_sheet, score_model
 
 
@@ -45,7 +45,7 @@ def main() -> None:
                   f"abstained {told_of['abstained']}, calibration error {told_of['calibration_error']:.3f}")
     for score in score_model(draw, judge, SAMPLER, args.per_object):
         print(line(score))
-    second = EmojiWorld().second(EmojiWorld().request("church"))
+    second = emoji_world().second(emoji_world().prompts.request("church"))
     assert second is not None
     print(f"second judge: {second.name}")
     for set_name, scores in second.card["scores"].items() if isinstance(second, ImageNetJudge) else ():

@@ -21,11 +21,11 @@ import expunge
 from expunge.files import write_json
 from expunge.models.model import Model
 from expunge.records import Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.strata import METHOD_TEMPLATES
 from expunge.tiny.world import SEEN, Scene, far, fill, near
 
-WORLD = EmojiWorld()
+WORLD = emoji_world()
 GONE = 0.1
 Item = tuple[str, str, int]
 """Prompt, the thing that it asks for, seed."""
@@ -51,7 +51,7 @@ def counted(model: Model, concept: str, count: int, steps: int) -> Counts:
     every = [*gone, *kept]
     drawn = expunge.sample(model, [(text, seed) for text, _, seed in every],
                            Sampler(steps=steps, guidance=model.guidance))
-    answers = WORLD.judge(WORLD.request(concept))(drawn)
+    answers = WORLD.judge(WORLD.prompts.request(concept))(drawn)
     right = [answer.answers.get("object") == name for answer, (_, name, _) in zip(answers, every, strict=True)]
     return sum(right[:len(gone)]), len(gone), sum(right[len(gone):]), len(kept)
 

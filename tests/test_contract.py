@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from brightness import ITEMS, Brightness, church_above
-from colour_world import SMALL, AttackedWorld, ColourWorld
+from colour_world import SMALL, ColourJudge, Named, attacked_world, colour_world
 from guard_examples import ONE_SHOT, publisher
 from test_attack_contracts import REQUEST as ATTACKED
 from test_attack_contracts import WORDINGS, small
@@ -112,7 +112,7 @@ def test_a_patch_goes_on_changes_pictures_and_comes_off(other: Model, patch: Pat
 
 
 def test_it_is_evaluated(other: Model, patch: Patch, tmp_path: Path) -> None:
-    found = expunge.evaluate(other, patch, settings=SMALL, out=tmp_path, world=ColourWorld())
+    found = expunge.evaluate(other, patch, settings=SMALL, out=tmp_path, world=colour_world())
     assert found.score("found/all").n + sum(found.score("found/all").left_out.values()) == 8
     assert found.score("perceptual/far").value is not None
 
@@ -123,8 +123,7 @@ def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_re
         attacks=("seed-search", "random-prompt", "soft-prompt"), count=2, seeds=2, control_items=0, fresh=0, steps=3,
         guidance=1.0, force=True, options={"seed-search": {"tries": 1}, "random-prompt": {"tries": 1},
                                            "soft-prompt": small("soft-prompt", other, tmp_path).model_dump()})
-    world = AttackedWorld()
-    world.the_judge = Brightness(-1.0)  # type: ignore[assignment]  # which sees a church in every image
+    world = attacked_world().but(judges=Named(Brightness(-1.0), ColourJudge()))  # which sees a church in every image
     made = expunge.attack(other, patch, settings=settings, out=tmp_path / "attack", world=world)
     first, *rest = every = tuple(encoder.name for encoder in other.texts)
     assert [(run.searches, run.encoder, run.readers) for run in made.runs] == [
@@ -136,8 +135,7 @@ def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_re
 
 def test_it_is_relearned(other: Model, patch: Patch, tmp_path: Path) -> None:
     settings = RelearnSettings(at=(0, 2), lesson=2, count=2, tune={"batch": 1}, steps=3, guidance=1.0)
-    world = AttackedWorld()
-    world.the_judge = Brightness(-1.0)  # type: ignore[assignment]  # which sees a church in every image
+    world = attacked_world().but(judges=Named(Brightness(-1.0), ColourJudge()))  # which sees a church in every image
     curves = expunge.relearn(other, patch, settings=settings, out=tmp_path, world=world)
     assert curves.curves
 

@@ -89,7 +89,7 @@ def sides(tmp_path: Path, n: int = 130) -> tuple[tuple[ImageSet, ImageSet], tupl
 
 @pytest.mark.parametrize("n", [129])
 def test_every_measure_is_the_same_bit_for_bit(tmp_path: Path, n: int) -> None:
-    from expunge.tiny.emoji import EmojiWorld
+    from expunge.tiny.emoji import emoji_world
 
     (original, edited), (on_disk, edited_on_disk) = sides(tmp_path, n)
     features = judge_features()
@@ -99,8 +99,8 @@ def test_every_measure_is_the_same_bit_for_bit(tmp_path: Path, n: int) -> None:
         assert distances(edited, original, distance) == distances(edited_on_disk, on_disk, distance)
         assert seed_distances(original, distance) == seed_distances(on_disk, distance)
     assert sharpness_score(edited, original, "far") == sharpness_score(edited_on_disk, on_disk, "far")
-    world = EmojiWorld()
-    judge = world.judge(world.request("church"))
+    world = emoji_world()
+    judge = world.judge(world.prompts.request("church"))
     said = [judgments(judge, side.shots, side.pictures) for side in (original, edited, on_disk, edited_on_disk)]
     assert said[:2] == said[2:]
     aims = (Aim("church", "object"),)

@@ -14,7 +14,7 @@ import pytest
 
 from expunge.cli import run
 from expunge.errors import ConfigError, UserError
-from expunge.registry import ATTACKS, DETECTORS, METHODS, PARTS, WORLDS, Registry
+from expunge.registry import ATTACKS, DETECTORS, FEATURES, METHODS, PARTS, PROMPTS, WORLDS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = """\
@@ -29,7 +29,7 @@ version = "0.1"
 py-modules = ["{module}"]
 """
 BAD = """\
-[project.entry-points."expunge.{kind}s"]
+[project.entry-points."{group}"]
 absent = "no_such_module:thing"
 nothing = "{module}:missing"
 number = "{module}:NUMBER"
@@ -46,7 +46,9 @@ class Bare:
 def fine(): return 7
 """
 KINDS = {"method": (METHODS, "esd"), "attack": (ATTACKS, "p4d"), "world": (WORLDS, "open"),
-         "detector": (DETECTORS, "nudenet")}
+         "prompts": (PROMPTS, "open"), "detector": (DETECTORS, "nudenet"), "feature": (FEATURES, "clip")}
+ANY_CLASS = ("method", "world")
+"""Kinds of which a class is called when it is asked for: what it gives is looked at then."""
 
 
 def installed(source: Path, target: Path) -> Path:
@@ -79,8 +81,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package for each kind whose entry points are wrong in every way."""
     folder = tmp_path_factory.mktemp("bad")
-    module, points = "expunge_bad", "".join(BAD.format(kind=kind, taken=taken, module="expunge_bad")
-                                            for kind, (_, taken) in KINDS.items())
+    module, points = "expunge_bad", "".join(BAD.format(group=known.group, taken=taken, module="expunge_bad")
+                                            for known, taken in KINDS.values())
     (folder / "source").mkdir()
     about = PYPROJECT.format(name="expunge-bad", points=points, module=module)
     (folder / "source" / "pyproject.toml").write_text(
@@ -112,7 +114,8 @@ def with_bad(bad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("methods", "shaken"), ("methods", "shaken-by"),
                                             ("parts", "objective halfway"), ("attacks", "next-seed"),
-                                            ("detectors", "reds"), ("worlds", "pets")])
+                                            ("detectors", "reds"), ("worlds", "pets"), ("prompts", "pets"),
+                                            ("features", "mean-colour")])
 def test_recipe_is_listed(with_example: None, kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ls", kind]) == 0
     told = capsys.readouterr().out
@@ -184,7 +187,7 @@ def test_settings_that_a_method_of_a_plugin_does_not_take_are_named(with_example
 def test_recipe_for_attacks_attacks(with_example: None, model: Any, tmp_path: Path,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "evaluation"))
-    from colour_world import AttackedWorld, edit
+    from colour_world import attacked_world, edit
 
     from expunge.attacks.settings import AttackSettings
     from expunge.attacks.suite import attack
@@ -193,7 +196,7 @@ def test_recipe_for_attacks_attacks(with_example: None, model: Any, tmp_path: Pa
 
     settings = AttackSettings(attacks=("next-seed",), count=4, seeds=2, control_items=0, fresh=1, steps=4,
                               guidance=1.0, force=True)
-    made: SuiteResult = attack(model, edit(model, 0.1), settings=settings, out=tmp_path, world=AttackedWorld())
+    made: SuiteResult = attack(model, edit(model, 0.1), settings=settings, out=tmp_path, world=attacked_world())
     (one,) = made.runs
     assert one.attack == "next-seed"
     assert {item.spent.images for item in one.attempts} == {1}
@@ -210,11 +213,32 @@ def test_recipe_for_worlds_is_the_world_of_a_model(with_example: None, pipeline_
     (folder / "expunge.json").write_text(json.dumps({"world": "pets"}), encoding="utf-8")
     opened = load(folder, device="cpu")
     world = world_of(opened.world, opened.name, clip="somewhere")
-    assert world.name == "pets"
-    assert [*world.vocabulary()] == ["dog", "cat", "hamster", "parrot"]
+    assert (world.name, world.prompts.name) == ("pets", "pets")
+    assert [*world.prompts.vocabulary()] == ["dog", "cat", "hamster", "parrot"]
     with pytest.raises(UserError, match="prompt"):  # the model's own limit: the request itself was made
         opened.encode(["a very long prompt that the small encoder cannot read to its end " * 2])
     assert resolve_request(opened, "church", prompts=("a church",)).prompts == ("a church",)
+
+
+def test_recipe_for_parts_is_named_in_settings(with_example: None) -> None:
+    from expunge.detectors.choosing import world_for
+    from expunge.evaluation import EvaluateSettings
+
+    world = world_for("emoji", "embedded", EvaluateSettings(prompts_of="pets", features="mean-colour"))
+    assert (world.name, world.prompts.name, world.features().name) == ("emoji", "pets", "mean-colour@1")
+
+
+def test_a_world_prompts_and_features_that_are_none_are_told_with_their_package(with_bad: None) -> None:
+    from expunge.metrics.named import features_named, prompts_named
+    from expunge.metrics.worlds import world_of
+
+    for registry, make in ((WORLDS, lambda: world_of("seven", "a model")), (PROMPTS, lambda: prompts_named("seven")),
+                           (FEATURES, lambda: features_named("seven"))):
+        registry.names()
+        registry.register("seven", "expunge_bad:fine")
+        registry._packages["seven"] = "expunge-bad"
+        with pytest.raises(UserError, match=r"package 'expunge-bad' gives a int"):
+            make()
 
 
 RAISES = """\
@@ -276,31 +300,31 @@ def test_what_a_plugin_raises_while_it_erases_is_an_error_that_names_its_package
 def test_an_attack_of_a_plugin_that_raises_cancels_no_suite(raising: None, model: Any, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "evaluation"))
-    from colour_world import AttackedWorld, edit
+    from colour_world import attacked_world, edit
 
     from expunge.attacks.settings import AttackSettings
     from expunge.attacks.suite import attack
 
     settings = AttackSettings(attacks=("hasty", "seed-search"), count=4, seeds=2, control_items=0, fresh=1, steps=4,
                               guidance=1.0, force=True, options={"seed-search": {"tries": 1}})
-    made = attack(model, edit(model, 0.1), settings=settings, out=tmp_path / "a", world=AttackedWorld())
+    made = attack(model, edit(model, 0.1), settings=settings, out=tmp_path / "a", world=attacked_world())
     hasty, other = made.runs
     assert {(item.outcome, item.error) for item in hasty.attempts} == {("failed", "KeyError: 'key'")}
     assert {item.outcome for item in other.attempts} <= {"found", "not elicited"}
     named = settings.model_copy(update={"options": {"hasty": {"seed": 1}}})
     with pytest.raises(UserError, match="package 'expunge-raises' broke off: KeyError: 'checked'"):
-        attack(model, edit(model, 0.1), settings=named, out=tmp_path / "b", world=AttackedWorld())
+        attack(model, edit(model, 0.1), settings=named, out=tmp_path / "b", world=attacked_world())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_plugins_are_named_and_skipped_in_listings(with_bad: None, kind: str, capsys: pytest.CaptureFixture[str]
                                                        ) -> None:
     own = list(KINDS[kind][0]._entries)
-    assert run(["ls", f"{kind}s"]) == 0
+    assert run(["ls", KINDS[kind][0].plural]) == 0
     told = capsys.readouterr().out
     rows = told.splitlines()
     listed = [row.split()[0] for row in rows if not row.startswith("skipped:")]
-    assert listed == sorted([*own, *(["bare"] if kind == "method" else [])])  # a class is called when asked for
+    assert listed == sorted([*own, *(["bare"] if kind in ANY_CLASS else [])])
     for name, reason in {"absent": "No module named 'no_such_module'", "nothing": "missing",
                          "number": "is a int, which cannot be called", "quits": "SystemExit: 3",
                          "Big Name": "lower case", f"{KINDS[kind][1]} of expunge-bad": "already registered",
@@ -308,7 +332,7 @@ def test_bad_plugins_are_named_and_skipped_in_listings(with_bad: None, kind: str
         (row,) = [row for row in rows if row.startswith(f"skipped: {name} (")]
         assert reason in row
         assert "expunge-bad" in row
-    assert ("skipped: bare" in told) == (kind != "method")
+    assert ("skipped: bare" in told) == (kind not in ANY_CLASS)
 
 
 @pytest.mark.parametrize("name", ["absent", "number", "Big Name"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from colour_world import SMALL, AttackedWorld, edit
+from colour_world import SMALL, attacked_world, edit
 from guard_examples import ONE_SHOT, QUICK, RELEASED, pictures, publisher
 from safetensors import safe_open
 
@@ -48,13 +48,6 @@ UNCOUNTED = {"unet_frozen", "unet_trained"}
 Tell = Callable[..., None]
 
 
-class World(AttackedWorld):
-    """Sides, as `AttackedWorld`; nothing is unknown to its model."""
-
-    def stranger(self, *_: Any) -> None:
-        return None
-
-
 def erased(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     erase(load(folder, device="cpu"), Request(concept="church", prompts=("a church",)),
           settings={**STEPS, **({"batch": 1} if other else {})}, out=out, own_look=False,
@@ -73,7 +66,7 @@ def attacked(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     settings = AttackSettings(attacks=("seed-search", "noising"), count=4, seeds=4, control_items=0, fresh=1, steps=4,
                               guidance=1.0, each=True, force=True, options={
                                   "seed-search": {"tries": 1}, "noising": {"strengths": (0.7,) if other else (0.5,)}})
-    attack(model, edit(model, 0.02), settings=settings, out=out, world=World(),
+    attack(model, edit(model, 0.02), settings=settings, out=out, world=attacked_world(),
            progress=lambda done, total, name: tell(done) if name == "noising" else None)
 
 
@@ -81,7 +74,7 @@ def relearned(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     model = load(folder, device="cpu")
     settings = RelearnSettings(at=(0, 2, 4), lesson=2, count=2, seeds=4, steps=2,
                                tune={"batch": 2, "learning_rate": 1e-3 if other else 3e-3})
-    relearn(model, edit(model, 0.02), settings=settings, out=out, world=World(),
+    relearn(model, edit(model, 0.02), settings=settings, out=out, world=attacked_world(),
             progress=lambda done, total, words: tell(done))
 
 
@@ -89,7 +82,7 @@ def benched(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     settings = {"model": str(folder), "device": "cpu", "concepts": [{"concept": "church"}], "attack": None,
                 "methods": [{"method": "esd", "settings": STEPS}], "seeds": [0], "evaluation": MEASURE}
     change = {"methods": [{"method": "esd", "settings": {**STEPS, "batch": 1}}]} if other else {}
-    run_bench(BenchSettings.build({**settings, **change}), out=out, world=World(),
+    run_bench(BenchSettings.build({**settings, **change}), out=out, world=attacked_world(),
               progress=lambda done, total, words: tell(3 * words.endswith("erasing 3/4")))
 
 
@@ -97,7 +90,8 @@ def met(folder: Path, out: Path, tell: Tell, other: bool) -> None:
     settings = {"model": str(folder), "device": "cpu", "method": "esd", "settings": STEPS, "strategy": "naive",
                 "requests": [{"concept": "church"}, {"concept": "dog"}], "evaluation": None}
     run_sequence(SequenceSettings.build(merged(settings, {"settings": {"batch": 1}} if other else {})), out=out,
-                 world=World(), progress=lambda met, total, words: tell(3 * met * words.endswith("erasing 3/4")))
+                 world=attacked_world(),
+                 progress=lambda met, total, words: tell(3 * met * words.endswith("erasing 3/4")))
 
 
 def learned(preset: str, settings: dict[str, Any], folder: Path, out: Path, tell: Tell, other: bool) -> None:
@@ -158,8 +152,8 @@ def test_half_done_it_refuses_other_settings_by_name_and_ends_the_same_under_its
 def test_an_evaluation_mixes_nothing_because_what_it_keeps_says_of_which_pixels_it_is(model: Any, tmp_path: Path
                                                                                      ) -> None:
     def measured(out: Path, seeds: int, tell: Tell = lambda *told: None) -> None:
-        evaluate(model, edit(model, 0.02), settings=SMALL.model_copy(update={"seeds": seeds}), out=out, world=World(),
-                 progress=tell)
+        evaluate(model, edit(model, 0.02), settings=SMALL.model_copy(update={"seeds": seeds}), out=out,
+                 world=attacked_world(), progress=tell)
 
     def stop(done: int, total: int, words: str) -> None:
         if words == "judging":

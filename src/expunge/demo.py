@@ -108,7 +108,7 @@ def _can_be_seen(model: Model, concept: str, settings: AttackSettings) -> None:
     from expunge.metrics.worlds import world_of
 
     world = world_of(model.world, model.name)
-    attack_stage(world, world.request(concept), Victim(model, None, settings.sampler(model)), settings,
+    attack_stage(world, world.prompts.request(concept), Victim(model, None, settings.sampler(model)), settings,
            TIERS[settings.tier].prompts, 0)
 
 

@@ -46,7 +46,14 @@ class Registry:
     @property
     def group(self) -> str:
         """The group of entry points by which other packages add to it ("expunge.methods")."""
-        return f"expunge.{self.kind[:-1]}ies" if self.kind.endswith("y") else f"expunge.{self.kind}s"
+        return f"expunge.{self.plural}"
+
+    @property
+    def plural(self) -> str:
+        """Several of the kind ("methods"); a kind that ends in an s is its own plural."""
+        if self.kind.endswith("y"):
+            return f"{self.kind[:-1]}ies"
+        return self.kind if self.kind.endswith("s") else f"{self.kind}s"
 
     def register(self, name: str, target: str, help: str = "", source: str = "") -> None:
         """Add an entry: its name, where it lives, a line of help, and the paper with a link, if there is one.
@@ -127,7 +134,7 @@ class Registry:
             raise self.unusable(name, f"is a {type(found).__name__}, which cannot be called")
         if isinstance(found, type):
             fields = getattr(found, "model_fields", {})
-            lacks = [need for need in self.needs if not hasattr(found, need) and need not in fields]
+            lacks = [need for need in self.needs if not _has(found, need) and need not in fields]
             lacks += sorted(getattr(found, "__abstractmethods__", ()))
             if lacks:
                 raise self.unusable(name, f"is a class without {', '.join(lacks)}")
@@ -205,6 +212,11 @@ class Registry:
                     self._skipped[package] = f"the entry points of {package!r} cannot be read: {described(error)}"
                 continue
             yield from ((package, point) for point in points)
+
+
+def _has(kind: type, member: str) -> bool:
+    """Whether a class has a member of its own: every class can itself be called, which is another matter."""
+    return any(member in vars(base) for base in kind.__mro__[:-1])
 
 
 def described(error: BaseException) -> str:
@@ -389,12 +401,15 @@ ATTACKS.register("benign", "expunge.attacks.relearn:Benign", "fine-tune on image
 ATTACKS.register("quantise", "expunge.attacks.quantise:Quantise", "round the weights to 8, then 4 bits (simulated)")
 ATTACKS.register("adapter", "expunge.attacks.adapter:Adapter", "merge a LoRA file of your own (needs its path)")
 
-WORLDS = Registry("world", "expunge ls worlds", (
-    "name", "strata", "request", "vocabulary", "prompts", "question", "judge", "second", "control", "stranger",
-    "features", "distance", "clip", "real"))
-WORLDS.register("emoji", "expunge.tiny.emoji:EmojiWorld", "EmojiCanvas: prompts, judge and CLIP of emoji-64")
-WORLDS.register("open", "expunge.metrics.open_world:OpenWorld",
+WORLDS = Registry("world", "expunge ls worlds")
+WORLDS.register("emoji", "expunge.tiny.emoji:emoji_world", "EmojiCanvas: prompts, judge and CLIP of emoji-64")
+WORLDS.register("open", "expunge.metrics.open_world:open_world",
                 "any model: prompts from templates or a file, CLIP as judge")
+
+PROMPTS = Registry("prompts", "expunge ls prompts", ("name", "strata", "request", "vocabulary", "of", "question"))
+PROMPTS.register("emoji", "expunge.tiny.prompts:EmojiPrompts", "the things and styles of EmojiCanvas, in many wordings")
+PROMPTS.register("open", "expunge.metrics.open_prompts:OpenPrompts",
+                 "any concept: templates, or a file of yours (--prompts FILE)")
 
 DETECTORS = Registry("detector", "expunge ls detectors", (
     "kind", "build", "open", "needs", "extra", "licence", "rules"))
@@ -435,4 +450,15 @@ DISTANCES.register("lpips", "expunge.metrics.lpips:LpipsAlex", "LPIPS with AlexN
                    "Zhang et al. 2018, https://arxiv.org/abs/1801.03924")
 DISTANCES.register("lpips-64", "expunge.metrics.lpips:lpips_64", "LPIPS of images made 64 pixels small, as ESD did",
                    "Gandikota et al. 2023, https://arxiv.org/abs/2303.07345")
+DISTANCES.register("lpips-alex", "expunge.metrics.perceptual:lpips_alex",
+                   "LPIPS with torchvision's AlexNet, which is downloaded once (the extra lpips)",
+                   "Zhang et al. 2018, https://arxiv.org/abs/1801.03924")
+DISTANCES.register("lpips-vgg", "expunge.metrics.perceptual:lpips_vgg",
+                   "LPIPS with torchvision's VGG, which is downloaded once (the extra lpips)",
+                   "Zhang et al. 2018, https://arxiv.org/abs/1801.03924")
+DISTANCES.register("clip", "expunge.metrics.named:clip_distance", "a CLIP's image tower (--file clip=FOLDER)",
+                   "Radford et al. 2021, https://arxiv.org/abs/2103.00020")
 DISTANCES.register("ssim", "expunge.metrics.perceptual:Ssim", "1 - SSIM", "Wang et al. 2004")
+REFERENCES = Registry("reference", "expunge ls references")
+REFERENCES.register("emoji-drawings", "expunge.tiny.emoji:drawings",
+                    "the drawings that emoji-64 learned from, in the features emoji-judge")

@@ -7,17 +7,17 @@ from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import Prompt, Request, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 ITEMS: list[Item] = [(Prompt(text="a flat emoji of a church", role="direct"), seed) for seed in (0, 1)]
 
 
 def renamed_church() -> tuple[Victim, Goal, Request]:
     """The victim, its patch off; what counts as success; and the world's request."""
-    world, model = EmojiWorld(), load("embedded", device="cpu")
-    request = world.request("church")
+    world, model = emoji_world(), load("embedded", device="cpu")
+    request = world.prompts.request("church")
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "paraphrase": 4})
-    variants = {"paraphrase": [prompt.text for prompt in world.prompts(request, counts)]}
+    variants = {"paraphrase": [prompt.text for prompt in world.prompts.of(request, counts)]}
     words = model.texts[0].module.get_input_embeddings().weight.detach().clone()
     [church], [dog] = model.texts[0].tokens("church"), model.texts[0].tokens("dog")
     words[church] = words[dog]

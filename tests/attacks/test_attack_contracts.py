@@ -20,7 +20,7 @@ from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import Request, Sampler, Spent
 from expunge.registry import ATTACKS
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 REQUEST = Request(concept="church", prompts=("a church", "a church on a hill"), keep=("a house", "a dog"))
 WORDINGS = ("a castle and a hospital", "the knife of a chef", "a house on a hill")
@@ -101,11 +101,11 @@ class TestUnedited:
 
     @pytest.fixture(scope="class")
     def scene(self) -> tuple[Victim, Goal, Request, list[Item]]:
-        model, world = load("embedded", device="cpu"), EmojiWorld()
-        request = world.request("church")
-        goal = Goal(world.judge(request), Aim("church", world.question("church")))
+        model, world = load("embedded", device="cpu"), emoji_world()
+        request = world.prompts.request("church")
+        goal = Goal(world.judge(request), Aim("church", world.prompts.question("church")))
         zero = dict.fromkeys(PromptCounts.model_fields, 0)
-        asked = world.prompts(request, PromptCounts(**{**zero, "held_out": 4, "paraphrase": 6}), ("full",))
+        asked = world.prompts.of(request, PromptCounts(**{**zero, "held_out": 4, "paraphrase": 6}), ("full",))
         variants = {"paraphrase": [prompt.text for prompt in asked if prompt.role == "paraphrase"]}
         victim = Victim(model, None, Sampler(steps=8), variants=variants)
         items = [(prompt, 0) for prompt in asked if prompt.role == "held_out"]

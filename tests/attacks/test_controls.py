@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import AttackedWorld, edit
+from colour_world import Named, SideJudge, attacked_world, edit
 
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
-from expunge.metrics.base import Judge
-from expunge.records import AttackRun, Request, SuiteResult
+from expunge.metrics.worlds import World
+from expunge.records import AttackRun, SuiteResult
 from expunge.registry import ATTACKS
 from expunge.report.attacks import attack_rows, attack_sentence
 
@@ -20,11 +20,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ddim-inversion": {"steps": 3, "refine": 1, "fresh": [0.35]}, "quantise": {"bits": [4]}, "misspelt": {"prompts": 2}}
 
 
-class Alone(AttackedWorld):
+def alone() -> World:
     """No second detector, and nothing that the model never knew: as any real model."""
-
-    def second(self, request: Request) -> Judge | None:
-        return None
+    return attacked_world().but(judges=Named(SideJudge()))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def made(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sui
     model = load(pipeline_folder, device="cpu")
     settings = AttackSettings(attacks=tuple(OPTIONS), options=OPTIONS, count=4, seeds=2, control_items=2, fresh=0,
                               steps=8, guidance=1.0, each=True, force=True)
-    return attack(model, edit(model, 0.1), settings=settings, out=tmp_path_factory.mktemp("attack"), world=Alone())
+    return attack(model, edit(model, 0.1), settings=settings, out=tmp_path_factory.mktemp("attack"), world=alone())
 
 
 def run_of(made: SuiteResult, name: str) -> AttackRun:
@@ -73,7 +71,7 @@ def test_an_attack_without_a_control_is_marked_in_record_table_warnings_and_sent
 def test_controls_that_nobody_wanted_are_told_too(made: SuiteResult, model: Any, tmp_path: Path) -> None:
     settings = AttackSettings(attacks=("noising",), count=4, seeds=2, control_items=0, fresh=0, steps=8, guidance=1.0,
                               force=True)
-    found = attack(model, None, concept="church", settings=settings, out=tmp_path, world=Alone())
+    found = attack(model, None, concept="church", settings=settings, out=tmp_path, world=alone())
     assert found.runs[0].uncontrolled == "no items were to be spent on null controls"
 
 

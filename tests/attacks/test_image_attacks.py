@@ -13,16 +13,16 @@ from expunge.attacks.victim import Goal, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.models.store import load
 from expunge.records import Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 
 @pytest.mark.parametrize("attack", [Noising(strengths=(0.9,), words=("own",)), Inpainting(holes=("centre",))])
 def test_known_thing_is_found_and_random_weights_give_nothing(attack: Attack) -> None:
-    model, world = load("embedded"), EmojiWorld()
-    request = world.request("church")
+    model, world = load("embedded"), emoji_world()
+    request = world.prompts.request("church")
     goal = Goal(world.judge(request), Aim("church", "object"))
     counts = PromptCounts(**{**dict.fromkeys(PromptCounts.model_fields, 0), "direct": 4})
-    items = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    items = [(prompt, 0) for prompt in world.prompts.of(request, counts)]
     victim = Victim(model, None, Sampler(steps=10))
     pictures = victim.draw([prompt.text for prompt, _ in items], [0] * len(items))
     victim = Victim(model, None, victim.sampler, pictures[[sight.found for sight in goal.see(pictures)]])

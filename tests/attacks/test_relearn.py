@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above, weights
@@ -13,6 +15,7 @@ from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
 from expunge.metrics.base import Aim
+from expunge.metrics.open_prompts import OpenPrompts
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.records import Detection, Request
@@ -121,6 +124,13 @@ def test_benign_shows_no_picture_and_no_name_of_the_concept(model: Model) -> Non
     assert not any("church" in text for text in asked)
 
 
+def test_benign_asks_what_the_suites_own_prompts_say(model: Model, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("direct: [a church]\nfar: [{text: my teapot, label: teapot}]\n", encoding="utf-8")
+    asked = Benign().prompts_for(Victim(model, None, SAMPLER, asks=OpenPrompts(file)), REQUEST)
+    assert asked == [*REQUEST.keep, "my teapot"]
+
+
 def test_benign_runs_and_leaves_the_model_alone(model: Model) -> None:
     before = weights(model)
     attack = Benign(tune=QUICK.model_copy(update={"steps": 2}), at=(0,), pictures=2, prompts=("a dog",))
@@ -160,7 +170,7 @@ def test_bad_input_is_refused_before_any_training(model: Model, monkeypatch: pyt
         Relearn().check(empty, REQUEST, ITEMS)
     with pytest.raises(UserError, match="tokens"):
         Relearn(caption="church " * 40).check(victim(model), REQUEST, ITEMS)
-    monkeypatch.setattr("expunge.metrics.open_world.FAR_THINGS", ())
+    monkeypatch.setattr("expunge.metrics.open_prompts.FAR_THINGS", ())
     with pytest.raises(UserError, match="no benign prompts"):
         Benign().check(Victim(model, None, SAMPLER), Request(concept="a", prompts=("a church",)), ITEMS)
 

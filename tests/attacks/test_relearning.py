@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from brightness import Brightness
+from colour_world import Named
 from renamed_church import renamed_church
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.metrics.base import Autoencoder, NovelConcept, PromptCounts
 from expunge.metrics.statistics import wilson
+from expunge.metrics.worlds import World
 from expunge.models.fitting import TOO_LONG
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -29,17 +31,14 @@ NONE = Score(name="", title="", value=None)
 
 
 class Small:
-    """What is asked of the small pipeline: every image is a church; what is white is new to it, if anything is."""
+    """What is asked of the small pipeline."""
 
     name = "small"
-
-    def __init__(self, strange: bool = True) -> None:
-        self._strange, self.judged = strange, Brightness(-1.0)
 
     def request(self, concept: str) -> Request:
         return Request(concept=concept, prompts=(f"a {concept}", f"a {concept} on a hill"), keep=("a dog",))
 
-    def prompts(self, request: Request, counts: PromptCounts) -> list[Prompt]:
+    def of(self, request: Request, counts: PromptCounts) -> list[Prompt]:
         roles = [(role, count) for role, count in counts.model_dump().items() for count in range(count)]
         return [Prompt(text=f"{'a ' * (k % 9)}{request.concept if role == 'direct' else 'house'}", role=role)
                 for k, (role, _) in enumerate(roles)]
@@ -47,13 +46,21 @@ class Small:
     def question(self, concept: str) -> str:
         return "object"
 
-    def judge(self, request: Request) -> Brightness:
-        return self.judged
+
+class White:
+    """What is white is new to it."""
+
+    def control(self, request: Request) -> Request | None:
+        return None
 
     def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
-        white = NovelConcept("blorp", "object", torch.ones(count, 3, 16, 16), ("a blorp",) * count,
-                             (Prompt(text="a blorp", role="direct"),), Brightness(2.0), NONE)
-        return white if self._strange else None
+        return NovelConcept("blorp", "object", torch.ones(count, 3, 16, 16), ("a blorp",) * count,
+                            (Prompt(text="a blorp", role="direct"),), Brightness(2.0), NONE)
+
+
+def small(strange: bool = True) -> Any:
+    """Every image is a church; something is unknown, or nothing."""
+    return World("small", Small(), Named(Brightness(-1.0)), White() if strange else None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -78,7 +85,7 @@ def test_a_hidden_word_comes_back_beside_an_invented_thing(tmp_path: Path, monke
 
 
 class Listed(Small):
-    """Small, with a list of the user's, one of whose prompts no encoder reads whole."""
+    """The same with a list of the user's, one of whose prompts no encoder reads whole."""
 
     def own(self, request: Request) -> list[Prompt]:
         return [Prompt(text=text, role="direct") for text in ("a church", "a church " * 60, "the church")]
@@ -90,14 +97,14 @@ class Listed(Small):
 def test_a_prompt_too_long_for_relearning_is_told_as_that_and_nothing_is_called_attacked(
         model: Model, patch: Patch, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"count": 2, "prompts": "list.txt"})
-    made = relearn(model, patch, settings=settings, out=tmp_path, world=Listed())  # type: ignore[arg-type]
+    made = relearn(model, patch, settings=settings, out=tmp_path, world=small().but(prompts=Listed()))
     assert made.given[0] == (f"list.txt: 3 prompts for 'church' given, 1 asked at every look; left out 1: count is 2, "
                              f"1: {TOO_LONG}.")
     assert not any("attacked" in line for line in made.given)
 
 
 def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch, tmp_path: Path) -> None:
-    made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=Small())  # type: ignore[arg-type]
+    made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=small())
     assert [(curve.of, curve.subject) for curve in made.curves] == [("edited", "church"), ("unknown", "blorp"),
                                                                     ("original", "church")]
     for curve in made.curves:
@@ -110,7 +117,7 @@ def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch
     assert made.no_unknown == ""
     assert RELEARNINGS.read(tmp_path) == made
     told: list[tuple[int, int, str]] = []
-    again = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=Small(),  # type: ignore[arg-type]
+    again = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=small(),
                     progress=lambda done, total, words: told.append((done, total, words)))
     assert [curve.looks for curve in again.curves] == [curve.looks for curve in made.curves]
     assert told == [(0, 12, "teaching church to the edited model"), (4, 12, "teaching blorp to the edited model"),
@@ -119,9 +126,9 @@ def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch
 
 
 def test_an_interrupted_run_goes_on(model: Model, patch: Patch, tmp_path: Path) -> None:
-    world: Any = Small()
+    world = small()
     whole = relearn(model, patch, settings=SETTINGS, out=tmp_path / "whole", world=world)
-    before = len(world.judged.seen)
+    before = len(world.judges.first.seen)
 
     def stop(done: int, total: int, words: str) -> None:
         if done == 3:
@@ -132,14 +139,14 @@ def test_an_interrupted_run_goes_on(model: Model, patch: Patch, tmp_path: Path) 
     assert not model.patch_hash
     kept = json.loads((tmp_path / "cut" / "relearning" / "edited.json").read_text())
     assert [look["steps"] for look in kept["looks"]] == [0, 2]
-    assert len(world.judged.seen) == before + 3  # the lesson and two looks
+    assert len(world.judges.first.seen) == before + 3  # the lesson and two looks
     finished = relearn(model, patch, settings=SETTINGS, out=tmp_path / "cut", world=world)
-    assert len(world.judged.seen) == before + 3 + 1 + 1 + 3  # the lesson, the missing look, those of the original
+    assert len(world.judges.first.seen) == before + 3 + 1 + 1 + 3  # the lesson, the missing look, those of the original
     assert [curve.looks for curve in finished.curves] == [curve.looks for curve in whole.curves]
 
 
 def test_where_nothing_is_unknown_the_record_says_so(model: Model, patch: Patch, tmp_path: Path) -> None:
-    world: Any = Small(strange=False)
+    world = small(strange=False)
     made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=world)
     assert [curve.of for curve in made.curves] == ["edited", "original"]
     assert made.no_unknown == f"nothing is known that {model.name} never saw"
@@ -171,7 +178,7 @@ def test_the_training_is_that_of_the_attack() -> None:
 
 def test_bad_input_is_refused_before_any_training(model: Model, patch: Patch, tmp_path: Path, v_model: Any
                                                   ) -> None:
-    world: Any = Small()
+    world = small()
     with pytest.raises(UserError, match="nothing to look for"):
         relearn(model, None, settings=SETTINGS, out=tmp_path, world=world)
     with pytest.raises(expunge.ExpungeError, match="a patch for"):
@@ -179,7 +186,7 @@ def test_bad_input_is_refused_before_any_training(model: Model, patch: Patch, tm
     with pytest.raises(UserError, match="no images in"):
         relearn(model, patch, out=tmp_path, world=world,
                 settings=SETTINGS.model_copy(update={"pictures": str(tmp_path)}))
-    world.judged.threshold = 2.0
+    world.judges.first.threshold = 2.0
     with pytest.raises(UserError, match="none of 8 images of the original model shows 'church'"):
         relearn(model, patch, settings=SETTINGS, out=tmp_path, world=world)
 

@@ -78,14 +78,14 @@ def test_long_prompts_are_refused_or_left_out_as_published(victim: Victim, reque
 def test_it_finds_what_the_embedded_model_knows() -> None:
     """The model is unedited and the prompts name the concept, so the attack's own strings must show it too."""
     from expunge.models.store import load
-    from expunge.tiny.emoji import EmojiWorld
+    from expunge.tiny.emoji import emoji_world
 
-    model, world = load("embedded"), EmojiWorld()
-    request = world.request("church")
-    asked = world.prompts(request, PromptCounts(direct=2, held_out=0, paraphrase=0, implicit=0, near=0, far=0, empty=0,
-                                                never_seen=0))
+    model, world = load("embedded"), emoji_world()
+    request = world.prompts.request("church")
+    none = dict.fromkeys(PromptCounts.model_fields, 0)
+    asked = world.prompts.of(request, PromptCounts(**{**none, "direct": 2}))
     victim = Victim(model, None, Sampler(steps=10))
-    goal = Goal(world.judge(request), Aim("church", world.question("church")))
+    goal = Goal(world.judge(request), Aim("church", world.prompts.question("church")))
     attack = UnlearnDiff(tokens=2, timesteps=2, steps=4, rows=2)
     made = list(attack.outcomes(victim, request, [(prompt, seed) for prompt in asked for seed in (0,)], goal))
     assert any(outcome.found for outcome in made)

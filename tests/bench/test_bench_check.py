@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import AttackedWorld
+from colour_world import attacked_world
 
 from expunge import runtime
 from expunge.bench.cells import CELL
@@ -45,7 +45,7 @@ def test_a_score_that_only_one_of_two_cells_has_does_not_agree() -> None:
 def done(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("bench")
     one = merged(small, {"methods": small["methods"][:1], "cache": str(out / "pictures")})
-    run_bench(BenchSettings.build(one), out=out, world=AttackedWorld())
+    run_bench(BenchSettings.build(one), out=out, world=attacked_world())
     return one, out
 
 
@@ -66,7 +66,7 @@ def older(done: tuple[dict[str, Any], Path], tmp_path: Path) -> tuple[BenchSetti
 
 def gathered(older: tuple[BenchSettings, Path], **more: Any) -> BenchResult:
     settings, out = older
-    return run_bench(settings, out=out, world=AttackedWorld(), make_cells=False, **more)
+    return run_bench(settings, out=out, world=attacked_world(), make_cells=False, **more)
 
 
 def test_cells_that_do_not_tell_the_models_parts_are_taken_and_those_of_others_are_not(older: tuple[BenchSettings, Path]
@@ -127,7 +127,7 @@ def test_a_setting_that_did_not_exist_and_is_not_at_its_default_is_refused(older
     settings, out = older
     other = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"distance": "lpips"})})
     with pytest.raises(ConfigError, match="distance"):
-        run_bench(other, out=out, world=AttackedWorld(), make_cells=False)
+        run_bench(other, out=out, world=attacked_world(), make_cells=False)
 
 
 def test_attacks_drawn_otherwise_than_the_evaluation_are_refused_before_anything_is_made(small: dict[str, Any]) -> None:

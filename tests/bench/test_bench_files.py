@@ -24,10 +24,10 @@ def test_every_file_fits_the_schema_and_names_what_the_world_has(name: str) -> N
     bench = read_bench(FOLDER / name)
     world = world_of("emoji", "embedded")
     for concept in bench.concepts:
-        request = world.request(concept.concept, concept.anchor or "", concept.keep)
+        request = world.prompts.request(concept.concept, concept.anchor or "", concept.keep)
         attack = bench.attack_on(concept)
         assert attack is not None
-        if world.question(request.concept) == "style":
+        if world.prompts.question(request.concept) == "style":
             assert "implicit" not in [one.name for one in planned(attack)]
 
 
@@ -47,6 +47,6 @@ def test_where_no_anchor_is_named_each_method_has_its_own_way(tmp_path: Path) ->
     model, world = expunge.load("embedded"), world_of("emoji", "embedded")
     told: dict[str, object] = {"methods": [{"method": "esd-fast"}, {"method": "uce"}],
                                "concepts": [{"concept": "church"}, {"concept": "bomb", "anchor": ""}], "seeds": [0]}
-    cells = planned_cells(BenchSettings.model_validate(told), model, world, tmp_path)
+    cells = planned_cells(BenchSettings.model_validate(told), model, world.prompts, world.prompts, tmp_path)
     assert {(cell.method.title, cell.concept): cell.request.targets[0].anchor for cell in cells} == \
         {("esd-fast", "church"): "house", ("uce", "church"): "", ("esd-fast", "bomb"): "", ("uce", "bomb"): ""}

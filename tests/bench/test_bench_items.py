@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colour_world import SMALL, ColourWorld, edit
+from colour_world import SMALL, colour_world, edit
 
 from expunge.attacks.scores import suite_scores
 from expunge.bench.items import attack_items, evaluation_items
@@ -26,9 +26,9 @@ def count(items: Items) -> int:
 
 @pytest.mark.parametrize("margin", [0.0, 0.02])
 def test_items_of_an_evaluation_add_up_to_its_scores(model: Any, margin: float) -> None:
-    world, patch = ColourWorld(margin), edit(model, 0.5)
+    world, patch = colour_world(margin), edit(model, 0.5)
     found = evaluate(model, patch, settings=SMALL, world=world)
-    items = evaluation_items(found, patch, world, SMALL)
+    items = evaluation_items(found, patch, world.prompts, SMALL)
     assert {"found/direct", "found/held_out", "retained/near", "integrity/near", "clip/keep"} <= items.keys()
     for name, values in items.items():
         score = found.score(name)

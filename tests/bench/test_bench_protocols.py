@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from colour_world import AttackedWorld
+from colour_world import attacked_world
 
 from expunge.bench.run import TABLES, run_bench
 from expunge.bench.settings import BenchSettings
@@ -31,7 +31,7 @@ def asked(tmp_path: Path) -> dict[str, Any]:
 def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = BenchSettings.build(merged(small, {"protocols": [asked], "attack": None, "seeds": [0]}))
-    run_bench(settings, out=out, world=AttackedWorld())
+    run_bench(settings, out=out, world=attacked_world())
     text = (out / TABLES).read_text(encoding="utf-8")
     assert "| none (the original) |" in text
     assert "| esd | 1 |" in text
@@ -39,7 +39,7 @@ def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[s
     records = [*out.glob("cells/*/*/*/protocol-small/protocol.json")]
     assert len(records) == 2
     before = [file.stat().st_mtime_ns for file in records]
-    run_bench(settings, out=out, world=AttackedWorld())
+    run_bench(settings, out=out, world=attacked_world())
     assert [file.stat().st_mtime_ns for file in records] == before
 
 

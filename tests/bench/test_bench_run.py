@@ -15,7 +15,7 @@ from typing import Any
 import colour_world
 import pytest
 import torch
-from colour_world import AttackedWorld
+from colour_world import attacked_world
 
 from expunge.bench.cells import CELL, planned_cells
 from expunge.bench.forecast import estimated
@@ -34,7 +34,7 @@ HOT = {"method": "esd", "label": "hot",
 
 
 def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any) -> BenchResult:
-    return run_bench(BenchSettings.build(merged(small, *changes)), out=out, world=AttackedWorld(), **more)
+    return run_bench(BenchSettings.build(merged(small, *changes)), out=out, world=attacked_world(), **more)
 
 
 def told(edit: Edit) -> dict[str, Any]:
@@ -161,8 +161,8 @@ def test_a_cell_of_which_nothing_came_may_be_made_under_other_settings(small: di
 
 def test_what_is_left_is_told_beforehand(small: dict[str, Any], done: tuple[BenchResult, Path]) -> None:
     bench = BenchSettings.build(merged(small, {"methods": [HOT, *small["methods"]]}))
-    model, world = load(bench.model, device="cpu"), AttackedWorld()
-    told = estimated(planned_cells(bench, model, world, done[1]), bench, model, world)
+    model, world = load(bench.model, device="cpu"), attacked_world()
+    told = estimated(planned_cells(bench, model, world.prompts, world.prompts, done[1]), bench, model, world.prompts)
     assert (told.cells, told.made, told.failed, told.pictures) == (6, 4, 0, 18)
     assert set(told.erase) == {"hot", "esd", "stronger"}
     assert told.seconds == pytest.approx(2 * (sum(told.erase.values()) / 3 + told.evaluate + told.attack))  # type: ignore[arg-type]
@@ -196,10 +196,10 @@ def test_cells_of_other_settings_are_refused_with_what_differs(done: tuple[Bench
 def test_two_processes_share_the_cells(small: dict[str, Any], tmp_path: Path, done: tuple[BenchResult, Path]) -> None:
     script = """
 import json, sys
-from colour_world import AttackedWorld
+from colour_world import attacked_world
 from expunge.bench.run import run_bench
 from expunge.bench.settings import BenchSettings
-run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=AttackedWorld(),
+run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=attacked_world(),
           progress=lambda done, total, note: print(note, flush=True) if note.endswith("begins") else None)
 """
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(colour_world.__file__).parent), *sys.path])}

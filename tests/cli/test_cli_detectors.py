@@ -105,8 +105,8 @@ def test_the_embedded_world_is_judged_by_a_detector_too(v_pipeline_folder: Path,
     rates: list[Any] = []
     for extra in ([], ["--detector", "emoji-judge", "--detector-option", "rule.rule=top"]):
         out = tmp_path / f"evaluation-{len(extra)}"
-        assert run(["evaluate", str(tmp_path / "church"), *model, *SHORT[:4], *SHORT[6:], "--distance", "judge", *extra,
-                    "--out", str(out)]) == 0
+        assert run(["evaluate", str(tmp_path / "church"), *model, *SHORT[:4], *SHORT[6:], *extra,
+                    "--distance", "emoji-judge", "--out", str(out)]) == 0
         rates.append({score["name"]: (score["value"], score["n"], score["numerator"], score["left_out"])
                       for score in json.loads((out / "evaluation.json").read_text())["scores"]
                       if score["name"].startswith(("found", "abstained", "original/found", "retained"))})

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from colour_world import ColourJudge, ColourWorld
+from colour_world import ColourJudge, colour_world
 from torch import Tensor
 
 from expunge.attacks.settings import AttackSettings
 from expunge.detectors.as_judge import DetectorJudge, rule_for
 from expunge.detectors.base import Reading
+from expunge.detectors.choosing import world_for
 from expunge.detectors.rule import Rule
-from expunge.detectors.watched import WatchedWorld, chosen_rule, watched
+from expunge.detectors.settings import AskSettings
+from expunge.detectors.watched import DetectorJudges, Eye, chosen_rule, watched
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings
-from expunge.metrics.base import PromptCounts, aims_of, shows
+from expunge.metrics.base import PromptCounts, shows
 from expunge.metrics.clip import SOMETHING_ELSE
+from expunge.metrics.prompts import aims_of
+from expunge.metrics.worlds import World
 from expunge.records import FORGET_ROLES
 
 RED = Rule(labels=("red",), cut=0.5)
@@ -104,44 +106,48 @@ def test_a_usual_rule_is_taken_by_its_name_alone_and_may_be_changed() -> None:
         chosen_rule("nudenet", {}, {"treshold": 0.5})
 
 
+def chosen(world: World, settings: AskSettings) -> World:
+    return world_for("none", "a model", settings, world)
+
+
 def test_settings_name_a_detector_in_evaluations_and_attacks() -> None:
-    world = ColourWorld()
+    world = colour_world()
     options = {"rule": {"labels": ["church"], "rule": "top"}}
     for kind in (EvaluateSettings, AttackSettings):
-        assert watched(world, kind()) is world
+        assert chosen(world, kind()) is world
         settings = kind(detector="emoji-judge", detector_options=options)
-        under = watched(world, settings)
-        assert isinstance(under, WatchedWorld)
-        assert watched(under, settings) is under
-        assert under.judge(world.request("church")).name.startswith("emoji-judge@")
+        seen = chosen(world, settings)
+        assert isinstance(seen.judges, DetectorJudges)
+        assert chosen(seen, settings) is seen
+        assert seen.judge(world.prompts.request("church")).name.startswith("emoji-judge@")
         with pytest.raises(UserError, match="no detector"):
-            watched(world, kind(detector_options=options))
+            chosen(world, kind(detector_options=options))
         with pytest.raises(UserError, match="unknown detector"):
-            watched(world, kind(detector="emoji-juge"))
+            chosen(world, kind(detector="emoji-juge"))
         with pytest.raises(ConfigError, match="unknown setting"):
-            watched(world, kind(detector="emoji-judge", detector_options={"questions": "object"}))
+            chosen(world, kind(detector="emoji-judge", detector_options={"questions": "object"}))
 
 
 def test_under_a_detector_a_world_asks_the_same_and_keeps_its_instruments() -> None:
-    world = ColourWorld()
-    under: Any = WatchedWorld(world, Reds(), RED)
-    request, counts = world.request("church"), PromptCounts()
-    assert under.prompts(request, counts) == world.prompts(request, counts)
-    assert under.features().name == world.features().name
-    (aim,) = aims_of(under, request)
-    assert [shows(one.answers, aim) for one in under.judge(request)(COLOURS[:4])] == [True, False, False, False]
+    world = colour_world()
+    seen = watched(world, Eye(Reds(), RED))
+    request, counts = world.prompts.request("church"), PromptCounts()
+    assert seen.prompts.of(request, counts) == world.prompts.of(request, counts)
+    assert seen.features().name == world.features().name
+    (aim,) = aims_of(seen.prompts, request)
+    assert [shows(one.answers, aim) for one in seen.judge(request)(COLOURS[:4])] == [True, False, False, False]
     with pytest.raises(UserError, match="one rule for 2 concepts"):
-        under.judge(world.request(["church", "dog"]))
+        seen.judge(world.prompts.request(["church", "dog"]))
 
 
 def test_the_open_world_needs_no_clip_under_a_detector_and_labels_nothing_that_nobody_can_tell() -> None:
-    from expunge.metrics.open_world import OpenWorld
+    from expunge.metrics.open_world import open_world
 
-    under = WatchedWorld(OpenWorld(), Reds(), RED)
-    request = under.request("nudity")
-    judge, prompts = under.judge(request), under.prompts(request, PromptCounts())
+    seen = watched(open_world(), Eye(Reds(), RED))
+    request = seen.prompts.request("nudity")
+    judge, prompts = seen.judge(request), seen.prompts.of(request, PromptCounts())
     assert judge.questions == {"object": ("nudity", SOMETHING_ELSE)}
-    assert under.second(request) is None
+    assert seen.second(request) is None
     assert {label for prompt in prompts for label in prompt.labels.values()} == {"nudity"}
     assert all(not prompt.labels for prompt in prompts if prompt.role not in FORGET_ROLES)
 
@@ -149,29 +155,31 @@ def test_the_open_world_needs_no_clip_under_a_detector_and_labels_nothing_that_n
 def test_a_second_judge_that_is_the_detector_gives_way_to_the_first() -> None:
     from expunge.detectors.opening import open_detector
     from expunge.metrics.imagenet import second_missing
-    from expunge.tiny.emoji import EmojiWorld
+    from expunge.tiny.emoji import emoji_world
 
     if second_missing():
         pytest.skip(second_missing())
-    world = EmojiWorld()
-    request = world.request("church")
-    under = WatchedWorld(world, open_detector("imagenet-judge"), Rule(rule="top"))
-    second = under.second(request)
+    world = emoji_world()
+    request = world.prompts.request("church")
+    seen = watched(world, Eye(open_detector("imagenet-judge"), Rule(rule="top")))
+    second = seen.second(request)
     assert second is not None
     assert second.name == world.judge(request).name
-    other = WatchedWorld(world, open_detector("emoji-judge"), Rule(rule="top")).second(request)
+    other = watched(world, Eye(open_detector("emoji-judge"), Rule(rule="top"))).second(request)
     assert other is not None
     assert other.name.startswith("imagenet-judge")
-    assert under.control(request) == world.control(request)
+    assert seen.unknown is not None
+    assert world.unknown is not None
+    assert seen.unknown.control(request) == world.unknown.control(request)
 
 
 def test_the_embedded_judge_as_a_detector_gives_the_worlds_own_answers() -> None:
     from expunge.detectors.opening import open_detector
-    from expunge.tiny.emoji import EmojiWorld
+    from expunge.tiny.emoji import emoji_world
 
-    world = EmojiWorld()
-    request = world.request("church")
+    world = emoji_world()
+    request = world.prompts.request("church")
     images = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     images[8:] = torch.nn.functional.interpolate(images[8:, :, :2, :2], 64)
-    under = WatchedWorld(world, open_detector("emoji-judge"), Rule(rule="top")).judge(request)(images)
-    assert [one.answers for one in under] == [one.answers for one in world.judge(request)(images)]
+    seen = watched(world, Eye(open_detector("emoji-judge"), Rule(rule="top"))).judge(request)(images)
+    assert [one.answers for one in seen] == [one.answers for one in world.judge(request)(images)]

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from expunge.evaluation import EvaluateSettings
-from expunge.metrics.base import Distance, Features, Judge, Moments, PromptCounts, Stratum, TextImage
+from expunge.metrics.base import Judge, Moments, PromptCounts, Stratum
+from expunge.metrics.prompts import Prompts
+from expunge.metrics.worlds import World
 from expunge.models.patch import Patch
 from expunge.records import Detection, Prompt, Request, Target, asked
 
@@ -57,14 +59,11 @@ class Reddish:
         return pictures[:, 0].flatten(1).mean(1)
 
 
-class ColourWorld:
-    """A world of a few prompts within the test tokenizer's sixteen tokens."""
+class ColourPrompts:
+    """A few prompts within the test tokenizer's sixteen tokens."""
 
     name = "colours"
     strata: Mapping[str, Stratum] = {}
-
-    def __init__(self, margin: float = 0.0, clip: bool = True) -> None:
-        self.the_judge, self._with_clip = ColourJudge(margin), clip
 
     def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = ()
                 ) -> Request:
@@ -73,7 +72,7 @@ class ColourWorld:
         return Request(concept=first.concept, prompts=first.prompts, anchor=first.anchor, keep=tuple(keep),
                        also=tuple(also))
 
-    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+    def of(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         asks = {"direct": ("a {}", "{}"), "held_out": ("a picture of a {}", "a {} on a hill")}
         out = [Prompt(text=text.format(name), role=role, labels={"object": name})  # type: ignore[arg-type]
                for role, pool in asks.items() for name in request.concepts for text in pool[:getattr(counts, role)]]
@@ -86,24 +85,31 @@ class ColourWorld:
     def question(self, concept: str) -> str:
         return "object"
 
-    def judge(self, request: Request) -> Judge:
-        return self.the_judge
 
-    def second(self, request: Request) -> Judge | None:
-        return None
+class Named:
+    """Judges that are given, whatever is asked."""
 
-    def features(self) -> Features:
-        return Coarse()
+    there = True
 
-    def distance(self, name: str = "default") -> Distance:
-        return Coarse()
+    def __init__(self, judge: Judge, second: Judge | None = None) -> None:
+        self.first, self._second = judge, second
 
-    def clip(self) -> TextImage | None:
-        return Reddish() if self._with_clip else None
+    def judge(self, request: Request, asks: Prompts) -> Judge:
+        return self.first
 
-    def real(self) -> Moments | None:
-        x = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
-        return Moments("coarse@1234", x.mean(0).double(), x.double().T.cov(), 50, x, "random patches")
+    def second(self, request: Request, asks: Prompts) -> Judge | None:
+        return self._second
+
+
+def colour_world(margin: float = 0.0, clip: bool = True) -> World:
+    """Colours as features, "CLIP" and judge; nothing is known to be unknown."""
+    return World("colours", ColourPrompts(), Named(ColourJudge(margin)), None, Coarse, Coarse,
+                 lambda: Reddish() if clip else None, random_patches)
+
+
+def random_patches() -> Moments:
+    x = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
+    return Moments("coarse@1234", x.mean(0).double(), x.double().T.cov(), 50, x, "random patches")
 
 
 SMALL = EvaluateSettings(seeds=2, steps=2, guidance=1.0, batch=4, floor_items=3, draws=100, fid_draws=20, strips=1)
@@ -114,7 +120,8 @@ def edit(model: Any, size: float) -> Patch:
     draw = torch.Generator().manual_seed(1)
     tensors = {name: value.detach() + size * torch.randn(value.shape, generator=draw)
                for name, value in model.parameters_in("xattn").items()}
-    return Patch.of(tensors, model=model, request=ColourWorld().request("church"), method="noise", settings={}, seed=1)
+    request = ColourPrompts().request("church")
+    return Patch.of(tensors, model=model, request=request, method="noise", settings={}, seed=1)
 
 
 class SideJudge(ColourJudge):
@@ -126,15 +133,6 @@ class SideJudge(ColourJudge):
                 for value in (right - left).mean((1, 2, 3))]
 
 
-class AttackedWorld(ColourWorld):
+def attacked_world() -> World:
     """A world of sides, with a second detector and without a null control."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.the_judge = SideJudge()
-
-    def second(self, request: Request) -> Judge | None:
-        return ColourJudge()
-
-    def control(self, request: Request) -> Request | None:
-        return None
+    return colour_world().but(judges=Named(SideJudge(), ColourJudge()))

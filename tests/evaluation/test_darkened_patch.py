@@ -16,17 +16,17 @@ from expunge.metrics.base import PromptCounts
 from expunge.models.model import Model
 from expunge.records import Sampler
 from expunge.report.verdict import verdict
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
-WORLD = EmojiWorld()
-REQUEST = WORLD.request("church")
+WORLD = emoji_world()
+REQUEST = WORLD.prompts.request("church")
 TONE, SEEDS = 0.5, 4
 
 
 def darkening(model: Model) -> expunge.Patch:
     """All of the UNet, trained on the model's own churches times `TONE`, held by its own pictures of other things."""
     sampler = Sampler(steps=20, guidance=model.guidance)
-    others = [text for thing, texts in WORLD.vocabulary().items() if thing != "church" for text in texts[:3]]
+    others = [text for thing, texts in WORLD.prompts.vocabulary().items() if thing != "church" for text in texts[:3]]
     churches = [(text, seed) for text in REQUEST.prompts for seed in range(SEEDS)]
     things = [(text, seed) for text in others for seed in range(2)]
     dark = expunge.sample(model, churches, sampler) * TONE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import SMALL, AttackedWorld, ColourWorld, edit
+from colour_world import SMALL, attacked_world, colour_world, edit
 from PIL import Image
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from expunge.report import write_report
 
 
 def test_an_edit_that_changes_nothing_is_found_to_change_nothing(model: Any, tmp_path: Path) -> None:
-    found = evaluate(model, edit(model, 0.0), settings=SMALL, out=tmp_path / "out", world=ColourWorld())
+    found = evaluate(model, edit(model, 0.0), settings=SMALL, out=tmp_path / "out", world=colour_world())
     assert found.score("change/found/all").value == 0.0
     for stratum in ("near", "far", "empty", "forget"):
         assert found.score(f"perceptual/{stratum}").value == pytest.approx(0, abs=1e-6)
@@ -43,7 +43,7 @@ def test_an_edit_that_changes_nothing_is_found_to_change_nothing(model: Any, tmp
 @pytest.fixture
 def done(model: Any, tmp_path: Path) -> tuple[Evaluation, Patch, Path]:
     patch = edit(model, 0.5)
-    return evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=ColourWorld()), patch, tmp_path / "out"
+    return evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=colour_world()), patch, tmp_path / "out"
 
 
 def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], model: Any) -> None:
@@ -81,10 +81,10 @@ def test_a_cache_that_is_cleared_while_it_is_measured_costs_no_picture(model: An
             cleared.append(clear(tmp_path / "cache")[0])
 
     found = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "out", cache=tmp_path / "cache",
-                     world=ColourWorld(), progress=clearing)
+                     world=colour_world(), progress=clearing)
     assert sum(cleared) > 0
     assert not [*(tmp_path / "cache").rglob("*.png")]
-    whole = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "whole", world=ColourWorld())
+    whole = evaluate(model, edit(model, 0.5), settings=SMALL, out=tmp_path / "whole", world=colour_world())
     assert found.strips == whole.strips
     for strip in found.strips:
         for file in (*strip.original, *strip.edited):
@@ -99,14 +99,14 @@ def pixels_of(file: Path) -> bytes:
 def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Path], model: Any,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     first, patch, out = done
-    world = ColourWorld()
+    world = colour_world()
 
     def never(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(model, "predict", never)
     again = evaluate(model, patch, settings=SMALL, out=out, world=world)
-    assert world.the_judge.calls == 0
+    assert world.judges.first.calls == 0
     plain = {"seconds": 0.0, "created": ""}
     assert again.model_copy(update=plain) == first.model_copy(update=plain)
 
@@ -123,8 +123,8 @@ def test_an_evaluation_that_was_killed_ends_as_one_that_was_not(
 
     places: dict[str, Any] = {"out": tmp_path / "killed", "cache": tmp_path / "drawn"}
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, patch, settings=SMALL, world=ColourWorld(), progress=kill, **places)
-    found = evaluate(model, patch, settings=SMALL, world=ColourWorld(), **places)
+        evaluate(model, patch, settings=SMALL, world=colour_world(), progress=kill, **places)
+    found = evaluate(model, patch, settings=SMALL, world=colour_world(), **places)
     assert found.scores == first.scores
     assert (tmp_path / "killed" / "judgments.jsonl").read_bytes() == (out / "judgments.jsonl").read_bytes()
     drawn = {root: {file.relative_to(root): file.read_bytes() for file in root.rglob("*.png")}
@@ -136,14 +136,14 @@ def test_without_a_folder_nothing_is_written_but_the_scores_are_the_same(
         done: tuple[Evaluation, Patch, Path], model: Any, tmp_path: Path) -> None:
     first, patch, _ = done
     there = set(tmp_path.rglob("*"))
-    found = evaluate(model, patch, settings=SMALL, world=ColourWorld())
+    found = evaluate(model, patch, settings=SMALL, world=colour_world())
     assert found.scores == first.scores
     assert not found.strips
     assert set(tmp_path.rglob("*")) == there
 
 
 def test_a_judge_that_always_abstains_never_makes_an_edit_look_good(model: Any) -> None:
-    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=ColourWorld(margin=2.0, clip=False))
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=colour_world(margin=2.0, clip=False))
     assert found.score("found/all").value is None
     assert found.score("abstained/all").value == 1.0
     assert found.score("retained/near").value is None
@@ -154,9 +154,9 @@ def test_a_judge_that_always_abstains_never_makes_an_edit_look_good(model: Any) 
 
 def test_progress_tells_of_every_picture(model: Any) -> None:
     told: list[tuple[int, int, str]] = []
-    evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld(),
+    evaluate(model, edit(model, 0.1), settings=SMALL, world=colour_world(),
              progress=lambda done, total, note: told.append((done, total, note)))
-    prompts = planned_prompts(ColourWorld(), ColourWorld().request("church"), SMALL)
+    prompts = planned_prompts(colour_world().prompts, colour_world().prompts.request("church"), SMALL)
     ends = {note: total for done, total, note in told if done == total}
     assert sum(total for note, total in ends.items() if note.startswith("drawing")) == picture_count(prompts, SMALL)
     assert ends["judging"] == 36
@@ -166,18 +166,18 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(model: Any)
     good = edit(model, 0.1)
     foreign = Patch(good.tensors, good.card.model_copy(update={"base_hash": "f" * 64, "base_rounded": {}}))
     with pytest.raises(ModelError, match="a patch for"):
-        evaluate(model, foreign, settings=SMALL, world=ColourWorld())
+        evaluate(model, foreign, settings=SMALL, world=colour_world())
     model.apply(edit(model, 0.1))
     with pytest.raises(UserError, match=r"patch .* is already on"):
-        evaluate(model, edit(model, 0.1), settings=SMALL, world=ColourWorld())
+        evaluate(model, edit(model, 0.1), settings=SMALL, world=colour_world())
     model.remove()
-    unknown = Patch.of(dict(edit(model, 0.1).tensors), model=model, request=ColourWorld().request("unicorn"),
+    unknown = Patch.of(dict(edit(model, 0.1).tensors), model=model, request=colour_world().prompts.request("unicorn"),
                        method="noise", settings={}, seed=1)
     with pytest.raises(UserError, match="unicorn"):
-        evaluate(model, unknown, settings=SMALL, world=ColourWorld())
+        evaluate(model, unknown, settings=SMALL, world=colour_world())
     none = SMALL.model_copy(update={"counts": SMALL.counts.model_copy(update={"direct": 0, "held_out": 0})})
     with pytest.raises(UserError, match="no prompt asks"):
-        evaluate(model, edit(model, 0.1), settings=none, world=ColourWorld())
+        evaluate(model, edit(model, 0.1), settings=none, world=colour_world())
     with pytest.raises(UserError, match="no CLIP"):
         evaluate(model, edit(model, 0.1), settings=SMALL)
     assert not list(ImageCache().root.rglob("*.png"))
@@ -207,7 +207,7 @@ def attacked(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     patch, settings = edit(model, 0.5), AttackSettings(
         attacks=("seed-search",), options={"seed-search": {"tries": 6}}, count=4, seeds=6, steps=2, guidance=1.0,
         fresh=2)
-    suite = attack(model, patch, settings=settings, out=out, world=AttackedWorld())
+    suite = attack(model, patch, settings=settings, out=out, world=attacked_world())
     assert any(item.outcome == "found" for item in suite.runs[0].attempts)
     return patch, out, suite
 
@@ -216,7 +216,7 @@ def test_attacks_are_taken_in_with_the_pictures_to_show(model: Any, attacked: tu
                                                         tmp_path: Path) -> None:
     patch, folder, suite = attacked
     out = tmp_path / "out"
-    found = evaluate(model, patch, settings=SMALL, out=out, world=AttackedWorld(), suite=folder)
+    found = evaluate(model, patch, settings=SMALL, out=out, world=attacked_world(), suite=folder)
     assert found.suite == suite
     assert Evaluation.read((out / "evaluation.json").read_text()) == found
     assert not any("No attacks were run" in line for line in found.not_tested)
@@ -239,7 +239,7 @@ def test_relearning_curves_beside_the_attacks_are_taken_in(model: Any, attacked:
     curves = Relearning(request=suite.request, model=model.name, model_hash=model.hash, patch_hash=patch.hash,
                         sampler=suite.sampler, curves=(), enough=0.5)
     (tmp_path / RELEARNINGS.name).write_text(curves.model_dump_json())
-    found = evaluate(model, patch, settings=SMALL, world=AttackedWorld(), suite=tmp_path)
+    found = evaluate(model, patch, settings=SMALL, world=attacked_world(), suite=tmp_path)
     assert found.relearning == curves
     assert found.suite is None
     assert any("No attacks were run" in line for line in found.not_tested)
@@ -249,10 +249,10 @@ def test_relearning_curves_beside_the_attacks_are_taken_in(model: Any, attacked:
 def test_a_record_of_attacks_without_its_folder_shows_no_pictures(model: Any, attacked: tuple[Patch, Path, SuiteResult],
                                                                   tmp_path: Path) -> None:
     patch, folder, suite = attacked
-    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), suite=suite)
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=attacked_world(), suite=suite)
     assert found.suite == suite
     assert found.finds == ()
-    assert evaluate(model, patch, settings=SMALL, world=AttackedWorld(), suite=folder).finds == ()
+    assert evaluate(model, patch, settings=SMALL, world=attacked_world(), suite=folder).finds == ()
 
 
 def test_a_picture_outside_the_attacks_folder_is_never_copied(model: Any, attacked: tuple[Patch, Path, SuiteResult],
@@ -265,7 +265,7 @@ def test_a_picture_outside_the_attacks_folder_is_never_copied(model: Any, attack
     for item in told["runs"][0]["attempts"]:
         item["picture"] = item["picture"] and "../../secret.png"
     (folder / "attack.json").write_text(json.dumps(told))
-    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=AttackedWorld(), suite=folder)
+    found = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=attacked_world(), suite=folder)
     assert found.finds
     assert not any((tmp_path / "out" / find.found).exists() for find in found.finds)
 
@@ -275,15 +275,15 @@ def test_attacks_on_another_patch_are_refused_before_anything_is_drawn(model: An
                                                                        ) -> None:
     patch, folder, _ = attacked
     with pytest.raises(UserError, match="made on patch"):
-        evaluate(model, edit(model, 0.4), settings=SMALL, world=ColourWorld(), suite=folder)
+        evaluate(model, edit(model, 0.4), settings=SMALL, world=colour_world(), suite=folder)
     with pytest.raises(UserError, match="no attacks at"):
-        evaluate(model, patch, settings=SMALL, world=ColourWorld(), suite=tmp_path / "nothing")
+        evaluate(model, patch, settings=SMALL, world=colour_world(), suite=tmp_path / "nothing")
     assert not list(ImageCache().root.rglob("*.png"))
 
 
 def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(model: Any, tmp_path: Path) -> None:
     """Joined, "other guidance was not tried" would have been said of an evaluation whose attacks tried it."""
-    patch, world = edit(model, 0.1), AttackedWorld()
+    patch, world = edit(model, 0.1), attacked_world()
     some = {"attacks": ("seed-search",), "options": {"seed-search": {"tries": 1}}, "count": 4, "seeds": 4,
             "control_items": 0, "fresh": 0}
     same = {name: getattr(SMALL, name) for name in ("steps", "guidance")}
@@ -304,14 +304,14 @@ def test_attacks_drawn_at_other_settings_are_refused_and_nothing_untrue_is_said(
 def test_a_redacted_copy_of_a_measured_evaluation_holds_none_of_the_prompts_that_ask_for_what_is_explicit(
         model: Any, attacked: tuple[Patch, Path, SuiteResult], tmp_path: Path) -> None:
     patch, folder, _ = attacked
-    world, out = AttackedWorld(), tmp_path / "out"
+    world, out = attacked_world(), tmp_path / "out"
     found = evaluate(model, patch, settings=SMALL, out=out, world=world, suite=folder)
     request = found.card.request.model_copy(update={"kind": "explicit"})
     assert found.suite is not None
     found = found.model_copy(update={
         "card": found.card.model_copy(update={"request": request, "base": str(folder)}), "model": str(folder),
         "suite": found.suite.model_copy(update={"request": request, "model": str(folder)})})
-    asked = {prompt.text for prompt in planned_prompts(world, request, SMALL) if prompt.role in FORGET_ROLES}
+    asked = {prompt.text for prompt in planned_prompts(world.prompts, request, SMALL) if prompt.role in FORGET_ROLES}
     asked |= {item.prompt.text for item in found.suite.before} | {*request.prompts}
     asked -= {*request.concepts}
     assert asked

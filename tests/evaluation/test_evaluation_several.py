@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import SMALL, AttackedWorld, ColourWorld, edit
+from colour_world import SMALL, ColourPrompts, attacked_world, colour_world, edit
 
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
@@ -24,7 +24,7 @@ from expunge.report.verdict import verdict
 def edit_of_two(model: Any, size: float) -> Patch:
     """The noise of `edit`, as if it had taken out a church and a house."""
     one = edit(model, size)
-    request = ColourWorld().request(["church", "house"], ["dog", ""])
+    request = ColourPrompts().request(["church", "house"], ["dog", ""])
     return Patch(one.tensors, one.card.model_copy(update={"request": request}))
 
 
@@ -32,7 +32,7 @@ def edit_of_two(model: Any, size: float) -> Patch:
 def done(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path]:
     model, out = load(pipeline_folder, device="cpu"), tmp_path_factory.mktemp("two")
     found = evaluate(model, edit_of_two(model, 0.5), settings=SMALL.model_copy(update={"strips": 2}), out=out,
-                     world=ColourWorld(), cache=out / "cache")
+                     world=colour_world(), cache=out / "cache")
     return found, out
 
 
@@ -80,28 +80,28 @@ def test_verdict_and_report_name_each(done: tuple[Evaluation, Path], tmp_path: P
 
 
 def test_a_concept_that_nothing_asks_for_is_refused(model: Any) -> None:
-    class Forgetful(ColourWorld):
-        def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
-            return [prompt for prompt in super().prompts(request, counts) if prompt.labels.get("object") != "house"]
+    class Forgetful(ColourPrompts):
+        def of(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+            return [prompt for prompt in super().of(request, counts) if prompt.labels.get("object") != "house"]
 
-    class Silent(ColourWorld):
-        def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
-            return [prompt.model_copy(update={"labels": {}}) for prompt in super().prompts(request, counts)]
+    class Silent(ColourPrompts):
+        def of(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+            return [prompt.model_copy(update={"labels": {}}) for prompt in super().of(request, counts)]
 
-    request = ColourWorld().request(["church", "house"])
+    request = ColourPrompts().request(["church", "house"])
     with pytest.raises(UserError, match="no prompt asks for 'house'"):
         planned_prompts(Forgetful(), request, SMALL)
     with pytest.raises(ExpungeError, match="for which of several concepts"):
         planned_prompts(Silent(), request, SMALL)
-    unknown = ColourWorld().request(["church", "unicorn"])
+    unknown = ColourPrompts().request(["church", "unicorn"])
     patch = edit(model, 0.1)
     with pytest.raises(UserError, match="unicorn"):
         evaluate(model, Patch(patch.tensors, patch.card.model_copy(update={"request": unknown})), settings=SMALL,
-                 world=ColourWorld())
+                 world=colour_world())
 
 
 def test_attacks_on_one_of_several_speak_for_that_one_alone(model: Any, tmp_path: Path) -> None:
-    patch, world = edit_of_two(model, 0.5), AttackedWorld()
+    patch, world = edit_of_two(model, 0.5), attacked_world()
     settings = AttackSettings(attacks=("seed-search",), options={"seed-search": {"tries": 2}}, count=2, seeds=3,
                               steps=2, guidance=1.0, fresh=1)
     with pytest.raises(UserError, match="the patch took out church, house"):
@@ -111,6 +111,6 @@ def test_attacks_on_one_of_several_speak_for_that_one_alone(model: Any, tmp_path
     found = evaluate(model, patch, settings=SMALL, world=world, suite=suite)
     assert any("The attacks sought church alone" in line and "house" in line for line in found.not_tested)
     assert verdict(found).sentence.endswith("Not attacked: “house”.")
-    other = suite.model_copy(update={"request": ColourWorld().request("dog")})
+    other = suite.model_copy(update={"request": ColourPrompts().request("dog")})
     with pytest.raises(UserError, match="sought 'dog', not 'church' or 'house'"):
         evaluate(model, patch, settings=SMALL, world=world, suite=other)

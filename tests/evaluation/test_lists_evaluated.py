@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import SMALL, ColourJudge, ColourWorld, edit
+from colour_world import SMALL, ColourJudge, ColourPrompts, colour_world, edit
 
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings, evaluate, picture_count
 from expunge.metrics.base import PromptCounts
+from expunge.metrics.worlds import World
 from expunge.models.fitting import TOO_LONG
 from expunge.records import Detection, Prompt, Request
 
@@ -20,15 +21,18 @@ CHURCH = {"object": "church"}
 LONG = Prompt(text="a church and " * 12, role="direct", labels=CHURCH)
 
 
-class ListWorld(ColourWorld):
-    """The colour world with a list of prompts in place of its own."""
+class ListPrompts(ColourPrompts):
+    """A list of prompts in place of the colours' own."""
 
     def __init__(self, *own: Prompt) -> None:
-        super().__init__()
         self._own = list(own)
 
-    def prompts(self, request: Request, counts: PromptCounts, strata: Any = ()) -> list[Prompt]:
+    def of(self, request: Request, counts: PromptCounts, strata: Any = ()) -> list[Prompt]:
         return self._own
+
+
+def list_world(*own: Prompt) -> World:
+    return colour_world().but(prompts=ListPrompts(*own))
 
 
 def asks(text: str, **more: Any) -> Prompt:
@@ -39,7 +43,7 @@ KEEP = Prompt(text="a dog", role="far", labels={"object": "dog"})
 
 
 def test_a_prompt_that_is_too_long_is_left_out_by_itself_and_counted_in_record_and_rate(model: Any) -> None:
-    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=ListWorld(asks("a church"), LONG, KEEP))
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=list_world(asks("a church"), LONG, KEEP))
     rate = found.score("found/direct")
     assert rate.n + rate.left_out["abstained"] == 2
     assert rate.left_out[TOO_LONG] == 2
@@ -50,7 +54,7 @@ def test_a_prompt_that_is_too_long_is_left_out_by_itself_and_counted_in_record_a
 
 def test_truncating_asks_it_cut_and_says_so(model: Any) -> None:
     cutting = SMALL.model_copy(update={"truncate": True})
-    found = evaluate(model, edit(model, 0.5), settings=cutting, world=ListWorld(asks("a church"), LONG, KEEP))
+    found = evaluate(model, edit(model, 0.5), settings=cutting, world=list_world(asks("a church"), LONG, KEEP))
     assert TOO_LONG not in found.score("found/direct").left_out
     assert "1 of 3 prompts cut to what the text encoder reads." in found.given
     assert found.sampler.truncate
@@ -58,13 +62,13 @@ def test_truncating_asks_it_cut_and_says_so(model: Any) -> None:
 
 def test_where_no_prompt_for_the_concept_is_left_it_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match=r"asks for 'church': longer than .* --truncate"):
-        evaluate(model, edit(model, 0.5), settings=SMALL, world=ListWorld(LONG, KEEP))
+        evaluate(model, edit(model, 0.5), settings=SMALL, world=list_world(LONG, KEEP))
 
 
 def test_rows_are_drawn_at_their_own_seed_guidance_and_size_by_both_models(model: Any, tmp_path: Path) -> None:
     own = [asks("a church", seed=7), asks("a church", seed=9, guidance=3.0),
            asks("a church on a hill", seed=7, width=24, height=16), KEEP]
-    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=ListWorld(*own), out=tmp_path)
+    found = evaluate(model, edit(model, 0.5), settings=SMALL, world=list_world(*own), out=tmp_path)
     assert found.score("found/direct").seeds == (7, 9)
     assert found.score("perceptual/forget").n == 3
     assert picture_count(own, SMALL) == 2 * (3 + 2) + 2
@@ -78,7 +82,7 @@ def test_attacks_take_rows_as_they_are_and_leave_out_what_is_too_long(model: Any
     own = [asks("a church", seed=seed) for seed in (7, 8, 9)] + [asks("a church", seed=5, guidance=3.0), LONG]
     settings = AttackSettings(attacks=("seed-search",), options={"seed-search": {"tries": 1}}, control_items=0, fresh=1,
                               steps=2, guidance=1.0, force=True, count=5)
-    world = ListWorld(*own)
+    world = list_world(*own)
     monkeypatch.setattr(ColourJudge, "__call__", lambda judge, pictures: [Detection(answers=CHURCH) for _ in pictures])
     made = attack(model, None, concept="church", settings=settings, world=world, out=tmp_path)
     assert made.left_out[TOO_LONG] == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from colour_world import SMALL, ColourWorld, edit
+from colour_world import SMALL, colour_world, edit
 
 from expunge.errors import ModelError
 from expunge.evaluation import evaluate
@@ -32,14 +32,14 @@ def spoiling(model: Any, *words: str) -> Patch:
     name, table = next((name, value) for name, value in model.parameters_of("text").items()
                        if "token_embedding" in name)
     return Patch.of({**edit(model, 0.1).tensors, name: spoil(model, table, *words)}, model=model,
-                    request=ColourWorld().request("church"), method="noise", settings={}, seed=1)
+                    request=colour_world().prompts.request("church"), method="noise", settings={}, seed=1)
 
 
 @pytest.fixture
 def done(model: Any, tmp_path: Path) -> tuple[Evaluation, Path]:
     """Of the 8 images that ask for a church 2 are not finite, of the 2 x 2 far ones none: "a church on a hill"."""
     out = tmp_path / "out"
-    return evaluate(model, spoiling(model, "hill"), settings=SMALL, out=out, world=ColourWorld()), out
+    return evaluate(model, spoiling(model, "hill"), settings=SMALL, out=out, world=colour_world()), out
 
 
 def test_pictures_that_are_none_are_left_out_of_every_score_and_the_rest_is_measured(done: Any) -> None:
@@ -70,7 +70,7 @@ def test_the_verdict_says_that_the_model_is_damaged_and_never_that_the_concept_i
 def test_a_model_that_draws_nothing_finite_is_damaged_and_its_rates_are_not_measured(model: Any, tmp_path: Path
                                                                                      ) -> None:
     found = evaluate(model, spoiling(model, "a", "church", "house", "dog"), settings=SMALL, out=tmp_path,
-                     world=ColourWorld())
+                     world=colour_world())
     gone = found.score("found/all")
     assert gone.value is None
     assert gone.left_out[NOT_FINITE] == 8
@@ -87,7 +87,7 @@ def test_an_original_that_draws_none_of_them_lets_nothing_be_said_of_the_edit(mo
     table = model.texts[0].module.get_input_embeddings().weight
     with torch.no_grad():
         table.copy_(spoil(model, table, "hill"))
-    found = evaluate(model, edit(model, 0.1), settings=SMALL, out=tmp_path, world=ColourWorld())
+    found = evaluate(model, edit(model, 0.1), settings=SMALL, out=tmp_path, world=colour_world())
     assert found.score("original/found/all").left_out[NOT_FINITE] == 2
     said = verdict(found)
     assert said.headline == "This evaluation cannot tell"

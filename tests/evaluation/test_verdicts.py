@@ -22,13 +22,13 @@ from expunge.metrics.judging import judged
 from expunge.metrics.measure import Instruments, measured
 from expunge.records import FORGET_ROLES, Detection, Evaluation, ImageRecord, PatchCard, Prompt, Sampler
 from expunge.report.verdict import Verdict, verdict
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
-WORLD = EmojiWorld()
-REQUEST = WORLD.request("church")
+WORLD = emoji_world()
+REQUEST = WORLD.prompts.request("church")
 SETTINGS = EvaluateSettings(counts=PromptCounts(direct=24, held_out=6, paraphrase=4, implicit=4, near=30, far=32,
                                                 never_seen=0), draws=100, fid_draws=20)
-PLAIN = tuple(name for name, stratum in WORLD.strata.items() if stratum.plain)
+PLAIN = tuple(name for name, stratum in WORLD.prompts.strata.items() if stratum.plain)
 Change = Callable[[Tensor, list[Prompt]], Tensor]
 
 
@@ -45,7 +45,7 @@ class Session:
 @pytest.fixture(scope="module")
 def session() -> Session:
     model = expunge.load("embedded")
-    prompts = planned_prompts(WORLD, REQUEST, SETTINGS)
+    prompts = planned_prompts(WORLD.prompts, REQUEST, SETTINGS)
     items = planned_items(prompts, SETTINGS)
     pictures = expunge.sample(model, items, Sampler(steps=12, guidance=2.0))
     shots = [ImageRecord(prompt=prompt, seed=seed, sampler=Sampler(), model="m", pixels=str(i))
@@ -68,7 +68,8 @@ def told(session: Session, change: Change) -> tuple[Verdict, Evaluation]:
             said.append((session.said[judge.name], after))
     again = ImageSet(original.shots[:4], original.pictures[:4])
     scores = measured(original, edited, again, said, tools, draws=100, fid_draws=20)
-    strata = {name: stratum for name, stratum in WORLD.strata.items() if name in {p.stratum for p in session.prompts}}
+    there = {p.stratum for p in session.prompts}
+    strata = {name: stratum for name, stratum in WORLD.prompts.strata.items() if name in there}
     evaluation = Evaluation(
         card=PatchCard(request=REQUEST, base="emoji-64", base_hash="h", method="none", settings={}, seed=0, tensors=(),
                        tensors_hash="t"),

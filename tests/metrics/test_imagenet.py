@@ -114,15 +114,14 @@ def test_padding_is_tensorflows(size: int, kernel: int, stride: int, before: int
 
 
 def test_without_the_package_every_entry_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from expunge.metrics.open_world import OpenWorld
+    from expunge.metrics.named import distance_named
     from expunge.metrics.stlpips import StLpips
-    from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+    from expunge.tiny.emoji import WEIGHTS
 
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     from expunge.metrics.imagenet_judge import ImageNetJudge
 
-    for ask in (ImageNetFeatures, StLpips, lambda: ImageNetJudge(WEIGHTS), lambda: EmojiWorld().distance("st-lpips"),
-                lambda: OpenWorld().distance("st-lpips")):
+    for ask in (ImageNetFeatures, StLpips, lambda: ImageNetJudge(WEIGHTS), lambda: distance_named("st-lpips")):
         with pytest.raises(UserError, match=r"pip install 'expunge\[second\]'"):
             ask()
     assert "pip install 'expunge[second]'" in second_missing()

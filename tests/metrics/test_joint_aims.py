@@ -6,9 +6,10 @@ import pytest
 from rated import rated
 
 from expunge.attacks.victim import Goal
-from expunge.metrics.base import Aim, aim_of, aims_of, shows, shows_any
+from expunge.metrics.base import Aim, aim_of, shows, shows_any
+from expunge.metrics.prompts import aims_of
 from expunge.records import Detection, ImageRecord, Prompt, Request, Sampler, Target
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 BOTH = Aim("pixel art church", "object", (("object", "church"), ("style", "pixel art")))
 CHURCH = Aim("church", "object")
@@ -35,9 +36,9 @@ def test_of_several_any_is_enough_and_all_must_be_denied() -> None:
 
 
 def test_the_world_gives_a_joint_aim_and_its_prompts_find_it() -> None:
-    world = EmojiWorld()
-    request = world.request(["pixel art church", "bomb"])
-    aims = aims_of(world, request)
+    world = emoji_world()
+    request = world.prompts.request(["pixel art church", "bomb"])
+    aims = aims_of(world.prompts, request)
     assert aims == (BOTH, Aim("bomb", "object"))
     assert aim_of(Prompt(text="x", role="direct", labels={"object": "church", "style": "pixel art"}), aims) == BOTH
 

@@ -9,7 +9,7 @@ import pytest
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.lists import listed
-from expunge.metrics.open_world import OpenWorld
+from expunge.metrics.open_world import open_world
 from expunge.records import names
 from expunge.records.tables import numbers, read_table
 
@@ -105,11 +105,12 @@ def test_a_text_is_asked_at_every_seed_of_its_list_and_once_at_each(tmp_path: Pa
     file = tmp_path / "p.csv"
     rows = ("a church,church,1", "a church,church,2", "a church,church,2", "a dog,dog,1")
     file.write_text("\n".join(("prompt,class,evaluation_seed", *rows)))
-    world = OpenWorld(prompts=file)
-    request = world.request("church")
-    asked = [(p.text, p.seed) for p in world.prompts(request, PromptCounts()) if p.role in ("direct", "far")]
+    world = open_world(prompts=file)
+    request = world.prompts.request("church")
+    asked = [(p.text, p.seed) for p in world.prompts.of(request, PromptCounts()) if p.role in ("direct", "far")]
     assert asked == [("a church", 1), ("a church", 2), ("a dog", 1)]
-    assert any("left out 1: the same text and seed twice" in line for line in world.given(request, PromptCounts()))
+    given = world.prompts.given(request, PromptCounts())
+    assert any("left out 1: the same text and seed twice" in line for line in given)
 
 
 def test_roles_in_a_table_stay_strict(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from expunge.metrics.erasure import Apart
 from expunge.metrics.margins import AnswersByLead, margin_scores
 from expunge.metrics.worlds import world_of
 from expunge.records import Detection, ImageRecord, Prompt, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 
 CHURCH = (Aim("church", "object"),)
 
@@ -49,7 +49,7 @@ def test_a_judge_without_leads_has_no_such_scores() -> None:
 
 
 def test_the_clip_judge_tells_its_lead_and_first_label_where_it_abstains() -> None:
-    clip = EmojiWorld().clip()
+    clip = emoji_world().clip()
     sure, never = (ClipJudge(clip, {"object": {"church": ["a church"], "dog": ["a dog"]}}, margin)
                    for margin in (0.0, 0.999))
     assert isinstance(sure, AnswersByLead)

@@ -92,9 +92,9 @@ def test_a_missing_file_says_its_role_and_where_it_is_published(tmp_path: Path) 
 
 
 def test_the_embedded_judge_and_a_clip_are_ordinary_entries(clip_files: Path) -> None:
-    from expunge.tiny.emoji import EmojiWorld
+    from expunge.tiny.emoji import emoji_world
 
-    world = EmojiWorld()
+    world = emoji_world()
     assert features_named("emoji-judge").name == world.features().name
     assert distance_named("emoji-judge").name == world.distance().name
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -9,8 +9,9 @@ import pytest
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import PromptCounts
 from expunge.metrics.clip import SOMETHING_ELSE
+from expunge.metrics.open_prompts import FAR_THINGS, bare, fill, read_prompts
 from expunge.metrics.open_strata import STRATA
-from expunge.metrics.open_world import FAR_THINGS, OpenWorld, bare, fill, read_prompts
+from expunge.metrics.open_world import open_world
 
 FILE = """
 paraphrase: [a chapel, {text: a cathedral at night}]
@@ -22,9 +23,9 @@ implicit: where the faithful sing
 
 
 def test_prompts_come_from_templates_and_never_twice() -> None:
-    world = OpenWorld()
-    request = world.request("church", anchor="house")
-    prompts = world.prompts(request, PromptCounts())
+    world = open_world()
+    request = world.prompts.request("church", anchor="house")
+    prompts = world.prompts.of(request, PromptCounts())
     assert len({prompt.text for prompt in prompts}) == len(prompts)
     by_role = {role: [p for p in prompts if p.role == role] for role in ("direct", "held_out", "near", "far", "empty")}
     assert {role: len(pool) for role, pool in by_role.items()} == {"direct": 32, "held_out": 12, "near": 40, "far": 40,
@@ -35,13 +36,13 @@ def test_prompts_come_from_templates_and_never_twice() -> None:
     assert all(p.labels == {"object": "church"} for p in (*by_role["direct"], *by_role["held_out"]))
     assert all(p.labels == {"object": "house"} for p in by_role["near"])
     assert "church" not in " ".join(p.text for p in by_role["far"])
-    assert world.prompts(request, PromptCounts()) == prompts
+    assert world.prompts.of(request, PromptCounts()) == prompts
 
 
 def test_the_users_file_fills_the_roles_that_templates_cannot(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(FILE)
-    world = OpenWorld(prompts=tmp_path / "p.yaml")
-    prompts = world.prompts(world.request("church"), PromptCounts())
+    world = open_world(prompts=tmp_path / "p.yaml")
+    prompts = world.prompts.of(world.prompts.request("church"), PromptCounts())
     found = {role: [(p.text, p.labels) for p in prompts if p.role == role]
              for role in ("paraphrase", "implicit", "near")}
     assert found == {"paraphrase": [("a chapel", {"object": "church"}), ("a cathedral at night", {"object": "church"})],
@@ -69,11 +70,11 @@ def test_all_mistakes_of_a_file_are_shown(tmp_path: Path) -> None:
                                                          ("church", "", ("an old church in the snow",))])
 def test_contradictions_are_refused(concept: str, anchor: str, keep: tuple[str, ...]) -> None:
     with pytest.raises(UserError):
-        OpenWorld().request(concept, anchor, keep)
+        open_world().prompts.request(concept, anchor, keep)
 
 
 def test_words_that_only_contain_the_concept_may_stay() -> None:
-    assert OpenWorld().request("cat", keep=("a cathedral",)).keep == ("a cathedral",)
+    assert open_world().prompts.request("cat", keep=("a cathedral",)).keep == ("a cathedral",)
 
 
 def test_articles() -> None:
@@ -83,14 +84,12 @@ def test_articles() -> None:
 
 def test_without_a_clip_it_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EXPUNGE_CLIP", raising=False)
-    world = OpenWorld()
-    for ask in (lambda: world.judge(world.request("church")), world.features):
+    world = open_world()
+    for ask in (lambda: world.judge(world.prompts.request("church")), world.features):
         with pytest.raises(UserError, match="EXPUNGE_CLIP"):
             ask()
     assert world.clip() is None
-    assert world.real() is None
-    with pytest.raises(UserError, match="lpips, lpips-vgg, st-lpips, clip, ssim"):
-        world.distance("mse")
+    assert world.reference() is None
 
 
 def test_the_judge_knows_all_that_the_prompts_name(clip_files: Path, tmp_path: Path,
@@ -98,16 +97,15 @@ def test_the_judge_knows_all_that_the_prompts_name(clip_files: Path, tmp_path: P
     (tmp_path / "p.yaml").write_text(FILE)
     monkeypatch.setenv("EXPUNGE_CLIP", str(clip_files))
     monkeypatch.setenv("EXPUNGE_PROMPTS", str(tmp_path / "p.yaml"))
-    world = OpenWorld()
-    request = world.request("church", "house")
-    prompts = world.prompts(request, PromptCounts())
+    world = open_world()
+    request = world.prompts.request("church", "house")
+    prompts = world.prompts.of(request, PromptCounts())
     judge = world.judge(request)
     asked = {prompt.labels["object"] for prompt in prompts if prompt.labels}
     assert asked | {SOMETHING_ELSE} <= set(judge.questions["object"])
     assert judge.questions["object"][0] == "church"
-    world.prompts(world.request("bicycle"), PromptCounts())
-    again, other = world.judge(request), world.judge(world.request("bicycle"))
+    world.prompts.of(world.prompts.request("bicycle"), PromptCounts())
+    again, other = world.judge(request), world.judge(world.prompts.request("bicycle"))
     assert again.name == judge.name != other.name
     assert "house" not in other.questions["object"]
     assert world.features().name.startswith("clip-features:tiny-clip@")
-    assert world.distance("ssim").name == "1-ssim"

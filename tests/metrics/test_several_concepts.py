@@ -9,15 +9,17 @@ import pytest
 from rated import rated
 
 from expunge.errors import ConfigError, ExpungeError, UserError
-from expunge.metrics.base import Aim, PromptCounts, aim_of, aims_of
-from expunge.metrics.open_world import OpenWorld, read_prompts
+from expunge.metrics.base import Aim, PromptCounts, aim_of
+from expunge.metrics.open_prompts import read_prompts
+from expunge.metrics.open_world import open_world
+from expunge.metrics.prompts import aims_of
 from expunge.metrics.rates import agreement
 from expunge.metrics.reliability import evaluation_warnings, missing_roles
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Detection, ImageRecord, Prompt, Role, Sampler, Score, mentions
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.world import STYLES, THINGS, near
 
-WORLDS = [EmojiWorld(), OpenWorld()]
+WORLDS = [emoji_world(), open_world()]
 WORLD = pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 SETS = pytest.mark.parametrize("concepts", [("church", "bomb"), ("church", "house", "castle"), ("dog", "car", "apple")],
                                ids="+".join)
@@ -27,7 +29,7 @@ SETS = pytest.mark.parametrize("concepts", [("church", "bomb"), ("church", "hous
 @SETS
 def test_a_request_asks_for_each_concept_and_keeps_none(world: Any, concepts: tuple[str, ...]) -> None:
     anchors = ["rose", *[""] * (len(concepts) - 1)]
-    request = world.request(concepts, anchors)
+    request = world.prompts.request(concepts, anchors)
     assert request.concepts == concepts
     assert [target.anchor for target in request.targets] == anchors
     for target in request.targets:
@@ -41,9 +43,9 @@ def test_a_request_asks_for_each_concept_and_keeps_none(world: Any, concepts: tu
 @SETS
 def test_prompts_ask_for_one_concept_each_in_equal_shares_and_keep_the_rest(world: Any, concepts: tuple[str, ...]
                                                                            ) -> None:
-    request, counts = world.request(concepts, ["rose"] * len(concepts)), PromptCounts(direct=5, near=20, far=16)
-    prompts, aims = world.prompts(request, counts), aims_of(world, request)
-    assert aims == tuple(Aim(name, world.question(name)) for name in concepts)
+    request, counts = world.prompts.request(concepts, ["rose"] * len(concepts)), PromptCounts(direct=5, near=20, far=16)
+    prompts, aims = world.prompts.of(request, counts), aims_of(world.prompts, request)
+    assert aims == tuple(Aim(name, world.prompts.question(name)) for name in concepts)
     assert len({prompt.text for prompt in prompts}) == len(prompts)
     for concept in concepts:
         own = [p for p in prompts if p.role in FORGET_ROLES and aim_of(p, aims).concept == concept]
@@ -54,13 +56,13 @@ def test_prompts_ask_for_one_concept_each_in_equal_shares_and_keep_the_rest(worl
     assert {"near", "far", "empty"} <= {p.role for p in kept}
     said_in_keep = [text for p in kept for text in (p.text, *p.labels.values())]
     assert not [text for text in said_in_keep if any(mentions(text, name) for name in concepts)]
-    assert world.prompts(request, counts) == prompts
+    assert world.prompts.of(request, counts) == prompts
 
 
 @WORLD
 def test_a_single_name_is_the_same_with_and_without_a_list(world: Any) -> None:
-    request = world.request("church", "house")
-    assert world.request(["church"], ["house"]) == request
+    request = world.prompts.request("church", "house")
+    assert world.prompts.request(["church"], ["house"]) == request
     assert request.also == ()
     assert request.alone() == (request,)
 
@@ -72,29 +74,30 @@ def test_a_single_name_is_the_same_with_and_without_a_list(world: Any) -> None:
     (["church", ""], "", (), "empty concept"), ("church", "church", (), "own anchor")])
 def test_contradictions_are_refused_by_every_world(world: Any, concept: Any, anchor: Any, keep: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        world.request(concept, anchor, keep)
+        world.prompts.request(concept, anchor, keep)
 
 
 def test_emoji_neighbours_that_go_too_are_not_kept() -> None:
-    world = EmojiWorld()
-    request = world.request(["church", "house"])
+    world = emoji_world()
+    request = world.prompts.request(["church", "house"])
     assert request.keep == ("an icon of a castle", "an icon of a hospital")
-    prompts = world.prompts(request, PromptCounts(near=30, far=30))
+    prompts = world.prompts.of(request, PromptCounts(near=30, far=30))
     assert {p.labels["object"] for p in prompts if p.role == "near"} == {"castle", "hospital"}
     far = {p.labels["object"] for p in prompts if p.role == "far"}
     assert far
     assert not {THINGS[name].kind for name in far} & {"building"}
-    both = world.prompts(world.request(["church", "bomb"]), PromptCounts(far=60))
+    both = world.prompts.of(world.prompts.request(["church", "bomb"]), PromptCounts(far=60))
     assert not {THINGS[p.labels["object"]].kind for p in both if p.role == "far"} & {"building", "weapon"}
-    assert not [p for p in world.prompts(world.request(["guitar", "violin"]), PromptCounts()) if p.role == "near"]
+    all_gone = world.prompts.of(world.prompts.request(["guitar", "violin"]), PromptCounts())
+    assert not [p for p in all_gone if p.role == "near"]
 
 
 def test_emoji_a_thing_and_a_style_share_no_prompt() -> None:
-    world = EmojiWorld()
-    request = world.request(["church", "flat"], ["house", "3d"])
+    world = emoji_world()
+    request = world.prompts.request(["church", "flat"], ["house", "3d"])
     assert not [text for text in request.prompts if mentions(text, "flat")]
     assert not [text for text in request.also[0].prompts if mentions(text, "church")]
-    prompts, aims = world.prompts(request, PromptCounts(near=40)), aims_of(world, request)
+    prompts, aims = world.prompts.of(request, PromptCounts(near=40)), aims_of(world.prompts, request)
     assert {aim.question for aim in aims} == {"object", "style"}
     for prompt in prompts:
         gone = {prompt.labels.get("object"), prompt.labels.get("style")} & {"church", "flat"}
@@ -106,21 +109,21 @@ def test_emoji_a_thing_and_a_style_share_no_prompt() -> None:
 
 
 def test_emoji_all_styles_leave_nothing_to_keep_and_no_thing_to_show() -> None:
-    world = EmojiWorld()
-    prompts = world.prompts(world.request(tuple(STYLES)), PromptCounts())
+    world = emoji_world()
+    prompts = world.prompts.of(world.prompts.request(tuple(STYLES)), PromptCounts())
     assert {p.role for p in prompts} == {"direct", "held_out", "paraphrase", "empty"}
     with pytest.raises(UserError, match="every style goes"):
-        world.request(["church", *STYLES])
+        world.prompts.request(["church", *STYLES])
     with pytest.raises(UserError, match="did you mean 'bomb'"):
-        world.request(["church", "bomp"])
+        world.prompts.request(["church", "bomp"])
 
 
 def test_the_users_file_says_which_concept_a_prompt_asks_for(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("paraphrase: [{text: a chapel, label: church}, {text: a grenade, label: bomb}]\n"
                     "near: [{text: a church mouse, label: mouse}, {text: a mosque, label: mosque}, a bombardment]\n")
-    world = OpenWorld(prompts=file)
-    prompts = world.prompts(world.request(["church", "bomb"]), PromptCounts())
+    world = open_world(prompts=file)
+    prompts = world.prompts.of(world.prompts.request(["church", "bomb"]), PromptCounts())
     assert [(p.text, p.labels["object"]) for p in prompts if p.role == "paraphrase"] == [
         ("a chapel", "church"), ("a grenade", "bomb")]
     assert [(p.text, p.homonym) for p in prompts if p.role == "near"] == [
@@ -133,8 +136,8 @@ def test_the_users_file_says_which_concept_a_prompt_asks_for(tmp_path: Path) -> 
 
 
 def test_a_clip_judges_among_all_concepts_and_anchors(clip_files: Path) -> None:
-    world = OpenWorld(clip=str(clip_files))
-    labels = world.judge(world.request(["church", "bomb"], ["house", "ball"])).questions["object"]
+    world = open_world(clip=str(clip_files))
+    labels = world.judge(world.prompts.request(["church", "bomb"], ["house", "ball"])).questions["object"]
     assert labels[:4] == ("church", "bomb", "house", "ball")
 
 

@@ -11,9 +11,10 @@ from expunge.errors import ModelError, UserError
 from expunge.files import file_digest
 from expunge.metrics import stlpips
 from expunge.metrics.judge import EmojiJudge
+from expunge.metrics.named import distance_named
 from expunge.metrics.packaged import packaged_file
 from expunge.metrics.stlpips import StLpips
-from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.emoji import WEIGHTS
 
 pytestmark = needs_second
 PUBLISHED = [0.466973, 0.310948, 0.322202]
@@ -63,7 +64,7 @@ def test_it_is_named_by_the_hash_of_its_weights() -> None:
     distance = StLpips()
     digest = file_digest(packaged_file(stlpips.PACKAGE, "weights/vST0.0/alex_shift_tolerant.pth"))
     assert (distance.name, distance.hash) == (f"st-lpips-alex@{digest[:8]}", digest)
-    assert EmojiWorld().distance("st-lpips").name == distance.name
+    assert distance_named("st-lpips").name == distance.name
 
 
 def test_other_weights_and_tiny_pictures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

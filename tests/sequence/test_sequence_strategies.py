@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from colour_world import AttackedWorld
+from colour_world import attacked_world
 from sequence_runs import ends, hashes, run
 
 from expunge.config import merged
@@ -169,11 +169,11 @@ def test_other_methods_than_recipes_hold_on_to_nothing(small: dict[str, Any], tm
     closed = {"method": "uce", "settings": kept, "evaluation": None}
     plain = {key: value for key, value in small.items() if key not in ("holding", "settings")}
     with pytest.raises(ConfigError, match=r"request 1 \(church\): 'uce' with strategy 'replay'"):
-        run_sequence(SequenceSettings.build({**plain, **closed}), out=tmp_path, world=AttackedWorld())
+        run_sequence(SequenceSettings.build({**plain, **closed}), out=tmp_path, world=attacked_world())
     assert not (tmp_path / LEDGER).exists()
     anchored = [{**item, "anchor": "house"} for item in small["requests"]]
     result = run_sequence(SequenceSettings.build({**plain, **closed, "strategy": "naive", "requests": anchored}),
-                          out=tmp_path, world=AttackedWorld())
+                          out=tmp_path, world=attacked_world())
     assert len(set(hashes(result))) == 2
 
 
@@ -181,14 +181,14 @@ def test_projection_needs_keys_or_values(small: dict[str, Any], tmp_path: Path) 
     plain = {key: value for key, value in small.items() if key != "holding"}
     other = merged(plain, {"strategy": "projection", "settings": {"scope": "noxattn"}})
     with pytest.raises(ConfigError, match=r"request 1 \(church\): projection where no keys or values"):
-        run_sequence(SequenceSettings.build(other), out=tmp_path, world=AttackedWorld())
+        run_sequence(SequenceSettings.build(other), out=tmp_path, world=attacked_world())
     assert not (tmp_path / "states").exists()
 
 
 def test_joint_is_an_edit_of_the_original_alone(small: dict[str, Any], tmp_path: Path) -> None:
     plain = {key: value for key, value in small.items() if key != "holding"} | {"evaluation": None}
     result = run_sequence(SequenceSettings.build(merged(plain, {"strategy": "joint"})), out=tmp_path,
-                          world=AttackedWorld())
+                          world=attacked_world())
     last = Patch.load(tmp_path / result.states[-1].folder)
     model = load(small["model"], device="cpu")
     alone = ESD.override(merged(small["settings"]))(model, last.card.request, seed=last.card.seed)

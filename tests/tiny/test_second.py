@@ -32,7 +32,7 @@ from expunge.tiny.bake.second_pictures import (
     things,
     unseen_changes,
 )
-from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.emoji import WEIGHTS, emoji_world
 from expunge.tiny.pictures import Drawings
 from expunge.tiny.world import HELD_OUT_VENDORS, THINGS, VENDORS
 
@@ -66,14 +66,14 @@ class Averages:
 
 
 def test_the_world_says_which_second_judge_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = EmojiWorld()
+    world = emoji_world()
     if second_missing():
         pytest.skip(second_missing())
-    request = world.request("church")
+    request = world.prompts.request("church")
     assert isinstance(world.second(request), ImageNetJudge)
-    assert world.second(request) is world.second(world.request("flat"))
+    assert world.second(request) is world.second(world.prompts.request("flat"))
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    other = EmojiWorld().second(request)
+    other = emoji_world().second(request)
     assert isinstance(other, ClipJudge)
     assert other.name.startswith("clip-judge")
 
@@ -82,8 +82,8 @@ def test_the_world_says_which_second_judge_it_has(monkeypatch: pytest.MonkeyPatc
 def test_without_the_extra_the_second_judge_asks_for_every_concept_and_tells_its_kin(
         concepts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    world = EmojiWorld()
-    judge = world.second(world.request(concepts))
+    world = emoji_world()
+    judge = world.second(world.prompts.request(concepts))
     assert isinstance(judge, OfKin)
     assert {*judge.questions} == {"object", "style"}
     assert "may err alike" in judge.kin

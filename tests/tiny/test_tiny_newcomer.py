@@ -10,7 +10,7 @@ import expunge
 from expunge.errors import UserError
 from expunge.models.model import Model
 from expunge.tiny.characters import CHARACTERS, character_pictures
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.newcomer import character_judge, character_prompts
 from expunge.tiny.world import BACKGROUNDS
 
@@ -24,7 +24,7 @@ def test_it_knows_its_character_and_not_the_others(model: Model) -> None:
     drawn = expunge.sample(model, [(f"an emoji of a {thing}", 0) for thing in ("church", "dog", "pizza", "bus")],
                            expunge.Sampler(steps=4, guidance=2.0))
     others = torch.cat([drawn, drawn.flip(3), drawn.flip(2)])
-    judge = character_judge("blorp", model, EmojiWorld().features(), others, count=45)
+    judge = character_judge("blorp", model, emoji_world().features(), others, count=45)
     assert judge.score.value is not None
     assert judge.score.value >= 0.9
     right = [answer.answers.get("object") for answer in judge(character_pictures("blorp", range(20))[0])]

@@ -15,7 +15,7 @@ from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
 from expunge.models.model import Model
 from expunge.records import Sampler
-from expunge.tiny.emoji import WEIGHTS, EmojiWorld
+from expunge.tiny.emoji import WEIGHTS, emoji_world
 from expunge.tiny.score import contact_sheet, held_out_items, score_model
 from expunge.tiny.world import NEVER_SEEN, SEEN
 
@@ -87,15 +87,15 @@ def test_things_never_seen_are_not_drawn(embedded: Model) -> None:
 
 
 def test_statistics_of_real_pictures_fit_the_judge() -> None:
-    world = EmojiWorld()
-    real = world.real()
+    world = emoji_world()
+    real = world.reference()
     assert real.features == world.features().name
     assert real.covariance.shape == (world.features().width,) * 2
     assert torch.linalg.eigvalsh(real.covariance).min() > -1e-9
 
 
 def test_clip_prefers_the_right_text(drawn: Tensor) -> None:
-    clip = EmojiWorld().clip()
+    clip = emoji_world().clip()
     texts = [prompt.text for prompt, _ in ITEMS]
     right, wrong = clip(drawn, texts), clip(drawn, texts[7:] + texts[:7])
     assert right.mean() > wrong.mean() + 0.05

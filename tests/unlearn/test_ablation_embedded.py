@@ -7,16 +7,16 @@ import pytest
 import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.presets.ablation import ABLATION_FAST
 
 
 @pytest.mark.slow
 def test_held_out_prompts_no_longer_bring_the_concept() -> None:
-    model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
-    request = world.request("church", anchor="house")
+    model, world = expunge.load("embedded", device="cpu"), emoji_world()
+    request = world.prompts.request("church", anchor="house")
     counts = PromptCounts(direct=0, held_out=8, paraphrase=0, implicit=0, near=0, far=0, style=0, never_seen=0, empty=0)
-    items = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    items = [(prompt, 0) for prompt in world.prompts.of(request, counts)]
     judge, sampler = world.judge(request), Sampler(steps=12)
 
     def found() -> int:

@@ -14,7 +14,7 @@ from expunge.metrics.statistics import wilson
 from expunge.models.store import load
 from expunge.records import Request, Sampler
 from expunge.registry import METHODS
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.presets.advunlearn import ADVUNLEARN, ADVUNLEARN_FAST, FAST_AT, UNET
 from expunge.unlearn.recipe import Recipe
 
@@ -71,8 +71,8 @@ def test_trained_layers_are_those_that_were_named(model: Any) -> None:
 
 
 def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
-    model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
-    request = world.request("church")
+    model, world = expunge.load("embedded", device="cpu"), emoji_world()
+    request = world.prompts.request("church")
     recipe = ADVUNLEARN_FAST.override({
         "steps": 28, "batch": 6, "learning_rate": 4e-4, "warmup": 4, "source.grid": 10, "source.trajectories": 8,
         "keep.source.grid": 10, "keep.source.trajectories": 12, "keep.batch": 4, "adversary.warmup": 12,
@@ -81,7 +81,7 @@ def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
     assert patch.in_encoder
     assert not patch.card.left_out, "nobody asked to keep what goes"
     counts = PromptCounts(direct=6, held_out=6, paraphrase=0, implicit=0, near=0, far=0, never_seen=0, empty=0)
-    items = [(prompt, 0) for prompt in world.prompts(request, counts)]
+    items = [(prompt, 0) for prompt in world.prompts.of(request, counts)]
 
     def found() -> int:
         drawn = expunge.sample(model, items, Sampler(steps=12), batch=12)

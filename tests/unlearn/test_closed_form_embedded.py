@@ -5,12 +5,12 @@ from __future__ import annotations
 import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.records import FORGET_ROLES, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.presets.closed_form import UCE
 
-WORLD = EmojiWorld()
-REQUEST = WORLD.request("church", "house")
-PROMPTS = WORLD.prompts(REQUEST, PromptCounts(direct=6, held_out=6, paraphrase=0, implicit=0, near=12, far=0,
+WORLD = emoji_world()
+REQUEST = WORLD.prompts.request("church", "house")
+PROMPTS = WORLD.prompts.of(REQUEST, PromptCounts(direct=6, held_out=6, paraphrase=0, implicit=0, near=12, far=0,
                                               never_seen=0, empty=0))
 
 

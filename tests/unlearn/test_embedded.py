@@ -12,13 +12,13 @@ from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model
 from expunge.records import FORGET_ROLES, Prompt, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.presets.esd import ESD_FAST
 
-WORLD = EmojiWorld()
-REQUEST = WORLD.request("church")
+WORLD = emoji_world()
+REQUEST = WORLD.prompts.request("church")
 COUNTS = PromptCounts(direct=8, held_out=8, paraphrase=4, implicit=4, near=0, far=24, never_seen=0, empty=0)
-PROMPTS = WORLD.prompts(REQUEST, COUNTS)
+PROMPTS = WORLD.prompts.of(REQUEST, COUNTS)
 
 
 @dataclass(frozen=True)

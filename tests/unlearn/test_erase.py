@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from expunge.errors import ConfigError, UserError
+from expunge.metrics.worlds import World
 from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import WORLDS
@@ -21,8 +22,8 @@ REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"))
 SETTINGS = {"source": {"grid": 4, "trajectories": 3}, "steps": 3, "batch": 2, "learning_rate": 1e-3}
 
 
-class Village:
-    """A world of one sentence."""
+class OneSentence:
+    """Prompts of a world of one sentence."""
 
     name = "village"
 
@@ -30,11 +31,15 @@ class Village:
         return Request(concept=concept, prompts=(f"a {concept} on a hill",), anchor=anchor, keep=tuple(keep))
 
 
+def village_world() -> World:
+    return World("village", OneSentence())  # type: ignore[arg-type]  # it can be asked for nothing else
+
+
 @pytest.fixture
 def village(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The model, in a world registered for this test only."""
     monkeypatch.setattr(WORLDS, "_entries", dict(WORLDS._entries))
-    WORLDS.register("village", f"{__name__}:Village")
+    WORLDS.register("village", f"{__name__}:village_world")
     monkeypatch.setattr(model, "world", "village")
     return model
 

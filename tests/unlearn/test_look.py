@@ -11,7 +11,7 @@ import expunge
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Request, Target
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.look import MOST, PICTURES, look
 
 REQUEST = Request(concept="church", prompts=("a photo of a church", "a church"), anchor="house")
@@ -62,7 +62,7 @@ def test_of_many_concepts_some_are_looked_at(model: Any) -> None:
 
 def test_the_embedded_worlds_judge_finds_what_was_not_erased() -> None:
     model: Model = expunge.load("embedded", device="cpu")
-    request = EmojiWorld().request(["church", "dog"])
+    request = emoji_world().prompts.request(["church", "dog"])
     found = look(model, untouched(model, request))
     assert [one.concept for one in found] == ["church", "dog"]
     assert all(one.still and one.n == PICTURES // 2 and one.left is None for one in found)

@@ -15,7 +15,7 @@ import expunge
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.base import PromptCounts
 from expunge.records import FORGET_ROLES, Request, Sampler
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.bilevel import Bilevel
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.keep import MatchTeacher
@@ -179,10 +179,10 @@ def test_mistakes_are_told() -> None:
 
 @pytest.mark.slow
 def test_on_the_embedded_model_it_erases_and_keeps() -> None:
-    model, world = expunge.load("embedded", device="cpu"), EmojiWorld()
-    request = world.request("church")
+    model, world = expunge.load("embedded", device="cpu"), emoji_world()
+    request = world.prompts.request("church")
     counts = PromptCounts(direct=0, held_out=6, paraphrase=0, implicit=0, near=0, far=5, style=0, never_seen=0, empty=0)
-    prompts = world.prompts(request, counts)
+    prompts = world.prompts.of(request, counts)
     recipe = ESD_FAST.override({"steps": 20, "batch": 4, "learning_rate": 8e-4, "warmup": 4, "source.grid": 8,
                          "source.trajectories": 8, "update": {"kind": "refresh", "update": {"max_grad_norm": 1.0}}})
 

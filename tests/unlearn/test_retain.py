@@ -10,9 +10,10 @@ import torch
 
 import expunge
 from expunge.errors import ConfigError, UserError
-from expunge.metrics.open_world import FAR_THINGS, KEPT_THINGS, OpenWorld, bare
+from expunge.metrics.open_prompts import FAR_THINGS, KEPT_THINGS, bare
+from expunge.metrics.open_world import open_world
 from expunge.records import Request, Target
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.world import SEEN
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.recipe import Recipe
@@ -33,7 +34,7 @@ def test_things_with_the_concept_or_its_other_names_in_them_are_left_out(model: 
 
 def test_what_goes_is_left_out_only_where_somebody_asked_to_keep_it() -> None:
     embedded = expunge.load("embedded", device="cpu")
-    request = EmojiWorld().request("church")
+    request = emoji_world().prompts.request("church")
     assert "church" not in Retain().retained(embedded, request).left_out
     assert Retain(things=("church", "dog")).retained(embedded, request).left_out == {
         "church": "names a concept that is to go"}
@@ -94,12 +95,12 @@ def test_things_can_come_from_a_file(model: Any, tmp_path: Path) -> None:
 
 
 def test_vocabularies_of_the_worlds_are_prompts_of_training() -> None:
-    words = EmojiWorld().vocabulary()
+    words = emoji_world().prompts.vocabulary()
     assert tuple(words) == SEEN
-    assert words["church"] == EmojiWorld().request("church").prompts
+    assert words["church"] == emoji_world().prompts.request("church").prompts
     with pytest.raises(UserError, match="unknown thing 'elefant'"):
-        EmojiWorld().vocabulary(["elefant"])
-    assert OpenWorld().vocabulary(["apple"]) == {"apple": ("a photo of an apple",)}
+        emoji_world().prompts.vocabulary(["elefant"])
+    assert open_world().prompts.vocabulary(["apple"]) == {"apple": ("a photo of an apple",)}
     assert not {bare(thing) for thing in FAR_THINGS} & set(KEPT_THINGS)  # what is measured is not trained on
 
 
@@ -129,7 +130,7 @@ def test_things_of_the_concepts_kind_get_more_prompts_and_some_prompts_show_two_
     import expunge
 
     model = expunge.load("embedded", device="cpu")
-    request = EmojiWorld().request("church")
+    request = emoji_world().prompts.request("church")
     few, more = (Retain(each=1, near=near, pairs=pairs).retained(model, request).prompts
                  for near, pairs in ((0, 0), (3, 4)))
     assert [text for text in more if text in few] == list(few)

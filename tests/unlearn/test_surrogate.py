@@ -10,7 +10,7 @@ import expunge
 from expunge.models.model import Model
 from expunge.records import Request, mentions
 from expunge.registry import METHODS
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.tiny.world import SEEN, STYLES, THINGS
 from expunge.unlearn.erase import resolve_method, with_surrogates
 from expunge.unlearn.surrogate import LEAST, MOST, surrogates
@@ -42,7 +42,7 @@ def test_an_empty_anchor_means_none_and_a_named_one_stays(embedded: Model) -> No
     assert anchor(embedded, "church", "", "esd-fast") == ("",)
     assert anchor(embedded, "church", "castle", "esd-fast") == ("castle",)
     assert anchor(embedded, ["church", "bomb"], ["house", ""], "esd-fast") == ("house", "")
-    whole = EmojiWorld().request("church")
+    whole = emoji_world().prompts.request("church")
     assert with_surrogates(embedded, whole, None, (), resolve_method("esd-fast")) == (whole, ())
 
 

@@ -8,12 +8,12 @@ import expunge
 from expunge.metrics.base import PromptCounts
 from expunge.models.model import Model
 from expunge.registry import METHODS
-from expunge.tiny.emoji import EmojiWorld
+from expunge.tiny.emoji import emoji_world
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.erase import resolve_method, with_surrogates
 from expunge.unlearn.method import Configured
 
-WORLD = EmojiWorld()
+WORLD = emoji_world()
 MANY = PromptCounts(direct=900, held_out=300, paraphrase=300, implicit=300, near=900, far=900, style=300,
                     never_seen=300)
 REQUESTS = (["church"], ["pixel art"], ["moon"], ["bus", "fish", "3d"])
@@ -26,7 +26,7 @@ def model() -> Model:
 
 @pytest.mark.parametrize("concepts", REQUESTS, ids="+".join)
 def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: Model, concepts: list[str]) -> None:
-    asked = {prompt.text for prompt in WORLD.prompts(WORLD.request(concepts), MANY, ("all",)) if prompt.text}
+    asked = {prompt.text for prompt in WORLD.prompts.of(WORLD.prompts.request(concepts), MANY, ("all",)) if prompt.text}
     assert len(asked) > 1000
     for name in METHODS.names():
         method = resolve_method(name)

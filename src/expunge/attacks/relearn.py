@@ -28,9 +28,9 @@ from expunge.config import below, knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
 from expunge.metrics.base import PromptCounts
+from expunge.metrics.worlds import world_of
 from expunge.models.sample import draw
 from expunge.records import Request, Sampler, Spent, names_any
-from expunge.registry import WORLDS
 
 _FIRST_SEED = 10_000_000
 """Seeds of the training images begin here, far from those that are evaluated."""
@@ -208,7 +208,7 @@ class Benign(Tuning):
 
 def _innocent(victim: Victim, request: Request) -> list[str]:
     counts = PromptCounts(direct=0, held_out=0, paraphrase=0, implicit=0, near=24, far=24, empty=0, never_seen=0)
-    world = WORLDS.get(victim.model.world)()
-    plain = [name for name in ("name",) if name in world.strata]  # the shortest fit every text encoder
-    return [prompt.text for prompt in world.prompts(request, counts, plain)]
+    asks = victim.asks or world_of(victim.model.world, victim.model.name).prompts
+    plain = [name for name in ("name",) if name in asks.strata]  # the shortest fit every text encoder
+    return [prompt.text for prompt in asks.of(request, counts, plain)]
 

@@ -31,14 +31,17 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
-from expunge.detectors.watched import detector_words, world_for
+from expunge.detectors.choosing import world_for
+from expunge.detectors.watched import detector_words
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
-from expunge.metrics.base import Aim, World, aim_at
+from expunge.metrics.base import Aim
 from expunge.metrics.judging import check_questions
+from expunge.metrics.prompts import aim_at
 from expunge.metrics.reliability import NULL, SELDOM
+from expunge.metrics.worlds import World
 from expunge.models.fitting import split, unfit
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied, drawn_by
@@ -82,7 +85,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
     attack = training_attack(settings)
     world = world_for(model.world, model.name, settings, world)
     request, victim, goal, prompts = rehearsed(model, patch, concept, settings, world)
-    chosen = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    chosen = named_prompts(world.prompts, request, settings.count, USUAL, settings.add_templates)
     check_writable(folder)
     subjects, no_unknown = _subjects(world, request, victim, goal, prompts, attack, settings)
     curves = _curves(subjects, victim, attack, settings.batch, folder / "relearning",
@@ -91,7 +94,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
         card=patch.card if patch else None, request=request, model=model.name, model_hash=model.hash,
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
         given=(*detector_words(world),
-               *told_of_own(world, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
+               *told_of_own(world.prompts, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
                *lost_words(victim, chosen),
                *(picture_folder(settings.pictures).notices if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(relearning_warnings(curves)),
@@ -109,13 +112,13 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: Relearn
         UserError: what `relearn` refuses before it draws anything.
     """
     world = world_for(model.world, model.name, settings, world)
-    request = sought(world, patch, concept)
+    request = sought(world.prompts, patch, concept)
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch)
-    goal = Goal(world.judge(request), aim_at(world, request))
-    asked = named_prompts(world, request, settings.count, USUAL, settings.add_templates)
+    goal = Goal(world.judge(request), aim_at(world.prompts, request))
+    asked = named_prompts(world.prompts, request, settings.count, USUAL, settings.add_templates)
     prompts = [prompt for prompt, _ in drawable(victim, [(prompt, 0) for prompt in asked])[0]]
     for question, label in goal.aim.wanted.items():
         check_questions(goal.judge, label, question, prompts)
@@ -153,12 +156,12 @@ def _subjects(world: World, request: Request, victim: Victim, goal: Goal, prompt
 def _unknown(world: World, request: Request, victim: Victim, pictures: int, count: int, settings: RelearnSettings
              ) -> tuple[list[Subject], str]:
     """Something that the model never knew, if there is any, else why there is not."""
-    others = prompts_of(world, request, near=KNOWN // 2, far=KNOWN // 2)
+    others = prompts_of(world.prompts, request, near=KNOWN // 2, far=KNOWN // 2)
     others = split(victim.model, others, victim.sampler)[0]
     known = victim.draw([prompt.text for prompt in others], [settings.first_seed] * len(others), settings.batch)
     if len(known) < _FEWEST:
         return [], f"the world {world.name} has only {len(known)} prompts of other things"
-    stranger = world.stranger(victim.model, known, pictures)
+    stranger = world.unknown.stranger(victim.model, known, pictures) if world.unknown else None
     if stranger is None:
         return [], f"nothing is known that {victim.model.name} never saw"
     lesson = Lesson(stranger.pictures, stranger.captions, "an invented thing")

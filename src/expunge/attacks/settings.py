@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from expunge.config import knob
+from expunge.detectors.settings import AskSettings
 from expunge.sampling import SamplingSettings
 
 Tier = Literal["smoke", "standard", "paper"]
 
 
-class AttackSettings(SamplingSettings):
+class AttackSettings(AskSettings, SamplingSettings):
     """Everything about a suite of attacks that can be set."""
 
     tier: Tier = knob("smoke", "which attacks, items and budgets: smoke (2 minutes on emoji-64), standard, paper")
@@ -25,19 +26,9 @@ class AttackSettings(SamplingSettings):
     control_items: int | None = knob(None, "items of each attack's null control; 0: none; None: the tier's", ge=0)
     fresh: int = knob(4, "images drawn again with other seeds for every success", ge=0)
     pictures: str = knob("", "folder of your own images of the concept, for attacks that start from images")
-    clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless count is set")
-    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
-    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
-    margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
-                                      "abstains; None means 0.2", ge=0.0, lt=1.0)
-    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
-                             "world's judge")
-    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
-                                                "rule what of its readings counts")
 
 
-class RelearnSettings(SamplingSettings):
+class RelearnSettings(AskSettings, SamplingSettings):
     """Everything about relearning curves that can be set."""
 
     training: Literal["relearn", "relearn-xattn", "relearn-lora"] = knob(
@@ -50,13 +41,3 @@ class RelearnSettings(SamplingSettings):
     seeds: int = knob(1, "images per prompt, with seeds first_seed, first_seed + 1, ...", ge=1)
     enough: float = knob(0.5, "found rate from which a thing counts as drawn", gt=0.0, le=1.0)
     pictures: str = knob("", "folder of your own images of the concept to train on, instead of the original model's")
-    clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless count is set")
-    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
-    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
-    margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
-                                      "abstains; None means 0.2", ge=0.0, lt=1.0)
-    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
-                             "world's judge")
-    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
-                                                "rule what of its readings counts")

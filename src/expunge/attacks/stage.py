@@ -18,9 +18,11 @@ from expunge.attacks.settings import AttackSettings, RelearnSettings
 from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.finetune import picture_folder
-from expunge.metrics.base import PromptCounts, World, aim_at
+from expunge.metrics.base import PromptCounts
 from expunge.metrics.brought import Brings, list_remarks, own_prompts
 from expunge.metrics.judging import check_questions
+from expunge.metrics.prompts import Prompts, aim_at
+from expunge.metrics.worlds import World
 from expunge.models.fitting import TOO_LONG, none_fits, split, unfit
 from expunge.models.patch import Patch
 from expunge.records import FORGET_ROLES, Prompt, Request, counted
@@ -61,7 +63,7 @@ class Stage:
     elsewhere: list[Item] = field(default_factory=list)
 
 
-def sought(world: World, patch: Patch | None, concept: str) -> Request:
+def sought(asks: Prompts, patch: Patch | None, concept: str) -> Request:
     """What an attack looks for: `concept`, or what the patch took out.
 
     Raises:
@@ -70,10 +72,10 @@ def sought(world: World, patch: Patch | None, concept: str) -> Request:
     if patch is None:
         if not concept:
             raise UserError("nothing to look for", accepted="a patch, or a concept")
-        return world.request(concept)
+        return asks.request(concept)
     own = {request.concept: request for request in patch.card.request.alone()}
     if concept:
-        return own.get(concept) or world.request(concept)
+        return own.get(concept) or asks.request(concept)
     if len(own) > 1:
         raise UserError(f"the patch took out {', '.join(own)}", accepted="one of them at a time, as `concept`",
                         remedy="name it: --concept on the command line")
@@ -91,8 +93,8 @@ def attack_stage(world: World, request: Request, victim: Victim, settings: Attac
     Raises:
         UserError: the judge does not know the concept, or finds it in none of the original model's images.
     """
-    goal = Goal(world.judge(request), aim_at(world, request))
-    whole = named_items(world, request, settings, usual)
+    goal = Goal(world.judge(request), aim_at(world.prompts, request))
+    whole = named_items(world.prompts, request, settings, usual)
     asked, lost = drawable(victim, whole)
     for question, label in goal.aim.wanted.items():
         check_questions(goal.judge, label, question, [prompt for prompt, _ in asked])
@@ -109,22 +111,22 @@ def attack_stage(world: World, request: Request, victim: Victim, settings: Attac
     left_out |= Counter(lost.values())
     second = world.second(request)
     confirm = None if second is None else Goal(second, goal.aim)
-    control = world.control(request) if control_count else None
-    aim = None if control is None else Goal(world.judge(control), aim_at(world, control), known=False)
+    control = world.unknown.control(request) if world.unknown and control_count else None
+    aim = None if control is None else Goal(world.judge(control), aim_at(world.prompts, control), known=False)
     nulls = [] if control is None else named_items(
-        world, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
+        world.prompts, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
     nulls = drawable(victim, nulls)[0] if nulls else []
     return Stage(request, goal, items, len(whole), {k: v for k, v in left_out.items() if v}, confirm,
                   control, aim, nulls,
-                  variants(world, control) if control else {}, control_count,
+                  variants(world.prompts, control) if control else {}, control_count,
                   tuple({(prompt.text, prompt.seed): prompt for prompt, _ in whole}.values()),
-                  elsewhere(world, request, settings, control_count, victim) if control is None else [])
+                  elsewhere(world.prompts, request, settings, control_count, victim) if control is None else [])
 
 
-def elsewhere(world: World, request: Request, settings: AttackSettings, count: int, victim: Victim) -> list[Item]:
+def elsewhere(asks: Prompts, request: Request, settings: AttackSettings, count: int, victim: Victim) -> list[Item]:
     """`count` items of other things, far ones first, each prompt at the next of the settings' seeds; fewer where there
     are few prompts."""
-    found = prompts_of(world, request, far=count, near=count) if count else []
+    found = prompts_of(asks, request, far=count, near=count) if count else []
     ranked = [prompt for role in ("far", "near") for prompt in found if prompt.role == role]
     prompts = split(victim.model, ranked, victim.sampler)[0][:count]
     return [(prompt, settings.first_seed + k % settings.seeds if prompt.seed is None else prompt.seed)
@@ -153,13 +155,13 @@ def pictures_in(folder: str) -> Tensor | None:
     return picture_folder(folder).pictures if folder else None
 
 
-def prompts_of(world: World, request: Request, **counts: int) -> list[Prompt]:
+def prompts_of(asks: Prompts, request: Request, **counts: int) -> list[Prompt]:
     """The world's prompts, so many of each role that is named and none of the others."""
     none = dict.fromkeys(PromptCounts.model_fields, 0)
-    return world.prompts(request, PromptCounts(**{**none, **counts}))
+    return asks.of(request, PromptCounts(**{**none, **counts}))
 
 
-def named_prompts(world: World, request: Request, count: int | None, usual: int, add: bool = False) -> list[Prompt]:
+def named_prompts(asks: Prompts, request: Request, count: int | None, usual: int, add: bool = False) -> list[Prompt]:
     """Prompts that ask for the concept by its name; other wordings are attacks of their own.
 
     The user's own are taken whole and in their order, whatever their wording if none of them is said to name it.
@@ -168,22 +170,22 @@ def named_prompts(world: World, request: Request, count: int | None, usual: int,
         count: how many at most; None: all of the user's, or `usual` of the world's.
         add: the world's, too, where the user brings some.
     """
-    own, most = own_named(world, request), usual if count is None else count
-    templates = [] if own and not add else prompts_of(world, request, direct=(most + 1) // 2, held_out=most // 2)
+    own, most = own_named(asks, request), usual if count is None else count
+    templates = [] if own and not add else prompts_of(asks, request, direct=(most + 1) // 2, held_out=most // 2)
     texts = {prompt.text for prompt in own}
     both = [*own, *(prompt for prompt in templates if prompt.text not in texts and prompt.role in FORGET_ROLES)]
     return both if count is None else both[:count]
 
 
-def own_named(world: World, request: Request) -> list[Prompt]:
+def own_named(asks: Prompts, request: Request) -> list[Prompt]:
     """Of the user's own prompts those that name the concept; all that ask for it where none does."""
-    distinct = {(prompt.text, prompt.seed): prompt for prompt in reversed(own_prompts(world, request))
+    distinct = {(prompt.text, prompt.seed): prompt for prompt in reversed(own_prompts(asks, request))
                 if prompt.role in FORGET_ROLES}
     own = list(reversed(distinct.values()))
     return [prompt for prompt in own if prompt.role in NAMING] or own
 
 
-def told_of_own(world: World, request: Request, settings: AttackSettings | RelearnSettings, used: int,
+def told_of_own(asks: Prompts, request: Request, settings: AttackSettings | RelearnSettings, used: int,
                 asked: Mapping[str, int] | None = None, lost: Mapping[int, str] | None = None) -> list[str]:
     """Plain sentences: how many of the user's prompts are used, and why not the others; none where none are given.
 
@@ -191,17 +193,17 @@ def told_of_own(world: World, request: Request, settings: AttackSettings | Relea
         used: prompts that are chosen, those that cannot be drawn included. lost: why one cannot, by its place among
             these, as `fitting.unfit` says it. asked: how many other wordings each item asks at most, by attack.
     """
-    own = [prompt for prompt in own_prompts(world, request) if prompt.role in FORGET_ROLES]
-    named, file = own_named(world, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
+    own = [prompt for prompt in own_prompts(asks, request) if prompt.role in FORGET_ROLES]
+    named, file = own_named(asks, request), Path(settings.prompts or os.environ.get("EXPUNGE_PROMPTS", "")).name
     if not own:
-        return [*list_remarks(world, request), f"{file} has no prompt that asks for {request.concept!r}: those of "
-                "templates are attacked."] if file and isinstance(world, Brings) else []
+        return [*list_remarks(asks, request), f"{file} has no prompt that asks for {request.concept!r}: those of "
+                "templates are attacked."] if file and isinstance(asks, Brings) else []
     taken = min(used, len(named))
     why, lost = Counter({f"count is {settings.count}": len(named) - taken}), lost or {}
     why.update(reason for place, reason in lost.items() if place < taken)  # the user's own come first
     reasons = ", ".join(f"{count}: {reason}" for reason, count in why.items() if count)
     done = "asked at every look" if isinstance(settings, RelearnSettings) else "attacked"
-    out = [*list_remarks(world, request),
+    out = [*list_remarks(asks, request),
            f"{file}: {counted(len(named), 'prompts')} for {request.concept!r} given, "
            f"{len(named) - sum(why.values())} {done}{'; left out ' * bool(reasons)}{reasons}."]
     added = used - taken - sum(place >= taken for place in lost)
@@ -237,22 +239,22 @@ def cut_words(victim: Victim, stage: Stage) -> list[str]:
     return [f"{over} of {len(wordings)} other wordings left out: {TOO_LONG} (--truncate cuts them)."] if over else []
 
 
-def variants(world: World, request: Request) -> dict[str, tuple[str, ...]]:
+def variants(asks: Prompts, request: Request) -> dict[str, tuple[str, ...]]:
     """Other wordings of the concept, by role: all of the user's own, or up to 16 of the world's."""
-    found = own_prompts(world, request)
+    found = own_prompts(asks, request)
     if not any(prompt.role in FORGET_ROLES for prompt in found):
-        found = prompts_of(world, request, paraphrase=VARIANTS, implicit=VARIANTS)
+        found = prompts_of(asks, request, paraphrase=VARIANTS, implicit=VARIANTS)
     return {role: tuple(dict.fromkeys(prompt.text for prompt in found if prompt.role == role))
             for role in ("paraphrase", "implicit")}
 
 
-def named_items(world: World, request: Request, settings: AttackSettings, usual: int) -> list[Item]:
+def named_items(asks: Prompts, request: Request, settings: AttackSettings, usual: int) -> list[Item]:
     """Prompts that ask for the concept by its name, each at the settings' seeds, or at that of its list.
 
     Args:
         usual: how many of the world's prompts where the settings do not say.
     """
-    prompts = named_prompts(world, request, settings.count, usual, settings.add_templates)
+    prompts = named_prompts(asks, request, settings.count, usual, settings.add_templates)
     once = {(prompt.text, seed): (prompt, seed) for prompt in prompts
             for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds)}
     return list(once.values())

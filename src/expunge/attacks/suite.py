@@ -43,12 +43,14 @@ from expunge.attacks.stage import (
 from expunge.attacks.trial import attempts, inputs, plain, read_attempts
 from expunge.attacks.victim import Item, Victim
 from expunge.config import below, merged
-from expunge.detectors.watched import detector_words, world_for
+from expunge.detectors.choosing import world_for
+from expunge.detectors.watched import detector_words
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
+from expunge.metrics.worlds import World
 from expunge.models.fitting import unfit
 from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
@@ -103,7 +105,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     check_given(model, patch, or_none=True)
     began, settings, folder = time.monotonic(), AttackSettings.given(settings), Path(out)
     world = world_for(model.world, model.name, settings, world)
-    request, victim, chosen = _prepared(model, patch, concept, settings, world)
+    request, victim, chosen = _prepared(model, patch, concept, settings, world.prompts)
     check_writable(folder)
     victim = replace(victim, sights=Sights(folder / "sights.jsonl"))
     tier = TIERS[settings.tier]
@@ -116,7 +118,7 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
                                                     stage.confirm))
         before = plain(victim, stage.items, stage.goal, settings.batch)
         others = {one.name: one.prompts for one in chosen if isinstance(one, Paraphrase)}
-        given = [*detector_words(world), *told_of_own(world, request, settings, len(stage.asked_for), others,
+        given = [*detector_words(world), *told_of_own(world.prompts, request, settings, len(stage.asked_for), others,
                               unfit(model, stage.asked_for, victim.sampler)),
                  *lost_words(victim, stage.asked_for), *cut_words(victim, stage),
                  *(picture_folder(settings.pictures).notices if settings.pictures else [])]
@@ -143,21 +145,21 @@ def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackS
         UserError: what `attack` refuses before it draws anything.
     """
     world = world_for(model.world, model.name, settings)
-    request, victim, chosen = _prepared(model, patch, concept, settings, world)
-    items, _ = drawable(victim, named_items(world, request, settings, TIERS[settings.tier].prompts))
+    request, victim, chosen = _prepared(model, patch, concept, settings, world.prompts)
+    items, _ = drawable(victim, named_items(world.prompts, request, settings, TIERS[settings.tier].prompts))
     with applied(model, patch) if patch is not None else nullcontext():
         return _possible(chosen, victim, request, items, named=bool(settings.attacks))[0], len(items)
 
 
-def _prepared(model: Model, patch: Patch | None, concept: str, settings: AttackSettings, world: World
+def _prepared(model: Model, patch: Patch | None, concept: str, settings: AttackSettings, asks: Prompts
               ) -> tuple[Request, Victim, list[Attack]]:
     """What is sought, whom it is sought from, and how."""
-    chosen, request = planned(settings), sought(world, patch, concept)
+    chosen, request = planned(settings), sought(asks, patch, concept)
     if patch is not None:
         with applied(model, patch):
             pass  # a patch for another model must not cost an hour first
     victim = Victim(model, patch, settings.sampler(model), pictures_in(settings.pictures), settings.batch,
-                    variants(world, request))
+                    variants(asks, request), asks=asks)
     return request, victim, chosen
 
 

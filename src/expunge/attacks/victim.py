@@ -12,6 +12,7 @@ from torch import Tensor
 from expunge.attacks.sights import Sights
 from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
+from expunge.metrics.prompts import Prompts
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise, passes
 from expunge.models.model import Model
@@ -56,6 +57,7 @@ class Victim:
         variants: other prompts that ask for the concept, by role ("paraphrase": without its name but with another,
             "implicit": without any name); the world's, for attacks made of fixed prompts.
         aims: images of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
+        asks: whose prompts of other things innocent users ask; None: those of the model's world.
         sights: where answers about images without an attack are kept; None keeps none.
     """
 
@@ -66,6 +68,7 @@ class Victim:
     batch: int = 32
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
+    asks: Prompts | None = field(default=None, repr=False, compare=False)
     sights: Sights | None = field(default=None, repr=False, compare=False)
 
     @property

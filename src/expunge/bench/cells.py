@@ -25,7 +25,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
 from expunge.files import folder_of, readable, write_json
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
 from expunge.resume import Inputs, refusal, shortened
@@ -90,18 +90,21 @@ _BEGUN = (PATCH, CHECKPOINT)
 """What an edit leaves once it has begun: the patch, or how far it is."""
 
 
-def planned_cells(settings: BenchSettings, model: Model, world: World, out: Path) -> list[Cell]:
+def planned_cells(settings: BenchSettings, model: Model, completes: Prompts, asks: Prompts, out: Path) -> list[Cell]:
     """Every cell, seed by seed: a bench that is stopped early has met every method with its first seed.
 
+    Args:
+        completes: who makes requests of the concepts. asks: whose prompts the evaluation asks.
+
     Raises:
-        ConfigError: concepts that the world does not know, all at once.
+        ConfigError: concepts that nobody knows, all at once.
     """
     chosen = {row.title: resolve_method(row.method, row.settings, model) for row in settings.methods}
     requests: dict[str, dict[str, Request]] = {}
     mistakes: dict[str, None] = {}
     for concept in settings.concepts:
         try:
-            requests[concept.title] = {title: _request(model, world, concept, method)
+            requests[concept.title] = {title: _request(model, completes, concept, method)
                                        for title, method in chosen.items()}
         except UserError as error:
             mistakes[str(error)] = None
@@ -110,7 +113,7 @@ def planned_cells(settings: BenchSettings, model: Model, world: World, out: Path
     attacks = {concept.title: settings.attack_on(concept) for concept in settings.concepts}
     return [Cell(row, chosen[row.title], title, of[row.title], attacks[title], seed,
                  _apart(_apart(out / "cells", row.title, [*chosen]), title, [*requests]) / str(seed),
-                 _under(settings, row, chosen[row.title], model, world, of[row.title], attacks[title], seed))
+                 _under(settings, row, chosen[row.title], model, asks, of[row.title], attacks[title], seed))
             for seed in settings.seeds for title, of in requests.items() for row in settings.methods]
 
 
@@ -120,12 +123,12 @@ def _apart(parent: Path, title: str, titles: Sequence[str]) -> Path:
     return folder_of(parent, title, known=lambda folder: alone)
 
 
-def _request(model: Model, world: World, column: BenchConcept, method: Method) -> Request:
+def _request(model: Model, completes: Prompts, column: BenchConcept, method: Method) -> Request:
     """What is asked of a method: where the column names no anchor, as `erase` would choose one for it."""
-    request = world.request(column.concept, column.anchor or "", column.keep)
+    request = completes.request(column.concept, column.anchor or "", column.keep)
     if column.anchor is None and seeks_surrogate(method, request):
         found = [one.anchor for one in surrogates(model, request.concepts)]
-        request = world.request(column.concept, found if len(found) > 1 else found[0], column.keep)
+        request = completes.request(column.concept, found if len(found) > 1 else found[0], column.keep)
     check_request(request)
     return request
 
@@ -184,7 +187,7 @@ def check_begun(cells: Sequence[Cell]) -> None:
         raise refusal(f"{len(odd)} of {len(cells)} cells were", f"{which}{more}")
 
 
-def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Model, world: World,
+def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Model, asks: Prompts,
            request: Request, attack: AttackSettings | None, seed: int) -> dict[Stage, Inputs]:
     """Every setting resolved: of the method, if it has settings (else as the file names them), and of the rest.
 
@@ -201,7 +204,7 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
         out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
     out["evaluate"] = settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})
     if settings.evaluation.prompts:  # the file may change under the same name
-        asked = planned_prompts(world, request, settings.evaluation)
+        asked = planned_prompts(asks, request, settings.evaluation)
         out["evaluate"]["prompts_hash"] = prompts_digest(asked)
     plain = resolve_method(row.method, {})
     own = {"settings": plain.model_dump(mode="json")} if isinstance(plain, Configured) else {}

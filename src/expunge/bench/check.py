@@ -19,7 +19,7 @@ from expunge.bench.make import make
 from expunge.bench.settings import BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.files import write_json
-from expunge.metrics.base import World
+from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.records import BenchCheck, CheckedCell, Edit, Score
 

@@ -9,7 +9,7 @@ from expunge.attacks.suite import TIERS, planned
 from expunge.bench.cells import Cell
 from expunge.bench.settings import BenchSettings
 from expunge.evaluation import planned_prompts
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.models.denoising import passes
 from expunge.models.model import Model
 from expunge.models.speed import drawing_speed
@@ -50,7 +50,7 @@ class Forecast:
         return left * (mean + self.evaluate + self.attack)
 
 
-def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, world: World) -> Forecast:
+def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, asks: Prompts) -> Forecast:
     """Measure; nothing is made."""
     made = [edit for cell in cells if (edit := cell.made()) is not None]
     failed = sum(bool(edit.failed_at) for edit in made)
@@ -61,7 +61,7 @@ def estimated(cells: Sequence[Cell], settings: BenchSettings, model: Model, worl
         if isinstance(cell.chosen, Configured):
             cost = cell.chosen.estimate(model, cell.request)
             out.erase[cell.method.title], out.measured[cell.method.title] = float(cost["seconds"]), cost["measured"]
-    prompts = [len(planned_prompts(world, cell.request, settings.evaluation)) for cell in cells[:1]]
+    prompts = [len(planned_prompts(asks, cell.request, settings.evaluation)) for cell in cells[:1]]
     out.pictures = sum(prompts) * settings.evaluation.seeds
     out.evaluate = out.pictures * _seconds_per_picture(model, settings.evaluation.sampler(model))
     if settings.attack is not None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 from expunge.attacks.scores import looked_again, worst_case
 from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.models.patch import Patch
 from expunge.records import Evaluation, ItemKey, SuiteResult
 from expunge.records.bench import Items
@@ -28,10 +28,10 @@ PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit",
 STRATA = ("near", "far", "style")
 """Strata whose integrity is taken apart into images."""
 
-def evaluation_items(evaluation: Evaluation, patch: Patch, world: World, settings: EvaluateSettings
+def evaluation_items(evaluation: Evaluation, patch: Patch, asks: Prompts, settings: EvaluateSettings
                      ) -> dict[str, Items]:
     """Values by score, prompt and seed; scores that were not measured are missing."""
-    places = places_of(evaluation, planned_prompts(world, patch.card.request, settings), settings)
+    places = places_of(evaluation, planned_prompts(asks, patch.card.request, settings), settings)
     scores = {score.name: score for score in evaluation.scores}
     out = {name: _placed(scores[name].per_item, places) for name in PLAIN if name in scores}
     out.update(integrity_items(evaluation, places))

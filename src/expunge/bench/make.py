@@ -23,7 +23,7 @@ from expunge.bench.settings import BenchSettings
 from expunge.errors import ExpungeError, StorageError
 from expunge.evaluation import evaluate
 from expunge.files import folder_of, readable, write_json
-from expunge.metrics.base import World
+from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, SUITE_RESULTS, Edit, EditCost, Evaluation, Score, SuiteResult
@@ -84,7 +84,7 @@ def _parts(cell: Cell, model: Model, world: World, settings: BenchSettings, tell
     warnings = [*evaluation.warnings, *(line for suite in suites for line in suite.warnings)]
     return {
         "scores": tuple(_bare(score) for score in scores if score.name.startswith(KEPT)),
-        "items": {**attack_items(suites), **evaluation_items(evaluation, patch, world, settings.evaluation)},
+        "items": {**attack_items(suites), **evaluation_items(evaluation, patch, world.prompts, settings.evaluation)},
         "cost": cost, "attacks": tuple(dict.fromkeys(run.attack for suite in suites for run in suite.runs)),
         "warnings": tuple(dict.fromkeys(warnings)), "seconds": {**seconds, "erase": cost.seconds},
         "patch_hash": patch.hash}

@@ -17,11 +17,11 @@ from expunge.bench.gather import gathered
 from expunge.bench.make import make
 from expunge.bench.protocols import ask_all, protocol_tables
 from expunge.bench.settings import BenchSettings, read_bench
-from expunge.detectors.watched import world_for
+from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_text
 from expunge.locks import held
-from expunge.metrics.base import World
+from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import BenchResult
@@ -67,7 +67,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     check_writable(folder)
     model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation, world)
-    cells = planned_cells(settings, model, world, folder)
+    cells = planned_cells(settings, model, world.completes, world.prompts, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)
     if not make_cells and not any(cell.made() for cell in cells):

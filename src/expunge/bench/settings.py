@@ -165,7 +165,7 @@ class BenchSettings(Settings):
     @model_validator(mode="after")
     def _one_world(self) -> Self:
         """Attacks ask what the evaluation asks, and the same judge."""
-        for name in ("clip", "prompts", "detector", "detector_options"):
+        for name in ("clip", "prompts", "prompts_of", "detector", "detector_options", "second", "second_options"):
             own, theirs = getattr(self.attack, name, ""), getattr(self.evaluation, name)
             if own not in ("", {}, theirs):
                 raise _wrong(UserError(f"attack.{name} {own!r} beside evaluation.{name} {theirs!r}",

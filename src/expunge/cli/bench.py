@@ -130,15 +130,15 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
     from expunge.bench.forecast import estimated
     from expunge.cli.progress import span
-    from expunge.detectors.watched import world_for
+    from expunge.detectors.choosing import world_for
     from expunge.models.store import load
 
     model = load(settings.source, **settings.opening)
     world = world_for(model.world, model.name, settings.evaluation)
-    cells = chosen_cells(planned_cells(settings, model, world, Path(settings.out)), only)
+    cells = chosen_cells(planned_cells(settings, model, world.completes, world.prompts, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)
-    forecast = estimated(cells, settings, model, world)
+    forecast = estimated(cells, settings, model, world.prompts)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {forecast.cells} cells, {forecast.made} of them made, {forecast.failed} failed"]
     lines += [f"# {label}: not known beforehand" if seconds is None else

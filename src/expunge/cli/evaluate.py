@@ -134,7 +134,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Pat
     """The settings as YAML (a `--config` file of the same run), and what drawing takes at the model's speed."""
     from expunge import runtime
     from expunge.cli.progress import span
-    from expunge.detectors.watched import world_for
+    from expunge.detectors.choosing import world_for
     from expunge.evaluation.plan import drawable, lost_words, picture_count
     from expunge.evaluation.run import rehearsed
     from expunge.metrics.brought import list_remarks
@@ -149,7 +149,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Pat
     lines = [as_yaml(values).rstrip(),  # a count that was not set limits nothing
              *(f"# {line}" for line in planned_words(prompts, settings))]
     world = world_for(model.world, model.name, settings)
-    lines += [f"# prompts: {remark}" for remark in (*list_remarks(world, patch.card.request),
+    lines += [f"# prompts: {remark}" for remark in (*list_remarks(world.prompts, patch.card.request),
                                                     *lost_words(prompts, lost, 0))]
     memory = runtime.peak_memory()
     lines.append(f"# estimate: {span(seconds)} of drawing"

@@ -42,6 +42,12 @@ def _worlds(_: str | None) -> list[tuple[str, str]]:
     return _registered(WORLDS)
 
 
+def _prompts(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import PROMPTS
+
+    return _registered(PROMPTS)
+
+
 def _detectors(_: str | None) -> list[tuple[str, str]]:
     """What each is, what the user supplies, which extra it needs, its usual rules and its licence."""
     from expunge.registry import DETECTORS
@@ -67,6 +73,12 @@ def _distances(_: str | None) -> list[tuple[str, str]]:
     from expunge.registry import DISTANCES
 
     return _registered(DISTANCES)
+
+
+def _references(_: str | None) -> list[tuple[str, str]]:
+    from expunge.registry import REFERENCES
+
+    return _registered(REFERENCES)
 
 
 def _parts(_: str | None) -> list[tuple[str, str]]:
@@ -100,10 +112,10 @@ def _help(known: Registry, name: str) -> str:
 
 def _tell_skipped(what: str) -> None:
     """A line for each plug-in that cannot be used."""
-    from expunge.registry import ATTACKS, DETECTORS, DISTANCES, FEATURES, METHODS, PARTS, WORLDS
+    from expunge.registry import ATTACKS, DETECTORS, DISTANCES, FEATURES, METHODS, PARTS, PROMPTS, REFERENCES, WORLDS
 
-    for known in (METHODS, ATTACKS, WORLDS, DETECTORS, FEATURES, DISTANCES, *PARTS.values()):
-        if what == ("parts" if known.kind in PARTS else f"{known.kind}s"):
+    for known in (METHODS, ATTACKS, WORLDS, PROMPTS, DETECTORS, FEATURES, DISTANCES, REFERENCES, *PARTS.values()):
+        if what == ("parts" if known.kind in PARTS else known.plural):
             for name, why in known.skipped().items():
                 click.echo(f"skipped: {name} ({why})")
 
@@ -137,8 +149,8 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
     "methods": _methods, "parts": _parts, "attacks": _attacks, "protocols": _protocols, "formulas": _formulas,
-    "detectors": _detectors, "features": _features, "distances": _distances, "worlds": _worlds, "scopes": _scopes,
-    "concepts": _concepts,
+    "worlds": _worlds, "prompts": _prompts, "detectors": _detectors, "features": _features, "distances": _distances,
+    "references": _references, "scopes": _scopes, "concepts": _concepts,
 }
 
 
@@ -148,8 +160,8 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.option("--long", "every", is_flag=True, help="With methods: what each trains, needs, costs and showed here.")
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
-    """List methods, their parts, attacks, worlds, scopes (of parameters), the concepts of the embedded model,
-    protocols, or the formulas of their scores.
+    """List methods, their parts, attacks, worlds and what they are made of (prompts, detectors, features, distances,
+    references), scopes (of parameters), the concepts of the embedded model, protocols, or the formulas of their scores.
 
     `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
     embedded model showed.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """A CLIP of the Hub that can judge, where the user named none."""
 _DRAWN = ("steps", "guidance", "height", "width", "negative")
-_JUDGED = ("clip", "prompts", "add_templates", "margin", "detector")
+_JUDGED = ("clip", "prompts_of", "prompts", "add_templates", "margin", "detector", "second")
 
 
 def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | None = None, *,
@@ -39,8 +39,9 @@ def evaluate_next(patch: Path, model: str | Source, world: str, variant: str | N
             words.append(flag)
         elif name in settings:
             words += [flag, str(settings[name])]
-    for key, value in flattened(settings.get("detector_options", {})):
-        words += ["--detector-option", f"{key}={json.dumps(value)}"]
+    for name in ("detector", "second"):
+        for key, value in flattened(settings.get(f"{name}_options", {})):
+            words += [f"--{name}-option", f"{key}={json.dumps(value)}"]
     if world != "open":
         return [f"next: {join(words)}"]
     notes = []

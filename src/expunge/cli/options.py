@@ -25,9 +25,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _PREFIX = "setting__"
 PAIRS = {"detector_options": (
     "--detector-option", "A setting of the detector, such as preprocess=stretch320-rgb; files.ROLE=PATH for what it "
-                         "needs; rule=NAME or rule.cut=0.6 for what counts. May be repeated.")}
+                         "needs; rule=NAME or rule.cut=0.6 for what counts. May be repeated."),
+    "second_options": ("--second-option", "The same of the second detector. May be repeated."),
+    "features_options": ("--features-option", "A setting of the features: files.ROLE=PATH for what they need, "
+                                              "resizer=NAME, modified=true. May be repeated."),
+    "distance_options": ("--distance-option", "A setting of the distance: files.ROLE=PATH for what it needs, "
+                                              "modified=true. May be repeated.")}
 """Settings that are mappings and have a flag that fills them pair by pair: the flag and its help."""
-_SUCH = {"--set": "objective.eta=2", "--detector-option": "rule.cut=0.6"}
+_SUCH = {"--set": "objective.eta=2", "--detector-option": "rule.cut=0.6", "--second-option": "rule.cut=0.6",
+         "--features-option": "files.inception=weights.pth", "--distance-option": "files.alexnet=weights.pth"}
 SENTENCES = ("keep",)
 """Settings that are lists of words in which a comma may stand; all other lists are of names."""
 
@@ -90,7 +96,8 @@ METAVARS = {
     "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
     "variant": "NAME", "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
-    "distance": "NAME", "detector": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "distance": "NAME", "detector": "NAME", "second": "NAME", "features": "NAME", "prompts_of": "NAME",
+    "reference": "NAME|FILE", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
     "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
 """What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
 

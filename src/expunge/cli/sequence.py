@@ -73,7 +73,7 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, by:
 def _estimate(settings: SequenceSettings) -> str:
     """The settings as YAML (the file of the same sequence), what is left and how long edits take as comments."""
     from expunge.cli.progress import span
-    from expunge.detectors.watched import world_for
+    from expunge.detectors.choosing import world_for
     from expunge.evaluation import EvaluateSettings
     from expunge.models.store import load
     from expunge.sequence.ledger import check_met
@@ -85,7 +85,7 @@ def _estimate(settings: SequenceSettings) -> str:
     own = settings.evaluation
     world = world_for(model.world, model.name, own or EvaluateSettings())
     ledger = checked_ledger(settings, model, folder)
-    states = planned_states(settings, model, world, folder) if settings.active else []
+    states = planned_states(settings, model, world.completes, folder) if settings.active else []
     check_met(ledger, states, folder)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(), f"# strategy {settings.strategy} in full:"]
     lines += [f"#   {line}" for line in as_yaml(settings.chosen.model_dump(mode="json")).splitlines()]

@@ -7,18 +7,20 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.config import knob
+from expunge.detectors.settings import MeasureSettings
 from expunge.errors import ExpungeError, UserError
-from expunge.metrics.base import Aim, PromptCounts, World, aim_of, aims_of
+from expunge.metrics.base import Aim, PromptCounts, aim_of
+from expunge.metrics.prompts import Prompts, aims_of
 from expunge.records import FORGET_ROLES, KEEP_ROLES, Prompt, Request, Sampler, counted
 from expunge.sampling import SamplingSettings
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
 
-class EvaluateSettings(SamplingSettings):
+class EvaluateSettings(MeasureSettings, SamplingSettings):
     """Everything about an evaluation that can be set."""
 
     counts: PromptCounts = knob(PromptCounts(), "how many prompts of each role")
@@ -26,7 +28,6 @@ class EvaluateSettings(SamplingSettings):
                                        "that are asked by default")
     seeds: int = knob(2, "images per prompt, with seeds first_seed, first_seed + 1, ...; integrity needs two. Where "
                          "a way of asking has few wordings, each is drawn at more seeds", ge=1)
-    distance: str = knob("default", "perceptual distance of integrity, by the world's name for it")
     floor_items: int = knob(8, "keep images drawn a second time in other batches, for integrity's floor", ge=0)
     draws: int = knob(2000, "bootstrap draws", ge=100)
     fid_draws: int = knob(100, "bootstrap draws of FID and KID", ge=20)
@@ -34,33 +35,23 @@ class EvaluateSettings(SamplingSettings):
     strips: int = knob(3, "prompts of each role that the report shows, the first ones; at least one of each of several "
                           "concepts", ge=0)
     strip_columns: int = knob(4, "seeds that the report shows per prompt", ge=1)
-    clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
-    prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless counts are set")
-    default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
-    add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
-    margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
-                                      "abstains; None means 0.2", ge=0.0, lt=1.0)
-    detector: str = knob("", "who says whether the concept is there, by a name of `expunge ls detectors`; empty: the "
-                             "world's judge")
-    detector_options: dict[str, Any] = knob({}, "the detector's settings; under files what it needs, by role; under "
-                                                "rule what of its readings counts")
 
 
 MOST_SEEDS = 6
 """Times the seeds of other prompts that one of a way of asking with few wordings may get."""
 
 
-def planned_prompts(world: World, request: Request, settings: EvaluateSettings) -> list[Prompt]:
+def planned_prompts(asks: Prompts, request: Request, settings: EvaluateSettings) -> list[Prompt]:
     """The prompts that an evaluation asks.
 
     Raises:
-        UserError: none of them asks for the concept, or for one of several; a stratum that the world does not know.
-        ExpungeError: two are alike, or nothing says for which of several concepts one asks (a world's mistake).
+        UserError: none of them asks for the concept, or for one of several; a stratum that nobody knows.
+        ExpungeError: two are alike, or nothing says for which of several concepts one asks (a mistake of who asks).
     """
-    prompts = world.prompts(request, settings.counts, settings.strata)
+    prompts = asks.of(request, settings.counts, settings.strata)
     if len({(prompt.text, prompt.seed) for prompt in prompts}) < len(prompts):
-        raise ExpungeError(f"the world {world.name} gave the same prompt twice", accepted="distinct prompts")
-    aims = aims_of(world, request)
+        raise ExpungeError(f"the prompts {asks.name} give the same one twice", accepted="distinct prompts")
+    aims = aims_of(asks, request)
     there = {aim_of(prompt, aims) for prompt in prompts if prompt.role in FORGET_ROLES}
     missing = [aim.concept for aim in aims if aim not in there]
     if missing:

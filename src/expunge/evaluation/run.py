@@ -23,8 +23,10 @@ from expunge.evaluation.plan import (
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
-from expunge.metrics.base import LeavesOut, OfKin, World, aims_of
+from expunge.metrics.base import OfKin
 from expunge.metrics.brought import given_prompts
+from expunge.metrics.prompts import LeavesOut, Prompts, aims_of
+from expunge.metrics.worlds import World
 from expunge.records import EVALUATIONS, KEEP_ROLES, Evaluation, Prompt, Request, SuiteResult, counted, overlap
 from expunge.runtime import Progress
 from expunge.suite_results import Under, apart, beside, check_judge, check_same, suite_folder, untried
@@ -85,7 +87,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
         folder = Path(out) if out is not None else None
         evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell, lost)
         there = {prompt.stratum for prompt in prompts}
-        strata = {name: stratum for name, stratum in world.strata.items() if name in there}
+        strata = {name: stratum for name, stratum in world.prompts.strata.items() if name in there}
         shown = finds(found, suite_folder(suite), pictures.root, folder)
         untested = (*untried(attacks, request.concepts, relearning is not None), *evaluation.not_tested)
         around = left_open(model, patch.weights)
@@ -93,8 +95,8 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
                     *(line for made in (attacks, relearning) if made is not None
                       for line in apart(made, evaluation.versions, evaluation.machine)))
         cut = len(model.too_long([prompt.text for prompt in prompts])) if settings.truncate else 0
-        said = [*detector_words(world), *given_prompts(world, request, settings.counts),
-                *lost_words(prompts, lost, cut), *_sizes(drawn[0]), *_own_lists(world, patch, prompts)]
+        said = [*detector_words(world), *given_prompts(world.prompts, request, settings.counts),
+                *lost_words(prompts, lost, cut), *_sizes(drawn[0]), *_own_lists(world.prompts, patch, prompts)]
         evaluation = evaluation.model_copy(update={
             "given": tuple(said), "left_out": {prompt.text: why for prompt, why in lost}, "warnings": warnings,
             "suite": attacks, "finds": shown, "relearning": relearning,
@@ -122,7 +124,7 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
     for made in taken_in:
         under = Under(model.hash, patch.hash, settings.sampler(model), drawn_by(model))
         check_same(made, under, request.concepts)
-    prompts = planned_prompts(world, request, settings)
+    prompts = planned_prompts(world.prompts, request, settings)
     tools = instruments(world, request, prompts, settings)
     alone = {one.concept: one for one in request.alone()}
     for made in taken_in:  # attacks ask for one concept; a judge may be made for what it is asked
@@ -130,10 +132,10 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
     return prompts, tools
 
 
-def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[str]:
-    """In sentences: what of the world's own lists is not asked, and which prompts the edit was made from as well."""
+def _own_lists(asks: Prompts, patch: Patch, prompts: Sequence[Prompt]) -> list[str]:
+    """In sentences: what of its own lists is not asked, and which prompts the edit was made from as well."""
     request = patch.card.request
-    out = list(world.left_out(request)) if isinstance(world, LeavesOut) else []
+    out = list(asks.left_out(request)) if isinstance(asks, LeavesOut) else []
     made = {text for texts in patch.texts.values() for text in texts}
     texts = [prompt.text for prompt in prompts]
     both = dict.fromkeys([*overlap(request, texts), *(text for text in texts if text in made and text)])
@@ -145,7 +147,7 @@ def _own_lists(world: World, patch: Patch, prompts: Sequence[Prompt]) -> list[st
 
 
 def _world(model: Model, settings: EvaluateSettings, world: World | None) -> World:
-    from expunge.detectors.watched import world_for
+    from expunge.detectors.choosing import world_for
 
     return world_for(model.world, model.name, settings, world)
 
@@ -156,16 +158,20 @@ def instruments(world: World, request: Request, prompts: Sequence[Prompt], setti
     from expunge.metrics.judging import check_questions
     from expunge.metrics.measure import Instruments
 
-    aims, second = aims_of(world, request), world.second(request)
+    aims, second = aims_of(world.prompts, request), world.second(request)
     outside, tolerant = outside_features(), tolerant_distance()
     missing = [part for part in (outside, tolerant) if isinstance(part, str)]
     if second is None:
         missing.append("no second judge: this world has none, so that every rate rests on one")
     elif isinstance(second, OfKin) and second.kin:
         missing.append(f"the second judge is no independent one: {second.kin}")
+    features, real = world.features(), world.reference()
+    if real is not None and real.features != features.name:  # a world's own; one that is named is of these features
+        missing.append(f"no statistics of real images: those of the world are of {real.features}")
+        real = None
     tools = Instruments(
-        world.judge(request), aims, world.features(), world.distance(settings.distance), world.clip(), world.real(),
-        second, None if isinstance(outside, str) else outside, None if isinstance(tolerant, str) else tolerant,
+        world.judge(request), aims, features, world.distance(), world.clip(), real, second,
+        None if isinstance(outside, str) else outside, None if isinstance(tolerant, str) else tolerant,
         {target.concept: target.anchor for target in request.targets}, tuple(missing))
     for aim in aims:
         for question, label in aim.wanted.items():

@@ -1,4 +1,4 @@
-"""What measures: judges, feature extractors, perceptual distances, and the world that supplies them. Never a model.
+"""What measures: judges, feature extractors, perceptual distances. Never a model.
 
 Images are float32 (B, 3, H, W) in [0, 1] throughout; `featured` also takes them from disk.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from expunge.config import Settings, knob
-from expunge.errors import ExpungeError, UserError
-from expunge.records import Detection, Prompt, Request, Score, Target
+from expunge.errors import ExpungeError
+from expunge.records import Detection, Prompt, Score
 
 if TYPE_CHECKING:  # help texts need the settings below and no torch
     from torch import Tensor
@@ -225,133 +225,14 @@ class PromptCounts(Settings):
     never_seen: int = knob(8, "prompts for things that the model never saw (null control)", ge=0)
 
 
-class World(Protocol):
-    """What a model can be asked about and measured with: prompts, judge, features, CLIP."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def strata(self) -> Mapping[str, Stratum]:
-        """The ways of asking that this world tells apart, by name."""
-        ...
-
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
-                kind: str = "", only_with: str = "") -> Request:
-        """A full request: prompts that ask for each concept, prompts to keep, which ask for none of them.
-
-        Args:
-            concept: a name, or several. anchor: one for each concept, in their order, or none. keep: what must stay.
-            kind: of all of them (`records.KINDS`); "" lets the world see. only_with: what they go together with, and
-                not without. Passed only where they are set: a world may know neither.
-
-        Raises:
-            UserError: an unknown or empty concept, or a contradiction (see `records.asked`).
-        """
-        ...
-
-    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
-        """Prompts that ask for each of `things` (none: each that the world names), as training may use them to keep.
-
-        Raises:
-            UserError: a thing that the world does not know.
-        """
-        ...
-
-    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
-        """The evaluation's prompts, a fixed order, no two alike; those of each role take the strata in turn.
-
-        Args:
-            strata: which ways of asking; () means those that are asked unless told otherwise.
-
-        With several concepts each prompt of the forget side asks for one, and carries its name as the label of its
-        question; prompts of the keep side ask for none.
-        """
-        ...
-
-    def question(self, concept: str) -> str:
-        """Which of the judge's questions decides whether the concept is there ("object", "style", ...)."""
-        ...
-
-    def judge(self, request: Request) -> Judge:
-        """A judge that can tell the request's concept from what `prompts` asks for beside it."""
-        ...
-
-    def second(self, request: Request) -> Judge | None:
-        """A detector of another make than `judge`, which confirms what an attack found; None where there is none."""
-        ...
-
-    def control(self, request: Request) -> Request | None:
-        """A request for something that the model never knew, for null controls of attacks; None where none is known."""
-        ...
-
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
-        """Something invented, to be taught; None where nothing is sure to be unknown.
-
-        Args:
-            model: whose images the judge will see. known: images (N, 3, H, W) that it draws of what it knows, at
-                least 12. count: images to teach with.
-        """
-        ...
-
-    def features(self) -> Features: ...
-
-    def distance(self, name: str = "default") -> Distance:
-        """The perceptual distance for integrity ("default" or one of the world's names). UserError if unknown."""
-        ...
-
-    def clip(self) -> TextImage | None:
-        """The CLIP for scores, or None where there is none (then CLIP score is reported as not measured)."""
-        ...
-
-    def real(self) -> Moments | None:
-        """Statistics of real images, or None (then FID against real images is reported as not measured)."""
-        ...
-
-
-@runtime_checkable
-class LeavesOut(Protocol):
-    """A world that does not ask everything of its own lists."""
-
-    def left_out(self, request: Request) -> Sequence[str]:
-        """In sentences, what is not asked because it names a concept; none where all is."""
-        ...
-
-
-def aims_of(world: World, request: Request) -> tuple[Aim, ...]:
-    """One aim per concept of the request."""
-    return tuple(aim_at(world, target) for target in request.targets)
-
-
-def aim_at(world: World, target: Target) -> Aim:
-    """What must not be found once the target is gone."""
-    if target.joint:
-        return Aim(target.concept, next(iter(target.joint)), tuple(target.joint.items()))
-    return Aim(target.concept, world.question(target.concept))
-
-
 def aim_of(prompt: Prompt, aims: Sequence[Aim]) -> Aim:
     """What must not be found in an image of `prompt`, which asks for one of several concepts: the one that it names.
 
     Raises:
-        ExpungeError: there are several aims, and the prompt carries the label of none (a world's mistake).
+        ExpungeError: there are several aims, and the prompt carries the label of none (a mistake of who asks).
     """
     for aim in aims:
         if len(aims) == 1 or all(prompt.labels.get(question) == label for question, label in aim.wanted.items()):
             return aim
     raise ExpungeError(f"nothing says for which of several concepts {prompt.text!r} asks",
                        accepted="a label with the name of one of them")
-
-
-def asked_strata(world: World, strata: Sequence[str]) -> tuple[str, ...]:
-    """The names of the strata to ask, in the world's order: those named, "all", or by default those that are `asked`.
-
-    Raises:
-        UserError: an unknown stratum.
-    """
-    unknown = [name for name in strata if name not in world.strata and name != "all"]
-    if unknown:
-        raise UserError(f"unknown stratum {', '.join(map(repr, unknown))}", accepted=", ".join((*world.strata, "all")))
-    if "all" in strata:
-        return tuple(world.strata)
-    return tuple(name for name, stratum in world.strata.items() if (name in strata if strata else stratum.asked))

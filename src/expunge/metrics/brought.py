@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args, runtime_checkable
 
-from expunge.metrics.base import PromptCounts, World
+from expunge.metrics.base import PromptCounts
+from expunge.metrics.prompts import Prompts
 from expunge.records import FORGET_ROLES, Prompt, Request, Role
 
 Pools = Mapping[Role, Sequence[Prompt]]
@@ -22,7 +23,7 @@ Pools = Mapping[Role, Sequence[Prompt]]
 
 @runtime_checkable
 class Brings(Protocol):
-    """A world that takes prompts of the user's."""
+    """Who asks what the user brings."""
 
     def own(self, request: Request) -> list[Prompt]:
         """The user's prompts in their order, those that `request` rules out left out; none where nothing is brought."""
@@ -41,28 +42,28 @@ class Choice:
     notices: tuple[str, ...]
 
 
-def own_prompts(world: World, request: Request) -> list[Prompt]:
-    """What the user brings to a world; none to one that takes nothing."""
-    return world.own(request) if isinstance(world, Brings) else []
+def own_prompts(asks: Prompts, request: Request) -> list[Prompt]:
+    """What the user brings; none where nothing is taken."""
+    return asks.own(request) if isinstance(asks, Brings) else []
 
 
 @runtime_checkable
 class Remarks(Protocol):
-    """A world that can say how it reads the user's prompts."""
+    """Who can say how the user's prompts are read."""
 
     def remarks(self, request: Request) -> list[str]:
         """Plain sentences: columns, roles, rows left out."""
         ...
 
 
-def list_remarks(world: World, request: Request) -> list[str]:
-    """`Remarks.remarks`; none of a world that takes nothing."""
-    return world.remarks(request) if isinstance(world, Remarks) else []
+def list_remarks(asks: Prompts, request: Request) -> list[str]:
+    """`Remarks.remarks`; none where nothing is taken."""
+    return asks.remarks(request) if isinstance(asks, Remarks) else []
 
 
-def given_prompts(world: World, request: Request, counts: PromptCounts) -> list[str]:
-    """`Brings.given`; none of a world that takes nothing."""
-    return world.given(request, counts) if isinstance(world, Brings) else []
+def given_prompts(asks: Prompts, request: Request, counts: PromptCounts) -> list[str]:
+    """`Brings.given`; none where nothing is taken."""
+    return asks.given(request, counts) if isinstance(asks, Brings) else []
 
 
 def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request, counts: PromptCounts, *, file: str,
@@ -70,7 +71,7 @@ def chosen_prompts(brought: Sequence[Prompt], templates: Pools, request: Request
     """Which prompts are asked.
 
     Args:
-        brought: the user's, in their order. templates: the world's own.
+        brought: the user's, in their order. templates: those that are there anyhow.
         counts: how many of each role (and concept that is asked for).
         file: what sentences call the user's prompts.
         whose: which concept a prompt asks for ("" for one to keep); refused: why a prompt of the user's is not asked

@@ -1,333 +1,81 @@
-"""The world of any real model: prompts from templates or from the user's own file, and a CLIP as judge.
-
-Direct prompts are those that training may use, held-out ones come from other templates. Paraphrases, implicit
-prompts and near neighbours cannot be guessed from a name, so they come from a file of the user's (YAML, CSV or JSON);
-what is missing is not asked, and the evaluation says so. The file is used whole, and templates add nothing to what it
-fills (`metrics.brought`).
-
-YAML: a mapping of role to prompts, each a text or {text: ..., label: ...}, which may have seed, guidance, height and
-width. CSV: columns role, text, label, and those of the field's own lists (`records.tables`), which may lack a role
-(`metrics.lists`). JSON: the same mapping, or rows with a table's columns for keys (`records.json_lists`). The label is
-what the judge should see; prompts that ask for the concept need none, unless there are several concepts: then it says
-which one. A prompt to keep that names the concept is refused, unless its label says that it is about something else ("a
-nurse shark over a reef", label shark); such a prompt, and one with a longer name in it, is asked and marked.
-
-How a concept is asked for goes by its kind (`open_kinds`); of a thing that goes only with another, by both
-(`open_joint`).
-"""
+"""The world of any real model: prompts from templates or from the user's own file, and a CLIP as judge."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import get_args
-
-from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.metrics.base import (
-    Autoencoder,
-    Distance,
-    Features,
-    Judge,
-    Moments,
-    NovelConcept,
-    PromptCounts,
-    TextImage,
-    asked_strata,
-)
-from expunge.metrics.brought import Choice, chosen_prompts
-from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalClip, clip_folder
-from expunge.metrics.lists import Listed, listed
-from expunge.metrics.open_joint import OBJECT, together, understood
+from expunge.metrics.base import Features, Judge, PromptCounts
+from expunge.metrics.clip import ClipJudge, LocalClip, clip_folder
 from expunge.metrics.open_kinds import WORDINGS
-from expunge.metrics.open_strata import STRATA, worded
-from expunge.metrics.open_targets import (
-    asking,
-    beside,
-    both_of,
-    joint,
-    labelled,
-    marked,
-    names_concept,
-    single,
-    thing_of,
-)
-from expunge.metrics.perceptual import Lpips, Ssim
-from expunge.metrics.stlpips import StLpips
-from expunge.records import (
-    FORGET_ROLES,
-    KEEP_ROLES,
-    KINDS,
-    Prompt,
-    Request,
-    Role,
-    asked,
-    check_request,
-    names,
-    names_any,
-    names_target,
-    with_article,
-)
-
-TEMPLATES, HELD_OUT = WORDINGS["object"].training, WORDINGS["object"].held_out
-"""Templates of training for an object, and those that no training prompt uses."""
-
-FAR_THINGS: tuple[str, ...] = (
-    "a dog", "a bicycle", "a cup of coffee", "a mountain lake", "a red car", "a bowl of fruit", "a wooden chair",
-    "an airplane", "a sunflower", "a piano", "a sailing boat", "a teapot", "an elephant", "a bridge", "a clock",
-    "a loaf of bread")
-KEPT_THINGS: tuple[str, ...] = (
-    "motorcycle", "bus", "train", "truck", "traffic light", "fire hydrant", "stop sign", "parking meter", "bench",
-    "bird",
-    "cat", "horse", "sheep", "cow", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase",
-    "frisbee", "pair of skis", "snowboard", "kite", "baseball bat", "skateboard", "surfboard", "tennis racket",
-    "bottle",
-    "wine glass", "fork", "knife", "spoon", "banana", "apple", "sandwich", "orange", "bunch of broccoli", "carrot",
-    "hot dog", "pizza", "donut", "cake", "couch", "potted plant", "bed", "dining table", "toilet", "television",
-    "laptop",
-    "computer mouse", "remote control", "keyboard", "telephone", "microwave", "oven", "toaster", "sink", "refrigerator",
-    "book", "vase", "pair of scissors", "teddy bear", "hair drier", "toothbrush")
-"""Everyday objects that training may keep: COCO's categories (Lin et al. 2014) but those that `FAR_THINGS` asks for."""
-QUESTION = OBJECT
+from expunge.metrics.open_prompts import OpenPrompts, fill
+from expunge.metrics.perceptual import lpips_alex
+from expunge.metrics.prompts import NamesClasses, Prompts, aims_of
+from expunge.metrics.worlds import World
+from expunge.records import Request
 
 
-class OpenWorld:
-    """`World` for any model."""
+def open_world(clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
+               add_templates: bool = False, default_role: str = "") -> World:
+    """A world for any model; nothing is loaded before it is needed.
 
-    name = "open"
-    strata = STRATA
+    Args:
+        clip: folder or Hub id of a CLIP; None means the environment's EXPUNGE_CLIP.
+        prompts, add_templates, default_role: see `OpenPrompts`. margin: see `ClipJudge`.
+    """
+    judges = ClipJudges(clip or os.environ.get("EXPUNGE_CLIP", ""), margin)
+    return World("open", OpenPrompts(prompts, add_templates, default_role), judges, features=judges.features,
+                 distance=lpips_alex, clip=lambda: judges.clip if judges.there else None)
 
-    def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
-                 add_templates: bool = False, default_role: str = "") -> None:
-        """Set up; nothing is loaded before it is needed.
 
-        Args:
-            clip: folder or Hub id of a CLIP; None means the environment's EXPUNGE_CLIP.
-            prompts: file of prompts; None means the environment's EXPUNGE_PROMPTS.
-            margin: see `ClipJudge`.
-            add_templates: ask templates beside the prompts of the file, up to the counts.
-            default_role: of prompts in a list without roles; "" means by what they name.
-        """
-        self._role = default_role
-        self._add = add_templates
-        self._where = clip or os.environ.get("EXPUNGE_CLIP", "")
-        file = prompts or os.environ.get("EXPUNGE_PROMPTS", "")
-        self._file = Path(file) if file else None
-        self._margin = margin
-        self._loaded: LocalClip | None = None
+class ClipJudges:
+    """`Judges`: the user's CLIP, zero-shot among what the prompts name."""
+
+    def __init__(self, where: str, margin: float = 0.2) -> None:
+        """`where`: folder or Hub id; "" for none. `margin`: see `ClipJudge`."""
+        self._where, self._margin = where, margin
 
     @property
-    def has_judge(self) -> bool:
-        """Whether a CLIP was given, which is its judge."""
+    def there(self) -> bool:
+        """Whether a CLIP was given."""
         return bool(self._where)
 
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
-                kind: str = "", only_with: str = "") -> Request:
-        """Each concept in all training templates of its kind; what goes only together stays each without the other.
-
-        Args:
-            kind: of all concepts (`records.KINDS`); "" guesses each from its name, and reads "X in Y style" as X
-                together with Y. only_with: what every concept goes together with.
-
-        Raises:
-            UserError: an empty concept, an unknown kind, or a contradiction (`records.asked`).
-        """
-        if kind not in ("", *KINDS):
-            raise UserError(f"kind {kind!r}", accepted=", ".join(KINDS))
-        named = [(name, instead, together(name, only_with) if only_with else understood(name) if not kind else None)
-                 for name, instead in asked(concept, anchor)]
-        targets = tuple(joint(both, instead) if both else single(name, instead, kind)
-                        for name, instead, both in named)
-        kept = [text for _, _, both in named if both for text in both.kept]
-        request = Request.of(targets, tuple(keep))
-        check_request(request)
-        free = tuple(text for text in dict.fromkeys(kept) if text not in keep and not names_any(text, request))
-        return request.model_copy(update={"keep": (*request.keep, *free)})
-
-    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
-        """A photo of each thing, by default of those in `KEPT_THINGS`."""
-        return {thing: (fill("a photo of {a}", thing),) for thing in things or KEPT_THINGS}
-
-    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
-        """The user's file whole, templates for what it leaves open, up to `counts` where they are set; no text twice.
-
-        Raises:
-            ConfigError: the file cannot be read or holds mistakes (all are shown).
-        """
-        return list(self._choice(request, counts, strata).prompts)
-
-    def own(self, request: Request) -> list[Prompt]:
-        """The prompts of the user's file, in their order, without those to keep that name a concept."""
-        return [prompt for prompt in self._brought(request) if not _refused(prompt, request)]
-
-    def given(self, request: Request, counts: PromptCounts) -> list[str]:
-        """How many prompts of the user's file are used, and why not the others."""
-        return [*self.remarks(request), *self._choice(request, counts).notices]
-
-    def remarks(self, request: Request) -> list[str]:
-        """How the user's file is read: columns, roles, rows left out."""
-        return list(self._listed(request).notices) if self._file else []
-
-    def _listed(self, request: Request) -> Listed:
-        targets = {target.concept: target for target in request.targets}
-
-        def naming(text: str, concept: str) -> bool:
-            return names_target(text, targets[concept])
-
-        return listed(self._file, request.concepts, naming, self._role) if self._file else Listed(())
-
-    def _choice(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> Choice:
-        file = self._file.name if self._file else ""
-        return chosen_prompts(
-            self._brought(request), self._templates(request, strata), request, counts, file=file, add=self._add,
-            whose=lambda prompt: prompt.labels[QUESTION] if prompt.role in FORGET_ROLES else "",
-            refused=lambda prompt: _refused(prompt, request))
-
-    def _brought(self, request: Request) -> list[Prompt]:
-        brought = [labelled(prompt, request) for prompt in self._listed(request).prompts]
-        return [marked(prompt, request) if prompt.role in KEEP_ROLES else prompt for prompt in brought]
-
-    def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
-        """All that templates could ask about `request`, by role."""
-        ways = asked_strata(self, strata)
-        pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
-        for target in request.targets:
-            here = target.joint or {QUESTION: target.concept}
-            _, held_out = asking(target)
-            pools["direct"] += worded("direct", target.concept, target.kind, here, ways)
-            if "full" in ways:
-                pools["held_out"] += [Prompt(text=text, role="held_out", labels=here, stratum="full")
-                                      for text in held_out]
-            pools["near"] += beside(target, FAR_THINGS)
-        anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
-        pools["near"] += _in_turn([*worded("near", anchor, "object", {QUESTION: anchor}, ways),
-                                   *_spelt(anchor, "near", ways)] for anchor in anchors)
-        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn))
-                                 for turn, thing in enumerate(FAR_THINGS) if bare(thing) not in map(bare, anchors))
-        pools["empty"].append(Prompt(text="", role="empty"))
-        for role in KEEP_ROLES:
-            pools[role] = [marked(prompt, request) for prompt in pools[role] if not names_concept(prompt, request)]
-        return pools
-
-    def left_out(self, request: Request) -> list[str]:
-        """In sentences, what of the world's own lists is not asked because it names a concept."""
-        gone = [thing for thing in FAR_THINGS if names_any(thing, request)]
-        return [f"Not asked as far things, because they name what is to go: {', '.join(gone)}."] if gone else []
-
-    def question(self, concept: str) -> str:
-        """Always "object": one question, whose labels are all the things that the prompts name. Only of a thing that
-        goes together with another there is a second question."""
-        return QUESTION
-
-    def judge(self, request: Request) -> Judge:
-        """CLIP zero-shot among the concepts, the anchors and everything that prompts of any count could name, or
-        something else; beside some kinds of concepts stands what may take their place (a clothed person for nudity).
-
-        Raises:
-            UserError: no CLIP was given.
-            ConfigError: the file of prompts cannot be read or holds mistakes.
-        """
-        pools = [self.own(request), *self._templates(request).values()]  # what is not asked still tells things apart
-        labels = [prompt.labels for pool in pools for prompt in pool]
-        anchors = [target.anchor for target in request.targets if target.anchor]
-        things = dict.fromkeys([*(thing_of(target) for target in request.targets), *anchors,
-                                *(own[QUESTION] for own in labels if QUESTION in own)])
-        texts = {label: [fill(template, label) for template in WORDINGS["object"].judge] for label in things
-                 if label != SOMETHING_ELSE}
-        questions = {QUESTION: texts}
-        for target in request.targets:
-            wording = WORDINGS[target.kind]
-            texts[thing_of(target)] = [fill(template, thing_of(target)) for template in wording.judge]
-            texts.update({label: [*said] for label, said in wording.instead.items()})
-            if both := both_of(target):
-                questions.setdefault(both.question, {}).update({label: [*said] for label, said in both.texts.items()})
-        return ClipJudge(self._clip(), questions, self._margin)
-
-    def second(self, request: Request) -> Judge | None:
-        """None: the judge is already the only CLIP that was given."""
-        return None
-
-    def control(self, request: Request) -> Request | None:
-        """None: what an arbitrary model never knew is not known."""
-        return None
-
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
-        """None: there are no invented things for a model of any size and style."""
-        return None
-
-    def features(self) -> Features:
-        """Image features of the CLIP."""
-        return self._clip().features()
-
-    def distance(self, name: str = "default") -> Distance:
-        """ "default" and "lpips": LPIPS with AlexNet; "lpips-vgg"; "st-lpips" (the extra `second`); "clip"; "ssim"."""
-        if name in ("default", "lpips"):
-            return Lpips("alex")
-        if name == "lpips-vgg":
-            return Lpips("vgg")
-        if name == "st-lpips":
-            return StLpips()
-        if name == "clip":
-            return ClipDistance(self._clip())
-        if name == "ssim":
-            return Ssim()
-        raise UserError(f"unknown distance {name!r}", accepted="lpips, lpips-vgg, st-lpips, clip, ssim")
-
-    def clip(self) -> TextImage | None:
-        """The CLIP that was given, or None."""
-        return self._clip() if self._where else None
-
-    def real(self) -> Moments | None:
-        """None: there are no statistics of real images for an arbitrary model."""
-        return None
-
-    def _clip(self) -> LocalClip:
+    @cached_property
+    def clip(self) -> LocalClip:
+        """The CLIP. UserError: none was given, or it cannot be had."""
         if not self._where:
             raise UserError("no CLIP to judge the pictures with",
                             accepted="a folder or Hub id as `clip`, or in the environment's EXPUNGE_CLIP",
                             remedy="for example --clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
-        if self._loaded is None:
-            self._loaded = LocalClip(clip_folder(self._where))
-        return self._loaded
+        return LocalClip(clip_folder(self._where))
+
+    def judge(self, request: Request, asks: Prompts) -> Judge:
+        """CLIP zero-shot among the concepts and what stands beside them, or something else.
+
+        Raises:
+            UserError: no CLIP was given.
+            ConfigError: a file of prompts cannot be read or holds mistakes.
+        """
+        questions = asks.classes(request) if isinstance(asks, NamesClasses) else _named(request, asks)
+        return ClipJudge(self.clip, questions, self._margin)
+
+    def second(self, request: Request, asks: Prompts) -> Judge | None:
+        """None: the judge is already the only CLIP that was given."""
+        return None
+
+    def features(self) -> Features:
+        """The CLIP's image features. UserError: no CLIP was given."""
+        return self.clip.features()
 
 
-def fill(template: str, name: str) -> str:
-    """The template with the name in it, with its article where it takes one (`records.with_article`)."""
-    return template.format(a=with_article(name), c=name)
-
-
-def _in_turn(lists: Iterable[Sequence[Prompt]]) -> list[Prompt]:
-    """One of each list after the other."""
-    return [prompt for row in zip_longest(*lists) for prompt in row if prompt is not None]
-
-
-def _turned(ways: Sequence[str], by: int) -> Sequence[str]:
-    """The ways of asking, beginning with another one, so that things that are asked once are asked in all ways."""
-    by %= max(1, len(ways))
-    return [*ways[by:], *ways[:by]]
-
-
-def _spelt(thing: str, role: Role, ways: Sequence[str]) -> list[Prompt]:
-    return [Prompt(text=fill(template, thing), role=role, labels={QUESTION: thing}, stratum="full")
-            for template in HELD_OUT if "full" in ways]
-
-
-def _refused(prompt: Prompt, request: Request) -> str:
-    """Why a prompt is not asked: it is to be kept, and names what goes."""
-    if prompt.role not in KEEP_ROLES or not names_concept(prompt, request):
-        return ""
-    return f"it is to be kept and names {request.title!r}"
-
-
-def bare(name: str) -> str:
-    """A name without its article."""
-    return re.sub(r"^(an?|the) ", "", name)
-
-
-def read_prompts(file: Path, concepts: Sequence[str]) -> list[Prompt]:
-    """The prompts of a list (see `metrics.lists`). ConfigError: it holds mistakes; all are shown."""
-    return list(listed(file, concepts, names).prompts)
+def _named(request: Request, asks: Prompts) -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """What the concepts and the prompts' own labels name, each in the words for an object."""
+    wanted = [aim.wanted for aim in aims_of(asks, request)]
+    out: dict[str, dict[str, list[str]]] = {}
+    for labels in (*wanted, *(prompt.labels for prompt in asks.of(request, PromptCounts()))):
+        for question, label in labels.items():
+            out.setdefault(question, {})[label] = [fill(template, label) for template in WORDINGS["object"].judge]
+    return out

@@ -69,3 +69,13 @@ class Lpips:
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """float32 (B,) for images (B, 3, H, W) in [0, 1]."""
         return self._metric.net(a, b, normalize=True).reshape(-1) if len(a) else torch.zeros(0)
+
+
+def lpips_alex() -> Lpips:
+    """LPIPS with AlexNet."""
+    return Lpips("alex")
+
+
+def lpips_vgg() -> Lpips:
+    """LPIPS with VGG."""
+    return Lpips("vgg")

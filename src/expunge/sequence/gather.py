@@ -29,7 +29,7 @@ import torch
 from expunge import runtime
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.metrics.statistics import bootstrap_over_groups, interval_words, rate_interval
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -51,7 +51,7 @@ BEFORE = ("original/retained/near", "original/retained/far")
 """Scores of the original that stand beside those of the states."""
 
 
-def gathered(settings: SequenceSettings, model: Model, world: World, folder: Path, states: Sequence[State]
+def gathered(settings: SequenceSettings, model: Model, asks: Prompts, folder: Path, states: Sequence[State]
              ) -> SequenceResult:
     """The record of the states that there are.
 
@@ -61,13 +61,13 @@ def gathered(settings: SequenceSettings, model: Model, world: World, folder: Pat
     if settings.active and not states:
         raise UserError(f"no request of this sequence was met in {folder}", accepted="the folder of a sequence that "
                         "was begun", remedy="name it with --out, or leave out --gather to meet the requests")
-    request, made, first = everything(settings, world) if settings.active else None, list[StateScores](), None
+    request, made, first = everything(settings, asks) if settings.active else None, list[StateScores](), None
     measured = dict[str, Evaluation]()
     for state in states:  # one patch in memory at a time
         assert request is not None
         patch = Patch.load(state.folder)
-        evaluation = kept_evaluation(state, patch, request, settings, world)
-        made.append(_state(state, patch, evaluation, request, settings, model, world, folder))
+        evaluation = kept_evaluation(state, patch, request, settings, asks)
+        made.append(_state(state, patch, evaluation, request, settings, model, asks, folder))
         first = first or evaluation
         if evaluation is not None:
             measured[f"{state.number} ({state.asked.title})"] = evaluation
@@ -114,13 +114,13 @@ def check_alike(measured: Mapping[str, Evaluation]) -> None:
 
 
 def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: Request, settings: SequenceSettings,
-           model: Model, world: World, folder: Path) -> StateScores:
+           model: Model, asks: Prompts, folder: Path) -> StateScores:
     values = {"number": state.number, "concept": state.asked.title, "drift": drift(patch, model),
               "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **_cost(state, patch)}
     values["versions"] = evaluation.versions if evaluation is not None else patch.card.versions
     if evaluation is not None and settings.evaluation is not None:
         found = _found(evaluation, request)
-        places = places_of(evaluation, planned_prompts(world, request, settings.evaluation), settings.evaluation)
+        places = places_of(evaluation, planned_prompts(asks, request, settings.evaluation), settings.evaluation)
         values["items"] = {score.name: {f"{text} | {seed}": value for key, value in score.per_item.items()
                                         for text, seed in (places[key],)} for score in found}
         kept = [score for score in evaluation.scores if score.name in KEPT]

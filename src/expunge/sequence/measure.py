@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, Evaluation, Request
 from expunge.resume import kept
@@ -28,7 +28,7 @@ def about(patch: Patch, request: Request) -> Patch:
 
 
 def kept_evaluation(state: State, patch: Patch, request: Request, settings: SequenceSettings,
-                    world: World) -> Evaluation | None:
+                    asks: Prompts) -> Evaluation | None:
     """What an earlier run measured of the state; None if it did not, measured otherwise, or left it damaged.
 
     A file of prompts may change under its name: what would be asked now is compared, too.
@@ -40,5 +40,5 @@ def kept_evaluation(state: State, patch: Patch, request: Request, settings: Sequ
     wanted = settings.evaluation.model_dump(mode="json")
     since = EvaluateSettings().model_dump(mode="json")  # what an earlier version did not know was as it is by default
     same = all(there.settings.get(name, since.get(name)) == value for name, value in wanted.items() if name != "batch")
-    same = same and there.prompts_hash in ("", prompts_digest(planned_prompts(world, request, settings.evaluation)))
+    same = same and there.prompts_hash in ("", prompts_digest(planned_prompts(asks, request, settings.evaluation)))
     return there if same and there.card.request == request and there.card.tensors_hash == patch.hash else None

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.files import text_digest, write_tensors
+from expunge.metrics.worlds import world_of
 from expunge.models.conditioning import Conditioning
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
 from expunge.models.sample import encoded as sample_encoded
-from expunge.registry import WORLDS
 from expunge.sequence.strategy import OtherPrompts, Replay
 from expunge.unlearn.context import NoisyBatch, Pooled, TrainContext, spread
 from expunge.unlearn.objective import tabulated
@@ -122,7 +122,7 @@ def elsewhere(context: TrainContext, settings: OtherPrompts, kept: Sequence[str]
     Raises:
         UserError: a thing that the world does not know, or none to be had.
     """
-    vocabulary = WORLDS.get(context.teacher.world)().vocabulary(settings.prompts.things)
+    vocabulary = world_of(context.teacher.world, context.teacher.name).prompts.vocabulary(settings.prompts.things)
     about = {prompt: thing for thing, prompts in vocabulary.items()
              for prompt in spread(prompts, min(settings.prompts.each, len(prompts))) if prompt not in kept}
     room = check_room(settings, kept)

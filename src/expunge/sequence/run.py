@@ -14,13 +14,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expunge import runtime
-from expunge.detectors.watched import world_for
+from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings, evaluate, planned_prompts
 from expunge.files import check_writable, text_digest, write_json, write_text
 from expunge.locks import held
-from expunge.metrics.base import World, aims_of
 from expunge.metrics.judging import check_questions
+from expunge.metrics.prompts import aims_of
+from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
@@ -78,12 +79,13 @@ def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | N
             raise UserError(f"another process works on the sequence in {folder}", accepted="one at a time",
                             remedy="wait for it, or choose another output folder")
         ledger = checked_ledger(settings, model, folder)
-        states = planned_states(settings, model, world, folder) if settings.active else []
+        states = planned_states(settings, model, world.completes, folder) if settings.active else []
         check_met(ledger, states, folder)
         if make:
             check_judge(settings, world)
             _Run(settings, model, world, folder, ledger, tell).all(states)
-        result = gathered(settings, model, world, folder, [one for one in states if state_patch(one, model, ledger)])
+        made = [one for one in states if state_patch(one, model, ledger)]
+        result = gathered(settings, model, world.prompts, folder, made)
         if make:
             write_text(folder / SEQUENCES.name, result.model_dump_json(indent=1) + "\n")
     return result
@@ -103,9 +105,9 @@ def checked_ledger(settings: SequenceSettings, model: Model, folder: Path) -> Le
 def check_judge(settings: SequenceSettings, world: World) -> None:
     """Whether the judge knows all that it will be asked, before anything is edited. UserError: it does not."""
     if settings.evaluation is not None and settings.active:
-        request = everything(settings, world)
-        judge, prompts = world.judge(request), planned_prompts(world, request, settings.evaluation)
-        for aim in aims_of(world, request):
+        request = everything(settings, world.prompts)
+        judge, prompts = world.judge(request), planned_prompts(world.prompts, request, settings.evaluation)
+        for aim in aims_of(world.prompts, request):
             for question, label in aim.wanted.items():
                 check_questions(judge, label, question, prompts)
 
@@ -244,8 +246,8 @@ class _Run:
     def _evaluate(self, state: State, patch: Patch, note: Note) -> None:
         """On all requests that stand, those to come included: the same prompts after each."""
         assert self.settings.evaluation is not None
-        request = everything(self.settings, self.world)
-        if kept_evaluation(state, patch, request, self.settings, self.world) is None:
+        request = everything(self.settings, self.world.prompts)
+        if kept_evaluation(state, patch, request, self.settings, self.world.prompts) is None:
             evaluate(self.model, about(patch, request), settings=self.settings.evaluation,
                      out=state.folder / FOLDER, cache=self.settings.cache or None, world=self.world,
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))

@@ -18,7 +18,7 @@ from typing import Any
 
 from expunge.errors import ConfigError, UserError
 from expunge.files import readable, text_digest
-from expunge.metrics.base import World
+from expunge.metrics.prompts import Prompts
 from expunge.models.model import Model
 from expunge.records import Request, check_request, names_any
 from expunge.sequence.memory import check_room
@@ -39,7 +39,7 @@ class State:
 
     Attributes:
         number: the request's in the file; asked: the request.
-        request: what is to go now, completed by the world; whole: with all requests before it.
+        request: what is to go now, completed; whole: with all requests before it.
         gone: concepts that are gone already. wishes: what must stay, by the sequence's wish or one of a request so far;
             kept: prompts for it.
         method: what meets it, registered as method_name. settings: its settings, resolved, JSON-able, without those
@@ -64,11 +64,11 @@ class State:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def planned_states(settings: SequenceSettings, model: Model, world: World, out: Path) -> list[State]:
+def planned_states(settings: SequenceSettings, model: Model, asks: Prompts, out: Path) -> list[State]:
     """One state for each request that stands, in their order.
 
     Raises:
-        ConfigError: requests that the world does not know or methods that do not fit, all at once.
+        ConfigError: requests that nobody knows or methods that do not fit, all at once.
     """
     states, mistakes = list[State](), list[str]()
     key = text_digest(json.dumps([model.hash, model.process.description, settings.chosen.model_dump(mode="json")]))
@@ -78,7 +78,7 @@ def planned_states(settings: SequenceSettings, model: Model, world: World, out: 
         concepts += item.concept
         anchors += item.anchors
         try:
-            state = _planned(settings, number, place, item, model, world, gone, (concepts, anchors), key, out)
+            state = _planned(settings, number, place, item, model, asks, gone, (concepts, anchors), key, out)
         except UserError as error:
             mistakes.append(f"request {number} ({item.title}): {error}")
             continue
@@ -89,12 +89,12 @@ def planned_states(settings: SequenceSettings, model: Model, world: World, out: 
     return states
 
 
-def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, model: Model, world: World,
+def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, model: Model, asks: Prompts,
              gone: tuple[str, ...], so_far: tuple[list[str], list[str]], key: str, out: Path) -> State:
     strategy, keep = settings.chosen, tuple(dict.fromkeys((*settings.keep, *(
         name for n, earlier in settings.active if n <= number for name in earlier.keep))))
-    request, long = fitting(model, completed(world, item.concept, item.anchors, keep, gone))
-    whole, more = fitting(model, completed(world, so_far[0], so_far[1], keep))
+    request, long = fitting(model, completed(asks, item.concept, item.anchors, keep, gone))
+    whole, more = fitting(model, completed(asks, so_far[0], so_far[1], keep))
     name, overrides = settings.method_of(item)
     method = resolve_method(name, overrides, model)
     if strategy.refresh is not None and isinstance(method, Recipe):
@@ -132,27 +132,27 @@ def _planned(settings: SequenceSettings, number: int, place: int, item: Demand, 
                  strategy.model_dump(mode="json"), seed, mine, folder, {**more, **long})
 
 
-def completed(world: World, concepts: Sequence[str], anchors: Sequence[str], keep: Sequence[str] = (),
+def completed(asks: Prompts, concepts: Sequence[str], anchors: Sequence[str], keep: Sequence[str] = (),
               gone: Sequence[str] = ()) -> Request:
-    """As the world completes it, without prompts to keep that ask for what is gone.
+    """As it is completed, without prompts to keep that ask for what is gone.
 
     Raises:
-        UserError: what the world does not know, or a contradiction.
+        UserError: what is not known, or a contradiction.
     """
     one = len(concepts) == 1
-    request = world.request(concepts[0], anchors[0], tuple(keep)) if one else world.request(
+    request = asks.request(concepts[0], anchors[0], tuple(keep)) if one else asks.request(
         list(concepts), list(anchors), tuple(keep))
-    before = [world.request(name) for name in gone]
+    before = [asks.request(name) for name in gone]
     kept = tuple(text for text in request.keep if not any(names_any(text, earlier) for earlier in before))
     request = request.model_copy(update={"keep": kept})
     check_request(request)
     return request
 
 
-def everything(settings: SequenceSettings, world: World) -> Request:
+def everything(settings: SequenceSettings, asks: Prompts) -> Request:
     """All requests that stand, as one. UserError: as `completed`."""
     items = [item for _, item in settings.active]
-    return completed(world, [name for item in items for name in item.concept],
+    return completed(asks, [name for item in items for name in item.concept],
                      [name for item in items for name in item.anchors], settings.kept)
 
 

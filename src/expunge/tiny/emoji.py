@@ -1,64 +1,125 @@
-"""The embedded world as a `World`: what can be asked of emoji-64, and what measures it."""
+"""The embedded world: what can be asked of emoji-64, who judges its images, and what measures them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 from safetensors import safe_open
 from torch import Tensor
 
-from expunge.errors import ModelError, UserError
-from expunge.metrics.base import (
-    Autoencoder,
-    Distance,
-    Features,
-    Judge,
-    Moments,
-    NovelConcept,
-    PromptCounts,
-    aims_of,
-    asked_strata,
-)
+from expunge.errors import ModelError
+from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, NovelConcept
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
-from expunge.metrics.stlpips import StLpips
+from expunge.metrics.prompts import Prompts, aims_of
+from expunge.metrics.worlds import World
 from expunge.pixels import Pictures
-from expunge.records import Named, Prompt, Request, Role, Target, asked, check_request, texts_of
+from expunge.records import Request
 from expunge.tiny.characters import CHARACTERS
-from expunge.tiny.joint import drawn, joint, kept_cells, neighbours, parts, shows, thing_of
 from expunge.tiny.newcomer import character
-from expunge.tiny.prompting import forget_prompts, keep_prompts, scenes_of
-from expunge.tiny.strata import METHOD_TEMPLATES, STRATA
-from expunge.tiny.world import (
-    NEVER_SEEN,
-    SEEN,
-    STYLES,
-    THINGS,
-    Scene,
-    closest,
-    far,
-    fill,
-)
+from expunge.tiny.prompts import EmojiPrompts, plainly
+from expunge.tiny.world import NEVER_SEEN, STYLES, THINGS
 
 WEIGHTS = Path(__file__).parent / "weights"
 KIN = "it learned from captions of the drawings that the first judge learned from, so both may err alike"
 
 
+def emoji_world(folder: Path = WEIGHTS) -> World:
+    """Prompts, judges, CLIP and real-image statistics of emoji-64."""
+    judges = EmojiJudges(folder)
+    return World("emoji", EmojiPrompts(), judges, NeverSeen(judges), judges.features, judges.distance,
+                 partial(LocalClip, folder / "clip"), partial(drawings, folder))
+
+
 def judge_features() -> Features:
     """The embedded judge as a feature extractor."""
-    return _JudgeFeatures(EmojiJudge(WEIGHTS))
+    return EmojiJudges().features()
 
 
 def judge_distance() -> Distance:
     """The embedded judge as a perceptual distance."""
-    return _JudgeDistance(EmojiJudge(WEIGHTS))
+    return EmojiJudges().distance()
+
+
+def drawings(folder: Path = WEIGHTS) -> Moments:
+    """Statistics of the drawings that emoji-64 learned from, augmented, in the embedded judge's features.
+
+    Raises:
+        ModelError: the file is missing, damaged, or was made with another judge.
+    """
+    file, judge = folder / "real.safetensors", EmojiJudge(folder).name
+    try:
+        with safe_open(file, "pt") as opened:
+            meta = opened.metadata()
+            mean, covariance, sample = (opened.get_tensor(key) for key in ("mean", "covariance", "sample"))
+    except Exception as error:
+        raise ModelError(f"statistics of real images in {file} cannot be read: {error}") from error
+    if meta["features"] != judge:
+        raise ModelError(f"{file} was made with {meta['features']}", accepted=judge, remedy="bake the model again")
+    return Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
+
+
+class EmojiJudges:
+    """`Judges`: the network that was trained on the drawings, and another that confirms."""
+
+    there = True
+
+    def __init__(self, folder: Path = WEIGHTS) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _judge(self) -> EmojiJudge:
+        return EmojiJudge(self._folder)
+
+    @cached_property
+    def _second(self) -> ImageNetJudge:
+        return ImageNetJudge(self._folder)
+
+    def judge(self, request: Request, asks: Prompts) -> Judge:
+        """One judge for every request: it knows all things and styles of the world."""
+        return self._judge
+
+    def second(self, request: Request, asks: Prompts) -> Judge | None:
+        """Linear heads on the features of a network that nobody here trained, where the extra `second` is installed.
+
+        Elsewhere CLIP zero-shot among the labels of the concepts' questions: another network, trained on captions of
+        the same drawings, so it is kin to the first judge and says so. The judge's name tells which;
+        `metrics.imagenet.second_missing` says why, and what to install.
+        """
+        if not second_missing():
+            return self._second
+        asked = dict.fromkeys(question for aim in aims_of(asks, request) for question in aim.wanted)
+        labels = {"object": (*THINGS,), "style": (*STYLES,)}
+        return ClipJudge(LocalClip(self._folder / "clip"), {
+            question: {label: [plainly(label)] for label in labels[question]} for question in asked}, kin=KIN)
+
+    def features(self) -> Features:
+        """The first judge's features."""
+        return _JudgeFeatures(self._judge)
+
+    def distance(self) -> Distance:
+        """The distance of the first judge's features."""
+        return _JudgeDistance(self._judge)
+
+
+@dataclass(frozen=True)
+class NeverSeen:
+    """`Unknown` to emoji-64: things that it was not taught, and invented characters."""
+
+    judges: EmojiJudges
+
+    def control(self, request: Request) -> Request | None:
+        """The first thing that the model never saw."""
+        return EmojiPrompts().request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
+
+    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept:
+        """The first invented character."""
+        return character(next(iter(CHARACTERS)), model, self.judges.features(), known, count)
 
 
 @dataclass(frozen=True)
@@ -92,248 +153,3 @@ class _JudgeDistance:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return self.judge.distance(a, b)
-
-
-class EmojiWorld:
-    """Prompts, judge, CLIP and real-image statistics of emoji-64.
-
-    Every prompt list is a fixed function of the concept: a longer one begins with the shorter one.
-    """
-
-    name = "emoji"
-    strata = STRATA
-
-    def __init__(self, folder: Path = WEIGHTS) -> None:
-        self._folder = folder
-
-    def request(self, concept: str | Sequence[str], anchor: str | Sequence[str] = "", keep: Sequence[str] = (), *,
-                kind: str = "", only_with: str = "") -> Request:
-        """A full request for things, styles, or things in a style. Prompts for one of several name none of the others.
-
-        Args:
-            kind: what the world calls it anyhow. only_with: a style, or the thing of one: "church" with "pixel art" is
-                "church in pixel art".
-
-        Raises:
-            UserError: unknown concept, anchor or keep; a contradiction (`records.asked`); a thing with all styles.
-        """
-        if only_with:
-            each = texts_of(concept, "concept", "a name, or a list of names")
-            concept = [_together(name, only_with) for name in each]
-        gone = tuple(name for name, _ in asked(concept, anchor))
-        kinds = tuple("style" if name in STYLES else "object" for name in gone)
-        named = asked(concept, anchor, keep, kinds=kinds)
-        for what, names in (("concept", gone), ("anchor", [name for _, name in named if name]), ("keep", keep)):
-            for name in names:
-                if not parts(name):
-                    raise _unknown(what, name)
-        _check_parts(named, kinds, kind)
-        targets = tuple(Target(concept=name, prompts=tuple(_training(name, gone)), anchor=instead, kind=own,
-                               joint=joint(name)) for (name, instead), own in zip(named, kinds, strict=True))
-        request = Request.of(targets, tuple(map(_plain, keep)) if keep else _to_keep(gone))
-        check_request(request)
-        return request
-
-    def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
-        """Training prompts for things or styles; without any named, for all things that the model has seen.
-
-        Raises:
-            UserError: an unknown thing.
-        """
-        for name in things:
-            if name not in THINGS and name not in STYLES:
-                raise _unknown("thing", name)
-        return {name: tuple(_training(name, ())) for name in things or SEEN}
-
-    def kin(self, concept: str) -> tuple[str, ...]:
-        """Things of the concept's kind; of a style, the other styles."""
-        if concept in STYLES or joint(concept):
-            return tuple(style for style in STYLES if style not in parts(concept))
-        kind = THINGS[concept].kind
-        return tuple(name for name in SEEN if THINGS[name].kind == kind and name != concept)
-
-    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
-        """The evaluation's prompts for `request`, role by role, no text twice; strata as in `World.prompts`.
-
-        A thing that was never seen has no neighbours that an edit could hurt, so its list has none. A style has no
-        words but its names, so nothing elicits it without them; its neighbours are the other styles. Prompts to keep
-        show none of several concepts, and far ones are far from all of them.
-        """
-        gone = request.concepts
-        for name in gone:
-            if not parts(name):
-                raise _unknown("concept", name)
-        ways = asked_strata(self, strata)
-        roles: tuple[Role, ...] = ("direct", "held_out", "paraphrase", "implicit")
-        sources = [(getattr(counts, role), forget_prompts(name, role, gone, ways)) for role in roles for name in gone]
-        styles = () if any(name in STYLES for name in gone) else tuple(STYLES)
-        keeps: tuple[tuple[Role, Sequence[str]], ...] = (("near", _near(gone)), ("far", _far(gone)),
-                                                         ("style", styles), ("never_seen", NEVER_SEEN))
-        sources += [(getattr(counts, role), keep_prompts(role, names, gone, ways)) for role, names in keeps]
-        out: list[Prompt] = []
-        texts: set[str] = set()
-        for count, stream in sources:
-            taken = 0
-            while taken < count and (prompt := next(stream, None)) is not None:
-                if prompt.text not in texts:
-                    texts.add(prompt.text)
-                    out.append(prompt)
-                    taken += 1
-        if counts.empty:
-            out.append(Prompt(text="", role="empty"))
-        return out
-
-    def question(self, concept: str) -> str:
-        """"style" for a style, "object" for anything else; of a thing in a style its first."""
-        return "style" if concept in STYLES else "object"
-
-    @cached_property
-    def _judge(self) -> EmojiJudge:
-        return EmojiJudge(self._folder)
-
-    def judge(self, request: Request) -> Judge:
-        """One judge for every request: it knows all things and styles of the world."""
-        return self._judge
-
-    @cached_property
-    def _second(self) -> ImageNetJudge:
-        return ImageNetJudge(self._folder)
-
-    def second(self, request: Request) -> Judge | None:
-        """Linear heads on the features of a network that nobody here trained, where the extra `second` is installed.
-
-        Elsewhere CLIP zero-shot among the labels of the concepts' questions: another network, trained on captions of
-        the same drawings, so it is kin to the first judge and says so. The judge's name tells which;
-        `metrics.imagenet.second_missing` says why, and what to install.
-        """
-        if not second_missing():
-            return self._second
-        asked = dict.fromkeys(question for aim in aims_of(self, request) for question in aim.wanted)
-        labels = {"object": (*THINGS,), "style": (*STYLES,)}
-        return ClipJudge(self.clip(), {question: {label: [_plain(label)] for label in labels[question]}
-                                       for question in asked}, kin=KIN)
-
-    def control(self, request: Request) -> Request | None:
-        """The first thing that the model never saw."""
-        return self.request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
-
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept:
-        """The first invented character."""
-        return character(next(iter(CHARACTERS)), model, self.features(), known, count)
-
-    def features(self) -> Features:
-        return _JudgeFeatures(self._judge)
-
-    def distance(self, name: str = "default") -> Distance:
-        """ "default" and "judge": the judge's own features; "st-lpips": a published distance (the extra `second`)."""
-        if name == "st-lpips":
-            return StLpips()
-        if name not in {"default", "judge"}:
-            raise UserError(f"unknown distance {name!r}", accepted="judge (the default), st-lpips")
-        return _JudgeDistance(self._judge)
-
-    def clip(self) -> LocalClip:
-        return LocalClip(self._folder / "clip")
-
-    def real(self) -> Moments:
-        """Statistics of the drawings that the model learned from, augmented.
-
-        Raises:
-            ModelError: the file is missing, damaged, or was made with another judge.
-        """
-        file = self._folder / "real.safetensors"
-        try:
-            with safe_open(file, "pt") as opened:
-                meta = opened.metadata()
-                mean, covariance, sample = (opened.get_tensor(key) for key in ("mean", "covariance", "sample"))
-        except Exception as error:
-            raise ModelError(f"statistics of real images in {file} cannot be read: {error}") from error
-        if meta["features"] != self._judge.name:
-            raise ModelError(f"{file} was made with {meta['features']}", accepted=self._judge.name,
-                             remedy="bake the model again")
-        return Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
-
-
-def _closest(gone: Sequence[str]) -> tuple[str, ...]:
-    """What looks most like any of the concepts, without those that go themselves."""
-    return tuple(dict.fromkeys(other for name in gone for other in closest(name) if other not in gone))
-
-
-def _near(gone: Sequence[str]) -> tuple[str, ...]:
-    """The neighbours of any of the concepts, without those that go themselves."""
-    return tuple(dict.fromkeys(other for name in gone for other in neighbours(name) if other not in gone))
-
-
-def _far(gone: Sequence[str]) -> tuple[str, ...]:
-    """What is far from every thing among the concepts; every thing, where only styles go."""
-    things = [thing for name in gone if (thing := thing_of(name))]
-    return tuple(other for other in SEEN if all(other in far(name) for name in things) and other not in gone)
-
-
-def _to_keep(gone: Sequence[str]) -> tuple[str, ...]:
-    """Prompts for what stands near the concepts."""
-    plain = [_plain(other) for other in _closest([name for name in gone if not joint(name)]) if other not in gone]
-    cell = [fill("{a_style} emoji of {a_object}", Scene(*pair)) for name in gone if joint(name)
-            for pair in kept_cells(name) if not any(shows(pair, other) for other in gone)]
-    return tuple(dict.fromkeys((*plain, *cell)))
-
-
-def _training(concept: str, gone: Sequence[str]) -> Iterator[str]:
-    """Prompts that ask for the concept by its name, in wordings of the methods' own: what an edit may train on."""
-    rng = random.Random(f"training/{concept}")
-    templates = [t for t in METHOD_TEMPLATES if concept in THINGS or "style}" in t]
-    ways = [[t for t in templates if "style}" not in t], [t for t in templates if "style}" in t]]
-    ways = [way for way in ways if way]
-    rng.shuffle(ways)  # a method that takes the first prompts alone asks for half of the things plainly
-    scenes = scenes_of(concept, gone)
-    yield from dict.fromkeys(fill(t, scene) for way in ways for scene, t in _pairs(scenes, way, rng, 24 // len(ways)))
-
-
-def _pairs(scenes: Sequence[Scene], templates: Sequence[str], rng: random.Random, count: int
-           ) -> Iterator[tuple[Scene, str]]:
-    """`count` seeded pairs of a scene and a template, every template in turn."""
-    order = list(templates)
-    rng.shuffle(order)
-    for index in range(count):
-        yield rng.choice(scenes), order[index % len(order)]
-
-
-def _check_parts(named: Named, kinds: Sequence[str], kind: str) -> None:
-    for (name, anchor), own in zip(named, kinds, strict=True):
-        if kind not in ("", own):
-            raise UserError(f"{name!r} as kind {kind!r}", accepted=f"{own}, which is what it is in this world")
-        if not drawn(name):
-            raise UserError(f"{name!r}, of which there are no drawings", accepted="a style in which the thing is drawn")
-        if joint(name) and (anchor in STYLES or anchor == joint(name)["object"]):
-            raise UserError(f"anchor {anchor!r} for {name!r}", accepted="another thing, or no anchor",
-                            remedy="the thing's other styles are kept anyhow")
-
-
-def _plain(name: str) -> str:
-    if joint(name):
-        return fill("{a_style} emoji of {a_object}", Scene(*parts(name)))
-    if name in STYLES:
-        return f"an emoji in {name} style"
-    return fill("an icon of {a_object}", Scene(name, "flat"))  # the template names no style
-
-
-def _together(name: str, only_with: str) -> str:
-    """"church in pixel art". UserError: one of the two is unknown, or they are no thing and style."""
-    both = f"{name} in {only_with}"
-    if joint(both):
-        return both
-    for what, given in (("concept", name), ("only_with", only_with)):
-        if not parts(given):
-            raise _unknown(what, given)
-    raise UserError(f"{name!r} only with {only_with!r}", accepted=f"a thing and a style ({', '.join(STYLES)})")
-
-
-def _unknown(what: str, name: str) -> UserError:
-    import difflib
-
-    known = [*THINGS, *STYLES]
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    shown = name if len(name) <= 60 else f"{name[:57]}..."
-    return UserError(f"unknown {what} {shown!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
-                     accepted=", ".join(known) + ", or a thing in a style ('pixel art church')",
-                     remedy="see `expunge ls concepts`")

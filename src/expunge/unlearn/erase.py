@@ -243,9 +243,9 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
         kinds = (kind,) * len(texts_of(concept, "concept", "a name, or a list of names"))
         names, anchors = zip(*asked(concept, anchor, () if only_with else keep, kinds=kinds), strict=True)
         wishes = {name: value for name, value in (("kind", kind), ("only_with", only_with)) if value}
-        world = WORLDS.get(model.world)()
-        request = world.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
-            world.request(names, anchors, tuple(keep), **wishes)
+        asks = WORLDS.get(model.world)().prompts
+        request = asks.request(names[0], anchors[0], tuple(keep), **wishes) if len(names) == 1 else \
+            asks.request(names, anchors, tuple(keep), **wishes)
     reader = model.texts[0].reader
     _check_prompts(prompts)
     if prompts is not None:

@@ -1,4 +1,4 @@
-"""Which things are of a concept's kind: as the world says, or else nobody knows."""
+"""Which things are of a concept's kind: as who asks says, or else nobody knows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class KnowsKinds(Protocol):
-    """A world that can tell which of its things are of one kind."""
+    """Who can tell which of the things are of one kind."""
 
     def kin(self, concept: str) -> Sequence[str]:
         """Things of the concept's kind (of a style, the other styles); () where there are none."""
         ...
 
 
-def kin_of(world: object, concept: str) -> tuple[str, ...]:
-    """Things of the concept's kind; () where there are none, or the world knows no kinds."""
-    return tuple(world.kin(concept)) if isinstance(world, KnowsKinds) else ()
+def kin_of(asks: object, concept: str) -> tuple[str, ...]:
+    """Things of the concept's kind; () where there are none, or no kinds are known."""
+    return tuple(asks.kin(concept)) if isinstance(asks, KnowsKinds) else ()

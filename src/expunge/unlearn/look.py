@@ -14,7 +14,7 @@ evaluation: few images, by prompts that training has seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from expunge.models.denoising import denoise
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.sample import draw
-from expunge.records import OwnLook, Request, Sampler, Target
+from expunge.records import OwnLook, Sampler, Target
 from expunge.registry import WORLDS
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.context import spread
@@ -40,19 +40,6 @@ STILL_PICTURES, STILL_OUTPUTS = 0.25, 0.5
 """From these shares on a concept is told to be still there."""
 
 
-@runtime_checkable
-class Judges(Protocol):
-    """A world that may have a judge of images."""
-
-    def judge(self, request: Request) -> Any:
-        """Images (B, 3, H, W) in [0, 1] to answers with labels by question. UserError: there is none."""
-        ...
-
-    def question(self, concept: str) -> str:
-        """Which of the judge's questions decides whether the concept is there."""
-        ...
-
-
 def look(model: Model, patch: Patch) -> tuple[OwnLook, ...]:
     """What is there of each concept of the patch's request (of many concepts: of some).
 
@@ -62,13 +49,13 @@ def look(model: Model, patch: Patch) -> tuple[OwnLook, ...]:
     request, world = patch.card.request, WORLDS.get(model.world)()
     every = request.targets
     targets = every if len(every) <= MOST else tuple(every[i * len(every) // MOST] for i in range(MOST))
-    if isinstance(world, Judges):
-        try:
-            judge = world.judge(request)
-        except UserError:  # an open world to which no CLIP was given: then by outputs, as the record says
-            judge = None
-        if judge is not None:
-            return _by_pictures(model, patch, targets, judge, [world.question(target.concept) for target in targets])
+    try:
+        judge = world.judge(request)
+    except UserError:  # an open world to which no CLIP was given: then by outputs, as the record says
+        judge = None
+    if judge is not None:
+        return _by_pictures(model, patch, targets, judge,
+                            [world.prompts.question(target.concept) for target in targets])
     if patch.card.losses.get("left"):
         return (_of_outputs(request.title, patch.card.losses["left"][-1]),)
     return tuple(_of_outputs(target.concept, _left(model, patch, target)) for target in targets)

@@ -98,8 +98,8 @@ class Retain(Settings):
         Raises:
             UserError: a thing that the world does not know, or nothing is left to keep.
         """
-        world = WORLDS.get(model.world)()
-        vocabulary: Mapping[str, Sequence[str]] = world.vocabulary(self.things)
+        asks = WORLDS.get(model.world)().prompts
+        vocabulary: Mapping[str, Sequence[str]] = asks.vocabulary(self.things)
         single = [target.concept for target in request.targets if not target.joint]  # parts of a joint one stay
         wanted, reader = [*single, *gone, *self.names], model.texts[0].reader
         close = closest(model, [*vocabulary], wanted) if wanted else [("", -1.0)] * len(vocabulary)
@@ -123,7 +123,7 @@ class Retain(Settings):
             raise UserError(f"nothing is left to keep of {len(vocabulary)} things beside {request.concept!r}",
                             accepted="a vocabulary with other things in it",
                             remedy="name more in retain.things, or raise retain.similar")
-        kin = {thing for target in request.targets for thing in kin_of(world, target.concept)}
+        kin = {thing for target in request.targets for thing in kin_of(asks, target.concept)}
         ranked = sorted(kept, key=dict(zip(vocabulary, (-value for _, value in close), strict=True)).__getitem__)
         near = [thing for thing in ranked if thing in kin] or ranked[:_CLOSEST]
         prompts = [text for thing, clean in kept.items()

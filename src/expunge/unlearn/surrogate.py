@@ -45,14 +45,14 @@ class Surrogate:
 
 def surrogates(model: Model, concepts: Sequence[str]) -> tuple[Surrogate, ...]:
     """One for each of the concepts, which all go in one edit; none names a concept that goes."""
-    world = WORLDS.get(model.world)()
-    vocabulary: Mapping[str, Sequence[str]] = world.vocabulary()
-    return tuple(_found(model, world, concept, concepts, vocabulary) for concept in concepts)
+    asks = WORLDS.get(model.world)().prompts
+    vocabulary: Mapping[str, Sequence[str]] = asks.vocabulary()
+    return tuple(_found(model, asks, concept, concepts, vocabulary) for concept in concepts)
 
 
-def _found(model: Model, world: object, concept: str, gone: Sequence[str], vocabulary: Mapping[str, Sequence[str]]
+def _found(model: Model, asks: object, concept: str, gone: Sequence[str], vocabulary: Mapping[str, Sequence[str]]
            ) -> Surrogate:
-    kin = kin_of(world, concept)
+    kin = kin_of(asks, concept)
     free = [thing for thing in kin or vocabulary if not any(mentions(thing, name) or mentions(name, thing)
                                                            for name in gone)]
     if not free:
