@@ -166,7 +166,7 @@ def _resampled(items: Sequence[ItemKey], statistic: Callable[[Tensor], float], d
     if len(prompts) < 2:
         return np.empty(0)
     return np.array([statistic(torch.tensor([i for prompt in picked for i in prompts[prompt]]))
-                     for picked in resamples(len(prompts), draws, seed)])
+                     for block in resamples(len(prompts), draws, seed) for picked in block])
 
 
 def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray | None, items: Sequence[ItemKey],

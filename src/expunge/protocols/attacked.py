@@ -133,12 +133,12 @@ def _firsts(plan: Plan) -> list[tuple[Prompt, int]]:
 def _shown(folder: Path, plan: Plan, eye: Watcher, edited: bool) -> tuple[dict[tuple[str, int], bool | None],
                                                                             dict[tuple[str, int], bool | None]]:
     """What the detector says of each row's first image, of the attacked model and of the original."""
-    from expunge.protocols.kept import read_answers
+    from expunge.protocols.answers import Answers
 
     texts = {row.number: row.text for row in plan.rows}
     attacked: dict[tuple[str, int], bool | None] = {}
     original: dict[tuple[str, int], bool | None] = {}
-    for _, one in read_answers(folder):
+    for one in Answers(folder):
         said = one.answers.get(eye.watch.name)
         found = None if said is None or said.error else said.shown
         (original if one.subject == "original" else attacked)[texts[one.row], one.seed] = found

@@ -17,7 +17,7 @@ Source: shared with the publications that each protocol file names. Differs: int
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from expunge.metrics.statistics import (
     interval_words,
     percentiles,
     rate_interval,
-    resamples,
+    resampled,
 )
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Measure, Protocol
@@ -49,12 +49,13 @@ class Answered:
 
     Attributes:
         rows: by number. erased: by number, whether the row asks for what the edit takes out.
-        images: what was drawn, judged. named: by detector, its label for a row's label, where they differ.
+        images: what was drawn, judged; each pass may read them from disk again. named: by detector, its label for a
+            row's label, where they differ.
     """
 
     rows: Mapping[int, Row]
     erased: Mapping[int, bool | None]
-    images: Sequence[ImageAnswer]
+    images: Iterable[ImageAnswer]
     subject: Subject
     named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -62,8 +63,7 @@ class Answered:
         """The images of rows that ask for what is erased (True), of the others (False), or all (None)."""
         if erased is None:
             return self
-        images = [image for image in self.images if self.erased.get(image.row) is erased]
-        return replace(self, images=images)
+        return replace(self, images=Chosen(self.images, lambda image: self.erased.get(image.row) is erased))
 
     def label(self, image: ImageAnswer, detector: str) -> str:
         """What the detector calls the label of the image's row."""
@@ -74,10 +74,16 @@ class Answered:
         """The prompt's text: images of one text go together."""
         return self.rows[image.row].text
 
-    def where(self, **groups: str) -> Answered:
-        """The images of rows with these cells."""
-        return replace(self, images=[image for image in self.images if all(
-            self.rows[image.row].groups.get(name) == value for name, value in groups.items())])
+
+@dataclass(frozen=True)
+class Chosen:
+    """Those of the images that are wanted, at each pass."""
+
+    images: Iterable[ImageAnswer]
+    wanted: Callable[[ImageAnswer], bool]
+
+    def __iter__(self) -> Iterator[ImageAnswer]:
+        return filter(self.wanted, self.images)
 
 
 Formula = Callable[[Answered, Measure], list[Score]]
@@ -123,28 +129,33 @@ def mean_probability(answered: Answered, measure: Measure) -> list[Score]:
 
 def boxes(answered: Answered, measure: Measure) -> list[Score]:
     """Detections summed over all images: in all, and for each label that counts."""
-    labels = sorted({label for image in answered.images for label in _said(image, measure).boxes})
-    wanted = list(measure.options.get("labels", labels))
-    return [_total(answered, measure, label, wanted) for label in ("", *wanted)]
-
-
-def _total(answered: Answered, measure: Measure, label: str, wanted: Sequence[str]) -> Score:
-    """The detections of one label, or ("") of all that count."""
-    sums: dict[str, float] = {}
+    cut, chosen = float(measure.options.get("cut", 0.0)), measure.options.get("labels")
+    found: dict[str, Counter[str]] = {}  # detections of each text's images by label
+    seen: set[str] = set()
     lost: Counter[str] = Counter()
-    n, cut = 0, float(measure.options.get("cut", 0.0))
+    n = 0
     for image in answered.images:
-        why = _why_not(image, image.answers.get(measure.detector))
-        if why:
+        said = image.answers.get(measure.detector)
+        seen |= {*said.boxes} if said else set()
+        why = _why_not(image, said)
+        if why or said is None:
             lost[why] += 1
             continue
-        counts, n = _said(image, measure).boxes, n + 1
-        found = sum(score >= cut for one in ([label] if label else wanted) for score in counts.get(one, ()))
-        sums[answered.text(image)] = sums.get(answered.text(image), 0.0) + found
+        n += 1
+        counts = found.setdefault(answered.text(image), Counter())
+        counts.update({label: sum(score >= cut for score in scores) for label, scores in said.boxes.items()})
+    wanted = list(sorted(seen) if chosen is None else chosen)
+    return [_total(answered, measure, label, {text: sum(counts[one] for one in ([label] if label else wanted))
+                                              for text, counts in found.items()}, n, lost)
+            for label in ("", *wanted)]
+
+
+def _total(answered: Answered, measure: Measure, label: str, sums: Mapping[str, int], n: int, lost: Mapping[str, int]
+           ) -> Score:
+    """The detections of one label, or ("") of all that count, by text."""
     estimate = bootstrap_over_groups({text: [value] for text, value in sums.items()}, _DRAWS, 0)
     ends = [None if end is None else end * len(sums) for end in (estimate.low, estimate.high)]
-    total = int(sum(sums.values()))
-    name = _name(answered, measure)
+    total, name = sum(sums.values()), _name(answered, measure)
     return Score(name=f"{name}/{label.lower().replace('_', '-')}" if label else name,
                  title=f"{_title(measure)}, {label or 'all labels'}", value=float(total) if n else None, low=ends[0],
                  high=ends[1], interval=bootstrap_words(estimate, _DRAWS, 0), n=n, prompts=len(sums),
@@ -233,8 +244,8 @@ def _mean(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[fl
     low, high, how = None, None, ""
     if len(groups) > 1:
         sums, counts = (np.array([part(its) for its in groups.values()], dtype=np.float64) for part in (sum, len))
-        rows = resamples(len(groups), _DRAWS, 0)
-        low, high = percentiles(sums[rows].sum(1) / counts[rows].sum(1)) or (None, None)
+        drawn = resampled(len(groups), _DRAWS, 0, lambda rows: sums[rows].sum(1) / counts[rows].sum(1))
+        low, high = percentiles(drawn) or (None, None)
         how = f"95% bootstrap over prompts, {_DRAWS} draws, seed 0"
     return Score(name=_name(answered, measure), title=_title(measure),
                  value=sum(map(sum, groups.values())) / n if n else None, low=low, high=high, interval=how, n=n,
@@ -356,10 +367,6 @@ def _why_not(image: ImageAnswer, said: DetectorAnswer | None) -> str:
     if said is None or said.error:
         return FAILED
     return f"{ABSTAINED}: {said.note}" if said.note else ""
-
-
-def _said(image: ImageAnswer, measure: Measure) -> DetectorAnswer:
-    return image.answers.get(measure.detector) or DetectorAnswer()
 
 
 def plain(label: str) -> str:

@@ -23,12 +23,14 @@ import torch
 from PIL import Image
 
 from expunge import runtime
+from expunge.detectors.base import Reading
 from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.files import check_writable, read_lines, write_atomically, write_json, write_text
 from expunge.locks import alone_in_out
+from expunge.protocols.answers import Answers
 from expunge.protocols.formulas import FORMULAS, Answered, false_alarms, harmonic
 from expunge.protocols.images import ImageMeasures
-from expunge.protocols.kept import Kept, Part, ordered
+from expunge.protocols.kept import Kept, Part
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Protocol
@@ -97,7 +99,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
 
 
 def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
-              answers: Mapping[tuple[int, int, str], ImageAnswer], scores: Sequence[Score],
+              answers: Answers, scores: Sequence[Score],
               subjects: Sequence[Subject], settings: RunSettings, began: float) -> ProtocolResult:
     """The record of a run, without what only a model could tell. `began`: on the monotonic clock."""
     protocol = plan.protocol
@@ -211,21 +213,21 @@ def image_file(folder: Path, row: int, seed: int, subject: str) -> Path:
     return folder / IMAGES / subject / f"{row}-{seed}.png"
 
 
-def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], measures: ImageMeasures,
-              parts: Mapping[str, Part], subjects: Sequence[Subject]) -> list[Score]:
+def scores_of(plan: Plan, answers: Answers, measures: ImageMeasures, parts: Mapping[str, Part],
+              subjects: Sequence[Subject]) -> list[Score]:
     """Every score of the protocol, of each subject; those that rest on other scores last."""
     rows = {row.number: row for row in plan.rows}
     named = {watch.name: watch.labels for watch in plan.protocol.detectors}
     places = [(row.number, seed) for row, seed in plan.items]
     out: list[Score] = []
     for subject in subjects:
-        images = ordered(answers, places, subject)
-        every = Answered(rows, plan.erased, [one for one in images if one.row > 0], subject, named)
+        asked, benign = ([place for place in places if (place[0] > 0) is own] for own in (True, False))
+        every = Answered(rows, plan.erased, answers.of(asked, subject), subject, named)
         for score in plan.protocol.scores:
             if score.formula in FORMULAS:
                 out += FORMULAS[score.formula][0](every.only(score.erased), score)
         if plan.protocol.prompts.benign:
-            out += false_alarms(replace(every, images=[one for one in images if one.row < 0]), plan.protocol)
+            out += false_alarms(replace(every, images=answers.of(benign, subject)), plan.protocol)
     out += measures.scores(parts)
     for subject in subjects:
         prefix = "original/" if subject == "original" else ""
@@ -239,20 +241,25 @@ def scores_of(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer], m
     return out
 
 
-def thresholds(eyes: Sequence[Watcher], answers: Mapping[tuple[int, int, str], ImageAnswer],
-               subjects: Sequence[Subject]) -> Iterator[Threshold]:
+def thresholds(eyes: Sequence[Watcher], answers: Answers, subjects: Sequence[Subject]) -> Iterator[Threshold]:
     """What each detector's rule says at neighbouring cuts, of each subject's images."""
     for eye in eyes:
+        if not eye.rule.labels or not eye.rule.decides:
+            continue
         for subject in subjects:
-            readings = [reading_of(one.answers[eye.watch.name]) for one in answers.values()
-                        if one.subject == subject and one.row > 0 and eye.watch.name in one.answers]
-            if not eye.rule.labels or not eye.rule.decides or not readings:
+            lie = spread(_readings(answers, eye.watch.name, subject), eye.rule)
+            if not lie.n + lie.errors + lie.abstained:
                 continue
-            lie = spread(readings, eye.rule)
-            rates = tuple((rate.cut, rate.yes, rate.n, rate.measured)
-                          for rate in neighbouring_rates(readings, eye.rule, eye.detector.floor))
+            around = neighbouring_rates(_readings(answers, eye.watch.name, subject), eye.rule, eye.detector.floor)
+            rates = tuple((rate.cut, rate.yes, rate.n, rate.measured) for rate in around)
             yield Threshold(detector=eye.watch.name, subject=subject, own=eye.rule.threshold, rates=rates,
                             percentiles=lie.percentiles, n=lie.n, errors=lie.errors, abstained=lie.abstained)
+
+
+def _readings(answers: Answers, detector: str, subject: Subject) -> Iterator[Reading]:
+    """What the detector read of the subject's images, one at a time."""
+    return (reading_of(one.answers[detector]) for one in answers
+            if one.subject == subject and one.row > 0 and detector in one.answers)
 
 
 def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watcher], measures: ImageMeasures,
@@ -265,10 +272,10 @@ def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watche
         "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
 
 
-def _left_out(plan: Plan, answers: Mapping[tuple[int, int, str], ImageAnswer]) -> dict[str, int]:
+def _left_out(plan: Plan, answers: Answers) -> dict[str, int]:
     """Rows that were not asked, and images that are none, by reason."""
     lost = Counter(plan.read.left_out) + Counter(plan.lost.values())
-    lost += Counter(f"{one.subject}: {one.lost}" for one in answers.values() if one.lost)
+    lost += Counter(f"{one.subject}: {one.lost}" for one in answers if one.lost)
     return dict(lost)
 
 
