@@ -9,8 +9,9 @@ import pytest
 from given import protocol
 
 from expunge.errors import ModelError
+from expunge.protocols.answered import Answered
 from expunge.protocols.answers import Answers, add_answers
-from expunge.protocols.formulas import FORMULAS, Answered
+from expunge.protocols.formulas import FORMULAS
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.plan import Plan, planned
 from expunge.protocols.rows import Row

@@ -15,6 +15,7 @@ from expunge.protocols.run import IMAGES, run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.supplied import AGAIN, NO_IMAGE, STRANGER, score_folder
+from expunge.protocols.table import markdown
 
 ASKED = Protocol.build(protocol())
 
@@ -85,3 +86,17 @@ def test_a_folder_of_other_images_is_refused(files: dict[str, Path], tmp_path: P
     Image.new("RGB", (16, 16)).save(folder / "cat.png")
     with pytest.raises(UserError, match="that the protocol asks for"):
         score_folder(folder, ASKED, files=files, out=tmp_path / "score")
+
+
+def test_the_agreement_of_two_detectors_is_a_score_of_supplied_images(drawn: Path, files: dict[str, Path],
+                                                                      tmp_path: Path) -> None:
+    values = protocol()
+    other = {"name": "other", "detector": "image-classification",
+             "artefacts": {"folder": {"role": "other", "what": "another classifier"}},
+             "rule": {"labels": ["church"], "rule": "top", "k": 2}}
+    values["detectors"].append(other)
+    values["scores"].append({"name": "agree", "formula": "agreement", "options": {"detectors": ["object", "other"]}})
+    files = {**files, "other": classifier(tmp_path / "second", ("house", "church", "tench", "pump"))}
+    result = score_folder(drawn / IMAGES / "edited", Protocol.build(values), files=files, out=tmp_path / "score")
+    assert result.score("agree").n == result.score("agree/kappa").n == 5
+    assert "object alone says yes of" in markdown(result)

@@ -99,26 +99,3 @@ def neighbouring_rates(readings: Iterable[Reading], rule: Rule, floor: float = 0
             n[place] += shown is not None
             yes[place] += bool(shown)
     return [CutRate(cut=cut, yes=yes[place], n=n[place], measured=cut >= floor) for place, cut in enumerate(around)]
-
-
-class Agreement(Record):
-    """What two detectors say of the same images: each kind of disagreement is a number of its own.
-
-    Attributes:
-        both, neither, first_only, second_only: images by which of them say yes.
-        undecided: images that one of them failed on or abstained from.
-    """
-
-    both: int
-    neither: int
-    first_only: int
-    second_only: int
-    undecided: int
-
-
-def agreement(first: Sequence[Reading], first_rule: Rule, second: Sequence[Reading], second_rule: Rule) -> Agreement:
-    """Compare two detectors on the same images, in the same order."""
-    said = Counter((first_rule.shows(one), second_rule.shows(other)) for one, other in zip(first, second, strict=True))
-    decided = {pair: count for pair, count in said.items() if None not in pair}
-    return Agreement(both=said[True, True], neither=said[False, False], first_only=said[True, False],
-                     second_only=said[False, True], undecided=said.total() - sum(decided.values()))

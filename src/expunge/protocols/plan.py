@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from expunge.errors import UserError
 from expunge.protocols.artefacts import Supplied, resolve
-from expunge.protocols.formulas import check_scores
+from expunge.protocols.check import check_scores
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings

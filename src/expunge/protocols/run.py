@@ -27,8 +27,9 @@ from expunge.detectors.base import Reading
 from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.files import check_writable, read_lines, write_atomically, write_json, write_text
 from expunge.locks import alone_in_out
+from expunge.protocols.answered import Answered
 from expunge.protocols.answers import Answers
-from expunge.protocols.formulas import FORMULAS, Answered, false_alarms, harmonic
+from expunge.protocols.formulas import FORMULAS, false_alarms, harmonic
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.kept import Kept, Part
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned

@@ -13,7 +13,8 @@ from expunge.detectors.opening import open_detector
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import UserError
-from expunge.protocols.formulas import MOST, plain
+from expunge.protocols.answered import plain
+from expunge.protocols.formulas import MOST
 from expunge.protocols.schema import Artefact, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
 
