@@ -1,7 +1,8 @@
 """A folder of images that somebody drew or took, read in batches: nothing is dropped without being counted.
 
 Files are taken from all folders within, in the order of their paths, which is the same everywhere. Images keep their
-sizes. Each is an item (prompt, seed): from a list beside the folder, else its path and 0.
+sizes. Each is of an item (prompt, seed): from a list beside the folder, where several images may be of one, else its
+path and 0.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from expunge.metrics.image_file import ENDINGS, LEAST_SIDE, MOST_PIXELS, Unusabl
 from expunge.metrics.image_list import Listed, read_list
 from expunge.records import ItemKey, counted
 
-MISSING, EXTRA, TWICE, NO_IMAGE = ("listed and not in the folder", "in the folder and not listed",
-                                   "prompt and seed of another image", "no image by its ending")
+MISSING, EXTRA, NO_IMAGE = ("listed and not in the folder", "in the folder and not listed", "no image by its ending")
 
 
 class FolderImage(NamedTuple):
@@ -58,7 +58,7 @@ class ImageFolder:
         """Look what is there; no image is read yet.
 
         Args:
-            listing: CSV or JSONL of file, prompt and seed; `columns`: how they are called (see `image_list`).
+            listing: a table or JSON of file, prompt and seed; `columns`: how they are called (see `image_list`).
             most_pixels: of an image that is read. least_side: pixels of its shorter side.
 
         Raises:
@@ -129,18 +129,12 @@ def _matched(names: Sequence[str], rows: Sequence[Listed], left_out: dict[str, s
     """The files that the list names, in the list's order, with their items; `left_out` is told of the others."""
     there, items = set(names), dict[str, ItemKey]()
     taken: Counter[str] = Counter()
-    known: set[ItemKey] = set()
     for row in rows:
         if row.file not in there:
             left_out[row.file] = left_out.get(row.file, MISSING)
             continue
         text = row.file if row.prompt is None else row.prompt
-        item = ItemKey(text, taken[text] if row.seed is None else row.seed)
+        items[row.file] = ItemKey(text, taken[text] if row.seed is None else row.seed)
         taken[text] += 1
-        if item in known:
-            left_out[row.file] = TWICE
-            continue
-        known.add(item)
-        items[row.file] = item
     left_out |= {name: EXTRA for name in names if name not in items and name not in left_out}
     return list(items), items
