@@ -84,8 +84,8 @@ def test_of_an_image_that_was_looked_at_twice_the_later_answer_counts(tmp_path: 
     add_answers(tmp_path, 0, 0, [first, answer(4)])
     add_answers(tmp_path, 0, 0, [first.model_copy(update={"pixels": "1"})])
     assert [one.pixels[:1] for one in Answers(tmp_path)] == ["1", "0"]
-    assert (3, 1, "original") in Answers(tmp_path)
-    assert (3, 1, "edited") not in Answers(tmp_path)
+    assert (3, 1, "original", 0) in Answers(tmp_path)
+    assert (3, 1, "edited", 0) not in Answers(tmp_path)
 
 
 def test_a_damaged_line_is_an_error_and_a_torn_one_is_not_there(tmp_path: Path) -> None:

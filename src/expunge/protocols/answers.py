@@ -18,8 +18,13 @@ from expunge.records.protocol import ImageAnswer, Subject
 
 ANSWERS = "answers"
 
-ImageKey = tuple[int, int, Subject]
-"""Row, seed and subject of an image."""
+ImageKey = tuple[int, int, Subject, int]
+"""Row, seed and subject of an image, and which of several it is (`ImageAnswer.again`)."""
+
+
+def key_of(image: ImageAnswer) -> ImageKey:
+    """What an image is known by."""
+    return image.row, image.seed, image.subject, image.again
 
 
 def add_answers(folder: Path, rank: int, batch: int, answers: Iterable[ImageAnswer]) -> None:
@@ -43,7 +48,7 @@ class Answers:
         for number, file in enumerate(self._files):
             for start, line in _lines(file):
                 one = _parsed(file, start, line)
-                self._places[one.row, one.seed, one.subject] = number, start
+                self._places[key_of(one)] = number, start
 
     def __len__(self) -> int:
         return len(self._places)
@@ -69,7 +74,7 @@ class Answers:
                 file.close()
 
     def of(self, places: Sequence[tuple[int, int]], subject: Subject) -> Ordered:
-        """One subject's answers in the order of (row, seed)."""
+        """One subject's answers in the order of (row, seed), all of each."""
         return Ordered(self, places, subject)
 
 
@@ -82,7 +87,14 @@ class Ordered:
     subject: Subject
 
     def __iter__(self) -> Iterator[ImageAnswer]:
-        return self.answers.read((row, seed, self.subject) for row, seed in self.places)
+        return self.answers.read(self._keys())
+
+    def _keys(self) -> Iterator[ImageKey]:
+        for row, seed in self.places:
+            again = 0
+            yield row, seed, self.subject, again
+            while (row, seed, self.subject, again := again + 1) in self.answers:
+                yield row, seed, self.subject, again
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:

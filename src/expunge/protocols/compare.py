@@ -56,19 +56,23 @@ def _plain(folder: Path) -> Path:
     return folder / PLAIN if (folder / PLAIN).is_dir() else folder
 
 
-def _shown(name: str, answers: Answers) -> dict[tuple[int, int], bool | None]:
-    """What a detector says of the edited model's images, by row and seed; of the original's where there is no edit."""
+_Key = tuple[int, int, int]
+"""Row, seed, and which of several supplied images it is."""
+
+
+def _shown(name: str, answers: Answers) -> dict[_Key, bool | None]:
+    """What a detector says of the edited model's images, by what pairs them; of the original's where there is no edit."""
     alone = all(one.subject == "original" for one in answers)
-    out: dict[tuple[int, int], bool | None] = {}
+    out: dict[_Key, bool | None] = {}
     for one in answers:
         if alone or one.subject != "original":
             said = one.answers.get(name)
-            out[one.row, one.seed] = None if said is None or said.error else said.shown
+            out[one.row, one.seed, one.again] = None if said is None or said.error else said.shown
     return out
 
 
-def _change(name: str, a: Mapping[tuple[int, int], bool | None], b: Mapping[tuple[int, int], bool | None],
-            texts: Mapping[int, str]) -> Score:
+def _change(name: str, a: Mapping[_Key, bool | None], b: Mapping[_Key, bool | None], texts: Mapping[int, str]
+            ) -> Score:
     groups: dict[str, list[float]] = {}
     lost = 0
     for key in a.keys() | b.keys():

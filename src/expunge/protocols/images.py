@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from expunge.metrics.base import Distance, Features, Moments, TextImage
 
 _AGAINST_REAL = ("fid", "kid")
+_SEEDS = 2**64
+
+
+def asked_as(row: Row, seed: int, number: int = 0) -> tuple[ItemKey, str]:
+    """The item that an image of a row and seed is measured as, and its text.
+
+    Args:
+        number: which of several supplied images of one text and seed. They are images of one prompt, each by itself, so
+            those behind the first have a number beyond all seeds in their item.
+    """
+    return ItemKey(row.digest, seed + number * _SEEDS), row.text
 
 
 @dataclass(frozen=True)
@@ -76,12 +87,12 @@ class ImageMeasures:
                 out[f"{one.measure.name}/pairs"] = ItemValues(self._meaning(one, "edited"))
         return out
 
-    def add(self, parts: Mapping[str, Part], chunk: Sequence[tuple[Row, int]],
+    def add(self, parts: Mapping[str, Part], asked: Sequence[tuple[ItemKey, str]],
             images: Mapping[Subject, Tensor]) -> None:
-        """Take in the images (B, 3, H, W) of these rows and seeds, none of them twice."""
-        if not chunk:
+        """Take in the images (B, 3, H, W) of these items and their texts (`asked_as`), none of them twice."""
+        if not asked:
             return
-        items = [ItemKey(row.digest, seed) for row, seed in chunk]
+        items, texts = [item for item, _ in asked], [text for _, text in asked]
         done: set[str] = set()
         for one in self._opened:
             for subject, pixels in images.items():
@@ -93,7 +104,7 @@ class ImageMeasures:
                 if one.clip is not None:
                     values = parts[f"{one.measure.name}/{subject}"]
                     assert isinstance(values, ItemValues)
-                    values.add(items, 100 * one.clip(pixels, [row.text for row, _ in chunk]))
+                    values.add(items, 100 * one.clip(pixels, texts))
             if one.distance is not None and "edited" in images:
                 values = parts[f"{one.measure.name}/pairs"]
                 assert isinstance(values, ItemValues)
@@ -108,8 +119,9 @@ class ImageMeasures:
                 if found is not None:
                     prefix = "original/" if subject == "original" and found.subject == "original" else ""
                     title = one.measure.title or found.title
+                    seeds = tuple(sorted({seed % _SEEDS for seed in found.seeds}))
                     out.append(found.model_copy(update={"name": f"{prefix}{one.measure.name}", "title": title,
-                                                        "per_item": {}}))
+                                                        "seeds": seeds, "per_item": {}}))
         return out
 
     def _score(self, one: _Opened, subject: Subject, parts: Mapping[str, Part]) -> Score | None:

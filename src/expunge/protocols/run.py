@@ -30,7 +30,7 @@ from expunge.locks import alone_in_out
 from expunge.protocols.answered import Answered
 from expunge.protocols.answers import Answers
 from expunge.protocols.formulas import FORMULAS, false_alarms, harmonic
-from expunge.protocols.images import ImageMeasures
+from expunge.protocols.images import ImageMeasures, asked_as
 from expunge.protocols.kept import Kept, Part
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned
 from expunge.protocols.rows import Row
@@ -148,7 +148,7 @@ def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher],
 
     def done(number: int) -> bool:
         items = [plan.items[place] for place in plan.batches[number]]
-        images = [(row.number, seed, subject) for row, seed in items for subject in subjects]
+        images = [(row.number, seed, subject, 0) for row, seed in items for subject in subjects]
         there = settings.store != "pictures" or all(image_file(folder, *image).is_file() for image in images)
         return there and kept.done(number, images)
 
@@ -173,7 +173,7 @@ def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher],
         if not kept.holds(number):
             once = [place for place, at in enumerate(places) if at in plan.once]
             some = {subject: pixels[once] for subject, pixels in images.items()}
-            measures.add(kept.parts, [chunk[place] for place in once], some)
+            measures.add(kept.parts, [asked_as(*chunk[place]) for place in once], some)
         kept.add(number, answers)
     kept.save()
     tell(max(1, len(mine)), max(1, len(mine)), "drawing and judging")
@@ -183,10 +183,10 @@ def _run(model: Model, patch: Patch | None, plan: Plan, eyes: Sequence[Watcher],
 
 
 def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject, eyes: Sequence[Watcher], store: str,
-              folder: Path) -> list[ImageAnswer]:
+              folder: Path, again: Sequence[int] = ()) -> list[ImageAnswer]:
     """What the detectors say of images (B, 3, H, W) in [0, 1]; those that are not finite are none.
 
-    Pixels and hashes are kept as `store` says.
+    Pixels and hashes are kept as `store` says. `again`: see `ImageAnswer`; () where each is the only one.
     """
     finite = pixels.flatten(1).isfinite().all(1).tolist()
     there = [place for place, whole in enumerate(finite) if whole]
@@ -196,22 +196,23 @@ def looked_at(pixels: Tensor, chunk: Sequence[tuple[Row, int]], subject: Subject
         for place, answer in zip(there, eye(pixels[there], labels), strict=True):
             said[place][eye.watch.name] = answer
     out = []
-    for place, (row, seed) in enumerate(chunk):
+    for place, ((row, seed), more) in enumerate(zip(chunk, again or [0] * len(chunk), strict=True)):
         if place not in said:
-            out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, lost=NOT_FINITE))
+            out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, again=more, lost=NOT_FINITE))
             continue
         exact = (pixels[place] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         if store == "pictures":
-            write_atomically(image_file(folder, row.number, seed, subject),
+            write_atomically(image_file(folder, row.number, seed, subject, more),
                              partial(Image.fromarray(exact).save, format="PNG"))
         digest = "" if store == "none" else hashlib.sha256(exact.tobytes()).hexdigest()
-        out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, answers=said[place], pixels=digest))
+        out.append(ImageAnswer(row=row.number, seed=seed, subject=subject, again=more, answers=said[place],
+                               pixels=digest))
     return out
 
 
-def image_file(folder: Path, row: int, seed: int, subject: str) -> Path:
+def image_file(folder: Path, row: int, seed: int, subject: str, again: int = 0) -> Path:
     """Where an image's pixels lie, if they are stored."""
-    return folder / IMAGES / subject / f"{row}-{seed}.png"
+    return folder / IMAGES / subject / (f"{row}-{seed}-{again}.png" if again else f"{row}-{seed}.png")
 
 
 def scores_of(plan: Plan, answers: Answers, measures: ImageMeasures, parts: Mapping[str, Part],

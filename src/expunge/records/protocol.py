@@ -37,6 +37,7 @@ class ImageAnswer(Record):
 
     Attributes:
         row: number of the prompt's row in its list, from 1. seed: the image's. subject: whose image it is.
+        again: of supplied images, which of those of this row and seed it is, from 0.
         answers: what the detectors said, by their name in the protocol.
         pixels: sha256 of the uint8 RGB pixels; "" where nothing is to be kept.
         lost: why there is no such image ("not finite", "prompt too long"); then nothing looked.
@@ -45,6 +46,7 @@ class ImageAnswer(Record):
     row: int
     seed: int
     subject: Subject
+    again: int = 0
     answers: dict[str, DetectorAnswer] = {}
     pixels: str = ""
     lost: str = ""
