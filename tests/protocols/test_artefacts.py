@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.detectors.base import path_digest
 from expunge.errors import UserError
 from expunge.protocols.artefacts import git_blob, parse_files, resolve, text_hash
 from expunge.protocols.schema import Artefact
@@ -86,3 +87,26 @@ def test_words_of_another_form_are_refused(words: list[str]) -> None:
 
 def test_a_path_may_hold_an_equals_sign() -> None:
     assert parse_files(["prompts=a=b.csv"]) == {"prompts": Path("a=b.csv")}
+
+
+def test_a_folder_is_known_by_the_files_that_decide_what_its_network_says(tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_bytes(b"{}")
+    before = resolve([artefact()], {"prompts": folder})["prompts"].sha256
+    (folder / "README.md").write_text("about it")
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "download.json").write_text("{}")
+    assert resolve([artefact()], {"prompts": folder})["prompts"].sha256 == before == path_digest(folder)
+    assert resolve([artefact(sha256=before)], {"prompts": folder})["prompts"].matched == "sha256"
+    (folder / "config.json").write_bytes(b"[]")
+    assert path_digest(folder) != before
+
+
+def test_folders_in_which_nothing_decides_are_told_apart_by_all_their_files(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "network.onnx").write_text(name)
+    assert path_digest(tmp_path / "a") != path_digest(tmp_path / "b")

@@ -61,7 +61,7 @@ _Key = tuple[int, int, int]
 
 
 def _shown(name: str, answers: Answers) -> dict[_Key, bool | None]:
-    """What a detector says of the edited model's images, by what pairs them; of the original's where there is no edit."""
+    """What a detector says of the edited model's images, by what pairs them; without an edit of the original's."""
     alone = all(one.subject == "original" for one in answers)
     out: dict[_Key, bool | None] = {}
     for one in answers:

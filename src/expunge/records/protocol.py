@@ -89,7 +89,12 @@ class RowOf(Record):
 
 
 class Used(Record):
-    """A file that was supplied. Attributes: sha256 of it; how it was known ("sha256", "" where no hash was known)."""
+    """A file or folder that was supplied.
+
+    Attributes:
+        sha256: of the file; of a folder that of its files that decide what a network says.
+        matched: how it was known ("sha256"; "" where no hash was known).
+    """
 
     role: str
     what: str
