@@ -41,7 +41,8 @@ class Artefact(Settings):
 
     role: str = knob(description="what it is for, as `--file ROLE=PATH` calls it", pattern=r"^[a-z0-9][a-z0-9-]*$")
     what: str = knob(description="in words, what it is")
-    sha256: str = knob("", "of its bytes; of a folder that of its files that decide what a network says", pattern=r"^([0-9a-f]{64})?$")
+    sha256: str = knob("", "of its bytes; of a folder that of the files that decide what its network says",
+                       pattern=r"^([0-9a-f]{64})?$")
     git_blob: str = knob("", "the id git gives its bytes", pattern=r"^([0-9a-f]{40})?$")
     text_sha256: str = knob("", "of a list of prompts: first 16 digits of sha256 over its texts, normalised, one a "
                                 "line", pattern=r"^([0-9a-f]{16})?$")
