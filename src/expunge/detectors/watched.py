@@ -50,7 +50,7 @@ def world_for(kind: str, model: str, settings: NamesWorld, world: World | None =
         UserError: what `world_of` and `watched` refuse.
     """
     made = world or world_of(kind, model, settings.clip, settings.prompts, settings.add_templates, settings.margin,
-                             settings.default_role)
+                             settings.default_role, getattr(settings, "name_in", ()))  # attacks ask in one language
     return watched(made, settings)
 
 

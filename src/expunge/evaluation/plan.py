@@ -37,6 +37,8 @@ class EvaluateSettings(SamplingSettings):
     clip: str = knob("", "open world: folder or Hub id of the CLIP that judges")
     prompts: str = knob("", "open world: file of prompts by role (YAML, CSV, JSON); used whole, unless counts are set")
     default_role: str = knob("", "open world: role of the prompts in a file without roles; empty: by what they name")
+    name_in: tuple[str, ...] = knob((), "open world: LANGUAGE=NAME, what the concept is called where a stratum asks in "
+                                        "that language; else it is called as the request calls it")
     add_templates: bool = knob(False, "open world: ask templates, too, for what the file of prompts fills")
     margin: float | None = knob(None, "open world: least lead in probability of a CLIP judge's answer, below which it "
                                       "abstains; None means 0.2", ge=0.0, lt=1.0)

@@ -44,6 +44,7 @@ from expunge.metrics.clip import SOMETHING_ELSE, ClipDistance, ClipJudge, LocalC
 from expunge.metrics.lists import Listed, listed
 from expunge.metrics.open_joint import OBJECT, together, understood
 from expunge.metrics.open_kinds import WORDINGS
+from expunge.metrics.open_languages import far_names, names_in
 from expunge.metrics.open_strata import STRATA, worded
 from expunge.metrics.open_targets import (
     asking,
@@ -102,7 +103,7 @@ class OpenWorld:
     strata = STRATA
 
     def __init__(self, clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
-                 add_templates: bool = False, default_role: str = "") -> None:
+                 add_templates: bool = False, default_role: str = "", name_in: Sequence[str] = ()) -> None:
         """Set up; nothing is loaded before it is needed.
 
         Args:
@@ -111,8 +112,9 @@ class OpenWorld:
             margin: see `ClipJudge`.
             add_templates: ask templates beside the prompts of the file, up to the counts.
             default_role: of prompts in a list without roles; "" means by what they name.
+            name_in: what the concept is called in other languages (`open_languages`).
         """
-        self._role = default_role
+        self._role, self._called = default_role, names_in(name_in)
         self._add = add_templates
         self._where = clip or os.environ.get("EXPUNGE_CLIP", "")
         file = prompts or os.environ.get("EXPUNGE_PROMPTS", "")
@@ -193,12 +195,14 @@ class OpenWorld:
 
     def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
         """All that templates could ask about `request`, by role."""
-        ways = asked_strata(self, strata)
+        ways, called = asked_strata(self, strata), self._called
+        if called and len(request.targets) > 1:
+            raise UserError(f"--name-in for {request.title}", accepted="it where one concept is taken out")
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
         for target in request.targets:
             here = target.joint or {QUESTION: target.concept}
             _, held_out = asking(target)
-            pools["direct"] += worded("direct", target.concept, target.kind, here, ways)
+            pools["direct"] += worded("direct", target.concept, target.kind, here, ways, called=called)
             if "full" in ways:
                 pools["held_out"] += [Prompt(text=text, role="held_out", labels=here, stratum="full")
                                       for text in held_out]
@@ -206,7 +210,8 @@ class OpenWorld:
         anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
         pools["near"] += _in_turn([*worded("near", anchor, "object", {QUESTION: anchor}, ways),
                                    *_spelt(anchor, "near", ways)] for anchor in anchors)
-        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn))
+        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn),
+                                        called=far_names(bare(thing)))
                                  for turn, thing in enumerate(FAR_THINGS) if bare(thing) not in map(bare, anchors))
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:
