@@ -60,7 +60,7 @@ ONLY_IN = {
     "accelerate": ("runtime",),
     "filelock": ("locks",),
     "peft": ("models.lora",),
-    "transformers": ("models", "metrics.clip", "detectors.image_classification", "tiny.bake"),
+    "transformers": ("models", "metrics.clip", "metrics.open_clip", "detectors.image_classification", "tiny.bake"),
     "torchmetrics": ("metrics",),
     "torchvision": ("metrics.perceptual", "detectors.torchvision_head"),
     "timm": ("detectors.timm_head",),
