@@ -14,8 +14,8 @@ from expunge.protocols.answers import Answers, add_answers
 from expunge.protocols.formulas import FORMULAS
 from expunge.protocols.images import ImageMeasures
 from expunge.protocols.plan import Plan, planned
+from expunge.protocols.result import scores_of
 from expunge.protocols.rows import Row
-from expunge.protocols.run import scores_of
 from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.records.protocol import DetectorAnswer, ImageAnswer

@@ -14,7 +14,7 @@ import pytest
 from given import classifier, small_patch, table
 
 from expunge.cli import run
-from expunge.protocols.run import RESULT
+from expunge.protocols.result import RESULT
 from expunge.protocols.schema import Protocol, read_protocol, shipped
 from expunge.records import PROTOCOLS
 

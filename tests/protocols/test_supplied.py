@@ -11,7 +11,8 @@ from given import classifier, protocol, small_patch, table
 from PIL import Image
 
 from expunge.errors import UserError
-from expunge.protocols.run import IMAGES, run_protocol
+from expunge.protocols.look import IMAGES
+from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.supplied import AGAIN, NO_IMAGE, SAME, STRANGER, score_folder

@@ -116,7 +116,8 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
-    from expunge.protocols.run import RESULT, run_protocol
+    from expunge.protocols.result import RESULT
+    from expunge.protocols.run import run_protocol
     from expunge.protocols.schema import read_protocol
 
     if dry_run:

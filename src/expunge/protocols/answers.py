@@ -37,13 +37,16 @@ def add_answers(folder: Path, rank: int, batch: int, answers: Iterable[ImageAnsw
 class Answers:
     """All answers of a run; of an image that was looked at twice the later one counts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         """Look where the lines of each image are; answers that come later are not seen.
+
+        Args:
+            folders: of the run; behind it that of the original, where runs share it.
 
         Raises:
             ModelError: a line is damaged.
         """
-        self._files = sorted((folder / ANSWERS).glob("*.jsonl"))
+        self._files = [file for folder in folders for file in sorted((folder / ANSWERS).glob("*.jsonl"))]
         self._places: dict[ImageKey, tuple[int, int]] = {}
         for number, file in enumerate(self._files):
             for start, line in _lines(file):

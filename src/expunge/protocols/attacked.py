@@ -32,7 +32,8 @@ from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.protocols.plan import Plan, planned
-from expunge.protocols.run import PLAIN, RESULT, run_protocol
+from expunge.protocols.result import PLAIN, RESULT
+from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers

@@ -13,7 +13,7 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.metrics.statistics import change_interval, interval_words
 from expunge.protocols.answers import Answers
-from expunge.protocols.run import PLAIN, read_rows
+from expunge.protocols.result import PLAIN, read_rows
 from expunge.protocols.table import REFUSED
 from expunge.records import Score
 from expunge.records.protocol import ProtocolResult

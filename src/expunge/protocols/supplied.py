@@ -30,9 +30,10 @@ from expunge.locks import alone_in_out
 from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures, asked_as
 from expunge.protocols.kept import Kept
+from expunge.protocols.look import looked_at
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned
+from expunge.protocols.result import RESULT, result_of, scores_of, write_rows
 from expunge.protocols.rows import Row
-from expunge.protocols.run import RESULT, looked_at, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import check_labels, watchers

@@ -9,7 +9,8 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.files import read_lines, write_json, write_text
 from expunge.protocols.kept import PLAN
-from expunge.protocols.run import IMAGES, PLAIN, RESULT, ROWS, read_rows
+from expunge.protocols.look import IMAGES
+from expunge.protocols.result import PLAIN, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
 
 
