@@ -57,9 +57,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         StorageError: the folder cannot be written.
     """
     began = time.time()
-    if runtime.current().count > 1:
-        raise UserError("a bench under a launcher of several processes", accepted="one process",
-                        remedy="start the same `expunge bench` several times: they share the cells")
+    runtime.one_process("a bench", "start the same `expunge bench` several times: they share the cells")
     settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expunge import runtime
 from expunge.attacks.base import Attack
 from expunge.attacks.trial import attempts
 from expunge.attacks.victim import Goal, Victim
@@ -65,6 +66,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     """
     from expunge.models.model import applied
 
+    runtime.one_process("an attack")
     folder, settings = Path(out), RunSettings.given(settings)
     measures = [score for score in protocol.scores if score.formula in ATTACKED]
     if not protocol.attack or not measures:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from expunge.errors import ModelError
 from expunge.files import write_json
 from expunge.metrics.stream.base import State, read_states, write_states
 from expunge.protocols.answers import Answers, ImageKey, add_answers
+from expunge.records import ItemKey
 from expunge.records.protocol import ImageAnswer
 from expunge.resume import Inputs
 from expunge.runtime import Runtime
@@ -48,6 +49,10 @@ class Part(Protocol):
 
     def merge(self, other: Any) -> None:
         """Take in another of its kind, which saw other images."""
+        ...
+
+    def arrange(self, order: Sequence[ItemKey]) -> None:
+        """Bring the images into an order that does not depend on who saw them."""
         ...
 
 

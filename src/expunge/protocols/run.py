@@ -23,7 +23,7 @@ from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.protocols.answers import Answers
-from expunge.protocols.images import ImageMeasures
+from expunge.protocols.images import ImageMeasures, asked_as
 from expunge.protocols.kept import PLAN, Kept
 from expunge.protocols.look import Run, look_at_all
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned
@@ -76,6 +76,10 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
         subjects = _subjects(patch)
         answers = Answers(run.folder, *([shared] if shared else []))
         parts = {**(run.original.parts if run.original else {}), **run.kept.parts}
+        order = [asked_as(*run.plan.items[place])[0] for batch in run.plan.batches for place in batch
+                 if place in run.plan.once]
+        for part in parts.values():  # bootstraps draw by place, so the order decides the last digits of an interval
+            part.arrange(order)
         scores = scores_of(run.plan, answers, run.measures, parts, subjects)
         result = result_of(run.plan, run.eyes, run.measures, answers, scores, subjects, settings, began
                            ).model_copy(update={

@@ -60,6 +60,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     Raises:
         UserError: nothing to read, no image that the protocol asks for, or what `planned` raises.
     """
+    runtime.one_process("scoring a folder")
     began, settings, where = time.monotonic(), RunSettings.given(settings), Path(out)
     plan = planned(protocol, files or {}, settings, None, settings.erased)
     images = ImageFolder.open(folder, listing)
