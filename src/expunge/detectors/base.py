@@ -130,6 +130,15 @@ class DetectorSettings(Settings, ABC):
             ModelError: a file cannot be read, or is of something else.
         """
 
+    @classmethod
+    def packaged(cls, role: str) -> Path | None:
+        """The file that an installed package brings for an optional need; None where none does.
+
+        Raises:
+            UserError: the package is not installed.
+        """
+        return None
+
     @property
     def prefix(self) -> str:
         """What the name of the detector begins with: "test-only/" where its weights are nobody's."""

@@ -49,6 +49,7 @@ class Artefact(Settings):
     published: str = knob("", "where it is published")
     licence: str = knob("", "its licence, as far as it is known")
     place: str = knob("", "where it lies already; empty: the user says so by --file")
+    packaged: bool = knob(False, "an installed package brings it to its detector, and is asked where no file is given")
     test_only: bool = knob(False, "a stand-in that tests use; no report names a number that rests on it")
 
     @property
