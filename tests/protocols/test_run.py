@@ -14,11 +14,12 @@ from expunge.errors import ConfigError, UserError
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
 from expunge.protocols.compare import compared
+from expunge.protocols.hub import card_metadata
 from expunge.protocols.result import ROWS, read_rows
 from expunge.protocols.run import draw_original, run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.table import as_csv, card_metadata, markdown
+from expunge.protocols.table import as_csv, markdown
 from expunge.protocols.wipe import wipe
 from expunge.records import PROTOCOLS
 from expunge.records.protocol import ProtocolResult
@@ -69,7 +70,7 @@ def test_both_models_are_asked_and_every_row_counts(model: Any, asked: Protocol,
     assert {one.subject for one in result.thresholds} == {"original", "edited"}
     assert "| 95% interval |" in markdown(result)
     assert as_csv(result).splitlines()[1].startswith("small,1,")
-    assert card_metadata(result, "m")["model-index"][0]["results"][0]["metrics"][0]["n"] == 7
+    assert card_metadata(result, "m")["model-index"][0]["results"][0]["metrics"][0]["args"]["n"] == 7
 
 
 def test_images_do_not_depend_on_the_patch_that_was_on_before(model: Any, asked: Protocol, files: dict[str, Path],

@@ -49,6 +49,7 @@ def result_of(plan: Plan, eyes: Sequence[Watcher], measures: ImageMeasures,
                          test_only=one.artefact.test_only) for role, one in plan.files.items()),
         detectors={**{eye.watch.name: eye.detector.name for eye in eyes}, **measures.names()},
         thresholds=tuple(thresholds(eyes, answers, subjects)), test_only=stand_in, stored=settings.store,
+        benchmark=protocol.benchmark.model_dump(mode="json") if protocol.benchmark else {},
         notes=protocol.notes, versions=runtime.versions(), seconds=round(time.monotonic() - began, 1),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
@@ -67,7 +68,7 @@ def read_rows(folder: Path) -> Iterator[RowOf]:
 
 def protocol_hash(protocol: Protocol) -> str:
     """First 16 hex digits of sha256 over all that the file says."""
-    return hashlib.sha256(protocol.model_dump_json().encode()).hexdigest()[:16]
+    return hashlib.sha256(protocol.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
 
 
 def scores_of(plan: Plan, answers: Answers, measures: ImageMeasures, parts: Mapping[str, Part],

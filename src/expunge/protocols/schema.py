@@ -152,6 +152,16 @@ class Measure(Settings):
     title: str = knob("", "in words")
 
 
+class Benchmark(Settings):
+    """Which results of the protocol the Hub shows on a benchmark's leaderboard (`protocols.hub`)."""
+
+    dataset: str = knob(description="the benchmark's dataset by its name on the Hub, where it is registered as one",
+                        pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = knob("", "commit of the dataset")
+    tasks: dict[str, str] = knob(description="the benchmark's task by the score that answers it", min_length=1)
+    times: float = knob(1.0, "what a value is multiplied by, as the benchmark counts: 100 for percent", gt=0)
+
+
 class Protocol(Settings):
     """A protocol file."""
 
@@ -169,6 +179,7 @@ class Protocol(Settings):
     sampler: Sampling = knob(Sampling(), "how it is drawn")
     detectors: tuple[Watch, ...] = knob((), "who looks")
     scores: tuple[Measure, ...] = knob((), "what is counted")
+    benchmark: Benchmark | None = knob(None, "the benchmark on the Hub that its scores are results of")
     attack: dict[str, Any] = knob({}, "of an adaptive attack: its name and settings")
     settings: dict[str, Any] = knob({}, "of a paired protocol: settings of the evaluation")
     notes: tuple[str, ...] = knob((), "what a reader must know")
@@ -186,6 +197,9 @@ class Protocol(Settings):
                              f"{', '.join(sorted(odd))}")
         if self.attack and not isinstance(self.attack.get("name"), str):
             raise ValueError("an attack has a name")
+        strange = [name for name in (self.benchmark.tasks if self.benchmark else ()) if name not in called]
+        if strange:
+            raise ValueError(f"tasks of a benchmark for scores that are not there: {', '.join(strange)}")
         names = [watch.name for watch in self.detectors]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

@@ -117,6 +117,7 @@ class ProtocolResult(Scored, Record):
         files: what was supplied. detectors: names with hash, by their names in the protocol.
         thresholds: what the rules would say at other cuts.
         test_only: whether a stand-in was used: then no report names its numbers.
+        benchmark: which benchmark on the Hub its scores are results of: dataset, revision, tasks by score, times.
         attack: of an adaptive one: its name, settings, budget of an item, rows attacked and failed.
         sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
     """
@@ -142,6 +143,7 @@ class ProtocolResult(Scored, Record):
     detectors: dict[str, str] = {}
     thresholds: tuple[Threshold, ...] = ()
     test_only: bool = False
+    benchmark: dict[str, Any] = {}
     attack: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
     stored: Literal["none", "hashes", "pictures"] = "hashes"
