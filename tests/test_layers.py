@@ -67,7 +67,7 @@ ONLY_IN = {
     "onnxruntime": ("detectors.onnx",),
     "cv2": ("detectors.preprocess",),
     "tokenizers": ("models", "tiny.bake"),
-    "yaml": ("config", "cli", "report", "metrics.open_world"),
+    "yaml": ("config", "cli", "report", "metrics.open_world", "protocols.hub"),
     "click": ("cli",),
     "rich": ("cli",),
     "jinja2": ("report",),
