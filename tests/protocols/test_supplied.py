@@ -11,6 +11,7 @@ from given import classifier, protocol, small_patch, table
 from PIL import Image
 
 from expunge.errors import UserError
+from expunge.protocols.answers import Answers
 from expunge.protocols.look import IMAGES
 from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Protocol
@@ -150,6 +151,22 @@ def test_rows_that_repeat_a_text_and_seed_share_one_image_or_have_one_each(
     result = score_folder(tmp_path / "theirs", ASKED, listing=listing, files=files, out=tmp_path / "out")
     assert (result.score("shown").n, result.score("shown").prompts) == (n, 1)
     assert result.left_out.get(NO_IMAGE, 0) == without
+
+
+def test_a_list_without_seeds_is_matched_by_its_texts(files: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"prompt": "a church", "s": 5}, {"prompt": "a church", "s": 6}, {"prompt": "a house", "s": 7},
+            {"prompt": "a house", "s": 7}]
+    files = {**files, "prompts": table(tmp_path / "other.csv", rows)}
+    pictures(tmp_path / "theirs", [(name, "", 0) for name in ("a.png", "b.png", "c.png", "d.png", "e.png")],
+             [0, 50, 100, 150, 200])
+    listing = table(tmp_path / "bare.csv", [
+        {"file": "a.png", "prompt": "a church"}, {"file": "b.png", "prompt": "a church"},
+        {"file": "c.png", "prompt": "a church"}, {"file": "d.png", "prompt": "a house"},
+        {"file": "e.png", "prompt": "a dog"}])
+    result = score_folder(tmp_path / "theirs", ASKED, listing=listing, files=files, out=tmp_path / "out")
+    seen = {(one.row, one.seed, one.again) for one in Answers(tmp_path / "out")}
+    assert seen == {(1, 5, 0), (2, 6, 0), (1, 5, 1), (3, 7, 0), (4, 7, 0)}
+    assert result.left_out == {STRANGER: 1}
 
 
 def test_no_file_of_scored_images_holds_a_text_of_a_sensitive_list(files: dict[str, Path], tmp_path: Path) -> None:

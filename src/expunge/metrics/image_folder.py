@@ -41,6 +41,7 @@ class ImageFolder:
         place: the folder. names: paths of the files to read, in order. items: prompt and seed by path.
         left_out: reason by path, or by "row N" of a list, of what is no image to be measured.
         conversions: how many images took each conversion. read: how many were read.
+        seeds_known: whether a list says the seeds; else items of one text are numbered in the list's order.
     """
 
     place: Path
@@ -51,6 +52,7 @@ class ImageFolder:
     read: int = 0
     most_pixels: int = MOST_PIXELS
     least_side: int = LEAST_SIDE
+    seeds_known: bool = False
 
     @classmethod
     def open(cls, folder: str | Path, listing: str | Path | None = None, *, columns: Mapping[str, str] | None = None,
@@ -72,15 +74,17 @@ class ImageFolder:
         paths = sorted(file.relative_to(place).as_posix() for file in files)
         out = {name: NO_IMAGE for name in paths if Path(name).suffix.lower() not in ENDINGS}
         names = [name for name in paths if name not in out]
-        items = {name: ItemKey(name, 0) for name in names}
+        items, seeds_known = {name: ItemKey(name, 0) for name in names}, False
         if listed is not None:
             rows, lost = read_list(listed, columns)
             names, items = _matched(names, rows, out)
+            seeds_known = any(row.seed is not None for row in rows)
             out |= {f"row {reason} {k}": reason for reason, count in lost.items() for k in range(count)}
         if not names:
             raise UserError(f"no image to read in {place}", accepted="PNG, JPEG or WebP files"
                             + ("" if listed is None else ", named as the list names them"))
-        return cls(place, tuple(names), items, out, most_pixels=most_pixels, least_side=least_side)
+        return cls(place, tuple(names), items, out, most_pixels=most_pixels, least_side=least_side,
+                   seeds_known=seeds_known)
 
     def batches(self, size: int = 64) -> Iterator[list[FolderImage]]:
         """The images that can be read, `size` files at a time, in order; what cannot is noted in `left_out`."""

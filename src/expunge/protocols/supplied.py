@@ -7,6 +7,7 @@ are counted.
 Programs write one seed beside every image of a run, so a list may name several files for one text and seed. Each that
 is another image counts, as an image of that prompt: rows that repeat the text and seed get one each, and what is left
 begins with the first of these rows again. One file alone counts for each of the rows, as an image that is drawn does.
+A list without seeds is matched by its texts in the same way: the first file of a text is of its first row and seed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -133,48 +134,56 @@ class Match:
     """Which rows and seeds the images are of, one batch after the other.
 
     Attributes:
-        by_text: the items of each text and seed; empty where files are named by row and seed. by_number: of each row.
-        several: texts and seeds of which the list names several files. first: items that stand first with their image.
+        by_text: the items of each text and seed, of a list without seeds of each text; empty where files are named by
+            row and seed. by_number: of each row.
+        files: how many files the list names of each text and seed (or text). first: items that stand first with their
+            image. seeds: whether the list says them.
         seen: images of each row and seed so far. lost: images that do not count, by reason.
     """
 
-    by_text: Mapping[tuple[str, int], Items]
+    by_text: Mapping[tuple[str, int | None], Items]
     by_number: Mapping[int, Items]
-    several: Set[tuple[str, int]]
+    files: Mapping[tuple[str, int | None], int]
     first: Callable[[tuple[Row, int]], bool]
+    seeds: bool = True
     seen: Counter[tuple[int, int]] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
-    _pixels: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    _pixels: dict[tuple[str, int | None], set[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan, images: ImageFolder, is_listed: bool) -> Match:
         """Nothing seen yet; `is_listed`: whether a list says what the images are."""
-        by_text: dict[tuple[str, int], Items] = {}
+        by_text: dict[tuple[str, int | None], Items] = {}
+        seeds = images.seeds_known
         by_number: dict[int, Items] = {}
         for row, seed in plan.items:
             by_number.setdefault(row.number, []).append((row, seed))
             if is_listed:
-                by_text.setdefault((row.text, seed), []).append((row, seed))
-        several = {item for item, count in Counter(images.items.values()).items() if count > 1}
-        return cls(by_text, by_number, several, plan.first)
+                by_text.setdefault((row.text, seed if seeds else None), []).append((row, seed))
+        files = Counter((item.text, item.seed if seeds else None) for item in images.items.values())
+        return cls(by_text, by_number, files, plan.first, seeds)
 
     def take(self, batch: Sequence[FolderImage]) -> list[Taken]:
         """The batch's images that the protocol asks for, each for every row that it is of."""
         return [one for image in batch for one in (self._listed(image) if self.by_text else self._by_name(image))]
 
     def _listed(self, image: FolderImage) -> Iterator[Taken]:
-        mine = self.by_text.get(image.item, [])
+        key = (image.item.text, image.item.seed if self.seeds else None)
+        mine, number = self.by_text.get(key, []), 0
         if not mine:
             self.lost[STRANGER] += 1
             return
-        number = 0
-        if image.item in self.several:
-            known = self._pixels.setdefault(image.item, set())
+        if self.files[key] > 1:
+            known = self._pixels.setdefault(key, set())
             number, digest = len(known), hashlib.sha256(image.picture.numpy().tobytes()).hexdigest()
             if digest in known:
                 self.lost[SAME] += 1
                 return
             known.add(digest)
+        seeds = list(dict.fromkeys(seed for _, seed in mine))
+        number, place = divmod(number, len(seeds))
+        mine = [one for one in mine if one[1] == seeds[place]]
+        if self.files[key] > place + len(seeds):  # several files of this seed
             mine = [mine[number % len(mine)]]
         measured = next((place for place, (row, _) in enumerate(mine) if row.number > 0), None)
         for place, (row, seed) in enumerate(mine):
