@@ -145,6 +145,13 @@ def test_texts_can_be_wiped_later(model: Any, asked: Protocol, files: dict[str, 
     assert [*read_rows(tmp_path / "out")][3].text_sha256
 
 
+def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],
+                                                                 tmp_path: Path) -> None:
+    draw_original(model, asked, files=files, settings=RunSettings(batch=2, store="pictures"), out=tmp_path / "original")
+    assert wipe(tmp_path / "original", texts=True) == {"images": 7, "attempts": 0, "rows": 0}
+    assert all(b"number 3" not in file.read_bytes() for file in (tmp_path / "original").rglob("*") if file.is_file())
+
+
 def test_a_stand_in_gives_no_number(model: Any, asked: Protocol, files: dict[str, Path], network: Path, tmp_path: Path
                                     ) -> None:
     result = run(model, asked, {"prompts": files["prompts"]}, tmp_path / "out", stand_ins=(f"object={network}",))
