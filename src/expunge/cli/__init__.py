@@ -50,6 +50,10 @@ _LESS_MEMORY = ("smaller batches (--batch, or `batch` in a settings file) need l
                 "bfloat16 halves what a model takes where nothing is trained")
 
 
+SHARED_OUT = ("evaluate", "bench")
+"""Verbs that may stand under a launcher of several processes, or say themselves what to do in its place."""
+
+
 class Verbs(click.Group):
     """A group that imports a verb's module when the verb is called, so that `expunge --help` loads no torch."""
 
@@ -80,8 +84,13 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]},
              epilog="`expunge COMMAND --help` ends with examples and what they print.")
 @click.version_option(__version__, prog_name="expunge")
-def expunge() -> None:
+@click.pass_context
+def expunge(context: click.Context) -> None:
     """Take a concept out of a text-to-image diffusion model, and measure how gone it is."""
+    from expunge.runtime import one_process
+
+    if context.invoked_subcommand not in SHARED_OUT:
+        one_process(f"expunge {context.invoked_subcommand}")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

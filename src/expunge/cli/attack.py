@@ -102,7 +102,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
     from expunge.protocols.attacked import attack_protocol
-    from expunge.protocols.run import RESULT
+    from expunge.protocols.result import RESULT
     from expunge.protocols.schema import read_protocol
 
     if dry_run:

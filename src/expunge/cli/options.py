@@ -96,8 +96,8 @@ METAVARS = {
     "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
     "variant": "NAME", "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
-    "distance": "NAME", "detector": "NAME", "second": "NAME", "features": "NAME", "prompts_of": "NAME",
-    "reference": "NAME|FILE", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "name_in": "KEY=VALUE", "distance": "NAME", "detector": "NAME", "second": "NAME", "features": "NAME",
+    "prompts_of": "NAME", "reference": "NAME|FILE", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
     "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
 """What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
 

@@ -32,6 +32,8 @@ def world_for(kind: str, model: str, settings: AskSettings, world: World | None 
         return world
     own: dict[str, Any] = {"prompts": settings.prompts, "add_templates": settings.add_templates,
                            "default_role": settings.default_role}
+    if isinstance(settings, MeasureSettings) and settings.name_in:  # attacks ask in one language
+        own["name_in"] = settings.name_in
     made = plain = world or world_of(kind, model, settings.clip, margin=settings.margin,
                                      **({} if settings.prompts_of else own))
     if settings.prompts_of:
