@@ -30,6 +30,7 @@ VERBS: dict[str, str] = {
     "sequence": "Meet requests one after the other, in a ledger, and measure the model after each.",
     "score": "Judge images that somebody else drew, by a protocol.",
     "compare": "Compare two runs of a protocol, image by image.",
+    "check": "Say in one line whether records meet thresholds, for a pipeline.",
     "reference": "Make statistics of real images, for FID and KID against them.",
     "wipe": "Delete a protocol's images, and its prompts if asked.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
