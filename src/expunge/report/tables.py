@@ -119,7 +119,7 @@ def patch_facts(card: PatchCard) -> dict[str, str]:
     anchors = [f"{target.concept} → {target.anchor or 'none'}" for target in targets]
     asked = {"Concept": targets[0].concept, "Anchor": targets[0].anchor or "none"} if len(targets) == 1 else \
         {"Concepts": card.request.title, "Anchors": ", ".join(anchors)}
-    facts = {**asked, "Method": card.method,
+    facts = {**asked, **(card.origin.facts if card.origin is not None else {}), "Method": card.method,
              "Base model": model_name(card.base),
              "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
              "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),
