@@ -40,7 +40,7 @@ MAY_IMPORT = {
                   "detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
-    "evidence": "errors records files config locks suite_results report",
+    "evidence": "errors records files runtime models report",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
              "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
@@ -50,8 +50,8 @@ MAY_IMPORT = {
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
            "detectors attacks protocols unlearn guard evaluation report evidence bench sequence demo tiny",
-    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report bench "
-                "sequence",
+    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
+                "bench sequence",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -73,6 +73,10 @@ ONLY_IN = {
     "rich": ("cli",),
     "jinja2": ("report",),
     "matplotlib": ("report", "tiny.bake"),
+    "model_signing": ("evidence.signing",),
+    "cryptography": ("evidence.signing", "evidence.statement"),
+    "securesystemslib": ("evidence.statement",),
+    "cyclonedx": ("evidence.bom",),
 }
 """Library -> the only places that may import it."""
 

@@ -20,28 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import UserError
-from expunge.records import (
-    EVALUATIONS,
-    NOT_ASKED,
-    NOT_DRAWN,
-    NOT_FINITE,
-    PROTOCOLS,
-    SUITE_RESULTS,
-    Evaluation,
-    Score,
-    SuiteResult,
-    read_card,
-)
+from expunge.evidence.found import Found, Measured, records_at, strangers
+from expunge.records import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Evaluation, Score, SuiteResult
 from expunge.records.protocol import ProtocolResult
 
-Measured = Evaluation | SuiteResult | ProtocolResult
 LEAST_ITEMS = 20
 """Items below which a score decides nothing, where the caller says nothing else; as in the report's classes."""
 LEAST_PROMPTS = 6
 """Prompts below which an interval over them is too rough to decide anything; as in a bench (`records.bench.FEW`)."""
 _SET_ASIDE = (NOT_DRAWN, NOT_ASKED, "the original does not show it")
 """Why items say nothing about an edit, and count neither way."""
-_KINDS = (EVALUATIONS, SUITE_RESULTS, PROTOCOLS)
 
 
 @dataclass(frozen=True)
@@ -61,33 +49,6 @@ class Finding:
     words: str
 
 
-@dataclass(frozen=True)
-class Found:
-    """A record and where it lies."""
-
-    path: Path
-    record: Measured
-
-
-def records_at(path: Path) -> list[Found]:
-    """The records at `path`: an evaluation, attacks, a protocol's result, or all of these in a run's folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    own = [(stored, file) for stored in _KINDS if (file := stored.at(path)) is not None]
-    if not own and path.is_dir():
-        own = [(stored, file) for folder in sorted(path.iterdir()) if folder.is_dir()
-               for stored in _KINDS if (file := stored.at(folder)) is not None]
-    if not own:
-        raise UserError(f"no record at {path}", accepted="the record or the folder of an evaluation, of attacks or of "
-                        "a protocol, or a patch's folder with these in it",
-                        remedy="make one with `expunge evaluate PATCH` or `expunge attack PATCH`")
-    found = [Found(file, stored.read(file)) for stored, file in own]
-    taken_in = [one.record.suite for one in found if isinstance(one.record, Evaluation)]
-    return [one for one in found if one.record not in taken_in]  # attacks count once
-
-
 def checked(path: Path, thresholds: Sequence[Threshold], least: int = LEAST_ITEMS) -> list[Finding]:
     """What the records at `path` say of each threshold; met only if every finding is.
 
@@ -100,29 +61,8 @@ def checked(path: Path, thresholds: Sequence[Threshold], least: int = LEAST_ITEM
     if not thresholds:
         raise UserError("no threshold", accepted="--max-asr, --min-retained or --min-integrity, or several")
     found = records_at(path)
-    odd = [*_strangers(path, found)]
+    odd = [Finding(False, words) for words in strangers(path, found)]
     return [*odd, *(finding for threshold in thresholds for finding in _of_threshold(found, threshold, least))]
-
-
-def _strangers(path: Path, found: Sequence[Found]) -> Iterator[Finding]:
-    """Records that are not about one edit, and those that are about none or rest on stand-ins."""
-    hashes = {one.path: _patch_of(one.record) for one in found}
-    there = [own for own in hashes.values() if own]
-    beside = path / "patch.safetensors" if path.is_dir() else path
-    whose = read_card(beside).tensors_hash if beside.name == "patch.safetensors" and beside.is_file() else \
-        there[0] if there else ""
-    for one in found:
-        if not hashes[one.path]:
-            yield Finding(False, f"{one.path.name} measured the model without an edit")
-        elif hashes[one.path] != whose:
-            other = hashes[one.path][:12]
-            yield Finding(False, f"{_short(one.path)} is about another patch ({other}, not {whose[:12]})")
-        if isinstance(one.record, ProtocolResult) and one.record.test_only:
-            yield Finding(False, f"{_short(one.path)} rests on a stand-in for tests")
-
-
-def _patch_of(record: Measured) -> str:
-    return record.card.tensors_hash if isinstance(record, Evaluation) else record.patch_hash
 
 
 def _of_threshold(found: Sequence[Found], threshold: Threshold, least: int) -> Iterator[Finding]:
@@ -132,7 +72,7 @@ def _of_threshold(found: Sequence[Found], threshold: Threshold, least: int) -> I
         yield Finding(False, f"{threshold.name} is not measured: {'; '.join(dict.fromkeys(m for _, _, m in answers))}")
         return
     for one, scores, missing in known:
-        yield from (_decided(score, threshold, least, _short(one.path) if len(known) > 1 else "") for score in scores)
+        yield from (_decided(score, threshold, least, one.short if len(known) > 1 else "") for score in scores)
         if missing:
             yield Finding(False, f"{threshold.name}: {missing}")
     if threshold.name == "ASR":
@@ -241,7 +181,3 @@ def _concepts(found: Sequence[Found]) -> tuple[str, ...]:
     told = [concept for card in cards if card is not None for concept in card.request.concepts]
     return tuple(dict.fromkeys([*told, *(name for one in found if isinstance(one.record, ProtocolResult)
                                          for name in one.record.concepts)]))
-
-
-def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
