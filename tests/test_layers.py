@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
     "evidence": "errors records files runtime models report",
+    "hub": "errors records files config models report evidence",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
              "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
@@ -49,7 +50,8 @@ MAY_IMPORT = {
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "detectors attacks protocols unlearn guard evaluation report evidence bench sequence demo tiny",
+           "detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence demo "
+           "tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
                 "bench sequence",
     "__main__": "cli",

@@ -37,6 +37,8 @@ VERBS: dict[str, str] = {
     "keys": "Make a pair of keys to sign bundles with.",
     "bundle": "Gather the evidence of an edit in one folder, and sign it.",
     "verify": "Say line by line what holds of a bundle.",
+    "push": "Upload a patch to the Hub, when asked in so many words.",
+    "pull": "Download a patch from the Hub.",
     "ls": "List methods, attacks, protocols, detectors, worlds, scopes or concepts.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",

@@ -92,6 +92,7 @@ METAVARS = {
     "variant": "NAME", "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
     "distance": "NAME", "detector": "NAME", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "weights": "FILE", "license_file": "FILE",
     "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
 """What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
 

@@ -35,7 +35,7 @@ from expunge.evidence.found import Found, records_at, relearnings_at, strangers
 from expunge.evidence.signing import SIGNATURE, Signer
 from expunge.evidence.statement import about, record_name, sealed, statement
 from expunge.models.patch import Patch
-from expunge.models.shareable import shareable
+from expunge.models.shareable import CARD, shareable, shareable_card
 from expunge.records import EVALUATIONS, Evaluation, PatchCard
 from expunge.records.protocol import ProtocolResult
 from expunge.report.about import About
@@ -123,6 +123,9 @@ def _fill(inside: Path, run: Path, patch: Patch, found: Sequence[Found], exports
     patch.save(inside / "patch")
     for given in exports:
         _export(given, inside / "exports" / given.name)
+    for file in (inside / "exports").rglob(CARD) if told.redacted else ():
+        card = shareable_card(PatchCard.read(file.read_text(encoding="utf-8")))
+        files.write_text(file, card.model_dump_json(indent=2) + "\n")
     left_out = []
     for one in found:
         whole, record = one.record, one.record

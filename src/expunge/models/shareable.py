@@ -7,6 +7,8 @@ from dataclasses import replace
 from expunge.models.patch import Patch
 from expunge.records import PatchCard, Request, Target, guess_kind
 
+CARD = "expunge-patch.json"
+"""The card in a merged model's folder."""
 UNSAID = ("explicit", "person")
 """Kinds of concepts whose prompts are not handed out, as neither are a user's own."""
 
@@ -23,6 +25,19 @@ def shareable(patch: Patch) -> Patch:
 def shareable_card(card: PatchCard) -> PatchCard:
     """`shareable` of the card alone."""
     return card.model_copy(update={"origin": None, "request": _request(card.request), "left_out": {}, "kept": ()})
+
+
+def unsaid(patch: Patch) -> tuple[str, ...]:
+    """The texts of a patch that are not to be handed out: who asked and why, and prompts that `shareable` takes out."""
+    origin, hidden = patch.card.origin, [target for target in patch.card.request.targets if _unsaid(target)]
+    told = [*(origin.facts.values() if origin is not None else ())]
+    names = {name for target in hidden for name in (target.concept, target.word)}
+    prompts = [prompt for target in hidden for prompt in target.prompts]
+    if hidden:
+        prompts += [*patch.texts.get("erase", ()), *patch.card.left_out]
+    keep = {*patch.card.request.keep} if not hidden else set()
+    return tuple(dict.fromkeys(text for text in (*told, *prompts)
+                               if text not in names | keep and (text in told or len(text.split()) > 1)))
 
 
 def _request(request: Request) -> Request:
