@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": "",
     "records": "errors",
     "files": "errors",
+    "extras": "errors",
     "config": "errors",
     "registry": "errors",
     "locks": "errors files",
@@ -49,9 +50,9 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
-    "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence demo "
-           "tiny",
+    "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
+           "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
+           "demo tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
                 "bench sequence",
     "__main__": "cli",
