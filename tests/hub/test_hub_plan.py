@@ -105,10 +105,14 @@ def test_a_folder_goes_to_the_root_and_its_card_without_who_asked(edit: Path, tm
 @pytest.mark.parametrize(("key", "name", "kind", "relation"), [
     ("unet.a.lora_A.weight", "no-church.safetensors", "LoRA", "adapter"),
     ("lora_unet_a.lora_down.weight", "no-church.safetensors", "LoRA", "adapter"),
-    ("model.diffusion_model.a.weight", "model.safetensors", "checkpoint", "finetune")])
+    ("model.diffusion_model.a.weight", "model.safetensors", "checkpoint", "finetune"),
+    ("", "model-q8.gguf", "GGUF", "quantized")])
 def test_the_kind_of_weights_is_told_by_their_names(key: str, name: str, kind: str, relation: str, edit: Path,
                                                     tmp_path: Path) -> None:
-    save_file({key: torch.zeros(1, 2)}, tmp_path / name)
+    if key:
+        save_file({key: torch.zeros(1, 2)}, tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"GGUF")
     made = plan(edit, tmp_path, weights=tmp_path / name, base_model="someone/base")
     assert (made.kind, matter(made)["base_model_relation"]) == (kind, relation)
     assert {*made.files} == {name}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.lists import Name
 from expunge.errors import UserError
 
 EXAMPLES = """\b
@@ -26,13 +27,13 @@ Examples:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--public-key", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="The publisher's public key (PEM), from elsewhere than the bundle.")
-@click.option("--chain", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+@click.option("--chain", type=Name(), multiple=True, metavar="FILE",
               help="Certificates that you trust, for a bundle signed with one. May be repeated.")
 @click.option("--identity", default="", metavar="TEXT",
               help="Who signed without a key, such as a mail address; asks Sigstore for what to trust.")
 @click.option("--issuer", default="", metavar="TEXT", help="Who vouches for that identity: an OpenID issuer.")
 @click.option("--base", metavar="MODEL", help="The model that the edit is said to be of; its weights are hashed.")
-def command(bundle: Path, public_key: Path | None, chain: tuple[Path, ...], identity: str, issuer: str,
+def command(bundle: Path, public_key: Path | None, chain: tuple[str, ...], identity: str, issuer: str,
             base: str | None) -> None:
     """Say line by line what holds of BUNDLE: signature, each file, the record's binding, the BOM, the base.
 
@@ -50,7 +51,7 @@ def command(bundle: Path, public_key: Path | None, chain: tuple[Path, ...], iden
                         "with --issuer")
     check_installed()
     model = load(base, device="cpu", verify=True) if base else None
-    lines = verify_bundle(bundle, trust=Trust(public_key, chain, identity, issuer), base=model)
+    lines = verify_bundle(bundle, trust=Trust(public_key, tuple(map(Path, chain)), identity, issuer), base=model)
     for line in sorted(lines, key=lambda one: one.state == "holds"):  # what does not hold is read first
         click.echo(f"{line.state:<6} {line.what}: {line.words}")
     failed = [line for line in lines if line.state == "fails"]

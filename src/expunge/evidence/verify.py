@@ -22,7 +22,7 @@ from expunge.evidence.signing import SIGNATURE, Signed, Trust, check_installed, 
 from expunge.evidence.statement import check_form, results, unsealed
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import EVALUATIONS, Evaluation, read_card
+from expunge.records import EVALUATIONS, Evaluation, counted, read_card
 
 State = Literal["holds", "fails", "open"]
 OWN = (MANIFEST, STATEMENT, SEALED, SIGNATURE)
@@ -133,7 +133,7 @@ def _statement(folder: Path, digests: Mapping[str, str], signed: Signed | None
         return stated, [Line("record", "fails", f"{one} is not what {name} is about") for one in odd]
     by = "" if signed is None else f", signed by the key {fingerprint(signed.key)}" if name == SEALED and signed.key \
         else ", which the signature covers"
-    return stated, [Line("record", "holds", f"bound to {len(stated['subject'])} files of weights by {name}{by}")]
+    return stated, [Line("record", "holds", f"bound to {counted(len(stated['subject']), 'files')} of weights by {name}{by}")]
 
 
 def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]) -> Iterator[Line]:
