@@ -133,7 +133,8 @@ def _statement(folder: Path, digests: Mapping[str, str], signed: Signed | None
         return stated, [Line("record", "fails", f"{one} is not what {name} is about") for one in odd]
     by = "" if signed is None else f", signed by the key {fingerprint(signed.key)}" if name == SEALED and signed.key \
         else ", which the signature covers"
-    return stated, [Line("record", "holds", f"bound to {counted(len(stated['subject']), 'files')} of weights by {name}{by}")]
+    bound = counted(len(stated["subject"]), "files")
+    return stated, [Line("record", "holds", f"bound to {bound} of weights by {name}{by}")]
 
 
 def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]) -> Iterator[Line]:
