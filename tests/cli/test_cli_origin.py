@@ -17,6 +17,7 @@ from report_examples import make_card, make_evaluation
 from expunge.cli import run
 from expunge.models.patch import Patch
 from expunge.records import Entry, Origin, PatchCard, read_card
+from expunge.report.card import model_card
 from expunge.report.sensitive import redacted
 from expunge.report.tables import patch_facts
 
@@ -54,6 +55,7 @@ def test_a_card_without_an_origin_is_written_and_digested_as_before() -> None:
 def test_the_report_says_it_and_a_redacted_copy_does_not() -> None:
     whole = make_evaluation(card=make_card(origin=ORIGIN))
     assert patch_facts(whole.card)["Due on"] == "2026-06-01"
+    assert "A. Person" not in model_card(whole)  # which is made to be published
     assert redacted(whole).card.origin is None
     assert "A. Person" not in redacted(whole).model_dump_json()
 

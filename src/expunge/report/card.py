@@ -52,6 +52,8 @@ def model_card(evaluation: Evaluation, about: About = NOBODY, *, matter: Mapping
                what: str = "", use: str = "", licence: str = "") -> str:
     """README.md for a Hub repository that holds the edit: YAML front matter, verdict, tables, limits.
 
+    It is made to be published, so it never says who asked for the edit.
+
     Args:
         matter: more keys of the front matter, or others.
         what: what the repository holds, where that is not the patch; use: a line that opens it; licence: in words.
@@ -142,7 +144,7 @@ def _body(evaluation: Evaluation, about: About, what: str, use: str, licence: st
             parts.append(_table(_COLUMNS, rows))
         if section.absent:
             parts.append(f"Not measured, no such score in the evaluation: {', '.join(section.absent)}.")
-    for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
+    for title, facts in (("Training", patch_facts(card, origin=False)), ("Settings of the method", flat(card.settings)),
                          ("Evaluation", evaluation_facts(evaluation)),
                          ("Settings of the evaluation", flat(evaluation.settings)),
                          ("Hashes", hashes(evaluation, about.digest)), ("Detectors", evaluation.detectors)):
