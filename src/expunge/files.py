@@ -143,9 +143,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-            hashlib.sha256(stream.read()).hexdigest()
+        while part := stream.read(2**20):  # never a whole file in memory: it may be a model
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def text_digest(text: str) -> str:

@@ -11,6 +11,7 @@ import click
 from expunge.attacks.settings import AttackSettings
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 
@@ -36,7 +37,7 @@ Examples:
 
 
 @click.command("attack", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.argument("patch", type=PatchName(beside=True), required=False)
 @click.option("--concept", default="", metavar="NAME",
               help="What is sought [default: what the patch took out]. Needed without a patch, or if that is several.")
 @model_options

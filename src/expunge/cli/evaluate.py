@@ -11,6 +11,7 @@ import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.output import MEASURED
+from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
@@ -36,7 +37,7 @@ Examples:
 
 
 @click.command("evaluate", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.argument("patch", type=PatchName(beside=True), required=False)
 @model_options
 @settings_options(EvaluateSettings)
 @protocol_options

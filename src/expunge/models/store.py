@@ -32,6 +32,7 @@ from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
+from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
 
@@ -148,7 +149,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
             part = whole
             if (place.path / _ABOUT).is_file() and not only:
                 shutil.copyfile(place.path / _ABOUT, part / _ABOUT)
-            files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
+            files.write_text(part / CARD, patch.card.model_dump_json(indent=2) + "\n")
             part.replace(out)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; "
