@@ -47,8 +47,9 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
+    "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
     "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "detectors attacks protocols unlearn guard evaluation report bench sequence demo tiny",
+           "detectors attacks protocols unlearn guard evaluation report bench sequence demo ui tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report bench "
                 "sequence",
     "__main__": "cli",
@@ -71,6 +72,8 @@ ONLY_IN = {
     "click": ("cli",),
     "rich": ("cli",),
     "jinja2": ("report",),
+    "starlette": ("ui.server",),
+    "uvicorn": ("ui.server",),
     "matplotlib": ("report", "tiny.bake"),
 }
 """Library -> the only places that may import it."""

@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "reference": "Make statistics of real images, for FID and KID against them.",
     "wipe": "Delete a protocol's images, and its prompts if asked.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
+    "ui": "Serve a page on this machine: before and after, erase, attack, reports, blind labels.",
     "ls": "List methods, attacks, protocols, detectors, worlds, scopes or concepts.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
