@@ -42,7 +42,8 @@ OWN = "own"
 CASES = "cases"
 """The folder of cases, in a patch's."""
 PLAIN = {"prompt, black box": "chooses words, sees pictures only",
-         "prompt, white box": "chooses words, sees inside the model", "embedding, white box": "puts numbers in the place of words", "image": "hands in pictures",
+         "prompt, white box": "chooses words, sees inside the model",
+         "embedding, white box": "puts numbers in the place of words", "image": "hands in pictures",
          "weights": "trains the model", "none": "asks plainly"}
 """What an attacker may do, in plain words."""
 
