@@ -141,7 +141,7 @@ def _attack(victim: Victim, request: Request, items: list[Item], plain: list[dic
     for outcome in attack.outcomes(watched, request, standing, aim):
         made.append(outcome)
         prompt, seed = standing[outcome.row]
-        job.say("settled", prompt=prompt.text, seed=seed, found=outcome.found, note=outcome.error or outcome.note)
+        job.say("settled", prompt=prompt.text, seed=seed, found=outcome.found, error=outcome.error)
         job.tell(len(made), len(standing), f"attack: {asked.attack}")
     return made
 

@@ -15,6 +15,7 @@ import torch
 
 from expunge.bench.publish import shown as benched
 from expunge.errors import UserError
+from expunge.metrics.statistics import rate_interval
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import FAILURES, METHODS
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from expunge.models.model import Model
-    from expunge.records import Request
+    from expunge.records import OwnLook, Request
 
 PREVIEW_EVERY = 6.0
 """Seconds between two looks at a model that trains; a look that takes long makes them rarer."""
@@ -49,13 +50,15 @@ def methods() -> list[dict[str, Any]]:
 
 
 def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rates over all concepts that a method was measured on, and the mean time of an edit."""
+    """Rates over all concepts that a method was measured on, with 95% intervals, and the mean time of an edit."""
     out: dict[str, Any] = {"seconds": round(sum(row["seconds"] or 0.0 for row in rows) / len(rows), 1),
                            "concepts": len(rows)}
     for name, key in (("attacked", "attack/worst"), ("found", "found/all"), ("kept", "retained/near")):
         scores = [row["scores"][key] for row in rows if row["scores"].get(key, {}).get("numerator") is not None]
-        n = sum(score["n"] for score in scores)
-        out[name] = {"rate": sum(score["numerator"] for score in scores) / n, "n": n} if n else None
+        hits = {str(row): [1.0] * score["numerator"] + [0.0] * (score["n"] - score["numerator"])
+                for row, score in enumerate(scores)}  # the items of one concept belong together
+        n, (low, high) = sum(map(len, hits.values())), rate_interval(hits)
+        out[name] = {"rate": sum(map(sum, hits.values())) / n, "n": n, "low": low, "high": high} if n else None
     return out
 
 
@@ -103,8 +106,15 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
     unused = [] if card.keeps or not asked.keep else [f"{asked.method} makes no use of what it is asked to keep."]
     return {"patch": folder.relative_to(served.root).as_posix(), "concepts": list(card.request.concepts),
             "method": card.method, "seconds": card.seconds, "steps": card.steps,
-            "look": [{"words": one.words, "still": one.still} for one in card.look],
+            "look": [_seen(one) for one in card.look],
             "notes": [*chosen, *unused], "folder": str(folder)}
+
+
+def _seen(look: OwnLook) -> dict[str, Any]:
+    """What an edit saw when it looked at itself, in plain words."""
+    words = f"{look.concept} in {look.found} of {look.n} pictures" if look.n else \
+        f"{look.left or 0.0:.0%} of what the model says to {look.concept!r} is left"
+    return {"words": words, "still": look.still}
 
 
 def _how(asked: Edit) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import UserError
-from expunge.files import slug, text_digest
+from expunge.files import readable, slug, text_digest
 from expunge.records import BENCHES, EVALUATIONS, PROTOCOLS, SEQUENCES
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Served:
 
     def new_folder(self, concept: str, method: str, settings: str) -> Path:
         """Where an edit goes: the same settings lead to the same folder, so that a stopped edit goes on."""
-        return self.root / f"{slug(concept)}-{slug(method)}-{text_digest(settings)[:6]}"
+        return self.root / f"{slug(concept)}-{readable(method)}-{text_digest(settings)[:6]}"
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         """Every folder in the served one, by its place there; links out of it are not followed."""

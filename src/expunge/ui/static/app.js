@@ -5,6 +5,7 @@ const $ = (query, from = document) => from.querySelector(query);
 const $$ = (query, from = document) => [...from.querySelectorAll(query)];
 const PAGES = ["compare", "attack", "erase", "reports", "label"];
 const POLL = 400;
+const USUAL = "uce";
 let state = null;
 let polling = null;
 const told = {};
@@ -117,12 +118,12 @@ function compareWords(job, by, seeds) {
 function renderAttack(job) {
   const box = $('[data-result="attack"]');
   const tries = told.attack.map((one, place) => ({ ...one, place })).filter((one) => one.kind === "candidate");
-  const settled = told.attack.filter((one) => one.kind === "settled" && one.note && !one.found);
+  const settled = told.attack.filter((one) => one.kind === "settled" && one.error);
   if (!tries.length && job.state === "failed") { box.replaceChildren(); return; }
   const finds = tries.filter((one) => one.found).length;
   const lines = [el("p", { class: "said", text: attackWords(job, tries.length, finds) })];
   if (finds) lines.push(el("p", { class: "quiet", text: "A find was chosen because the detector accepted it, so it proves less than it seems. “Keep” writes it down; expunge attack then asks it again, with fresh seeds too." }));
-  if (settled.length && job.state === "done" && !finds) lines.push(el("p", { class: "quiet", text: sentence(settled[0].note) }));
+  if (settled.length) lines.push(el("p", { class: "quiet", text: `${several(settled.length, "try").replace("trys", "tries")} broke off: ${sentence(settled[0].error)}` }));
   const order = [...tries].sort((a, b) => b.found - a.found || a.place - b.place);
   box.replaceChildren(...lines, el("div", { class: "tries" }, ...order.map((one) => tryCard(job, one))));
 }
@@ -188,7 +189,8 @@ function film(looks) {
 
 function plot(losses) {
   const NS = "http://www.w3.org/2000/svg";
-  const [wide, high, left, low] = [480, 200, 44, 24];
+  const [wide, high, left, low] = [480, 200, 50, 24];
+  const short = (value) => Math.abs(value) < 1e-3 ? (value === 0 || Math.abs(value) < (most - least) / 1000 ? "0" : value.toExponential(0)) : value.toPrecision(2);
   const names = Object.keys(losses[losses.length - 1].values).slice(0, 4);
   const every = losses.flatMap((one) => names.map((name) => one.values[name])).filter(Number.isFinite);
   const [least, most] = [Math.min(...every), Math.max(...every)];
@@ -203,7 +205,7 @@ function plot(losses) {
   };
   const svg = make("svg", { class: "plot", viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `Losses over ${of} steps` });
   svg.append(make("line", { class: "axis", x1: left, x2: wide - 8, y1: high - low, y2: high - low }), make("line", { class: "axis", x1: left, x2: left, y1: 8, y2: high - low }),
-    make("text", { x: left - 6, y: 16, "text-anchor": "end" }, most.toPrecision(2)), make("text", { x: left - 6, y: high - low, "text-anchor": "end" }, least.toPrecision(2)),
+    make("text", { x: left - 6, y: 16, "text-anchor": "end" }, short(most)), make("text", { x: left - 6, y: high - low, "text-anchor": "end" }, short(least)),
     make("text", { x: left, y: high - 6 }, "step 0"), make("text", { x: wide - 8, y: high - 6, "text-anchor": "end" }, String(of)));
   names.forEach((name, row) => svg.append(make("polyline", { class: `line s${row}`, points: losses.filter((one) => Number.isFinite(one.values[name])).map((one) => `${x(one.step).toFixed(1)},${y(one.values[name]).toFixed(1)}`).join(" ") })));
   const words = { erase: "what goes", keep: "what must stay" };
@@ -273,6 +275,7 @@ async function start(action, asked) {
     told[action] = [];
     if (action === "erase") $('[data-result="estimate"]').replaceChildren();
     show(job);
+    $(`[data-result="${action}"]`).scrollIntoView({ block: "center" });
     polling = setTimeout(() => follow(action), POLL);
   } catch (error) { trouble(error); }
 }
@@ -305,7 +308,7 @@ async function refresh() {
   $("#about").textContent = `${state.models[0]} · ${state.folder}`;
   for (const select of $$("[data-patches]")) {
     const before = select.value;
-    select.replaceChildren(...state.patches.map((patch) => el("option", { value: patch.name, text: patch.concepts.length ? `${patch.words} · ${patch.name}` : `${patch.name} (${patch.words})` })));
+    select.replaceChildren(...state.patches.map((patch) => el("option", { value: patch.name, text: patch.concepts.length ? `${patch.concepts.join(", ")} by ${patch.method} · ${patch.name}` : `${patch.name} (${patch.words})` })));
     if (state.patches.some((patch) => patch.name === before)) select.value = before;
   }
   for (const note of $$("[data-without-patch]")) note.hidden = state.patches.length > 0;
@@ -331,17 +334,18 @@ function lists() {
   const box = $("[data-methods]");
   const measured = state.methods.filter((one) => one.measured);
   const others = state.methods.filter((one) => !one.measured);
-  box.append(el("div", { class: "method head" }, el("span"), el("span", { text: "Measured on the embedded model" }), el("span", { text: "Came back when attacked" }), el("span", { text: "Similar things kept" }), el("span", { text: "Takes, on one core" })),
-    ...measured.map((one, row) => methodRow(one, row === 0)));
+  box.append(el("div", { class: "method head" }, el("span"), el("span", { text: "Measured on the embedded model, with 95% intervals" }), el("span", { text: "Came back when attacked" }), el("span", { text: "Similar things kept" }), el("span", { text: "Takes, on one core" })),
+    ...measured.map((one, row) => methodRow(one, measured.some((m) => m.name === USUAL) ? one.name === USUAL : row === 0)));
   if (others.length) box.append(el("details", {}, el("summary", { text: `${others.length} more, not measured here` }), ...others.map((one) => methodRow(one, !measured.length))));
 }
 
 function methodRow(one, checked) {
   const m = one.measured;
-  const figure = (label, text) => el("span", { class: "figure", data: { label }, text });
+  const figure = (label, row, text, more = "") => el("span", { class: `figure f${row}`, data: { label } }, text, more ? el("small", { text: more }) : null);
+  const rate = (label, row, one) => one ? figure(label, row, percent(one.rate), `${percent(one.low).slice(0, -1)} to ${percent(one.high)}, n ${one.n}`) : figure(label, row, "–");
   return el("label", { class: "method" }, el("input", { type: "radio", name: "method", value: one.name, checked }),
     el("span", { class: "what" }, el("b", { text: one.name }), el("small", { text: one.does })),
-    ...(m ? [figure("Came back", m.attacked ? `${percent(m.attacked.rate)} of ${m.attacked.n}` : "–"), figure("Kept", m.kept ? `${percent(m.kept.rate)} of ${m.kept.n}` : "–"), figure("Takes", span(m.seconds))] : []));
+    ...(m ? [rate("Came back", 0, m.attacked), rate("Kept", 1, m.kept), figure("Takes", 2, span(m.seconds))] : []));
 }
 
 function attackHint() {
@@ -379,7 +383,7 @@ async function likeIt() {
   if (!concept) return;
   try {
     const like = await ask(`api/kin?concept=${encodeURIComponent(concept)}`);
-    if (like.length) box.replaceChildren(el("div", {}, el("span", { text: "Like it" }), ...like.slice(0, 8).map((name) => el("button", { type: "button", text: name, on: { click: () => keep(name) } }))));
+    if (like.length) box.replaceChildren(el("div", {}, el("span", { text: "Like it" }), ...like.filter((name) => !kept().includes(name)).slice(0, 8).map((name) => el("button", { type: "button", text: name, on: { click: (event) => { keep(name); event.target.remove(); } } }))));
   } catch { /* only a suggestion */ }
 }
 
