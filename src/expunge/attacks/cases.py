@@ -37,6 +37,19 @@ class Rechecked:
         """Whether the judge sees the concept at the case's own seed."""
         return self.attempt.outcome == "found"
 
+    @property
+    def words(self) -> str:
+        """For a person: whether it comes back, and on how many fresh seeds."""
+        made = self.attempt
+        if made.error:
+            return f"the judge failed ({made.error})"
+        if not self.back:
+            return f"no {self.case.concept} at its own seed"
+        again = f", again on {made.fresh_found} of {made.fresh} fresh seeds" if made.fresh else ""
+        second = "" if made.confirmed is None or not made.asked_second else \
+            f", a second detector agrees on {made.confirmed} of {made.asked_second}"
+        return f"{self.case.concept} is back{again}{second}"
+
 
 def read_case(file: Path) -> Case:
     """A case file. UserError: it is none."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -28,6 +29,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LIMIT = 64 * 1024
 """Bytes of a request's body."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 COOKIE = "expunge_token"
 HEADER = "x-expunge"
 """What every POST of the page carries: other sites cannot send it without asking, and nobody answers."""
@@ -98,10 +100,10 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a Host header names this machine: a rebound name is always a name, and never one of ours."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = found[1].strip("[]").lower()
         if name in self._names:
             return True
         try:
