@@ -136,19 +136,20 @@ def _how(asked: Edit) -> dict[str, Any]:
 def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callable[[int], None]:
     """A look at the model as it is now, called with the step: a picture of the concept and one of what must stay, at
     most every `PREVIEW_EVERY` seconds and a fifth of the time."""
-    texts = [request.prompts[0], *request.keep[:1]]
+    long = model.too_long([*request.prompts, *request.keep])
+    texts = [text for those in (request.prompts, request.keep) for text in [one for one in those if one not in long][:1]]
     how = PREVIEW.model_copy(update={"guidance": model.guidance})
     due = [0.0]
 
     def look(step: int) -> None:
         began = time.monotonic()
-        if began < due[0] or model.too_long(texts):
+        if began < due[0] or not texts:
             return
         broken: list[int] = []
         with torch.no_grad():
             pictures = draw(model, [(text, 0) for text in texts], how, broken=lambda row, _: broken.append(row))
         job.say("preview", step=step, pictures=[
-            {"prompt": text, "picture": shown.add(picture) if row not in broken else "", "keep": row > 0}
+            {"prompt": text, "picture": shown.add(picture) if row not in broken else "", "keep": text in request.keep}
             for row, (text, picture) in enumerate(zip(texts, pictures, strict=True))])
         now = time.monotonic()
         due[0] = now + max(PREVIEW_EVERY, 4 * (now - began))

@@ -245,7 +245,7 @@ function show(job) {
   RENDER[job.action](job);
   const running = job.state === "running";
   $("#job").hidden = !running;
-  for (const button of $$("form[data-action] button, [data-estimate]")) button.disabled = running;
+  for (const button of $$("form[data-action] .do button")) button.disabled = running;
   if (running) {
     $("[data-job-title]").textContent = job.title;
     const left = job.left !== null && job.left > 1 ? `, ${span(job.left)} left` : "";
@@ -323,7 +323,7 @@ async function refresh() {
 
 function lists() {
   $("#concepts").replaceChildren(...state.concepts.map((name) => el("option", { value: name })));
-  for (const field of $$('[name="guidance"]')) field.placeholder = `the model’s own: ${state.guidance}`;
+  for (const field of $$('[name="guidance"]')) field.placeholder = `${state.guidance} (usual)`;
   const select = $("[data-attacks]");
   const option = (one) => el("option", { value: one.name, text: one.title || `${one.name}: ${one.does}` });
   select.replaceChildren(option({ name: "own", title: "Only draw my words" }),
@@ -397,6 +397,7 @@ async function beginLabels(form) {
   try {
     sheet = await ask("api/label", values(form));
     form.hidden = true;
+    $("#label .lead").hidden = true;
     const open = sheet.answers.findIndex((answer) => !answer);
     place = open < 0 ? sheet.pictures.length : open;
     renderSheet();
@@ -439,11 +440,11 @@ function finished() {
   return [el("p", { class: "said", text: `Done: ${several(sheet.answers.length, "picture")} labelled.` }),
     el("p", { class: "quiet", text: "Agreement beyond chance (Cohen’s kappa): 1 is full agreement, 0 what chance alone would give. It is kept beside the evaluation, and its report shows it." }),
     el("table", {}, el("thead", {}, el("tr", {}, ...["You and", "On", "Same answer", "Beyond chance", "95% interval"].map((head) => el("th", { scope: "col", text: head })))),
-      el("tbody", {}, ...rows.map((row) => el("tr", {}, el("th", { scope: "row", text: row.one === `person: ${sheet.person}` ? row.other : row.one }), cell("on", sides[row.side]),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, el("th", { scope: "row", text: (row.one === `person: ${sheet.person}` ? row.other : row.one).replace(/^person: |@.*$/g, "") }), cell("on", sides[row.side]),
         cell("same answer", row.n ? `${percent(row.agreed)} of ${row.n}${row.left_out ? `, ${row.left_out} left out` : ""}` : "–"), cell("beyond chance", row.kappa === null ? "says nothing" : row.kappa.toFixed(2)),
         cell("95% interval", row.low === null ? "none" : `${row.low.toFixed(2)} to ${row.high.toFixed(2)}`))))),
     el("div", { class: "do" }, el("button", { type: "button", text: "Look again", on: { click: () => { place = 0; renderSheet(); } } }),
-      el("button", { type: "button", text: "Another sample", on: { click: () => { sheet = null; $("[data-sheet]").hidden = true; $("[data-label]").hidden = false; } } }))];
+      el("button", { type: "button", text: "Another sample", on: { click: () => { sheet = null; $("[data-sheet]").hidden = true; $("[data-label]").hidden = false; $("#label .lead").hidden = false; } } }))];
 }
 
 document.addEventListener("keydown", (event) => {
