@@ -85,14 +85,14 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
     if (folder / CHECKPOINT).is_file():
         job.say("note", text="Going on where this edit was stopped.")
     look = _previews(model, request, shown, job)
-    look(0)
+    look(0, False)
 
     def tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         job.tell(done, total, "training" if losses else "preparing")
         if losses and (done == total or done % max(1, total // POINTS) == 0):
             job.say("loss", step=done, of=total, values={name: float(value) for name, value in losses.items()})
-        if losses and done < total:
-            look(done)
+        if losses:
+            look(done, done == total)
 
     try:
         patch = erase(model, asked.concept, asked.method, out=folder, progress=tell, **how)
@@ -133,17 +133,17 @@ def _how(asked: Edit) -> dict[str, Any]:
     return {"anchor": asked.anchor, "keep": asked.keep, "settings": settings, "seed": asked.seed}
 
 
-def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callable[[int], None]:
-    """A look at the model as it is now, called with the step: a picture of the concept and one of what must stay, at
-    most every `PREVIEW_EVERY` seconds and a fifth of the time."""
+def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callable[[int, bool], None]:
+    """A look at the model as it is now, called with the step and whether it is the last one: a picture of the concept
+    and one of what must stay, at most every `PREVIEW_EVERY` seconds and a fifth of the time, and in the end."""
     long = model.too_long([*request.prompts, *request.keep])
     texts = [text for those in (request.prompts, request.keep) for text in [one for one in those if one not in long][:1]]
     how = PREVIEW.model_copy(update={"guidance": model.guidance})
     due = [0.0]
 
-    def look(step: int) -> None:
+    def look(step: int, last: bool = False) -> None:
         began = time.monotonic()
-        if began < due[0] or not texts:
+        if (began < due[0] and not last) or not texts:
             return
         broken: list[int] = []
         with torch.no_grad():
