@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette", reason="the extra `ui` is not installed")
 
+from expunge.registry import WORLDS
 from expunge.ui.asked import Edit
 from expunge.ui.erasing import erasing
 from expunge.ui.jobs import Job
 from expunge.ui.served import Served
 from expunge.ui.shown import Shown
+
+sys.path.insert(0, str(Path(__file__).parent))
+if "sides" not in WORLDS.names():
+    WORLDS.register("sides", "sides_world:SidesWorld", "a world of tests")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +44,22 @@ def served(_made: Path, small_model: object, tmp_path: Path) -> Served:
     """A folder of its own with the patch "church"."""
     shutil.copytree(_made, tmp_path / "runs" / "church")
     return Served(tmp_path / "runs", ["small"], lambda name: small_model)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def sides_model(v_pipeline_folder: Path) -> Any:
+    """The same weights in a world in which about half of all pictures show the concept."""
+    from expunge.models.store import load
+
+    model = load(v_pipeline_folder, device="cpu")
+    model.world = "sides"
+    return model
+
+
+@pytest.fixture
+def sides(served: Served, sides_model: Any) -> Served:
+    """The same folder, with that model."""
+    return Served(served.root, ["sides"], lambda name: sides_model)
 
 
 @pytest.fixture
