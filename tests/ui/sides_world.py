@@ -1,12 +1,12 @@
-"""A world for the page: "church" is in a picture whose right half is the brighter one, which mostly the seed decides."""
+"""A world for the page: "church" is in a picture whose right half is the brighter one; mostly the seed decides."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from colour_world import AttackedWorld
+from colour_world import AttackedWorld, ColourJudge
 
-from expunge.metrics.base import PromptCounts
+from expunge.metrics.base import Judge, PromptCounts
 from expunge.records import Prompt, Request
 
 
@@ -17,6 +17,9 @@ class SidesWorld(AttackedWorld):
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         return {thing: (f"a {thing}",) for thing in things or ("church", "house", "dog")}
+
+    def second(self, request: Request) -> Judge | None:
+        return ColourJudge(0.001)  # by another name than the first
 
     def kin(self, concept: str) -> tuple[str, ...]:
         return tuple(thing for thing in self.vocabulary() if thing != concept)

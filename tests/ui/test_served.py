@@ -9,7 +9,8 @@ import pytest
 from expunge.errors import UserError
 from expunge.ui.served import Served
 
-TRICKS = ("../secret", "church/../../secret", "/etc", "", ".", "church/", "./church", "church\0", "..\\secret", "CHURCH")
+TRICKS = ("../secret", "church/../../secret", "/etc", "", ".", "church/", "./church", "church\0", "..\\secret",
+          "CHURCH")
 
 
 @pytest.mark.parametrize("name", TRICKS)

@@ -67,7 +67,8 @@ def test_a_find_is_kept_and_the_command_line_asks_it_again(sides: Served, monkey
     kept = keep(sides, jobs, Kept(job=job.number, place=places[0]))
     case = read_case(sides.root / kept["file"])
     assert (case.text, case.seed, case.concept) == ("a church", int(job.told[places[0]]["seed"]), "church")
-    made, = recheck(sides_model, sides.patch("church"), [case], world_of(sides_model), fresh=3, out=sides.root / "again")
+    made, = recheck(sides_model, sides.patch("church"), [case], world_of(sides_model), fresh=3,
+                    out=sides.root / "again")
     assert made.back
     assert made.attempt.fresh == 3
     record, = json.loads((sides.root / "again" / RESULT).read_text())

@@ -34,7 +34,8 @@ def _quick_and_looked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_edit_that_is_watched_is_the_edit_of_the_command_line(served: Served, job: Job, tmp_path: Path) -> None:
     made = erasing(served, Shown(), Edit.build(ASKED), job)
-    plain = erase(served.model(), "church", "esd", anchor="house", settings={"steps": 4, **QUICK}, out=tmp_path / "plain")
+    plain = erase(served.model(), "church", "esd", anchor="house", settings={"steps": 4, **QUICK},
+                  out=tmp_path / "plain")
     assert Patch.load(made["folder"]).hash == plain.hash
     assert made["patch"] in served.patches()
     kinds = [one["kind"] for one in job.told]

@@ -137,7 +137,8 @@ def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callabl
     """A look at the model as it is now, called with the step and whether it is the last one: a picture of the concept
     and one of what must stay, at most every `PREVIEW_EVERY` seconds and a fifth of the time, and in the end."""
     long = model.too_long([*request.prompts, *request.keep])
-    texts = [text for those in (request.prompts, request.keep) for text in [one for one in those if one not in long][:1]]
+    firsts = [[one for one in those if one not in long][:1] for those in (request.prompts, request.keep)]
+    texts = [text for first in firsts for text in first]
     how = PREVIEW.model_copy(update={"guidance": model.guidance})
     due = [0.0]
 

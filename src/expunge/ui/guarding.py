@@ -30,6 +30,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LIMIT = 64 * 1024
 """Bytes of a request's body."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
+TOO_LARGE = f"A request may have {LIMIT // 1024} KiB."
 COOKIE = "expunge_token"
 HEADER = "x-expunge"
 """What every POST of the page carries: other sites cannot send it without asking, and nobody answers."""
@@ -39,10 +40,6 @@ HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"
            "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
            "content-security-policy": POLICY, "cache-control": "no-store"}
 """On every answer that does not say otherwise itself."""
-
-
-class TooLarge(Exception):
-    """A request's body is over the limit."""
 
 
 class Guard:
@@ -71,10 +68,11 @@ class Guard:
             cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
             await _answer(send, 303, "", {"location": "/", "set-cookie": cookie})
             return
-        try:
-            await self._app(scope, _within(receive), _with_headers(send))
-        except TooLarge:
-            await _answer(send, 413, f"A request may have {LIMIT // 1024} KiB.")
+        body = await _body(receive) if scope["method"] == "POST" else b""
+        if body is None:
+            await _answer(send, 413, TOO_LARGE)
+            return
+        await self._app(scope, _given(body, receive), _with_headers(send))
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and words of a request that gets no further; None of one that does."""
@@ -95,7 +93,7 @@ class Guard:
             return 403, "Only the page itself may ask for this."
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > LIMIT:
-            return 413, f"A request may have {LIMIT // 1024} KiB."
+            return 413, TOO_LARGE
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -140,18 +138,28 @@ def _asked_token(scope: Scope) -> str:
     return parse_qs(query.decode("latin-1")).get("token", [""])[0]
 
 
-def _within(receive: Receive) -> Receive:
-    """Receive, which raises `TooLarge` once more has come than may."""
-    got = [0]
-
-    async def counted() -> MutableMapping[str, Any]:
+async def _body(receive: Receive) -> bytes | None:
+    """All of a request's body, whatever length it said; None once it is over the limit."""
+    body, more = b"", True
+    while more:
         message = await receive()
-        got[0] += len(message.get("body", b""))
-        if got[0] > LIMIT:
-            raise TooLarge
-        return message
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and bool(message.get("more_body", False))
+        if len(body) > LIMIT:
+            return None
+    return body
 
-    return counted
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Receive, which begins with a body that was read already."""
+    waiting = [body]
+
+    async def again() -> MutableMapping[str, Any]:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return again
 
 
 def _with_headers(send: Send) -> Send:

@@ -136,7 +136,9 @@ def application(page: Page, *, host: str = "127.0.0.1", token: str = "") -> Guar
         Route("/picture/{digest}", _picture(page)),
         Route("/report", _report(page)),
     ]
-    return Guard(Starlette(routes=routes), host=host, token=token)
+    starlette = Starlette(routes=routes)
+    starlette.router.redirect_slashes = False
+    return Guard(starlette, host=host, token=token)
 
 
 def _file(name: str) -> Callable[[Request], Response]:
