@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 PREVIEW_EVERY = 6.0
 """Seconds between two looks at a model that trains; a look that takes long makes them rarer."""
 PREVIEW = Sampler(steps=8)
-POINTS = 240
-"""Points of a loss that are told while it trains."""
+POINTS, FIRST = 240, 10
+"""Points of a loss that are told while it trains, beside those of the first steps."""
 
 
 def methods() -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
 
     def tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         job.tell(done, total, "training" if losses else "preparing")
-        if losses and (done == total or done % max(1, total // POINTS) == 0):
+        if losses and (done <= FIRST or done == total or done % max(1, total // POINTS) == 0):
             job.say("loss", step=done, of=total, values={name: float(value) for name, value in losses.items()})
         if losses:
             look(done, done == total)

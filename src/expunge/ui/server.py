@@ -253,6 +253,7 @@ def _server(page: Page, host: str, port: int, token: str) -> tuple[uvicorn.Serve
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
+        listening.listen(128)  # whoever is told the address may come at once
     except OSError as error:
         listening.close()
         raise UserError(f"the address {host}:{port} cannot be bound: {error.strerror or error}",
