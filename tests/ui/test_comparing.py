@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,23 @@ def test_at_no_strength_the_edited_model_draws_the_originals_pictures(served: Se
     for row in made["rows"]:
         assert row["original"]["picture"] == row["edited"]["picture"]
         assert row["difference"]["change"] == 0
+
+
+def test_where_nobody_can_judge_pictures_are_drawn_all_the_same_and_it_is_said(pipeline_folder: Path, tmp_path: Path,
+                                                                              job: Job) -> None:
+    from expunge.models.store import load
+    from expunge.ui.asked import Edit, Trial
+    from expunge.ui.attacking import attacking
+    from expunge.ui.erasing import erasing
+
+    model = load(pipeline_folder, device="cpu")  # in the open world, without a CLIP
+    served = Served(tmp_path, ["open"], lambda name: model)
+    made = erasing(served, Shown(), Edit(concept="dog", anchor="cat", method="uce"), Job(2, "erase", "erasing"))
+    drawn = compare(served, Shown(), Comparison(patch=made["patch"], prompt="a dog", count=1, steps=1), job)
+    assert "no CLIP" in drawn["missing"]
+    assert drawn["rows"][0]["edited"]["seen"] == []
+    with pytest.raises(UserError, match="no CLIP"):
+        attacking(served, Shown(), Trial(patch=made["patch"], prompt="a dog", attack="own"), job)
 
 
 def test_half_of_a_patch_goes_half_of_the_way(served: Served) -> None:

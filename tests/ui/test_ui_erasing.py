@@ -84,6 +84,24 @@ def test_an_estimate_says_what_it_takes_and_changes_nothing(served: Served, job:
     assert list(served.patches()) == ["church"]
 
 
+def test_an_estimate_that_is_stopped_leaves_the_model_as_it_was(served: Served, job: Job) -> None:
+    before = {name: p.detach().clone() for name, p in served.model().editable().items()}
+    calls: list[int] = []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            job._stop.set()
+
+    hook = served.model().network.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        estimate(served, Edit.build(ASKED), job)
+    hook.remove()
+    assert len(calls) == 4
+    assert all(p.equal(before[name]) for name, p in served.model().editable().items())
+    assert not any(p.requires_grad for p in served.model().editable().values())
+
+
 @pytest.mark.parametrize("wrong", [{"concept": "a castle in the air"}, {"method": "../../etc"}, {"anchor": "church"},
                                    {"method": "uce", "steps": 4}])
 def test_what_cannot_be_done_is_said(served: Served, job: Job, wrong: dict[str, object]) -> None:

@@ -20,7 +20,7 @@ from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import FAILURES, METHODS
 from expunge.ui.asked import Edit
-from expunge.ui.jobs import Job
+from expunge.ui.jobs import Job, stoppable
 from expunge.ui.served import CHECKPOINT, Served
 from expunge.ui.shown import Shown
 from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
@@ -67,7 +67,8 @@ def estimate(served: Served, asked: Edit, job: Job) -> dict[str, Any]:
     job.tell(0, 1, "opening the model")
     model = served.model(asked.model)
     job.tell(0, 1, "running a few steps, which are undone")
-    planned = plan(model, asked.concept, asked.method, **_how(asked))
+    with stoppable(model, job):
+        planned = plan(model, asked.concept, asked.method, **_how(asked))
     trained = planned.get("trained", {})
     return {"method": asked.method, "seconds": planned.get("seconds"),
             "memory": planned.get("memory_bytes"), "changes": trained.get("parameters"),
