@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ QUICK = {"source.trajectories": 2, "source.grid": 3}
 def _quick_and_looked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     how = under_test._how
     monkeypatch.setattr(under_test, "PREVIEW_EVERY", 0.0)
+    monkeypatch.setattr(under_test, "RARELY", 0.0)
     monkeypatch.setattr(under_test, "_how", lambda asked: {**how(asked), "settings": {**how(asked)["settings"], **(
         QUICK if asked.method == "esd" else {})}})
 
@@ -40,9 +42,49 @@ def test_an_edit_that_is_watched_is_the_edit_of_the_command_line(served: Served,
     assert made["patch"] in served.patches()
     kinds = [one["kind"] for one in job.told]
     assert kinds.count("loss") == 4
-    assert kinds.count("preview") >= 2
+    assert kinds.count("preview") == 5
     assert {picture["keep"] for one in job.told if one["kind"] == "preview" for picture in one["pictures"]} == {
         False, True}
+
+
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 2}, {"steps": 2, "learning_rate": 0.01}])
+def test_a_look_shows_the_model_as_it_is_at_that_step(served: Served, job: Job, more: dict[str, Any],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    if "lora_rank" in more:
+        pytest.importorskip("peft")
+    how = under_test._how
+    monkeypatch.setattr(under_test, "_how", lambda asked: {
+        **how(asked), "settings": {**how(asked)["settings"], **more}})
+    steps = {**ASKED, **more}["steps"]
+
+    class Late(Job):
+        """The last step is looked at, too, as if there were another one."""
+
+        def tell(self, done: int, total: int, note: str = "") -> None:
+            if note == "training" and done == total:
+                looks[-1](done)
+            super().tell(done, total, note)
+
+    looks: list[Any] = []
+    made = under_test._previews
+
+    def kept(*given: Any) -> Any:
+        looks.append(made(*given))
+        return looks[-1]
+
+    monkeypatch.setattr(under_test, "_previews", kept)
+    late = Late(1, "erase", "erasing")
+    erasing(served, Shown(), Edit.build(ASKED), late)
+    seen = {one["step"]: [each["picture"] for each in one["pictures"]] for one in late.told if one["kind"] == "preview"}
+    assert seen[steps] == seen[None]  # of a training at its last step, and with the finished patch on
+    assert seen[0] != seen[None]
+
+
+def test_an_edit_that_does_not_train_is_looked_at_before_and_after(served: Served, job: Job) -> None:
+    erasing(served, Shown(), Edit(concept="church", anchor="house", method="uce"), job)
+    before, after = [one for one in job.told if one["kind"] == "preview"]
+    assert (before["step"], after["step"]) == (0, None)
+    assert before["pictures"] != after["pictures"]
 
 
 def test_a_stopped_edit_is_kept_and_goes_on_to_the_same_patch(served: Served) -> None:

@@ -16,6 +16,7 @@ import torch
 from expunge.bench.publish import shown as benched
 from expunge.errors import UserError
 from expunge.metrics.statistics import rate_interval
+from expunge.models.model import applied
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import FAILURES, METHODS
@@ -24,6 +25,7 @@ from expunge.ui.jobs import Job, stoppable
 from expunge.ui.served import CHECKPOINT, Served
 from expunge.ui.shown import Shown
 from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
+from expunge.unlearn.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.records import OwnLook, Request
 
-PREVIEW_EVERY = 6.0
-"""Seconds between two looks at a model that trains; a look that takes long makes them rarer."""
+PREVIEW_EVERY, RARELY = 6.0, 4.0
+"""Seconds between two looks at a model that trains, or so many times what a look takes, where that is more."""
 PREVIEW = Sampler(steps=8)
 POINTS, FIRST = 240, 10
 """Points of a loss that are told while it trains, beside those of the first steps."""
@@ -86,14 +88,15 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
     if (folder / CHECKPOINT).is_file():
         job.say("note", text="Going on where this edit was stopped.")
     look = _previews(model, request, shown, job)
-    look(0, False)
+    look(0)
+    trains = isinstance(resolve_method(asked.method, how["settings"], model), Recipe)  # its steps change this model
 
     def tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         job.tell(done, total, "training" if losses else "preparing")
         if losses and (done <= FIRST or done == total or done % max(1, total // POINTS) == 0):
             job.say("loss", step=done, of=total, values={name: float(value) for name, value in losses.items()})
-        if losses:
-            look(done, done == total)
+        if losses and trains and done < total:
+            look(done)
 
     try:
         patch = erase(model, asked.concept, asked.method, out=folder, progress=tell, **how)
@@ -102,6 +105,8 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
             else "Nothing was kept yet."
         raise KeyboardInterrupt(f"Stopped. {kept}") from stop
     card = patch.card
+    with applied(model, patch):
+        look(None)
     chosen = [f"{target.anchor} takes the place of {target.concept} (the closest thing to it)"
               for target in card.request.targets if target.concept in card.chosen]
     unused = [] if card.keeps or not asked.keep else [f"{asked.method} makes no use of what it is asked to keep."]
@@ -134,18 +139,18 @@ def _how(asked: Edit) -> dict[str, Any]:
     return {"anchor": asked.anchor, "keep": asked.keep, "settings": settings, "seed": asked.seed}
 
 
-def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callable[[int, bool], None]:
-    """A look at the model as it is now, called with the step and whether it is the last one: a picture of the concept
-    and one of what must stay, at most every `PREVIEW_EVERY` seconds and a fifth of the time, and in the end."""
+def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callable[[int | None], None]:
+    """A look at the model as it is now, a picture of the concept and one of what must stay: called with the step, and
+    with None in the end; in between at most every `PREVIEW_EVERY` seconds."""
     long = model.too_long([*request.prompts, *request.keep])
     firsts = [[one for one in those if one not in long][:1] for those in (request.prompts, request.keep)]
     texts = [text for first in firsts for text in first]
     how = PREVIEW.model_copy(update={"guidance": model.guidance})
     due = [0.0]
 
-    def look(step: int, last: bool = False) -> None:
+    def look(step: int | None) -> None:
         began = time.monotonic()
-        if (began < due[0] and not last) or not texts:
+        if (began < due[0] and step is not None) or not texts:
             return
         broken: list[int] = []
         with torch.no_grad():
@@ -154,6 +159,6 @@ def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callabl
             {"prompt": text, "picture": shown.add(picture) if row not in broken else "", "keep": text in request.keep}
             for row, (text, picture) in enumerate(zip(texts, pictures, strict=True))])
         now = time.monotonic()
-        due[0] = now + max(PREVIEW_EVERY, 4 * (now - began))
+        due[0] = now + max(PREVIEW_EVERY, RARELY * (now - began))
 
     return look

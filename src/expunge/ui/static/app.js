@@ -183,8 +183,8 @@ function renderErase(job) {
 
 function film(looks) {
   return looks[0].pictures.map((first, row) => el("div", {}, el("p", { class: "quiet", text: `${first.keep ? "Must stay" : "Goes"}: “${first.prompt}”` }),
-    el("div", { class: "film", tabindex: "0", role: "group", "aria-label": first.prompt }, ...looks.map((look) => el("figure", {}, picture(look.pictures[row].picture, `Step ${look.step}: ${first.prompt}`),
-      el("figcaption", { text: look.step ? `step ${look.step}` : "before" }))))));
+    el("div", { class: "film", tabindex: "0", role: "group", "aria-label": first.prompt }, ...looks.map((look) => el("figure", {}, picture(look.pictures[row].picture, `${look.step === null ? "After" : `Step ${look.step}`}: ${first.prompt}`),
+      el("figcaption", { text: look.step === null ? "after" : look.step ? `step ${look.step}` : "before" }))))));
 }
 
 function plot(losses) {
