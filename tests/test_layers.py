@@ -50,9 +50,10 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
+    "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
     "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
            "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
-           "demo tiny",
+           "demo ui tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
                 "bench sequence",
     "__main__": "cli",
@@ -75,6 +76,8 @@ ONLY_IN = {
     "click": ("cli",),
     "rich": ("cli",),
     "jinja2": ("report",),
+    "starlette": ("ui.server",),
+    "uvicorn": ("ui.server",),
     "matplotlib": ("report", "tiny.bake"),
     "model_signing": ("evidence.signing",),
     "cryptography": ("evidence.signing", "evidence.statement"),

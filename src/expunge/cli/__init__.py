@@ -39,6 +39,7 @@ VERBS: dict[str, str] = {
     "verify": "Say line by line what holds of a bundle.",
     "push": "Upload a patch to the Hub, when asked in so many words.",
     "pull": "Download a patch from the Hub.",
+    "ui": "Serve a page on this machine: before and after, erase, attack, reports, blind labels.",
     "ls": "List methods, attacks, protocols, detectors, worlds, scopes, concepts or extras.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",

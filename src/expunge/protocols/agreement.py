@@ -7,11 +7,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
-import numpy as np
-
-from expunge.detectors.agreement import Agreement, kappas, tally
-from expunge.metrics.statistics import percentiles, resampled
+from expunge.metrics.kappa import Pairs, interval_words, kappa_interval
 from expunge.protocols.answered import (
     ABSTAINED,
     DRAWS,
@@ -30,7 +28,7 @@ from expunge.records import Score
 def agreement(answered: Answered, measure: Measure) -> list[Score]:
     """The two scores; options `detectors`: the two that are compared."""
     first, second = measure.options["detectors"]
-    pairs: dict[str, list[tuple[bool | None, bool | None]]] = {}
+    pairs: dict[str, list[tuple[Hashable, Hashable]]] = {}
     lost: Counter[str] = Counter()
     for image in answered.images:
         said = [image.answers.get(name) for name in (first, second)]
@@ -42,27 +40,23 @@ def agreement(answered: Answered, measure: Measure) -> list[Score]:
         else:
             pairs.setdefault(answered.text(image), []).append((shown[0], shown[1]))
     groups = {text: [float(one == other) for one, other in its] for text, its in pairs.items()}
-    every = tally(pair for its in pairs.values() for pair in its)
-    words = f"{first} alone says yes of {every.first_only}, {second} alone of {every.second_only}, both of " \
-            f"{every.both}, neither of {every.neither}"
+    every = Counter(pair for its in pairs.values() for pair in its)
+    words = f"{first} alone says yes of {every[True, False]}, {second} alone of {every[False, True]}, both of " \
+            f"{every[True, True]}, neither of {every[False, False]}"
     update = {"denominator": f"images of which {first} and {second} both say yes or no",
-              "note": words if every.decided else "not measured: there is no image of which both say something"}
+              "note": words if pairs else "not measured: there is no image of which both say something"}
     share = of_groups(answered, measure, groups, lost).model_copy(update=update)
-    return [share, _kappa(answered, measure, [tally(its) for its in pairs.values()], every, share)]
+    return [share, _kappa(answered, measure, pairs, share)]
 
 
-def _kappa(answered: Answered, measure: Measure, by_text: list[Agreement], every: Agreement, share: Score) -> Score:
-    """Texts are resampled, each with all its images."""
-    ends, how, note = None, "", ""
-    if len(by_text) > 1 and every.kappa is not None:
-        counts = np.array([one.counts for one in by_text], dtype=np.float64)
-        ends = percentiles(resampled(len(counts), DRAWS, 0, lambda rows: kappas(counts[rows].sum(1))))
-        how = f"95% bootstrap over prompts, {DRAWS} draws, seed 0" if ends else ""
-        note = "" if ends else "no interval: in some resamples each detector says the same of all images"
-    if every.kappa is None:
-        note = "not defined: each detector says the same of all images" if every.decided else share.note
-    low, high = ends or (None, None)
+def _kappa(answered: Answered, measure: Measure, pairs: Pairs, share: Score) -> Score:
+    estimate = kappa_interval(pairs, DRAWS)
+    told = estimate.value is not None
+    note = share.note if not pairs else "not defined: each detector says the same of all images" if not told else \
+        "no interval: too few prompts, or in too many resamples each detector says the same of all images" \
+        if estimate.low is None else ""
     return Score(name=f"{name_of(answered, measure)}/kappa", title=f"{title_of(measure)}, Cohen's kappa",
-                 value=every.kappa, low=low, high=high, interval=how, n=every.decided, prompts=len(by_text),
+                 value=estimate.value, low=estimate.low, high=estimate.high,
+                 interval=interval_words(DRAWS) if estimate.low is not None else "", n=share.n, prompts=len(pairs),
                  denominator=share.denominator, left_out=share.left_out, subject=side_of(answered),
                  seeds=seeds_of(answered), note=note)

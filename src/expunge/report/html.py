@@ -18,6 +18,7 @@ from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, 
 from expunge.report.classes import headline_score, worst_found
 from expunge.report.glossary import glossary
 from expunge.report.page import rendered
+from expunge.report.people import people
 from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, at_a_glance, find_groups, picture_groups
 from expunge.report.relearning import (
     relearning_chart,
@@ -32,7 +33,8 @@ from expunge.report.verdict import verdict
 from expunge.report.ways import ways
 from expunge.report.words import find, finite, interval_text, model_name, number, quoted, value_of, value_text
 
-TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "shared.html.j2")
+TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "people.html.j2",
+             "shared.html.j2")
 """The page, and what it includes."""
 NOBODY = About()
 ASKED = 6
@@ -71,6 +73,7 @@ def _content(evaluation: Evaluation, folder: Path, about: About) -> dict[str, An
         "verdict": verdict(evaluation), "answers": answers(evaluation), "tiles": _tiles(evaluation), "groups": groups,
         "glance": at_a_glance(groups),
         "attacks": attacks, "relearning": _relearning(evaluation),
+        "people": people(evaluation, folder, about.redacted),
         "reduced": _any_reduced(groups, attacks["groups"] if attacks else []),
         "pixelated_up_to": PIXELATED_UP_TO,
         "plots": [plot for plot in plots if plot["svg"]],
