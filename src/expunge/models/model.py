@@ -103,6 +103,11 @@ class Model:
             self._need("denoiser", "text", "autoencoder")
 
     @property
+    def stored(self) -> Mapping[str, Tensor] | None:
+        """All weights as the files hold them, by full name, read when asked; None where only memory tells them."""
+        return self._stored
+
+    @property
     def components(self) -> Mapping[str, nn.Module]:
         """Networks by name, as files and patches call them; all of them are in memory then."""
         self._need("denoiser", "text", "autoencoder")

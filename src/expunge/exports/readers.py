@@ -1,0 +1,98 @@
+"""What diffusers makes of an exported file, where it can read it here: the tool's own reader, offline.
+
+Formats of A1111 and ComfyUI alone are read by no package that could be asked; for those our own inverse map stands
+(`exports.incoming`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from expunge.errors import UserError
+from expunge.exports.base import Base, changes
+from expunge.exports.writing import Job, Written
+from expunge.models.lora import peft
+from expunge.models.opening import quiet
+from expunge.models.scope import full_name
+from expunge.records.export import ReadBack
+
+_NAME = f"diffusers {version('diffusers')}"
+
+
+def loadable(kind: str) -> tuple[str, ...]:
+    """Components whose LoRA a pipeline of diffusers loads."""
+    return tuple(getattr(getattr(diffusers, kind), "_lora_loadable_modules", ()))
+
+
+def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadBack:
+    """Open what was written with diffusers, and compare every weight that changes.
+
+    Args:
+        how: "from_pretrained", "from_single_file" or "load_lora_weights".
+    """
+    reader = f"{_NAME} {how}"
+    try:
+        with quiet(), torch.no_grad():
+            parts = _OPENERS[how](job.base, path)
+    except UserError as error:
+        return ReadBack(reader=reader, note=f"did not run: {error.got}")
+    except Exception as error:  # whatever the library raises of a file that it cannot read
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return ReadBack(reader=reader, note=f"did not read it: {type(error).__name__}: {reason[:200]}")
+    largest, count = 0.0, 0
+    for change in changes(job.patch, job.base):
+        if change.name not in parts:
+            continue
+        wanted = written.expected(change)
+        largest = max(largest, float((parts[change.name].float() - wanted).abs().max()))
+        count += 1
+    return ReadBack(reader=reader, tensors=count, max_abs=largest if count else None)
+
+
+def _folder(base: Base, path: Path) -> dict[str, Tensor]:
+    if (path / "model_index.json").is_file():
+        pipe = getattr(diffusers, base.kind).from_pretrained(path, local_files_only=True, safety_checker=None)
+        return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
+    component = next(name for name in base.editable if type(base.module(name)).__name__ in _class_of(path))
+    return _weights({component: type(base.module(component)).from_pretrained(path, local_files_only=True)})  # type: ignore[attr-defined]
+
+
+def _class_of(path: Path) -> str:
+    return (path / "config.json").read_text(encoding="utf-8")
+
+
+def _single(base: Base, path: Path) -> dict[str, Tensor]:
+    pipe = getattr(diffusers, base.kind).from_single_file(
+        str(path), config=str(base.folder), local_files_only=True, safety_checker=None)
+    return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
+
+
+def _lora(base: Base, path: Path) -> dict[str, Tensor]:
+    """Weights under the LoRA, merged by diffusers itself, into float32."""
+    from expunge.models.opening import Location, open_model
+
+    peft()
+    place = Location(base.path, parts=base.source.parts)
+    pipe = open_model(place, (torch.float32, torch.float32), as_stored=True).pipe
+    for name in base.editable:
+        pipe.components[name].float()
+    pipe.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+    known = [name for name in loadable(base.kind) if pipe.components.get(name) is not None]
+    pipe.fuse_lora(components=[name for name in known if getattr(pipe.components[name], "peft_config", None)])
+    pipe.unload_lora_weights()
+    return _weights({name: pipe.components[name] for name in known})
+
+
+_OPENERS: Mapping[str, Any] = {"from_pretrained": _folder, "from_single_file": _single, "load_lora_weights": _lora}
+
+
+def _weights(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {full_name(component, path): value for component, part in parts.items()
+            for path, value in part.named_parameters()}
