@@ -54,7 +54,8 @@ def matches(tensors: Mapping[str, Tensor], base: Base, where: str, component: st
     """
     left, found = dict(tensors), list[Match]()
     while left:
-        tries = [match for match in _tries(left, base, component) if match.component not in {m.component for m in found}]
+        known = {match.component for match in found}
+        tries = [match for match in _tries(left, base, component) if match.component not in known]
         best = max(tries, key=lambda match: len(match.lies), default=None)
         if best is None or not best.lies:
             break

@@ -79,7 +79,8 @@ def _place(base: Base, name: str, dialect: str) -> tuple[Place, str]:
     component, _, path = name.partition("/")
     layer, _, end = path.rpartition(".")
     module = module_at(base, component, layer)
-    return SPELLINGS[dialect](base, component, layer), (_LAYERS if isinstance(module, nn.Linear | nn.Conv2d) else _NORMS)[end]
+    ends = _LAYERS if isinstance(module, nn.Linear | nn.Conv2d) else _NORMS
+    return SPELLINGS[dialect](base, component, layer), ends[end]
 
 
 def _why_not(base: Base, name: str) -> str:

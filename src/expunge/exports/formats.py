@@ -36,7 +36,8 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "folder": Format("a diffusers folder of the whole model", "folder", folder.write_model, "float16", "model", "every"),
+    "folder": Format("a diffusers folder of the whole model", "folder", folder.write_model, "float16", "model",
+                     "every"),
     "component": Format("the folder of the one component that changes, for diffusers", "folder",
                         folder.write_component, "float16", "patch", "of one component"),
     "checkpoint": Format("your own single file with the edit in it, for A1111, Forge and ComfyUI", "file",

@@ -88,7 +88,7 @@ def import_edit(file: str | Path, concept: str | Request | list[str], *, model: 
     request = resolve_request(base.model, concept, anchor, kind=kind)
     found = read_edit(Path(file).expanduser(), base, component=component, partial=partial, skip=skip,
                       allow_pickle=allow_pickle)
-    settings = {"files": dict(found.files), "form": found.form, "weights_that_are_the_base's": found.equal,
+    settings = {"files": dict(found.files), "form": found.form, "weights_that_are_the_bases": found.equal,
                 "of_these_after_rounding": found.rounded, "weights_not_in_the_file": found.missing,
                 **({"components_not_compared": list(found.skipped)} if found.skipped else {})}
     return Patch.of(found.tensors, model=base.model, request=request, method=METHOD, settings=settings, seed=0,
@@ -175,8 +175,8 @@ def _compared(theirs: Mapping[str, Tensor], base: Base, form: str, files: Mappin
         equal, rounded = equal + (same != ""), rounded + (same == "rounded")
         if not same and component not in base.editable:
             raise ModelError(f"{name!r} differs from {base.model.name}'s, and no patch changes the {component}",
-                             accepted=f"the base's own {component}", remedy=f"leave it out with --skip {component}: what "
-                             "is measured then is the rest of the edit")
+                             accepted=f"the base's own {component}", remedy=f"leave it out with --skip {component}: "
+                             "what is measured then is the rest of the edit")
         if not same:
             changed[name] = _float(value, name)
     return _checked(Found("replace", changed, form, files, equal, rounded, 0, skip), base)

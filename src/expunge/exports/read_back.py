@@ -21,7 +21,7 @@ from expunge.records.export import ReadBack
 _TOLERANCE = 1e-6
 """Of sums that are taken in another order, relative to the largest weight."""
 _BY = {"folder": "from_pretrained", "component": "from_pretrained", "checkpoint": "from_single_file",
-       "lora-diffusers": "load_lora_weights", "lora-kohya": "load_lora_weights", "lora-comfy": "load_lora_weights"}
+       "lora-diffusers": "load_lora_weights", "lora-kohya": "load_lora_weights"}
 """Formats that diffusers reads, and how."""
 
 

@@ -6,7 +6,9 @@ Formats of A1111 and ComfyUI alone are read by no package that could be asked; f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     """
     reader = f"{_NAME} {how}"
     try:
-        with quiet(), torch.no_grad():
+        with _hushed(), torch.no_grad():
             parts = _OPENERS[how](job.base, path)
     except UserError as error:
         return ReadBack(reader=reader, note=f"did not run: {error.got}")
@@ -58,7 +60,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
 
 def _folder(base: Base, path: Path) -> dict[str, Tensor]:
     if (path / "model_index.json").is_file():
-        pipe = getattr(diffusers, base.kind).from_pretrained(path, local_files_only=True, safety_checker=None)
+        pipe = getattr(diffusers, base.kind).from_pretrained(path, local_files_only=True, **_checked_by(base.kind))
         return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
     component = next(name for name in base.editable if type(base.module(name)).__name__ in _class_of(path))
     return _weights({component: type(base.module(component)).from_pretrained(path, local_files_only=True)})  # type: ignore[attr-defined]
@@ -70,7 +72,7 @@ def _class_of(path: Path) -> str:
 
 def _single(base: Base, path: Path) -> dict[str, Tensor]:
     pipe = getattr(diffusers, base.kind).from_single_file(
-        str(path), config=str(base.folder), local_files_only=True, safety_checker=None)
+        str(path), config=str(base.folder), local_files_only=True, **_checked_by(base.kind))
     return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
 
 
@@ -94,5 +96,25 @@ _OPENERS: Mapping[str, Any] = {"from_pretrained": _folder, "from_single_file": _
 
 
 def _weights(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {full_name(component, path): value for component, part in parts.items()
+    return {full_name(component, path): value.detach() for component, part in parts.items()
             for path, value in part.named_parameters()}
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what the library says of components that a file does not hold, which the comparison says better."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _checked_by(kind: str) -> dict[str, None]:
+    """That no safety checker is wanted, to a pipeline that could have one."""
+    return {"safety_checker": None} if kind in ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline") else {}

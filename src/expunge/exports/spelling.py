@@ -2,9 +2,9 @@
 
 | dialect | a layer of the network | of a text encoder |
 | --- | --- | --- |
-| diffusers | `unet.` or `transformer.` and its path | `text_encoder.text_model.` and its path |
-| kohya | `lora_unet_` and the path: of 1 and 2 diffusers', of XL, 3 and FLUX the original one | `lora_te1_`; T5 `lora_te3_` |
-| ComfyUI | `diffusion_model.` and the original path | `text_encoders.clip_l.transformer.text_model.` and its path |
+| diffusers | `unet.` or `transformer.`, path | `text_encoder.text_model.`, path |
+| kohya | `lora_unet_`, path: of 1 and 2 diffusers', of XL, 3 and FLUX the original one | `lora_te1_`; T5 `lora_te3_` |
+| ComfyUI | `diffusion_model.`, original path | `text_encoders.clip_l.transformer.text_model.`, path |
 
 Where a layer is one of several in a tensor of the original layout, the place says which rows are its own.
 

@@ -64,7 +64,7 @@ class FileWeights(Mapping[str, Tensor]):
                     self.lies[full] = Lies("" if mine in layout.identity else layout.prefix + place.key, place,
                                            component, tuple(parameter.shape))
         chosen = variant_of(folder, [*lent], variant or "", False) if lent else None
-        borrowed = weights_in(folder, chosen, lent) if lent else {}
+        borrowed: Mapping[str, Tensor] | None = weights_in(folder, chosen, lent) if lent else {}
         if borrowed is None:
             raise ModelError(f"the weights of {', '.join(lent)} in {folder} go by names that are not known",
                              accepted="a folder that save_pretrained wrote")

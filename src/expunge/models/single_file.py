@@ -228,7 +228,7 @@ class SingleFile:
             module.tie_weights()
 
     def tensor(self, opened: Any, key: str, where: original.Place, empty: Tensor, name: str, folder: Path) -> Tensor:
-        """One tensor of a component, in its shape there (`empty`'s) and the number type of the file; float8 as bfloat16.
+        """One tensor of a component, in its shape there (`empty`'s) and the file's number type; float8 as bfloat16.
 
         Args:
             opened: this file, opened. key, where: where it lies. name, folder: for messages.
