@@ -42,8 +42,8 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
 @click.option("--dtype", metavar="NAME",
               help="Number type to write [default: float16; of LoRAs float32]. A checkpoint keeps its own.")
 @click.option("--energy", type=float, default=0.999, show_default=True, metavar="NUMBER",
-              help="Of a LoRA: share of each change's squared singular values that is kept. What is of low rank already "
-                   "is kept whole.")
+              help="Of a LoRA: share of each change's squared singular values that is kept. What is of low rank "
+                   "already is kept whole.")
 @click.option("--rank", type=int, metavar="INTEGER", help="Of a LoRA: largest rank of a weight.")
 @click.option("--drop", is_flag=True,
               help="Leave out what the format cannot carry, such as biases of a LoRA, and name it.")
@@ -112,8 +112,8 @@ def said(record: ExportRecord) -> list[str]:
         out.append(f"read back by {one.reader}: {came}")
     for row in record.check:
         at = "" if row.strength is None else f" at {row.strength:g}"
-        out.append(f"{row.what}{at}: found in {row.found} of {row.n}{_interval(row.low, row.high)}, neighbours there in "
-                   f"{row.near} of {row.near_n}{_interval(row.near_low, row.near_high)}")
+        out.append(f"{row.what}{at}: found in {row.found} of {row.n}{_interval(row.low, row.high)}, neighbours there "
+                   f"in {row.near} of {row.near_n}{_interval(row.near_low, row.near_high)}")
     return [*out, *(f"note: {note}" for note in record.notes)]
 
 

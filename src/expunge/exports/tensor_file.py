@@ -68,7 +68,8 @@ def write_patched(original: Path, path: Path, edits: Iterable[tuple[str, Tensor]
                                  accepted="the same shape and number type")
             if not bool(tensor.float().isfinite().all()):
                 number = str(tensor.dtype).removeprefix("torch.")
-                raise ModelError(f"{key!r} is not finite in {number}, its type in {original.name}", accepted="numbers that the file's type holds",
+                raise ModelError(f"{key!r} is not finite in {number}, its type in {original.name}",
+                                 accepted="numbers that the file's type holds",
                                  remedy="take an original in a wider type")
             out.seek(start + first)
             out.write(data.numpy().data)
