@@ -1,0 +1,219 @@
+"""Every format of every family: written, read back as it was meant, recorded, and refused alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import expunge
+from expunge.cli.export import TO
+from expunge.errors import ModelError, UserError
+from expunge.exports.formats import FORMATS
+from expunge.exports.incoming import import_edit
+from expunge.exports.run import record_path
+from expunge.files import file_digest
+from expunge.models.patch import Patch
+from expunge.models.store import load
+from expunge.records.export import ExportRecord
+from exported import FAMILIES, REQUEST, SECRET, Case, matrices, shaken
+
+ENCODERS = ("text-encoder", "component")
+
+
+def suited(case: Case, to: str) -> Patch:
+    """An edit that the format can carry."""
+    if to in ENCODERS:
+        return shaken(case.model, case.model.parameters_in("text1" if len(case.model.text_names) > 1 else "text"))
+    scope = "xattn.kv"
+    return shaken(case.model, matrices(case.model, scope))
+
+
+def place(to: str, root: Path) -> Path:
+    return root / (f"{to}.safetensors" if FORMATS[to].kind == "file" else to)
+
+
+def written(case: Case, patch: Patch, to: str, root: Path, **how: Any) -> ExportRecord:
+    original = {"original": case.file} if to == "checkpoint" else {}
+    return expunge.export(patch, place(to, root), to, model=case.folder, **{**original, **how})
+
+
+def test_the_command_line_knows_the_formats_that_there_are() -> None:
+    assert tuple(FORMATS) == TO
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_format_of_every_family_is_read_back_as_it_was_meant(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                   name: str, to: str) -> None:
+    case = case_of(name)
+    patch = suited(case, to)
+    record = written(case, patch, to, tmp_path)
+    ours = record.readers[0]
+    assert ours.reader.startswith("expunge ")
+    assert ours.tensors == len(patch.weights) == len(record.tensors)
+    assert ours.max_abs is not None
+    assert ours.max_abs < 1e-6
+    assert all(one.max_abs is None or one.max_abs < 1e-6 for one in record.readers)
+    assert ExportRecord.read(record_path(place(to, tmp_path)).read_text(encoding="utf-8")) == record
+    folder = tmp_path if FORMATS[to].kind == "file" else place(to, tmp_path)
+    assert all(file_digest(folder / name) == digest for name, digest in record.files.items())
+    assert not [file for file in tmp_path.iterdir() if file.name.endswith(".part")]
+
+
+READ_BY_DIFFUSERS = {
+    **{(name, to): True for name in FAMILIES for to in ("folder", "component", "lora-diffusers")},
+    ("sd", "checkpoint"): True, ("sdxl", "checkpoint"): True, ("sd3", "checkpoint"): True,
+    ("sd", "lora-kohya"): True, ("sd2", "lora-kohya"): True, ("sdxl", "lora-kohya"): True}
+"""What diffusers reads at these sizes; FLUX's converters know the published widths alone, and kohya's names of Stable
+Diffusion 3 none of them knows."""
+
+
+@pytest.mark.parametrize(("name", "to"), READ_BY_DIFFUSERS)
+def test_diffusers_reads_the_numbers_that_were_meant(case_of: Callable[[str], Case], tmp_path: Path, name: str, to: str
+                                                     ) -> None:
+    if to.startswith("lora"):
+        pytest.importorskip("peft")
+    case = case_of(name)
+    patch = suited(case, to)
+    theirs = written(case, patch, to, tmp_path).readers[1]
+    assert theirs.note == ""
+    assert theirs.tensors == len(patch.weights)
+    assert theirs.max_abs is not None
+    assert theirs.max_abs < 1e-6
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
+    case = case_of("sdxl")
+    patch = suited(case, to)
+    record = written(case, patch, to, tmp_path, **({} if to == "checkpoint" else {"dtype": "float32"}), energy=1.0)
+    assert record.error < 1e-5
+    again = import_edit(place(to, tmp_path), REQUEST, model=case.folder,
+                        component="text_encoder" if to in ENCODERS else "")
+    assert set(again.weights) == set(patch.weights)
+    for name, value in case.model.editable().items():
+        if name in patch.weights:
+            torch.testing.assert_close(again.value(name, value), patch.value(name, value), rtol=0, atol=1e-6)
+
+
+def headers(path: Path) -> list[dict[str, str]]:
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    out = []
+    for file in files:
+        with safe_open(file, "pt") as opened:
+            out.append(dict(opened.metadata() or {}))
+    return out
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_no_header_and_no_record_holds_a_prompt_or_a_place_of_this_machine(case_of: Callable[[str], Case],
+                                                                           tmp_path: Path, to: str) -> None:
+    case = case_of("sdxl")
+    written(case, suited(case, to), to, tmp_path)
+    for header in headers(place(to, tmp_path)):
+        text = json.dumps(header)
+        assert SECRET not in text
+        assert "church" not in text
+        assert str(tmp_path) not in text
+        assert str(case.folder) not in text
+    assert SECRET not in record_path(place(to, tmp_path)).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_is_there_already_stays_without_force(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
+    case = case_of("sd")
+    patch, out = suited(case, to), place(to, tmp_path)
+    if FORMATS[to].kind == "file":
+        out.write_bytes(b"mine")
+    else:
+        out.mkdir()
+        (out / "mine").write_bytes(b"mine")
+    with pytest.raises(UserError, match="exists already"):
+        written(case, patch, to, tmp_path)
+    assert (out if out.is_file() else out / "mine").read_bytes() == b"mine"
+    written(case, patch, to, tmp_path, force=True)
+    assert not (out / "mine").exists()
+    assert record_path(out).is_file()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_patch_for_another_base_is_refused_and_nothing_is_written(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                    to: str) -> None:
+    case, other = case_of("sd"), case_of("sdxl")
+    with pytest.raises(ModelError, match="a patch for"):
+        written(case, suited(other, to), to, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("to", ["folder", "component", "text-encoder"])
+def test_a_number_type_that_swallows_the_whole_edit_is_refused(case_of: Callable[[str], Case], tmp_path: Path, to: str
+                                                               ) -> None:
+    case = case_of("sd")
+    chosen = case.model.parameters_in("text") if to in ENCODERS else matrices(case.model, "xattn.kv")
+    tensors = {name: torch.nextafter(p.detach().bfloat16().float(), torch.tensor(9.0)) for name, p in chosen.items()}
+    near = {name: value for name, value in tensors.items() if bool((value != chosen[name]).any())}
+    patch = Patch.of({name: torch.where(chosen[name].bfloat16() == value.bfloat16(), value, chosen[name])
+                      for name, value in near.items()}, model=case.model, request=REQUEST, method="small", settings={},
+                     seed=0)
+    with pytest.raises(ModelError, match="no change of the patch is left in bfloat16"):
+        written(case, patch, to, tmp_path, dtype="bfloat16")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_share_of_changes_that_survive_the_cast_is_counted(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    case = case_of("sd")
+    patch = shaken(case.model, matrices(case.model, "xattn.kv"), 1e-4)
+    record = written(case, patch, "folder", tmp_path, dtype="bfloat16")
+    changed = survived = 0
+    for name, value in matrices(case.model, "xattn.kv").items():
+        after = patch.value(name, value)
+        changed += int((after != value).sum())
+        survived += int((after.bfloat16() != value.bfloat16()).sum())
+    assert record.survived == survived / changed
+    assert 0.0 < record.survived < 0.9
+    again, whole = load(tmp_path / "folder", device="cpu"), load(case.folder, device="cpu")
+    held = {name: value for name, value in again.editable().items() if name in patch.weights}
+    rounded = {name: value.bfloat16().float() for name, value in whole.editable().items() if name in patch.weights}
+    assert sum(int((held[name] != rounded[name]).sum()) for name in held) == survived
+
+
+@pytest.mark.parametrize(("how", "words"), [
+    ({"energy": 0.0}, "energy 0"), ({"energy": 1.5}, "energy 1.5"), ({"rank": 0}, "rank 0"),
+    ({"to": "gguf"}, "format 'gguf'"), ({"original": "x"}, "--original with --to"), ({"dtype": "int3"}, "int3")])
+def test_settings_that_mean_nothing_are_refused(case_of: Callable[[str], Case], tmp_path: Path, how: dict[str, Any],
+                                                words: str) -> None:
+    case = case_of("sd")
+    asked = {"to": "lora-kohya", **how}
+    with pytest.raises(UserError, match=words):
+        expunge.export(suited(case, "lora-kohya"), tmp_path / "x.safetensors", model=case.folder, **asked)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    case = case_of("sd")
+    patch = suited(case, "folder")
+    with pytest.raises(UserError, match="ends in .safetensors"):
+        expunge.export(patch, tmp_path / "x", "lora-kohya", model=case.folder)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="is a file"):
+        expunge.export(patch, tmp_path / "file", "folder", model=case.folder)
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        expunge.export(patch, tmp_path / "x.safetensors", "lora-kohya", model=case.folder, force=True)
+
+
+def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) -> None:
+    case = case_of("sd")
+    before = file_digest(case.file)
+    patch = suited(case, "checkpoint")
+    with pytest.raises(UserError, match="is the model itself"):
+        expunge.export(patch, case.file, "checkpoint", model=case.folder, original=case.file, force=True)
+    with pytest.raises(UserError, match="is the model itself"):
+        expunge.export(patch, case.folder, "folder", model=case.folder, force=True)
+    assert file_digest(case.file) == before
