@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from exported import FAMILIES, REQUEST, SECRET, Case, matrices, shaken
 from safetensors import safe_open
 
 import expunge
@@ -21,7 +22,6 @@ from expunge.files import file_digest
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records.export import ExportRecord
-from exported import FAMILIES, REQUEST, SECRET, Case, matrices, shaken
 
 ENCODERS = ("text-encoder", "component")
 
@@ -47,8 +47,16 @@ def test_the_command_line_knows_the_formats_that_there_are() -> None:
     assert tuple(FORMATS) == TO
 
 
+READ_BY_DIFFUSERS = {
+    *((name, to) for name in FAMILIES for to in ("folder", "component", "lora-diffusers")),
+    ("sd", "checkpoint"), ("sdxl", "checkpoint"), ("sd3", "checkpoint"),
+    ("sd", "lora-kohya"), ("sd2", "lora-kohya"), ("sdxl", "lora-kohya")}
+"""What diffusers reads at these sizes; FLUX's converters know the published widths alone, kohya's names of Stable
+Diffusion 3 none of them knows, and OpenCLIP's only at the published width."""
+
+
 @pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["sd", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
 def test_every_format_of_every_family_is_read_back_as_it_was_meant(case_of: Callable[[str], Case], tmp_path: Path,
                                                                    name: str, to: str) -> None:
     case = case_of(name)
@@ -60,37 +68,27 @@ def test_every_format_of_every_family_is_read_back_as_it_was_meant(case_of: Call
     assert ours.max_abs is not None
     assert ours.max_abs < 1e-6
     assert all(one.max_abs is None or one.max_abs < 1e-6 for one in record.readers)
+    if (name, to) in READ_BY_DIFFUSERS:
+        assert (record.readers[1].note, record.readers[1].tensors) == ("", len(patch.weights))
     assert ExportRecord.read(record_path(place(to, tmp_path)).read_text(encoding="utf-8")) == record
     folder = tmp_path if FORMATS[to].kind == "file" else place(to, tmp_path)
     assert all(file_digest(folder / name) == digest for name, digest in record.files.items())
     assert not [file for file in tmp_path.iterdir() if file.name.endswith(".part")]
+    tell_nothing(case, place(to, tmp_path))
 
 
-READ_BY_DIFFUSERS = {
-    **{(name, to): True for name in FAMILIES for to in ("folder", "component", "lora-diffusers")},
-    ("sd", "checkpoint"): True, ("sdxl", "checkpoint"): True, ("sd3", "checkpoint"): True,
-    ("sd", "lora-kohya"): True, ("sd2", "lora-kohya"): True, ("sdxl", "lora-kohya"): True}
-"""What diffusers reads at these sizes; FLUX's converters know the published widths alone, and kohya's names of Stable
-Diffusion 3 none of them knows."""
-
-
-@pytest.mark.parametrize(("name", "to"), READ_BY_DIFFUSERS)
-def test_diffusers_reads_the_numbers_that_were_meant(case_of: Callable[[str], Case], tmp_path: Path, name: str, to: str
-                                                     ) -> None:
-    if to.startswith("lora"):
-        pytest.importorskip("peft")
-    case = case_of(name)
-    patch = suited(case, to)
-    theirs = written(case, patch, to, tmp_path).readers[1]
-    assert theirs.note == ""
-    assert theirs.tensors == len(patch.weights)
-    assert theirs.max_abs is not None
-    assert theirs.max_abs < 1e-6
+def tell_nothing(case: Case, out: Path) -> None:
+    """Neither headers nor the record hold a prompt; headers hold no name of the concept and no place, either."""
+    assert SECRET not in record_path(out).read_text(encoding="utf-8")
+    for file in [out] if out.is_file() else sorted(out.rglob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            header = json.dumps(dict(opened.metadata() or {}))
+        assert not [word for word in (SECRET, "church", str(out.parent), str(case.folder)) if word in header]
 
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
-    case = case_of("sdxl")
+    case = case_of("sd2")
     patch = suited(case, to)
     record = written(case, patch, to, tmp_path, **({} if to == "checkpoint" else {"dtype": "float32"}), energy=1.0)
     assert record.error < 1e-5
@@ -102,30 +100,7 @@ def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_
             torch.testing.assert_close(again.value(name, value), patch.value(name, value), rtol=0, atol=1e-6)
 
 
-def headers(path: Path) -> list[dict[str, str]]:
-    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
-    out = []
-    for file in files:
-        with safe_open(file, "pt") as opened:
-            out.append(dict(opened.metadata() or {}))
-    return out
-
-
-@pytest.mark.parametrize("to", FORMATS)
-def test_no_header_and_no_record_holds_a_prompt_or_a_place_of_this_machine(case_of: Callable[[str], Case],
-                                                                           tmp_path: Path, to: str) -> None:
-    case = case_of("sdxl")
-    written(case, suited(case, to), to, tmp_path)
-    for header in headers(place(to, tmp_path)):
-        text = json.dumps(header)
-        assert SECRET not in text
-        assert "church" not in text
-        assert str(tmp_path) not in text
-        assert str(case.folder) not in text
-    assert SECRET not in record_path(place(to, tmp_path)).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", ["folder", "checkpoint", "lora-kohya"])
 def test_what_is_there_already_stays_without_force(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
     case = case_of("sd")
     patch, out = suited(case, to), place(to, tmp_path)
@@ -198,7 +173,7 @@ def test_settings_that_mean_nothing_are_refused(case_of: Callable[[str], Case], 
 def test_a_file_is_no_folder_and_a_folder_no_file(case_of: Callable[[str], Case], tmp_path: Path) -> None:
     case = case_of("sd")
     patch = suited(case, "folder")
-    with pytest.raises(UserError, match="ends in .safetensors"):
+    with pytest.raises(UserError, match=r"ends in \.safetensors"):
         expunge.export(patch, tmp_path / "x", "lora-kohya", model=case.folder)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="is a file"):

@@ -23,7 +23,7 @@ _NETWORK = ("", "unet.", "transformer.", "model.diffusion_model.", "diffusion_mo
 _TEXT = ("", "text_encoder.", "transformer.", "cond_stage_model.transformer.", "cond_stage_model.model.",
          "text_encoders.clip_l.transformer.", "text_encoders.clip_g.transformer.", "text_encoders.t5xxl.transformer.",
          "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.", "module.")
-_IDLE = re.compile(r"(.*\.)?(embeddings\.position_ids|logit_scale|text_projection(\.weight)?|"
+IDLE = re.compile(r"(.*\.)?(embeddings\.position_ids|logit_scale|text_projection(\.weight)?|"
                    r"encoder\.embed_tokens\.weight|num_batches_tracked)")
 """What nothing computes with where a model has no such parameter."""
 
@@ -66,7 +66,7 @@ def matches(tensors: Mapping[str, Tensor], base: Base, where: str, component: st
         found.append(best)
         used = {key for key, _ in best.lies.values()}
         left = {key: value for key, value in left.items() if key not in used}
-    unknown = [key for key in left if not _IDLE.fullmatch(key)]
+    unknown = [key for key in left if not IDLE.fullmatch(key)]
     if unknown or not found:
         said = f"{len(unknown)} tensors that no part of {base.model.name} has a place for, {unknown[0]!r} first" \
             if unknown else "no tensor of a model"

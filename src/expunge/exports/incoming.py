@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.exports.base import Base, open_base
-from expunge.exports.dialects import matches, taken
+from expunge.exports.dialects import IDLE, matches, taken
 from expunge.exports.spelling import SPELLINGS, module_at
 from expunge.files import file_digest
 from expunge.models.file_weights import FileWeights
-from expunge.models.folder import PICKLES
+from expunge.models.folder import PICKLES, check_weights, variant_of, weight_files
+from expunge.models.in_files import weights_in
 from expunge.models.lora import read_lora
+from expunge.models.opening import pipeline_class
 from expunge.models.patch import A, B, Patch
 from expunge.models.recognised import NETWORK
+from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile
 from expunge.models.source import Source
 from expunge.records import Request
@@ -116,15 +119,7 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
 
 def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tuple[str, ...]) -> Found:
     if (path / "model_index.json").is_file():
-        theirs = open_base(Source(str(path)))
-        if theirs.kind != base.kind:
-            raise ModelError(f"{path} holds a {theirs.kind}", accepted=f"a {base.kind}, as {base.model.name} is")
-        lacking = [name for name in base.weights if name not in theirs.weights]
-        extra = [name for name in theirs.weights if name not in base.weights]
-        if lacking or extra:
-            raise ModelError(f"{path} and {base.model.name} differ in their tensors: {(lacking or extra)[0]!r} is in "
-                             "one alone", accepted="models of one architecture")
-        return _compared(theirs.weights, base, "a diffusers folder of a whole model", _digests(path), skip)
+        return _compared(_of_pipeline(path, base), base, "a diffusers folder of a whole model", _digests(path), skip)
     if (path / "pytorch_lora_weights.safetensors").is_file():
         return read_edit(path / "pytorch_lora_weights.safetensors", base)
     files = sorted(path.glob("*.safetensors"))
@@ -137,6 +132,35 @@ def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tupl
     _check_plain(tensors, path)
     named = component or (path.name if path.name in base.editable else "")
     return _of_state(tensors, base, path, _digests(path), named, partial)
+
+
+def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
+    """The weights of a whole diffusers folder under the base's names.
+
+    Raises:
+        ModelError: of another pipeline, tensors missing or without a place.
+    """
+    kind, parts = pipeline_class(path), base.model.denoiser.components
+    if kind != base.kind:
+        raise ModelError(f"{path} holds a {kind}", accepted=f"a {base.kind}, as {base.model.name} is")
+    check_weights(path, [*parts], False)
+    chosen = variant_of(path, [*parts], "", False)
+    weights = weights_in(path, chosen, parts)
+    held = {full_name(name, key) for name in parts for file in weight_files(path / name, chosen) for key in _keys(file)}
+    lacking = [name for name in base.weights if weights is None and name not in held]
+    extra = [name for name in sorted(held) if name.partition("/")[0] in base.editable and name not in base.weights
+             and name.partition("/")[2] not in base.module(name.partition("/")[0]).state_dict()
+             and not IDLE.fullmatch(name.partition("/")[2])]
+    if weights is None or extra:
+        odd = (lacking or extra or ["a tensor of another shape"])[0]
+        raise ModelError(f"{path} and {base.model.name} differ in their tensors: {odd!r} is in one alone",
+                         accepted="models of one architecture", remedy="name its own base with --model")
+    return weights
+
+
+def _keys(file: Path) -> list[str]:
+    with safe_open(file, "pt") as opened:
+        return [*opened.keys()]
 
 
 def _of_file(file: SingleFile, base: Base) -> FileWeights:
