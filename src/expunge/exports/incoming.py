@@ -39,7 +39,9 @@ from expunge.unlearn.erase import resolve_request
 METHOD = "imported"
 _LORA = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight")
 _DIFF = (".diff", ".diff_b", ".w_norm", ".b_norm")
-_PLAIN = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_OTHERS = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.")
+"""Before the keys of components beside the network, in files of whole models."""
+_PLAIN = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _BESIDE = (int, float, str, bool, type(None))
 """What training scripts keep beside weights: counts, names."""
@@ -104,16 +106,15 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
         raise ModelError(f"nothing at {path}", accepted="a file or folder with somebody's edit")
     if path.is_dir():
         return _of_folder(path, base, component, partial, skip)
-    tensors = _tensors(path, allow_pickle)
     files = {path.name: file_digest(path)}
+    if path.suffix == ".safetensors" and _whole(_keys(path)):
+        return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model", files, skip)
+    tensors = _tensors(path, allow_pickle)
     _check_plain(tensors, path)
     if any(key.endswith(_LORA) for key in tensors):
         return replace(_of_lora(path, base), files=files)
     if any(key.endswith(_DIFF) for key in tensors):
         return replace(_of_differences(tensors, base, path), files=files)
-    if _whole(tensors) and path.suffix == ".safetensors":
-        file = SingleFile.open(path)
-        return _compared(_of_file(file, base), base, "a single file of a whole model", files, skip)
     return _of_state(tensors, base, path, files, component, partial)
 
 
@@ -159,8 +160,11 @@ def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
 
 
 def _keys(file: Path) -> list[str]:
-    with safe_open(file, "pt") as opened:
-        return [*opened.keys()]
+    try:
+        with safe_open(file, "pt") as opened:
+            return [*opened.keys()]
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
 
 
 def _of_file(file: SingleFile, base: Base) -> FileWeights:
@@ -314,11 +318,9 @@ def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise ModelError(f"{path} is quantised ({odd[0]!r})", accepted="weights in float32, float16 or bfloat16")
 
 
-def _whole(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds more than one component, in the layout of a whole model."""
-    return any(key.startswith(NETWORK) for key in tensors) and any(
-        key.startswith(("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders."))
-        for key in tensors)
+def _whole(keys: list[str]) -> bool:
+    """Whether a file with these keys holds more than one component, in the layout of a whole model."""
+    return any(key.startswith(NETWORK) for key in keys) and any(key.startswith(_OTHERS) for key in keys)
 
 
 def _same(value: Tensor, mine: Tensor) -> str:
