@@ -31,8 +31,8 @@ from expunge.models.scope import full_names
 from expunge.records import Score
 from expunge.records.export import ExportRecord
 
-ATTACKS = ("paraphrase", "implicit", "seed-search", "noising")
-SCORES = ("found/all", "retained/near", "retained/far", "integrity/near", "integrity/far")
+ATTACKS = {"paraphrase": {"prompts": 4}, "seed-search": {"tries": 4}, "noising": {"strengths": [0.9, 0.8]}}
+SCORES = ("found/all", "retained/near", "integrity/near", "integrity/forget")
 
 
 def exported(patch: Patch, folder: Path, form: str) -> tuple[Model, ExportRecord]:
@@ -63,7 +63,7 @@ FORMS: Mapping[str, Callable[..., Any] | None] = {
 """What is measured, in the order of the table."""
 
 
-def cell(base: Model, patch: Patch, folder: Path, form: str, prompts: int, items: int) -> dict[str, Any]:
+def cell(base: Model, patch: Patch, folder: Path, form: str, told: argparse.Namespace) -> dict[str, Any]:
     """Figures of one form, from the file where they are known already."""
     known = folder / f"{form.replace(' ', '-').replace('%', '')}.json"
     if known.is_file():
@@ -75,11 +75,13 @@ def cell(base: Model, patch: Patch, folder: Path, form: str, prompts: int, items
         edit = as_edit(model, base, patch)
         said = {"error": record.error, "survived": record.survived, "lost": record.lost,
                 "left_out": len(record.left_out), "ranks": [e.rank for e in record.tensors if e.rank is not None]}
-    counts = {"direct": prompts, "held_out": 0, "paraphrase": 0, "implicit": 0, "near": prompts, "far": prompts,
+    counts = {"direct": told.prompts, "near": told.prompts, "held_out": 0, "paraphrase": 0, "implicit": 0, "far": 0,
               "empty": 0, "never_seen": 0}
-    evaluation = expunge.evaluate(base, edit, settings=EvaluateSettings.build({"counts": counts, "seeds": 2}))
+    evaluation = expunge.evaluate(base, edit, settings=EvaluateSettings.build({
+        "counts": counts, "seeds": 2, "steps": told.steps}))
     suite = expunge.attack(base, edit, out=folder / f"attack-{known.stem}", settings=AttackSettings.build(
-        {"attacks": list(ATTACKS), "count": items, "control_items": 0, "fresh": 0}))
+        {"attacks": list(ATTACKS), "options": ATTACKS, "count": told.items, "control_items": 0, "fresh": 0,
+         "steps": told.steps}))
     scores = [*(evaluation.score(name) for name in SCORES), suite.score("attack/worst")]
     found = {"form": form, **said, "scores": {score.name: figures(score) for score in scores}}
     write_json(known, found)
@@ -96,8 +98,9 @@ def main() -> None:
     asks = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asks.add_argument("--concepts", nargs="+", default=["church"])
     asks.add_argument("--methods", nargs="+", default=["esd-fast", "uce"])
-    asks.add_argument("--prompts", type=int, default=12, help="for the concept, near and far things each")
+    asks.add_argument("--prompts", type=int, default=12, help="for the concept and its neighbours each")
     asks.add_argument("--items", type=int, default=12, help="prompts that are attacked")
+    asks.add_argument("--steps", type=int, default=20, help="sampler steps")
     asks.add_argument("--out", type=Path, default=Path("runs/exports"))
     told = asks.parse_args()
     base, rows = expunge.load("embedded", device="cpu"), list[list[str]]()
@@ -106,9 +109,9 @@ def main() -> None:
             folder = told.out / f"{concept}-{method}"
             patch = expunge.erase(base, concept, method, out=folder)  # the one that is there, where one is
             for form in FORMS:
-                found = cell(base, patch, folder, form, told.prompts, told.items)
+                found = cell(base, patch, folder, form, told)
                 rows.append([concept, method, form, *(words(found["scores"][name]) for name in (
-                    "found/all", "attack/worst", "retained/near", "integrity/near", "integrity/far"))])
+                    "found/all", "attack/worst", "retained/near", "integrity/near"))])
                 print(" | ".join(rows[-1]), flush=True)
 
 
