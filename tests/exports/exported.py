@@ -86,7 +86,8 @@ def low_rank(model: Model, names: list[str], rank: int = 2, scale: float = 1.0) 
 
 def matrices(model: Model, scope: str) -> dict[str, Any]:
     """Weights of layers in a scope, without biases and norms."""
-    return {name: p for name, p in model.parameters_in(scope).items() if name.endswith(".weight") and p.dim() > 1}
+    return {name: p for name, p in model.parameters_in(scope).items() if name.endswith(".weight") and p.dim() > 1
+            and "relative_attention_bias" not in name}
 
 
 def weights(model: Model) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from expunge.errors import ModelError, UserError
 from expunge.exports.base import Base, Change, changes, told
 from expunge.models.patch import Patch
+from expunge.records import counted
 from expunge.records.export import ExportedTensor
 
 Expected = Callable[[Change], Tensor]
@@ -125,8 +126,8 @@ def refuse_or_name(job: Job, reasons: Mapping[str, str]) -> None:
     """UserError: weights that the format cannot carry, where the caller did not let them go."""
     if reasons and not job.drop:
         first = next(iter(reasons))
-        raise UserError(f"{len(reasons)} weights of the patch that this format cannot carry: {first!r} first, "
-                        f"{reasons[first]}", accepted="a patch of weights of linear and convolutional layers",
+        raise UserError(f"{counted(len(reasons), 'weights')} of the patch that this format cannot carry: {first!r} "
+                        f"first, {reasons[first]}", accepted="a patch of weights of linear and convolutional layers",
                         remedy="--drop leaves them out and names them; a folder, a checkpoint or the full difference "
                         "(diff-comfy) carries them")
 
