@@ -305,7 +305,7 @@ def _unwrapped(held: Any, path: Path) -> dict[str, Tensor]:
             held = held[name]
     if not isinstance(held, Mapping):
         raise ModelError(f"{path} holds a {type(held).__name__}", accepted="tensors by name")
-    odd = [key for key, value in held.items() if not isinstance(value, Tensor | _BESIDE)]
+    odd = [key for key, value in held.items() if not isinstance(value, (Tensor, *_BESIDE))]
     if odd:
         raise ModelError(f"{path} holds {odd[0]!r}, a {type(held[odd[0]]).__name__}", accepted="tensors by name")
     return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}

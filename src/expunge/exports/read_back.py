@@ -45,17 +45,20 @@ def read_back(job: Job, written: Written, path: Path, to: str) -> tuple[ReadBack
 @torch.no_grad()
 def _by_us(job: Job, written: Written, path: Path) -> ReadBack:
     """Our inverse map: the export as an edit of its own of the same base."""
-    parts = {name.partition("/")[0] for name in job.patch.weights}
+    parts = {name.partition("/")[0] for name in written.names}
     skip = tuple(name for name in ("vae",) if name in job.base.model.denoiser.components)
     found = read_edit(path, job.base, component=job.component or (parts.pop() if len(parts) == 1 else ""), skip=skip)
     edit = Patch(found.tensors, job.patch.card.model_copy(update={
         "kind": found.kind, "scale": 1.0, "tensors": tuple(sorted(found.tensors))}))
     largest, count, names = 0.0, 0, set[str]()
     for change in changes(job.patch, job.base):
+        if change.name not in written.names:
+            continue
         wanted, names = written.expected(change), names | {change.name}
         inside = change.name in edit.weights
         got = edit.value(change.name, change.before).float() if inside else change.before.float()
-        largest = max(largest, float((got - wanted).abs().max()) if inside or not _kept(change.before, wanted) else 0.0)
+        if inside or not _kept(change.before, wanted, job.dtype):
+            largest = max(largest, float((got - wanted).abs().max()))
         count += 1
     if other := [name for name in edit.weights if name not in names]:
         raise ModelError(f"the export changes {other[0]!r}, which the patch does not", accepted="the patch's changes",
@@ -63,10 +66,9 @@ def _by_us(job: Job, written: Written, path: Path) -> ReadBack:
     return ReadBack(reader=f"expunge {__version__}", tensors=count, max_abs=largest)
 
 
-def _kept(before: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Whether a weight that the reader takes for the base's is so, in the number type that the base is in."""
-    return torch.equal(before.float(), wanted) or bool((before.float() - wanted).abs().max() <= 2.0**-8 * float(
-        before.float().abs().max()))
+def _kept(before: torch.Tensor, wanted: torch.Tensor, number: torch.dtype) -> bool:
+    """Whether a weight that our reader takes for the base's was meant to be so, in its own or the file's type."""
+    return torch.equal(before.float(), wanted) or torch.equal(before.to(number).float(), wanted)
 
 
 def _largest(job: Job) -> float:

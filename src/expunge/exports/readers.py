@@ -50,7 +50,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
         return ReadBack(reader=reader, note=f"did not read it: {type(error).__name__}: {reason[:200]}")
     largest, count = 0.0, 0
     for change in changes(job.patch, job.base):
-        if change.name not in parts:
+        if change.name not in parts or change.name not in written.names:
             continue
         wanted = written.expected(change)
         largest = max(largest, float((parts[change.name].float() - wanted).abs().max()))

@@ -63,6 +63,11 @@ class Written:
     dtype: str = "float32"
     cut: bool = False
 
+    @property
+    def names(self) -> set[str]:
+        """Full names of the weights that the file is about, those that it leaves out included."""
+        return {entry.name for entry in self.tensors} | {*self.left_out}
+
 
 @dataclass
 class Tally:
