@@ -38,7 +38,7 @@ VERBS: dict[str, str] = {
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
     "export": "Write an edit in the form that another program takes: checkpoint, LoRA, text encoder, folder.",
     "import": "Make a patch of an edit that somebody else published.",
-    "merge": "Write a diffusers folder of the model with the patch in it.",
+    "merge": "Write a diffusers folder of the model with the patch in it: export --to folder.",
     "cache": "Show how much room drawn images take, or clear them.",
     "bake": "Train the embedded model again from a folder of drawings.",
 }
