@@ -40,10 +40,10 @@ def exported(patch: Patch, folder: Path, form: str) -> tuple[Model, ExportRecord
     if form.startswith("LoRA"):
         out = folder / f"{form.rpartition(' ')[2].rstrip('%')}.safetensors"
         record = expunge.export(patch, out, "lora-diffusers", energy=float(form.rpartition(" ")[2].rstrip("%")) / 100,
-                                drop=True, force=True)
+                                drop=True, overwrite=True)
         return expunge.load("embedded", device="cpu", lora=str(out)), record
     out, eight = folder / form.replace(" ", "-"), form == "8 bits"
-    record = expunge.export(patch, out, "folder", dtype="float32" if eight else "bfloat16", force=True)
+    record = expunge.export(patch, out, "folder", dtype="float32" if eight else "bfloat16", overwrite=True)
     return expunge.load(out, device="cpu", eight_bit=eight), record
 
 

@@ -15,7 +15,8 @@ from expunge.models.patch import Patch
 def test_an_edit_goes_out_as_a_lora_and_comes_in_again(patch: Path, pipeline_folder: Path, tmp_path: Path,
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     out, base = tmp_path / "church.safetensors", ["--model", str(pipeline_folder)]
-    assert run(["export", str(patch), *base, "--to", "lora-kohya", "--energy", "0.99", "--drop", "--out", str(out)]) == 0
+    told = ["--to", "lora-kohya", "--energy", "0.99", "--drop", "--out", str(out)]
+    assert run(["export", str(patch), *base, *told]) == 0
     said = capsys.readouterr().out
     assert f"lora-kohya: {out}" in said
     assert "of the change" in said
@@ -66,4 +67,4 @@ def test_a_file_of_changes_alone_is_imported_where_that_is_said(patch: Path, pip
 def test_options_of_the_check_without_it_are_refused(patch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
                                                      ) -> None:
     assert run(["export", str(patch), "--with-lora", "x.safetensors", "--out", str(tmp_path / "x")]) == 2
-    assert "--with-lora without --check" in capsys.readouterr().err
+    assert "--with-lora without --measure" in capsys.readouterr().err

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from colour_world import ColourWorld
+from exported import Case, low_rank, matrices, shaken
 
 import expunge
 from expunge.errors import UserError
 from expunge.exports import check as checks
 from expunge.exports.check import CheckSettings
 from expunge.models.patch import Patch
-from exported import Case, low_rank, matrices, shaken
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,8 @@ def _small_world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(tmp_path: Path, **more: Any) -> CheckSettings:
-    return CheckSettings.build({"direct": 2, "near": 2, "seeds": 1, "steps": 2, "cache": str(tmp_path / "cache"), **more})
+    few = {"direct": 2, "near": 2, "seeds": 1, "steps": 2, "cache": str(tmp_path / "cache")}
+    return CheckSettings.build({**few, **more})
 
 
 def asked(case: Case, scope: str = "xattn.kv") -> Patch:

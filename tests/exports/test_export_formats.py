@@ -101,7 +101,7 @@ def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_
 
 
 @pytest.mark.parametrize("to", ["folder", "checkpoint", "lora-kohya"])
-def test_what_is_there_already_stays_without_force(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
+def test_what_is_there_already_stays_unless_it_is_said(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
     case = case_of("sd")
     patch, out = suited(case, to), place(to, tmp_path)
     if FORMATS[to].kind == "file":
@@ -112,7 +112,7 @@ def test_what_is_there_already_stays_without_force(case_of: Callable[[str], Case
     with pytest.raises(UserError, match="exists already"):
         written(case, patch, to, tmp_path)
     assert (out if out.is_file() else out / "mine").read_bytes() == b"mine"
-    written(case, patch, to, tmp_path, force=True)
+    written(case, patch, to, tmp_path, overwrite=True)
     assert not (out / "mine").exists()
     assert record_path(out).is_file()
 
@@ -180,7 +180,7 @@ def test_a_file_is_no_folder_and_a_folder_no_file(case_of: Callable[[str], Case]
         expunge.export(patch, tmp_path / "file", "folder", model=case.folder)
     (tmp_path / "x.safetensors").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        expunge.export(patch, tmp_path / "x.safetensors", "lora-kohya", model=case.folder, force=True)
+        expunge.export(patch, tmp_path / "x.safetensors", "lora-kohya", model=case.folder, overwrite=True)
 
 
 def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) -> None:
@@ -188,7 +188,7 @@ def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) 
     before = file_digest(case.file)
     patch = suited(case, "checkpoint")
     with pytest.raises(UserError, match="is the model itself"):
-        expunge.export(patch, case.file, "checkpoint", model=case.folder, original=case.file, force=True)
+        expunge.export(patch, case.file, "checkpoint", model=case.folder, original=case.file, overwrite=True)
     with pytest.raises(UserError, match="is the model itself"):
-        expunge.export(patch, case.folder, "folder", model=case.folder, force=True)
+        expunge.export(patch, case.folder, "folder", model=case.folder, overwrite=True)
     assert file_digest(case.file) == before

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   $ expunge export runs/church --to lora-kohya --out runs/church-lora.safetensors
-  lora-kohya: runs/church-lora.safetensors
-  28 weights; of the change 4.0% is missing (largest in one weight 6.1%), rank 25 to 62
-  read back: expunge 0.2.0 (28 weights, largest difference 6e-08)
+  error: 7 weights of the patch that this format cannot carry: 'unet/[...].to_out.0.bias' first, a bias
+    accepted: a patch of weights of linear and convolutional layers
+    --drop leaves them out and names them; a folder, a checkpoint or the full difference (diff-comfy) carries them
 \b
-  $ expunge export runs/church --to gguf --out church.gguf
-  error: format 'gguf'
-    accepted: folder, component, checkpoint, lora-diffusers, lora-kohya, [...]
+  $ expunge export runs/church --to lora-kohya --drop --out runs/church-lora.safetensors
+  lora-kohya: runs/church-lora.safetensors
+  28 weights in float32: of the change 3.1% is missing (largest in one weight 3.2%), rank 27 to 67; [...]
+  left out: 7 weights, 6.0% of the change:
+  read back by expunge 0.2.0: 35 weights, largest difference 3e-08
+  read back by diffusers 0.42.1 load_lora_weights: 35 weights, largest difference 3e-08
+  note: a LoRA acts by its strength: at 0 the edit is off, and whoever has the file can leave it out; [...]
 """
 
 TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora-comfy", "diff-kohya", "diff-comfy",
@@ -50,19 +54,19 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
 @click.option("--component", default="", metavar="NAME",
               help="With --to component or text-encoder: which, where the patch changes several.")
 @click.option("--title", default="", metavar="TEXT", help="What the file's header calls it [default: its name].")
-@click.option("--check", "checks", is_flag=True,
+@click.option("--measure", "--check", "measure", is_flag=True,
               help="Measure original, edit and exported file with a small evaluation; a LoRA at strengths 0.5, 1, 1.5.")
-@click.option("--check-prompts", type=click.IntRange(min=1), default=8, show_default=True, metavar="INTEGER",
-              help="With --check: prompts that name the concept, and as many for its neighbours.")
+@click.option("--measure-prompts", type=click.IntRange(min=1), default=8, show_default=True, metavar="INTEGER",
+              help="With --measure: prompts that name the concept, and as many for its neighbours.")
 @click.option("--with-lora", type=Name(), default="", metavar="FILE",
-              help="With --check: a foreign LoRA (FILE, or FILE:WEIGHT) that is on top in two rows more.")
-@click.option("--clip", default="", metavar="MODEL", help="With --check, open world: the CLIP that judges.")
-@click.option("--force", is_flag=True, help="Take the place of what is at --out.")
+              help="With --measure: a foreign LoRA (FILE, or FILE:WEIGHT) that is on top in two rows more.")
+@click.option("--clip", default="", metavar="MODEL", help="With --measure, open world: the CLIP that judges.")
+@click.option("--overwrite", "--force", "overwrite", is_flag=True, help="Take the place of what is at --out.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="The file, or the folder, to be written; a record lies beside it, or in it.")
 def command(patch: Path, to: str, model: Source, variant: str | None, allow_pickle: bool, original: Path | None,
-            dtype: str | None, energy: float, rank: int | None, drop: bool, component: str, title: str, checks: bool,
-            check_prompts: int, with_lora: str, clip: str, force: bool, out: Path) -> None:
+            dtype: str | None, energy: float, rank: int | None, drop: bool, component: str, title: str, measure: bool,
+            measure_prompts: int, with_lora: str, clip: str, overwrite: bool, out: Path) -> None:
     """Write PATCH in a form that other programs take, and read it back.
 
     What was written, how much of the edit is in it and who read it is in a JSON record beside it. Nothing appears
@@ -74,18 +78,18 @@ def command(patch: Path, to: str, model: Source, variant: str | None, allow_pick
     from expunge.exports.run import export
     from expunge.models.patch import Patch
 
-    if not checks and (with_lora or clip):
-        raise UserError(f"{'--with-lora' if with_lora else '--clip'} without --check", accepted="--check with it")
+    if not measure and (with_lora or clip):
+        raise UserError(f"{'--with-lora' if with_lora else '--clip'} without --measure", accepted="--measure with it")
     settings = None
-    if checks:
+    if measure:
         from expunge.exports.check import CheckSettings
 
-        settings = CheckSettings(direct=check_prompts, near=check_prompts, with_lora=with_lora, clip=clip)
+        settings = CheckSettings(direct=measure_prompts, near=measure_prompts, with_lora=with_lora, clip=clip)
     loaded = Patch.load(patch)
     with progress("exporting") as report:
         record = export(loaded, out, to, model=model, original=original, dtype=dtype, energy=energy, rank=rank,
-                        drop=drop, component=component, title=title, check=settings, force=force, variant=variant,
-                        allow_pickle=allow_pickle, progress=report)
+                        drop=drop, component=component, title=title, check=settings, overwrite=overwrite,
+                        variant=variant, allow_pickle=allow_pickle, progress=report)
     tell(to, out)
     for line in said(record):
         click.echo(line)

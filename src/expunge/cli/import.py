@@ -28,7 +28,7 @@ Examples:
 
 
 @click.command("import", epilog=EXAMPLES)
-@click.argument("file", metavar="EDIT", type=click.Path(path_type=Path))
+@click.argument("edit", type=click.Path(path_type=Path))
 @click.argument("concept", nargs=-1, required=True, type=Name())
 @model_options_of("--model", "--variant")
 @click.option("--anchor", type=Name(), multiple=True, metavar="TEXT",
@@ -42,12 +42,12 @@ Examples:
               help="A component that is not compared, such as vae. May be repeated.")
 @click.option("--allow-pickle", is_flag=True,
               help="Read .pt, .bin and .ckpt, by torch's reader of weights alone, which runs no code.")
-@click.option("--force", is_flag=True, help="Take the place of what is at --out.")
+@click.option("--overwrite", "--force", "overwrite", is_flag=True, help="Take the place of what is at --out.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="Where the patch goes.")
-def command(file: Path, concept: tuple[str, ...], model: Source, variant: str | None, anchor: tuple[str, ...],
-            kind: str, component: str, partial: bool, skip: tuple[str, ...], allow_pickle: bool, force: bool, out: Path
-            ) -> None:
+def command(edit: Path, concept: tuple[str, ...], model: Source, variant: str | None, anchor: tuple[str, ...],
+            kind: str, component: str, partial: bool, skip: tuple[str, ...], allow_pickle: bool, overwrite: bool,
+            out: Path) -> None:
     """Make a patch of EDIT, which takes CONCEPT out of a model, so that it can be evaluated and attacked here.
 
     EDIT is a diffusers folder or single file of a whole model, a component, a LoRA, or a full difference. Tensors that
@@ -59,10 +59,10 @@ def command(file: Path, concept: tuple[str, ...], model: Source, variant: str | 
     from expunge.errors import UserError
     from expunge.exports.incoming import import_edit
 
-    if out.is_dir() and any(out.iterdir()) and not force:
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UserError(f"{out} exists already", accepted="a new or empty folder",
-                        remedy="choose another, or say --force")
-    patch = import_edit(file, list(concept), model=model, anchor=list(anchor) or "", kind=kind, component=component,
+                        remedy="choose another, or say --overwrite")
+    patch = import_edit(edit, list(concept), model=model, anchor=list(anchor) or "", kind=kind, component=component,
                         partial=partial, skip=skip, allow_pickle=allow_pickle, variant=variant)
     tell("patch", patch.save(out))
     about = patch.card.settings

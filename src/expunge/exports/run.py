@@ -31,7 +31,7 @@ IN_FOLDER, BESIDE = "expunge-export.json", ".export.json"
 def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Path | Source = "embedded",
            parts: str | Path | None = None, original: str | Path | None = None, dtype: str | None = None,
            energy: float = 0.999, rank: int | None = None, drop: bool = False, component: str = "", title: str = "",
-           check: CheckSettings | None = None, force: bool = False, variant: str | None = None,
+           check: CheckSettings | None = None, overwrite: bool = False, variant: str | None = None,
            allow_pickle: bool = False, progress: Progress | None = None) -> ExportRecord:
     """Write an edit in a form that other programs take; a record of it lies beside.
 
@@ -47,7 +47,7 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
         component: of a format of one component, which, where the patch changes several.
         title: what the file's header calls it; "" is its name.
         check: measure again from the written file, with a small evaluation; None measures nothing.
-        force: take the place of what is at `out`.
+        overwrite: take the place of what is at `out`.
 
     Raises:
         UserError: an unknown format or setting, something at `out`, weights that the format cannot carry.
@@ -56,7 +56,7 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
         StorageError: it cannot be written. Nothing is half-written, whatever happened.
     """
     out, form, patch = Path(out), format_of(to), check_given(patch)
-    _check_asked(out, to, form, energy, rank, dtype, original, force)
+    _check_asked(out, to, form, energy, rank, dtype, original, overwrite)
     source = source_of(model, parts)
     base = open_base(_original(source, original) if original else source, variant=variant, allow_pickle=allow_pickle)
     _check_apart(out, base)
@@ -107,7 +107,7 @@ def _original(source: Source, original: str | Path) -> Source:
 
 
 def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | None, dtype: str | None,
-                 original: str | Path | None, force: bool) -> None:
+                 original: str | Path | None, overwrite: bool) -> None:
     if not 0 < energy <= 1:
         raise UserError(f"energy {energy:g}", accepted="a share above 0, up to 1")
     if rank is not None and rank < 1:
@@ -124,8 +124,8 @@ def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | No
     taken = out.is_file() if form.kind == "file" else out.is_dir() and any(out.iterdir())
     if form.kind == "file" and out.is_dir():
         raise UserError(f"{out} is a folder", accepted="the name of a new file")
-    if taken and not force:
-        raise UserError(f"{out} exists already", accepted="a new name", remedy="choose another, or say --force")
+    if taken and not overwrite:
+        raise UserError(f"{out} exists already", accepted="a new name", remedy="choose another, or say --overwrite")
     check_writable(out.parent)
 
 
