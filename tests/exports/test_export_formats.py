@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from exported import FAMILIES, REQUEST, SECRET, Case, matrices, shaken
+from exported import FAMILIES, REQUEST, SECRET, Case, low_rank, matrices, shaken
 from safetensors import safe_open
 
 import expunge
 from expunge.cli.export import TO
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, StorageError, UserError
 from expunge.exports.formats import FORMATS
 from expunge.exports.incoming import import_edit
 from expunge.exports.run import record_path
@@ -156,6 +156,46 @@ def test_the_share_of_changes_that_survive_the_cast_is_counted(case_of: Callable
     held = {name: value for name, value in again.editable().items() if name in patch.weights}
     rounded = {name: value.bfloat16().float() for name, value in whole.editable().items() if name in patch.weights}
     assert sum(int((held[name] != rounded[name]).sum()) for name in held) == survived
+
+
+@pytest.mark.parametrize("number", ["float16", "bfloat16"])
+@pytest.mark.parametrize("to", ["folder", "checkpoint"])
+def test_a_patch_that_adds_is_summed_in_float32_and_rounded_once(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                 to: str, number: str) -> None:
+    """Not the base rounded first, and the sum again."""
+    case = case_of("sd")
+    patch = low_rank(case.model, [*matrices(case.model, "xattn.kv")])
+    more = {} if to == "checkpoint" else {"dtype": number}
+    record = written(case, patch, to, tmp_path, **more)
+    assert [one.max_abs for one in record.readers] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("to", [to for to in FORMATS if to != "checkpoint"])
+def test_every_format_is_written_from_a_single_file_as_from_its_folder(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                       to: str) -> None:
+    case = case_of("sd2")
+    patch, out = suited(case, to), place(to, tmp_path)
+    record = expunge.export(patch, out, to, model=case.file, parts=case.folder)
+    other = written(case, patch, to, tmp_path / "b")
+    assert record.readers[0].max_abs == other.readers[0].max_abs
+    assert [entry.model_dump() for entry in record.tensors] == [entry.model_dump() for entry in other.tensors]
+
+
+def test_a_disk_that_fills_up_leaves_nothing(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    import signal
+
+    case, before = case_of("sd"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    patch, ignored = suited(case, "checkpoint"), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        for to in ("checkpoint", "diff-comfy"):
+            with pytest.raises(StorageError, match="cannot write"):
+                written(case, patch, to, tmp_path, **({} if to == "checkpoint" else {"dtype": "float32"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(("how", "words"), [

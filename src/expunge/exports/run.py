@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from expunge import runtime
 from expunge.errors import ModelError, StorageError, UserError
@@ -64,26 +65,35 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
     job = Job(patch, base, out, runtime.parse_dtype(dtype or form.dtype), energy, rank, drop, component, title, variant,
               allow_pickle)
     tell = progress or (lambda done, total, note: None)
-    with _scratch(out) as scratch:
-        place = Path(scratch) / out.name
-        tell(0, 3, "writing")
-        written = form.write(job, place)
-        tell(1, 3, "reading back")
-        readers = read_back(job, written, place, to)
-        tell(2, 3, "measuring" if check else "recording")
-        record = _record(job, to, form, written, place, (note,) if note else ())
-        record = record.model_copy(update={"readers": readers})
-        if check is not None:
-            from expunge.exports.check import checked
-
-            record = record.model_copy(update={"check": checked(job, form, place, check)})
-        text = record.model_dump_json(indent=2) + "\n"
-        if form.kind == "folder":
-            write_text(place / IN_FOLDER, text)
-        _put(place, out)
-        if form.kind == "file":
-            write_text(record_path(out), text)
+    try:
+        with _scratch(out) as scratch:
+            record = _made(job, to, form, Path(scratch) / out.name, (note,) if note else (), check, tell)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another name; nothing "
+                           "was half-written") from error
     tell(3, 3, "written")
+    return record
+
+
+def _made(job: Job, to: str, form: Format, place: Path, notes: tuple[str, ...], check: CheckSettings | None,
+          tell: Progress) -> ExportRecord:
+    """Write at `place`, read back, measure, and rename into place."""
+    tell(0, 3, "writing")
+    written = form.write(job, place)
+    tell(1, 3, "reading back")
+    readers = read_back(job, written, place, to)
+    tell(2, 3, "measuring" if check else "recording")
+    record = _record(job, to, form, written, place, notes).model_copy(update={"readers": readers})
+    if check is not None:
+        from expunge.exports.check import checked
+
+        record = record.model_copy(update={"check": checked(job, form, place, check)})
+    text = record.model_dump_json(indent=2) + "\n"
+    if form.kind == "folder":
+        write_text(place / IN_FOLDER, text)
+    _put(place, job.out)
+    if form.kind == "file":
+        write_text(record_path(job.out), text)
     return record
 
 
@@ -137,27 +147,22 @@ def _check_apart(out: Path, base: Base) -> None:
 
 
 def _scratch(out: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror or error}",
-                           remedy="choose another output folder; nothing was written") from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
 
 
 def _put(place: Path, out: Path) -> None:
-    """Rename into place what was written beside it; an old folder goes only when the new one is there."""
+    """Rename into place what was written beside it; an old folder goes only when the new one is there. OSError."""
+    if not out.is_dir():
+        place.replace(out)
+        return
+    old = place.with_name("before")  # inside the scratch folder, which goes when all is done
+    out.rename(old)
     try:
-        if not out.is_dir():
-            place.replace(out)
-            return
-        old = place.with_name("before")
-        out.rename(old)
         place.rename(out)
-        shutil.rmtree(old)
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror or error}",
-                           remedy="free some space or choose another name; nothing was half-written") from error
+    except OSError:
+        old.rename(out)
+        raise
 
 
 def _record(job: Job, to: str, form: Format, written: Written, place: Path, notes: tuple[str, ...]) -> ExportRecord:
