@@ -20,6 +20,7 @@ from expunge.exports.incoming import import_edit
 from expunge.exports.run import record_path
 from expunge.files import file_digest
 from expunge.models.patch import Patch
+from expunge.models.source import Source
 from expunge.models.store import load
 from expunge.records.export import ExportRecord
 
@@ -179,6 +180,26 @@ def test_every_format_is_written_from_a_single_file_as_from_its_folder(case_of: 
     other = written(case, patch, to, tmp_path / "b")
     assert record.readers[0].max_abs == other.readers[0].max_abs
     assert [entry.model_dump() for entry in record.tensors] == [entry.model_dump() for entry in other.tensors]
+
+
+def test_a_second_encoders_folder_is_read_as_that_encoder(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    case = case_of("sdxl")
+    patch = shaken(case.model, "text2")
+    record = written(case, patch, "component", tmp_path, dtype="float32")
+    assert [(one.tensors, one.max_abs) for one in record.readers] == [(len(patch.weights), 0.0)] * 2
+
+
+def test_a_lora_for_a_base_with_loras_is_not_compared_with_the_bare_base(case_of: Callable[[str], Case], tmp_path: Path
+                                                                         ) -> None:
+    case, style = case_of("sd"), tmp_path / "style.safetensors"
+    expunge.export(low_rank(case.model, [*matrices(case.model, "xattn.kv")]), style, "lora-kohya", model=case.folder)
+    source = Source(str(case.folder), "", (str(style),))
+    patch = shaken(load(source, device="cpu"), "xattn.kv")
+    record = expunge.export(patch, tmp_path / "x.safetensors", "lora-kohya", model=source)
+    assert record.readers[0].max_abs is not None
+    assert record.readers[0].max_abs < 1e-6
+    assert record.readers[1].note.startswith("did not run: the base has LoRAs")
+    assert expunge.export(patch, tmp_path / "x", "folder", model=source).readers[1].max_abs == 0
 
 
 def test_a_disk_that_fills_up_leaves_nothing(case_of: Callable[[str], Case], tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     reader = f"{_NAME} {how}"
     try:
         with _hushed(), torch.no_grad():
-            parts = _OPENERS[how](job.base, path)
+            parts = _OPENERS[how](job.base, path, sorted({name.partition("/")[0] for name in written.names}))
     except UserError as error:
         return ReadBack(reader=reader, note=f"did not run: {error.got}")
     except Exception as error:  # whatever the library raises of a file that it cannot read
@@ -58,35 +58,33 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     return ReadBack(reader=reader, tensors=count, max_abs=largest if count else None)
 
 
-def _folder(base: Base, path: Path) -> dict[str, Tensor]:
+def _folder(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
     if (path / "model_index.json").is_file():
         pipe = getattr(diffusers, base.kind).from_pretrained(path, local_files_only=True, **_checked_by(base.kind))
         return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
-    component = next(name for name in base.editable if type(base.module(name)).__name__ in _class_of(path))
-    return _weights({component: type(base.module(component)).from_pretrained(path, local_files_only=True)})  # type: ignore[attr-defined]
+    kinds: dict[str, Any] = {name: type(base.module(name)) for name in changed}
+    return _weights({name: kind.from_pretrained(path, local_files_only=True) for name, kind in kinds.items()})
 
 
-def _class_of(path: Path) -> str:
-    return (path / "config.json").read_text(encoding="utf-8")
-
-
-def _single(base: Base, path: Path) -> dict[str, Tensor]:
+def _single(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
     pipe = getattr(diffusers, base.kind).from_single_file(
         str(path), config=str(base.folder), local_files_only=True, **_checked_by(base.kind))
-    return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
+    return _weights({name: pipe.components[name] for name in changed})
 
 
-def _lora(base: Base, path: Path) -> dict[str, Tensor]:
+def _lora(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
     """Weights under the LoRA, merged by diffusers itself, into float32."""
     from expunge.models.opening import Location, open_model
 
     peft()
+    if base.source.loras:
+        raise UserError("the base has LoRAs merged into it, which no folder of diffusers has")
     place = Location(base.path, parts=base.source.parts)
     pipe = open_model(place, (torch.float32, torch.float32), as_stored=True).pipe
     for name in base.editable:
         pipe.components[name].float()
     pipe.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-    known = [name for name in loadable(base.kind) if pipe.components.get(name) is not None]
+    known = [name for name in loadable(base.kind) if name in changed]
     pipe.fuse_lora(components=[name for name in known if getattr(pipe.components[name], "peft_config", None)])
     pipe.unload_lora_weights()
     return _weights({name: pipe.components[name] for name in known})
