@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_world import ColourWorld
+from colour_world import colour_world
 from exported import Case, low_rank, matrices, shaken
 
 import expunge
@@ -20,7 +20,7 @@ from expunge.models.patch import Patch
 @pytest.fixture(autouse=True)
 def _small_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts and a judge that random weights have an answer for."""
-    monkeypatch.setattr(checks, "world_for", lambda *_: ColourWorld())
+    monkeypatch.setattr(checks, "world_for", lambda *_: colour_world())
 
 
 def settings(tmp_path: Path, **more: Any) -> CheckSettings:
@@ -29,7 +29,7 @@ def settings(tmp_path: Path, **more: Any) -> CheckSettings:
 
 
 def asked(case: Case, scope: str = "xattn.kv") -> Patch:
-    request = ColourWorld().request("church")
+    request = colour_world().prompts.request("church")
     patch = shaken(case.model, matrices(case.model, scope), 0.5)
     return Patch.of(patch.tensors, model=case.model, request=request, method="shaken", settings={}, seed=0)
 
