@@ -1,4 +1,4 @@
-"""What can be installed along, and what each brings: `pip install 'expunge[NAME]'`.
+"""What can be installed along, and what each brings.
 
 The packages and their versions are in `pyproject.toml`; a test holds both lists together. Whoever needs one that is not
 there gets a message with the command that brings it (`errors.install`).
