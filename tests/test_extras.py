@@ -81,9 +81,17 @@ def bundle(_: Any) -> None:
     make_bundle("runs/church", "out")
 
 
+def page(_: Any) -> None:
+    sys.modules.pop("expunge.ui.server", None)  # what it needs is imported with it
+    from expunge.ui.server import application
+
+    assert application
+
+
 NEEDS: dict[str, Callable[[Any], None]] = {
     "report": plots, "lpips": torchvision_classifier, "second": second_judge, "nudenet": body_parts,
-    "nsfw": explicit_images, "timm": timm_classifier, "lora": trained_lora, "protocols": lms, "evidence": bundle}
+    "nsfw": explicit_images, "timm": timm_classifier, "lora": trained_lora, "protocols": lms, "evidence": bundle,
+    "ui": page}
 TOOLS = {"docs", "dev"}
 """For those who build expunge: no command needs them."""
 

@@ -44,6 +44,7 @@ EXTRAS: dict[str, Extra] = {
     "protocols": Extra("the scheduler LMS, which published numbers were drawn with", ("scipy",)),
     "evidence": Extra("signed bundles and their verification, ML-BOM",
                       ("model_signing", "OpenSSL", "securesystemslib", "cyclonedx", "jsonschema")),
+    "ui": Extra("a page on this machine to try models and edits", ("starlette", "uvicorn")),
     "docs": Extra("the site of docs/", ("mkdocs", "material", "mkdocstrings")),
     "dev": Extra("what the test suite needs, of these and beside",
                  ("pytest", "xdist", "ruff", "mypy", "scipy", "sklearn")),
