@@ -17,6 +17,9 @@ from expunge.metrics.named import distance_named, features_named, prompts_named,
 from expunge.metrics.worlds import World, world_of
 from expunge.registry import DISTANCES, FEATURES, REFERENCES, Registry
 
+OF_PROMPTS = ("prompts", "add_templates", "default_role")
+"""Settings that reach prompts which take arguments of these names."""
+
 
 def world_for(kind: str, model: str, settings: AskSettings, world: World | None = None) -> World:
     """The world called `kind` of the model called `model` (or `world`), with the parts that the settings name.
@@ -30,8 +33,7 @@ def world_for(kind: str, model: str, settings: AskSettings, world: World | None 
     """
     if world is not None and world.chosen:
         return world
-    own: dict[str, Any] = {"prompts": settings.prompts, "add_templates": settings.add_templates,
-                           "default_role": settings.default_role}
+    own: dict[str, Any] = {name: getattr(settings, name) for name in OF_PROMPTS}
     made = plain = world or world_of(kind, model, settings.clip, margin=settings.margin,
                                      **({} if settings.prompts_of else own))
     if settings.prompts_of:
