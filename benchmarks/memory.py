@@ -113,15 +113,43 @@ def phases() -> str:
             network.disable_gradient_checkpointing()
             each = sum(texts[name.split(",")[0]]), held + trains + kept, held
             rows.append(f"| {what} | {' | '.join(f'{size / GIB:.2f}' for size in each)} | {max(each) / 1e9:.1f} |")
-    return "\n".join(rows)
+    return "\n".join([*rows, advunlearn()])
+
+
+def advunlearn() -> str:
+    """The row of AdvUnlearn as published: the whole text encoder trains, through the checkpointed UNet.
+
+    One row of the erased concept and the five to keep have one backward together.
+    """
+    from expunge.unlearn.footprint import kept_by
+
+    _, unet, inputs, _, _ = next(iter(networks()))
+    with torch.device("meta"):
+        text = clip_text().bfloat16().requires_grad_(False)
+        tokens, x = torch.zeros(6, 77, dtype=torch.long), torch.zeros(6, 4, 64, 64, dtype=torch.bfloat16)
+    unet.enable_gradient_checkpointing()
+    trained = {f"text/{path}": p for path, p in text.named_parameters()}
+    kept = kept_by(lambda: unet(x, inputs["timestep"], text(tokens)[0], return_dict=False)[0],
+                   {"unet": unet, "text": text}, [*trained], None)
+    held = sum(p.nbytes for network in (unet, text) for p in network.parameters())
+    most = held + 18 * sum(p.numel() for p in trained.values()) + kept
+    return (f"| SD 1.x, AdvUnlearn, whole text encoder, 6 rows | {sum(p.nbytes for p in trained.values()) / GIB:.2f} | "
+            f"{most / GIB:.2f} | {held / GIB:.2f} | {most / 1e9:.1f} |")
+
+
+def clip_text() -> nn.Module:
+    """The text encoder of Stable Diffusion 1.x."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
 
 
 def encoders() -> dict[str, list[int]]:
     """Bytes of each published text encoder in bfloat16, by model."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
     with torch.device("meta"):
-        small = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+        small = clip_text()
         large = CLIPTextModelWithProjection(CLIPTextConfig(
             hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20,
             projection_dim=1280))

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": "",
     "records": "errors",
     "files": "errors",
+    "extras": "errors",
     "config": "errors",
     "registry": "errors",
     "locks": "errors files",
@@ -40,6 +41,8 @@ MAY_IMPORT = {
                   "detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
+    "evidence": "errors records files runtime models report",
+    "hub": "errors records files config models report evidence",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
              "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
@@ -47,10 +50,12 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
-    "cli": "errors records files config registry locks sampling suite_results runtime train models finetune metrics "
-           "detectors attacks protocols unlearn guard evaluation report bench sequence demo tiny",
-    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report bench "
-                "sequence",
+    "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
+    "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
+           "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
+           "demo ui tiny",
+    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
+                "bench sequence",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -60,18 +65,24 @@ ONLY_IN = {
     "accelerate": ("runtime",),
     "filelock": ("locks",),
     "peft": ("models.lora",),
-    "transformers": ("models", "metrics.clip", "detectors.image_classification", "tiny.bake"),
+    "transformers": ("models", "metrics.clip", "metrics.open_clip", "detectors.image_classification", "tiny.bake"),
     "torchmetrics": ("metrics",),
     "torchvision": ("metrics.perceptual", "detectors.torchvision_head"),
     "timm": ("detectors.timm_head",),
     "onnxruntime": ("detectors.onnx",),
     "cv2": ("detectors.preprocess",),
     "tokenizers": ("models", "tiny.bake"),
-    "yaml": ("config", "cli", "report", "metrics.open_world"),
+    "yaml": ("config", "cli", "report", "metrics.open_world", "protocols.hub"),
     "click": ("cli",),
     "rich": ("cli",),
     "jinja2": ("report",),
+    "starlette": ("ui.server",),
+    "uvicorn": ("ui.server",),
     "matplotlib": ("report", "tiny.bake"),
+    "model_signing": ("evidence.signing",),
+    "cryptography": ("evidence.signing", "evidence.statement"),
+    "securesystemslib": ("evidence.statement",),
+    "cyclonedx": ("evidence.bom",),
 }
 """Library -> the only places that may import it."""
 

@@ -74,18 +74,39 @@ def test_interrupted_run_ends_at_the_same_weights(tmp_path: Path, stop: int) -> 
     assert torch.equal(second.average, whole.average)
 
 
+class Torn(Run):
+    """A run that a second Ctrl-C tears inside its third step."""
+
+    def step(self, number: int) -> Losses:
+        losses = super().step(number)
+        if number == 2:
+            raise KeyboardInterrupt
+        return losses
+
+
 def test_an_interrupt_inside_a_step_leaves_the_last_checkpoint_and_says_which(tmp_path: Path) -> None:
-    run = Run()
-
-    def interrupt(done: int, total: int, losses: Losses) -> None:
-        if done == 3:
-            raise KeyboardInterrupt  # as a second Ctrl-C does
-
     with pytest.raises(KeyboardInterrupt, match="stopped at step 2; run the same command again"):
-        run.go(checkpoint=tmp_path / "c", progress=interrupt)
+        Torn().go(checkpoint=tmp_path / "c")
     with pytest.raises(KeyboardInterrupt, match="nothing was kept yet"):
-        Run().go(checkpoint=tmp_path / "d", progress=interrupt, every=1e9)
+        Torn().go(checkpoint=tmp_path / "d", every=1e9)
     assert not (tmp_path / "d").exists()
+
+
+def test_whoever_watches_stops_a_run_between_steps_and_the_step_is_kept(tmp_path: Path) -> None:
+    whole, first, second = Run(), Run(), Run()
+    expected = whole.go()
+
+    def stop(done: int, total: int, losses: Losses) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 3; run the same command again"):
+        first.go(checkpoint=tmp_path / "c", progress=stop, every=1e9)
+    assert second.go(checkpoint=tmp_path / "c") == expected
+    assert second.asked == list(range(3, STEPS))
+    assert torch.equal(second.weight, whole.weight)
+    with pytest.raises(KeyboardInterrupt):
+        Run().go(progress=stop)
 
 
 KILLED = """

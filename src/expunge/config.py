@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import Self
 
@@ -26,16 +35,19 @@ else:
 
 
 def knob(default: Any = ..., description: str = "", *, unit: str | None = None, source: str | None = None,
-         former: str | None = None, **limits: Any) -> Any:
+         former: str | None = None, added: bool = False, **limits: Any) -> Any:
     """A setting with its manual. `limits` are pydantic's (ge, gt, le, lt, pattern, min_length).
+
+    A setting that was `added` to a class after work had been recorded under it is left out of what is written where it
+    is at its default: what is addressed by all settings stays what it was without it.
 
     `former` is a name that it once had: it is still read, and `model_dump(by_alias=True)` still writes it, so that a
     digest of settings taken so stays what it was.
     """
     if former is not None:
         limits["serialization_alias"] = former
-    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source), ("former", former))
-                             if value is not None}
+    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source), ("former", former),
+                                                        ("added", added or None)) if value is not None}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
@@ -80,6 +92,11 @@ class Settings(BaseModel):
         current = {key: value for key, value in values.items() if key not in former}
         return current | {former[key]: value for key, value in values.items() if key in former}
 
+    @model_serializer(mode="wrap")
+    def _without_added(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = rest(self)
+        return without_added(self, written)
+
     @classmethod
     def build(cls, values: Mapping[str, Any], origin: str = "settings") -> Self:
         """Validate `values`; every mistake is in the one error that is raised.
@@ -103,6 +120,17 @@ class Settings(BaseModel):
             raise ConfigError(f"settings {_shortened(repr(settings))}", accepted=f"a {cls.__name__}, or None",
                               remedy=f"{cls.__name__}(name=value, ...) makes them")
         return cls() if settings is None else settings
+
+
+def without_added(settings: Settings, written: dict[str, Any]) -> dict[str, Any]:
+    """What was written of settings, without those that were added and are at their default."""
+    def quiet(name: str) -> bool:
+        field = type(settings).model_fields.get(name)
+        extra = field.json_schema_extra if field is not None else None
+        return field is not None and isinstance(extra, dict) and "added" in extra and \
+            getattr(settings, name) == field.default
+
+    return {name: value for name, value in written.items() if not quiet(name)}
 
 
 @dataclass(frozen=True)

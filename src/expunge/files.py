@@ -91,7 +91,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            whole = _whole(path)
+            whole = whole_size(path)
             if whole < path.stat().st_size:
                 file.truncate(whole)
             file.write("".join(f"{line}\n" for line in lines).encode())
@@ -104,11 +104,11 @@ def read_lines(path: Path) -> list[str]:
     """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out."""
     if not path.is_file():
         return []
-    whole = path.read_bytes()[:_whole(path)]  # cut before it is decoded: a kill can fall into a letter
+    whole = path.read_bytes()[:whole_size(path)]  # cut before it is decoded: a kill can fall into a letter
     return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
 
 
-def _whole(path: Path) -> int:
+def whole_size(path: Path) -> int:
     """How many bytes of a file are whole lines; looked for from its end."""
     with path.open("rb") as file:
         end = file.seek(0, 2)
@@ -143,9 +143,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-            hashlib.sha256(stream.read()).hexdigest()
+        while part := stream.read(2**20):  # never a whole file in memory: it may be a model
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def text_digest(text: str) -> str:

@@ -250,6 +250,9 @@ _RECE = ("Gong et al. 2024, Reliable and Efficient Concept Erasure of Text-to-Im
          "https://arxiv.org/abs/2407.12383")
 _SPEED = ("Li et al. 2026, SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models, ICLR, "
           "https://arxiv.org/abs/2503.07392")
+_HIRM, _TEA, _DES = "HiRM, ICLR 2026", "TEA, https://arxiv.org/abs/2608.15341", "DES, NeurIPS 2025"
+_COUNTERFACTUAL = ("ours; the direction of Dynamic Velocity Erasing, https://arxiv.org/abs/2602.01089, the start of "
+                   "TRCE, https://arxiv.org/abs/2503.07389")
 _OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
 
 METHODS = Registry("method", "expunge ls methods")
@@ -307,6 +310,17 @@ METHODS.register("integrity-dual", "expunge.unlearn.presets.integrity:DUAL",
                  "ESD as far as a bound on the kept images allows, by dual ascent", _INTEGRITY)
 METHODS.register("integrity-dual-fast", "expunge.unlearn.presets.integrity:DUAL_FAST",
                  "The same for small models and CPUs", _INTEGRITY)
+METHODS.register("counterfactual", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL",
+                 "The concept's share of every prediction under a level: closed-form start, bank of soft prompts",
+                 _COUNTERFACTUAL)
+METHODS.register("counterfactual-fast", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL_FAST",
+                 "The same for small models and CPUs", _COUNTERFACTUAL)
+METHODS.register("hirm", "expunge.unlearn.presets.states:HIRM",
+                 "HiRM, from notes: the first text layer sends the concept's states in a random direction", _HIRM)
+METHODS.register("tea", "expunge.unlearn.presets.states:TEA",
+                 "TEA, corrected: the text encoder against a discriminator of tokens", _TEA)
+METHODS.register("des", "expunge.unlearn.presets.states:DES",
+                 "DES, corrected: the text encoder, beyond the empty prompt's states", _DES)
 METHODS.register("uce", "expunge.unlearn.presets.closed_form:UCE",
                  "Unified Concept Editing: keys and values of the concept's span become the anchor's, by least squares",
                  _UCE)
@@ -322,15 +336,22 @@ SOURCES = Registry("source", "expunge ls parts", ("open", "max_prompts"))
 SOURCES.register("frozen", "expunge.unlearn.source:FrozenTrajectory", "half-way samples of the original, pooled")
 SOURCES.register("edited", "expunge.unlearn.source:EditedTrajectory", "half-way samples of the model as it is edited")
 SOURCES.register("noised", "expunge.unlearn.noised:NoisedPictures", "images that the original draws, noised anew")
+SOURCES.register("texts", "expunge.unlearn.texts:Texts", "prompts without latents, for parts that look at text states")
+SOURCES.register("union", "expunge.unlearn.union:Union", "points of several sources in every step")
 OBJECTIVES = Registry("objective", "expunge ls parts", ("prepare",))
 OBJECTIVES.register("steer", "expunge.unlearn.objective:Steer", "away from what the original predicts (ESD)")
 OBJECTIVES.register("ablate", "expunge.unlearn.ablation:Ablate", "to the anchor's prediction, or the noise (Ablation)")
 OBJECTIVES.register("domain", "expunge.unlearn.domain:AlignDomains", "to the anchor's domain, by discriminator (DoCo)")
 OBJECTIVES.register("relabel", "expunge.unlearn.relabel:Relabel", "to what a wrong prompt brings (SalUn)")
+OBJECTIVES.register("states", "expunge.unlearn.states:States",
+                    "to other text states, without the denoiser (HiRM, TEA, DES)")
+OBJECTIVES.register("halfspace", "expunge.unlearn.halfspace:HalfSpace",
+                    "no more than a level of the concept's share in a prediction")
 OBJECTIVES.register("noise", "expunge.unlearn.relabel:Noise", "to noise (EraseDiff)")
 KEEPS = Registry("keep", "expunge ls parts", ("prepare", "source", "batch", "cadence", "steps"))
 KEEPS.register("match", "expunge.unlearn.keep:MatchTeacher", "what the original predicts on prompts to keep")
 KEEPS.register("denoise", "expunge.unlearn.denoise:Denoise", "the denoising loss on images to keep")
+KEEPS.register("states", "expunge.unlearn.states:HoldStates", "the original's text states")
 KEEPS.register("integrity", "expunge.unlearn.integrity:Integrity", "the original's guided trajectories")
 UPDATES = Registry("update", "expunge ls parts", ("prepare",))
 UPDATES.register("plain", "expunge.unlearn.update:Plain", "add the gradients, step")
@@ -342,6 +363,8 @@ UPDATES.register("dual", "expunge.unlearn.dual:Dual", "one loss bounded, by dual
 UPDATES.register("refresh", "expunge.unlearn.refreshed:Refreshed", "an ascent before every few steps (refresh)")
 ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check"))
 ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
+ADVERSARIES.register("bank", "expunge.unlearn.bank:BankAdversary",
+                     "many soft prompts that learn from the student's own forward")
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""
 
@@ -351,6 +374,8 @@ ATTACKS.register("implicit", "expunge.attacks.fixed:Implicit", "prompts that des
 ATTACKS.register("misspelt", "expunge.attacks.fixed:Misspelt", "the concept's word misspelt")
 ATTACKS.register("random-prompt", "expunge.attacks.search:RandomPrompt", "random words before the prompt")
 ATTACKS.register("seed-search", "expunge.attacks.search:SeedSearch", "the same prompt at other seeds")
+ATTACKS.register("noisy-sampler", "expunge.attacks.noisy_sampler:NoisySampler",
+                 "the same prompt by a sampler that puts noise back in at every step")
 ATTACKS.register("ring-a-bell", "expunge.attacks.ringabell:RingABell",
                  "prompts near the concept in the original text encoder, by genetic search")
 ATTACKS.register("unlearndiff", "expunge.attacks.unlearndiff:UnlearnDiff",

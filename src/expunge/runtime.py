@@ -90,7 +90,7 @@ def current(device: str = "auto") -> Runtime:
     Raises:
         UserError: unknown device, or one that is not there.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = launched()
     if count <= 1:
         return Runtime(_device(device))
     if device not in {"auto", "cpu", "cuda"}:
@@ -105,6 +105,22 @@ def current(device: str = "auto") -> Runtime:
     # accelerate numbers processors too ("cpu:0"); there is but one.
     here = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Runtime(here, state.process_index, state.num_processes)
+
+
+def launched() -> int:
+    """How many processes a launcher (`torchrun`, `accelerate launch`) started together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def one_process(what: str, remedy: str = "start it without the launcher; `expunge evaluate` shares its images out"
+                ) -> None:
+    """Say that `what` cannot be shared out, before every process does all of it.
+
+    Raises:
+        UserError: there are several processes under one launcher.
+    """
+    if launched() > 1:
+        raise UserError(f"{what} under a launcher of {launched()} processes", accepted="one process", remedy=remedy)
 
 
 def without_weights() -> AbstractContextManager[Any]:

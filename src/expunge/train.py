@@ -71,7 +71,8 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         every: seconds between checkpoints.
         learning_rate: by optimizer name, the learning rate of step number i for all its parameter groups; optimizers
             that are not named keep their own.
-        progress: told of every step.
+        progress: told of every step. A KeyboardInterrupt that it raises stops the run as Ctrl-C does: the step that it
+            was told of is whole, and the checkpoint holds it.
         began: `time.monotonic()` when this session's work began, if that was before the call.
 
     Raises:
@@ -105,12 +106,11 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                                         remedy="lower the learning rate (with refresh: update.gamma)"
                                         + (f"; the checkpoint holds step {kept}" if kept else ""))
                 history.append(losses)
-                if progress is not None:
-                    progress(number + 1, steps, losses)
-                if checkpoint and (interrupted() or time.monotonic() - saved > every):
+                stopped = progress is not None and _stops(progress, number + 1, steps, losses)
+                if checkpoint and (stopped or interrupted() or time.monotonic() - saved > every):
                     _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
                     saved, kept = time.monotonic(), number + 1
-                if interrupted():
+                if stopped or interrupted():
                     raise KeyboardInterrupt
     except KeyboardInterrupt:  # the second one, or one that nobody noted, may fall inside a step
         if checkpoint:
@@ -120,6 +120,15 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
     if checkpoint:
         _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
     return Trained(history, time.monotonic() - start)
+
+
+def _stops(progress: Progress, done: int, steps: int, losses: Losses) -> bool:
+    """Tell of a step; whether whoever was told wants the run to stop."""
+    try:
+        progress(done, steps, losses)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 @contextmanager

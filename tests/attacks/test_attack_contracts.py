@@ -27,7 +27,8 @@ WORDINGS = ("a castle and a hospital", "the knife of a chef", "a house on a hill
 TUNE = {"tune": {"steps": 3, "batch": 2, "learning_rate": 1e-3}, "at": (0, 2), "pictures": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "paraphrase": {"prompts": 2}, "implicit": {"prompts": 2}, "misspelt": {"prompts": 2}, "random-prompt": {"tries": 2},
-    "seed-search": {"tries": 3}, "ring-a-bell": {"tokens": 4, "population": 4, "generations": 2, "draws": 2},
+    "seed-search": {"tries": 3}, "noisy-sampler": {"etas": (1.0,), "scales": (1.0,)},
+    "ring-a-bell": {"tokens": 4, "population": 4, "generations": 2, "draws": 2},
     "unlearndiff": {"tokens": 2, "timesteps": 3, "steps": 2, "rows": 4},
     "p4d": {"tokens": 4, "steps": 5, "look_every": 2, "rows": 4},
     "p4d-mu": {"tokens": 2, "timesteps": 2, "steps": 2, "rows": 4},
@@ -36,8 +37,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "inpainting": {}, "ddim-inversion": {"steps": 3, "tune": 1}, "relearn": TUNE, "relearn-xattn": TUNE,
     "relearn-lora": TUNE, "benign": {**TUNE, "prompts": ("a dog", "a house")}, "quantise": {}, "adapter": {}}
 """Settings of the smallest attacks on the small pipelines."""
-ALWAYS_ALL = {"random-prompt", "seed-search", "noising", "ddim-inversion", "textual-inversion", "soft-prompt",
-              "relearn", "relearn-xattn", "relearn-lora", "benign", "quantise", "adapter"}
+ALWAYS_ALL = {"noisy-sampler", "random-prompt", "seed-search", "noising", "ddim-inversion", "textual-inversion",
+              "soft-prompt", "relearn", "relearn-xattn", "relearn-lora", "benign", "quantise", "adapter"}
 """Attacks that spend their whole budget where they find nothing; others skip what cannot change the answer."""
 
 
@@ -85,7 +86,8 @@ def test_a_first_look_costs_no_more_than_the_attack_and_the_published_one_no_les
 
 
 CHEAP: dict[str, dict[str, Any]] = {
-    "paraphrase": {"prompts": 3}, "seed-search": {"tries": 2}, "misspelt": {"prompts": 16},
+    "paraphrase": {"prompts": 3}, "seed-search": {"tries": 2},
+    "noisy-sampler": {"etas": (1.0,), "scales": (1.0,), "tries": 1}, "misspelt": {"prompts": 16},
     "random-prompt": {"tries": 3}, "noising": {"strengths": (0.9,), "words": ("own",)}, "quantise": {"bits": (8,)},
     "unlearndiff": {"tokens": 2, "timesteps": 2, "steps": 2, "rows": 4},
     "p4d-mu": {"tokens": 1, "timesteps": 2, "steps": 2, "rows": 4},

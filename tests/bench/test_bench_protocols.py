@@ -14,6 +14,7 @@ from expunge.bench.run import TABLES, run_bench
 from expunge.bench.settings import BenchSettings
 from expunge.config import merged
 from expunge.errors import ConfigError
+from expunge.protocols.answers import Answers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
 from given import classifier, protocol, table
@@ -38,6 +39,8 @@ def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[s
     assert "| stronger | 1 |" in text
     records = [*out.glob("cells/*/*/*/protocol-small/protocol.json")]
     assert len(records) == 2
+    assert len(Answers(out / "originals" / "protocol-small")) == 3  # three images, whatever the number of edits
+    assert all({one.subject for one in Answers(file.parent)} == {"edited"} for file in records)
     before = [file.stat().st_mtime_ns for file in records]
     run_bench(settings, out=out, world=attacked_world())
     assert [file.stat().st_mtime_ns for file in records] == before

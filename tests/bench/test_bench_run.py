@@ -244,10 +244,7 @@ def test_concepts_that_the_world_does_not_know_are_told_together(tmp_path: Path)
 
 def test_a_bench_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                              ) -> None:
-    from expunge import runtime
-
-    here = runtime.current("cpu")
-    monkeypatch.setattr("expunge.bench.run.runtime.current", lambda: runtime.Runtime(here.device, 0, 2))
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="start the same `expunge bench` several times"):
         run(small, tmp_path)
 

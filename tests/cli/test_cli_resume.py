@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from expunge.cli import run as cli
 from expunge.models.patch import Patch
+from expunge.models.store import load
 
 
 @pytest.fixture
@@ -59,3 +61,25 @@ def test_an_interrupted_edit_ends_at_the_same_weights(model: tuple[str, ...], tm
     assert (one.hash, one.card.base, one.card.kind) == (other.hash, other.card.base, other.card.kind)
     assert not (halted / "checkpoint.safetensors").exists()
     assert cli([*command, "--out", str(halted), "--lora-rank", "3"]) == 2  # another run's folder
+
+
+@pytest.mark.slow
+def test_interrupted_attacks_on_a_model_with_a_lora_end_at_the_same_record(tmp_path: Path) -> None:
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    weight = load("embedded", device="cpu").parameters_in("xattn")[f"unet/{layer}.weight"]
+    factors = {"A": torch.full((1, weight.shape[1]), 0.01), "B": torch.full((len(weight), 1), 0.01)}
+    save_file({f"unet.{layer}.lora_{side}.weight": value for side, value in factors.items()},
+              tmp_path / "style.safetensors")
+    model = ("--lora", f"{tmp_path / 'style.safetensors'}:0.5", "--device", "cpu")
+    assert cli(["erase", "church", "--method", "uce", *model, "--no-own-look", "--out", str(tmp_path / "edit")]) == 0
+    attack = ["attack", str(tmp_path / "edit"), *model, "--attacks", "seed-search", "--count", "4", "--seeds", "1",
+              "--steps", "4", "--set", "control_items=0", "--set", "options.seed-search.tries=6"]
+    halted, whole = tmp_path / "halted", tmp_path / "whole"
+    stopped([*attack, "--out", str(halted)], lambda: any(halted.rglob("attempts.jsonl")))
+    assert not (halted / "attack.json").exists()
+    assert cli([*attack, "--out", str(halted)]) == cli([*attack, "--out", str(whole)]) == 0
+    one, other = (json.loads((place / "attack.json").read_text(encoding="utf-8")) for place in (halted, whole))
+    assert one["model"].endswith(" at 0.5")
+    assert one["scores"] == other["scores"]
+    assert [[attempt["outcome"] for attempt in run["attempts"]] for run in one["runs"]] == \
+        [[attempt["outcome"] for attempt in run["attempts"]] for run in other["runs"]]

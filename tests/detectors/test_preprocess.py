@@ -10,7 +10,7 @@ from PIL import Image
 from shown import noise
 from torch import Tensor
 
-from expunge.detectors.preprocess import PREPROCESS, as_rgb, eight_bit, pil_images, prepared
+from expunge.detectors.preprocess import PREPROCESS, eight_bit, pil_images, prepared
 from expunge.errors import UserError
 
 NUDENET = ("stretch320-rgb", "letterbox320-rgb", "pad-br320-bgr")
@@ -149,12 +149,3 @@ def test_one_pixel_and_no_image_pass_through_all(name: str) -> None:
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="stretch320-rgb"):
         prepared("stretch", noise(1))
-
-
-@pytest.mark.parametrize(("mode", "colour", "wanted"), [
-    ("L", 128, (128, 128, 128)), ("RGBA", (10, 20, 30, 0), (10, 20, 30)), ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
-    ("1", 1, (255, 255, 255))])
-def test_grey_alpha_and_cmyk_become_three_channels(mode: str, colour: object, wanted: tuple[int, ...]) -> None:
-    image = as_rgb(Image.new(mode, (3, 2), colour))  # type: ignore[arg-type]
-    assert image.shape == (3, 2, 3)
-    assert (image[:, 0, 0] * 255).round().int().tolist() == list(wanted)

@@ -9,7 +9,7 @@ import pytest
 
 from expunge.detectors.base import Box, Reading
 from expunge.detectors.rule import Rule
-from expunge.detectors.spread import agreement, neighbouring_rates, spread
+from expunge.detectors.spread import neighbouring_rates, spread
 from expunge.errors import ConfigError, UserError
 
 SEEN = Reading({"feet": 0.45, "belly": 0.7, "face": 0.9},
@@ -93,11 +93,3 @@ def test_the_distribution_counts_failures_and_abstentions_apart() -> None:
     assert found.percentiles == {p: pytest.approx(np.percentile(scores, p)) for p in (5, 25, 50, 75, 95)}
     assert (found.bins[0], found.bins[10], found.bins[19], sum(found.bins)) == (2, 1, 2, 5)
     assert spread([], Rule(labels=("feet",))).mean is None
-
-
-def test_two_detectors_disagree_in_two_ways_and_what_one_leaves_open_is_apart() -> None:
-    rule = Rule(labels=("feet",))
-    first = [Reading({"feet": score}) for score in (0.9, 0.9, 0.1, 0.1, 0.9)] + [Reading(error="x")]
-    second = [Reading({"feet": score}) for score in (0.9, 0.1, 0.9, 0.1)] + [Reading(note="no face"), Reading()]
-    found = agreement(first, rule, second, rule)
-    assert (found.both, found.first_only, found.second_only, found.neither, found.undecided) == (1, 1, 1, 1, 2)

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from expunge.errors import UserError
-from expunge.metrics import image_folder
+from expunge.metrics import image_folder, image_list
 from expunge.metrics.image_file import Unusable, read_image
 from expunge.metrics.image_folder import ImageFolder
 from expunge.records import ItemKey
+from expunge.records.tables import EMPTY_ROW, MORE_CELLS
 
 
 def noise(height: int = 20, width: int = 16, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -107,13 +108,12 @@ def test_a_list_gives_prompts_and_seeds_and_both_sides_of_a_mismatch_are_counted
         Image.fromarray(noise()).save(folder / name)
     listing = folder / "list.csv"
     listing.write_bytes("\ufefffile,prompt,seed\ny.png,nan,7\nx.png,\"a, b\",7\n,,\ngone.png,c,1\nagain.png,nan,7\n"
-                        "x.png,d,2\n,no file,3\nz2.png,e,99999999999999999999999\n".encode())
+                        "x.png,d,2\n,no file,3\nz.png,e, f,4\nz2.png,e,99999999999999999999999\n".encode())
     found = ImageFolder.open(folder, listing)
-    assert [name for batch in found.batches() for name, _, _ in batch] == ["y.png", "x.png"]
-    assert found.items == {"y.png": ItemKey("nan", 7), "x.png": ItemKey("a, b", 7)}
-    assert found.counts == {image_folder.MISSING: 1, image_folder.TWICE: 1, image_folder.EXTRA: 1, "empty row": 1,
-                            "file listed twice": 1, "row without a file's name": 1,
-                            "row without a seed from 0 to 2**64 - 1": 1}
+    assert [name for batch in found.batches() for name, _, _ in batch] == ["y.png", "x.png", "again.png"]
+    assert found.items == {"y.png": ItemKey("nan", 7), "x.png": ItemKey("a, b", 7), "again.png": ItemKey("nan", 7)}
+    assert found.counts == {image_folder.MISSING: 1, image_folder.EXTRA: 1, EMPTY_ROW: 1, MORE_CELLS: 1,
+                            image_list.TWICE_LISTED: 1, image_list.NO_FILE: 1, image_list.NO_SEED: 1}
 
 
 def test_columns_may_be_named_and_what_is_not_there_is_told(tmp_path: Path) -> None:
@@ -126,8 +126,22 @@ def test_columns_may_be_named_and_what_is_not_there_is_told(tmp_path: Path) -> N
         ImageFolder.open(tmp_path, listing, columns={"file": "where"})
     assert ImageFolder.open(tmp_path, listing, columns={"file": "path"}).items == {"x.png": ItemKey("a cat", 0)}
     listing.write_text("[1]\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"row 1: got \[1\]"):
         ImageFolder.open(tmp_path, listing)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("list.csv", "Image;Evaluation Seed;Prompt\r\nx.png;4188.0; a, b\r\n;;\r\n"),
+    ("list.tsv", "file\ttext\tseed\nx.png\ta, b\t4188\n\t\t\n"),
+    ("list.json", '[{"file": "x.png", "caption": "a, b", "seed": 4188}, {"file": "", "caption": null}]')])
+def test_a_list_beside_a_folder_is_read_as_a_list_of_prompts_is(tmp_path: Path, name: str, text: str) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(noise()).save(folder / "x.png")
+    (tmp_path / name).write_bytes(text.encode())
+    found = ImageFolder.open(folder, tmp_path / name)
+    assert found.items == {"x.png": ItemKey("a, b", 4188)}
+    assert found.counts == {EMPTY_ROW: 1}
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:

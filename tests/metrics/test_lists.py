@@ -118,6 +118,15 @@ def test_roles_in_a_table_stay_strict(tmp_path: Path) -> None:
         read(tmp_path, "role,text\nnearby,x\n")
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("p.csv", "prompt,role\na church,direct\n,\n,,\n"), ("p.json", '["a church", "", " "]'),
+    ("p.jsonl", '{"prompt": "a church"}\n{"prompt": ""}\n\n{"prompt": null}\n')])
+def test_rows_with_nothing_in_them_are_counted_and_end_no_run(tmp_path: Path, name: str, text: str) -> None:
+    rows, told = read(tmp_path, text, name)
+    assert [row[1] for row in rows] == ["a church"]
+    assert "2 rows left out: a row with nothing in any cell" in told
+
+
 def test_headers_are_told_apart_from_rows_with_many_separators(tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     file.write_text("prompt;evaluation_seed\na church, a, b, c, d;3\n")

@@ -18,6 +18,8 @@ from expunge.metrics.statistics import (
     paired_difference,
     percentiles,
     rate_interval,
+    resampled,
+    resamples,
     student,
     wilson,
 )
@@ -174,3 +176,13 @@ def test_a_change_over_few_prompts_is_covered_as_often_as_it_says() -> None:
 def test_several_intervals_at_once_are_bonferronis() -> None:
     assert at_once(1) == 0.95
     assert at_once(5) == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("count", [2, 700, 4000])
+def test_resamples_do_not_depend_on_how_many_are_held_at_once(count: int) -> None:
+    whole = np.random.default_rng(3).integers(0, count, (300, count))
+    blocks = [*resamples(count, 300, 3)]
+    assert (np.concatenate(blocks) == whole).all()
+    assert max(block.size for block in blocks) <= max(2**18, count)
+    values = np.random.default_rng(0).random(count)
+    assert (resampled(count, 300, 3, lambda rows: values[rows].mean(1)) == values[whole].mean(1)).all()

@@ -49,7 +49,7 @@ def test_parts_that_left_come_back_bit_for_bit_and_share_what_they_shared(flux_f
     model = opened(flux_folder, dtype=dtype)
     before, whole = values(model), model.in_memory
     for role in ("text", "autoencoder", "denoiser"):
-        model._residence.dismiss(role)
+        model._networks.residence.dismiss(role)
     assert model.in_memory == 0
     after = values(model)
     assert model.in_memory == whole
@@ -155,7 +155,7 @@ def test_what_was_said_of_a_prompt_is_forgotten_when_the_text_encoder_may_change
             p.add_(0.1)
     with model.told(["a church"]):
         assert model._told is not None
-        after = model._told["a church"].states
+        after = model._told.by_text["a church"].states
     assert before.shape == after.shape
     assert model._told is None
 

@@ -26,6 +26,14 @@ def test_cross_attention_is_attn2_and_nothing_else(model: Any) -> None:
     assert not any(".attn1." in name for name in kv)
 
 
+def test_the_visual_scope_sees_the_image_and_no_text(model: Any) -> None:
+    visual, queries = names(model, "visual"), names(model, "xattn.q")
+    assert visual == names(model, "selfattn") | queries
+    assert not visual & names(model, "xattn.kv")
+    assert {name.rsplit(".", 2)[1] for name in queries} == {"to_q"}
+    assert all(".attn1." in name for name in visual - queries)
+
+
 def test_noxattn_and_xattn_split_the_unets_layers(model: Any) -> None:
     rest = names(model, "noxattn")
     assert not rest & names(model, "xattn")
@@ -80,7 +88,7 @@ def test_a_prefix_of_older_transformers_makes_no_difference() -> None:
 
 @pytest.mark.parametrize("scope", ["", "xatn", "attn2", "text.layers", "text.layers:", "text.layers:a"])
 def test_unknown_scopes_list_the_known(model: Any, scope: str) -> None:
-    known = r"unknown scope .*accepted: xattn, xattn\.kv, xattn\.k, xattn\.v, noxattn, unet"
+    known = r"unknown scope .*accepted: xattn, xattn\.kv, xattn\.k, xattn\.v, xattn\.q, selfattn, visual, noxattn, "
     with pytest.raises(UserError, match=known):
         model.parameters_in(scope)
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from expunge.detectors.base import path_digest
 from expunge.errors import UserError
 from expunge.protocols.artefacts import git_blob, parse_files, resolve, text_hash
-from expunge.protocols.schema import Artefact
+from expunge.protocols.plan import planned
+from expunge.protocols.schema import Artefact, read_protocol, shipped
+from expunge.protocols.settings import RunSettings
+from expunge.registry import DETECTORS
 
 BYTES = b"prompt\na church\n"
 
@@ -86,3 +90,57 @@ def test_words_of_another_form_are_refused(words: list[str]) -> None:
 
 def test_a_path_may_hold_an_equals_sign() -> None:
     assert parse_files(["prompts=a=b.csv"]) == {"prompts": Path("a=b.csv")}
+
+
+def test_a_folder_is_known_by_the_files_that_decide_what_its_network_says(tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_bytes(b"{}")
+    before = resolve([artefact()], {"prompts": folder})["prompts"].sha256
+    (folder / "README.md").write_text("about it")
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "download.json").write_text("{}")
+    assert resolve([artefact()], {"prompts": folder})["prompts"].sha256 == before == path_digest(folder)
+    assert resolve([artefact(sha256=before)], {"prompts": folder})["prompts"].matched == "sha256"
+    (folder / "config.json").write_bytes(b"[]")
+    assert path_digest(folder) != before
+
+
+def test_folders_in_which_nothing_decides_are_told_apart_by_all_their_files(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "network.onnx").write_text(name)
+    assert path_digest(tmp_path / "a") != path_digest(tmp_path / "b")
+
+
+def test_weights_that_a_package_brings_are_known_by_their_hash_too(tmp_path: Path) -> None:
+    pytest.importorskip("nudenet")
+    asked = read_protocol("ringabell-79")
+    prompts = tmp_path / "list.csv"
+    prompts.write_text("sensitive prompt\na church\n")
+    plan = planned(asked, {"prompts": prompts}, RunSettings(allow_deviation=True), None)
+    own = plan.files["nudenet-320n"]
+    assert (own.path.name, own.matched, own.deviation) == ("320n.onnx", "sha256", "")
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"another release")
+    plan = planned(asked, {"prompts": prompts, "nudenet-320n": other}, RunSettings(allow_deviation=True), None)
+    assert any("nudenet-320n" in line for line in plan.deviations)
+
+
+@pytest.mark.parametrize("name", ["i2p-parts", "i2p-sexual", "mma-1000", "p4d-272", "ringabell-79"])
+def test_a_package_that_is_not_installed_is_told_with_all_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch
+                                                                          ) -> None:
+    monkeypatch.setattr("expunge.detectors.onnx.find_spec", lambda package: None)
+    with pytest.raises(UserError, match=r"role 'prompts'.*role 'nudenet-320n'.*c15d8273.*the extra|nudenet 3\.4\.2"):
+        planned(read_protocol(name), {}, RunSettings(), None)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_file_of_a_shipped_detector_is_named_in_its_protocol(name: str) -> None:
+    for watch in read_protocol(name).detectors:
+        needs = DETECTORS.get(watch.detector).needs
+        wanted = {need.role for need in needs if not need.optional or watch.detector in ("nudenet", "open-nsfw")}
+        assert wanted <= watch.artefacts.keys()
+        assert all(one.pinned for one in watch.artefacts.values() if one.packaged)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from expunge.metrics.statistics import wilson
+from expunge.protocols.agreement import agreement
+from expunge.protocols.answered import Answered
 from expunge.protocols.formulas import (
-    Answered,
     accuracy,
     boxes,
     cross_domain_accuracy,
@@ -111,3 +112,25 @@ def test_harmonic_mean() -> None:
     none = harmonic(measure, {**scores, "k": Score(name="k", title="", value=None)})
     assert none.value is None
     assert "not measured" in none.note
+
+
+def test_agreement_counts_images_that_both_decide_and_names_who_says_yes_alone() -> None:
+    yes, no, error, away = (DetectorAnswer(shown=True), DetectorAnswer(shown=False), DetectorAnswer(error="x"),
+                            DetectorAnswer(note="no face"))
+    pairs = [(yes, yes)] * 20 + [(no, no)] * 15 + [(yes, no)] * 5 + [(no, yes)] * 10 + [(error, yes), (yes, away)]
+    rows = {number: Row(number, f"prompt {number}") for number in range(1, len(pairs) + 2)}
+    images = [ImageAnswer(row=number, seed=0, subject="edited", answers={"a": a, "b": b})
+              for number, (a, b) in enumerate(pairs, 1)]
+    images.append(ImageAnswer(row=len(rows), seed=0, subject="edited", lost="not finite"))
+    measure = Measure(name="agree", formula="agreement", options={"detectors": ["a", "b"]})
+    share, kappa = agreement(Answered(rows, {}, images, "edited"), measure)
+    assert (share.name, share.value, share.numerator, share.n) == ("agree", 0.7, 35, 50)
+    assert share.note == "a alone says yes of 5, b alone of 10, both of 20, neither of 15"
+    assert share.left_out == {"a: detector failed": 1, "b: detector abstained: no face": 1, "not finite": 1}
+    assert (kappa.name, kappa.n, kappa.value) == ("agree/kappa", 50, pytest.approx(0.4))
+    assert kappa.low is not None
+    assert kappa.high is not None
+    assert 0.1 < kappa.low < 0.4 < kappa.high < 0.7
+    alike = Answered(rows, {}, [one for one in images if one.row in range(21, 36)], "edited")
+    assert agreement(alike, measure)[1].value is None
+    assert "not defined" in agreement(alike, measure)[1].note

@@ -11,6 +11,7 @@ from given import table
 from expunge.errors import ConfigError, UserError
 from expunge.protocols.rows import Rows, erased_of, rows_of
 from expunge.protocols.schema import Prompts
+from expunge.records.tables import EMPTY_ROW
 
 LIST = {"artefact": {"role": "prompts", "what": "a list"}}
 
@@ -32,6 +33,16 @@ def test_texts_that_look_like_nothing_are_texts_and_empty_ones_are_counted(tmp_p
     assert [row.text for row in found.rows] == ["nan", "NULL", "None", "NA"]
     assert found.left_out == {"no text": 2}
     assert [row.number for row in found.rows] == [1, 2, 4, 5]
+
+
+def test_rows_of_bare_separators_are_counted_and_no_rows_of_the_protocols_list(tmp_path: Path) -> None:
+    bare = {"prompt": "", "seed": ""}
+    file = table(tmp_path / "x.csv", [{"prompt": "a", "seed": 1}, bare, {"prompt": "b", "seed": 2}, bare, bare])
+    found = read(file, rows=2, distinct=2)
+    assert [row.number for row in found.rows] == [1, 2]
+    assert found.texts == ("a", "b")
+    assert found.left_out == {EMPTY_ROW: 3}
+    assert not found.deviations
 
 
 def test_seeds_beyond_32_bits_are_kept_and_bad_ones_are_counted(tmp_path: Path) -> None:

@@ -12,14 +12,19 @@ from given import classifier, protocol, small_patch, table
 
 from expunge.errors import ConfigError, UserError
 from expunge.models.patch import Patch
+from expunge.protocols.answers import Answers
 from expunge.protocols.compare import compared
-from expunge.protocols.run import ROWS, read_rows, run_protocol
+from expunge.protocols.hub import card_metadata
+from expunge.protocols.result import ROWS, read_rows
+from expunge.protocols.run import draw_original, run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.table import as_csv, card_metadata, markdown
+from expunge.protocols.table import as_csv, markdown
 from expunge.protocols.wipe import wipe
 from expunge.records import PROTOCOLS
 from expunge.records.protocol import ProtocolResult
+from pipelines import pipeline
+from tiny_clip import tiny_clip
 
 LABELS = ("church", "house", "tench")
 
@@ -65,7 +70,7 @@ def test_both_models_are_asked_and_every_row_counts(model: Any, asked: Protocol,
     assert {one.subject for one in result.thresholds} == {"original", "edited"}
     assert "| 95% interval |" in markdown(result)
     assert as_csv(result).splitlines()[1].startswith("small,1,")
-    assert card_metadata(result, "m")["model-index"][0]["results"][0]["metrics"][0]["n"] == 7
+    assert card_metadata(result, "m")["model-index"][0]["results"][0]["metrics"][0]["args"]["n"] == 7
 
 
 def test_images_do_not_depend_on_the_patch_that_was_on_before(model: Any, asked: Protocol, files: dict[str, Path],
@@ -140,6 +145,13 @@ def test_texts_can_be_wiped_later(model: Any, asked: Protocol, files: dict[str, 
     assert [*read_rows(tmp_path / "out")][3].text_sha256
 
 
+def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],
+                                                                 tmp_path: Path) -> None:
+    draw_original(model, asked, files=files, settings=RunSettings(batch=2, store="pictures"), out=tmp_path / "original")
+    assert wipe(tmp_path / "original", texts=True) == {"images": 7, "attempts": 0, "rows": 0}
+    assert all(b"number 3" not in file.read_bytes() for file in (tmp_path / "original").rglob("*") if file.is_file())
+
+
 def test_a_stand_in_gives_no_number(model: Any, asked: Protocol, files: dict[str, Path], network: Path, tmp_path: Path
                                     ) -> None:
     result = run(model, asked, {"prompts": files["prompts"]}, tmp_path / "out", stand_ins=(f"object={network}",))
@@ -192,8 +204,6 @@ def test_images_that_are_not_finite_are_counted_and_judged_by_nobody(
 @pytest.fixture
 def broken() -> Callable[[Any], Patch]:
     return lambda model: small_patch(model, scale=1e38)
-
-
 
 
 def test_false_alarms_on_harmless_prompts_stand_beside_and_in_no_rate(model: Any, files: dict[str, Path], tmp_path: Path
@@ -264,3 +274,52 @@ def test_a_row_label_that_the_detector_lacks_is_refused_and_not_counted_as_wrong
         run(model, Protocol.build(values), labelled, tmp_path / "out")
     values["detectors"][0]["labels"] = {"haus": "house"}
     assert run(model, Protocol.build(values), labelled, tmp_path / "out").score("original/right").n == 1
+
+
+@pytest.fixture
+def measured(files: dict[str, Path], tmp_path: Path) -> tuple[Protocol, dict[str, Path]]:
+    """A protocol with scores of every kind: over answers, over images, over pairs of them."""
+    pipeline({"steps_offset": 1}).save_pretrained(tmp_path / "pipeline", safe_serialization=True)
+    values = protocol()
+    values["prompts"]["benign"] = ["a bowl of fruit"]
+    clip = {"clip": {"role": "clip", "what": "a CLIP"}}
+    values["scores"] += [{"name": "clip", "formula": "clip-score", "artefacts": clip},
+                         {"name": "apart", "formula": "distance", "options": {"distance": "ssim"}}]
+    return Protocol.build(values), {**files, "clip": tiny_clip(tmp_path / "pipeline", tmp_path / "clip")}
+
+
+@pytest.mark.parametrize("store", ["hashes", "pictures"])
+def test_edits_that_share_the_original_have_the_numbers_of_runs_of_their_own(
+        store: str, model: Any, measured: tuple[Protocol, dict[str, Path]], tmp_path: Path) -> None:
+    asked, files = measured
+    settings = RunSettings(batch=2, store=store)
+    draw_original(model, asked, files=files, settings=settings, out=tmp_path / "original")
+    answers = (tmp_path / "original" / "answers" / "0.jsonl").read_bytes()
+    for name, scale in (("a", 1.5), ("b", 3.0)):
+        patch = small_patch(model, scale)
+        alone = run(model, asked, files, tmp_path / name, patch, store=store)
+        shared = run_protocol(model, asked, patch, files=files, settings=settings, out=tmp_path / f"{name}-shared",
+                              original=tmp_path / "original")
+        assert same(shared, alone)
+        assert shared.score("apart").n == 6
+        assert {one.subject for one in Answers(tmp_path / f"{name}-shared")} == {"edited"}
+    assert (tmp_path / "original" / "answers" / "0.jsonl").read_bytes() == answers
+    drawn_again = run_protocol(model, asked, small_patch(model, 3.0), files=files, settings=settings,
+                               out=tmp_path / "b-shared", original=tmp_path / "original")
+    assert same(drawn_again, shared)
+
+
+def test_an_original_of_another_protocol_or_not_to_its_end_is_not_shared(
+        model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path) -> None:
+    patch, settings = small_patch(model), RunSettings(batch=2)
+    draw_original(model, asked, files=files, settings=settings, out=tmp_path / "original")
+    other = Protocol.build(protocol(sampler={"scheduler": "own", "steps": 4, "guidance": 2.0}))
+    with pytest.raises(ConfigError, match="steps"):
+        run_protocol(model, other, patch, files=files, settings=settings, out=tmp_path / "a",
+                     original=tmp_path / "original")
+    file = tmp_path / "original" / "answers" / "0.jsonl"
+    file.write_text("\n".join(file.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not drawn to its end"):
+        run_protocol(model, asked, patch, files=files, settings=settings, out=tmp_path / "b",
+                     original=tmp_path / "original")
+

@@ -9,7 +9,7 @@ import yaml
 from given import protocol
 
 from expunge.errors import ConfigError, UserError
-from expunge.protocols.formulas import check_scores
+from expunge.protocols.check import check_scores
 from expunge.protocols.schema import Protocol, read_protocol, shipped
 
 ISSUE = {"unlearndiffatk-nudity", "unlearndiffatk-vangogh", "unlearndiffatk-church", "i2p-parts", "i2p-sexual",
@@ -92,3 +92,11 @@ def test_what_no_protocol_can_mean_is_refused(values: dict[str, object], tmp_pat
     file.write_text(yaml.safe_dump(protocol(**values)), encoding="utf-8")
     with pytest.raises(ConfigError):
         read_protocol(file)
+
+
+@pytest.mark.parametrize("detectors", [None, ["object"], ["object", "object"], ["object", "bare"], {"a": "object"}])
+def test_an_agreement_is_of_two_detectors_that_say_yes_or_no(detectors: object) -> None:
+    values = protocol(scores=[{"name": "agree", "formula": "agreement", "options": {"detectors": detectors}}])
+    values["detectors"].append({"name": "bare", "detector": "clip"})
+    with pytest.raises(ConfigError, match="two of the protocol's detectors"):
+        check_scores(Protocol.build(values))

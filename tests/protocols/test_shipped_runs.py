@@ -14,7 +14,7 @@ import pytest
 from given import classifier, small_patch, table
 
 from expunge.cli import run
-from expunge.protocols.run import RESULT
+from expunge.protocols.result import RESULT
 from expunge.protocols.schema import Protocol, read_protocol, shipped
 from expunge.records import PROTOCOLS
 
@@ -81,7 +81,7 @@ def given(asked: Protocol, folder: Path, clip: Path, fid: dict[str, Path]) -> li
             network = classifier(folder / watch.name, tuple(dict.fromkeys(labels)))
             stand_ins += ["--stand-in", f"{watch.name}={network}"]
     needed = {one.role for watch in asked.detectors if watch.name not in "".join(stand_ins)
-              for one in watch.artefacts.values()}
+              for one in watch.artefacts.values() if not one.packaged}
     needed |= {one.role for score in asked.scores for one in score.artefacts.values()}
     needed |= {one.role for one in asked.prompts.lists.values() if not isinstance(one, tuple)}
     needed |= {"prompts"} if asked.prompts.artefact is not None else set()

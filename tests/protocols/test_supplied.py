@@ -11,10 +11,15 @@ from given import classifier, protocol, small_patch, table
 from PIL import Image
 
 from expunge.errors import UserError
-from expunge.protocols.run import IMAGES, run_protocol
+from expunge.protocols.answers import Answers
+from expunge.protocols.look import IMAGES
+from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.supplied import AGAIN, NO_IMAGE, STRANGER, score_folder
+from expunge.protocols.supplied import AGAIN, NO_IMAGE, SAME, STRANGER, score_folder
+from expunge.protocols.table import markdown
+from pipelines import pipeline
+from tiny_clip import tiny_clip
 
 ASKED = Protocol.build(protocol())
 
@@ -85,3 +90,89 @@ def test_a_folder_of_other_images_is_refused(files: dict[str, Path], tmp_path: P
     Image.new("RGB", (16, 16)).save(folder / "cat.png")
     with pytest.raises(UserError, match="that the protocol asks for"):
         score_folder(folder, ASKED, files=files, out=tmp_path / "score")
+
+
+def test_the_agreement_of_two_detectors_is_a_score_of_supplied_images(drawn: Path, files: dict[str, Path],
+                                                                      tmp_path: Path) -> None:
+    values = protocol()
+    other = {"name": "other", "detector": "image-classification",
+             "artefacts": {"folder": {"role": "other", "what": "another classifier"}},
+             "rule": {"labels": ["church"], "rule": "top", "k": 2}}
+    values["detectors"].append(other)
+    values["scores"].append({"name": "agree", "formula": "agreement", "options": {"detectors": ["object", "other"]}})
+    files = {**files, "other": classifier(tmp_path / "second", ("house", "church", "tench", "pump"))}
+    result = score_folder(drawn / IMAGES / "edited", Protocol.build(values), files=files, out=tmp_path / "score")
+    assert result.score("agree").n == result.score("agree/kappa").n == 5
+    assert "object alone says yes of" in markdown(result)
+
+
+def pictures(folder: Path, listed: list[tuple[str, str, int]], colours: list[int]) -> Path:
+    """A folder of images of one colour each, and the list of their files, prompts and seeds beside it."""
+    folder.mkdir()
+    for (name, _, _), colour in zip(listed, colours, strict=True):
+        Image.new("RGB", (16, 16), (colour, 255 - colour, 90)).save(folder / name)
+    return table(folder.parent / f"{folder.name}.csv",
+                 [{"file": name, "prompt": text, "seed": seed} for name, text, seed in listed])
+
+
+def test_other_images_of_one_text_and_seed_are_scored_and_the_same_image_again_is_not(
+        files: dict[str, Path], tmp_path: Path) -> None:
+    pipeline({"steps_offset": 1}).save_pretrained(tmp_path / "p", safe_serialization=True)
+    values = protocol()
+    values["scores"].append({"name": "clip", "formula": "clip-score",
+                             "artefacts": {"clip": {"role": "clip", "what": "a CLIP"}}})
+    files = {**files, "clip": tiny_clip(tmp_path / "p", tmp_path / "clip")}
+    first = "a church, number 0"
+    listing = pictures(tmp_path / "theirs", [("a.png", first, 0), ("b.png", first, 0), ("c.png", first, 0),
+                                             ("d.png", first, 0), ("e.png", "a church, number 1", 1)],
+                       [0, 100, 0, 200, 50])
+    result = score_folder(tmp_path / "theirs", Protocol.build(values), listing=listing, files=files,
+                          settings=RunSettings(batch=2, store="pictures"), out=tmp_path / "out")
+    shown = result.score("shown")
+    assert (shown.n, shown.prompts) == (4, 2)  # three images of the first prompt, one of the second
+    assert (result.score("clip").n, result.score("clip").prompts, result.score("clip").seeds) == (4, 2, (0, 1))
+    assert result.left_out[SAME] == 1
+    assert result.left_out[NO_IMAGE] == 3
+    assert sorted(file.name for file in (tmp_path / "out" / IMAGES).rglob("*.png")) == [
+        "1-0-1.png", "1-0-2.png", "1-0.png", "2-1.png"]
+    again = score_folder(tmp_path / "theirs", Protocol.build(values), listing=listing, files=files,
+                         settings=RunSettings(batch=2, store="pictures"), out=tmp_path / "out")
+    assert again.scores == result.scores
+
+
+@pytest.mark.parametrize(("names", "n", "without"), [(["a.png"], 3, 0), (["a.png", "b.png"], 2, 1),
+                                                     (["a.png", "b.png", "c.png", "d.png"], 4, 0)])
+def test_rows_that_repeat_a_text_and_seed_share_one_image_or_have_one_each(
+        names: list[str], n: int, without: int, files: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"prompt": "a church", "s": 42}] * 3
+    files = {**files, "prompts": table(tmp_path / "repeated.csv", rows)}
+    listing = pictures(tmp_path / "theirs", [(name, "a church", 42) for name in names],
+                       [60 * place for place in range(len(names))])
+    result = score_folder(tmp_path / "theirs", ASKED, listing=listing, files=files, out=tmp_path / "out")
+    assert (result.score("shown").n, result.score("shown").prompts) == (n, 1)
+    assert result.left_out.get(NO_IMAGE, 0) == without
+
+
+def test_a_list_without_seeds_is_matched_by_its_texts(files: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"prompt": "a church", "s": 5}, {"prompt": "a church", "s": 6}, {"prompt": "a house", "s": 7},
+            {"prompt": "a house", "s": 7}]
+    files = {**files, "prompts": table(tmp_path / "other.csv", rows)}
+    pictures(tmp_path / "theirs", [(name, "", 0) for name in ("a.png", "b.png", "c.png", "d.png", "e.png")],
+             [0, 50, 100, 150, 200])
+    listing = table(tmp_path / "bare.csv", [
+        {"file": "a.png", "prompt": "a church"}, {"file": "b.png", "prompt": "a church"},
+        {"file": "c.png", "prompt": "a church"}, {"file": "d.png", "prompt": "a house"},
+        {"file": "e.png", "prompt": "a dog"}])
+    result = score_folder(tmp_path / "theirs", ASKED, listing=listing, files=files, out=tmp_path / "out")
+    seen = {(one.row, one.seed, one.again) for one in Answers(tmp_path / "out")}
+    assert seen == {(1, 5, 0), (2, 6, 0), (1, 5, 1), (3, 7, 0), (4, 7, 0)}
+    assert result.left_out == {STRANGER: 1}
+
+
+def test_no_file_of_scored_images_holds_a_text_of_a_sensitive_list(files: dict[str, Path], tmp_path: Path) -> None:
+    listing = pictures(tmp_path / "theirs", [("church number 3.png", "a church, number 3", 3)], [0])
+    score_folder(tmp_path / "theirs", Protocol.build(protocol(sensitive=True)), listing=listing, files=files,
+                 out=tmp_path / "out")
+    for file in (tmp_path / "out").rglob("*"):
+        assert not file.is_file() or b"number 3" not in file.read_bytes(), file
+

@@ -38,6 +38,14 @@ def test_empty_cells_behind_the_last_column_say_nothing(tmp_path: Path) -> None:
                                                                       {"text": "x"}], {})
 
 
+@pytest.mark.parametrize("text", ["prompt,seed\n,\na church,7\n\n , \n,,,\n", 'prompt\n""\na church\n\n""\n" "\n'])
+def test_rows_of_bare_separators_are_counted_and_blank_lines_are_no_rows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    found = read_table(tmp_path / "p.csv")
+    assert [row["text"] for row in found.rows] == ["a church"]
+    assert found.empty == 3
+
+
 def test_a_tab_decides_in_a_file_named_so(tmp_path: Path) -> None:
     text = "prompt, in full\tprompt\tseed\nx\ta church, oil\t3\n"
     assert table(tmp_path, text, "p.TSV")[0] == [{"text": "a church, oil", "seed": "3"}]

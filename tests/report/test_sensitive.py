@@ -112,7 +112,7 @@ def test_redacted_copy_holds_nothing_that_is_left_out(gore: Evaluation, tmp_path
     held = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))
     assert (held["redacted"], held["by"], held["digest"]) == (True, "somebody else", gore.digest)
     assert Evaluation.model_validate(held["evaluation"]).scores == gore.scores
-    assert text.count("data:image") == 4  # the far strip's alone
+    assert text.count("data:image") == 6  # the far strip alone: its two seeds, the first of them at a glance, too
 
 
 SECRETS = (PROMPT, ASKED, "a scene that only an item names", "somebody", "secret, team", "hidden team", "gory")

@@ -338,5 +338,5 @@ def test_adversary_comes_back_from_json_and_can_be_left_out() -> None:
     recipe = Recipe().override({"adversary": "soft", "adversary.place": "suffix"})
     assert Recipe.build(recipe.model_dump(mode="json")) == recipe
     assert recipe.override({"adversary": None}).adversary is None
-    with pytest.raises(ConfigError, match="known kinds of adversary: soft"):
+    with pytest.raises(ConfigError, match="known kinds of adversary: bank, soft"):
         Recipe().override({"adversary": "hard"})

@@ -104,11 +104,17 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
             with torch.no_grad():
                 return model.encode([f"a dog {number}"] * len(points.t))
 
+        def saw(self, number: int, points: NoisyBatch, out: Tensor) -> None:
+            assert out.requires_grad is torch.is_grad_enabled()
+            seen.append(number)
+
+    seen: list[int] = []
     context = TrainContext(model, model.frozen_copy(), REQUEST, 0)
     stream = FrozenTrajectory(grid=4, trajectories=2).open(context, REQUEST.prompts, 3, "erase")
     plain, attacked = (Steer().prepare(context, stream, attacker) for attacker in (None, Attacker()))
     with torch.no_grad():
         assert float(plain.loss(1)) != pytest.approx(float(attacked.loss(1)), rel=1e-4)
+    assert seen == [1]  # the plain one is shown to nobody
 
 
 @pytest.mark.parametrize(("prompt", "anchor", "wanted"), [

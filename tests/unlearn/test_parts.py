@@ -88,7 +88,7 @@ def test_what_is_no_part_is_refused() -> None:
     class Bare(Settings):
         kind: Literal["bare"] = "bare"
 
-    with pytest.raises(ConfigError, match="known kinds of objective: ablate, domain, noise, relabel, steer"):
+    with pytest.raises(ConfigError, match="of objective: ablate, domain, halfspace, noise, relabel, states, steer"):
         Recipe.build({"objective": Bare()})
 
 

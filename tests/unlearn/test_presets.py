@@ -37,7 +37,7 @@ def small(settings: Any) -> Any:
     if isinstance(settings, dict):
         return {key: min(value, SMALL[key]) if key in SMALL and isinstance(value, int) else small(value)
                 for key, value in settings.items()}
-    return settings
+    return [small(value) for value in settings] if isinstance(settings, list) else settings
 
 
 def method_of(name: str) -> Any:
@@ -47,7 +47,10 @@ def method_of(name: str) -> Any:
     if not isinstance(method, Recipe):
         return method.override({**sizes, "retain": {**sizes["retain"], "things": ("dog", "apple")}})
     if method.adversary is not None:
-        sizes["adversary"] = {**sizes["adversary"], "steps": min(2, sizes["adversary"]["steps"]), "warmup": 1}
+        few = {"steps": min(2, sizes["adversary"]["steps"])} if "steps" in sizes["adversary"] else {"rows": 1}
+        sizes["adversary"] = {**sizes["adversary"], **few, "warmup": 1}
+    if method.start is not None:
+        sizes["start"]["retain"] = {**sizes["start"]["retain"], "things": THINGS}
     if method.retain is not None:
         sizes["retain"] = {**sizes["retain"], "things": ("dog", "apple")}
     return method.override({**sizes, "steps": 2, "batch": 2, "learning_rate": 1e-3, "warmup": 0,

@@ -113,6 +113,9 @@ def test_student_is_told_what_the_attacker_found(model: Any) -> None:
         def condition(self, number: int, points: Any) -> Any:
             return points.cond.with_states(points.cond.states + 1)
 
+        def saw(self, number: int, points: Any, out: Tensor) -> None:
+            pass
+
     context = context_of(model)
     stream = TRAJECTORIES.open(context, REQUEST.prompts, 2, "erase")
     for objective in (Relabel(), Noise()):

@@ -40,9 +40,9 @@ def randomised(victim: Victim, *, pictures: Tensor, seed: int = 0) -> Iterator[V
 def _shuffled_copy(model: Model, seed: int) -> Model:
     twin = model.frozen_copy()
     shuffle(twin.network, seed)
-    # Records must not take one for the other: what is kept of attempts goes by these two hashes.
-    twin.hash = hashlib.sha256(f"{model.hash}/{model.patch_hash}/shuffled/{seed}".encode()).hexdigest()
-    twin.name, twin.patch_hash = f"{model.name} (random weights)", ""
+    # Records must not take one for the other: what is kept of attempts goes by hashes of model and patch.
+    twin.become(f"{model.name} (random weights)",
+                hashlib.sha256(f"{model.hash}/{model.patch_hash}/shuffled/{seed}".encode()).hexdigest())
     return twin
 
 

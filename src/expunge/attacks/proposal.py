@@ -184,6 +184,8 @@ class Batch:
 
     def _judged(self, one: Candidate, picture: Tensor, sight: Detection) -> None:
         row, found = one.row, sight.found and not sight.error
+        if self.victim.watch is not None:
+            self.victim.watch(self.items[row], self._text(one), self._seed(one), one.draw is None, picture, sight)
         own = picture_rows(self.victim.sampler.of(self.items[row][0]))
         self._meter.add([row], images=1, network_rows=own if one.network_rows is None else one.network_rows)
         made = Outcome(row, found, self._meter[row], picture, error=sight.error)

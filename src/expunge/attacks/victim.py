@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +25,8 @@ NO_PICTURE = "the image's values are not finite"
 """The error of a detection in what is no image."""
 Item = tuple[Prompt, int]
 """A prompt and the seed of its image."""
+Watch = Callable[[Item, str, int, bool, Tensor, Detection], None]
+"""Called as watch(item, text, seed, by_text, picture, sight)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Victim:
         aims: images of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
         asks: whose prompts of other things innocent users ask; None: those of the model's world.
         sights: where answers about images without an attack are kept; None keeps none.
+        watch: told of every candidate of an attack once it is judged: the item, the text and the seed that were asked,
+            whether these alone give the image again, the image (3, H, W), and what the judge says. It decides nothing.
     """
 
     model: Model
@@ -70,6 +74,7 @@ class Victim:
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
     asks: Prompts | None = field(default=None, repr=False, compare=False)
     sights: Sights | None = field(default=None, repr=False, compare=False)
+    watch: Watch | None = field(default=None, repr=False, compare=False)
 
     @property
     def encoder(self) -> TextEncoder:

@@ -2,11 +2,14 @@
 
     value of a method      mean over its edits, with the least and the most of them, and n of all images
     the original's         of the first edit's run, where it was asked the same
+
+The original is drawn and judged once for each protocol, in `originals/` of the bench, whatever the number of edits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from expunge.bench.cells import Cell
@@ -15,18 +18,24 @@ from expunge.files import slug
 from expunge.locks import held
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.protocols.run import run_protocol
-from expunge.protocols.schema import read_protocol
+from expunge.protocols.run import draw_original, run_protocol, shares
+from expunge.protocols.schema import Protocol, read_protocol
 from expunge.records import PROTOCOLS, Score
 from expunge.records.protocol import ProtocolResult
 from expunge.resume import kept
+from expunge.runtime import Progress
 from expunge.unlearn.erase import PATCH
 
-Tell = Callable[[int, int, str], None]
+ORIGINALS = "originals"
+PAUSE = 2.0
+"""Seconds between two looks at what another process does."""
 
 
-def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, tell: Tell) -> None:
+def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, folder: Path, tell: Progress) -> None:
     """Run every protocol on every whole edit that was not asked yet.
+
+    Args:
+        folder: the bench's.
 
     Raises:
         UserError: a file that a protocol needs is missing or another one.
@@ -43,8 +52,24 @@ def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, tell: 
             def note(count: int, total: int, words: str, done: int = done, cell: Cell = cell) -> None:
                 tell(done, len(todo), f"{cell.name}: {words} {count}/{total}")
 
-            run_protocol(model, read_protocol(one.protocol), patch, settings=one.run, out=folder_of(cell, one),
-                         files={role: Path(path) for role, path in one.files.items()}, progress=note)
+            files = {role: Path(path) for role, path in one.files.items()}
+            protocol, out = read_protocol(one.protocol), folder_of(cell, one)
+            shared = folder / ORIGINALS / out.name if shares(out) else None  # a run that was begun alone goes on alone
+            if shared is not None:
+                _draw_original(model, protocol, one, files, shared, note)
+            run_protocol(model, protocol, patch, settings=one.run, out=out, files=files, original=shared, progress=note)
+
+
+def _draw_original(model: Model, protocol: Protocol, one: BenchProtocol, files: Mapping[str, Path], out: Path,
+                   tell: Progress) -> None:
+    """Once, by the process that comes first; others wait for it."""
+    while True:
+        with held(out) as mine:
+            if mine:
+                draw_original(model, protocol, settings=one.run, out=out, files=files, progress=tell)
+                return
+        tell(0, 1, "waiting for the original's images, which another process draws")
+        time.sleep(PAUSE)
 
 
 def folder_of(cell: Cell, one: BenchProtocol) -> Path:

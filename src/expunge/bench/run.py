@@ -15,7 +15,7 @@ from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_c
 from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
 from expunge.bench.make import make
-from expunge.bench.protocols import ask_all, protocol_tables
+from expunge.bench.protocols import PAUSE, ask_all, protocol_tables
 from expunge.bench.settings import BenchSettings, read_bench
 from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
@@ -30,8 +30,6 @@ from expunge.runtime import Progress
 RESULT = "bench.json"
 TABLES = "protocols.md"
 """A table for each published protocol, where the bench asks any."""
-PAUSE = 2.0
-"""Seconds between two looks at cells that other processes hold."""
 
 
 def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
@@ -59,9 +57,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         StorageError: the folder cannot be written.
     """
     began = time.time()
-    if runtime.current().count > 1:
-        raise UserError("a bench under a launcher of several processes", accepted="one process",
-                        remedy="start the same `expunge bench` several times: they share the cells")
+    runtime.one_process("a bench", "start the same `expunge bench` several times: they share the cells")
     settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
     check_writable(folder)
@@ -76,7 +72,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     if make_cells:
         check_methods(chosen, model)
         _make_all(chosen, model, world, settings, tell, began)
-        ask_all(chosen, model, settings, tell)
+        ask_all(chosen, model, settings, folder, tell)
     found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
     result = gathered(cells, settings, model, found)
     refuse_apart(found, result.edits)

@@ -30,10 +30,17 @@ VERBS: dict[str, str] = {
     "sequence": "Meet requests one after the other, in a ledger, and measure the model after each.",
     "score": "Judge images that somebody else drew, by a protocol.",
     "compare": "Compare two runs of a protocol, image by image.",
+    "check": "Say in one line whether records meet thresholds, for a pipeline.",
     "reference": "Make statistics of real images, for FID and KID against them.",
     "wipe": "Delete a protocol's images, and its prompts if asked.",
     "report": "Write the HTML page, JSON and model card of an evaluation.",
-    "ls": "List methods, attacks, protocols, detectors, worlds, scopes or concepts.",
+    "keys": "Make a pair of keys to sign bundles with.",
+    "bundle": "Gather the evidence of an edit in one folder, and sign it.",
+    "verify": "Say line by line what holds of a bundle.",
+    "push": "Upload a patch to the Hub, when asked in so many words.",
+    "pull": "Download a patch from the Hub.",
+    "ui": "Serve a page on this machine: before and after, erase, attack, reports, blind labels.",
+    "ls": "List methods, attacks, protocols, detectors, worlds, scopes, concepts or extras.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
     "merge": "Write a diffusers folder of the model with the patch in it.",
@@ -48,6 +55,10 @@ _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VER
 
 _LESS_MEMORY = ("smaller batches (--batch, or `batch` in a settings file) need less, and so do fewer pixels; --dtype "
                 "bfloat16 halves what a model takes where nothing is trained")
+
+
+SHARED_OUT = ("evaluate", "bench")
+"""Verbs that may stand under a launcher of several processes, or say themselves what to do in its place."""
 
 
 class Verbs(click.Group):
@@ -80,8 +91,13 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]},
              epilog="`expunge COMMAND --help` ends with examples and what they print.")
 @click.version_option(__version__, prog_name="expunge")
-def expunge() -> None:
+@click.pass_context
+def expunge(context: click.Context) -> None:
     """Take a concept out of a text-to-image diffusion model, and measure how gone it is."""
+    from expunge.runtime import one_process
+
+    if context.invoked_subcommand not in SHARED_OUT:
+        one_process(f"expunge {context.invoked_subcommand}")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from expunge.cli.options import model_options_of
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -29,7 +30,7 @@ Examples:
 
 
 @click.command("apply", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path))
+@click.argument("patch", type=PatchName())
 @model_options_of("--model", "--device", "--dtype", "--variant", "--allow-pickle")
 @click.option("--prompt", metavar="TEXT",
               help="What the strip shows [default: the first prompt of each concept in the patch's card].")

@@ -11,6 +11,7 @@ import click
 from expunge.attacks.settings import AttackSettings
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 
@@ -36,20 +37,22 @@ Examples:
 
 
 @click.command("attack", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.argument("patch", type=PatchName(beside=True), required=False)
 @click.option("--concept", default="", metavar="NAME",
               help="What is sought [default: what the patch took out]. Needed without a patch, or if that is several.")
 @model_options
 @settings_options(AttackSettings)
 @protocol_options
+@click.option("--case", "cases", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+              help="A find that was kept: ask it again of PATCH, and make no attack. May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
                    "out several; without a patch runs/attack-NAME].")
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, verify: bool, offload: bool, eight_bit: bool,
-            config: Path | None, sets: tuple[str, ...], protocol: str, out: Path | None, dry_run: bool, **flags: Any
-            ) -> None:
+            config: Path | None, sets: tuple[str, ...], protocol: str, cases: tuple[Path, ...], out: Path | None,
+            dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
     Cheap attacks come first, and each next one gets only the items still standing. Every success is drawn again with
@@ -57,6 +60,9 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
 
     With --protocol it attacks a published list of prompts as the publication did, and prints the attack success rate by
     its formula. --set options.unlearndiff.steps=10 changes the attack's budget, which is told as a deviation.
+
+    With --case it draws texts that were found before (`expunge ui` keeps them), each at its own seed as it was drawn
+    then, and those that come back with fresh seeds, too.
     """
     from expunge.attacks.suite import attack
     from expunge.cli.next import evaluate_next
@@ -76,8 +82,13 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     loaded = Patch.load(patch) if patch else None
     if published is None:
         one_concept(concept, loaded.card.request.concepts if loaded else ())
+    if cases and (loaded is None or protocol or dry_run):
+        raise UserError("--case without a patch, or with --protocol or --dry-run", accepted="--case with PATCH")
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
                   offload=offload, eight_bit=eight_bit)
+    if cases and loaded is not None and patch is not None:
+        _ask_cases(opened, loaded, cases, settings, out or attack_folder(patch, loaded, concept))
+        return
     if published is not None:
         where = out or (patch or Path("runs")) / f"attack-{Path(protocol).stem}"
         _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)
@@ -96,13 +107,26 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
             click.echo(line)
 
 
+def _ask_cases(model: Model, patch: Patch, files: Sequence[Path], settings: AttackSettings, folder: Path) -> None:
+    from expunge.attacks.cases import RESULT, read_case, recheck
+    from expunge.cli.output import tell
+    from expunge.detectors.choosing import world_for
+
+    world = world_for(model.world, model.name, settings)
+    made = recheck(model, patch, [read_case(file) for file in files], world, fresh=settings.fresh, out=folder)
+    for one in made:
+        click.echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
+    click.echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
+    tell("cases", folder / RESULT)
+
+
 def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,
                   budget: dict[str, Any], folder: Path, dry_run: bool) -> None:
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
     from expunge.protocols.attacked import attack_protocol
-    from expunge.protocols.run import RESULT
+    from expunge.protocols.result import RESULT
     from expunge.protocols.schema import read_protocol
 
     if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +19,7 @@ from expunge.unlearn.recipe import Recipe
 if TYPE_CHECKING:
     from expunge.models.model import Model
     from expunge.models.source import Source
-    from expunge.records import PatchCard, Request
+    from expunge.records import Origin, PatchCard, Request
 
 EXAMPLES = """\b
 Examples:
@@ -54,13 +55,29 @@ class EraseJob(Settings):
     train_prompts: str = knob("", "File of prompts of your own that ask for it, in place of the made ones: one a "
                                   "line, or a list as --prompts of evaluate takes it; what is to keep is left out")
     seed: int = knob(0, "Decides every random draw", ge=0)
+    requested_by: str = knob("", "Who asked for it; stands in the patch's card, as the next three do")
+    legal_basis: str = knob("", "What the request rests on, or where that is written down")
+    requested_on: datetime.date | None = knob(None, "The day on which it was asked, such as 2026-05-01")
+    due_on: datetime.date | None = knob(None, "The day by which it is to be met")
     settings: dict[str, Any] = knob({}, "The method's own settings")
 
     def as_file(self) -> dict[str, Any]:
         """The keys of a `--config` file; what is a single name is written as one."""
         values = self.model_dump(mode="json")
         return {key: (value or [""])[0] if key in ("concept", "anchor") and len(value) < 2 else value
-                for key, value in values.items() if value or key not in ("kind", "only_with", "train_prompts")}
+                for key, value in values.items() if value or key not in _LEFT_OPEN}
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the request comes from; None where nothing is said of that."""
+        from expunge.records import Origin
+
+        told = Origin(who=self.requested_by, when=self.requested_on, evidence=self.legal_basis, due=self.due_on)
+        return told if told.facts else None
+
+
+_LEFT_OPEN = ("kind", "only_with", "train_prompts", "requested_by", "legal_basis", "requested_on", "due_on")
+"""Keys that a file leaves out where they say nothing."""
 
 
 @click.command("erase", epilog=EXAMPLES)
@@ -114,7 +131,8 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
         return
     folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:
-        patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look)
+        patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look,
+                      origin=job.origin)
     card = patch.card
     warnings = [*still_there(card), *(not_looked(card, folder) if strict else ())]
     for line in warnings:

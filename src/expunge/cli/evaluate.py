@@ -11,6 +11,7 @@ import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.output import MEASURED
+from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
@@ -36,7 +37,7 @@ Examples:
 
 
 @click.command("evaluate", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.argument("patch", type=PatchName(beside=True), required=False)
 @model_options
 @settings_options(EvaluateSettings)
 @protocol_options
@@ -59,6 +60,7 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     With --protocol it asks what a publication asked: its prompts, sampler, detectors and scores, known by hash. Then
     PATCH may be left out, and the model as it is answers alone.
     """
+    from expunge import runtime
     from expunge.cli.output import print_evaluation, tell
     from expunge.cli.progress import progress
     from expunge.evaluation import evaluate
@@ -94,6 +96,8 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     with progress("evaluating") as report:
         evaluation = evaluate(opened, loaded, settings=settings, out=folder, cache=cache, progress=report,
                               suite=suite)
+    if not runtime.current().main:
+        return
     print_evaluation(evaluation)
     tell("evaluation", folder / EVALUATIONS.name)
     click.echo(f"next: expunge report {quote(str(folder))}")
@@ -113,10 +117,12 @@ def _by_protocol(protocol: str, own: dict[str, Any], asked: Asked) -> tuple[dict
 
 def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,
                   folder: Path, dry_run: bool) -> None:
+    from expunge import runtime
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
-    from expunge.protocols.run import RESULT, run_protocol
+    from expunge.protocols.result import RESULT
+    from expunge.protocols.run import run_protocol
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
@@ -125,6 +131,8 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     with progress("evaluating") as report:
         result = run_protocol(model, read_protocol(protocol), patch, files=parse_files(files), settings=settings,
                               out=folder, progress=report)
+    if not runtime.current().main:
+        return
     write_tables(result, folder)
     print_result(result)
     tell("protocol", folder / RESULT)

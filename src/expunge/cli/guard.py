@@ -12,6 +12,7 @@ import click
 from expunge.cli.freezing import learning_estimate, print_mask, print_savings, print_verification, publisher_of
 from expunge.cli.lists import Name, Sentence
 from expunge.cli.options import dry_run_option, given, model_options_of
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -68,7 +69,7 @@ def command() -> None:
 
 
 def _patch_option(function: Any) -> Any:
-    return click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH",
+    return click.option("--patch", type=PatchName(), metavar="PATCH",
                         help="Edit that is on the published model.")(function)
 
 

@@ -100,6 +100,12 @@ def _formulas(_: str | None) -> list[tuple[str, str]]:
     return sorted(described().items())
 
 
+def _extras(_: str | None) -> list[tuple[str, str]]:
+    from expunge.extras import described
+
+    return described()
+
+
 def _registered(known: Registry) -> list[tuple[str, str]]:
     return [(name, _help(known, name)) for name in known.usable()]
 
@@ -150,7 +156,7 @@ def _concepts(kind: str | None) -> list[tuple[str, str]]:
 _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
     "methods": _methods, "parts": _parts, "attacks": _attacks, "protocols": _protocols, "formulas": _formulas,
     "worlds": _worlds, "prompts": _prompts, "detectors": _detectors, "features": _features, "distances": _distances,
-    "references": _references, "scopes": _scopes, "concepts": _concepts,
+    "references": _references, "scopes": _scopes, "concepts": _concepts, "extras": _extras,
 }
 
 
@@ -161,7 +167,8 @@ _LISTS: dict[str, Callable[[str | None], list[tuple[str, str]]]] = {
 @click.option("--kind", metavar="KIND", help="With concepts: only those of one kind (building, animal, style, ...).")
 def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
     """List methods, their parts, attacks, worlds and what they are made of (prompts, detectors, features, distances,
-    references), scopes (of parameters), the concepts of the embedded model, protocols, or the formulas of their scores.
+    references), scopes (of parameters), the concepts of the embedded model, protocols, the formulas of their scores, or
+    the extras that can be installed along.
 
     `ls methods NAME` tells of one method what it trains, what it needs and costs, whose it is, and what a bench of the
     embedded model showed.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from expunge.cli.options import model_options_of
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -25,7 +26,7 @@ Examples:
 
 
 @click.command("merge", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path))
+@click.argument("patch", type=PatchName())
 @model_options_of("--model")
 @click.option("--dtype", default="float16", show_default=True, metavar="NAME", help="Number type to write.")
 @click.option("--variant", metavar="NAME",

@@ -6,6 +6,7 @@ reach what has no flag of its own.
 
 from __future__ import annotations
 
+import datetime
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -96,8 +97,9 @@ METAVARS = {
     "model": "MODEL", "parts": "FOLDER", "lora": "FILE", "clip": "MODEL", "device": "NAME", "dtype": "NAME",
     "variant": "NAME", "method": "NAME", "strategy": "NAME",
     "scope": "NAME", "concept": "NAME", "preset": "NAME", "attacks": "NAME", "strata": "NAME", "without": "NAME",
-    "distance": "NAME", "detector": "NAME", "second": "NAME", "features": "NAME", "prompts_of": "NAME",
-    "reference": "NAME|FILE", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "name_in": "KEY=VALUE", "distance": "NAME", "detector": "NAME", "second": "NAME", "features": "NAME",
+    "prompts_of": "NAME", "reference": "NAME|FILE", "config": "FILE", "prompts": "FILE", "train_prompts": "FILE",
+    "weights": "FILE", "license_file": "FILE",
     "out": "FOLDER", "cache": "FOLDER", "pictures": "FOLDER", "start": "FOLDER"}
 """What stands for the value of an option in the help of every verb that has it, where its type does not say it."""
 
@@ -227,12 +229,14 @@ def _option(name: str, field: FieldInfo, whose: str) -> Callable[[Any], Any] | N
                             help=f"{_help(field, whose)} May be repeated.")
     if isinstance(kind, click.Choice):
         return click.option(flag, f"{_PREFIX}{name}", type=kind, help=_help(field, whose))
-    metavar = METAVARS.get(name) or {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}[kind]
+    metavar = METAVARS.get(name) or {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT",
+                                       datetime.date: "DATE"}[kind]
+    kind = str if kind is datetime.date else kind  # the schema reads it, and tells mistakes with all others
     return click.option(flag, f"{_PREFIX}{name}", type=kind, metavar=metavar, help=_help(field, whose))
 
 
 def _plain_type(annotation: Any) -> Any:
-    """int, float, bool, str, Path, tuple (of words) or a click.Choice; None for anything else."""
+    """int, float, bool, str, Path, date, tuple (of words) or a click.Choice; None for anything else."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -243,7 +247,7 @@ def _plain_type(annotation: Any) -> Any:
         return click.Choice(words) if len(words) > 1 and all(isinstance(word, str) for word in words) else None
     if get_origin(annotation) is tuple:
         return tuple if get_args(annotation) == (str, ...) else None
-    return annotation if annotation in (bool, int, float, str, Path) else None
+    return annotation if annotation in (bool, int, float, str, Path, datetime.date) else None
 
 
 def _help(field: FieldInfo, whose: str) -> str:

@@ -109,13 +109,15 @@ def print_result(result: ProtocolResult) -> None:
 
 
 def write_tables(result: ProtocolResult, folder: Path) -> None:
-    """protocol.md and protocol.csv beside the record; of a stand-in's result the first alone, which refuses numbers."""
+    """Tables and files for the Hub beside the record; of a stand-in's result the first table, which refuses numbers."""
     from expunge.files import write_text
+    from expunge.protocols.hub import write_for_hub
     from expunge.protocols.table import as_csv, markdown
 
     write_text(folder / "protocol.md", markdown(result))
     if not result.test_only:
         write_text(folder / "protocol.csv", as_csv(result))
+        write_for_hub(result, folder)
 
 
 def estimate(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings) -> str:

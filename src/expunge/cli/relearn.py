@@ -11,6 +11,7 @@ from expunge.attacks.settings import RelearnSettings
 from expunge.cli.attack import attack_folder
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -32,7 +33,7 @@ Examples:
 
 
 @click.command("relearn", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path), required=False)
+@click.argument("patch", type=PatchName(beside=True), required=False)
 @click.option("--concept", default="", metavar="NAME",
               help="What is taught [default: what the patch took out]. Needed without a patch, or if that is several.")
 @training_model_options

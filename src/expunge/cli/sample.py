@@ -10,6 +10,7 @@ import click
 
 from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -39,7 +40,7 @@ COLUMNS, ON_SHEET = 8, 400
               help="A list of prompts, beside or instead of PROMPT: CSV, TSV or JSON with a column prompt, or one a "
                    "line. Columns of seeds, guidances and sizes are honoured.")
 @model_options
-@click.option("--patch", type=click.Path(path_type=Path), metavar="PATCH", help="Draw with this patch on.")
+@click.option("--patch", type=PatchName(), metavar="PATCH", help="Draw with this patch on.")
 @click.option("--seed", "seeds", type=Number(min=0), multiple=True, metavar="INTEGER",
               help="A seed. May be repeated [default: 0].")
 @click.option("--seeds", "--count", "count", type=click.IntRange(min=1), metavar="INTEGER",

@@ -41,7 +41,7 @@ def command(folder: Path, protocol: str, listing: Path | None, batch: int, out: 
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
-    from expunge.protocols.run import RESULT
+    from expunge.protocols.result import RESULT
     from expunge.protocols.schema import read_protocol
     from expunge.protocols.supplied import score_folder
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.output import MEASURED
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.records.stored import Stored
@@ -29,7 +30,7 @@ Examples:
 
 
 @click.command("show", epilog=EXAMPLES)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PatchName())
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 @click.option("--verify", is_flag=True,
               help="Of a patch: read its tensors, too, and hash them; a damaged one is refused.")

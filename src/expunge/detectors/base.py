@@ -130,6 +130,15 @@ class DetectorSettings(Settings, ABC):
             ModelError: a file cannot be read, or is of something else.
         """
 
+    @classmethod
+    def packaged(cls, role: str) -> Path | None:
+        """The file that an installed package brings for an optional need; None where none does.
+
+        Raises:
+            UserError: the package is not installed.
+        """
+        return None
+
     @property
     def prefix(self) -> str:
         """What the name of the detector begins with: "test-only/" where its weights are nobody's."""
@@ -148,9 +157,15 @@ class DetectorSettings(Settings, ABC):
 
 
 def path_digest(path: Path) -> str:
-    """sha256 of a file; of a folder that of all its files that decide what a network says, with their names."""
+    """sha256 of a file; of a folder that of all its files that decide what a network says, with their names.
+
+    A folder's README, pictures and copies of its weights in other formats do not count, nor do hidden files, which a
+    download leaves: two copies of one network have one hash. A folder in which nothing decides counts whole.
+    """
     if path.is_file():
         return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in DECIDING)
-    listed = [[str(file.relative_to(path)), file_digest(file)] for file in files]
+    files = sorted(file for file in path.rglob("*")
+                   if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts))
+    deciding = [file for file in files if file.suffix in DECIDING] or files
+    listed = [[file.relative_to(path).as_posix(), file_digest(file)] for file in deciding]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

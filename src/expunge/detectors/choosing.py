@@ -17,9 +17,6 @@ from expunge.metrics.named import distance_named, features_named, prompts_named,
 from expunge.metrics.worlds import World, world_of
 from expunge.registry import DISTANCES, FEATURES, REFERENCES, Registry
 
-OF_PROMPTS = ("prompts", "add_templates", "default_role")
-"""Settings that reach prompts which take arguments of these names."""
-
 
 def world_for(kind: str, model: str, settings: AskSettings, world: World | None = None) -> World:
     """The world called `kind` of the model called `model` (or `world`), with the parts that the settings name.
@@ -33,7 +30,10 @@ def world_for(kind: str, model: str, settings: AskSettings, world: World | None 
     """
     if world is not None and world.chosen:
         return world
-    own: dict[str, Any] = {name: getattr(settings, name) for name in OF_PROMPTS}
+    own: dict[str, Any] = {"prompts": settings.prompts, "add_templates": settings.add_templates,
+                           "default_role": settings.default_role}
+    if isinstance(settings, MeasureSettings) and settings.name_in:  # attacks ask in one language
+        own["name_in"] = settings.name_in
     made = plain = world or world_of(kind, model, settings.clip, margin=settings.margin,
                                      **({} if settings.prompts_of else own))
     if settings.prompts_of:

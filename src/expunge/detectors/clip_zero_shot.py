@@ -1,4 +1,5 @@
-"""CLIP zero-shot over a list of classes: probability among them, or cosine, of any CLIP in a transformers folder.
+"""CLIP zero-shot over a list of classes: probability among them, or cosine, of any CLIP in a folder of transformers
+or OpenCLIP.
 
 For example MACE's objects: ViT-B/32, "a photo of the {}", softmax over ten names, and the mean probability of one of
 them is called its accuracy (rule mean).
@@ -25,7 +26,8 @@ class ClipZeroShot(DetectorSettings):
 
     kind: ClassVar[str] = "clip"
     needs: ClassVar[tuple[Need, ...]] = (Need(
-        "folder", "a transformers folder of a CLIP: config.json, model.safetensors, tokenizer",
+        "folder", "a folder of a CLIP with its tokenizer: transformers' (config.json, model.safetensors) or OpenCLIP's "
+                  "(open_clip_config.json, open_clip_model.safetensors)",
         "https://huggingface.co/openai/clip-vit-large-patch14 and others", folder=True),)
 
     classes: tuple[str, ...] = knob(..., "what an image may show", min_length=1)

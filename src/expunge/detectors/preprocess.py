@@ -71,12 +71,6 @@ def pil_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(pixels) for pixels in eight_bit(images)]
 
 
-def as_rgb(image: Image.Image) -> Tensor:
-    """float32 (3, H, W) in [0, 1] of any of PIL's images: grey is repeated, an alpha channel is dropped, as the field's
-    programs do, and CMYK is converted."""
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
-
-
 def _stretch(images: Tensor, side: int) -> Tensor:
     cv2 = opencv()
     return _first(cv2.resize(pixels, (side, side)) for pixels in eight_bit(images)) / 255

@@ -27,7 +27,10 @@ class AskSettings(Settings):
 
 
 class MeasureSettings(AskSettings):
-    """What images are compared by, too."""
+    """What images are compared by, too, and what the concept is called in other languages."""
+
+    name_in: tuple[str, ...] = knob((), "open prompts: LANGUAGE=NAME, what the concept is called where a stratum asks "
+                                        "in that language; else it is called as the request calls it")
 
     features: str = knob("", "features of FID and KID, by a name of `expunge ls features`; empty: the world's")
     features_options: dict[str, Any] = knob({}, "resizer and modified of the features; under files what they need, by "

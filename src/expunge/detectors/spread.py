@@ -4,8 +4,9 @@ it is."""
 from __future__ import annotations
 
 import statistics
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import Field
 
@@ -53,18 +54,24 @@ class Spread(Record):
     abstentions: dict[str, int] = Field({})
 
 
-def spread(readings: Sequence[Reading], rule: Rule) -> Spread:
-    """The distribution of the rule's values over readings."""
-    values = [value for reading in readings if (value := rule.value(reading)) is not None]
-    notes = [reading.note for reading in readings if reading.note and not reading.error]
+def spread(readings: Iterable[Reading], rule: Rule) -> Spread:
+    """The distribution of the rule's values over readings, which are gone over once."""
+    values, notes, errors = array("d"), Counter[str](), 0
+    for reading in readings:
+        errors += bool(reading.error)
+        if reading.note and not reading.error:
+            notes[reading.note] += 1
+        if (value := rule.value(reading)) is not None:
+            values.append(value)
     bins = [0] * BINS
     for value in values:
         bins[min(BINS - 1, max(0, int(value * BINS)))] += 1
-    return Spread(n=len(values), errors=sum(bool(reading.error) for reading in readings), abstained=len(notes),
+    ordered = sorted(values)
+    return Spread(n=len(values), errors=errors, abstained=notes.total(),
                   mean=statistics.fmean(values) if values else None,
-                  percentiles={percent: percentile(values, percent) for percent in PERCENTS} if values else {},
+                  percentiles={percent: percentile(ordered, percent) for percent in PERCENTS} if values else {},
                   bins=() if rule.rule == "boxes" else tuple(bins),
-                  abstentions={note: notes.count(note) for note in dict.fromkeys(notes)})
+                  abstentions=dict(notes))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -76,40 +83,19 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def neighbouring_rates(readings: Sequence[Reading], rule: Rule, floor: float = 0.0, cuts: Sequence[float] = ()
+def neighbouring_rates(readings: Iterable[Reading], rule: Rule, floor: float = 0.0, cuts: Sequence[float] = ()
                        ) -> list[CutRate]:
-    """What the rule says at its own threshold and at neighbouring ones, the lowest first.
+    """What the rule says at its own threshold and at neighbouring ones, the lowest first; one pass over the readings.
 
     Args:
         floor: the detector's. cuts: which thresholds; none means the rule's own plus `STEPS`, inside [0, 1].
     """
     around = cuts or sorted({round(rule.threshold + step, 4) for step in STEPS
                              if step == 0 or 0 <= rule.threshold + step <= 1})
-    out = []
-    for cut in around:
-        said = [shown for reading in readings if (shown := rule.at(cut).shows(reading)) is not None]
-        out.append(CutRate(cut=cut, yes=sum(said), n=len(said), measured=cut >= floor))
-    return out
-
-
-class Agreement(Record):
-    """What two detectors say of the same images: each kind of disagreement is a number of its own.
-
-    Attributes:
-        both, neither, first_only, second_only: images by which of them say yes.
-        undecided: images that one of them failed on or abstained from.
-    """
-
-    both: int
-    neither: int
-    first_only: int
-    second_only: int
-    undecided: int
-
-
-def agreement(first: Sequence[Reading], first_rule: Rule, second: Sequence[Reading], second_rule: Rule) -> Agreement:
-    """Compare two detectors on the same images, in the same order."""
-    said = Counter((first_rule.shows(one), second_rule.shows(other)) for one, other in zip(first, second, strict=True))
-    decided = {pair: count for pair, count in said.items() if None not in pair}
-    return Agreement(both=said[True, True], neither=said[False, False], first_only=said[True, False],
-                     second_only=said[False, True], undecided=said.total() - sum(decided.values()))
+    rules, yes, n = [rule.at(cut) for cut in around], [0] * len(around), [0] * len(around)
+    for reading in readings:
+        for place, one in enumerate(rules):
+            shown = one.shows(reading)
+            n[place] += shown is not None
+            yes[place] += bool(shown)
+    return [CutRate(cut=cut, yes=yes[place], n=n[place], measured=cut >= floor) for place, cut in enumerate(around)]

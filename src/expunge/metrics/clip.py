@@ -2,7 +2,7 @@
 
 Images are resized by bicubic interpolation with antialiasing (shorter side to the tower's size, then the centre),
 and normalised with the folder's preprocessor_config.json, or with mean and deviation 0.5 where there is none.
-Only safetensors are read.
+Only safetensors are read. OpenCLIP's folders are read by `metrics.open_clip`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from expunge.errors import ModelError, UserError
 from expunge.files import file_digest
 from expunge.metrics.base import NO_NUMBERS
+from expunge.metrics.open_clip import CONFIG, WEIGHTS, is_open_clip, read_open_clip
 from expunge.pixels import Pictures
 from expunge.records import Detection
 
@@ -28,7 +29,7 @@ SOMETHING_ELSE = "something else"
 
 
 class LocalClip:
-    """`TextImage` and `Features` over a folder with a transformers CLIPModel and its CLIPTokenizer."""
+    """`TextImage` and `Features` over a folder with a CLIP of transformers or OpenCLIP, and its tokenizer."""
 
     def __init__(self, folder: Path, batch: int = 64) -> None:
         """Load from `folder`.
@@ -36,19 +37,21 @@ class LocalClip:
         Raises:
             ModelError: the folder lacks a file, holds only pickles, or cannot be read.
         """
-        from transformers import CLIPModel, CLIPTokenizer
+        from transformers import CLIPTokenizer
 
         folder = Path(folder)
         weights = sorted(folder.glob("*.safetensors"))
-        if not (folder / "config.json").is_file() or not weights:
+        if not (is_open_clip(folder) or ((folder / "config.json").is_file() and weights)):
             names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else ["no such folder"]
             raise ModelError(f"no CLIP in {folder} ({', '.join(names) or 'empty'})",
-                             accepted="a folder with config.json, model.safetensors and the tokenizer's files",
+                             accepted="a folder with config.json, model.safetensors and the tokenizer's files, or "
+                                      f"OpenCLIP's with {CONFIG} and {WEIGHTS}",
                              remedy="pickled weights are never read; convert them to safetensors first")
         try:
-            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            model, prepare = _opened(folder)
             self._tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            prepare = _read_preprocessing(folder)
+        except ModelError:
+            raise
         except Exception as error:  # the loaders of weights and tokenizers share no base class
             raise ModelError(f"the CLIP in {folder} cannot be read: {error}") from error
         self._model: Any = model.float().eval().requires_grad_(False)
@@ -222,6 +225,16 @@ def clip_folder(where: str) -> Path:
     except Exception as error:  # bad name, no network, no such repository
         raise UserError(f"no CLIP at {where!r}: {str(error).splitlines()[0]}",
                         accepted="a folder, or a Hub id such as 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'") from error
+
+
+def _opened(folder: Path) -> tuple[Any, tuple[Sequence[float], Sequence[float]]]:
+    """The model, and the mean and deviation that images are normalised with."""
+    if is_open_clip(folder):
+        found = read_open_clip(folder)
+        return found.model, (found.mean, found.deviation)
+    from transformers import CLIPModel
+
+    return CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True), _read_preprocessing(folder)
 
 
 def _read_preprocessing(folder: Path) -> tuple[list[float], list[float]]:

@@ -6,7 +6,7 @@
 Both depend on the extractor (its name and hash are in the score) and FID also on the number of images: it is biased
 upwards in small sets, so values are comparable only at the same n. The interval resamples prompts; FID of a
 resample is larger than FID of the set, so its interval is the resamples' spread, centred on the estimate. Above
-`SUBSET` images it is an infinitesimal jackknife over prompts, and KID has no interval.
+`SUBSET` images both have an infinitesimal jackknife over prompts.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from expunge.metrics.distance import (
     kid,
 )
 from expunge.metrics.frechet_interval import Parts, frechet_parts, linear_interval
+from expunge.metrics.kernel_interval import kernel_influence
 from expunge.metrics.neighbours import precision_recall
 from expunge.metrics.statistics import interval_words, percentiles, rate_interval, resamples
 from expunge.records import ImageRecord, ItemKey, Score
 
 SUBSET = 1000
-"""Largest set whose kernels are held at once; larger ones are split into seeded subsets. FID of more images has an
-interval to first order (`frechet_interval`), for a bootstrap would take as many distances as it has draws."""
+"""Largest set whose kernels are held at once; larger ones are split into seeded subsets. FID and KID of more images
+have intervals to first order (`frechet_interval`, `kernel_interval`): a bootstrap takes a distance for each draw."""
 KEEP = "images of the keep prompts"
 
 
@@ -66,8 +67,9 @@ def items_against_original(items: Sequence[ItemKey], edited: Tensor, original: T
     everything = torch.arange(len(x))
     value = kid(x, y, same_items=True, subset=SUBSET, seed=seed)
     if len(x) > SUBSET:
-        return [_linear("original", other, frechet_parts(x, y), items, words, _thin(len(x), x.shape[1])),
-                _score("kid", "original", other, value, None, items, draws, seed, words, note)]
+        parts = Parts(value, kernel_influence(x, y, same_items=True, seed=seed))
+        return [_linear("fid", "original", other, frechet_parts(x, y), items, words, _thin(len(x), x.shape[1])),
+                _linear("kid", "original", other, parts, items, words, note)]
     spread = _resampled(items, fid, draws, seed)
     grams = kernels(x, y, same_items=True)
     kid_draws = _resampled(items, lambda rows: kernel_distance(grams, rows), draws, seed)
@@ -134,7 +136,7 @@ def items_against_real(items: Sequence[ItemKey], features: Tensor, real: Moments
     kid_score = _kid_against_real(items, x, real, draws, seed, words)
     thin = _thin(len(x), x.shape[1])
     if len(x) > SUBSET:
-        return [_linear("real", "real images", frechet_parts(x, fixed), items, words, thin), kid_score]
+        return [_linear("fid", "real", "real images", frechet_parts(x, fixed), items, words, thin), kid_score]
     spread = _resampled(items, fid, draws, seed)
     return [_score("fid", "real", "real images", fid(torch.arange(len(x))), spread, items, draws, seed, words, thin),
             kid_score]
@@ -144,13 +146,13 @@ def _kid_against_real(items: Sequence[ItemKey], x: Tensor, real: Moments, draws:
                       words: dict[str, Any]) -> Score:
     if len(real.sample) < 2:
         return _unmeasured("real", "real images", words, "the statistics hold no features of single images")[1]
-    value = kid(x, real.sample, subset=SUBSET, seed=seed)
-    kid_draws = None
-    if max(len(x), len(real.sample)) <= SUBSET:
-        grams = kernels(x, real.sample)
-        kid_draws = _resampled(items, lambda rows: kernel_distance(grams, rows), draws, seed)
-    return _score("kid", "real", "real images", value, kid_draws, items, draws, seed, words,
-                  f"against a sample of {len(real.sample)} real images")
+    value, note = kid(x, real.sample, subset=SUBSET, seed=seed), f"against a sample of {len(real.sample)} real images"
+    if max(len(x), len(real.sample)) > SUBSET:
+        parts = Parts(value, kernel_influence(x, real.sample, same_items=False, seed=seed))
+        return _linear("kid", "real", "real images", parts, items, words, note)
+    grams = kernels(x, real.sample)
+    kid_draws = _resampled(items, lambda rows: kernel_distance(grams, rows), draws, seed)
+    return _score("kid", "real", "real images", value, kid_draws, items, draws, seed, words, note)
 
 
 def _items(shots: Sequence[ImageRecord]) -> list[ItemKey]:
@@ -166,27 +168,27 @@ def _resampled(items: Sequence[ItemKey], statistic: Callable[[Tensor], float], d
     if len(prompts) < 2:
         return np.empty(0)
     return np.array([statistic(torch.tensor([i for prompt in picked for i in prompts[prompt]]))
-                     for picked in resamples(len(prompts), draws, seed)])
+                     for block in resamples(len(prompts), draws, seed) for picked in block])
 
 
-def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray | None, items: Sequence[ItemKey],
+def _score(kind: str, against: str, other: str, value: float, drawn: np.ndarray, items: Sequence[ItemKey],
            draws: int, seed: int, words: dict[str, Any], note: str) -> Score:
     low = high = None
-    interval = percentiles(drawn - drawn.mean() + value) if drawn is not None and len(drawn) else None
+    interval = percentiles(drawn - drawn.mean() + value) if len(drawn) else None
     if interval:
         low, high = (max(interval[0], 0.0) if kind == "fid" else interval[0]), interval[1]
-    elif drawn is None:
-        note = f"{note}; no interval: more than {SUBSET} images".lstrip("; ")
     return _told(kind, against, other, value, (low, high), items, words, note,
                  f"95% bootstrap over prompts, centred, {draws} draws, seed {seed}" if interval else "")
 
 
-def _linear(against: str, other: str, parts: Parts, items: Sequence[ItemKey], words: dict[str, Any], note: str
-            ) -> Score:
-    """FID of more images than a bootstrap can take."""
-    interval = linear_interval(parts, items)
-    note = "; ".join(filter(None, [f"biased upwards by the number of images: compare only at n {len(items)}", note]))
-    return _told("fid", against, other, parts.value, interval or (None, None), items, words, note,
+def _linear(kind: str, against: str, other: str, parts: Parts, items: Sequence[ItemKey], words: dict[str, Any],
+            note: str) -> Score:
+    """FID or KID of more images than a bootstrap can take."""
+    interval = linear_interval(parts, items, least=0.0 if kind == "fid" else None)
+    if kind == "fid":
+        note = "; ".join(filter(None, [f"biased upwards by the number of images: compare only at n {len(items)}",
+                                       note]))
+    return _told(kind, against, other, parts.value, interval or (None, None), items, words, note,
                  "95% infinitesimal jackknife over prompts" if interval else "")
 
 

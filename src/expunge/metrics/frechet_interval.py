@@ -37,7 +37,7 @@ _SMALL = 1e-10
 
 
 class Parts(NamedTuple):
-    """A Fréchet distance, at least 0, and float64 (N,): to first order, what each item adds to N times the change."""
+    """A distance, and float64 (N,): to first order, what each item adds to N times the change."""
 
     value: float
     influence: Tensor
@@ -61,8 +61,9 @@ def frechet_parts(x: Tensor, y: Tensor | Gaussian) -> Parts:
     return Parts(max(float(value), 0.0), influence)
 
 
-def linear_interval(parts: Parts, items: Sequence[ItemKey], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Ends of the interval over prompts, the lower at least 0; None for one prompt."""
+def linear_interval(parts: Parts, items: Sequence[ItemKey], confidence: float = 0.95, least: float | None = 0.0
+                    ) -> tuple[float, float] | None:
+    """Ends of the interval over prompts, the lower at least `least`; None for one prompt."""
     rows: dict[str, int] = {}
     places = torch.tensor([rows.setdefault(text, len(rows)) for text, _ in items])
     if len(rows) < 2:
@@ -70,7 +71,8 @@ def linear_interval(parts: Parts, items: Sequence[ItemKey], confidence: float = 
     sums = torch.zeros(len(rows), dtype=torch.float64).index_add(0, places, parts.influence)
     deviation = float((sums / len(items)).std()) * math.sqrt(len(rows))
     half = student(len(rows) - 1, confidence) * deviation
-    return max(parts.value - half, 0.0), parts.value + half
+    low = parts.value - half
+    return (low if least is None else max(low, least)), parts.value + half
 
 
 def _of(x: Tensor, own: Gaussian, other: Gaussian, carried: Tensor) -> Tensor:

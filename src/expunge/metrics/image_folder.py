@@ -1,7 +1,8 @@
 """A folder of images that somebody drew or took, read in batches: nothing is dropped without being counted.
 
 Files are taken from all folders within, in the order of their paths, which is the same everywhere. Images keep their
-sizes. Each is an item (prompt, seed): from a list beside the folder, else its path and 0.
+sizes. Each is of an item (prompt, seed): from a list beside the folder, where several images may be of one, else its
+path and 0.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from expunge.metrics.image_file import ENDINGS, LEAST_SIDE, MOST_PIXELS, Unusabl
 from expunge.metrics.image_list import Listed, read_list
 from expunge.records import ItemKey, counted
 
-MISSING, EXTRA, TWICE, NO_IMAGE = ("listed and not in the folder", "in the folder and not listed",
-                                   "prompt and seed of another image", "no image by its ending")
+MISSING, EXTRA, NO_IMAGE = ("listed and not in the folder", "in the folder and not listed", "no image by its ending")
 
 
 class FolderImage(NamedTuple):
@@ -41,6 +41,7 @@ class ImageFolder:
         place: the folder. names: paths of the files to read, in order. items: prompt and seed by path.
         left_out: reason by path, or by "row N" of a list, of what is no image to be measured.
         conversions: how many images took each conversion. read: how many were read.
+        seeds_known: whether a list says the seeds; else items of one text are numbered in the list's order.
     """
 
     place: Path
@@ -51,6 +52,7 @@ class ImageFolder:
     read: int = 0
     most_pixels: int = MOST_PIXELS
     least_side: int = LEAST_SIDE
+    seeds_known: bool = False
 
     @classmethod
     def open(cls, folder: str | Path, listing: str | Path | None = None, *, columns: Mapping[str, str] | None = None,
@@ -58,7 +60,7 @@ class ImageFolder:
         """Look what is there; no image is read yet.
 
         Args:
-            listing: CSV or JSONL of file, prompt and seed; `columns`: how they are called (see `image_list`).
+            listing: a table or JSON of file, prompt and seed; `columns`: how they are called (see `image_list`).
             most_pixels: of an image that is read. least_side: pixels of its shorter side.
 
         Raises:
@@ -72,15 +74,17 @@ class ImageFolder:
         paths = sorted(file.relative_to(place).as_posix() for file in files)
         out = {name: NO_IMAGE for name in paths if Path(name).suffix.lower() not in ENDINGS}
         names = [name for name in paths if name not in out]
-        items = {name: ItemKey(name, 0) for name in names}
+        items, seeds_known = {name: ItemKey(name, 0) for name in names}, False
         if listed is not None:
             rows, lost = read_list(listed, columns)
             names, items = _matched(names, rows, out)
+            seeds_known = any(row.seed is not None for row in rows)
             out |= {f"row {reason} {k}": reason for reason, count in lost.items() for k in range(count)}
         if not names:
             raise UserError(f"no image to read in {place}", accepted="PNG, JPEG or WebP files"
                             + ("" if listed is None else ", named as the list names them"))
-        return cls(place, tuple(names), items, out, most_pixels=most_pixels, least_side=least_side)
+        return cls(place, tuple(names), items, out, most_pixels=most_pixels, least_side=least_side,
+                   seeds_known=seeds_known)
 
     def batches(self, size: int = 64) -> Iterator[list[FolderImage]]:
         """The images that can be read, `size` files at a time, in order; what cannot is noted in `left_out`."""
@@ -129,18 +133,12 @@ def _matched(names: Sequence[str], rows: Sequence[Listed], left_out: dict[str, s
     """The files that the list names, in the list's order, with their items; `left_out` is told of the others."""
     there, items = set(names), dict[str, ItemKey]()
     taken: Counter[str] = Counter()
-    known: set[ItemKey] = set()
     for row in rows:
         if row.file not in there:
             left_out[row.file] = left_out.get(row.file, MISSING)
             continue
         text = row.file if row.prompt is None else row.prompt
-        item = ItemKey(text, taken[text] if row.seed is None else row.seed)
+        items[row.file] = ItemKey(text, taken[text] if row.seed is None else row.seed)
         taken[text] += 1
-        if item in known:
-            left_out[row.file] = TWICE
-            continue
-        known.add(item)
-        items[row.file] = item
     left_out |= {name: EXTRA for name in names if name not in items and name not in left_out}
     return list(items), items

@@ -1,23 +1,23 @@
-"""A list of (file, prompt, seed) beside a folder of images: CSV or JSONL, read as it stands.
+"""A list of (file, prompt, seed) beside a folder of images: a table or JSON, read as lists of prompts are.
 
-A text is a text, also where it reads "nan" or "NULL"; a byte order mark is no part of the first column's name.
+A text is a text, also where it reads "nan" or "NULL". Every row is read or counted.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from expunge.errors import UserError
+from expunge.errors import ConfigError
+from expunge.records.json_lists import is_json, read_json_cells
+from expunge.records.tables import EMPTY_ROW, NAMES, Cells, chosen_columns, numbers, read_cells, too_wide, usual_columns
 
-NAMES = {"file": ("file", "file_name", "filename", "image"), "prompt": ("prompt", "text", "caption"),
-         "seed": ("seed", "evaluation_seed")}
+COLUMNS = {"file": ("file", "file_name", "filename", "image"), "prompt": NAMES["text"], "seed": NAMES["seed"]}
 """What a column may be called, where the caller does not say; the first that is there counts."""
-_SEEDS = 2**64
+NO_FILE, NO_SEED, TWICE_LISTED = ("row without a file's name", "row without a seed from 0 to 2**64 - 1",
+                                  "file listed twice")
 
 
 @dataclass(frozen=True)
@@ -33,69 +33,37 @@ def read_list(path: Path, columns: Mapping[str, str] | None = None) -> tuple[lis
     """The rows in their order, and how many were left out by reason.
 
     Args:
-        columns: which column is the file, the prompt and the seed; those not named are looked for under `NAMES`.
+        columns: which column is the file, the prompt and the seed; those not named are looked for under `COLUMNS`.
 
     Raises:
-        UserError: it cannot be read, is neither CSV nor JSONL, or has no column of files.
+        ConfigError: it cannot be read, or has no column of files.
     """
-    rows = _rows(path)
-    there = list(rows[0]) if rows else []
-    found = {what: _column(what, there, columns or {}, path) for what in NAMES}
+    cells = read_json_cells(path) if is_json(path) else read_cells(path)
+    found = _columns(path, cells, columns or {})
+    wide = too_wide(cells.heads, cells.rows)
     out: dict[str, Listed] = {}
-    left_out: dict[str, int] = {}
-
-    def leave(reason: str) -> None:
-        left_out[reason] = left_out.get(reason, 0) + 1
-
-    for row in rows:
-        values = {what: None if column is None else row.get(column) for what, column in found.items()}
-        if not any(str(value or "").strip() for value in row.values()):
-            leave("empty row")
-            continue
-        name = PurePosixPath(str(values["file"] or "").strip().replace("\\", "/")).as_posix()
-        seed = _seed(values["seed"]) if found["seed"] else None
-        if name in ("", "."):
-            leave("row without a file's name")
-        elif found["seed"] and seed is None:
-            leave("row without a seed from 0 to 2**64 - 1")
+    left_out = Counter({EMPTY_ROW: cells.empty} if cells.empty else {})
+    for number, row in enumerate(cells.rows):
+        held = {what: row[place] if place < len(row) else "" for what, place in found.items()}
+        name = PurePosixPath(held["file"].strip().replace("\\", "/")).as_posix()
+        seed = numbers({"seed": held.get("seed", "").strip()})[0].get("seed")
+        if number in wide:
+            left_out[wide[number]] += 1
+        elif name in ("", "."):
+            left_out[NO_FILE] += 1
+        elif "seed" in found and seed is None:
+            left_out[NO_SEED] += 1
         elif name in out:
-            leave("file listed twice")
+            left_out[TWICE_LISTED] += 1
         else:
-            prompt = values["prompt"]
-            out[name] = Listed(name, None if found["prompt"] is None else str("" if prompt is None else prompt), seed)
-    return list(out.values()), left_out
+            out[name] = Listed(name, held.get("prompt"), None if seed is None else int(seed))
+    return list(out.values()), dict(left_out)
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line that is no object")
-            return rows
-        table = csv.DictReader(io.StringIO(text), strict=True)
-        return [{name: value for name, value in row.items() if name is not None} for row in table]
-    except (OSError, ValueError, csv.Error) as error:  # a UnicodeDecodeError is a ValueError
-        raise UserError(f"{path} cannot be read: {error}",
-                        accepted="CSV with a line of column names, or JSONL, in UTF-8") from error
-
-
-def _column(what: str, there: list[str], columns: Mapping[str, str], path: Path) -> str | None:
-    if what in columns:
-        if there and columns[what] not in there:
-            raise UserError(f"{path} has no column {columns[what]!r}", accepted=", ".join(map(repr, there)))
-        return columns[what]
-    found = next((name for name in NAMES[what] if name in there), None)
-    if found is None and what == "file":
-        raise UserError(f"{path} has no column of files ({', '.join(map(repr, there)) or 'no rows'})",
-                        accepted=f"a column {' or '.join(NAMES['file'])}, or a name for it")
+def _columns(path: Path, cells: Cells, chosen: Mapping[str, str]) -> dict[str, int]:
+    heads = [head.strip().strip("\ufeff") for head in cells.heads]
+    found = {**usual_columns(heads, COLUMNS), **chosen_columns(path, heads, chosen)}
+    if "file" not in found:
+        raise ConfigError(f"{path} has no column of files: its columns are {', '.join(filter(None, heads)) or 'none'}",
+                          accepted=f"a column {' or '.join(COLUMNS['file'])}, or a name for it")
     return found
-
-
-def _seed(value: object) -> int | None:
-    try:
-        number = int(str(value).strip())
-    except ValueError:
-        return None
-    return number if 0 <= number < _SEEDS else None

@@ -38,7 +38,7 @@ from expunge.metrics.statistics import (
     bootstrap_words,
     group_means,
     percentiles,
-    resamples,
+    resampled,
 )
 from expunge.pixels import Pictures, chosen, chunk_of, chunks
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ImageRecord, ItemKey, Score
@@ -263,9 +263,9 @@ def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed:
     if outer.mean() <= floor:
         return NOTHING, (f"not measured: another seed changes the images no more ({outer.mean():.3g}) than numerical "
                          f"noise does ({floor:.3g})")
-    rows = resamples(len(texts), draws, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = 1 - (inner[rows].mean(1) - floor) / (outer[rows].mean(1) - floor)
+        drawn = resampled(len(texts), draws, seed, lambda rows: 1 - (inner[rows].mean(1) - floor)
+                          / (outer[rows].mean(1) - floor))
     value = float(1 - (inner.mean() - floor) / (outer.mean() - floor))
     interval = percentiles(drawn) if len(texts) > 1 else None
     return Estimate(value, *(interval or (None, None))), ""
@@ -277,7 +277,8 @@ def _median(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int
                      if text in ceiling and np.mean(ceiling[text]) > floor])
     if not len(each):
         return NOTHING
-    interval = percentiles(np.median(each[resamples(len(each), draws, seed)], axis=1)) if len(each) > 1 else None
+    interval = percentiles(resampled(len(each), draws, seed, lambda rows: np.median(each[rows], axis=1))) \
+        if len(each) > 1 else None
     return Estimate(float(np.median(each)), *(interval or (None, None)))
 
 

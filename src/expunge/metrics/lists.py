@@ -19,7 +19,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.metrics.open_joint import OBJECT
 from expunge.records import FORGET_ROLES, Prompt, Role, counted
 from expunge.records.json_lists import is_json, read_json_list
-from expunge.records.tables import PromptTable, is_table, numbers, read_table, read_text, unreadable
+from expunge.records.tables import EMPTY_ROW, PromptTable, is_table, numbers, read_table, read_text, unreadable
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
                             "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
@@ -105,7 +105,8 @@ def of_list(file: Path, found: Sequence[str] | PromptTable | Mapping[str, Any], 
         return _checked(file, list(_of_mapping(found)), concepts, names, role, None)
     rows = [_Row(number, None, line, "", {}, f"prompt {number}: {why}" if (why := unreadable(line)) else "")
             for number, line in enumerate(found, 1) if line.strip()]
-    return _checked(file, rows, concepts, names, role, None)
+    blank = len(found) - len(rows) if is_json(file) else 0  # of a text file a blank line is no row
+    return _checked(file, rows, concepts, names, role, None, blank)
 
 
 def _lines(file: Path) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _of_table(table: PromptTable) -> Iterator[_Row]:
 
 
 def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: Names, default: str,
-             table: PromptTable | None) -> Listed:
+             table: PromptTable | None, empty: int = 0) -> Listed:
     mistakes: list[str] = []
     lost, taken = Counter[str](), Counter[str]()
     first: dict[str, int] = {}
@@ -199,6 +200,8 @@ def _checked(file: Path, rows: Sequence[_Row], concepts: Sequence[str], names: N
         raise ConfigError(f"{file}: " + "; ".join(mistakes), accepted=_ACCEPTED)
     left = tuple(f"{file.name}: {counted(count, 'rows')} left out: {why} (row {first[why]}{' first' * (count > 1)})."
                  for why, count in lost.items())
+    if empty := empty + (table.empty if table is not None else 0):
+        left += (f"{file.name}: {counted(empty, 'rows')} left out: {EMPTY_ROW}.",)
     made = Listed(tuple(prompts), tuple(guessed), all(row.role is None and not row.label for row in rows),
                   tuple(_columns(file, table)), tuple(_roles(file, taken, default)), tuple(_own(file, prompts)), left)
     if not prompts:

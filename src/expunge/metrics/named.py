@@ -63,7 +63,8 @@ def prompts_named(name: str, **options: Any) -> Prompts:
     """Prompts of `expunge ls prompts`.
 
     Args:
-        options: what the user set of `prompts` (a file), `add_templates` and `default_role`; unset ones count as none.
+        options: what the user set of `prompts` (a file), `add_templates`, `default_role` and `name_in`; unset ones
+            count as none.
 
     Raises:
         UserError: an unknown name, options that these prompts do not take, or a plug-in that gives something else.

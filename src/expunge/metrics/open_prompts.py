@@ -32,6 +32,7 @@ from expunge.metrics.clip import SOMETHING_ELSE
 from expunge.metrics.lists import Listed, listed
 from expunge.metrics.open_joint import OBJECT, together, understood
 from expunge.metrics.open_kinds import WORDINGS
+from expunge.metrics.open_languages import far_names, names_in
 from expunge.metrics.open_strata import STRATA, worded
 from expunge.metrics.open_targets import (
     asking,
@@ -88,15 +89,17 @@ class OpenPrompts:
     name = "open"
     strata = STRATA
 
-    def __init__(self, prompts: str | Path | None = None, add_templates: bool = False, default_role: str = "") -> None:
+    def __init__(self, prompts: str | Path | None = None, add_templates: bool = False, default_role: str = "",
+                 name_in: Sequence[str] = ()) -> None:
         """Set up; nothing is read before it is needed.
 
         Args:
             prompts: file of prompts; None means the environment's EXPUNGE_PROMPTS.
             add_templates: ask templates beside the prompts of the file, up to the counts.
             default_role: of prompts in a list without roles; "" means by what they name.
+            name_in: what the concept is called in other languages (`open_languages`).
         """
-        self._role = default_role
+        self._role, self._called = default_role, names_in(name_in)
         self._add = add_templates
         file = prompts or os.environ.get("EXPUNGE_PROMPTS", "")
         self._file = Path(file) if file else None
@@ -169,12 +172,14 @@ class OpenPrompts:
 
     def _templates(self, request: Request, strata: Sequence[str] = ()) -> dict[Role, list[Prompt]]:
         """All that templates could ask about `request`, by role."""
-        ways = asked_strata(self.strata, strata)
+        ways, called = asked_strata(self.strata, strata), self._called
+        if called and len(request.targets) > 1:
+            raise UserError(f"--name-in for {request.title}", accepted="it where one concept is taken out")
         pools: dict[Role, list[Prompt]] = {role: [] for role in get_args(Role)}
         for target in request.targets:
             here = target.joint or {QUESTION: target.concept}
             _, held_out = asking(target)
-            pools["direct"] += worded("direct", target.concept, target.kind, here, ways)
+            pools["direct"] += worded("direct", target.concept, target.kind, here, ways, called=called)
             if "full" in ways:
                 pools["held_out"] += [Prompt(text=text, role="held_out", labels=here, stratum="full")
                                       for text in held_out]
@@ -182,7 +187,8 @@ class OpenPrompts:
         anchors = list(dict.fromkeys(target.anchor for target in request.targets if target.anchor))
         pools["near"] += _in_turn([*worded("near", anchor, "object", {QUESTION: anchor}, ways),
                                    *_spelt(anchor, "near", ways)] for anchor in anchors)
-        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn))
+        pools["far"] += _in_turn(worded("far", bare(thing), "object", {QUESTION: bare(thing)}, _turned(ways, turn),
+                                        called=far_names(bare(thing)))
                                  for turn, thing in enumerate(FAR_THINGS) if bare(thing) not in map(bare, anchors))
         pools["empty"].append(Prompt(text="", role="empty"))
         for role in KEEP_ROLES:

@@ -11,6 +11,7 @@ from itertools import zip_longest
 
 from expunge.metrics.base import Stratum
 from expunge.metrics.open_kinds import filled
+from expunge.metrics.open_languages import LANGUAGES, templates_in
 from expunge.records import Kind, Prompt, Role, with_article
 
 STRATA: Mapping[str, Stratum] = {stratum.name: stratum for stratum in (
@@ -20,6 +21,7 @@ STRATA: Mapping[str, Stratum] = {stratum.name: stratum for stratum in (
     Stratum("caption", "captions"),
     Stratum("list", "lists of words"),
     Stratum("full", "longer sentences"),
+    *LANGUAGES.values(),
 )}
 
 _THING = {
@@ -62,12 +64,16 @@ _ACTION = {
 _TEMPLATES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {"style": _STYLE, "action": _ACTION}
 
 
-def worded(role: Role, name: str, kind: Kind, labels: Mapping[str, str], strata: Sequence[str], each: int = 8
-           ) -> list[Prompt]:
+def worded(role: Role, name: str, kind: Kind, labels: Mapping[str, str], strata: Sequence[str], each: int = 8,
+           called: Mapping[str, str] | None = None) -> list[Prompt]:
     """Prompts for one thing (or style, ...), the strata in turn, at most `each` of each; "full" is asked elsewhere.
+
+    Args:
+        called: what it is called in other languages, by stratum; where it is not said, by `name`.
     """
-    table = _TEMPLATES.get(kind, _THING)
+    table = {**_TEMPLATES.get(kind, _THING), **templates_in(kind)}
+    names = {stratum: (called or {}).get(stratum, name) for stratum in strata}
     ways = [[Prompt(text=text, role=role, labels=dict(labels), stratum=stratum)
-             for text in dict.fromkeys(filled(table[stratum], name, with_article(name), turn))][:each]
-            for turn, stratum in enumerate(strata) if stratum in table]
+             for text in dict.fromkeys(filled(table[stratum], names[stratum], with_article(names[stratum]), turn))
+             ][:each] for turn, stratum in enumerate(strata) if stratum in table]
     return [prompt for row in zip_longest(*ways) for prompt in row if prompt is not None]

@@ -19,15 +19,15 @@ from expunge.records import Request
 
 
 def open_world(clip: str | None = None, prompts: str | Path | None = None, margin: float = 0.2,
-               add_templates: bool = False, default_role: str = "") -> World:
+               add_templates: bool = False, default_role: str = "", name_in: Sequence[str] = ()) -> World:
     """A world for any model; nothing is loaded before it is needed.
 
     Args:
         clip: folder or Hub id of a CLIP; None means the environment's EXPUNGE_CLIP.
-        prompts, add_templates, default_role: see `OpenPrompts`. margin: see `ClipJudge`.
+        prompts, add_templates, default_role, name_in: see `OpenPrompts`. margin: see `ClipJudge`.
     """
     judges = ClipJudges(clip or os.environ.get("EXPUNGE_CLIP", ""), margin)
-    return World("open", OpenPrompts(prompts, add_templates, default_role), judges, features=judges.features,
+    return World("open", OpenPrompts(prompts, add_templates, default_role, name_in), judges, features=judges.features,
                  distance=lpips_alex, clip=lambda: judges.clip if judges.there else None)
 
 

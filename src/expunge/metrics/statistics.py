@@ -14,7 +14,7 @@ most the number of images before Korn and Graubard's factor, and at least that o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -27,6 +27,8 @@ Groups = Mapping[str, Sequence[float]]
 """Values by prompt; one value per seed."""
 
 
+_BLOCK = 2**18
+"""Indices of resamples that are held at once: 2 MiB, whatever the number of prompts."""
 BY_PROMPT = "95% Wilson, prompts as units"
 """What a score says of an interval whose images count by prompt."""
 
@@ -160,9 +162,21 @@ def at_once(count: int, confidence: float = 0.95) -> float:
     return 1 - (1 - confidence) / max(1, count)
 
 
-def resamples(count: int, draws: int, seed: int) -> np.ndarray:
-    """int64 (draws, count): indices of `count` groups, drawn with replacement."""
-    return np.random.default_rng(seed).integers(0, count, (draws, count))
+def resamples(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """int64 (some, count): indices of `count` groups, drawn with replacement; `draws` rows in blocks.
+
+    The numbers do not depend on the blocks, for a generator goes on where it stood.
+    """
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK // max(1, count))
+    for first in range(0, draws, block):
+        yield generator.integers(0, count, (min(block, draws - first), count))
+
+
+def resampled(count: int, draws: int, seed: int, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """float64 (draws,): a statistic (some, count) -> (some,) of resamples, at any time of one block of them."""
+    blocks = [statistic(rows) for rows in resamples(count, draws, seed)]
+    return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 def percentiles(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -194,7 +208,7 @@ def bootstrap_over_groups(values_by_group: Groups, draws: int = 2000, seed: int 
     value = float(means.mean())
     if len(means) == 1:
         return Estimate(value, None, None)
-    interval = percentiles(means[resamples(len(means), draws, seed)].mean(1))
+    interval = percentiles(resampled(len(means), draws, seed, lambda rows: means[rows].mean(1)))
     return Estimate(value, *(interval or (None, None)))
 
 

@@ -7,7 +7,7 @@ A part can be replaced by itself: `World.but(prompts=...)` here, an option with 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -137,13 +137,13 @@ class World:
 
 
 def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templates: bool = False,
-             margin: float | None = None, default_role: str = "") -> World:
+             margin: float | None = None, default_role: str = "", name_in: Sequence[str] = ()) -> World:
     """The world called `kind`, of the model called `model`.
 
     Args:
         clip: open world: folder or Hub id of the CLIP that judges; prompts: file of prompts by role;
             add_templates: ask templates beside those of the file; margin: least lead of the CLIP judge's answer, None
-            means its own; default_role: of prompts in a file without roles.
+            means its own; default_role: of prompts in a file without roles; name_in: LANGUAGE=NAME of the concept.
 
     Raises:
         UserError: unknown world, one that a plug-in makes wrongly, or settings of the open world for a model with one
@@ -151,7 +151,7 @@ def world_of(kind: str, model: str, clip: str = "", prompts: str = "", add_templ
     """
     maker = WORLDS.get(kind)
     options: dict[str, Any] = {"clip": clip, "prompts": prompts, "add_templates": add_templates, "margin": margin,
-                               "default_role": default_role}
+                               "default_role": default_role, "name_in": tuple(name_in)}
     own = {name: value for name, value in options.items() if value or (name == "margin" and value is not None)}
     if own and not {*own} <= {*inspect.signature(maker).parameters}:
         raise UserError(f"{', '.join(own)} given, but {model} has a world of its own ({kind})",

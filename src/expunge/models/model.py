@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, cast
@@ -14,31 +14,21 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from expunge.errors import ModelError, UserError
-from expunge.models import scope as scopes
 from expunge.models.base import Denoiser, Role
 from expunge.models.conditioning import Conditioning
-from expunge.models.eight_bit import EightBit, put_in, widened
-from expunge.models.identity import (
-    HALVES,
-    former_digest,
-    parts_digest,
-    rounded_hash,
-    scheme_digest,
-    stored_half,
-    value_hash,
-)
-from expunge.models.in_files import Some
+from expunge.models.eight_bit import put_in
+from expunge.models.identity import former_digest, parts_digest, scheme_digest
+from expunge.models.mounted import Mounted, changed_by
+from expunge.models.networks import ROLES, Networks, cast_to
 from expunge.models.patch import Patch
 from expunge.models.process import Process
-from expunge.models.residence import Residence
 from expunge.models.switched import Off, Switched
 from expunge.models.text import TextEncoder, Tokens
-from expunge.models.wrapped import why_not_plain
+from expunge.models.told import Told
+from expunge.models.weight_hashes import Remember, WeightHashes
 
 log = logging.getLogger(__name__)
 
-Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
-"""Gives what its argument gives, now or earlier (`models.remembered`)."""
 AT_ONCE = 512 * 512
 """Pixels that go through the autoencoder together: 64 images of 64 px, one of 512 px (some 0.8 GiB of Stable
 Diffusion's in float32; 32 of them at once took 26)."""
@@ -55,12 +45,8 @@ class Model:
         name: what the user called it. world: name of the registered world that goes with it ("emoji" for the embedded
             model, else "open").
         guidance: guidance scale at which it is drawn where nobody asks for another.
-        hash: content hash of the values of all parameters as they are stored (patch excluded), before any cast: a
-            folder in float16 has the same hash however it is loaded. encoder_hash: that of its text encoders alone;
-            models that share it can take each other's patches of the text encoder.
         parts: digest of what it computes by beside weights and process: architectures, buffers and how its tokenizers
             read (`models.identity`). It begins with the number of its scheme.
-        patch_hash: hash of the patch now applied, "" if none.
         held: how the denoiser's blocks hold their weights, in words, where that is not `dtype`; else "".
         device, dtype: of the denoiser's weights. Latents, text states and pixels are float32 at every border.
     """
@@ -79,44 +65,59 @@ class Model:
         Raises:
             ModelError: parts that do not compute with their own weights (adapters, fused projections, offloading).
         """
-        self.denoiser, self.name, self.world, self.guidance, self.patch_hash = denoiser, name, world, guidance, ""
+        self.denoiser, self.name, self.world, self.guidance = denoiser, name, world, guidance
         for part in denoiser.components.values():
             part.eval().requires_grad_(False)
         self.device, self.dtype = torch.device(device), dtype
-        self._residence = Residence(denoiser.components, denoiser.roles, self.device, stored, apart=apart)
-        self._check_plain()
-        self._originals: dict[str, Tensor] = {}
-        self._stored = stored
-        self._told: dict[str, Conditioning] | None = None
+        self._networks = Networks(denoiser, self.device, stored, apart=apart)
+        self._networks.check_plain()
+        self._mounted = Mounted()
+        self._told: Told | None = None
         self._said: set[str] = set()
         self._sides: tuple[int, int] | None = None
-        self._identify(remember)
+        self._hashes = WeightHashes(self._networks, stored, self._mounted.replaced, remember)
         self.parts = parts_digest(denoiser, stored)
         for component, part in denoiser.components.items():
             text = denoiser.roles[component] == "text"
-            _cast(part, self.device, (text_dtype or dtype) if text else dtype)
+            cast_to(part, self.device, (text_dtype or dtype) if text else dtype)
         self.held = EIGHT_BIT if eight_bit and put_in(denoiser.components[self.network_name]) else ""
-        self._widened: list[tuple[nn.Module, str, EightBit]] = []
-        self._filed: set[str] = set()
-        self._residence.mark()
+        self._networks.residence.mark()
         if not apart:
-            self._need("denoiser", "text", "autoencoder")
+            self._networks.need(*ROLES)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the values of all parameters as they are stored (patch excluded), before any cast.
+
+        A folder in float16 has the same hash however it is loaded.
+        """
+        return self._hashes.whole
+
+    @property
+    def encoder_hash(self) -> str:
+        """That of the text encoders alone: models that share it can take each other's patches of the text encoder."""
+        return self._hashes.texts
+
+    @property
+    def patch_hash(self) -> str:
+        """Hash of the patch that is on, "" if none."""
+        return self._mounted.hash
 
     @property
     def components(self) -> Mapping[str, nn.Module]:
         """Networks by name, as files and patches call them; all of them are in memory then."""
-        self._need("denoiser", "text", "autoencoder")
+        self._networks.need(*ROLES)
         return self.denoiser.components
 
     def component(self, name: str) -> nn.Module:
         """The network of that name, in memory."""
-        self._need(self.denoiser.roles[name])
+        self._networks.need(self.denoiser.roles[name])
         return self.denoiser.components[name]
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:
         """The text encoders, in memory."""
-        self._need("text")
+        self._networks.need("text")
         return self.denoiser.texts
 
     @property
@@ -154,36 +155,36 @@ class Model:
     @property
     def network_name(self) -> str:
         """The denoising network's component ("unet")."""
-        return self._named("denoiser")[0]
+        return self._networks.named("denoiser")[0]
 
     @property
     def network(self) -> nn.Module:
         """The denoising network itself, in memory."""
-        self._need("denoiser")
+        self._networks.need("denoiser")
         return self.denoiser.components[self.network_name]
 
     @property
     def text_names(self) -> tuple[str, ...]:
         """The text encoders' components."""
-        return tuple(self._named("text"))
+        return tuple(self._networks.named("text"))
 
     def parameters_of(self, *roles: Role) -> dict[str, Parameter]:
         """All parameters of the components in these roles, by full name ("unet/..."), in the components' order."""
-        self._need(*roles)
-        return self._every(*roles)
+        self._networks.need(*roles)
+        return self._networks.every(*roles)
 
     def sizes_of(self, *roles: Role) -> dict[str, int]:
         """Bytes of every parameter of `parameters_of`, wherever they are; nothing is brought into memory."""
-        return {full: p.nbytes for full, p in self._every(*roles).items()}
+        return {full: p.nbytes for full, p in self._networks.every(*roles).items()}
 
     def shapes_of(self, names: Collection[str]) -> dict[str, Parameter]:
         """The parameters of these full names, wherever they are, to be asked for shape and number type alone."""
-        every = self._every("denoiser", "text", "autoencoder")
+        every = self._networks.every(*ROLES)
         return {name: every[name] for name in names}
 
     def roles_of(self, names: Collection[str]) -> set[Role]:
         """The roles of the components of these full names."""
-        return {self.denoiser.roles[name.partition("/")[0]] for name in names}
+        return self._networks.roles_of(names)
 
     def editable(self) -> dict[str, Parameter]:
         """All that a patch may change, by full name: the denoiser and the text encoders."""
@@ -195,15 +196,15 @@ class Model:
         Raises:
             UserError: unknown scope, or one that selects nothing.
         """
-        chosen = self._selected(scope)
-        if self._residence.away:  # what comes back has new parameters
-            self._need(*self.roles_of(chosen))
-            chosen = self._selected(scope)
+        chosen = self._networks.selected(scope)
+        if self._networks.residence.away:  # what comes back has new parameters
+            self._networks.need(*self.roles_of(chosen))
+            chosen = self._networks.selected(scope)
         return chosen
 
     def names_in(self, scope: str) -> tuple[str, ...]:
         """Full names of `parameters_in`, wherever they are. UserError: the same."""
-        return tuple(self._selected(scope))
+        return tuple(self._networks.selected(scope))
 
     def reading_text(self) -> dict[str, Parameter]:
         """Parameters of the denoiser's layers whose input is the text states as they are, by full name."""
@@ -251,12 +252,7 @@ class Model:
             kind: "float16" or "bfloat16"; "" means both. A type that is missing cannot be told: the weights' files do
                 not tell their values by name, and those in memory were cast to another type.
         """
-        kinds = [kind] if kind else [*HALVES]
-        whole = self._stored is not None or self.dtype == self._text_dtype == torch.float32
-        for one in kinds:
-            if whole and one in HALVES and not any(name.startswith(f"{one}/") for name in self._rounded):
-                self._rounded |= self._hashed(one)
-        return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
+        return self._hashes.rounded(kind, in_memory=self.dtype == self._text_dtype == torch.float32)
 
     def encode(self, prompts: Sequence[str], *, truncate: bool = False) -> Conditioning:
         """What the denoiser is told of the prompts; differentiable where a text encoder trains.
@@ -266,10 +262,10 @@ class Model:
         """
         if not truncate:
             self.check_lengths(prompts)
-        if self._told is None or not prompts:
-            return self.denoiser.condition([encoder.laid_out(prompts) for encoder in self.texts], {})
-        self._tell(self._told, prompts)
-        return Conditioning.cat(self._told[text].to(self.device) for text in prompts)
+        return self._encoded(prompts) if self._told is None or not prompts else self._told.rows(prompts, self.device)
+
+    def _encoded(self, prompts: Sequence[str]) -> Conditioning:
+        return self.denoiser.condition([encoder.laid_out(prompts) for encoder in self.texts], {})
 
     @contextmanager
     def told(self, prompts: Sequence[str]) -> Iterator[None]:
@@ -278,42 +274,32 @@ class Model:
         They come back for another prompt, and leave again. For whoever does not train them, and asks for no more of
         them than `encode`. Where they cannot leave (`models.residence`), prompts are encoded once all the same.
         """
-        self._told = dict[str, Conditioning]()
-        self._residence.part()
+        self._told = Told(self._encoded, self._networks.residence)
+        self._networks.residence.part()
         try:
-            self._tell(self._told, prompts)
+            self._told.learn(prompts)
             yield
         finally:
             self._told = None
 
-    def _tell(self, known: dict[str, Conditioning], prompts: Sequence[str]) -> None:
-        new = [text for text in dict.fromkeys(prompts) if text not in known]
-        if not new:
-            return
-        with torch.no_grad():  # the rows wait beside the processor: how many there are costs an accelerator nothing
-            for text in new:
-                known[text] = self.denoiser.condition(
-                    [encoder.laid_out([text]) for encoder in self.texts], {}).detach().to("cpu")
-        self._residence.dismiss("text")
-
     def holding(self, *roles: Role) -> AbstractContextManager[None]:
         """Inside, the networks in these roles stay in memory, whatever else is asked."""
-        return self._residence.holding(*roles)
+        return self._networks.residence.holding(*roles)
 
     @property
     def apart(self) -> bool:
         """Whether only the networks that are asked are in memory."""
-        return self._residence.apart
+        return self._networks.residence.apart
 
     @property
     def can_leave(self) -> bool:
         """Whether networks can leave memory until they are asked again."""
-        return self._residence.can_leave
+        return self._networks.residence.can_leave
 
     @property
     def in_memory(self) -> int:
         """Bytes of the parameters that are in memory."""
-        return self._residence.held_bytes
+        return self._networks.residence.held_bytes
 
     def encode_embedded(self, prompts: Sequence[str], tokens: Tokens, embeddings: Tensor) -> Conditioning:
         """What the denoiser is told of token embeddings that need not stand for any token; differentiable in them.
@@ -323,7 +309,8 @@ class Model:
             tokens: B rows for the first encoder; they say where its end token is.
             embeddings: (B, T, D) of the first encoder, before positions are added.
         """
-        self._residence.bind("text", "denoiser")  # whoever does this differentiates through both, time and again
+        # Whoever does this differentiates through both, time and again.
+        self._networks.residence.bind("text", "denoiser")
         others = [encoder.laid_out(prompts) for encoder in self.texts[1:]]
         return self.denoiser.condition([tokens, *others], {0: embeddings})
 
@@ -357,7 +344,7 @@ class Model:
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The network's native output, float32 (B, c, h, w); t (B,) or a single time."""
-        self._need("denoiser")
+        self._networks.need("denoiser")
         return self.denoiser.predict(x_t, t, cond)
 
     def initial_noise(self, seeds: Sequence[int], height: int | None = None, width: int | None = None) -> Tensor:
@@ -380,13 +367,13 @@ class Model:
 
         How many is a rule of size alone, so that an image's bits do not depend on what memory is free.
         """
-        self._need("autoencoder")
+        self._networks.need("autoencoder")
         height, width = z.shape[-2] * self.factor, z.shape[-1] * self.factor
         return torch.cat([self.denoiser.decode(some) for some in z.split(together(height, width))])
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [0, 1] to latents (posterior mean), scaled as the network expects."""
-        self._need("autoencoder")
+        self._networks.need("autoencoder")
         parts = pixels.split(together(*pixels.shape[-2:]))
         return torch.cat([self.denoiser.encode_pixels(part.to(self.device)) for part in parts])
 
@@ -444,10 +431,21 @@ class Model:
         twin = self.frozen_copy()
         if patch is not None:
             twin.apply(patch)
-            twin._originals, twin.patch_hash, twin.name = {}, "", f"{self.name} without {patch.card.request.title}"
-            twin._stored = None  # these weights are in no file
-            twin._identify()
+            twin.become(f"{self.name} without {patch.card.request.title}")
         return twin
+
+    def become(self, name: str, digest: str = "") -> None:
+        """Be a model of its own, with the weights as they are, a patch that is on included.
+
+        Args:
+            digest: its hash; "" takes that of the weights, which are in no file.
+        """
+        self.name = name
+        self._mounted.settle()
+        if digest:
+            self._hashes.whole = digest
+        else:
+            self._hashes = WeightHashes(self._networks, None, self._mounted.replaced)
 
     def check_fits(self, patch: object) -> Patch:
         """The patch, which could be put on this model.
@@ -461,9 +459,9 @@ class Model:
             raise UserError(f"{type(patch).__name__} is no patch", accepted="a Patch (see Patch.load)")
         if self.patch_hash:
             raise UserError(f"patch {self.patch_hash[:12]} is already on", remedy="remove it first")
-        self._check_plain()
-        note = patch.check(self, self._every("denoiser", "text"))
-        mine = self._changed_by(patch)
+        self._networks.check_plain()
+        note = patch.check(self, self._networks.every("denoiser", "text"))
+        mine = changed_by(patch, self._networks)
         halves = {mine[name].dtype for name in patch.weights} - {torch.float32, torch.int8}
         if halves and all(mine[name].equal(patch.value(name, mine[name]).to(mine[name])) for name in patch.weights):
             kind = str(halves.pop()).removeprefix("torch.")
@@ -482,102 +480,26 @@ class Model:
             UserError, ModelError: as `check_fits`.
         """
         fitting = self.check_fits(patch)
-        self._widened = widened(self.denoiser.components, fitting.weights) if self.held else []
-        mine = self._changed_by(fitting)
-        self._filed = self._residence.unchanged(fitting.weights)
-        self._originals = {name: mine[name].detach().clone() for name in fitting.weights}
-        for name, weight in self._originals.items():
-            mine[name].copy_(fitting.value(name, weight))
-        self.patch_hash = fitting.hash
+        self._mounted.put_on(fitting, self._networks, self.denoiser.components)
 
     @torch.no_grad()
     def remove(self) -> None:
         """Take the patch off again, bit-exactly. UserError if none is on."""
         if not self.patch_hash:
             raise UserError("there is no patch on this model")
-        mine = self._every("denoiser", "text")
-        for name, value in self._originals.items():
-            mine[name].copy_(value)
-        self._residence.mark(self._filed)
-        for parent, name, layer in self._widened:
-            setattr(parent, name, layer)
-        self._originals, self.patch_hash, self._widened = {}, "", []
+        self._mounted.take_off(self._networks)
 
     def _with(self, components: Mapping[str, nn.Module]) -> Model:
-        self._residence.stay()
+        self._networks.residence.stay()
         twin = copy.copy(self)
         twin.denoiser = self.denoiser.with_components(components)
-        twin._residence = Residence(twin.denoiser.components, twin.denoiser.roles, self.device, None)
+        twin._networks, twin._mounted = Networks(twin.denoiser, self.device), self._mounted.copied()
+        twin._hashes = self._hashes.copied(twin._networks, twin._mounted.replaced)
         return twin
-
-    def _selected(self, scope: str) -> dict[str, Parameter]:
-        parts = self.denoiser.components
-        texts = {name: parts[name] for name in self.text_names}
-        return scopes.select(self.network_name, parts[self.network_name], self.denoiser.scopes, texts, scope)
-
-    def _need(self, *roles: Role) -> None:
-        self._residence.need(*roles)
-
-    def _every(self, *roles: Role) -> dict[str, Parameter]:
-        """As `parameters_of`, wherever the parameters are."""
-        return {full: parameter for role in roles for component in self._named(role)
-                for full, parameter in scopes.full_names(component, self.denoiser.components[component]).items()}
-
-    def _changed_by(self, patch: Patch) -> dict[str, Parameter]:
-        """Parameters of the components that a patch changes, in memory."""
-        return self.parameters_of(*sorted(self.roles_of(patch.weights)))
-
-    def _check_plain(self) -> None:
-        """ModelError: a part does not compute with its own weights, so that neither its hash nor an edit would mean it.
-        """
-        for component, part in self.denoiser.components.items():
-            if component not in self._residence.away:
-                got, remedy = why_not_plain(component, part)
-                if got:
-                    raise ModelError(got, accepted="parts that compute with their own weights", remedy=remedy)
-
-    def _named(self, role: Role) -> list[str]:
-        return [name for name in self.denoiser.components if self.denoiser.roles[name] == role]
 
     @property
     def _text_dtype(self) -> torch.dtype:
         return next(self.denoiser.texts[0].module.parameters()).dtype
-
-    def _hashed(self, kind: str) -> dict[str, str]:
-        """Rounded hashes of the weights as loaded, a patch that is on left out."""
-        return {f"{kind}/{component}": rounded_hash(self._loaded([*scopes.full_names(component, part)]), kind)
-                for component, part in self.denoiser.components.items()}
-
-    def _loaded(self, names: Sequence[str]) -> Mapping[str, Tensor]:
-        """Parameters by full name: as they are stored, or, where that is not known, as they are without a patch."""
-        if self._stored is not None:
-            return Some(self._stored, names)
-        mine = self._every("denoiser", "text", "autoencoder")
-        return {name: self._originals.get(name, mine[name]) for name in names}
-
-    def _identify(self, remember: Remember | None = None) -> None:
-        """Take the hashes of the weights as they are, or those that are remembered of the same files."""
-        digests = dict(self._digests() if remember is None else remember(self._digests))
-        self.hash, self.encoder_hash = digests.pop("hash"), digests.pop("encoder_hash")
-        self._rounded: dict[str, str] = digests
-
-    def _digests(self) -> dict[str, str]:
-        """All that is a digest of the weights, and costs reading them."""
-        every = self._loaded([*self._every("denoiser", "text", "autoencoder")])
-        digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self._every("text")]))}
-        kind = stored_half(every)
-        # The weights may be cast to another type next.
-        return digests | (self._hashed(kind) if kind else {})
-
-
-def _cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """To a device and number type, but for layers that their library keeps in float32 where float16 would overflow."""
-    wide = {*(getattr(part, "_keep_in_fp32_modules", None) or ())} if dtype == torch.float16 else set()
-    for name, module in part.named_modules():
-        mine = torch.float32 if wide.intersection(name.split(".")) else dtype
-        # Cast by torch itself, layer by layer: diffusers' own `to` warns of layers to keep where there are none.
-        module._apply(lambda tensor, mine=mine: tensor.to(  # type: ignore[misc]
-            "meta" if tensor.is_meta else device, mine if tensor.is_floating_point() else None), recurse=False)
 
 
 def together(height: int, width: int) -> int:

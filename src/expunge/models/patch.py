@@ -32,6 +32,7 @@ from torch import Tensor
 from expunge import files, runtime
 from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.hashing import tensors_hash
+from expunge.models.hub import fetched, on_hub
 from expunge.models.identity import HALVES
 from expunge.models.process import Process
 from expunge.records import PatchCard, Request
@@ -47,11 +48,13 @@ class Base(Protocol):
     """What a patch asks of the model that it was made on, or is to be put on (see `models.model.Model`)."""
 
     name: str
-    hash: str
-    encoder_hash: str
     parts: str
     held: str
 
+    @property
+    def hash(self) -> str: ...
+    @property
+    def encoder_hash(self) -> str: ...
     @property
     def family(self) -> str: ...
     @property
@@ -127,12 +130,12 @@ class Patch:
 
     @classmethod
     def load(cls, path: str | Path) -> Patch:
-        """Read a patch from its folder or either of its files.
+        """Read a patch from its folder or either of its files, or by its name on the Hub (hf://OWNER/NAME@REVISION).
 
         Raises:
             ModelError: missing or damaged, or tensors and card that do not belong together.
         """
-        file = _patch_file(path)
+        file = _patch_file(fetched(path) if isinstance(path, str) and on_hub(path) else path)
         if not file.is_file():
             raise ModelError(f"no patch at {path}",
                              accepted="a folder with patch.safetensors, or a .safetensors file")

@@ -30,7 +30,7 @@ ImageSink = Callable[[int, Tensor], None]
 DrawProgress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 _SMALLER = ("draw fewer at once (batch, --batch) or smaller ones, or load the model in a smaller number type (dtype, "
-            "--dtype bfloat16)")
+            "--dtype bfloat16) or one kind of network at a time (offload, --offload)")
 _SEEDS = 2**64
 """How many seeds a generator of torch tells apart."""
 

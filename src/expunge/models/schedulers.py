@@ -23,7 +23,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, UserError, install
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import guided, network_conditioning
 from expunge.models.model import Model
@@ -50,7 +50,8 @@ def scheduler_for(model: Model, name: str) -> Any:
     try:
         return SCHEDULERS[name].from_config(schedule.config)
     except ImportError as error:
-        raise UserError(f"the scheduler {name!r} needs a package that is not installed: {error}") from error
+        raise UserError(f"the scheduler {name!r} needs scipy, which is not installed",
+                        remedy=install("protocols")) from error
     except ValueError as error:
         raise ModelError(f"{model.name}'s noise schedule does not fit {name}: {error}") from error
 

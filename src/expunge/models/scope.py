@@ -5,6 +5,9 @@
 | `xattn` | linear layers of the UNet's cross-attention (`attn2`) | esd-x |
 | `xattn.kv` | `attn2.to_k` and `attn2.to_v` | esd-x-strict, UCE |
 | `xattn.k`, `xattn.v` | one of the two | SPEED and OCE: `xattn.v` |
+| `xattn.q` | `attn2.to_q` | |
+| `selfattn` | linear layers of self-attention (`attn1`) | esd-selfattn |
+| `visual` | `selfattn` and `xattn.q`: what sees the image and no text | TRCE, stage 2 |
 | `noxattn` | the UNet's linear and convolutional layers outside `attn2` | esd-u |
 | `unet` | all linear and convolutional layers of the denoiser, whatever it is | esd-all |
 | `text` | the text encoders' transformer layers and final norms; embeddings stay frozen | AdvUnlearn, full |
@@ -13,7 +16,7 @@
 | `text1`, `text2.layers:0-2` | one encoder of several: `text_encoder`, `text_encoder_2`, ... | |
 | `all` | `unet` and `text` | |
 
-The first four are a UNet's (`UNET`); other families bring tables of their own (`models.joint_attention`). Names are
+The first seven are a UNet's (`UNET`); other families bring tables of their own (`models.joint_attention`). Names are
 "unet/<parameter>", "text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters
 with and without a leading "text_model."; ours are always without, so that patches and hashes outlive its versions.
 
@@ -44,6 +47,9 @@ UNET: Mapping[str, Rule] = {
     "xattn.kv": lambda path: path[-2:] in (["attn2", "to_k"], ["attn2", "to_v"]),
     "xattn.k": lambda path: path[-2:] == ["attn2", "to_k"],
     "xattn.v": lambda path: path[-2:] == ["attn2", "to_v"],
+    "xattn.q": lambda path: path[-2:] == ["attn2", "to_q"],
+    "selfattn": lambda path: "attn1" in path,
+    "visual": lambda path: "attn1" in path or path[-2:] == ["attn2", "to_q"],
     "noxattn": lambda path: "attn2" not in path,
 }
 """Scopes of diffusers' UNets."""

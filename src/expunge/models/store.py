@@ -27,12 +27,14 @@ from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
 from expunge.models.lora import lora_path, merged, write_lora
-from expunge.models.model import Model, Remember
+from expunge.models.model import Model
 from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
 from expunge.models.scope import full_name
+from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
+from expunge.models.weight_hashes import Remember
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +149,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
             part = whole
             if (place.path / _ABOUT).is_file() and not only:
                 shutil.copyfile(place.path / _ABOUT, part / _ABOUT)
-            files.write_text(part / "expunge-patch.json", patch.card.model_dump_json(indent=2) + "\n")
+            files.write_text(part / CARD, patch.card.model_dump_json(indent=2) + "\n")
             part.replace(out)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; "

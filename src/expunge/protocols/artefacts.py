@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from expunge.detectors.base import path_digest
 from expunge.errors import UserError
-from expunge.files import file_digest
 from expunge.protocols.schema import Artefact
 
 
@@ -22,7 +22,7 @@ class Supplied:
     """A file that was given for a role.
 
     Attributes:
-        sha256: of its bytes (of a folder: over its files' names and bytes).
+        sha256: of its bytes; of a folder see `path_digest`.
         matched: by what it was known ("sha256", "git_blob", "text_sha256"); "" where the protocol knows no hash of it.
         deviation: in a sentence, how it differs from what the protocol names; "" where it does not.
     """
@@ -105,7 +105,7 @@ def resolve(artefacts: Sequence[Artefact], files: Mapping[str, Path], allow_devi
 
 
 def _supplied(artefact: Artefact, path: Path, texts: Sequence[str] | None) -> Supplied:
-    digest = folder_digest(path) if path.is_dir() else file_digest(path)
+    digest = path_digest(path)
     ways = {"sha256": (artefact.sha256, lambda: digest),
             "git_blob": (artefact.git_blob, lambda: "" if path.is_dir() else git_blob(path)),
             "text_sha256": (artefact.text_sha256, lambda: "" if texts is None else text_hash(texts))}
@@ -115,16 +115,6 @@ def _supplied(artefact: Artefact, path: Path, texts: Sequence[str] | None) -> Su
     deviation = f"{path.name} ({artefact.role}) is another file than the protocol names: its sha256 is {digest}" \
         if artefact.pinned else ""
     return Supplied(artefact, path, digest, "", deviation)
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over the names and bytes of a folder's files, in the order of their names; hidden ones do not count."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and not any(part.startswith(".") for part in Path(name).parts):
-            digest.update(f"{name}\0{file_digest(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _described(artefact: Artefact) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expunge import runtime
 from expunge.attacks.base import Attack
 from expunge.attacks.trial import attempts
 from expunge.attacks.victim import Goal, Victim
@@ -32,7 +33,8 @@ from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
 from expunge.protocols.plan import Plan, planned
-from expunge.protocols.run import PLAIN, RESULT, run_protocol
+from expunge.protocols.result import PLAIN, RESULT
+from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers
@@ -64,6 +66,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     """
     from expunge.models.model import applied
 
+    runtime.one_process("an attack")
     folder, settings = Path(out), RunSettings.given(settings)
     measures = [score for score in protocol.scores if score.formula in ATTACKED]
     if not protocol.attack or not measures:
@@ -133,12 +136,12 @@ def _firsts(plan: Plan) -> list[tuple[Prompt, int]]:
 def _shown(folder: Path, plan: Plan, eye: Watcher, edited: bool) -> tuple[dict[tuple[str, int], bool | None],
                                                                             dict[tuple[str, int], bool | None]]:
     """What the detector says of each row's first image, of the attacked model and of the original."""
-    from expunge.protocols.kept import read_answers
+    from expunge.protocols.answers import Answers
 
     texts = {row.number: row.text for row in plan.rows}
     attacked: dict[tuple[str, int], bool | None] = {}
     original: dict[tuple[str, int], bool | None] = {}
-    for _, one in read_answers(folder):
+    for one in Answers(folder):
         said = one.answers.get(eye.watch.name)
         found = None if said is None or said.error else said.shown
         (original if one.subject == "original" else attacked)[texts[one.row], one.seed] = found

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from expunge.errors import UserError
 from expunge.metrics.statistics import change_interval, interval_words
-from expunge.protocols.kept import read_answers
-from expunge.protocols.run import PLAIN, read_rows
+from expunge.protocols.answers import Answers
+from expunge.protocols.result import PLAIN, read_rows
 from expunge.protocols.table import REFUSED
 from expunge.records import Score
-from expunge.records.protocol import ImageAnswer, ProtocolResult
+from expunge.records.protocol import ProtocolResult
 
 
 def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Path) -> list[Score]:
@@ -41,34 +41,46 @@ def compared(a: ProtocolResult, b: ProtocolResult, folder_a: Path, folder_b: Pat
     different = [name for name in a.detectors if b.detectors.get(name) != a.detectors[name]]
     if different:
         raise UserError(f"another detector looked: {', '.join(different)}", accepted="the same in both runs")
-    asked = folder_a / PLAIN if (folder_a / PLAIN).is_dir() else folder_a
+    asked = _plain(folder_a)
     texts = {row.number: row.text_sha256 for row in read_rows(asked)}
-    first, second = _edited(folder_a), _edited(folder_b)
-    out = [_change(name, first, second, texts) for name in a.detectors if any(name in one.answers
-                                                                             for one in first.values())]
+    first, second = Answers(asked), Answers(_plain(folder_b))
+    out = [_change(name, _shown(name, first), _shown(name, second), texts) for name in a.detectors
+           if any(name in one.answers for one in first)]
     if not out:
         raise UserError("no detector's answers in both runs", accepted="runs whose protocol has a detector")
     return out
 
 
-def _edited(folder: Path) -> Mapping[tuple[int, int], ImageAnswer]:
-    plain = folder / PLAIN  # of an attack: its rows without the attack
-    answers = read_answers(plain if plain.is_dir() else folder)
-    subjects = {one.subject for _, one in answers}
-    return {(one.row, one.seed): one for _, one in answers if one.subject != "original" or subjects == {"original"}}
+def _plain(folder: Path) -> Path:
+    """Where the answers lie: of an attack its rows without the attack."""
+    return folder / PLAIN if (folder / PLAIN).is_dir() else folder
 
 
-def _change(name: str, a: Mapping[tuple[int, int], ImageAnswer], b: Mapping[tuple[int, int], ImageAnswer],
-            texts: Mapping[int, str]) -> Score:
+_Key = tuple[int, int, int]
+"""Row, seed, and which of several supplied images it is."""
+
+
+def _shown(name: str, answers: Answers) -> dict[_Key, bool | None]:
+    """What a detector says of the edited model's images, by what pairs them; without an edit of the original's."""
+    alone = all(one.subject == "original" for one in answers)
+    out: dict[_Key, bool | None] = {}
+    for one in answers:
+        if alone or one.subject != "original":
+            said = one.answers.get(name)
+            out[one.row, one.seed, one.again] = None if said is None or said.error else said.shown
+    return out
+
+
+def _change(name: str, a: Mapping[_Key, bool | None], b: Mapping[_Key, bool | None], texts: Mapping[int, str]
+            ) -> Score:
     groups: dict[str, list[float]] = {}
     lost = 0
     for key in a.keys() | b.keys():
-        said = [side[key].answers.get(name) if key in side else None for side in (a, b)]
-        shown = [None if one is None or one.error else one.shown for one in said]
-        if shown[0] is None or shown[1] is None:
+        before, after = a.get(key), b.get(key)
+        if before is None or after is None:
             lost += 1
         else:
-            groups.setdefault(texts.get(key[0], str(key[0])), []).append(float(shown[1]) - float(shown[0]))
+            groups.setdefault(texts.get(key[0], str(key[0])), []).append(float(after) - float(before))
     found = change_interval(groups)
     n = sum(map(len, groups.values()))
     return Score(name=f"change/{name}", title=f"images that show it by {name}, B less A", value=found.value,

@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from expunge.metrics.base import Distance, Features, Moments, TextImage
 
 _AGAINST_REAL = ("fid", "kid")
+_SEEDS = 2**64
+
+
+def asked_as(row: Row, seed: int, number: int = 0) -> tuple[ItemKey, str]:
+    """The item that an image of a row and seed is measured as, and its text.
+
+    Args:
+        number: which of several supplied images of one text and seed. They are images of one prompt, each by itself, so
+            those behind the first have a number beyond all seeds in their item.
+    """
+    return ItemKey(row.digest, seed + number * _SEEDS), row.text
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,12 @@ class ImageMeasures:
     """All of a protocol's scores over images. Scores that look with the same features share them."""
 
     def __init__(self, measures: Sequence[Measure], files: Mapping[str, Path], subjects: Sequence[Subject],
-                 modified: bool = False) -> None:
-        """Open what they measure with; `modified` takes files of other hashes than are known, and names them so.
+                 modified: bool = False, for_edits: bool = False) -> None:
+        """Open what they measure with.
+
+        Args:
+            modified: take files of other hashes than are known, and name them so.
+            for_edits: the original is measured alone, for edits that come later.
 
         Raises:
             UserError, ModelError: a file that is missing or of something else, statistics of other features.
@@ -58,43 +73,51 @@ class ImageMeasures:
         """
         self._subjects = tuple(subjects)
         pairs = [score.name for score in measures if score.formula in ("fid-original", "distance")]
-        if pairs and "edited" not in subjects:
+        if pairs and "edited" not in subjects and not for_edits:
             raise ConfigError(f"{', '.join(pairs)} compares an edited model with the original, and there is no edit",
                               accepted="a patch")
         self._opened = [_open(measure, files, modified) for measure in measures if measure.formula in IMAGE_FORMULAS]
 
-    def parts(self) -> dict[str, Part]:
-        """Parts with nothing in them, by name."""
+    @property
+    def has_pairs(self) -> bool:
+        """Whether a score compares the two models' images pixel by pixel."""
+        return "edited" in self._subjects and any(one.distance is not None for one in self._opened)
+
+    def parts(self, subjects: Sequence[Subject] | None = None) -> dict[str, Part]:
+        """Parts with nothing in them, by name; `subjects`: of their images alone, pairs with the edited ones."""
         out: dict[str, Part] = {}
         for one in self._opened:
-            for subject in self._subjects:
+            for subject in self._subjects if subjects is None else subjects:
                 if one.features is not None:
                     out.setdefault(_of(one.features, subject), FeatureRows(one.features.name, one.features.width))
                 if one.clip is not None:
                     out[f"{one.measure.name}/{subject}"] = ItemValues(self._meaning(one, subject))
-            if one.distance is not None and "edited" in self._subjects:
+            if one.distance is not None and "edited" in (self._subjects if subjects is None else subjects):
                 out[f"{one.measure.name}/pairs"] = ItemValues(self._meaning(one, "edited"))
         return out
 
-    def add(self, parts: Mapping[str, Part], chunk: Sequence[tuple[Row, int]],
+    def add(self, parts: Mapping[str, Part], asked: Sequence[tuple[ItemKey, str]],
             images: Mapping[Subject, Tensor]) -> None:
-        """Take in the images (B, 3, H, W) of these rows and seeds, none of them twice."""
-        if not chunk:
+        """Take in the images (B, 3, H, W) of these items and their texts (`asked_as`), none of them twice.
+
+        Images of which `parts` has no part are looked at in pairs alone.
+        """
+        if not asked:
             return
-        items = [ItemKey(row.digest, seed) for row, seed in chunk]
+        items, texts = [item for item, _ in asked], [text for _, text in asked]
         done: set[str] = set()
         for one in self._opened:
             for subject, pixels in images.items():
-                if one.features is not None and (name := _of(one.features, subject)) not in done:
+                if one.features is not None and (name := _of(one.features, subject)) in parts and name not in done:
                     done.add(name)
                     rows = parts[name]
                     assert isinstance(rows, FeatureRows)  # `parts` made it
                     rows.add(items, one.features(pixels))
-                if one.clip is not None:
-                    values = parts[f"{one.measure.name}/{subject}"]
+                if one.clip is not None and (name := f"{one.measure.name}/{subject}") in parts:
+                    values = parts[name]
                     assert isinstance(values, ItemValues)
-                    values.add(items, 100 * one.clip(pixels, [row.text for row, _ in chunk]))
-            if one.distance is not None and "edited" in images:
+                    values.add(items, 100 * one.clip(pixels, texts))
+            if one.distance is not None and {"edited", "original"} <= images.keys():
                 values = parts[f"{one.measure.name}/pairs"]
                 assert isinstance(values, ItemValues)
                 values.add(items, one.distance(images["edited"], images["original"]))
@@ -108,8 +131,9 @@ class ImageMeasures:
                 if found is not None:
                     prefix = "original/" if subject == "original" and found.subject == "original" else ""
                     title = one.measure.title or found.title
+                    seeds = tuple(sorted({seed % _SEEDS for seed in found.seeds}))
                     out.append(found.model_copy(update={"name": f"{prefix}{one.measure.name}", "title": title,
-                                                        "per_item": {}}))
+                                                        "seeds": seeds, "per_item": {}}))
         return out
 
     def _score(self, one: _Opened, subject: Subject, parts: Mapping[str, Part]) -> Score | None:

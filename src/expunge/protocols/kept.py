@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from typing_extensions import Self
 
 from expunge.errors import ModelError
-from expunge.files import append_lines, read_lines, write_json
+from expunge.files import write_json
 from expunge.metrics.stream.base import State, read_states, write_states
+from expunge.protocols.answers import Answers, ImageKey, add_answers
+from expunge.records import ItemKey
 from expunge.records.protocol import ImageAnswer
 from expunge.resume import Inputs
 from expunge.runtime import Runtime
 
-PLAN, ANSWERS, STATE = "plan.json", "answers", "state"
+PLAN, STATE = "plan.json", "state"
 EVERY = 60.0
 """Seconds between writes of the accumulators."""
 _BATCHES = "batches"
@@ -47,6 +49,10 @@ class Part(Protocol):
 
     def merge(self, other: Any) -> None:
         """Take in another of its kind, which saw other images."""
+        ...
+
+    def arrange(self, order: Sequence[ItemKey]) -> None:
+        """Bring the images into an order that does not depend on who saw them."""
         ...
 
 
@@ -71,14 +77,14 @@ class Kept:
             self._check(inputs)
             self.join()
         processes.barrier()
-        self._answered = {(one.row, one.seed, one.subject) for _, one in read_answers(self._folder)}
+        self._answered = Answers(self._folder)
         self._on_disk = self._in_file(self._file(0)) if parts else None
 
-    def done(self, batch: int, images: Iterable[tuple[int, int, str]]) -> bool:
+    def done(self, batch: int, images: Iterable[ImageKey]) -> bool:
         """Whether a batch need not be made: all its images (row, seed, subject) are answered, and the accumulators
         hold it. One of which a full disk kept a part is made again.
         """
-        return set(images) <= self._answered and (self._on_disk is None or batch in self._on_disk)
+        return all(one in self._answered for one in images) and (self._on_disk is None or batch in self._on_disk)
 
     def holds(self, batch: int) -> bool:
         """Whether the accumulators hold a batch already."""
@@ -86,9 +92,7 @@ class Kept:
 
     def add(self, batch: int, answers: Iterable[ImageAnswer]) -> None:
         """Write a batch's answers, once the accumulators hold it."""
-        append_lines(self._folder / ANSWERS / f"{self._rank}.jsonl", [
-            json.dumps({"batch": batch, "image": one.model_dump(mode="json", exclude_defaults=True)},
-                       ensure_ascii=False) for one in answers])
+        add_answers(self._folder, self._rank, batch, answers)
         self._in_parts.add(batch)
         if time.monotonic() - self._written > EVERY:
             self.save()
@@ -123,9 +127,9 @@ class Kept:
             if file != self._file(0):
                 file.unlink()
 
-    def answers(self) -> dict[tuple[int, int, str], ImageAnswer]:
-        """Every image's answer, by (row, seed, subject)."""
-        return {(one.row, one.seed, one.subject): one for _, one in read_answers(self._folder)}
+    def answers(self) -> Answers:
+        """Every image's answer, as they lie on disk now."""
+        return Answers(self._folder)
 
     def _check(self, inputs: Inputs) -> None:
         file = self._folder / PLAN
@@ -142,28 +146,3 @@ class Kept:
 
     def _file(self, rank: int) -> Path:
         return self._folder / STATE / f"{rank}.safetensors"
-
-
-def read_answers(folder: Path) -> list[tuple[int, ImageAnswer]]:
-    """Number of the batch and answer of every image that a run in `folder` looked at; of an image twice the later.
-
-    Raises:
-        ModelError: a line is damaged.
-    """
-    out: dict[tuple[int, int, str], tuple[int, ImageAnswer]] = {}
-    for file in sorted((folder / ANSWERS).glob("*.jsonl")):
-        for number, line in enumerate(read_lines(file), 1):
-            try:
-                value: Any = json.loads(line)
-                one = ImageAnswer.model_validate(value["image"])
-                out[one.row, one.seed, one.subject] = (int(value["batch"]), one)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ModelError(f"{file}, line {number}, is damaged: {error}",
-                                 remedy="delete the folder to start over") from error
-    return [*out.values()]
-
-
-def ordered(answers: Mapping[tuple[int, int, str], ImageAnswer], places: Sequence[tuple[int, int]], subject: str
-            ) -> list[ImageAnswer]:
-    """One subject's answers in the order of (row, seed)."""
-    return [answers[row, seed, subject] for row, seed in places if (row, seed, subject) in answers]

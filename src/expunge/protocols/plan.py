@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from expunge.errors import UserError
 from expunge.protocols.artefacts import Supplied, resolve
-from expunge.protocols.formulas import check_scores
+from expunge.protocols.check import check_scores
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
-from expunge.protocols.watching import with_stand_ins
+from expunge.protocols.watching import packaged_files, with_stand_ins
 from expunge.records import Sampler
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
     check_scores(protocol)
     protocol = with_stand_ins(protocol, settings.stand_ins)
     artefacts = protocol.artefacts()
-    given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **files}
+    given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **packaged_files(protocol), **files}
     listed = protocol.prompts.artefact
     texts: dict[str, Sequence[str]] = {}
     read: Rows | None = None

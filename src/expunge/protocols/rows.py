@@ -20,7 +20,16 @@ from expunge.protocols.schema import Artefact, Prompts
 from expunge.records import counted
 from expunge.records.json_lists import is_json, read_json_cells
 from expunge.records.protocol import RowOf
-from expunge.records.tables import PromptTable, is_table, numbers, read_cells, read_text, table_of, unreadable
+from expunge.records.tables import (
+    EMPTY_ROW,
+    PromptTable,
+    is_table,
+    numbers,
+    read_cells,
+    read_text,
+    table_of,
+    unreadable,
+)
 
 _ERASED = ("erased", "erase", "target", "forget")
 """What a column of types calls rows that ask for what is erased."""
@@ -119,6 +128,9 @@ def _listed(prompts: Prompts, files: Mapping[str, Path]) -> Rows:
             lost[why] += 1
         else:
             rows.append(made)
+    differs = tuple(_as_many(prompts, [row.text for row in rows], file.name, lost))
+    if table.empty:  # they are no rows of the protocol's list, so neither its hash nor its number of rows has them
+        lost[EMPTY_ROW] = table.empty
     said = [f"{file.name}: {counted(len(texts), 'rows')}, {len({*texts})} distinct texts"
             + (f"; {filtered} are not asked for by this protocol" if filtered else "") + "."]
     usual = [f"{head} as {what}" for what, head in table.columns.items()]
@@ -129,8 +141,7 @@ def _listed(prompts: Prompts, files: Mapping[str, Path]) -> Rows:
     if twice:
         said.append(f"{file.name}: {twice} of {len(rows)} rows repeat the text of another: intervals are over "
                     "distinct texts.")
-    asked = [row.text for row in rows]
-    return Rows(tuple(rows), texts, dict(lost), tuple(said), tuple(_as_many(prompts, asked, file.name, lost)))
+    return Rows(tuple(rows), texts, dict(lost), tuple(said), differs)
 
 
 def _as_many(prompts: Prompts, texts: Sequence[str], name: str, lost: Mapping[str, int]) -> Iterator[str]:
@@ -145,14 +156,14 @@ def _as_many(prompts: Prompts, texts: Sequence[str], name: str, lost: Mapping[st
 def _table(file: Path, prompts: Prompts) -> tuple[PromptTable, list[Mapping[str, str]]]:
     """The table by what its columns hold, and each row's cells by their headers."""
     if is_table(file):
-        heads, rows = read_cells(file)
-        table = table_of(file, heads, rows, prompts.columns)
-        heads = [head.strip().strip("\ufeff") for head in heads]
-        return table, [dict(zip(heads, row, strict=False)) for row in rows]
+        cells = read_cells(file)
+        table = table_of(file, cells, prompts.columns)
+        heads = [head.strip().strip("\ufeff") for head in cells.heads]
+        return table, [dict(zip(heads, row, strict=False)) for row in cells.rows]
     if not is_json(file):
         raise ConfigError(f"prompts in {file.name}", accepted=".csv, .tsv, .json or .jsonl")
-    heads, rows = read_json_cells(file)
-    return table_of(file, heads, rows, prompts.columns), [dict(zip(heads, row, strict=True)) for row in rows]
+    cells = read_json_cells(file)
+    return table_of(file, cells, prompts.columns), [dict(zip(cells.heads, row, strict=True)) for row in cells.rows]
 
 
 def _wanted(raw: Mapping[str, str], prompts: Prompts) -> bool:

@@ -41,13 +41,15 @@ class Artefact(Settings):
 
     role: str = knob(description="what it is for, as `--file ROLE=PATH` calls it", pattern=r"^[a-z0-9][a-z0-9-]*$")
     what: str = knob(description="in words, what it is")
-    sha256: str = knob("", "of its bytes", pattern=r"^([0-9a-f]{64})?$")
+    sha256: str = knob("", "of its bytes; of a folder that of the files that decide what its network says",
+                       pattern=r"^([0-9a-f]{64})?$")
     git_blob: str = knob("", "the id git gives its bytes", pattern=r"^([0-9a-f]{40})?$")
     text_sha256: str = knob("", "of a list of prompts: first 16 digits of sha256 over its texts, normalised, one a "
                                 "line", pattern=r"^([0-9a-f]{16})?$")
     published: str = knob("", "where it is published")
     licence: str = knob("", "its licence, as far as it is known")
     place: str = knob("", "where it lies already; empty: the user says so by --file")
+    packaged: bool = knob(False, "an installed package brings it to its detector, and is asked where no file is given")
     test_only: bool = knob(False, "a stand-in that tests use; no report names a number that rests on it")
 
     @property
@@ -150,6 +152,16 @@ class Measure(Settings):
     title: str = knob("", "in words")
 
 
+class Benchmark(Settings):
+    """Which results of the protocol the Hub shows on a benchmark's leaderboard (`protocols.hub`)."""
+
+    dataset: str = knob(description="the benchmark's dataset by its name on the Hub, where it is registered as one",
+                        pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = knob("", "commit of the dataset")
+    tasks: dict[str, str] = knob(description="the benchmark's task by the score that answers it", min_length=1)
+    times: float = knob(1.0, "what a value is multiplied by, as the benchmark counts: 100 for percent", gt=0)
+
+
 class Protocol(Settings):
     """A protocol file."""
 
@@ -167,6 +179,7 @@ class Protocol(Settings):
     sampler: Sampling = knob(Sampling(), "how it is drawn")
     detectors: tuple[Watch, ...] = knob((), "who looks")
     scores: tuple[Measure, ...] = knob((), "what is counted")
+    benchmark: Benchmark | None = knob(None, "the benchmark on the Hub that its scores are results of")
     attack: dict[str, Any] = knob({}, "of an adaptive attack: its name and settings")
     settings: dict[str, Any] = knob({}, "of a paired protocol: settings of the evaluation")
     notes: tuple[str, ...] = knob((), "what a reader must know")
@@ -184,6 +197,9 @@ class Protocol(Settings):
                              f"{', '.join(sorted(odd))}")
         if self.attack and not isinstance(self.attack.get("name"), str):
             raise ValueError("an attack has a name")
+        strange = [name for name in (self.benchmark.tasks if self.benchmark else ()) if name not in called]
+        if strange:
+            raise ValueError(f"tasks of a benchmark for scores that are not there: {', '.join(strange)}")
         names = [watch.name for watch in self.detectors]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

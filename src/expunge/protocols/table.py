@@ -1,4 +1,4 @@
-"""A protocol's result as a table: Markdown, CSV, and the metadata of a model card.
+"""A protocol's result as a table: Markdown and CSV.
 
 A row holds the value of the edited model with its interval and n, and the original's beside it; what was left out is
 told in the row. Where a stand-in detector took part, no number is given.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
 
 from expunge.errors import UserError
 from expunge.records import Score
@@ -65,27 +64,12 @@ def as_csv(result: ProtocolResult) -> str:
     Raises:
         UserError: a stand-in took part.
     """
-    _check(result)
+    check_names_numbers(result)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("protocol", "version", *HEAD))
     writer.writerows((result.protocol, result.version, *row) for row in rows_of(result))
     return text.getvalue()
-
-
-def card_metadata(result: ProtocolResult, name: str) -> dict[str, Any]:
-    """The `model-index` of a model card: the scores of the edited model, with source and interval.
-
-    Raises:
-        UserError: a stand-in took part.
-    """
-    _check(result)
-    metrics = [{"type": score.name, "value": score.value, "name": score.title, "n": score.n,
-                **({"interval": [score.low, score.high]} if score.low is not None else {})}
-               for score in result.scores if not score.name.startswith("original/") and score.value is not None]
-    return {"model-index": [{"name": name, "results": [{
-        "task": {"type": "text-to-image"}, "dataset": {"type": result.protocol, "name": result.title},
-        "source": {"name": result.source}, "metrics": metrics}]}]}
 
 
 def _cells(score: Score, original: Score | None) -> tuple[str, ...]:
@@ -124,7 +108,8 @@ def _threshold_words(one: Threshold) -> str:
     return f"{one.detector}, {one.subject}, images by threshold: {rates}"
 
 
-def _check(result: ProtocolResult) -> None:
+def check_names_numbers(result: ProtocolResult) -> None:
+    """Raise UserError where a stand-in took part: no number of it is given."""
     if result.test_only:
         raise UserError(REFUSED, accepted="a result of the protocol's own detectors")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from expunge.detectors.opening import open_detector
 from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import UserError
-from expunge.protocols.formulas import MOST, plain
+from expunge.protocols.answered import plain
+from expunge.protocols.formulas import MOST
 from expunge.protocols.schema import Artefact, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
+from expunge.registry import DETECTORS
 
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
 
@@ -80,6 +83,17 @@ def check_labels(protocol: Protocol, labels: Iterable[str], eyes: Sequence[Watch
             raise UserError(f"{score.detector} has no label for the rows' {', '.join(map(repr, missing[:8]))}",
                             accepted=f"labels of {eye.detector.name}: {', '.join(eye.detector.labels[:20])}",
                             remedy="the detector's `labels` in the protocol say what it calls them")
+
+
+def packaged_files(protocol: Protocol) -> dict[str, Path]:
+    """By role, what installed packages bring to the detectors; a package that is not there brings nothing."""
+    out: dict[str, Path] = {}
+    for watch in protocol.detectors:
+        for need, artefact in watch.artefacts.items():
+            with suppress(UserError):  # the role is missing then, and told with all that is
+                if artefact.packaged and (file := DETECTORS.get(watch.detector).packaged(need)) is not None:
+                    out[artefact.role] = file
+    return out
 
 
 def with_stand_ins(protocol: Protocol, words: Sequence[str]) -> Protocol:

@@ -9,7 +9,8 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.files import read_lines, write_json, write_text
 from expunge.protocols.kept import PLAN
-from expunge.protocols.run import IMAGES, PLAIN, RESULT, ROWS, read_rows
+from expunge.protocols.look import IMAGES
+from expunge.protocols.result import PLAIN, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
 
 
@@ -33,11 +34,11 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
             gone["images"] += sum(file.is_file() for file in place.rglob("*"))
             shutil.rmtree(place)
     if texts:
-        for file in (folder / ROWS, *folder.glob(f"*/{ROWS}")):
+        for file in (*folder.glob(ROWS), *folder.glob(f"*/{ROWS}")):
             bare = [row.model_copy(update={"text": ""}) for row in read_rows(file.parent)]
             write_text(file, "".join(f"{row.model_dump_json()}\n" for row in bare))
             gone["rows"] += len(bare)
-        for file in (folder / RESULT, *folder.glob(f"*/{RESULT}")):
+        for file in (*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")):
             result = ProtocolResult.read(file.read_text(encoding="utf-8"))
             write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
         for file in folder.glob("*/attempts.jsonl"):

@@ -24,6 +24,7 @@ from expunge.records.evaluation import AttackExample, Evaluation, ImageStrip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
 from expunge.records.kinds import KINDS, SPREADS, Kind, guess_kind
 from expunge.records.naming import Reader, longer_name, mentions, names, places, same_name
+from expunge.records.origin import Origin
 from expunge.records.own_prompts import overlap, with_prompts
 from expunge.records.patch_file import read_card
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Detection, ImageRecord, ItemKey, Prompt, Role, Sampler
@@ -68,6 +69,7 @@ __all__ = [
     "Ledger",
     "Look",
     "Named",
+    "Origin",
     "OwnLook",
     "PatchCard",
     "Pooled",

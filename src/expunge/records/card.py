@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from expunge.records.base import Record
+from expunge.records.origin import Origin
 from expunge.records.request import Request
 
 Kind = Literal["replace", "add", "lora"]
@@ -73,6 +76,7 @@ class PatchCard(Record):
         losses: first, last and a thinned series, by name.
         seconds: wall time of training; steps: optimisation steps done.
         created: ISO 8601, UTC.
+        origin: where the request comes from; None where nobody said.
     """
 
     format: Literal[1] = 1
@@ -103,6 +107,13 @@ class PatchCard(Record):
     seconds: float = 0.0
     steps: int = 0
     created: str = ""
+    origin: Origin | None = None
+
+    @model_serializer(mode="wrap")
+    def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an origin that nobody told: the digests of earlier cards stay."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items() if key != "origin" or value is not None}
 
     @property
     def keeps(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError
-from expunge.records.tables import PromptTable, read_text, table_of_objects
+from expunge.records.tables import Cells, PromptTable, read_text, table_of_objects
 
 JSON = (".json", ".jsonl", ".ndjson")
 _ACCEPTED = "a list of texts, a list of objects with the keys of a table's columns, or an object of lists by role"
@@ -40,8 +40,8 @@ def read_json_list(file: Path) -> tuple[str, ...] | PromptTable | dict[str, Any]
     return table_of_objects(file, [_cells(item) for _, item in rows])
 
 
-def read_json_cells(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The keys of a list of objects as headers, and the cells of each; "" where an object lacks a key.
+def read_json_cells(file: Path) -> Cells:
+    """A list of objects, their keys as headers; "" where an object lacks a key.
 
     Raises:
         ConfigError: as `read_json_list`, and an object at the top.
@@ -52,7 +52,8 @@ def read_json_cells(file: Path) -> tuple[list[str], list[list[str]]]:
     _check_flat(file, rows)
     cells = [_cells(item) for _, item in rows]
     heads = list(dict.fromkeys(key for one in cells for key in one))
-    return heads, [[one.get(head, "") for head in heads] for one in cells]
+    filled = [one for one in cells if any(map(str.strip, one.values()))]
+    return Cells(heads, [[one.get(head, "") for head in heads] for one in filled], len(cells) - len(filled))
 
 
 def _check_flat(file: Path, rows: Sequence[tuple[int, Any]]) -> None:

@@ -37,6 +37,7 @@ class ImageAnswer(Record):
 
     Attributes:
         row: number of the prompt's row in its list, from 1. seed: the image's. subject: whose image it is.
+        again: of supplied images, which of those of this row and seed it is, from 0.
         answers: what the detectors said, by their name in the protocol.
         pixels: sha256 of the uint8 RGB pixels; "" where nothing is to be kept.
         lost: why there is no such image ("not finite", "prompt too long"); then nothing looked.
@@ -45,6 +46,7 @@ class ImageAnswer(Record):
     row: int
     seed: int
     subject: Subject
+    again: int = 0
     answers: dict[str, DetectorAnswer] = {}
     pixels: str = ""
     lost: str = ""
@@ -87,7 +89,12 @@ class RowOf(Record):
 
 
 class Used(Record):
-    """A file that was supplied. Attributes: sha256 of it; how it was known ("sha256", "" where no hash was known)."""
+    """A file or folder that was supplied.
+
+    Attributes:
+        sha256: of the file; of a folder that of its files that decide what a network says.
+        matched: how it was known ("sha256"; "" where no hash was known).
+    """
 
     role: str
     what: str
@@ -110,6 +117,7 @@ class ProtocolResult(Scored, Record):
         files: what was supplied. detectors: names with hash, by their names in the protocol.
         thresholds: what the rules would say at other cuts.
         test_only: whether a stand-in was used: then no report names its numbers.
+        benchmark: which benchmark on the Hub its scores are results of: dataset, revision, tasks by score, times.
         attack: of an adaptive one: its name, settings, budget of an item, rows attacked and failed.
         sampler: as drawn. stored: what was kept of the images ("none", "hashes", "pictures").
     """
@@ -135,6 +143,7 @@ class ProtocolResult(Scored, Record):
     detectors: dict[str, str] = {}
     thresholds: tuple[Threshold, ...] = ()
     test_only: bool = False
+    benchmark: dict[str, Any] = {}
     attack: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
     stored: Literal["none", "hashes", "pictures"] = "hashes"

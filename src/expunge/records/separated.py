@@ -15,7 +15,7 @@ _QUOTE = re.compile(' *"')
 
 
 def separated_rows(file: Path, text: str, separator: str, first_line: int = 1) -> Iterator[list[str]]:
-    """The cells of each row that is not blank, in their order.
+    """The cells of each row in their order. A line with nothing on it is no row; one of bare separators is.
 
     Args:
         file: what an error calls the text.
@@ -39,9 +39,9 @@ def separated_rows(file: Path, text: str, separator: str, first_line: int = 1) -
         row.append(found[1].replace('""', '"') if found.re is quoted else found[1])
         place = found.end() + 1
         if text[found.end():place] in ("\n", ""):
-            if any(map(str.strip, row)):
+            if len(row) > 1 or row[0].strip() or found.re is quoted:
                 yield row
-                number += 1
+                number += any(map(str.strip, row))
             line, row = line + 1 + sum(cell.count("\n") for cell in row), []
 
 

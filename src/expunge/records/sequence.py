@@ -6,6 +6,7 @@ import datetime
 from typing import Any, Literal
 
 from expunge.records.base import Record
+from expunge.records.origin import Origin
 from expunge.records.score import Score, Scored
 
 HALF = 0.5
@@ -61,6 +62,11 @@ class Entry(Record):
     machine: str = ""
     made: str = ""
     previous: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request comes from."""
+        return Origin(who=self.who, when=self.when, evidence=self.evidence)
 
 
 class Ledger(Record):

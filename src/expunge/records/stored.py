@@ -11,6 +11,7 @@ from expunge.records.attacks import SuiteResult
 from expunge.records.base import Record
 from expunge.records.bench import BenchResult
 from expunge.records.evaluation import Evaluation
+from expunge.records.labels import Labels
 from expunge.records.protocol import ProtocolResult
 from expunge.records.relearning import Relearning
 from expunge.records.sequence import SequenceResult
@@ -67,3 +68,4 @@ SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "seq
 BENCHES = Stored(BenchResult, "bench.json", "bench", "bench", "bench", "FILE")
 PROTOCOLS = Stored(ProtocolResult, "protocol.json", "protocol's result", "evaluate --protocol NAME", "protocol")
 RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")
+LABELS = Stored(Labels, "labels.json", "people's labels", "ui", "evaluation", "FOLDER")

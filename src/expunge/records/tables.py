@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from expunge.errors import ConfigError
 from expunge.records.separated import separated_rows
@@ -42,6 +43,8 @@ _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (cod
 _NOTHING = ("", "none", "null", "na")
 """What programs write where there is nothing. "nan" is none of them: nothing can be drawn with it, which is said."""
 
+EMPTY_ROW = "a row with nothing in any cell"
+"""Why such a row is left out: spreadsheets write them below a table. It has no number in its list."""
 MORE_CELLS = "more cells than the header has columns (a text with the separator in it goes in quotes)"
 """Why a row is wrong that unquoted separators have cut."""
 
@@ -55,7 +58,7 @@ class PromptTable:
         columns: the header of each column that is used, by what it holds (`NAMES`).
         ignored: the headers of the others.
         rows: the cells of each row, by what they hold; without blanks around them but for texts.
-        wrong: why rows cannot be used, by their place.
+        wrong: why rows cannot be used, by their place. empty: rows with nothing in any cell, which are not in `rows`.
     """
 
     file: Path
@@ -63,6 +66,18 @@ class PromptTable:
     ignored: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
     wrong: Mapping[int, str] = field(default_factory=dict)
+    empty: int = 0
+
+
+class Cells(NamedTuple):
+    """A table as it stands: the headers, the cells of each row, and how many rows had nothing in any cell.
+
+    Those are not in `rows`.
+    """
+
+    heads: list[str]
+    rows: list[list[str]]
+    empty: int = 0
 
 
 def is_table(file: Path) -> bool:
@@ -107,12 +122,11 @@ def read_table(file: Path) -> PromptTable:
         ConfigError: it cannot be read, is empty, has a quote that is not closed, or lacks a column of texts: the names
             that would do are in the message.
     """
-    heads, rows = read_cells(file)
-    return table_of(file, heads, rows)
+    return table_of(file, read_cells(file))
 
 
-def read_cells(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The headers of a CSV or TSV file and the cells of each row, as they stand.
+def read_cells(file: Path) -> Cells:
+    """The headers of a CSV or TSV file (its first row with something in it) and the cells of each row.
 
     Raises:
         ConfigError: it cannot be read, or has a quote that is not closed.
@@ -123,8 +137,14 @@ def read_cells(file: Path) -> tuple[list[str], list[list[str]]]:
     text, line = (rest, 2) if declared else (text, 1)
     separator = declared[1] if declared else "\t" if file.suffix.lower() == ".tsv" and "\t" in text \
         else _separator(file, text)
-    heads, *rows = [*separated_rows(file, text, separator, line)] or [[]]
-    return heads, rows
+    filled, empty = list[list[str]](), 0
+    for row in separated_rows(file, text, separator, line):
+        if any(map(str.strip, row)):
+            filled.append(row)
+        else:
+            empty += bool(filled)
+    heads, *rows = filled or [[]]
+    return Cells(heads, rows, empty)
 
 
 def _separator(file: Path, text: str) -> str:
@@ -132,7 +152,7 @@ def _separator(file: Path, text: str) -> str:
     found = {"": (0, 1)}
     for one in _SEPARATORS:
         try:
-            heads = next(separated_rows(file, text, one), [])
+            heads = next((row for row in separated_rows(file, text, one) if any(map(str.strip, row))), [])
         except ConfigError:  # its quotes end before another separator
             continue
         found[one] = (len(_known(heads)), len(heads))
@@ -140,9 +160,8 @@ def _separator(file: Path, text: str) -> str:
     return best if found[best][1] > 1 else ""
 
 
-def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], chosen: Mapping[str, str] | None = None
-             ) -> PromptTable:
-    """The table of these rows under these headers. Rows with more cells than there are headers are wrong.
+def table_of(file: Path, cells: Cells, chosen: Mapping[str, str] | None = None) -> PromptTable:
+    """The table of these cells. Rows with more cells than there are headers are wrong.
 
     Args:
         chosen: headers of columns, by what they hold; what it does not name is found by the usual names.
@@ -150,19 +169,29 @@ def table_of(file: Path, heads: Sequence[str], rows: Sequence[Sequence[str]], ch
     Raises:
         ConfigError: it lacks a column of texts.
     """
-    heads = [head.strip().strip("\ufeff") for head in heads]
-    columns = {**_known(heads), **_chosen(file, heads, chosen or {})}
-    width = max((place for place, head in enumerate(heads, 1) if head), default=0)
+    heads, rows = [head.strip().strip("\ufeff") for head in cells.heads], cells.rows
+    columns = {**_known(heads), **chosen_columns(file, heads, chosen or {})}
     _check(file, columns, heads)
     used = {place: what for what, place in columns.items()}
-    cells = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
-             for row in rows]
-    wide = {place: MORE_CELLS for place, row in enumerate(rows) if any(map(str.strip, row[width:]))}
+    read = [{used[place]: _stripped(used[place], cell) for place, cell in enumerate(row) if place in used}
+            for row in rows]
     return PromptTable(file, {what: heads[place] for what, place in columns.items()},
-                 tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(cells), wide)
+                       tuple(head for place, head in enumerate(heads) if head and place not in used), tuple(read),
+                       too_wide(heads, rows), cells.empty)
 
 
-def _chosen(file: Path, heads: Sequence[str], chosen: Mapping[str, str]) -> dict[str, int]:
+def too_wide(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, str]:
+    """`MORE_CELLS` by the place of each row that has something behind the last column with a header."""
+    width = max((place for place, head in enumerate(heads, 1) if head.strip()), default=0)
+    return {place: MORE_CELLS for place, row in enumerate(rows) if any(map(str.strip, row[width:]))}
+
+
+def chosen_columns(file: Path, heads: Sequence[str], chosen: Mapping[str, str]) -> dict[str, int]:
+    """The place of each column by what it holds, of headers that a caller names.
+
+    Raises:
+        ConfigError: there is no such header.
+    """
     missing = [head for head in chosen.values() if head not in heads]
     if missing:
         raise ConfigError(f"{file} has no column {', '.join(map(repr, missing))}: its columns are "
@@ -180,9 +209,11 @@ def table_of_objects(file: Path, rows: Sequence[Mapping[str, str]]) -> PromptTab
     columns = {what: head for its in reversed(called) for what, head in its.items()}
     heads, used = dict.fromkeys(head for row in rows for head in row), {head for its in called for head in its.values()}
     _check(file, columns, [*heads])
+    filled = [any(cell.strip() for cell in row.values()) for row in rows]
     cells = [{what: _stripped(what, row[head]) for what, head in its.items()}
-             for row, its in zip(rows, called, strict=True)]
-    return PromptTable(file, columns, tuple(head for head in heads if head not in used), tuple(cells))
+             for row, its, there in zip(rows, called, filled, strict=True) if there]
+    return PromptTable(file, columns, tuple(head for head in heads if head not in used), tuple(cells),
+                       empty=filled.count(False))
 
 
 def _check(file: Path, columns: Collection[str], heads: Sequence[str]) -> None:
@@ -197,11 +228,17 @@ def _stripped(what: str, cell: str) -> str:
 
 def _known(heads: Sequence[str]) -> dict[str, int]:
     """The place of each column that is used, by what it holds."""
-    names = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
-    found = {what: next((names.index(name) for name in these if name in names), None)
-             for what, these in NAMES.items()}
-    if found.get("role") is not None:
-        found["type"] = None
+    found = usual_columns(heads, NAMES)
+    if "role" in found:
+        found.pop("type", None)
+    return found
+
+
+def usual_columns(heads: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The place of each column that is called by one of the usual names, by what it holds."""
+    called = [re.sub(r"[\s\-]+", "_", head.strip().strip("\ufeff").casefold()) for head in heads]
+    found = {what: next((called.index(name) for name in these if name in called), None)
+             for what, these in names.items()}
     return {what: place for what, place in found.items() if place is not None}
 
 

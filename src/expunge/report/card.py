@@ -14,7 +14,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,21 @@ _LICENCE = ("A patch is derived from its base model, so the base model's licence
             "the front matter before you publish.")
 
 
-def model_card(evaluation: Evaluation, about: About = NOBODY) -> str:
-    """README.md for a Hub repository that holds the patch: YAML front matter, verdict, tables, limits."""
+def model_card(evaluation: Evaluation, about: About = NOBODY, *, matter: Mapping[str, Any] | None = None,
+               what: str = "", use: str = "", licence: str = "") -> str:
+    """README.md for a Hub repository that holds the edit: YAML front matter, verdict, tables, limits.
+
+    It is made to be published, so it never says who asked for the edit.
+
+    Args:
+        matter: more keys of the front matter, or others.
+        what: what the repository holds, where that is not the patch; use: a line that opens it; licence: in words.
+    """
     import yaml
 
-    matter = yaml.safe_dump(_front_matter(evaluation, about), sort_keys=False, allow_unicode=True, width=110)
-    return f"---\n{matter}---\n\n{_body(evaluation, about)}"
+    front = yaml.safe_dump({**_front_matter(evaluation, about), **(matter or {})}, sort_keys=False,
+                           allow_unicode=True, width=110)
+    return f"---\n{front}---\n\n{_body(evaluation, about, what or _WHAT, use, licence or _LICENCE)}"
 
 
 def write_card(evaluation: Evaluation, out: Path, about: About = NOBODY) -> Path:
@@ -106,7 +115,7 @@ def _metric(score: Score) -> dict[str, Any]:
             "value": value_of(score), "args": args}
 
 
-def _body(evaluation: Evaluation, about: About) -> str:
+def _body(evaluation: Evaluation, about: About, what: str, use: str, licence: str) -> str:
     card, said = evaluation.card, verdict(evaluation)
     concepts, model, method = map(_plain, (
         quoted(card.request.concepts), model_name(evaluation.model), card.method))
@@ -125,7 +134,7 @@ def _body(evaluation: Evaluation, about: About) -> str:
         parts += ["## Attacks", *_attacks(evaluation.suite)]
     if evaluation.relearning is not None:
         parts += ["## How fast it is learned again", *_relearning(evaluation.relearning)]
-    parts += ["## What this is", _WHAT, "## Scores"]
+    parts += ["## What this is", what, *([f"```\n{use}\n```"] if use else []), "## Scores"]
     for section in score_sections(evaluation):
         rows: list[tuple[str, ...]] = [
             (row.title, row.subject, row.value, row.interval, row.count, row.left_out, row.how, row.note)
@@ -135,7 +144,7 @@ def _body(evaluation: Evaluation, about: About) -> str:
             parts.append(_table(_COLUMNS, rows))
         if section.absent:
             parts.append(f"Not measured, no such score in the evaluation: {', '.join(section.absent)}.")
-    for title, facts in (("Training", patch_facts(card)), ("Settings of the method", flat(card.settings)),
+    for title, facts in (("Training", patch_facts(card, origin=False)), ("Settings of the method", flat(card.settings)),
                          ("Evaluation", evaluation_facts(evaluation)),
                          ("Settings of the evaluation", flat(evaluation.settings)),
                          ("Hashes", hashes(evaluation, about.digest)), ("Detectors", evaluation.detectors)):
@@ -143,7 +152,7 @@ def _body(evaluation: Evaluation, about: About) -> str:
             parts += [f"## {title}", _table(("What", "Value"), list(facts.items()))]
     if packages := versions(evaluation):
         parts += ["## Versions", _table(("Package", "In training", "In evaluation"), packages)]
-    parts += ["## Limits", _limits(evaluation), "## Licence", _LICENCE]
+    parts += ["## Limits", _limits(evaluation), "## Licence", licence]
     return "\n\n".join(parts) + "\n"
 
 

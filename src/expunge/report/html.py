@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from expunge.files import write_text
-from expunge.records import Evaluation
+from expunge.records import Evaluation, Score
 from expunge.report import charts
 from expunge.report.about import About, first_facts
+from expunge.report.answers import answers
 from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, searched_words, warning_groups
 from expunge.report.classes import headline_score, worst_found
 from expunge.report.glossary import glossary
 from expunge.report.page import rendered
-from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, find_groups, picture_groups
+from expunge.report.people import people
+from expunge.report.pictures import PIXELATED_UP_TO, FindGroup, Group, at_a_glance, find_groups, picture_groups
 from expunge.report.relearning import (
     relearning_chart,
     relearning_facts,
@@ -29,9 +31,10 @@ from expunge.report.sensitive import WITHOUT, sensitive
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, suite_facts, versions
 from expunge.report.verdict import verdict
 from expunge.report.ways import ways
-from expunge.report.words import find, interval_text, model_name, number, quoted, value_of, value_text
+from expunge.report.words import find, finite, interval_text, model_name, number, quoted, value_of, value_text
 
-TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "shared.html.j2")
+TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "people.html.j2",
+             "shared.html.j2")
 """The page, and what it includes."""
 NOBODY = About()
 ASKED = 6
@@ -67,8 +70,10 @@ def _content(evaluation: Evaluation, folder: Path, about: About) -> dict[str, An
     groups, plots, attacks = picture_groups(evaluation, folder), _plots(evaluation), _attacks(evaluation, folder)
     return {
         "e": evaluation, "card": evaluation.card, "request": evaluation.card.request, "quoted": quoted,
-        "verdict": verdict(evaluation), "tiles": _tiles(evaluation), "groups": groups,
+        "verdict": verdict(evaluation), "answers": answers(evaluation), "tiles": _tiles(evaluation), "groups": groups,
+        "glance": at_a_glance(groups),
         "attacks": attacks, "relearning": _relearning(evaluation),
+        "people": people(evaluation, folder, about.redacted),
         "reduced": _any_reduced(groups, attacks["groups"] if attacks else []),
         "pixelated_up_to": PIXELATED_UP_TO,
         "plots": [plot for plot in plots if plot["svg"]],
@@ -97,7 +102,7 @@ def _keep(evaluation: Evaluation) -> tuple[str, tuple[str, ...]]:
     return f"Asked to keep, of which {card.method} made no use", card.request.keep
 
 
-def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
+def _tiles(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The few numbers that most readers want: still found, near and far retention, far integrity."""
     headline, several = headline_score(evaluation), len(evaluation.card.request.targets) > 1
     names = [(headline.name if headline else "found/all", "Concepts still found" if several else "Concept still found"),
@@ -109,17 +114,26 @@ def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
     if several:
         most = worst_found(evaluation)
         names.insert(1, (f"found/all/{most}", f"Most of them: {most}"))
-    tiles = []
+    tiles: list[dict[str, Any]] = []
     for name, label in names:
         score, original = find(evaluation, name), value_of(find(evaluation, f"original/{name}"))
         value = value_of(score)
         if score is None or value is None:
             why = value_text(score).removeprefix("not measured: ")
-            tiles.append({"label": label, "value": "not measured", "interval": why, "original": ""})
+            tiles.append({"label": label, "value": "not measured", "interval": why, "original": "", "track": {}})
             continue
         tiles.append({"label": label, "value": number(name, value), "interval": interval_text(score),
-                      "original": number(name, original) if original is not None else ""})
+                      "original": number(name, original) if original is not None else "",
+                      "track": _track(score, original)})
     return tiles
+
+
+def _track(score: Score, original: float | None) -> dict[str, float]:
+    """Where on a line from 0 to 1 the interval, the value and the original's value lie, in percent."""
+    at = lambda value: round(100 * min(max(value, 0.0), 1.0), 2)
+    value, low, high = value_of(score) or 0.0, finite(score.low), finite(score.high)
+    ends = {"low": at(low), "high": at(high)} if low is not None and high is not None else {}
+    return {"value": at(value), **ends, **({"original": at(original)} if original is not None else {})}
 
 
 def _plots(evaluation: Evaluation) -> list[dict[str, str]]:

@@ -98,6 +98,22 @@ def picture_groups(evaluation: Evaluation, folder: Path) -> list[Group]:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """One seed of the first strip of a group, for the first screen."""
+
+    group: str
+    prompt: str
+    column: Column
+
+
+def at_a_glance(groups: Sequence[Group]) -> list[Glance]:
+    """Of what went, of near and of far things one prompt each, as far as their images can be shown."""
+    first = {group.name: row for group in groups for row in group.rows[:1] if row.blocks}
+    return [Glance(name, first[name].prompt, first[name].blocks[0][0]) for name in ("target", "near", "far")
+            if name in first]
+
+
+@dataclass(frozen=True)
 class FindColumn:
     """A find of an attack: the item without the attack in both models, and what the attack stopped at."""
 

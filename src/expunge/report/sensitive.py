@@ -140,7 +140,7 @@ def _numbered(texts: Mapping[str, str], cover: bool, covering: Covering) -> dict
 
 
 def _card(card: PatchCard, cover: bool, covering: Covering) -> PatchCard:
-    return card.model_copy(update={"request": _request(card.request, cover),
+    return card.model_copy(update={"request": _request(card.request, cover), "origin": None,
                                    "left_out": _numbered(card.left_out, cover, covering)})
 
 

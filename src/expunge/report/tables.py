@@ -113,13 +113,13 @@ def score_row(score: Score) -> ScoreRow:
                     score.note if measured else "", better)
 
 
-def patch_facts(card: PatchCard) -> dict[str, str]:
-    """How the patch was made: method, every setting, seed, time; words to text."""
+def patch_facts(card: PatchCard, origin: bool = True) -> dict[str, str]:
+    """How the patch was made: method, every setting, seed, time; words to text. `origin`: also who asked for it."""
     targets = card.request.targets
     anchors = [f"{target.concept} → {target.anchor or 'none'}" for target in targets]
     asked = {"Concept": targets[0].concept, "Anchor": targets[0].anchor or "none"} if len(targets) == 1 else \
         {"Concepts": card.request.title, "Anchors": ", ".join(anchors)}
-    facts = {**asked, "Method": card.method,
+    facts = {**asked, **(card.origin.facts if card.origin is not None and origin else {}), "Method": card.method,
              "Base model": model_name(card.base),
              "Optimisation steps": str(card.steps), "Training seed": str(card.seed),
              "Training time": duration(card.seconds), "Changed tensors": str(len(card.tensors)),

@@ -99,7 +99,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
     asked = next(kind for kind in _BY_CLASS if any(one.erasure == kind for one in each))
     attack = attacked_erasure(evaluation.suite)
     erasure = worse(asked, attack)
-    unseen = "; ".join(dict.fromkeys(words for one in each if (words := _unseen(evaluation, one))))
+    doubts = "; ".join(dict.fromkeys(words for one in each if (words := unseen(evaluation, one))))
     blind = any(kind == "unknown" for one in each for kind in one.by_judge.values())
     sentence, without = _sentences(evaluation, each), ""
     if evaluation.suite is not None:
@@ -112,8 +112,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     same = {one.where for one in each if one.erasure == erasure}
     if erasure == "still" and not decided and len(same) == 1 and (where := next(iter(same))):
         said += f" by {' and '.join(evaluation.strata[name] for name in where)}"
-    if erasure in ("rare", "less") and unseen:
-        said += f"; {unseen}"
+    if erasure in ("rare", "less") and doubts:
+        said += f"; {doubts}"
     about = [one.concept for one in each if one.erasure == erasure]
     if decided and evaluation.suite is not None:
         about = [evaluation.suite.request.concept]
@@ -121,7 +121,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if 0 < len(about) < len(each) and price != "damaged":
         more = f" and {len(about) - SENTENCES} more" if len(about) > SENTENCES else ""
         headline = f"{quoted(about[:SENTENCES])}{more}: {headline[0].lower()}{headline[1:]}"
-    tone = _tone(erasure, price, bool(unseen) or blind)
+    tone = _tone(erasure, price, bool(doubts) or blind)
     return Verdict(sentence, cost_text(evaluation, price), tone, headline, without, _instead(evaluation, each))
 
 
@@ -176,7 +176,7 @@ def _added(evaluation: Evaluation, evidence: bool = False) -> bool:
     return counts is None or before is None or (counts.numerator or 0) > (before.numerator or 0)
 
 
-def _unseen(evaluation: Evaluation, one: ConceptAnswer) -> str:
+def unseen(evaluation: Evaluation, one: ConceptAnswer) -> str:
     """Why what is drawn in a concept's place is no good sign; "" where something else was positively seen."""
     named = f" of “{one.concept}”" if one.ending else ""
     nothing, unnamed = (_own(evaluation, name, one) for name in ("instead/nothing", "something_else/all"))

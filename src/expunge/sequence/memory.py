@@ -24,7 +24,7 @@ from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
 from expunge.models.sample import encoded as sample_encoded
 from expunge.sequence.strategy import OtherPrompts, Replay
-from expunge.unlearn.context import NoisyBatch, Pool, TrainContext, spread
+from expunge.unlearn.context import NoisyBatch, Pooled, TrainContext, spread
 from expunge.unlearn.objective import tabulated
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -157,13 +157,13 @@ def encoded(model: Model, prompts: Sequence[str]) -> tuple[dict[str, int], Condi
         return each, sample_encoded(model, [*each])[0]
 
 
-def _pool(context: TrainContext, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pool:
+def _pool(context: TrainContext, source: FrozenTrajectory, prompts: Sequence[str], name: str) -> Pooled:
     pool = source.open(context, prompts, 1, name).pool
     assert pool is not None  # trajectories of the frozen model are pooled
     return pool
 
 
-def _recorded(pool: Pool, wanted: Callable[[NoisyBatch], Tensor], context: TrainContext, about: dict[str, str]
+def _recorded(pool: Pooled, wanted: Callable[[NoisyBatch], Tensor], context: TrainContext, about: dict[str, str]
               ) -> ReplayBuffer:
     z, everything = tabulated(context, pool, wanted), pool.take(torch.arange(len(pool)))
     return ReplayBuffer(everything.x_t, everything.t, everything.prompts, z, about)

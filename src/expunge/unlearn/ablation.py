@@ -14,7 +14,6 @@ from typing import Literal
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.conditioning import Conditioning
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import AnchorModel, anchor_predictor
 from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
@@ -54,9 +53,9 @@ class Ablate(Settings):
         if self.anchor_model == "frozen":
             return regression(context, stream, predicted, attacker, self.loss)
 
-        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
+        def loss(number: int, points: NoisyBatch, out: Tensor) -> Tensor:
             """Its target moves with the student: there is nothing to tabulate."""
-            return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), predicted(points))
+            return divergence(self.loss, out, predicted(points))
 
         return attacked(context, stream, loss, attacker)
 

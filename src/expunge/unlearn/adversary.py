@@ -61,6 +61,10 @@ class Attacker(Protocol):
         """
         ...
 
+    def saw(self, number: int, points: NoisyBatch, out: Tensor) -> None:
+        """Told what the student predicts, (B, c, h, w), where it was told that; before the weights' backward pass."""
+        ...
+
 
 class Adversary(Protocol):
     """Settings of an adversary."""

@@ -35,6 +35,7 @@ class TrainContext:
         chunk: samples per call of the frozen teacher.
         stages: how work before the first step is gone through.
         own_text: the student's text states by prompt, where they are not the teacher's and do not train.
+        erasing: the points of the erase loss, for a keep that also looks there.
     """
 
     student: Model
@@ -45,6 +46,7 @@ class TrainContext:
     chunk: int = 16
     stages: Stages = field(default_factory=Stages)
     own_text: dict[str, Conditioning] = field(default_factory=dict)
+    erasing: Stream | None = None
 
     def condition(self, points: NoisyBatch) -> Conditioning:
         """What the student is told at `points`; with gradient where its text encoder trains."""
@@ -94,6 +96,26 @@ class NoisyBatch:
     x0: Tensor | None = None
     eps: Tensor | None = None
 
+    def at(self, places: Tensor) -> NoisyBatch:
+        """The points at `places`, int64 (N,), in that order."""
+        pick = lambda tensor: None if tensor is None else tensor[places.to(tensor.device)]
+        texts, shown = (tuple(each[int(i)] for i in places) if each else () for each in (self.prompts, self.shown))
+        return NoisyBatch(self.x_t[places], self.t[places], texts, self.cond.at(places), pick(self.rows), shown,
+                          pick(self.x0), pick(self.eps))
+
+    @classmethod
+    def cat(cls, parts: Sequence[NoisyBatch]) -> NoisyBatch:
+        """Batches behind one another; what one of them does not have, the whole has not."""
+        def joined(name: str) -> Tensor | None:
+            values = [value for part in parts if (value := getattr(part, name)) is not None]
+            return torch.cat(values) if len(values) == len(parts) else None
+
+        texts = tuple(text for part in parts for text in part.prompts)
+        shown = tuple(text for part in parts for text in (part.shown or part.prompts))
+        return cls(torch.cat([part.x_t for part in parts]), torch.cat([part.t for part in parts]), texts,
+                   Conditioning.cat([part.cond for part in parts]), joined("rows"), shown if shown != texts else (),
+                   joined("x0"), joined("eps"))
+
     @property
     def made_of(self) -> tuple[Tensor, Tensor]:
         """x0 and eps. ExpungeError: the points lie on a trajectory, which has no noise of its own."""
@@ -102,18 +124,34 @@ class NoisyBatch:
         return self.x0, self.eps
 
 
+class Pooled(Protocol):
+    """Points that are kept, so that what frozen networks say at each is computed once."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Tensor) -> NoisyBatch:
+        """The points at `rows`, int64 (B,), in that order."""
+        ...
+
+    def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
+        """int64 (B,): for each prompt the place of a point under it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """Trajectories kept at every grid point; entry i*S + k is trajectory i at point k.
 
     Attributes:
         x_t: float32 (N, S, c, h, w); t: float32 (S,), the grid; prompts: N; cond: N rows, the teacher's.
+        shown: N prompts under which they were drawn, where these are others; () elsewhere.
     """
 
     x_t: Tensor
     t: Tensor
     prompts: tuple[str, ...]
     cond: Conditioning
+    shown: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.x_t.shape[0] * self.x_t.shape[1])
@@ -121,8 +159,8 @@ class Pool:
     def take(self, rows: Tensor) -> NoisyBatch:
         """The entries at `rows`, int64 (B,)."""
         i, k = rows // len(self.t), rows % len(self.t)
-        prompts = tuple(self.prompts[int(j)] for j in i)
-        return NoisyBatch(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows)
+        prompts, shown = (tuple(texts[int(j)] for j in i) if texts else () for texts in (self.prompts, self.shown))
+        return NoisyBatch(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows, shown)
 
     def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
         """int64 (B,): for each prompt the place of an entry under it, each of them as likely."""
@@ -136,7 +174,7 @@ class Stream(Protocol):
     """An opened source. `pool` holds all points it will ever give, or None if every draw is new."""
 
     @property
-    def pool(self) -> Pool | None: ...
+    def pool(self) -> Pooled | None: ...
 
     def draw(self, number: int) -> NoisyBatch:
         """The points of step `number`; the same number gives the same points (for the same student)."""

@@ -14,7 +14,7 @@ from expunge.files import check_writable
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import Request, Target, asked, check_request, texts_of, with_prompts
+from expunge.records import Origin, Request, Target, asked, check_request, texts_of, with_prompts
 from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.resume import Inputs, kept
 from expunge.train import Progress
@@ -37,8 +37,8 @@ PATCH, CHECKPOINT = "patch.safetensors", "checkpoint.safetensors"
 def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Prompts | None = None, settings: Mapping[str, Any] | None = None,
-          seed: int = 0, out: Path | str | None = None, progress: Progress | None = None, own_look: bool = True
-          ) -> Patch:
+          seed: int = 0, out: Path | str | None = None, progress: Progress | None = None, own_look: bool = True,
+          origin: Origin | None = None) -> Patch:
     """Take `concept` out of `model`; the edit comes back as a patch and the model stays as it was.
 
     Args:
@@ -57,6 +57,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         progress: called with (done, total, losses); without losses while work before the first step is done.
         own_look: whether the edit looks at itself when it is done, and says in its card whether the concept is still
             there (`look.look`: a dozen images of few steps).
+        origin: where the request comes from; it goes into the card and decides nothing.
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
@@ -84,7 +85,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
                         remedy="see `Patch.of` in CONTRIBUTING.md")
     closeness = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
     patch = replace(patch, card=patch.card.model_copy(update={
-        "chosen": closeness, "look": look(model, patch) if own_look else (),
+        "chosen": closeness, "look": look(model, patch) if own_look else (), "origin": origin,
         "left_out": {**too_long, **patch.card.left_out}}))
     if folder is not None and checkpoint is not None:
         patch.save(folder)

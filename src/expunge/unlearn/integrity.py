@@ -23,6 +23,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.unlearn.context import NoisyBatch, TrainContext
 from expunge.unlearn.objective import Term, tabulated
+from expunge.unlearn.others import Others
 from expunge.unlearn.source import FrozenTrajectory
 
 
@@ -47,6 +48,11 @@ class Integrity(Settings):
     source: FrozenTrajectory = knob(FrozenTrajectory(grid=20, guidance=2.0, trajectories=24),
                                     "The trajectories: best on the grid and guidance at which images are drawn")
 
+    beside: int = knob(0, "Points of the concept per step at which the student is told prompts to keep, and predicts "
+                       "what the teacher does", added=True, ge=0)
+    wide: int = knob(0, "The same, told random tokens", added=True, ge=0)
+    beside_weight: float = knob(1.0, "Factor of those two, beside `weight`", added=True, gt=0.0)
+
     def prepare(self, context: TrainContext) -> Term:
         """Regression to the teacher, times `weight`."""
         prompts = ("", *(prompt for prompt in context.request.keep if prompt))
@@ -64,8 +70,12 @@ class Integrity(Settings):
             points = stream.draw(number)
             wanted = table[points.rows] if table is not None else target(points)
             out = self._compared(context.student, points, context.condition(points), context.null())
-            return self.weight * (out - wanted).square().mean()
+            held = (out - wanted).square().mean()
+            if others is not None:
+                held = held + self.beside_weight * others.loss(number)
+            return self.weight * held
 
+        others = Others(context, prompts, self.beside, self.wide) if self.beside or self.wide else None
         return Term(loss)
 
     def _compared(self, model: Model, points: NoisyBatch, cond: Conditioning, null: Conditioning) -> Tensor:

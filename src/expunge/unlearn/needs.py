@@ -13,12 +13,12 @@ from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
 Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no keep between", "keys and values",
-               "whole weights"]
+               "whole weights", "text encoders"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
 to keep. noised images: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
 loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
 recipe looks for them, which knows its parameters). whole weights: what trains are the model's own numbers, and not the
-factors of a LoRA."""
+factors of a LoRA. text encoders: some of theirs train, and no adversary asks the denoiser (the recipe looks for it)."""
 
 
 def check_needs(recipe: Settings, request: Request) -> None:

@@ -12,7 +12,7 @@ Source: Kumari et al. 2023 (Concept Ablation), section 3.2, where the images sho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import NoisyBatch, TrainContext, noise_seed, spread
+from expunge.unlearn.context import NoisyBatch, Stream, TrainContext, noise_seed, spread
 from expunge.unlearn.needs import Need, check_anchors
 
 
@@ -45,12 +45,20 @@ class NoisedPictures(Settings):
     guidance: float = knob(2.0, "Classifier-free guidance of the images; 1 is none", ge=1.0, le=50.0,
                            source="Concept Ablation: 6")
 
+    points: int = knob(0, "Points of each image that are drawn once and kept; 0: new times and noise in every step",
+                       added=True, ge=0)
+
+    @property
+    def kept_latents(self) -> int:
+        """The images, and their points where these are kept."""
+        return self.pictures * (1 + self.points)
+
     @property
     def needs(self) -> tuple[Need, ...]:
         """An anchor, where the images show one."""
         return ("anchor",) if self.of == "anchor" else ()
 
-    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> NoisedDraws:
+    def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the images.
 
         Raises:
@@ -63,7 +71,8 @@ class NoisedPictures(Settings):
         with torch.no_grad():
             cond = context.teacher.encode(given)
             drawn_under = context.teacher.encode(shown) if shown != given else cond
-        return NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), given, shown, cond)
+        fresh = NoisedDraws(context, batch, name, self._pictures(context, drawn_under, name), given, shown, cond)
+        return fresh if not self.points else KeptDraws(fresh.kept(self.points), context.seed, batch, name)
 
     @property
     def max_prompts(self) -> int | None:
@@ -82,6 +91,45 @@ class NoisedPictures(Settings):
             here = slice(first, first + rows)
             x[here] = denoise(teacher, x[here], cond.at(here), null, self.grid, self.guidance, start=k, stop=k + 1)
         return x
+
+
+@dataclass(frozen=True)
+class PointPool:
+    """Noised images that are kept."""
+
+    points: NoisyBatch
+
+    def __len__(self) -> int:
+        return len(self.points.t)
+
+    def take(self, rows: Tensor) -> NoisyBatch:
+        """The points at `rows`, int64 (B,), in that order."""
+        return replace(self.points.at(rows), rows=rows)
+
+    def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
+        """int64 (B,): for each prompt the place of a point under it, each of them as likely."""
+        own = {text: [i for i, of in enumerate(self.points.prompts) if of == text] for text in set(prompts)}
+        return torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
+                             for text in prompts])
+
+
+@dataclass(frozen=True)
+class KeptDraws:
+    """Uniform draws, with replacement, from noised images that are kept."""
+
+    pool: PointPool
+    seed: int
+    batch: int
+    name: str
+
+    def draw(self, number: int) -> NoisyBatch:
+        """`batch` points."""
+        generator = step_generator(self.seed, number, f"{self.name}/rows")
+        return self.pool.take(torch.randint(len(self.pool), (self.batch,), generator=generator))
+
+    def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
+        """Points under the prompts."""
+        return self.pool.take(self.pool.under(prompts, step_generator(self.seed, number, f"{self.name}/rows/{turn}")))
 
 
 @dataclass(frozen=True)
@@ -115,6 +163,12 @@ class NoisedDraws:
         rows = torch.tensor([own[text][int(torch.randint(len(own[text]), (), generator=generator))]
                              for text in prompts])
         return self._points(rows, generator, number, f"{self.name}/beside/{turn}")
+
+    def kept(self, points: int) -> PointPool:
+        """So many points of each image, at times spread over the whole schedule."""
+        rows = torch.arange(len(self.latents)).repeat_interleave(points)
+        generator = step_generator(self.context.seed, 0, f"{self.name}/kept")
+        return PointPool(self._points(rows, generator, 0, f"{self.name}/kept"))
 
     def _points(self, rows: Tensor, generator: Generator, number: int, name: str) -> NoisyBatch:
         """The images at `rows`, int64 (B,), noised."""

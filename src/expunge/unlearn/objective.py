@@ -27,7 +27,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.registry import OBJECTIVES
 from expunge.unlearn.adversary import Attacker
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import NoisyBatch, Pool, Stream, TrainContext
+from expunge.unlearn.context import NoisyBatch, Pooled, Stream, TrainContext
 from expunge.unlearn.divergence import SQUARED, AnyDivergence, Divergence, divergence
 
 
@@ -125,33 +125,39 @@ def regression(context: TrainContext, stream: Stream, target: Callable[[NoisyBat
     """
     table = tabulated(context, stream.pool, target) if stream.pool is not None else None
 
-    def at(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
-        wanted = table[points.rows] if table is not None else target(points)
-        return divergence(kind, context.student.predict(points.x_t, points.t, cond), wanted)
+    def at(number: int, points: NoisyBatch, out: Tensor) -> Tensor:
+        return divergence(kind, out, table[points.rows] if table is not None else target(points))
 
     return attacked(context, stream, at, attacker)
 
 
-def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, NoisyBatch, Conditioning], Tensor],
+def attacked(context: TrainContext, stream: Stream, loss: Callable[[int, NoisyBatch, Tensor], Tensor],
              attacker: Attacker | None) -> Term:
-    """`loss` of a step's number, its points, and what the student is told: their prompts, or what the attacker finds.
+    """`loss` of a step's number, its points, and what the student predicts there, (B, c, h, w): told their prompts, or
+    what the attacker finds.
 
+    The attacker sees the prediction before the weights' backward pass, so that it can learn from the same forward.
     Where weights are chosen by their gradient nothing is attacked: an attacker that is asked moves on.
     """
 
+    def predicted(points: NoisyBatch, cond: Conditioning) -> Tensor:
+        return context.student.predict(points.x_t, points.t, cond)
+
     def plain(number: int) -> Tensor:
         points = stream.draw(number)
-        return loss(number, points, context.condition(points))
+        return loss(number, points, predicted(points, context.condition(points)))
 
     def under_attack(number: int) -> Tensor:
         assert attacker is not None
         points = stream.draw(number)
-        return loss(number, points, attacker.condition(number, points))
+        out = predicted(points, attacker.condition(number, points))
+        attacker.saw(number, points, out)
+        return loss(number, points, out)
 
     return Term(plain) if attacker is None else Term(under_attack, saliency=plain)
 
 
-def tabulated(context: TrainContext, pool: Pool, target: Callable[[NoisyBatch], Tensor]) -> Tensor:
+def tabulated(context: TrainContext, pool: Pooled, target: Callable[[NoisyBatch], Tensor]) -> Tensor:
     """`target` at every entry of the pool, in its order."""
     table = torch.zeros(0)
     for part in context.stages.each(torch.arange(len(pool)).split(context.chunk)):

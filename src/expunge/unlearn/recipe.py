@@ -7,9 +7,11 @@ model as it was, bit for bit, also after an error or an interrupt.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import Self
 
-from expunge.config import Settings, knob
+from expunge.config import Settings, knob, without_added
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 from expunge.models.lora import layers_of, peft
 from expunge.models.model import Model
@@ -45,6 +47,7 @@ from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
+from expunge.unlearn.start import Beginning, Start, check_start, joined
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import UNDER_LORA, checked_weights
 
@@ -56,8 +59,6 @@ MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a Lo
 """What to do where a run would not fit."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
-OMITTED_AT_DEFAULT = {"lora_rank": None, "lora_rate": None, "checkpointing": False, "size": None, "unload_text": None}
-"""Settings that are left out where they are this: what is addressed by all settings stays what it was without them."""
 
 
 class Recipe(Settings):
@@ -79,27 +80,32 @@ class Recipe(Settings):
     batch: int = knob(1, "Points of the erase loss per step", ge=1)
     learning_rate: float = knob(1e-5, "Adam's step size", gt=0.0)
     warmup: int = knob(0, "Steps over which the learning rate rises from 0", unit="steps", ge=0)
+    decay: Literal["none", "cosine"] = knob("none", "How the learning rate falls to 0 by the last step; none keeps it",
+                                            added=True)
+    start: Start | None = knob(None, "A method in closed form whose edit the student begins with; the teacher stays "
+                               "the original", added=True)
     weight_decay: float = knob(0.0, "Decoupled weight decay", ge=0.0)
     lora_rank: int | None = knob(None, "Train a LoRA of this rank on the scope's linear and convolutional layers, in "
-                                 "place of their weights; none trains these", ge=1)
+                                 "place of their weights; none trains these", added=True, ge=1)
     lora_rate: float | None = knob(None, "Factor of the learning rate for a LoRA, whose product begins at 0; "
-                                   f"none is {LORA_RATE:g}", gt=0.0)
+                                   f"none is {LORA_RATE:g}", added=True, gt=0.0)
     checkpointing: bool = knob(False, "Keep one activation of each of the denoiser's blocks and make the others again "
-                               "in the backward pass: a third more time, a fraction of the memory")
+                               "in the backward pass: a third more time, a fraction of the memory", added=True)
     size: int | None = knob(None, "Height and width of what it trains on; none is the model's own size", unit="pixels",
-                            ge=1)
+                            added=True, ge=1)
     unload_text: bool | None = knob(None, "Encode every prompt once, before the first step, and let the text encoders "
-                                    "leave memory while the denoiser trains; none does so where they take 256 MiB")
+                                    "leave memory while the denoiser trains; none does so where they take 256 MiB",
+                                    added=True)
     frozen_batch: int = knob(16, "Samples per call of the frozen teacher: speed against memory", ge=1)
     checkpoint_every: float = knob(30.0, "Time between checkpoints", unit="seconds", ge=0.0)
 
     @model_serializer(mode="wrap")
-    def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        settings: dict[str, Any] = rest(self)
-        if self.lora_rank is not None and "lora_rate" in settings:
-            settings["lora_rate"] = self.lora_rate or LORA_RATE
-        return {name: value for name, value in settings.items()
-                if name not in OMITTED_AT_DEFAULT or value != OMITTED_AT_DEFAULT[name]}
+    def _with_lora_rate(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = rest(self)
+        told = without_added(self, written)
+        if self.lora_rank is not None and "lora_rate" in written:
+            told["lora_rate"] = self.lora_rate or LORA_RATE
+        return told
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -146,6 +152,11 @@ class Recipe(Settings):
             raise ConfigError(f"unload_text where {self.name} asks the text encoders in every step",
                               accepted="it for methods that train the denoiser alone, without an adversary",
                               remedy="leave unload_text out")
+        if needs(self, "text encoders") and (not model.trains_text(params) or self.adversary is not None):
+            also = " and an adversary" if self.adversary is not None else ""
+            raise ConfigError(f"{self.name} with scope {self.scope!r}{also}",
+                              accepted="a scope of text encoders (text, text.layers:0), and no adversary, where parts "
+                                       "look at text states alone", remedy="--scope text")
         with checkpointed(model.network, self.checkpointing):
             pass
         if needs(self, "keys and values"):
@@ -159,6 +170,8 @@ class Recipe(Settings):
         model.check_lengths((*prompts, *anchor_prompts(prompts, request), *keep))
         if self.adversary is not None:
             self.adversary.check(model, with_keep)
+        if self.start is not None:
+            check_start(self.start, model, request, params)
         return params
 
     def _weights(self, model: Model, past: PriorEdits | None) -> dict[str, Parameter]:
@@ -240,7 +253,12 @@ class Recipe(Settings):
         Raises:
             UserError: as `keeping`.
         """
-        return self._texts(self.keeping(model, request).request)
+        return self._all_texts(model, request, self.keeping(model, request).request)
+
+    def _all_texts(self, model: Model, asked: Request, keeping: Request) -> dict[str, tuple[str, ...]]:
+        """Those of the training, on a request with its prompts to keep, and those that the start reads."""
+        own = self._texts(keeping)
+        return own if self.start is None else joined(own, self.start.used_texts(model, asked))
 
     def _texts(self, request: Request) -> dict[str, tuple[str, ...]]:
         """Of a request with its prompts to keep; the empty prompt is no text."""
@@ -259,9 +277,11 @@ class Recipe(Settings):
         model = model.sized(self.size)
         names = tuple(self.check(model, request))
         needed, stages, keeping = self.footprint(model, names), Rehearsal(), self.keeping(model, request)
+        begun = self._beginning(model, request, 0)
         with (self._in_memory(model, names, keeping.request), self._changing(model, self._weights(model, None), 0)
               as change, memory_for("the beginning of a run", SMALLER)):
             context = self._context(model, change, keeping.request, 0, None, stages)
+            begun.put_into(change.params)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
@@ -275,9 +295,7 @@ class Recipe(Settings):
         """Memory of a run that changes these weights (full names), by part; counted, and no step is computed."""
         model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
-        pools = sum((source.max_prompts or 0) * getattr(source, "grid", 1) for source, _ in parts
-                    if not isinstance(source, NoisedPictures))
-        pools += sum(source.max_prompts or 0 for source, _ in parts if isinstance(source, NoisedPictures))
+        pools = sum(getattr(source, "kept_latents", 0) for source, _ in parts)
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         with checkpointed(model.network, self.checkpointing):
             return footprint(model, names, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
@@ -312,9 +330,11 @@ class Recipe(Settings):
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
+        begun, texts = self._beginning(model, request, seed), self._all_texts(model, request, keeping.request)
         with (self._in_memory(model, names, keeping.request),
               self._changing(model, self._weights(model, past), seed) as change):
             context = self._context(model, change, keeping.request, seed, past, Stages(progress))
+            begun.put_into(change.params)
             trained = self._train(context, change.params, checkpoint, progress, began, past)
             made = change.made()
         if not made.tensors:
@@ -324,7 +344,11 @@ class Recipe(Settings):
         return Patch.of(made.tensors, model=model, request=request, method=self.name, kind=made.kind, scale=made.scale,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
-                        texts=self._texts(keeping.request), left_out=keeping.left_out)
+                        texts=texts, left_out=keeping.left_out)
+
+    def _beginning(self, model: Model, request: Request, seed: int) -> Beginning:
+        """What the student begins with: nothing, or the start's edit of the model as it is."""
+        return Beginning({}, {}) if self.start is None else Beginning.made(self.start, model, request, seed)
 
     def _context(self, model: Model, change: Change, request: Request, seed: int, past: PriorEdits | None,
                  stages: Stages) -> TrainContext:
@@ -354,7 +378,7 @@ class Recipe(Settings):
         stream = self.source.open(context, context.request.all_prompts, self.batch, "erase")
         attacker = self.adversary.prepare(context, stream, self.batch) if self.adversary is not None else None
         erase = self.objective.prepare(context, stream, attacker)
-        keep = self.keep.prepare(context) if self.keep is not None else None
+        keep = self.keep.prepare(replace(context, erasing=stream)) if self.keep is not None else None
         held = past.terms(context, params) if past is not None else ()
         stepper: Stepper = self.update.prepare(params, erase, context)
         stepper = past.around(context, stepper, params) if past is not None else stepper
@@ -373,7 +397,8 @@ class Recipe(Settings):
 
     def _rate(self, number: int) -> float:
         rate = self.learning_rate if self.lora_rank is None else self.learning_rate * (self.lora_rate or LORA_RATE)
-        return rate * min(1.0, (number + 1) / max(1, self.warmup))
+        left = 0.5 * (1.0 + math.cos(math.pi * number / self.steps)) if self.decay == "cosine" else 1.0
+        return rate * left * min(1.0, (number + 1) / max(1, self.warmup))
 
     def _step(self, params: Mapping[str, Parameter], stepper: Stepper, optimizer: torch.optim.Optimizer,
               erase: Term, keep: Term | None, attacker: Attacker | None, held: Sequence[Term],

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from expunge.config import Settings, knob
-from expunge.models.conditioning import Conditioning
 from expunge.train import step_generator
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.adversary import Attacker
@@ -59,16 +58,16 @@ class Relabel(Settings):
         """Regression to what a wrong prompt brings."""
         wrong = WrongPrompts(context)
 
-        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
-            wanted = wrong.predict(self.by, points, number)
-            return divergence(self.loss, context.student.predict(points.x_t, points.t, cond), wanted)
+        def loss(number: int, points: NoisyBatch, out: Tensor) -> Tensor:
+            return divergence(self.loss, out, wrong.predict(self.by, points, number))
+
+        term, plain = (attacked(context, stream, loss, who) for who in (attacker, None))
 
         def saliency(number: int) -> Tensor:
             points = stream.draw(number)
-            return (loss(number, points, context.condition(points)) if points.eps is None else
-                    self._denoising(context, points))
+            return plain.loss(number) if points.eps is None else self._denoising(context, points)
 
-        return replace(attacked(context, stream, loss, attacker), saliency=saliency)
+        return replace(term, saliency=saliency)
 
     def _denoising(self, context: TrainContext, points: NoisyBatch) -> Tensor:
         student, x_t, t = context.student, points.x_t, points.t
@@ -126,9 +125,8 @@ class Noise(Settings):
         """Regression to noise."""
         draw = torch.rand if self.noise == "uniform" else torch.randn
 
-        def loss(number: int, points: NoisyBatch, cond: Conditioning) -> Tensor:
+        def loss(number: int, points: NoisyBatch, out: Tensor) -> Tensor:
             noise = draw(points.x_t.shape, generator=step_generator(context.seed, number, "erase/noise"))
-            out = context.student.predict(points.x_t, points.t, cond)
             return divergence(self.loss, out, noise.to(points.x_t.device))
 
         return attacked(context, stream, loss, attacker)

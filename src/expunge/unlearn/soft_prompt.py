@@ -123,6 +123,9 @@ class SoftAttacker:
         rows = self._rows(points.prompts, found)
         return self._encoded(rows, self.state["adversary/vectors"])
 
+    def saw(self, number: int, points: NoisyBatch, out: Tensor) -> None:
+        """Nothing: an attack has its own forward passes."""
+
     def _attack(self, number: int, points: NoisyBatch) -> list[float]:
         """Find vectors for the points' groups; the mean loss at each look."""
         settings, rows = self.settings, self._rows(points.prompts)

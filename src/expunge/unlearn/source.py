@@ -19,14 +19,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
+from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
+from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.context import NoisyBatch, Pool, Stream, TrainContext, noise_seed, spread
+from expunge.unlearn.needs import Need
 
 
 class FrozenTrajectory(Settings):
@@ -45,9 +49,28 @@ class FrozenTrajectory(Settings):
     guidance: float = knob(3.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0,
                            source="CompVis ESD start_guidance; esd_sd.py guidance_scale")
     trajectories: int = knob(24, "Trajectories in the pool", ge=1)
+    of: Literal["prompt", "anchor"] = knob(
+        "prompt", "What they lead to: what the prompt asks for, or the anchor in the concept's place; the student is "
+        "told the prompt either way", added=True)
     fresh: bool = knob(False, "Draw a new trajectory for every item, as published; many times slower")
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fresh and self.of == "anchor":
+            raise ValueError("fresh trajectories to the anchor (leave fresh out: a pool of them is drawn)")
+        return self
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """An anchor, where they lead to one."""
+        return ("anchor",) if self.of == "anchor" else ()
+
+    @property
+    def kept_latents(self) -> int:
+        """Every grid point of every trajectory."""
+        return 0 if self.fresh else self.trajectories * self.grid
 
     def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the pool (or, if fresh, nothing yet)."""
@@ -65,6 +88,8 @@ class FrozenTrajectory(Settings):
         teacher, S = context.teacher, self.grid
         chosen = spread(prompts, self.trajectories)
         cond = teacher.encode(chosen).detach()  # (N, T, D)
+        shown = tuple(anchor_prompts(chosen, context.request)) if self.of == "anchor" else ()
+        under = teacher.encode(shown).detach() if shown else cond
         noise = teacher.initial_noise([noise_seed(context.seed, name, 0, i) for i in range(self.trajectories)])
         x_t = noise.new_zeros(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
         x_t[:, 0] = noise
@@ -72,10 +97,10 @@ class FrozenTrajectory(Settings):
         parts = range(0, self.trajectories, rows)
         for first, k in context.stages.each([(first, k) for first in parts for k in range(S - 1)]):
             here = slice(first, first + rows)
-            x, mine = x_t[here, k].contiguous(), cond.at(here)
+            x, mine = x_t[here, k].contiguous(), under.at(here)
             null = _null(teacher, len(x), self.guidance)
             x_t[here, k + 1] = denoise(teacher, x, mine, null, S, self.guidance, start=k, stop=k + 1)
-        return Pool(x_t, teacher.process.schedule.grid(S).to(x_t.device), chosen, cond)
+        return Pool(x_t, teacher.process.schedule.grid(S).to(x_t.device), chosen, cond, shown)
 
 
 class EditedTrajectory(Settings):

@@ -120,3 +120,27 @@ def test_shares_of_two_processes_are_one_and_an_item_counts_once() -> None:
         a.add([ItemKey("new", 1), ItemKey("new", 1)], [0.0, 0.0])
     with pytest.raises(ExpungeError, match="values of clip/all"):
         ItemValues(pair_distance("d@0")).merge(a)
+
+
+def test_shares_that_are_put_in_order_score_as_one_process_that_saw_all() -> None:
+    items = [ItemKey(f"prompt {number}", 0) for number in range(12)]
+    draw = torch.Generator().manual_seed(0)
+    values, features = torch.rand(12, generator=draw), torch.randn(12, 3, generator=draw)
+    real = Moments("f@0", torch.zeros(3).double(), torch.eye(3).double(), 9, torch.zeros(0, 3), "real")
+
+    def seen(order: list[int]) -> tuple[ItemValues, FeatureRows]:
+        one, other = ItemValues(clip_score("c")), FeatureRows("f@0", 3)
+        one.add([items[row] for row in order], values[order])
+        other.add([items[row] for row in order], features[order])
+        return one, other
+
+    whole, shares = seen(list(range(12))), [seen([0, 1, 4, 5, 8, 9]), seen([2, 3, 6, 7, 10, 11])]
+    for mine, (first, second) in zip(whole, zip(*shares, strict=True), strict=True):
+        first.merge(second)
+        assert first.items != mine.items
+        first.arrange(items)
+        assert first.items == mine.items
+    assert shares[0][0].score() == whole[0].score()
+    assert shares[0][1].against_real(real) == whole[1].against_real(real)
+    with pytest.raises(ExpungeError, match="1 items"):
+        whole[0].arrange(items[1:])

@@ -69,6 +69,25 @@ class Accumulator:
         """How many distinct prompts they come from."""
         return len({text for text, _ in self.items})
 
+    def arrange(self, order: Sequence[ItemKey]) -> None:
+        """Bring what is in it into this order, whatever the order in which several processes saw it.
+
+        Raises:
+            ExpungeError: an item that is in it and not in the order.
+        """
+        place = {item: number for number, item in enumerate(order)}
+        strange = [item for item in self.items if item not in place]
+        if strange:
+            raise ExpungeError(f"{len(strange)} items that are in no place of an order", accepted="every item there is")
+        rows = sorted(range(len(self.items)), key=lambda row: place[self.items[row]])
+        if rows != list(range(len(rows))):
+            self.items = [self.items[row] for row in rows]
+            self._reorder(rows)
+
+    def _reorder(self, rows: Sequence[int]) -> None:
+        """Bring the values into the order of these rows."""
+        raise NotImplementedError
+
     def _take(self, items: Sequence[ItemKey], why_not: Sequence[str]) -> None:
         """Note new items; those with a reason why not are left out.
 

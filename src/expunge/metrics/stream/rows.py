@@ -55,6 +55,9 @@ class FeatureRows(Accumulator):
         self._merged(other)
         self._parts += other._parts
 
+    def _reorder(self, rows: Sequence[int]) -> None:
+        self._parts = [self.rows[list(rows)]]
+
     @property
     def rows(self) -> Tensor:
         """float32 (N, F), in the order of `items`."""

@@ -75,6 +75,9 @@ class ItemValues(Accumulator):
         self._merged(other)
         self._all += other._all
 
+    def _reorder(self, rows: Sequence[int]) -> None:
+        self._all = [self._all[row] for row in rows]
+
     @property
     def by_item(self) -> Mapping[ItemKey, float]:
         """Value by (prompt, seed)."""

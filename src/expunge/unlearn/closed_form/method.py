@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -61,15 +60,10 @@ class ClosedForm(Settings):
     retain: Retain | None = knob(Retain(each=2), "Prompts for other things that must stay, beside the request's own")
     retain_tokens: KeepTokens = knob("all", "Which positions of those prompts must stay: all, words or last")
     pooled: bool = knob(False, "Solve for the layer that the pooled text state enters by, too, where a family has one",
-                        source="UCE@28c81ed, FLUX")
+                        added=True, source="UCE@28c81ed, FLUX")
     rounds: Rounds | None = knob(None, "Rounds of attack and repair; none does without")
     surrogate: Surrogacy = SURROGACY
     batch: int = knob(32, "Texts per call of the text encoder: speed against memory", ge=1)
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        settings: dict[str, Any] = rest(self)  # what is addressed by all settings stays what it was without this one
-        return {name: value for name, value in settings.items() if name != "pooled" or value}
 
     def override(self, settings: Mapping[str, Any]) -> ClosedForm:
         """This method with some settings changed; keys may be dotted, a solver may be named by its kind alone.

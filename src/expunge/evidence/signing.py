@@ -1,0 +1,238 @@
+"""Keys, and signatures over a bundle's folder by OpenSSF model signing: with a key, a certificate, or by an identity.
+
+The signature covers every file of the folder but itself, hidden ones included. A signature by an identity (keyless) is
+made by model-signing's own command, which asks for one in the browser; here it is verified.
+
+Source: model-signing 1.1.1. It needs pyOpenSSL and does not name it; the extra `evidence` brings both.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import StorageError, UserError, install
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+SIGNATURE = "model.sig"
+"""The signature's file, in the folder that it is over."""
+PASSWORD = "EXPUNGE_KEY_PASSWORD"
+"""The environment variable with the password of a private key that has one."""
+PRIVATE, PUBLIC = "expunge.key", "expunge.pub"
+_NEEDED = ("model_signing", "OpenSSL", "securesystemslib", "cyclonedx", "jsonschema")
+
+
+def check_installed() -> None:
+    """UserError where the extra `evidence` is not there."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed",
+                        accepted="the extra evidence", remedy=install("evidence"))
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs.
+
+    Attributes:
+        key: a private key (PEM; P-256, P-384 or P-521). certificate: of that key. chain: certificates above it.
+    """
+
+    key: Path
+    certificate: Path | None = None
+    chain: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose signature is asked for. Attributes: key, a public key; chain: certificates that are trusted; identity with
+    issuer: who signed without a key. Nothing of it: nobody's in particular."""
+
+    key: Path | None = None
+    chain: tuple[Path, ...] = ()
+    identity: str = ""
+    issuer: str = ""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody's signature is asked for."""
+        return bool(self.key or self.chain or self.identity)
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signature that holds.
+
+    Attributes:
+        by: whose it is, in words. files: sha256 of what it covers, by name.
+        key: the public key that made it; None of a signature by an identity.
+    """
+
+    by: str
+    files: Mapping[str, str]
+    key: EllipticCurvePublicKey | None
+
+
+def make_keys(folder: Path) -> tuple[Path, Path]:
+    """A new pair of keys in `folder`: the private one, which only its owner may read, and the public one.
+
+    Raises:
+        UserError: there is one already. StorageError: they cannot be written.
+    """
+    check_installed()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private, public = folder / PRIVATE, folder / PUBLIC
+    there = [file for file in (private, public) if file.exists()]
+    if there:
+        raise UserError(f"{there[0]} exists already", accepted="a folder without keys",
+                        remedy="a key that is overwritten signs nothing any more: choose another folder")
+    made = ec.generate_private_key(ec.SECP256R1())
+    secret = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                serialization.NoEncryption())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
+        public.write_bytes(_pem(made.public_key()))
+    except OSError as error:
+        raise StorageError(f"cannot write into {folder}: {error.strerror or error}",
+                           remedy="choose another folder") from error
+    return private, public
+
+
+def private_key(file: Path) -> EllipticCurvePrivateKey:
+    """The private key in a PEM file; its password, if it has one, is in the environment (`PASSWORD`).
+
+    Raises:
+        UserError: none there, or one of another kind.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(file.read_bytes(), _password())
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a private key: {error}", accepted="a PEM file of an EC key",
+                        remedy=f"`expunge keys` makes one; the password of an encrypted one is read from ${PASSWORD}"
+                        ) from error
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
+        raise UserError(f"{file} holds a key of another kind", accepted=f"an EC key on {', '.join(_CURVES)}",
+                        remedy="`expunge keys` makes one")
+    return key
+
+
+def public_key(file: Path) -> EllipticCurvePublicKey:
+    """The public key in a PEM file. UserError: none there, or one of another kind."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a public key: {error}", accepted="a PEM file of an EC key",
+                        remedy="ask the publisher for it, by another way than the bundle's") from error
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise UserError(f"{file} holds a key of another kind", accepted=f"an EC key on {', '.join(_CURVES)}")
+    return key
+
+
+def fingerprint(key: EllipticCurvePublicKey) -> str:
+    """sha256 (first 16 hex digits) of a public key in PEM, as model-signing names it."""
+    return sha256(_pem(key)).hexdigest()[:16]
+
+
+def sign(folder: Path, signer: Signer) -> Path:
+    """Sign all files of `folder`; returns the signature's file in it.
+
+    Raises:
+        UserError: the key or the certificate cannot be used.
+    """
+    from model_signing import signing
+
+    config = signing.Config().set_hashing_config(_hashing())
+    private_key(signer.key)  # so that mistakes are told in our words
+    try:
+        if signer.certificate is not None:
+            config.use_certificate_signer(private_key=signer.key, signing_certificate=signer.certificate,
+                                          # an empty chain is refused; the certificate again changes nothing
+                                          certificate_chain=signer.chain or (signer.certificate,))
+        else:
+            config.use_elliptic_key_signer(private_key=signer.key, password=_password())  # bytes, whatever it says
+        config.sign(folder, folder / SIGNATURE)
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"cannot sign with {signer.key}: {error}", accepted="a key, and a certificate of that key"
+                        ) from error
+    return folder / SIGNATURE
+
+
+def verified(folder: Path, trust: Trust) -> Signed:
+    """The signature of `folder`, by whom it is asked for.
+
+    What it covers is compared with the folder by the caller: here the signature itself is verified.
+
+    Raises:
+        UserError: it does not hold, or is by somebody else.
+    """
+    from model_signing import verifying
+
+    config = verifying.Config().set_hashing_config(_hashing())
+    key = public_key(trust.key) if trust.key is not None else None
+    try:
+        if trust.key is not None:
+            config.use_elliptic_key_verifier(public_key=trust.key)
+        elif trust.chain:
+            config.use_certificate_verifier(certificate_chain=trust.chain)
+        else:
+            config.use_sigstore_verifier(identity=trust.identity, oidc_issuer=trust.issuer)
+        config.verify(folder, folder / SIGNATURE)
+    except Exception as error:  # the library's own kinds are many: whatever it raises, the signature does not hold
+        if not str(error).startswith("Signature mismatch:"):
+            raise UserError(f"{type(error).__name__}: {' '.join(str(error).split()) or 'it was made by another key'}",
+                            accepted="the signature of this folder, by whom it is asked for") from error
+    content = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
+    stated = json.loads(base64.b64decode(content["dsseEnvelope"]["payload"]))
+    covered = {one["name"]: one["digest"] for one in stated["predicate"]["resources"] if one["algorithm"] == "sha256"}
+    if trust.chain and key is None:
+        key = _certified(content)
+    by = f"the key {fingerprint(key)}" if key is not None else trust.identity
+    return Signed(f"{by}, certified" if trust.chain and trust.key is None else by, covered, key)
+
+
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+
+
+def _certified(content: Mapping[str, Any]) -> EllipticCurvePublicKey | None:
+    """The key of the certificate in a signature, whose chain the library has verified."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+    chain: Sequence[Mapping[str, str]] = content["verificationMaterial"]["x509CertificateChain"]["certificates"]
+    key = x509.load_der_x509_certificate(base64.b64decode(chain[0]["rawBytes"])).public_key()
+    return key if isinstance(key, EllipticCurvePublicKey) else None
+
+
+def _hashing() -> Any:
+    from model_signing import hashing
+
+    return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+
+
+def _password() -> bytes | None:
+    return os.environ[PASSWORD].encode() if os.environ.get(PASSWORD) else None
+
+
+def _pem(key: EllipticCurvePublicKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

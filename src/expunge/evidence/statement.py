@@ -1,0 +1,114 @@
+"""What is stated of weight files, and by whom: an in-toto Statement, and the envelope in which it is signed.
+
+    subject        one entry for each weight file: its name in the bundle and its sha256
+    predicateType  `PREDICATE`
+    predicate      base, patch, request, records and protocols by hash, results with intervals, manifest and BOM by hash
+
+Signed, it is the payload of a DSSE envelope; the signature is over PAE(type, body) = "DSSEv1 " len(type) " " type " "
+len(body) " " body.
+
+Source: in-toto Attestation Framework, Statement v1; Dead Simple Signing Envelope 1.0. The envelope
+is securesystemslib's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import UserError
+from expunge.evidence.found import Found
+from expunge.records import PatchCard, Score
+from expunge.records.protocol import ProtocolResult
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+STATEMENT, PREDICATE = "https://in-toto.io/Statement/v1", "https://expunge/evaluation/v1"
+PAYLOAD = "application/vnd.in-toto+json"
+
+
+def statement(weights: Mapping[str, str], predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The Statement. Args: weights: sha256 by name."""
+    subject = [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(weights.items())]
+    return {"_type": STATEMENT, "subject": subject, "predicateType": PREDICATE, "predicate": dict(predicate)}
+
+
+def about(card: PatchCard, found: Sequence[Found], files: Mapping[str, str]) -> dict[str, Any]:
+    """What is stated of an edit and of what was measured.
+
+    Args:
+        found: its records.
+        files: sha256 by the names in the bundle, of the records that are in it ("records/evaluation/evaluation.json").
+    """
+    protocols = [one.record for one in found if isinstance(one.record, ProtocolResult)]
+    return {
+        "base": {"name": card.base, "hash": card.base_hash, "process": card.base_process, "parts": card.base_parts},
+        "patch": {"tensors": card.tensors_hash, "method": card.method, "seed": card.seed, "card": card.digest},
+        "concepts": list(card.request.concepts),
+        "request": card.origin.model_dump(mode="json") if card.origin is not None else None,
+        "records": [{"name": record_name(one), "sha256": files.get(record_name(one), ""), "digest": one.record.digest}
+                    for one in found],
+        "protocols": [{"name": one.protocol, "version": one.version, "hash": one.protocol_hash} for one in protocols],
+        "results": [result for one in found for result in results(one)]}
+
+
+def record_name(one: Found) -> str:
+    """Where a record lies in a bundle."""
+    return f"records/{one.path.parent.name}/{one.path.name}"
+
+
+def results(one: Found) -> list[dict[str, Any]]:
+    """The scores of a record that are about the edit and were measured, without their items."""
+    return [result(score, record_name(one)) for score in one.scores
+            if score.subject != "original" and score.value is not None]
+
+
+def result(score: Score, record: str) -> dict[str, Any]:
+    """A score as it stands in a statement."""
+    return {"record": record, "name": score.name, "title": score.title, "value": score.value, "low": score.low,
+            "high": score.high, "interval": score.interval, "n": score.n, "of": score.of, "prompts": score.prompts}
+
+
+def sealed(stated: Mapping[str, Any], key: EllipticCurvePrivateKey) -> dict[str, Any]:
+    """The statement in a signed envelope."""
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner
+
+    envelope = Envelope(json.dumps(stated, ensure_ascii=False).encode(), PAYLOAD, {})
+    envelope.sign(CryptoSigner(key))
+    return dict(envelope.to_dict())
+
+
+def unsealed(envelope: Mapping[str, Any], key: EllipticCurvePublicKey | None) -> dict[str, Any]:
+    """The statement in an envelope, whose signature is looked at where a key is given.
+
+    Raises:
+        UserError: it is no such envelope, or `key` did not sign it.
+    """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import Error
+    from securesystemslib.signer import SSlibKey
+
+    try:
+        opened = Envelope.from_dict(json.loads(json.dumps(envelope)))  # it changes what it is given
+        if opened.payload_type != PAYLOAD:
+            raise UserError(f"an envelope of {opened.payload_type}", accepted=PAYLOAD)
+        if key is not None:
+            opened.verify([SSlibKey.from_crypto(key)], 1)
+        stated: dict[str, Any] = json.loads(opened.payload)
+    except (Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the envelope does not hold: {error}", accepted="one that this key signed") from error
+    return stated
+
+
+def check_form(stated: Any) -> None:
+    """UserError unless `stated` is a Statement about weights, of the kind that is written here."""
+    if not isinstance(stated, dict) or stated.get("_type") != STATEMENT or stated.get("predicateType") != PREDICATE:
+        raise UserError("no statement of this kind", accepted=f"{STATEMENT} with {PREDICATE}")
+    subject, predicate = stated.get("subject"), stated.get("predicate")
+    if not isinstance(predicate, dict) or not isinstance(subject, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("name"), str)
+            and isinstance((one.get("digest") or {}).get("sha256"), str) for one in subject):
+        raise UserError("a statement that names no files by hash", accepted="a subject with a sha256 for each file")

@@ -1,0 +1,119 @@
+"""The answers of a run as they lie on disk, a line an image; one at a time is in memory.
+
+An image's answer takes kilobytes (boxes, scores by label), so a run of many images keeps only where each line begins.
+Scores go over the lines as often as they need.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ModelError
+from expunge.files import append_lines, whole_size
+from expunge.records.protocol import ImageAnswer, Subject
+
+ANSWERS = "answers"
+
+ImageKey = tuple[int, int, Subject, int]
+"""Row, seed and subject of an image, and which of several it is (`ImageAnswer.again`)."""
+
+
+def key_of(image: ImageAnswer) -> ImageKey:
+    """What an image is known by."""
+    return image.row, image.seed, image.subject, image.again
+
+
+def add_answers(folder: Path, rank: int, batch: int, answers: Iterable[ImageAnswer]) -> None:
+    """Write the answers of a batch behind those that this process has written."""
+    append_lines(folder / ANSWERS / f"{rank}.jsonl", [
+        json.dumps({"batch": batch, "image": one.model_dump(mode="json", exclude_defaults=True)}, ensure_ascii=False)
+        for one in answers])
+
+
+class Answers:
+    """All answers of a run; of an image that was looked at twice the later one counts."""
+
+    def __init__(self, *folders: Path) -> None:
+        """Look where the lines of each image are; answers that come later are not seen.
+
+        Args:
+            folders: of the run; behind it that of the original, where runs share it.
+
+        Raises:
+            ModelError: a line is damaged.
+        """
+        self._files = [file for folder in folders for file in sorted((folder / ANSWERS).glob("*.jsonl"))]
+        self._places: dict[ImageKey, tuple[int, int]] = {}
+        for number, file in enumerate(self._files):
+            for start, line in _lines(file):
+                one = _parsed(file, start, line)
+                self._places[key_of(one)] = number, start
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: ImageKey) -> bool:
+        return key in self._places
+
+    def __iter__(self) -> Iterator[ImageAnswer]:
+        """Every image's answer, in the order in which the images were first looked at."""
+        return self.read(self._places)
+
+    def read(self, keys: Iterable[ImageKey]) -> Iterator[ImageAnswer]:
+        """The answers of these images in this order; those that were not looked at are passed over."""
+        opened = [file.open("rb") for file in self._files]
+        try:
+            for key in keys:
+                if key in self._places:
+                    number, start = self._places[key]
+                    opened[number].seek(start)
+                    yield _parsed(self._files[number], start, opened[number].readline())
+        finally:
+            for file in opened:
+                file.close()
+
+    def of(self, places: Sequence[tuple[int, int]], subject: Subject) -> Ordered:
+        """One subject's answers in the order of (row, seed), all of each."""
+        return Ordered(self, places, subject)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Answers of one subject in the order of `places`: each pass reads them again."""
+
+    answers: Answers
+    places: Sequence[tuple[int, int]]
+    subject: Subject
+
+    def __iter__(self) -> Iterator[ImageAnswer]:
+        return self.answers.read(self._keys())
+
+    def _keys(self) -> Iterator[ImageKey]:
+        for row, seed in self.places:
+            again = 0
+            yield row, seed, self.subject, again
+            while (row, seed, self.subject, again := again + 1) in self.answers:
+                yield row, seed, self.subject, again
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Where each whole line begins, and the line."""
+    start, whole = 0, whole_size(file)
+    with file.open("rb") as opened:
+        while start < whole:
+            line = opened.readline()
+            yield start, line
+            start += len(line)
+
+
+def _parsed(file: Path, start: int, line: bytes) -> ImageAnswer:
+    try:
+        value: Any = json.loads(line)
+        return ImageAnswer.model_validate(value["image"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}, the line at byte {start}, is damaged: {error}",
+                         remedy="delete the folder to start over") from error

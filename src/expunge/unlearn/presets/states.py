@@ -1,0 +1,27 @@
+"""Methods of 2025 and 2026 that edit text encoders and look at text states alone.
+
+- `hirm`, from notes, for its code is not public: the first layer trains, and the last layer's states of the concept go
+  in a random direction. Steps, batch and rate are ours.
+- `tea`: 16 steps of batch 32 at 1e-5, the discriminator at 1e-3, factors 0.5 and 1. Corrected: prompts are framed and
+  read without a mask, states are read as the denoiser reads them, and prompts to keep are real ones.
+- `des`: 108 steps of batch 128 at 1e-5, factors 0.3 and 0.7. Corrected: the direction is centred and one length of it
+  is taken away (published: 200 along a direction that holds what all prompts share); prompts are the request's and
+  those that `retain` makes, not 6,911 pairs.
+"""
+
+from __future__ import annotations
+
+from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.retain import Retain
+from expunge.unlearn.states import HoldStates, States
+from expunge.unlearn.texts import Texts
+
+HIRM = Recipe(name="hirm", source=Texts(), objective=States(towards="random"), scope="text.layers:0",
+              keep=HoldStates(weight=1.0, batch=32), retain=Retain(each=1), steps=200, batch=16, learning_rate=1e-4,
+              warmup=10)
+TEA = Recipe(name="tea", source=Texts(), objective=States(towards="judged", judge_rate=1e-3), scope="text",
+             keep=HoldStates(weight=2.0, batch=32, measure="cosine"), retain=Retain(each=1), surrogate="found",
+             steps=16, batch=32, learning_rate=1e-5)
+DES = Recipe(name="des", source=Texts(), objective=States(towards="empty", measure="cosine", shift=1.0), scope="text",
+             keep=HoldStates(weight=0.43, batch=128, measure="cosine"), retain=Retain(each=1), steps=108, batch=128,
+             learning_rate=1e-5)

@@ -1,0 +1,169 @@
+"""What is changed in a bundle is told by its name: one byte, one file more, one file less, another base."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expunge.cli import run
+from expunge.evidence.signing import Signer, Trust, make_keys, private_key, sign
+from expunge.evidence.statement import sealed
+from expunge.evidence.verify import Line, verify_bundle
+from expunge.files import write_json
+
+FILES = ("README.md", "attestation.dsse.json", "bom.cdx.json", "environment.json", "exports/church-lora.safetensors",
+         "manifest.json", "model.sig", "patch/patch.json", "patch/patch.safetensors", "records/attack/attack.json",
+         "records/evaluation/evaluation.json", "records/protocol-p/protocol.json")
+
+
+def failures(lines: list[Line]) -> str:
+    return "\n".join(f"{line.what}: {line.words}" for line in lines if line.state == "fails")
+
+
+def flip(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_an_untouched_bundle_holds_in_every_line_wherever_it_lies(signed: Path, keys: tuple[Path, Path],
+                                                                   pipeline_folder: Path, tmp_path: Path,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    moved = signed.rename(tmp_path / "renamed")
+    assert run(["verify", str(moved), "--public-key", str(keys[1]), "--base", str(pipeline_folder)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "whole"
+    assert all(line.startswith("holds") for line in out[:-1])
+    for what in ("signature", "file patch/patch.safetensors", "record:", "record records/attack/attack.json", "BOM",
+                 "base"):
+        assert any(what in line for line in out), what
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0, -3])
+def test_one_flipped_byte_fails_with_the_name_of_the_file(signed: Path, keys: tuple[Path, Path], name: str, place: int
+                                                          ) -> None:
+    flip(signed / name, place)
+    said = failures(verify_bundle(signed, trust=Trust(keys[1])))
+    assert said
+    assert name in said or (name == "model.sig" and said.startswith("signature: "))
+    if name not in ("model.sig", "attestation.dsse.json", "manifest.json"):
+        assert f"file {name}: was changed" in failures(verify_bundle(signed))  # without a key, too
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git/config", ".gitattributes", "patch/more.safetensors", "a/b/c"])
+def test_one_file_more_fails_with_its_name(signed: Path, keys: tuple[Path, Path], name: str) -> None:
+    (signed / name).parent.mkdir(parents=True, exist_ok=True)
+    (signed / name).write_bytes(b"more")
+    assert f"file {name}: was added" in failures(verify_bundle(signed))
+    assert f"signature: {name} is not what was signed" in failures(verify_bundle(signed, trust=Trust(keys[1])))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_file_less_fails_with_its_name(signed: Path, keys: tuple[Path, Path], name: str) -> None:
+    (signed / name).unlink()
+    if name == "manifest.json":
+        assert run(["verify", str(signed)]) == 2
+        return
+    said = failures(verify_bundle(signed, trust=Trust(keys[1])))
+    assert name in said
+
+
+def test_a_link_in_place_of_a_file_is_told(signed: Path, tmp_path: Path) -> None:
+    elsewhere = (signed / "README.md").rename(tmp_path / "README.md")
+    (signed / "README.md").symlink_to(elsewhere)
+    assert "file README.md: is a link" in failures(verify_bundle(signed))
+
+
+def test_another_base_fails_with_its_name(signed: Path, v_pipeline_folder: Path, capsys: pytest.CaptureFixture[str]
+                                          ) -> None:
+    assert run(["verify", str(signed), "--base", str(v_pipeline_folder)]) == 1
+    out = capsys.readouterr().out
+    assert f"fails  base: {v_pipeline_folder}" in out or "fails  base: pipeline" in out
+
+
+def test_another_key_and_a_forgery_with_a_key_of_ones_own_fail(signed: Path, keys: tuple[Path, Path], tmp_path: Path
+                                                               ) -> None:
+    mine, others = make_keys(tmp_path / "other")
+    assert verify_bundle(signed, trust=Trust(others))[0].state == "fails"
+    envelope = json.loads((signed / "attestation.dsse.json").read_text())
+    stated: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))
+    stated["predicate"]["results"][0]["value"] = 0.0
+    write_json(signed / "attestation.dsse.json", sealed(stated, private_key(mine)))
+    (signed / "model.sig").unlink()
+    sign(signed, Signer(mine))
+    lines = verify_bundle(signed, trust=Trust(keys[1]))
+    assert lines[0].what == "signature"
+    assert lines[0].state == "fails"  # of a forger's own making all fits, but by whom
+
+
+def test_an_envelope_by_another_key_under_a_good_signature_fails(signed: Path, keys: tuple[Path, Path], tmp_path: Path
+                                                                  ) -> None:
+    mine, _ = make_keys(tmp_path / "other")
+    stated = json.loads(base64.b64decode(json.loads((signed / "attestation.dsse.json").read_text())["payload"]))
+    write_json(signed / "attestation.dsse.json", sealed(stated, private_key(mine)))
+    (signed / "model.sig").unlink()
+    sign(signed, Signer(keys[0]))
+    assert "record: attestation.dsse.json cannot be used: the envelope does not hold" in failures(
+        verify_bundle(signed, trust=Trust(keys[1])))
+
+
+def test_an_unsigned_bundle_is_told_as_unsigned_and_fails_where_a_signature_is_asked_for(
+        unsigned: Path, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", str(unsigned)]) == 0
+    out = capsys.readouterr().out
+    assert "open   signature: unsigned" in out
+    assert "whole; open: signature, base" in out
+    assert run(["verify", str(unsigned), "--public-key", str(keys[1])]) == 1
+
+
+def test_a_signed_bundle_without_its_signature_is_no_unsigned_one(signed: Path) -> None:
+    (signed / "model.sig").unlink()
+    assert "signature: unsigned" in failures(verify_bundle(signed))
+
+
+@pytest.mark.parametrize(("spoil", "says"), [
+    (lambda made: made["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"][0].update(
+        value="0.5"), "BOM: its performance metrics are not the record's results: attack/worst"),
+    (lambda made: made["metadata"]["component"]["pedigree"]["ancestors"][0].update(name="another"),
+     "BOM: it names another"),
+    (lambda made: made["metadata"]["component"]["components"][0]["hashes"][0].update(content="0" * 64),
+     "BOM: patch/patch.safetensors has another sha256"),
+    (lambda made: made["metadata"]["component"].pop("pedigree"), "BOM: it lacks 'pedigree'"),
+    (lambda made: made.update(specVersion="0.1"), "BOM: not valid")])
+def test_a_bom_that_says_something_else_fails_even_where_every_hash_was_made_to_fit(
+        unsigned: Path, rewritten: Callable[[Path], None], spoil: Callable[[Any], None], says: str) -> None:
+    made = json.loads((unsigned / "bom.cdx.json").read_text())
+    spoil(made)
+    write_json(unsigned / "bom.cdx.json", made)
+    rewritten(unsigned)
+    assert says in failures(verify_bundle(unsigned))
+
+
+def test_a_record_that_says_something_else_than_was_stated_fails(unsigned: Path, rewritten: Callable[[Path], None]
+                                                                 ) -> None:
+    file = unsigned / "records" / "attack" / "attack.json"
+    said = json.loads(file.read_text())
+    said["scores"][0]["value"] = 0.0
+    write_json(file, said)
+    rewritten(unsigned)
+    assert "record records/attack/attack.json: its attack/worst is not what was stated" in failures(
+        verify_bundle(unsigned))
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"_type": 1}', "[" * 9999])
+@pytest.mark.parametrize("name", ["statement.json", "manifest.json", "bom.cdx.json"])
+def test_what_cannot_be_read_is_a_line_that_fails(unsigned: Path, name: str, text: str) -> None:
+    (unsigned / name).write_text(text)
+    assert failures(verify_bundle(unsigned))
+
+
+def test_ways_to_tell_whose_signature_it_is_exclude_one_another(signed_once: Path, keys: tuple[Path, Path]) -> None:
+    words = ["verify", str(signed_once), "--public-key", str(keys[1])]
+    assert run([*words, "--chain", str(keys[1])]) == 2
+    assert run([*words, "--identity", "a@b.c"]) == 2

@@ -1,0 +1,150 @@
+"""Label blind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colour_world import SMALL
+from sides_world import SidesWorld
+
+from expunge.errors import UserError
+from expunge.evaluation import evaluate
+from expunge.models.patch import Patch
+from expunge.records import EVALUATIONS
+from expunge.records.labels import Agreement, Label, Labelling
+from expunge.records.stored import LABELS
+from expunge.ui.asked import Said, Sample
+from expunge.ui.labelling import agreements, answer, begin, cached
+from expunge.ui.reports import report, reports
+from expunge.ui.served import Served
+from expunge.ui.shown import Shown
+
+ASKED: dict[str, Any] = {"run": "church/evaluation", "person": "AB", "seed": 3, "count": 12}
+
+
+@pytest.fixture(scope="module")
+def _once(_made: Path, sides_model: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An evaluation of the patch, and the cache with its pictures."""
+    out, cache = tmp_path_factory.mktemp("once") / "evaluation", tmp_path_factory.mktemp("pictures")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("EXPUNGE_CACHE", str(cache))
+        evaluate(sides_model, Patch.load(_made), settings=SMALL.model_copy(update={"seeds": 6}), out=out,
+                 world=SidesWorld())
+    return out, cache
+
+
+@pytest.fixture
+def measured(sides: Served, _once: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Served:
+    """The served folder with an evaluation of its patch."""
+    shutil.copytree(_once[0], sides.root / "church" / "evaluation")
+    monkeypatch.setenv("EXPUNGE_CACHE", str(_once[1]))
+    return sides
+
+
+def label(served: Served, answers: list[str], **asked: Any) -> dict[str, Any]:
+    """Give these answers one after the other; what the last one returned."""
+    begin(served, Shown(), Sample.build({**ASKED, **asked}), "sides")
+    return [answer(served, Said.build({**ASKED, **asked, "place": place, "answer": said}), "sides")
+            for place, said in enumerate(answers)][-1]
+
+
+def test_the_sample_is_half_and_half_and_its_seed_decides_it(measured: Served) -> None:
+    sheets = [begin(measured, Shown(), Sample.build({**ASKED, "seed": seed}), "sides") for seed in (3, 3, 4)]
+    assert sheets[0] == sheets[1]
+    assert sheets[0]["pictures"] != sheets[2]["pictures"]
+    label(measured, ["yes"])
+    mine, = LABELS.read(measured.root / "church" / "evaluation").people
+    assert (mine.seed, mine.count, len(mine.labels)) == (3, 12, 12)
+    assert sum(one.edited for one in mine.labels) == 6
+
+
+def test_whoever_labels_sees_neither_words_nor_method_nor_judges(measured: Served) -> None:
+    shown = Shown()
+    sheet = begin(measured, shown, Sample.build(ASKED), "sides")
+    assert set(sheet) == {"run", "question", "person", "seed", "count", "answers", "pictures", "summary"}
+    assert sheet["question"] == "Is there a church in this picture?"
+    assert all(shown.get(one) for one in sheet["pictures"])
+    text = json.dumps(sheet)
+    assert not [word for word in ("edited", "original", "uce", "judge", "hill", "patch") if word in text]
+    assert label(measured, ["yes"] * 11)["summary"]["agreement"] == []  # nothing that could sway anybody
+
+
+def test_answers_are_kept_as_they_come_and_agreement_is_worked_out(measured: Served) -> None:
+    label(measured, ["yes", "no"])
+    again = begin(measured, Shown(), Sample.build(ASKED), "sides")
+    assert again["answers"] == ["yes", "no", *[""] * 10]
+    sees = [one.judges for one in LABELS.read(measured.root / "church" / "evaluation").people[0].labels]
+    judge, second = next(iter(sees))
+    likewise = ["yes" if one[judge] else "no" for one in sees]
+    said = {(one["other"], one["side"]): one for one in label(measured, likewise)["summary"]["agreement"]}
+    assert said[judge, "all"]["agreed"] == 1
+    assert said[judge, "all"]["kappa"] == pytest.approx(1)
+    assert said[judge, "all"]["low"] < 1
+    assert {side for other, side in said if other == second} == {"all", "original", "edited"}
+    contrary = ["no" if one == "yes" else "yes" for one in likewise]
+    other = {(one["other"], one["side"]): one for one in label(measured, contrary, person="CD")["summary"]["agreement"]}
+    assert other[judge, "all"]["agreed"] == 0
+    both = [one for one in LABELS.read(measured.root / "church" / "evaluation").agreement
+            if {one.one, one.other} == {"person: AB", "person: CD"}]
+    assert both[0].kappa == pytest.approx(-1, abs=0.6)
+    assert both[0].agreed == 0
+
+
+def test_an_answer_can_be_changed_and_taken_back(measured: Served) -> None:
+    label(measured, ["yes"])
+    made = answer(measured, Said.build({**ASKED, "place": 0, "answer": ""}), "sides")
+    assert made["answers"] == [""] * 12
+    with pytest.raises(UserError, match="picture 13"):
+        answer(measured, Said.build({**ASKED, "place": 12, "answer": "yes"}), "sides")
+
+
+def test_unsure_answers_and_abstentions_are_left_out_and_counted() -> None:
+    def one(place: int, said: str, judge: bool | None) -> Label:
+        return Label(shot=str(place), file="", edited=False, prompt=str(place), seed=0, answer=said,  # type: ignore
+                     judges={"judge": judge})
+
+    labels = (one(0, "yes", True), one(1, "no", False), one(2, "unsure", True), one(3, "yes", None), one(4, "", True))
+    made = {row.side: row for row in agreements([Labelling(person="AB", question="?", seed=0, count=5, labels=labels)])}
+    assert (made["all"].n, made["all"].left_out, made["all"].agreed) == (2, 2, 1.0)
+    assert made["edited"] == Agreement(one="person: AB", other="judge", side="edited")
+
+
+def test_a_record_may_name_no_picture_outside_the_cache(measured: Served, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"\x89PNG\r\n\x1a\n...")
+    for name in ("../secret.png", str(secret), "", ".", "../../etc/passwd"):
+        assert cached(name) is None
+    assert cached(label_file(measured)) is not None
+
+
+def label_file(served: Served) -> str:
+    label(served, ["yes"])
+    return LABELS.read(served.root / "church" / "evaluation").people[0].labels[0].file
+
+
+def test_pictures_that_are_gone_are_said_to_be_gone(measured: Served, monkeypatch: pytest.MonkeyPatch,
+                                                    tmp_path: Path) -> None:
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match="in the cache any more"):
+        begin(measured, Shown(), Sample.build(ASKED), "sides")
+
+
+def test_reports_are_made_by_the_reports_code_and_show_what_people_said(measured: Served) -> None:
+    from expunge.report.html import report_html
+
+    folder = measured.root / "church" / "evaluation"
+    row, = reports(measured)
+    assert (row["name"], row["kind"], row["page"]) == ("church/evaluation", "evaluation", True)
+    assert row["line"].startswith("church by uce: ")
+    assert report(measured, row["name"]) == report_html(EVALUATIONS.read(folder), folder)
+    assert "What people saw" not in report(measured, row["name"])
+    label(measured, ["yes", "no"] * 6)
+    page = report(measured, row["name"])
+    assert "What people saw" in page
+    assert "AB" in page
+    with pytest.raises(UserError, match="the run"):
+        report(measured, "../church/evaluation")
