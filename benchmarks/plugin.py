@@ -24,8 +24,8 @@ import torch
 import expunge
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.base import PromptCounts
-from expunge.metrics.worlds import World
 from expunge.metrics.statistics import wilson
+from expunge.metrics.worlds import World
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.store import load, merge

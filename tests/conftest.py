@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-for _folder in ("attacks", "evaluation", "guard", "protocols", "sequence", "unlearn"):  # what their tests share
+# What their tests share.
+for _folder in ("attacks", "evaluation", "exports", "guard", "protocols", "sequence", "unlearn"):
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 

@@ -47,21 +47,22 @@ MAY_IMPORT = {
              "unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
                 "evaluation continual",
+    "exports": "errors records files config runtime models metrics detectors evaluation unlearn",
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
     "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
            "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
-           "demo ui tiny",
+           "exports demo ui tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
-                "bench sequence",
+                "bench sequence exports",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
 
 ONLY_IN = {
-    "diffusers": ("models", "tiny.bake"),
+    "diffusers": ("models", "exports.readers", "tiny.bake"),
     "accelerate": ("runtime",),
     "filelock": ("locks",),
     "peft": ("models.lora",),

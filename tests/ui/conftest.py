@@ -20,7 +20,7 @@ from expunge.ui.shown import Shown
 
 sys.path.insert(0, str(Path(__file__).parent))
 if "sides" not in WORLDS.names():
-    WORLDS.register("sides", "sides_world:SidesWorld", "a world of tests")
+    WORLDS.register("sides", "sides_world:sides_world", "a world of tests")
 
 
 @pytest.fixture(scope="session")

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from colour_world import AttackedWorld, ColourJudge
+from colour_world import ColourJudge, ColourPrompts, Named, SideJudge, colour_world
 
-from expunge.metrics.base import Judge, PromptCounts
+from expunge.metrics.base import PromptCounts
+from expunge.metrics.worlds import World
 from expunge.records import Prompt, Request
 
 
-class SidesWorld(AttackedWorld):
-    """`AttackedWorld` with other wordings, a vocabulary, and kin."""
+class SidesPrompts(ColourPrompts):
+    """`ColourPrompts` with other wordings, a vocabulary, and kin."""
 
     name = "sides"
 
     def vocabulary(self, things: Sequence[str] = ()) -> Mapping[str, tuple[str, ...]]:
         return {thing: (f"a {thing}",) for thing in things or ("church", "house", "dog")}
 
-    def second(self, request: Request) -> Judge | None:
-        return ColourJudge(0.001)  # by another name than the first
-
     def kin(self, concept: str) -> tuple[str, ...]:
         return tuple(thing for thing in self.vocabulary() if thing != concept)
 
-    def prompts(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
+    def of(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         others = {"paraphrase": ("a chapel", "a chapel on a hill", "a cathedral"), "implicit": ("a house of a god",)}
-        return [*super().prompts(request, counts, strata),
+        return [*super().of(request, counts, strata),
                 *(Prompt(text=text, role=role, labels={"object": "church"})  # type: ignore[arg-type]
                   for role, texts in others.items() for text in texts[:getattr(counts, role)])]
+
+
+def sides_world() -> World:
+    """Two detectors by other names."""
+    return colour_world().but(prompts=SidesPrompts(), judges=Named(SideJudge(), ColourJudge(0.001)))

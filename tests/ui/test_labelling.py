@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from colour_world import SMALL
-from sides_world import SidesWorld
+from sides_world import sides_world
 
 from expunge.errors import UserError
 from expunge.evaluation import evaluate
@@ -33,7 +33,7 @@ def _once(_made: Path, sides_model: Any, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("EXPUNGE_CACHE", str(cache))
         evaluate(sides_model, Patch.load(_made), settings=SMALL.model_copy(update={"seeds": 6}), out=out,
-                 world=SidesWorld())
+                 world=sides_world())
     return out, cache
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from colour_world import SMALL
-from sides_world import SidesWorld
+from sides_world import sides_world
 
 from expunge.ui.served import Served
 from expunge.ui.server import Page, serving
@@ -161,7 +161,7 @@ def test_label_by_keys_and_open_the_report(tab: Any, sides: Served, sides_model:
     from expunge.evaluation import evaluate
 
     evaluate(sides_model, sides.patch("church"), settings=SMALL, out=sides.root / "church" / "evaluation",
-             world=SidesWorld())
+             world=sides_world())
     tab.reload()
     tab.wait_for_selector("body[data-ready]")
     to(tab, "label")

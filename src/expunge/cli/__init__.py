@@ -43,7 +43,9 @@ VERBS: dict[str, str] = {
     "ls": "List methods, attacks, protocols, detectors, worlds, scopes, concepts or extras.",
     "show": "Show what is in a patch, an evaluation or a suite of attacks.",
     "apply": "Check that a patch fits a model, goes on and comes off bit-exactly.",
-    "merge": "Write a diffusers folder of the model with the patch in it.",
+    "export": "Write an edit in the form that another program takes: checkpoint, LoRA, text encoder, folder.",
+    "import": "Make a patch of an edit that somebody else published.",
+    "merge": "Write a diffusers folder of the model with the patch in it: export --to folder.",
     "cache": "Show how much room drawn images take, or clear them.",
     "bake": "Train the embedded model again from a folder of drawings.",
 }

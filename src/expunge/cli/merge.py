@@ -1,4 +1,4 @@
-"""`expunge merge`: the patched model as a plain diffusers folder."""
+"""`expunge merge`: the patched model as a plain diffusers folder, a short name of `expunge export --to folder`."""
 
 from __future__ import annotations
 
@@ -42,15 +42,21 @@ def command(patch: Path, model: Source, dtype: str, variant: str | None,
             only: str | None, allow_pickle: bool, out: Path) -> None:
     """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
 
-    The folder appears whole or not at all. To use a patch without merging, see docs/patches.md.
+    The folder appears whole or not at all, and holds a record of what reading it back found. `expunge export` writes
+    single checkpoints, LoRAs and other forms. To use a patch without merging, see docs/patches.md.
     """
     from expunge.cli.output import tell
+    from expunge.exports.run import export
     from expunge.models.opening import opener
     from expunge.models.patch import Patch
     from expunge.models.store import merge
 
-    part = (only or "").replace("-", "_")
-    tell((only or "model").replace("-", " "), merge(model, Patch.load(patch), out, dtype, only=part,
-                                                       allow_pickle=allow_pickle, variant=variant))
+    loaded = Patch.load(patch)
+    if only == "lora":  # the patch as it is, or not at all
+        merge(model, loaded, out, dtype, only=only, allow_pickle=allow_pickle, variant=variant)
+    else:
+        export(loaded, out, "component" if only else "folder", model=model, dtype=dtype, variant=variant,
+               component=(only or "").replace("-", "_"), allow_pickle=allow_pickle)
+    tell((only or "model").replace("-", " "), out)
     ways = {"lora": f'pipe.load_lora_weights("{out}")', "text-encoder": f'CLIPTextModel.from_pretrained("{out}")'}
     click.echo(f"open it with {ways[only] if only else opener(out)}")

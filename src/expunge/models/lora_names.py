@@ -16,7 +16,7 @@ Differs: none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ from expunge.models import original
 from expunge.models.base import Denoiser
 from expunge.models.original import Map, Place, bare
 
-_MAPS = {"UNet2DConditionModel": original.ldm_unet, "SD3Transformer2DModel": original.sd3,
-         "FluxTransformer2DModel": lambda config: original.flux}
+MAPS: Mapping[str, Callable[[Any], Map]] = {
+    "UNet2DConditionModel": original.ldm_unet, "SD3Transformer2DModel": original.sd3,
+    "FluxTransformer2DModel": lambda config: original.flux}
 """The original layout's map, by the network's class."""
 _KOHYA = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",), "text_encoder_3": ("lora_te3",)}
-_COMFY = {"text_encoder": "clip_l", "text_encoder_2": "clip_g", "text_encoder_3": "t5xxl"}
+_COMFY = {"text_encoder": ("clip_l", "clip_h"), "text_encoder_2": ("clip_g",), "text_encoder_3": ("t5xxl",)}
+"""ComfyUI calls the one of Stable Diffusion 2 clip_h."""
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 """Families with a UNet, by the width of the text states that its keys read."""
 
@@ -75,7 +77,7 @@ def names_of(denoiser: Denoiser) -> dict[str, tuple[Target, ...]]:
 def _network(component: str, path: str, module: Any) -> Iterator[tuple[str, Place]]:
     whole = Place(path)
     yield from ((f"{component}.{path}", whole), (path, whole), (f"lora_unet_{_flat(path)}", whole))
-    made = _MAPS.get(type(module).__name__)
+    made = MAPS.get(type(module).__name__)
     if made is None:
         return
     place = _original(made(module.config), path)
@@ -89,10 +91,10 @@ def _text(component: str, path: str, denoiser: Denoiser) -> Iterator[tuple[str, 
     flux = type(next(iter(denoiser.components.values()))).__name__ == "FluxTransformer2DModel"
     t5 = flux and component == "text_encoder_2"
     kohya = ("lora_te2", "lora_te3") if t5 else _KOHYA.get(component, ())
-    comfy = "t5xxl" if t5 else _COMFY.get(component, component)
+    comfy = ("t5xxl",) if t5 else _COMFY.get(component, (component,))
     for spelt in dict.fromkeys((path, bare(path), f"text_model.{bare(path)}")):
         yield f"{component}.{spelt}", Place(path)
-        yield f"text_encoders.{comfy}.transformer.{spelt}", Place(path)
+        yield from ((f"text_encoders.{one}.transformer.{spelt}", Place(path)) for one in comfy)
         yield from ((f"{start}_{_flat(spelt)}", Place(path)) for start in kohya)
 
 

@@ -104,6 +104,11 @@ class Model:
         return self._mounted.hash
 
     @property
+    def stored(self) -> Mapping[str, Tensor] | None:
+        """All weights as the files hold them, by full name, read when asked; None where only memory tells them."""
+        return self._hashes.stored
+
+    @property
     def components(self) -> Mapping[str, nn.Module]:
         """Networks by name, as files and patches call them; all of them are in memory then."""
         self._networks.need(*ROLES)

@@ -50,6 +50,12 @@ class Place:
             return part.T.contiguous()
         return part.roll(len(part) // 2, 0) if self.swapped else part
 
+    def put(self, stack: Tensor, value: Tensor) -> None:
+        """Write the tensor into its rows of what lies under the key, in place: the way back of `taken`."""
+        lies = value.T if self.transposed else value.roll(-(len(value) // 2), 0) if self.swapped else value
+        part = stack[self.rows(len(lies), len(stack))]
+        part.copy_(lies.reshape(part.shape))
+
 
 Map = Callable[[str], Place]
 """From diffusers' name of a tensor to where it lies."""

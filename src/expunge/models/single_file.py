@@ -90,17 +90,21 @@ _SCHEDULE = re.compile(r"model_ema\..*|betas|alphas_cumprod(_prev)?|(sqrt|log)_.
                        r"|denoiser\.sigmas|lvlb_weights|scale_factor")
 """Beside components: averages of training, and the noise schedule, which the folder's scheduler says."""
 _SCALED = re.compile(r".*\.(scale_weight|weight_scale|absmax|quant_map|comfy_quant)|scaled_fp8")
+NUMBERS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+           "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+"""Number types of plain weights, as headers spell them."""
 _TYPES = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 _EIGHTHS = {torch.float8_e4m3fn, torch.float8_e5m2}
 
 
 @dataclass(frozen=True)
 class SingleFile:
-    """A file of a known family, its header read."""
+    """A file of a known family, its header read. types: of the tensors that are plain weights, by key."""
 
     path: Path
     kind: str
     shapes: Shapes
+    types: Mapping[str, torch.dtype]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -112,7 +116,10 @@ class SingleFile:
         """
         try:
             with safe_open(path, "pt") as opened:
-                shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+                views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+                shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+                types = {name: NUMBERS[view.get_dtype()] for name, view in views.items()
+                         if view.get_dtype() in NUMBERS}
                 metadata = dict(opened.metadata() or {})
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} cannot be read: {error}", accepted="a whole .safetensors file",
@@ -121,7 +128,7 @@ class SingleFile:
         if scaled:
             raise ModelError(f"{path} is quantised with scales of its own ({scaled[0]!r})",
                              accepted="weights in float32, float16, bfloat16 or plain float8")
-        return cls(path, recognised(shapes, str(path)), shapes, metadata)
+        return cls(path, recognised(shapes, str(path)), shapes, types, metadata)
 
     @property
     def family(self) -> Family:
@@ -162,11 +169,17 @@ class SingleFile:
         out: dict[str, nn.Module] = {}
         for name in self.holds():
             module = without_values(folder / name, index.get(name))
-            layout = self._layout(name, module)
+            layout = self.layout(name, module)
             self._fill(name, module, layout, folder)
             out[name] = module
         self._check_rest()
         return out
+
+    def check_places(self, modules: Mapping[str, nn.Module], used: Collection[str], folder: Path) -> None:
+        """ModelError: tensors of these components that they have no place for; `used`: all keys that they have."""
+        for name, module in modules.items():
+            self._check_used(name, module, self.layout(name, module), used, folder)
+        self._check_rest()
 
     def predicts(self) -> str:
         """The prediction that the file tells of ("v_prediction", "epsilon"); "" where it tells none."""
@@ -182,7 +195,8 @@ class SingleFile:
     def _vae(self) -> str:
         return next((prefix for prefix in _VAES if f"{prefix}decoder.conv_in.weight" in self.shapes), "")
 
-    def _layout(self, name: str, module: Any) -> Layout:
+    def layout(self, name: str, module: Any) -> Layout:
+        """How a component lies in this file, which holds it; `module`: the network, whose config decides."""
         if name == "vae":
             return Layout(self._vae(), original.ldm_vae(module.config), "")
         text = self._text(name)
@@ -207,13 +221,21 @@ class SingleFile:
                                      accepted=f"a whole {name}, and the configs of the same model",
                                      remedy="fetch the file again, or name the folder of its own model with --parts")
                 used.add(key)
-                values[mine] = self._tensor(opened, key, where, empty, name, folder)
+                values[mine] = self.tensor(opened, key, where, empty, name, folder)
         self._check_used(name, module, layout, used, folder)
         module.load_state_dict(values, strict=True, assign=True)
         if isinstance(module, transformers.PreTrainedModel):
             module.tie_weights()
 
-    def _tensor(self, opened: Any, key: str, where: original.Place, empty: Tensor, name: str, folder: Path) -> Tensor:
+    def tensor(self, opened: Any, key: str, where: original.Place, empty: Tensor, name: str, folder: Path) -> Tensor:
+        """One tensor of a component, in its shape there (`empty`'s) and the file's number type; float8 as bfloat16.
+
+        Args:
+            opened: this file, opened. key, where: where it lies. name, folder: for messages.
+
+        Raises:
+            ModelError: of another size, or in numbers that are no plain weights.
+        """
         lies = self.shapes[key]
         if lies and empty.dim() and not where.transposed:
             part = opened.get_slice(key)[where.rows(len(empty), lies[0])]

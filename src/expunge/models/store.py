@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from expunge import files, runtime
 from expunge.errors import MODELS_INSTALL, ModelError, StorageError, UserError
@@ -31,7 +32,7 @@ from expunge.models.model import Model
 from expunge.models.opening import Location, number_types, open_model, quiet
 from expunge.models.patch import Patch
 from expunge.models.remembered import digests
-from expunge.models.scope import full_name
+from expunge.models.scope import full_name, full_names
 from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
@@ -84,7 +85,7 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
             that no folder has.
     """
     where, said = runtime.current(device).device, source_of(source, parts, lora)
-    place = Location(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    place = Location(local_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
     number, words = number_types(place, dtype, text_dtype)
     opened = open_model(place, (number, words), as_stored=bool(said.loras), unread=offload or eight_bit)
     if offload and opened.stored is None and where.type == "cpu":
@@ -113,9 +114,9 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
     as `expunge-patch.json`. It appears whole or not at all.
 
-    With `only` "lora" it holds the patch alone, which must be a LoRA, for `pipe.load_lora_weights(out)`. With
-    "text_encoder" it holds that component alone, for `CLIPTextModel.from_pretrained(out)`: a plug-in for
-    every model with the same text encoder.
+    With `only` "lora" it holds the patch alone, which must be a LoRA, for `pipe.load_lora_weights(out)`. With the name
+    of a component ("text_encoder", "unet") it holds that one alone, for `from_pretrained(out)` of its class; a text
+    encoder is a plug-in for every model with the same one.
 
     Raises:
         ModelError: as `load` and `Model.apply`.
@@ -128,11 +129,16 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     said = source_of(source, parts, lora)
-    place = Location(_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    place = Location(local_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
     opened = open_model(place, (number, number), with_checker=True, as_stored=bool(said.loras))
     pipe, denoiser = opened.pipe, opened.denoiser
-    model = Model(denoiser, _named(said.model, denoiser, said), dtype=number, stored=opened.stored)
+    name = _named(said.model, denoiser, said)
+    exact = _sums(patch, denoiser, opened.stored) if number != torch.float32 else {}
+    model = Model(denoiser, name, dtype=number, stored=opened.stored)
     model.apply(patch)
+    with torch.no_grad():
+        for changed, value in exact.items():
+            model.shapes_of([changed])[changed].copy_(value)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
@@ -178,6 +184,18 @@ def _named(name: str, denoiser: Denoiser, said: Source) -> str:
     return f"{name} with LoRA {', LoRA '.join(loras)}" if loras else name
 
 
+@torch.no_grad()
+def _sums(patch: Patch, denoiser: Denoiser, stored: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """What a patch that adds makes of weights as they are stored, so that sums are rounded once, in the end."""
+    if patch.card.kind == "replace":
+        return {}
+    if stored is None:
+        stored = {full: p for name, module in denoiser.components.items()
+                  for full, p in full_names(name, module).items()}
+    return {name: patch.value(name, stored[name].detach()) for name in patch.weights
+            if name in stored and tuple(stored[name].shape) == patch.shape(name)}
+
+
 def _write_lora(folder: Path, patch: Patch, model: Model, pipe: Any) -> None:
     """The patch as a LoRA of the pipeline, seen to be loadable: its layers by the paths that they have there."""
     spelt = {full_name(component, path): path for component, network in model.components.items()
@@ -186,17 +204,19 @@ def _write_lora(folder: Path, patch: Patch, model: Model, pipe: Any) -> None:
 
 
 def _check_alone(patch: Patch, only: str) -> None:
-    if only != "text_encoder":
-        raise UserError(f"only {only!r}", accepted="lora, text_encoder, or nothing for the whole model")
+    if not re.fullmatch(r"text_encoder(_\d)?|unet|transformer", only):
+        raise UserError(f"only {only!r}", accepted="lora, a component that a patch changes (text_encoder, unet), or "
+                        "nothing for the whole model")
+    what = only.replace("_", " ")
     outside = [name for name in patch.weights if not name.startswith(f"{only}/")]
-    if outside or not patch.in_encoder:
-        raise UserError(f"a patch that changes {len(outside)} tensors outside the text encoder" +
+    if outside or not patch.weights:
+        raise UserError(f"a patch that changes {len(outside)} tensors outside the {what}" +
                         (f", {outside[0]!r} first" if outside else ", and none in it"),
-                        accepted="a patch of the text encoder alone",
+                        accepted=f"a patch of the {what} alone",
                         remedy="write the whole model, or unlearn with a scope such as text")
 
 
-def _place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
+def local_place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source, or the single safetensors file that it is."""
     path = _installed(_EMBEDDED[source]) if source in _EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder

@@ -20,16 +20,16 @@ class WeightHashes:
 
     Attributes:
         whole: of the values of all parameters. texts: of the text encoders' alone.
+        stored: the values by full name as the files hold them; None where no files tell.
     """
 
     def __init__(self, networks: Networks, stored: Mapping[str, Tensor] | None, replaced: Mapping[str, Tensor],
                  remember: Remember | None = None) -> None:
         """Take them, or those that `remember` knows of the same files.
 
-        `stored`: values by full name as the files hold them, None where no files tell; `replaced`: what a patch that is
-        on put others in the place of, as it changes.
+        `replaced`: what a patch that is on put others in the place of, as it changes.
         """
-        self._networks, self._stored, self._replaced = networks, stored, replaced
+        self._networks, self.stored, self._replaced = networks, stored, replaced
         digests = dict(self._digests() if remember is None else remember(self._digests))
         self.whole, self.texts = digests.pop("hash"), digests.pop("encoder_hash")
         self._rounded: dict[str, str] = digests
@@ -49,7 +49,7 @@ class WeightHashes:
         kinds = [kind] if kind else [*HALVES]
         for one in kinds:
             known = any(name.startswith(f"{one}/") for name in self._rounded)
-            if one in HALVES and not known and (in_memory or self._stored is not None):
+            if one in HALVES and not known and (in_memory or self.stored is not None):
                 self._rounded |= self._of_components(one)
         return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
 
@@ -68,7 +68,7 @@ class WeightHashes:
         return {f"{kind}/{component}": rounded_hash(self._loaded(mine), kind) for component, mine in names.items()}
 
     def _loaded(self, names: Sequence[str]) -> Mapping[str, Tensor]:
-        if self._stored is not None:
-            return Some(self._stored, names)
+        if self.stored is not None:
+            return Some(self.stored, names)
         mine = self._networks.every(*ROLES)
         return {name: self._replaced.get(name, mine[name]) for name in names}
