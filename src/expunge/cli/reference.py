@@ -33,7 +33,7 @@ Examples:
               help="Where the statistics go (.safetensors).")
 @click.option("--about", default="", metavar="TEXT", help="In words, which images these are [default: FOLDER's name].")
 @click.option("--list", "listing", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="CSV or JSONL that names the files to take; others in the folder are counted.")
+              help="CSV, TSV or JSON that names the files to take; others in the folder are counted.")
 @click.option("--allow-deviation", is_flag=True,
               help="Take a file of another hash than the published one; scores then say that it is modified.")
 def command(source: Path, features: str, resizer: str, files: tuple[str, ...], out: Path, about: str,

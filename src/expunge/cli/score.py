@@ -28,7 +28,7 @@ Examples:
 @click.argument("folder", type=click.Path(path_type=Path))
 @protocol_options
 @click.option("--list", "listing", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="CSV or JSONL of file, prompt and seed [default: files are named ROW-SEED.png or ROW.png].")
+              help="CSV, TSV or JSON of file, prompt and seed [default: files are named ROW-SEED.png or ROW.png].")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, metavar="INTEGER",
               help="Images judged together.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",

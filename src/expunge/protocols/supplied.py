@@ -55,7 +55,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     """Score the images of a folder by a protocol.
 
     Args:
-        listing: CSV or JSONL of file, prompt and seed; None takes rows and seeds from the files' names.
+        listing: CSV, TSV or JSON of file, prompt and seed; None takes rows and seeds from the files' names.
         files: what the protocol needs, by role. settings: `erased` says what the images' model does not draw any more.
 
     Raises:
