@@ -113,7 +113,7 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
     return {"patch": folder.relative_to(served.root).as_posix(), "concepts": list(card.request.concepts),
             "method": card.method, "seconds": card.seconds, "steps": card.steps,
             "look": [_seen(one) for one in card.look],
-            "notes": [*chosen, *unused], "folder": str(folder)}
+            "notes": [*chosen, *unused], "folder": str(served.called(folder))}
 
 
 def _seen(look: OwnLook) -> dict[str, Any]:

@@ -228,7 +228,7 @@ function renderEstimate(job) {
 async function seeAfter(result) {
   await refresh();
   const form = $('[data-action="compare"]');
-  form.elements.patch.value = result.patch;
+  for (const select of $$("[data-patches]")) select.value = result.patch;
   await wordings();
   const first = $("[data-wordings] button", form);
   if (first) form.elements.prompt.value = first.textContent;
