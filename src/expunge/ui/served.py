@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.errors import UserError
 from expunge.files import readable, slug, text_digest
 from expunge.records import BENCHES, EVALUATIONS, PROTOCOLS, SEQUENCES
+from expunge.report.sensitive import sensitive
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -147,9 +148,10 @@ def _card(folder: Path) -> dict[str, Any]:
     try:
         card = read_card(folder)
     except Exception as error:  # a damaged one is listed, and told when it is asked for
-        return {"concepts": [], "method": "", "base": "", "words": f"cannot be read: {error}"}
+        return {"concepts": [], "method": "", "base": "", "words": f"cannot be read: {error}", "veiled": False}
     words = f"{', '.join(card.request.concepts)} taken out by {card.method}"
-    return {"concepts": list(card.request.concepts), "method": card.method, "base": card.base, "words": words}
+    return {"concepts": list(card.request.concepts), "method": card.method, "base": card.base, "words": words,
+            "veiled": sensitive(card.request)}
 
 
 def _plain(name: str) -> Model:
