@@ -19,8 +19,12 @@ from expunge.ui.served import Served
 from expunge.ui.shown import Shown
 
 sys.path.insert(0, str(Path(__file__).parent))
-if "sides" not in WORLDS.names():
-    WORLDS.register("sides", "sides_world:sides_world", "a world of tests")
+
+
+@pytest.fixture(autouse=True)
+def _sides_is_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For these tests alone: what `expunge ls worlds` prints elsewhere stays what it is."""
+    monkeypatch.setitem(WORLDS._entries, "sides", ("sides_world:sides_world", "a world of tests", ""))
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,11 @@ def test_where_nobody_can_judge_pictures_are_drawn_all_the_same_and_it_is_said(p
     assert drawn["rows"][0]["edited"]["seen"] == []
     with pytest.raises(UserError, match="no CLIP"):
         attacking(served, Shown(), Trial(patch=made["patch"], prompt="a dog", attack="own"), job)
+    assert [one["veiled"] for one in served.about()["patches"]] == [False]
+    told = Job(3, "erase", "erasing")
+    erasing(served, Shown(), Edit(concept="nudity", anchor="cat", method="uce"), told)
+    assert sorted(one["veiled"] for one in served.about()["patches"]) == [False, True]
+    assert {one["veiled"] for one in told.told if one["kind"] == "preview"} == {True}
 
 
 def test_half_of_a_patch_goes_half_of_the_way(served: Served) -> None:

@@ -17,6 +17,7 @@ from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS
 from expunge.records.labels import Agreement, Label, Labelling
 from expunge.records.stored import LABELS
+from expunge.report.about import About
 from expunge.ui.asked import Said, Sample
 from expunge.ui.labelling import agreements, answer, begin, cached
 from expunge.ui.reports import report, reports
@@ -65,7 +66,8 @@ def test_the_sample_is_half_and_half_and_its_seed_decides_it(measured: Served) -
 def test_whoever_labels_sees_neither_words_nor_method_nor_judges(measured: Served) -> None:
     shown = Shown()
     sheet = begin(measured, shown, Sample.build(ASKED), "sides")
-    assert set(sheet) == {"run", "question", "person", "seed", "count", "answers", "pictures", "summary"}
+    assert set(sheet) == {"run", "question", "person", "seed", "count", "answers", "pictures", "summary",
+                          "veiled"}
     assert sheet["question"] == "Is there a church in this picture?"
     assert all(shown.get(one) for one in sheet["pictures"])
     text = json.dumps(sheet)
@@ -142,9 +144,13 @@ def test_reports_are_made_by_the_reports_code_and_show_what_people_said(measured
     assert row["line"].startswith("church by uce: ")
     assert report(measured, row["name"]) == report_html(EVALUATIONS.read(folder), folder)
     assert "What people saw" not in report(measured, row["name"])
-    label(measured, ["yes", "no"] * 6)
+    label(measured, ["yes", "no"] * 6, person="Annabel Lee")
     page = report(measured, row["name"])
     assert "What people saw" in page
-    assert "AB" in page
+    assert "Annabel Lee" in page
+    assert "One person labelled 12 images blind; the judge agrees on" in page
+    handed_out = report_html(EVALUATIONS.read(folder), folder, About(redacted=True))
+    assert "What people saw" in handed_out
+    assert "Annabel" not in handed_out
     with pytest.raises(UserError, match="the run"):
         report(measured, "../church/evaluation")

@@ -182,7 +182,8 @@ def write_case(served: Served, patch: str, case: Case) -> dict[str, Any]:
     file = folder / CASES / f"{readable(case.concept)}-{digest}.json"
     write_text(file, case.model_dump_json(indent=2) + "\n")
     where = Path(patch) / CASES / file.name
-    return {"file": where.as_posix(), "command": f"expunge attack {_shell(folder)} --case {_shell(file)}"}
+    return {"file": where.as_posix(), "command": f"expunge attack {_shell(served.called(folder))} --case "
+            f"{_shell(served.called(file))}"}
 
 
 def _shell(path: Path) -> str:

@@ -20,6 +20,7 @@ from expunge.models.model import applied
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import FAILURES, METHODS
+from expunge.report.sensitive import sensitive
 from expunge.ui.asked import Edit
 from expunge.ui.jobs import Job, stoppable
 from expunge.ui.served import CHECKPOINT, Served
@@ -113,7 +114,7 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
     return {"patch": folder.relative_to(served.root).as_posix(), "concepts": list(card.request.concepts),
             "method": card.method, "seconds": card.seconds, "steps": card.steps,
             "look": [_seen(one) for one in card.look],
-            "notes": [*chosen, *unused], "folder": str(folder)}
+            "notes": [*chosen, *unused], "folder": str(served.called(folder))}
 
 
 def _seen(look: OwnLook) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _previews(model: Model, request: Request, shown: Shown, job: Job) -> Callabl
         broken: list[int] = []
         with torch.no_grad():
             pictures = draw(model, [(text, 0) for text in texts], how, broken=lambda row, _: broken.append(row))
-        job.say("preview", step=step, pictures=[
+        job.say("preview", step=step, veiled=sensitive(request), pictures=[
             {"prompt": text, "picture": shown.add(picture) if row not in broken else "", "keep": text in request.keep}
             for row, (text, picture) in enumerate(zip(texts, pictures, strict=True))])
         now = time.monotonic()

@@ -25,6 +25,7 @@ from expunge.records import EVALUATIONS, Evaluation, ImageRecord, with_article
 from expunge.records.labels import Agreement, Answer, Label, Labelling, Labels
 from expunge.records.stored import LABELS
 from expunge.registry import WORLDS
+from expunge.report.sensitive import sensitive
 from expunge.ui.asked import Said, Sample
 from expunge.ui.served import Served
 from expunge.ui.shown import Shown
@@ -48,7 +49,8 @@ def begin(served: Served, shown: Shown, asked: Sample, world: str) -> dict[str, 
     labels, mine = _sheet(folder, asked, world)
     return {"run": asked.run, "question": mine.question, "person": mine.person, "seed": mine.seed,
             "count": mine.count, "answers": [label.answer for label in mine.labels],
-            "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine)}
+            "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine),
+            "veiled": sensitive(EVALUATIONS.read(folder).card.request)}
 
 
 def answer(served: Served, asked: Said, world: str) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from expunge.errors import UserError
 from expunge.records import BENCHES, EVALUATIONS, SEQUENCES
+from expunge.report.bench import headline as bench_headline
 from expunge.report.bench_page import bench_html
 from expunge.report.html import report_html
+from expunge.report.sequence import headline as sequence_headline
 from expunge.report.sequence_page import sequence_html
 from expunge.report.verdict import verdict
-from expunge.ui.served import Run, Served
+from expunge.ui.served import KINDS, Run, Served
 
 POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 """A report embeds all that it shows, and runs nothing."""
@@ -40,17 +43,18 @@ def report(served: Served, name: str) -> str:
 
 def _line(run: Run) -> str:
     """What a run found, in a line; why it cannot be read, of a damaged one."""
+    return _line_of(run, (run.folder / KINDS[run.kind]).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _line_of(run: Run, changed: int) -> str:
     try:
         if run.kind == "evaluation":
             said = EVALUATIONS.read(run.folder)
             return f"{', '.join(said.card.request.concepts)} by {said.card.method}: {verdict(said).headline}"
         if run.kind == "bench":
-            from expunge.report.bench import headline as bench_headline
-
             return bench_headline(BENCHES.read(run.folder))
         if run.kind == "sequence":
-            from expunge.report.sequence import headline as sequence_headline
-
             return sequence_headline(SEQUENCES.read(run.folder))
     except UserError as error:
         return error.got

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.errors import UserError
 from expunge.files import readable, slug, text_digest
 from expunge.records import BENCHES, EVALUATIONS, PROTOCOLS, SEQUENCES
+from expunge.report.sensitive import sensitive
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -57,7 +58,8 @@ class Served:
         """
         if not models:
             raise UserError("no model to serve", accepted="one at least")
-        self.root = Path(root).expanduser().resolve()
+        self._given = Path(root)
+        self.root = self._given.expanduser().resolve()
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"{root} is a file, and no folder", accepted="a folder, or the name of a new one")
         self.models = tuple(dict.fromkeys(models))
@@ -117,6 +119,10 @@ class Served:
         """Where an edit goes: the same settings lead to the same folder, so that a stopped edit goes on."""
         return self.root / f"{slug(concept)}-{readable(method)}-{text_digest(settings)[:6]}"
 
+    def called(self, folder: Path) -> Path:
+        """A path in the served folder as whoever started the page would write it."""
+        return self._given / folder.relative_to(self.root)
+
     def _folders(self) -> Iterator[tuple[str, Path]]:
         """Every folder in the served one, by its place there; links out of it are not followed."""
         if not self.root.is_dir():
@@ -130,7 +136,7 @@ class Served:
 
     def about(self) -> dict[str, Any]:
         """What there is, JSON-able."""
-        return {"folder": str(self.root), "models": list(self.models),
+        return {"folder": str(self._given), "models": list(self.models),
                 "patches": [{"name": name, **_card(folder)} for name, folder in self.patches().items()],
                 "runs": [{"name": run.name, "run": run.kind} for run in self.runs().values()]}
 
@@ -142,9 +148,10 @@ def _card(folder: Path) -> dict[str, Any]:
     try:
         card = read_card(folder)
     except Exception as error:  # a damaged one is listed, and told when it is asked for
-        return {"concepts": [], "method": "", "base": "", "words": f"cannot be read: {error}"}
+        return {"concepts": [], "method": "", "base": "", "words": f"cannot be read: {error}", "veiled": False}
     words = f"{', '.join(card.request.concepts)} taken out by {card.method}"
-    return {"concepts": list(card.request.concepts), "method": card.method, "base": card.base, "words": words}
+    return {"concepts": list(card.request.concepts), "method": card.method, "base": card.base, "words": words,
+            "veiled": sensitive(card.request)}
 
 
 def _plain(name: str) -> Model:

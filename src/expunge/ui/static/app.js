@@ -9,6 +9,7 @@ const USUAL = "uce";
 let state = null;
 let polling = null;
 const told = {};
+const numbers = {};
 
 function el(name, options = {}, ...children) {
   const { text, on, data, ...rest } = options;
@@ -77,6 +78,19 @@ function seenWords(seen) {
   });
 }
 
+const uncovered = new Set();
+
+function cover(box, name, veiled) {
+  // Pictures of what is explicit or violent are covered until somebody asks for them.
+  box.classList.toggle("veiled", veiled && !uncovered.has(name));
+  if (!veiled) return;
+  const open = uncovered.has(name);
+  box.prepend(el("p", {}, el("button", { type: "button", "aria-pressed": String(open), text: open ? "Cover the pictures" : "Show the pictures, which may be explicit or violent",
+    on: { click: (event) => { if (open) uncovered.delete(name); else uncovered.add(name); event.target.parentElement.remove(); cover(box, name, veiled); } } })));
+}
+
+const veiledPatch = (name) => Boolean(state.patches.find((patch) => patch.name === name)?.veiled);
+
 // ---- before and after
 
 function renderCompare(job) {
@@ -101,6 +115,7 @@ function renderCompare(job) {
   if (!Object.keys(by).length && job.state !== "running") { box.replaceChildren(); return; }
   box.replaceChildren(el("p", { class: "said", text: compareWords(job, by, seeds) }),
     missing ? el("p", { class: "quiet", text: sentence(missing) }) : "", el("div", { class: "cards" }, ...cards));
+  cover(box, asked.patch, veiledPatch(asked.patch));
 }
 
 function compareWords(job, by, seeds) {
@@ -126,6 +141,7 @@ function renderAttack(job) {
   if (settled.length) lines.push(el("p", { class: "quiet", text: `${several(settled.length, "try").replace("trys", "tries")} broke off: ${sentence(settled[0].error)}` }));
   const order = [...tries].sort((a, b) => b.found - a.found || a.place - b.place);
   box.replaceChildren(...lines, el("div", { class: "tries" }, ...order.map((one) => tryCard(job, one))));
+  cover(box, job.asked.patch, veiledPatch(job.asked.patch));
 }
 
 function attackWords(job, count, finds) {
@@ -178,6 +194,7 @@ function renderErase(job) {
   if (live.childElementCount) parts.push(live);
   const scrolled = $$(".film", box).map((one) => one.scrollLeft + one.clientWidth >= one.scrollWidth - 4);
   box.replaceChildren(...parts);
+  if (looks.length) cover(box, "erase", looks[0].veiled);
   $$(".film", box).forEach((one, row) => { if (scrolled[row] !== false) one.scrollLeft = one.scrollWidth; });
 }
 
@@ -228,7 +245,7 @@ function renderEstimate(job) {
 async function seeAfter(result) {
   await refresh();
   const form = $('[data-action="compare"]');
-  form.elements.patch.value = result.patch;
+  for (const select of $$("[data-patches]")) select.value = result.patch;
   await wordings();
   const first = $("[data-wordings] button", form);
   if (first) form.elements.prompt.value = first.textContent;
@@ -242,6 +259,7 @@ const RENDER = { compare: renderCompare, attack: renderAttack, erase: renderEras
 
 function show(job) {
   told[job.action] = [...(job.after ? told[job.action] || [] : []), ...job.told];
+  numbers[job.action] = job.number;
   RENDER[job.action](job);
   const running = job.state === "running";
   $("#job").hidden = !running;
@@ -262,6 +280,7 @@ async function follow(action) {
   try {
     const after = (told[action] || []).length;
     const job = await ask(`api/job/${action}?after=${after}`);
+    if (after && numbers[action] !== job.number) { told[action] = []; follow(action); return; }  // another tab began a new one
     show({ ...job, after });
     if (job.state === "running") polling = setTimeout(() => follow(action), POLL);
     else if (action === "erase") refresh();
@@ -414,6 +433,7 @@ function renderSheet() {
     el("div", { class: "do" }, choose("yes", "Yes", "Y"), choose("no", "No", "N"), choose("unsure", "Can’t tell", "U")),
     el("p", {}, el("progress", { max: sheet.pictures.length, value: sheet.answers.filter(Boolean).length, "aria-label": "Answered" })),
     el("p", { class: "quiet keys" }, el("button", { type: "button", text: "Back", disabled: place === 0, on: { click: back } }), el("kbd", { text: "←" }))));
+  cover(box, sheet.run, sheet.veiled);
 }
 
 async function say(answer) {
