@@ -27,6 +27,11 @@ from expunge.records.export import ExportRecord
 ENCODERS = ("text-encoder", "component")
 
 
+def test_every_format_has_a_row_that_says_what_to_run() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    assert [to for to in FORMATS if f"| `expunge export PATCH --to {to} " not in page] == []
+
+
 def suited(case: Case, to: str) -> Patch:
     """An edit that the format can carry."""
     if to in ENCODERS:
