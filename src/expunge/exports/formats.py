@@ -54,5 +54,6 @@ FORMATS: Mapping[str, Format] = {
 def format_of(name: str) -> Format:
     """The format of that name. UserError: there is none."""
     if name not in FORMATS:
-        raise UserError(f"format {name!r}", accepted="; ".join(f"{known} ({form.help})" for known, form in FORMATS.items()))
+        known = "; ".join(f"{one} ({form.help})" for one, form in FORMATS.items())
+        raise UserError(f"format {name!r}", accepted=known)
     return FORMATS[name]
