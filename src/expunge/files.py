@@ -53,6 +53,13 @@ def _neighbour(path: Path) -> Path:
     return Path(name)
 
 
+def readable_by_all(place: Path) -> None:
+    """Give a file, or every file in a folder, the mode of an ordinary one: safetensors writes for its owner alone."""
+    for file in [place] if place.is_file() else place.rglob("*"):
+        if file.is_file():
+            os.chmod(file, 0o644)
+
+
 def check_writable(folder: Path) -> None:
     """Try whether files can be made in `folder`, or where it would be made: before the work, not after it.
 

@@ -27,6 +27,11 @@ from expunge.records.export import ExportRecord
 ENCODERS = ("text-encoder", "component")
 
 
+def test_every_format_has_a_row_that_says_what_to_run() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    assert [to for to in FORMATS if f"| `expunge export PATCH --to {to} " not in page] == []
+
+
 def suited(case: Case, to: str) -> Patch:
     """An edit that the format can carry."""
     if to in ENCODERS:
@@ -75,6 +80,7 @@ def test_every_format_of_every_family_is_read_back_as_it_was_meant(case_of: Call
     folder = tmp_path if FORMATS[to].kind == "file" else place(to, tmp_path)
     assert all(file_digest(folder / name) == digest for name, digest in record.files.items())
     assert not [file for file in tmp_path.iterdir() if file.name.endswith(".part")]
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.rglob("*") if file.is_file()} == {0o644}
     tell_nothing(case, place(to, tmp_path))
 
 

@@ -91,9 +91,9 @@ def test_the_legacy_hash_of_a_file_of_more_than_a_mebibyte(tmp_path: Path) -> No
     check_kohyas_hashes(tmp_path / "large.safetensors", about)
 
 
-@pytest.mark.parametrize(("name", "wanted"), zip(FAMILIES, (
+@pytest.mark.parametrize(("name", "wanted"), [*zip(FAMILIES, (
     "stable-diffusion-v1", "stable-diffusion-v1", "stable-diffusion-xl-v1-base", "stable-diffusion-3-medium",
-    "flux-1-dev"), strict=True))
+    "flux-1-dev"), strict=True)])
 def test_architectures_are_called_as_modelspec_calls_them(case_of: Callable[[str], Case], name: str, wanted: str
                                                           ) -> None:
     """The second family here has OpenCLIP's file layout, and the first one's widths, by which it is told."""

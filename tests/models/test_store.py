@@ -182,6 +182,7 @@ def test_merged_folder_opens_with_plain_diffusers(v_pipeline_folder: Path, v_mod
                                                   dtype: str) -> None:
     patch, out = patch_of(v_model), tmp_path / "merged"
     assert merge(v_pipeline_folder, patch, out, dtype) == out
+    assert {file.stat().st_mode & 0o777 for file in out.rglob("*") if file.is_file()} == {0o644}
     pipe = StableDiffusionPipeline.from_pretrained(out)
     pipe.set_progress_bar_config(disable=True)
     assert pipe("a", num_inference_steps=1, output_type="np").images.shape[0] == 1

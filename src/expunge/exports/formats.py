@@ -24,7 +24,6 @@ class Format:
         write: writes it under a name and says what it wrote.
         dtype: number type where none is named.
         loaded: how `models.store.load` takes it: as the model, as a LoRA on the base, or not but as a patch.
-        suits: kinds of patches that it is made for, in words, for the table of `docs/export.md`.
     """
 
     help: str
@@ -32,27 +31,22 @@ class Format:
     write: Callable[[Job, Path], Written]
     dtype: str
     loaded: Loaded
-    suits: str
 
 
 FORMATS: Mapping[str, Format] = {
-    "folder": Format("a diffusers folder of the whole model", "folder", folder.write_model, "float16", "model",
-                     "every"),
+    "folder": Format("a diffusers folder of the whole model", "folder", folder.write_model, "float16", "model"),
     "component": Format("the folder of the one component that changes, for diffusers", "folder",
-                        folder.write_component, "float16", "patch", "of one component"),
+                        folder.write_component, "float16", "patch"),
     "checkpoint": Format("your own single file with the edit in it, for A1111, Forge and ComfyUI", "file",
-                         checkpoint.write, "float32", "model", "every"),
-    "lora-diffusers": Format("a LoRA for pipe.load_lora_weights", "file", lora.write_diffusers, "float32", "lora",
-                             "of layers"),
+                         checkpoint.write, "float32", "model"),
+    "lora-diffusers": Format("a LoRA for pipe.load_lora_weights", "file", lora.write_diffusers, "float32", "lora"),
     "lora-kohya": Format("a LoRA for A1111, Forge, ComfyUI and kohya's tools", "file", lora.write_kohya, "float32",
-                         "lora", "of layers"),
-    "lora-comfy": Format("a LoRA by ComfyUI's own names", "file", lora.write_comfy, "float32", "lora", "of layers"),
-    "diff-kohya": Format("the full difference for A1111 and Forge", "file", difference.write_kohya, "float16", "patch",
-                         "of layers and norms, biases included"),
-    "diff-comfy": Format("the full difference for ComfyUI", "file", difference.write_comfy, "float16", "patch",
-                         "of layers and norms, biases included"),
+                         "lora"),
+    "lora-comfy": Format("a LoRA by ComfyUI's own names", "file", lora.write_comfy, "float32", "lora"),
+    "diff-kohya": Format("the full difference for A1111 and Forge", "file", difference.write_kohya, "float16", "patch"),
+    "diff-comfy": Format("the full difference for ComfyUI", "file", difference.write_comfy, "float16", "patch"),
     "text-encoder": Format("the text encoder as a file for ComfyUI's CLIP loaders", "file", encoder.write, "float16",
-                           "patch", "of one text encoder"),
+                           "patch"),
 }
 """By name."""
 
@@ -60,5 +54,6 @@ FORMATS: Mapping[str, Format] = {
 def format_of(name: str) -> Format:
     """The format of that name. UserError: there is none."""
     if name not in FORMATS:
-        raise UserError(f"format {name!r}", accepted=", ".join(FORMATS))
+        known = "; ".join(f"{one} ({form.help})" for one, form in FORMATS.items())
+        raise UserError(f"format {name!r}", accepted=known)
     return FORMATS[name]

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.exports.base import Base, open_base
 from expunge.exports.dialects import IDLE, matches, taken
+from expunge.exports.loaded import check_plain, digests, keys_of, tensors_of
 from expunge.exports.spelling import SPELLINGS, module_at
 from expunge.files import file_digest
 from expunge.models.file_weights import FileWeights
@@ -41,10 +41,6 @@ _LORA = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down
 _DIFF = (".diff", ".diff_b", ".w_norm", ".b_norm")
 _OTHERS = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.")
 """Before the keys of components beside the network, in files of whole models."""
-_PLAIN = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.float32, torch.float16, torch.bfloat16}
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_BESIDE = (int, float, str, bool, type(None))
-"""What training scripts keep beside weights: counts, names."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +103,10 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
     if path.is_dir():
         return _of_folder(path, base, component, partial, skip)
     files = {path.name: file_digest(path)}
-    if path.suffix == ".safetensors" and _whole(_keys(path)):
+    if path.suffix == ".safetensors" and _whole(keys_of(path)):
         return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model", files, skip)
-    tensors = _tensors(path, allow_pickle)
-    _check_plain(tensors, path)
+    tensors = tensors_of(path, allow_pickle)
+    check_plain(tensors, path)
     if any(key.endswith(_LORA) for key in tensors):
         return replace(_of_lora(path, base), files=files)
     if any(key.endswith(_DIFF) for key in tensors):
@@ -120,7 +116,7 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
 
 def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tuple[str, ...]) -> Found:
     if (path / "model_index.json").is_file():
-        return _compared(_of_pipeline(path, base), base, "a diffusers folder of a whole model", _digests(path), skip)
+        return _compared(_of_pipeline(path, base), base, "a diffusers folder of a whole model", digests(path), skip)
     if (path / "pytorch_lora_weights.safetensors").is_file():
         return read_edit(path / "pytorch_lora_weights.safetensors", base)
     files = sorted(path.glob("*.safetensors"))
@@ -130,9 +126,9 @@ def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tupl
                          accepted="a diffusers folder, or a component's folder in safetensors",
                          remedy="name the pickled file itself, with --allow-pickle, if you trust it" if pickled else "")
     tensors = {key: value for file in files for key, value in load_file(file).items()}
-    _check_plain(tensors, path)
+    check_plain(tensors, path)
     named = component or (path.name if path.name in base.editable else "")
-    return _of_state(tensors, base, path, _digests(path), named, partial)
+    return _of_state(tensors, base, path, digests(path), named, partial)
 
 
 def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
@@ -147,7 +143,8 @@ def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
     check_weights(path, [*parts], False)
     chosen = variant_of(path, [*parts], "", False)
     weights = weights_in(path, chosen, parts)
-    held = {full_name(name, key) for name in parts for file in weight_files(path / name, chosen) for key in _keys(file)}
+    held = {full_name(name, key) for name in parts for file in weight_files(path / name, chosen)
+            for key in keys_of(file)}
     lacking = [name for name in base.weights if weights is None and name not in held]
     extra = [name for name in sorted(held) if name.partition("/")[0] in base.editable and name not in base.weights
              and name.partition("/")[2] not in base.module(name.partition("/")[0]).state_dict()
@@ -157,14 +154,6 @@ def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
         raise ModelError(f"{path} and {base.model.name} differ in their tensors: {odd!r} is in one alone",
                          accepted="models of one architecture", remedy="name its own base with --model")
     return weights
-
-
-def _keys(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "pt") as opened:
-            return [*opened.keys()]
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
 
 
 def _of_file(file: SingleFile, base: Base) -> FileWeights:
@@ -276,48 +265,6 @@ def _difference_names(base: Base) -> dict[str, list[tuple[str, Any]]]:
     return table
 
 
-def _tensors(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
-    """All tensors of a file by key; of a pickle only with leave, and by torch's reader of weights alone."""
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read: {error}", remedy="fetch the file again") from error
-    if path.suffix not in PICKLES:
-        raise ModelError(f"{path} is a file in {path.suffix or 'no known format'}",
-                         accepted=f".safetensors, or with --allow-pickle {', '.join(PICKLES)}")
-    if not allow_pickle:
-        raise ModelError(f"{path} is a pickle, which runs code when it is opened", accepted=".safetensors",
-                         remedy="--allow-pickle reads it by torch's reader of weights, which runs none; ask for it in "
-                         "safetensors where you can")
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reader raises of a file that is damaged, or wants code to run
-        raise ModelError(f"{path} holds more than weights, or is damaged: {str(error).splitlines()[0]}",
-                         accepted="a file that torch.load(weights_only=True) reads",
-                         remedy="ask its authors for safetensors") from error
-    return _unwrapped(held, path)
-
-
-def _unwrapped(held: Any, path: Path) -> dict[str, Tensor]:
-    for name in _WRAPPERS:
-        if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
-            held = held[name]
-    if not isinstance(held, Mapping):
-        raise ModelError(f"{path} holds a {type(held).__name__}", accepted="tensors by name")
-    odd = [key for key, value in held.items() if not isinstance(value, (Tensor, *_BESIDE))]
-    if odd:
-        raise ModelError(f"{path} holds {odd[0]!r}, a {type(held[odd[0]]).__name__}", accepted="tensors by name")
-    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
-
-
-def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
-    odd = [key for key, value in tensors.items() if value.is_floating_point() and value.dtype not in _PLAIN]
-    odd += [key for key in tensors if key.endswith((".scale_weight", ".weight_scale", ".absmax", "scaled_fp8"))]
-    if odd:
-        raise ModelError(f"{path} is quantised ({odd[0]!r})", accepted="weights in float32, float16 or bfloat16")
-
-
 def _whole(keys: list[str]) -> bool:
     """Whether a file with these keys holds more than one component, in the layout of a whole model."""
     return any(key.startswith(NETWORK) for key in keys) and any(key.startswith(_OTHERS) for key in keys)
@@ -335,10 +282,6 @@ def _float(value: Tensor, name: str) -> Tensor:
     if not bool(out.isfinite().all()):
         raise ModelError(f"{name!r} holds values that are not finite", accepted="finite weights")
     return out
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): file_digest(file) for file in sorted(folder.rglob("*.safetensors"))}
 
 
 def _checked(found: Found, base: Base) -> Found:

@@ -16,7 +16,7 @@ from expunge.exports.formats import Format, format_of
 from expunge.exports.headers import card_digest
 from expunge.exports.read_back import check_given, read_back
 from expunge.exports.writing import Job, Written
-from expunge.files import check_writable, file_digest, write_text
+from expunge.files import check_writable, file_digest, readable_by_all, write_text
 from expunge.models.patch import Patch
 from expunge.models.source import Source, source_of
 from expunge.records.export import ExportRecord
@@ -153,6 +153,7 @@ def _scratch(out: Path) -> tempfile.TemporaryDirectory[str]:
 
 def _put(place: Path, out: Path) -> None:
     """Rename into place what was written beside it; an old folder goes only when the new one is there. OSError."""
+    readable_by_all(place)
     if not out.is_dir():
         place.replace(out)
         return

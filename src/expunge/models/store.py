@@ -156,6 +156,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
             if (place.path / _ABOUT).is_file() and not only:
                 shutil.copyfile(place.path / _ABOUT, part / _ABOUT)
             files.write_text(part / CARD, patch.card.model_dump_json(indent=2) + "\n")
+            files.readable_by_all(part)
             part.replace(out)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another folder; "

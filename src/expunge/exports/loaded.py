@@ -1,0 +1,82 @@
+"""Tensors of a file that somebody else wrote: safetensors, or with leave a pickle, by torch's reader of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from expunge.errors import ModelError
+from expunge.files import file_digest
+from expunge.models.folder import PICKLES
+
+_PLAIN = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_BESIDE = (int, float, str, bool, type(None))
+"""What training scripts keep beside weights: counts, names."""
+
+
+def keys_of(file: Path) -> list[str]:
+    """Keys of a safetensors file. ModelError: damaged."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return [*opened.keys()]
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
+
+
+def tensors_of(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
+    """All tensors of a file by key; of a pickle only with leave, and by torch's reader of weights alone.
+
+    Raises:
+        ModelError: damaged, in no known format, pickled without leave, or holding more than weights.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} cannot be read: {error}", remedy="fetch the file again") from error
+    if path.suffix not in PICKLES:
+        raise ModelError(f"{path} is a file in {path.suffix or 'no known format'}",
+                         accepted=f".safetensors, or with --allow-pickle {', '.join(PICKLES)}")
+    if not allow_pickle:
+        raise ModelError(f"{path} is a pickle, which runs code when it is opened", accepted=".safetensors",
+                         remedy="--allow-pickle reads it by torch's reader of weights, which runs none; ask for it in "
+                         "safetensors where you can")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the reader raises of a file that is damaged, or wants code to run
+        raise ModelError(f"{path} holds more than weights, or is damaged: {str(error).splitlines()[0]}",
+                         accepted="a file that torch.load(weights_only=True) reads",
+                         remedy="ask its authors for safetensors") from error
+    return _unwrapped(held, path)
+
+
+def _unwrapped(held: Any, path: Path) -> dict[str, Tensor]:
+    for name in _WRAPPERS:
+        if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
+            held = held[name]
+    if not isinstance(held, Mapping):
+        raise ModelError(f"{path} holds a {type(held).__name__}", accepted="tensors by name")
+    odd = [key for key, value in held.items() if not isinstance(value, (Tensor, *_BESIDE))]
+    if odd:
+        raise ModelError(f"{path} holds {odd[0]!r}, a {type(held[odd[0]]).__name__}", accepted="tensors by name")
+    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+
+
+def check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """ModelError: quantised weights."""
+    odd = [key for key, value in tensors.items() if value.is_floating_point() and value.dtype not in _PLAIN]
+    odd += [key for key in tensors if key.endswith((".scale_weight", ".weight_scale", ".absmax", "scaled_fp8"))]
+    if odd:
+        raise ModelError(f"{path} is quantised ({odd[0]!r})", accepted="weights in float32, float16 or bfloat16")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every safetensors file in a folder, by its name there."""
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in sorted(folder.rglob("*.safetensors"))}
