@@ -139,6 +139,24 @@ def test_a_second_job_is_told_to_wait_and_stop_makes_room(page: Page, address: s
     assert body.startswith(b"\x89PNG")
 
 
+def test_answers_that_come_at_once_are_all_kept(sides: Served, sides_model: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from colour_world import SMALL
+    from sides_world import SidesWorld
+
+    from expunge.evaluation import evaluate
+    from expunge.records.stored import LABELS
+
+    folder = sides.root / "church" / "evaluation"
+    evaluate(sides_model, sides.patch("church"), settings=SMALL, out=folder, world=SidesWorld())
+    page, asked = Page(sides), {"run": "church/evaluation", "person": "AB", "count": 8}
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda place: page.said({**asked, "place": place, "answer": "yes"}), range(8)))
+    mine, = LABELS.read(folder).people
+    assert [label.answer for label in mine.labels] == ["yes"] * 8
+
+
 def test_bound_elsewhere_it_needs_a_token(page: Page) -> None:
     with pytest.raises(UserError, match="without a token"), serving(page, host="0.0.0.0"):
         pass

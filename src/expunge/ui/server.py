@@ -52,6 +52,7 @@ class Page:
     def __init__(self, served: Served) -> None:
         self.served, self.jobs, self.shown = served, Jobs(), Shown()
         self._lists: dict[str, Any] = {}
+        self._labels = threading.Lock()
 
     def state(self) -> dict[str, Any]:
         """What the page shows when it is opened: all lists, and the last job of every action."""
@@ -101,7 +102,9 @@ class Page:
 
     def said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One answer of whoever labels."""
-        return answer(self.served, Said.build(body, "label"), self.served.model().world)
+        said = Said.build(body, "label")
+        with self._labels:  # one after the other: each reads the file that the one before it wrote
+            return answer(self.served, said, self.served.model().world)
 
     def wordings(self, patch: str) -> list[dict[str, Any]]:
         """Prompts to try on a patch."""

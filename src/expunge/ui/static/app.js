@@ -410,6 +410,7 @@ async function likeIt() {
 
 let sheet = null;
 let place = 0;
+let saving = Promise.resolve();  // answers are sent one after the other
 
 async function beginLabels(form) {
   trouble(null);
@@ -443,7 +444,8 @@ async function say(answer) {
   place += 1;
   if (place < sheet.pictures.length) renderSheet();
   try {
-    const back = await ask("api/answer", { run: sheet.run, person: sheet.person, seed: sheet.seed, count: sheet.count, place: at, answer });
+    saving = saving.catch(() => null).then(() => ask("api/answer", { run: sheet.run, person: sheet.person, seed: sheet.seed, count: sheet.count, place: at, answer }));
+    const back = await saving;
     sheet.summary = back.summary;
     if (place >= sheet.pictures.length) renderSheet();
   } catch (error) { place = at; sheet.answers[at] = ""; renderSheet(); trouble(error); }
