@@ -1,4 +1,4 @@
-"""Names for what users choose: methods and their parts, attacks, worlds and theirs. Nothing is imported before its use."""
+"""Names for what users choose: methods and their parts, attacks, worlds and theirs. Nothing is imported before use."""
 
 from __future__ import annotations
 
