@@ -83,4 +83,4 @@ def test_what_an_attack_says_of_its_control_is_true_of_each() -> None:
             assert not kind.white_box, name
             assert kind.null == "never known", name
     elsewhere = {name for name in ATTACKS.names() if ATTACKS.get(name).null_elsewhere}
-    assert elsewhere == {"paraphrase", "implicit", "random-prompt", "seed-search", "quantise"}
+    assert elsewhere == {"paraphrase", "implicit", "random-prompt", "seed-search", "noisy-sampler", "quantise"}

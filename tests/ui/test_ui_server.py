@@ -143,13 +143,13 @@ def test_answers_that_come_at_once_are_all_kept(sides: Served, sides_model: Any)
     from concurrent.futures import ThreadPoolExecutor
 
     from colour_world import SMALL
-    from sides_world import SidesWorld
+    from sides_world import sides_world
 
     from expunge.evaluation import evaluate
     from expunge.records.stored import LABELS
 
     folder = sides.root / "church" / "evaluation"
-    evaluate(sides_model, sides.patch("church"), settings=SMALL, out=folder, world=SidesWorld())
+    evaluate(sides_model, sides.patch("church"), settings=SMALL, out=folder, world=sides_world())
     page, asked = Page(sides), {"run": "church/evaluation", "person": "AB", "count": 8}
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda place: page.said({**asked, "place": place, "answer": "yes"}), range(8)))

@@ -57,7 +57,8 @@ def test_of_several_concepts_none_takes_the_place_of_another(embedded: Model) ->
 def test_published_methods_get_one_only_where_they_cannot_do_without(embedded: Model) -> None:
     for name in METHODS.names():
         found = anchor(embedded, "church", None, name) == ("house",)
-        needed = name in {"ablation", "chi2", "hellinger", "doco", "doco-v-a", "doco-v-b", "integrity-overwrite"}
+        needed = name in {"ablation", "chi2", "hellinger", "doco", "doco-v-a", "doco-v-b", "integrity-overwrite",
+                          "counterfactual", "tea"}
         own = name.endswith("-fast") and name != "erasediff-fast"  # its target is noise: nothing takes the place
         assert found == (needed or own), name
 

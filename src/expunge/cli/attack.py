@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.attacks.settings import AttackSettings
-from expunge.cli.lists import one_concept
+from expunge.cli.lists import Name, one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
@@ -43,7 +43,7 @@ Examples:
 @model_options
 @settings_options(AttackSettings)
 @protocol_options
-@click.option("--case", "cases", type=click.Path(path_type=Path, dir_okay=False), multiple=True, metavar="FILE",
+@click.option("--case", "cases", type=Name(), multiple=True, metavar="FILE",
               help="A find that was kept: ask it again of PATCH, and make no attack. May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Where everything goes [default: the patch's folder, under attack; under attack-NAME if it took "
@@ -51,7 +51,7 @@ Examples:
 @dry_run_option
 def command(patch: Path | None, concept: str, model: Source, device: str, dtype: str, variant: str | None,
             allow_pickle: bool, verify: bool, offload: bool, eight_bit: bool,
-            config: Path | None, sets: tuple[str, ...], protocol: str, cases: tuple[Path, ...], out: Path | None,
+            config: Path | None, sets: tuple[str, ...], protocol: str, cases: tuple[str, ...], out: Path | None,
             dry_run: bool, **flags: Any) -> None:
     """Attack the model edited by PATCH (or, without one, the model as it is) and count what comes back.
 
@@ -107,13 +107,13 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
             click.echo(line)
 
 
-def _ask_cases(model: Model, patch: Patch, files: Sequence[Path], settings: AttackSettings, folder: Path) -> None:
+def _ask_cases(model: Model, patch: Patch, files: Sequence[str], settings: AttackSettings, folder: Path) -> None:
     from expunge.attacks.cases import RESULT, read_case, recheck
     from expunge.cli.output import tell
     from expunge.detectors.choosing import world_for
 
     world = world_for(model.world, model.name, settings)
-    made = recheck(model, patch, [read_case(file) for file in files], world, fresh=settings.fresh, out=folder)
+    made = recheck(model, patch, [read_case(Path(file)) for file in files], world, fresh=settings.fresh, out=folder)
     for one in made:
         click.echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
     click.echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")

@@ -23,7 +23,10 @@ _RECE = ("Gong et al. 2024, Reliable and Efficient Concept Erasure of Text-to-Im
          "https://arxiv.org/abs/2407.12383")
 _SPEED = ("Li et al. 2026, SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models, ICLR, "
           "https://arxiv.org/abs/2503.07392")
-_HIRM, _TEA, _DES = "HiRM, ICLR 2026", "TEA, https://arxiv.org/abs/2608.15341", "DES, NeurIPS 2025"
+_HIRM = ("Lee et al. 2026, Localized Concept Erasure in Text-to-Image Diffusion Models via High-Level Representation "
+         "Misdirection (HiRM), ICLR, https://arxiv.org/abs/2602.19631")
+_TEA = "TEA, https://arxiv.org/abs/2608.15341"
+_DES = "DES, NeurIPS 2025, https://github.com/amoeba04/des"
 _COUNTERFACTUAL = ("ours; the direction of Dynamic Velocity Erasing, https://arxiv.org/abs/2602.01089, the start of "
                    "TRCE, https://arxiv.org/abs/2503.07389")
 _OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
@@ -89,7 +92,7 @@ METHODS.register("counterfactual", "expunge.unlearn.presets.counterfactual:COUNT
 METHODS.register("counterfactual-fast", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL_FAST",
                  "The same for small models and CPUs", _COUNTERFACTUAL)
 METHODS.register("hirm", "expunge.unlearn.presets.states:HIRM",
-                 "HiRM, from notes: the first text layer sends the concept's states in a random direction", _HIRM)
+                 "HiRM, from its abstract: the first text layer sends the states in a random direction", _HIRM)
 METHODS.register("tea", "expunge.unlearn.presets.states:TEA",
                  "TEA, corrected: the text encoder against a discriminator of tokens", _TEA)
 METHODS.register("des", "expunge.unlearn.presets.states:DES",

@@ -62,6 +62,8 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refused(scope, headers)
         if refused is not None:
+            if refused[0] != 413:
+                await _body(receive)  # who is refused while still sending sees a broken connection, and no reason
             await _answer(send, *refused)
             return
         if self._token and (scope["path"], scope["method"]) == ("/", "GET") and _asked_token(scope):

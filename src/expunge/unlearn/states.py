@@ -11,7 +11,7 @@ and "" the empty one, an edited encoder says for c
 or `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep holds it to the
 original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included.
 
-Source: HiRM (random; from notes, its code is not public), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
+Source: HiRM (arXiv 2602.19631, random; its code was not read), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
 shift). Differs: prompts are framed as at inference and read without a mask; k is centred, so that what all prompts
 share stays; a squared distance beside the cosine.
 """

@@ -1,7 +1,7 @@
 """Methods of 2025 and 2026 that edit text encoders and look at text states alone.
 
-- `hirm`, from notes, for its code is not public: the first layer trains, and the last layer's states of the concept go
-  in a random direction. Steps, batch and rate are ours.
+- `hirm`, from its abstract, for its code was not read: the first layer trains, and the last layer's states of the
+  concept go in a random direction. Steps, batch and rate are ours.
 - `tea`: 16 steps of batch 32 at 1e-5, the discriminator at 1e-3, factors 0.5 and 1. Corrected: prompts are framed and
   read without a mask, states are read as the denoiser reads them, and prompts to keep are real ones.
 - `des`: 108 steps of batch 128 at 1e-5, factors 0.3 and 0.7. Corrected: the direction is centred and one length of it
