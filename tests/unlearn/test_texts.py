@@ -35,7 +35,8 @@ def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: Model, co
         used = method.used_texts(model, request)
         assert used["erase"]
         bare = set()
-        if isinstance(method, ClosedForm) or getattr(method, "start", None) is not None:  # a closed form reads what a concept is called, as published, and no sentence
+        # A closed form, alone or as a start, reads what a concept is called, as published, and no sentence.
+        if isinstance(method, ClosedForm) or getattr(method, "start", None) is not None:
             bare = {name for target in request.targets for name in (target.concept, target.anchor)}
         both = asked & {text for mine in used.values() for text in mine} - bare
         assert not both, f"{name}: {sorted(both)[:5]}"
