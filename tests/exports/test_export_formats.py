@@ -259,3 +259,27 @@ def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) 
     with pytest.raises(UserError, match="is the model itself"):
         expunge.export(patch, case.folder, "folder", model=case.folder, overwrite=True)
     assert file_digest(case.file) == before
+
+
+@pytest.mark.parametrize("to", ["folder", "component"])
+def test_folders_are_cut_and_named_as_asked_and_read_so(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
+    case = case_of("sd")
+    patch = suited(case, to)
+    record = written(case, patch, to, tmp_path, dtype="float16", shard_size="50KB", write_variant="fp16")
+    out = place(to, tmp_path)
+    names = {file.name for file in out.rglob("*.safetensors")}
+    assert names
+    assert all(".fp16" in name for name in names)
+    assert any("-of-0" in name for name in names)
+    assert [one.max_abs for one in record.readers] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("to", "asked", "told"), [
+    ("lora-kohya", {"shard_size": "5GB"}, "which is one file"), ("folder", {"shard_size": "5"}, "a shard size of '5'"),
+    ("folder", {"write_variant": "../x"}, "a variant called")])
+def test_sizes_and_names_that_cannot_be_are_refused(case_of: Callable[[str], Case], tmp_path: Path, to: str,
+                                                    asked: dict[str, str], told: str) -> None:
+    case = case_of("sd")
+    with pytest.raises(UserError, match=told):
+        written(case, suited(case, to), to, tmp_path, **asked)
+    assert not [*tmp_path.iterdir()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from given import classifier, protocol, small_patch, table
 
-from expunge.errors import ConfigError, UserError
+from expunge.errors import ConfigError, ModelError, UserError
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
 from expunge.protocols.compare import compared
@@ -20,7 +21,7 @@ from expunge.protocols.run import draw_original, run_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.table import as_csv, markdown
-from expunge.protocols.wipe import wipe
+from expunge.protocols.wipe import UNTIL, due, keep_until, wipe
 from expunge.records import PROTOCOLS
 from expunge.records.protocol import ProtocolResult
 from pipelines import pipeline
@@ -143,6 +144,23 @@ def test_texts_can_be_wiped_later(model: Any, asked: Protocol, files: dict[str, 
     wipe(tmp_path / "out", texts=True)
     assert all(b"number 3" not in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
     assert [*read_rows(tmp_path / "out")][3].text_sha256
+
+
+def test_what_is_due_is_wiped_and_nothing_else(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
+                                               ) -> None:
+    for name, days in (("soon", 3), ("later", 30), ("never", 0)):
+        run(model, asked, files, tmp_path / name, store="pictures", keep_days=days)
+    today = date.today()
+    assert due(tmp_path, today + timedelta(days=2)) == []
+    assert due(tmp_path, today + timedelta(days=3)) == [tmp_path / "soon"]
+    assert due(tmp_path, today + timedelta(days=99)) == [tmp_path / "later", tmp_path / "soon"]
+    keep_until(tmp_path / "soon", 90)  # a run that goes on keeps its day
+    assert due(tmp_path, today + timedelta(days=3)) == [tmp_path / "soon"]
+    wipe(tmp_path / "soon", texts=True)
+    assert due(tmp_path, today + timedelta(days=3)) == []
+    (tmp_path / "later" / UNTIL).write_text('{"wipe": "soon"}', encoding="utf-8")
+    with pytest.raises(ModelError, match="keep-until"):
+        due(tmp_path)
 
 
 def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],

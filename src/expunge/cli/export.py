@@ -9,6 +9,7 @@ import click
 
 from expunge.cli.lists import Name
 from expunge.cli.options import model_options_of
+from expunge.cli.patch_name import PatchName
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -36,7 +37,7 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
 
 
 @click.command("export", epilog=EXAMPLES)
-@click.argument("patch", type=click.Path(path_type=Path))
+@click.argument("patch", type=PatchName())
 @click.option("--to", type=click.Choice(TO), default="folder", show_default=True,
               help="The form: a diffusers folder, or that of one component; your own checkpoint with the edit in it; a "
                    "LoRA or the full difference, by the dialect of the program; a text encoder for ComfyUI.")
@@ -49,6 +50,9 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
               help="Of a LoRA: share of each change's squared singular values that is kept. What is of low rank "
                    "already is kept whole.")
 @click.option("--rank", type=int, metavar="INTEGER", help="Of a LoRA: largest rank of a weight.")
+@click.option("--shard-size", default="", metavar="TEXT", help="Of a folder: the largest file, such as 5GB.")
+@click.option("--write-variant", default="", metavar="NAME",
+              help="Of a folder: the name of the set of weights that is written, such as fp16.")
 @click.option("--drop", is_flag=True,
               help="Leave out what the format cannot carry, such as biases of a LoRA, and name it.")
 @click.option("--component", default="", metavar="NAME",
@@ -65,7 +69,8 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="The file, or the folder, to be written; a record lies beside it, or in it.")
 def command(patch: Path, to: str, model: Source, variant: str | None, allow_pickle: bool, original: Path | None,
-            dtype: str | None, energy: float, rank: int | None, drop: bool, component: str, title: str, measure: bool,
+            dtype: str | None, energy: float, rank: int | None, shard_size: str, write_variant: str, drop: bool,
+            component: str, title: str, measure: bool,
             measure_prompts: int, with_lora: str, clip: str, overwrite: bool, out: Path) -> None:
     """Write PATCH in a form that other programs take, and read it back.
 
@@ -89,7 +94,8 @@ def command(patch: Path, to: str, model: Source, variant: str | None, allow_pick
     with progress("exporting") as report:
         record = export(loaded, out, to, model=model, original=original, dtype=dtype, energy=energy, rank=rank,
                         drop=drop, component=component, title=title, check=settings, overwrite=overwrite,
-                        variant=variant, allow_pickle=allow_pickle, progress=report)
+                        variant=variant, allow_pickle=allow_pickle, shard_size=shard_size,
+                        write_variant=write_variant, progress=report)
     tell(to, out)
     for line in said(record):
         click.echo(line)

@@ -36,6 +36,8 @@ def protocol_options(command: Command) -> Command:
                      help="Protocol: take files of other hashes; the result is called -modified, and says why."),
         click.option("--store", type=click.Choice(["none", "hashes", "pictures"]), default=None,
                      help="Protocol: what is kept of images [default: hashes]."),
+        click.option("--keep-days", type=click.IntRange(min=1), default=None, metavar="N",
+                     help="Protocol: after so many days `expunge wipe --due` deletes images and prompts."),
         click.option("--limit", type=click.IntRange(min=1), default=None, metavar="N",
                      help="Protocol: ask N rows alone, spread over the list. The result is called -modified."),
         click.option("--stand-in", "stand_ins", type=Name(), multiple=True, metavar="DETECTOR=FOLDER",
@@ -59,7 +61,7 @@ class Asked:
     def taken(cls, flags: dict[str, Any]) -> Asked:
         """Taken out of a command's keyword arguments, which keep the rest."""
         files = tuple(flags.pop("supplied"))
-        names = ("allow_deviation", "store", "limit", "erased", "stand_ins")
+        names = ("allow_deviation", "store", "keep_days", "limit", "erased", "stand_ins")
         return cls(files, {name: value for name in names if (value := flags.pop(name)) not in (None, (), False)})
 
     def check_unused(self) -> None:

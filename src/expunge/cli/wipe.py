@@ -20,11 +20,24 @@ Examples:
 @click.command("wipe", epilog=EXAMPLES)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--texts", is_flag=True, help="The prompts as well: rows stand by number and hash.")
-def command(folder: Path, texts: bool) -> None:
+@click.option("--due", is_flag=True, help="Images and prompts of every run in FOLDER, at any depth, whose days "
+                                          "(--keep-days) are over; of no other.")
+def command(folder: Path, texts: bool, due: bool) -> None:
     """Delete the images of a protocol's result in FOLDER. Numbers, answers and hashes stay."""
-    from expunge.protocols.wipe import wipe
+    from expunge.protocols import wipe as wiping
+
+    if not due:
+        click.echo(f"gone: {_gone(wiping.wipe(folder, texts))}")
+        return
+    runs = wiping.due(folder)
+    for run in runs:
+        click.echo(f"{run}: gone: {_gone(wiping.wipe(run, texts=True))}")
+    if not runs:
+        click.echo(f"nothing in {folder} is due")
+
+
+def _gone(gone: dict[str, int]) -> str:
     from expunge.records import counted
 
-    gone = wipe(folder, texts)
-    click.echo(f"gone: {counted(gone['images'], 'images')}, the texts of {counted(gone['rows'], 'rows')} and "
-               f"{counted(gone['attempts'], 'attempts')}; numbers and hashes stay")
+    return f"{counted(gone['images'], 'images')}, the texts of {counted(gone['rows'], 'rows')} and " \
+           f"{counted(gone['attempts'], 'attempts')}; numbers and hashes stay"

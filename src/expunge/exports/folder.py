@@ -28,7 +28,7 @@ def write_component(job: Job, path: Path) -> Written:
 def _write(job: Job, path: Path, only: str) -> Written:
     tally = whole_values(job, f"{only}/" if only else "")
     merge(job.base.source, job.patch, path, words(job.dtype), only=only, allow_pickle=job.allow_pickle,
-          variant=job.variant)
+          variant=job.variant, shard_size=job.shard_size, write_variant=job.write_variant)
 
     def expected(change: Change) -> Tensor:
         return change.after.to(job.dtype).float()

@@ -73,7 +73,7 @@ def import_edit(file: str | Path, concept: str | Request | list[str], *, model: 
         file: a diffusers folder or single file of a whole model; a component's folder or file; a LoRA; a full
             difference. `.pt` and `.bin` only with `allow_pickle`, and then by torch's reader of weights alone.
         concept: what the edit takes out, as its authors say. anchor, kind: as in `erase`.
-        model, parts: the base that the edit was made from.
+        model: the base that the edit was made from.
         component: which component the file is of, where more than one would do.
         partial: the file holds only the weights that changed.
         skip: components that are not compared ("vae").

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.errors import UserError
-from expunge.exports.base import Base, changes
+from expunge.exports.base import changes
 from expunge.exports.writing import Job, Written
 from expunge.models.lora import peft
 from expunge.models.opening import quiet
@@ -42,7 +42,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     reader = f"{_NAME} {how}"
     try:
         with _hushed(), torch.no_grad():
-            parts = _OPENERS[how](job.base, path, sorted({name.partition("/")[0] for name in written.names}))
+            parts = _OPENERS[how](job, path, sorted({name.partition("/")[0] for name in written.names}))
     except UserError as error:
         return ReadBack(reader=reader, note=f"did not run: {error.got}")
     except Exception as error:  # whatever the library raises of a file that it cannot read
@@ -58,25 +58,28 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     return ReadBack(reader=reader, tensors=count, max_abs=largest if count else None)
 
 
-def _folder(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
+def _folder(job: Job, path: Path, changed: list[str]) -> dict[str, Tensor]:
+    base, which = job.base, {"local_files_only": True, "variant": job.write_variant or None}
     if (path / "model_index.json").is_file():
-        pipe = getattr(diffusers, base.kind).from_pretrained(path, local_files_only=True, **_checked_by(base.kind))
+        pipe = getattr(diffusers, base.kind).from_pretrained(path, **which, **_checked_by(base.kind))
         return _weights({name: pipe.components[name] for name in base.editable if pipe.components.get(name)})
     kinds: dict[str, Any] = {name: type(base.module(name)) for name in changed}
-    return _weights({name: kind.from_pretrained(path, local_files_only=True) for name, kind in kinds.items()})
+    return _weights({name: kind.from_pretrained(path, **which) for name, kind in kinds.items()})
 
 
-def _single(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
+def _single(job: Job, path: Path, changed: list[str]) -> dict[str, Tensor]:
+    base = job.base
     pipe = getattr(diffusers, base.kind).from_single_file(
         str(path), config=str(base.folder), local_files_only=True, **_checked_by(base.kind))
     return _weights({name: pipe.components[name] for name in changed})
 
 
-def _lora(base: Base, path: Path, changed: list[str]) -> dict[str, Tensor]:
+def _lora(job: Job, path: Path, changed: list[str]) -> dict[str, Tensor]:
     """Weights under the LoRA, merged by diffusers itself, into float32."""
     from expunge.models.opening import Location, open_model
 
     peft()
+    base = job.base
     if base.source.loras:
         raise UserError("the base has LoRAs merged into it, which no folder of diffusers has")
     place = Location(base.path, parts=base.source.parts)

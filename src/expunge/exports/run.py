@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
 
 IN_FOLDER, BESIDE = "expunge-export.json", ".export.json"
 """The record's name inside an exported folder, and behind an exported file's name."""
+_SIZE, _VARIANT = re.compile(r"[1-9]\d*(?:KB|MB|GB)"), re.compile(r"[\w-]+", re.ASCII)
 
 
 def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Path | Source = "embedded",
            parts: str | Path | None = None, original: str | Path | None = None, dtype: str | None = None,
            energy: float = 0.999, rank: int | None = None, drop: bool = False, component: str = "", title: str = "",
            check: CheckSettings | None = None, overwrite: bool = False, variant: str | None = None,
-           allow_pickle: bool = False, progress: Progress | None = None) -> ExportRecord:
+           allow_pickle: bool = False, shard_size: str = "", write_variant: str = "",
+           progress: Progress | None = None) -> ExportRecord:
     """Write an edit in a form that other programs take; a record of it lies beside.
 
     Args:
         patch: the edit. out: the file or folder to be written.
         to: one of `exports.formats.FORMATS`.
-        model, parts: the patch's base, as in `load`.
+        model: the patch's base, as in `load`. parts: likewise.
         original: of "checkpoint": the user's own single file that is to be patched; None: the base is that file.
         dtype: number type of what is written; None is the format's own. A checkpoint keeps that of each tensor.
         energy: of a LoRA that is not of low rank already: share of the squared singular values that factors keep.
@@ -49,6 +52,8 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
         title: what the file's header calls it; "" is its name.
         check: measure again from the written file, with a small evaluation; None measures nothing.
         overwrite: take the place of what is at `out`.
+        shard_size: of folders, the largest file ("5GB"); "" is diffusers' own size.
+        write_variant: of folders, the name of the set of weights ("fp16"); "" is none.
 
     Raises:
         UserError: an unknown format or setting, something at `out`, weights that the format cannot carry.
@@ -58,12 +63,19 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
     """
     out, form, patch = Path(out), format_of(to), check_given(patch)
     _check_asked(out, to, form, energy, rank, dtype, original, overwrite)
+    if (shard_size or write_variant) and form.kind != "folder":
+        raise UserError(f"{'shard_size' if shard_size else 'write_variant'} with {to!r}, which is one file",
+                        accepted="it with folder or component", remedy="leave it out")
+    if shard_size and not _SIZE.fullmatch(shard_size):
+        raise UserError(f"a shard size of {shard_size!r}", accepted="a number with its unit, such as 5GB or 500MB")
+    if write_variant and not _VARIANT.fullmatch(write_variant):
+        raise UserError(f"a variant called {write_variant!r}", accepted="letters, digits, - and _, such as fp16")
     source = source_of(model, parts)
     base = open_base(_original(source, original) if original else source, variant=variant, allow_pickle=allow_pickle)
     _check_apart(out, base)
     note = check_patch(patch, base)
     job = Job(patch, base, out, runtime.parse_dtype(dtype or form.dtype), energy, rank, drop, component, title, variant,
-              allow_pickle)
+              allow_pickle, shard_size, write_variant)
     tell = progress or (lambda done, total, note: None)
     try:
         with _scratch(out) as scratch:

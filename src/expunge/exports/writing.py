@@ -28,6 +28,8 @@ class Job:
         dtype: number type of the written tensors. energy, rank: where factors are cut, see `exports.low_rank`.
         drop: whether what the format cannot carry may be left out. component: of a file of one component, which.
         title: for people; "" is the file's name. variant, allow_pickle: how the base is read.
+        shard_size, write_variant: of folders: largest file, in words ("5GB"), and the name of the set of weights
+            ("fp16"); "" is diffusers' own size, and no name.
     """
 
     patch: Patch
@@ -41,6 +43,8 @@ class Job:
     title: str = ""
     variant: str | None = None
     allow_pickle: bool = False
+    shard_size: str = ""
+    write_variant: str = ""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
 
 def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
           allow_pickle: bool = False, revision: str | None = None, variant: str | None = None,
-          parts: str | Path | None = None, lora: str | Sequence[str] = ()) -> Path:
+          parts: str | Path | None = None, lora: str | Sequence[str] = (), shard_size: str = "",
+          write_variant: str = "") -> Path:
     """Write the patched model as a folder that diffusers opens with the source's own pipeline.
 
     It holds everything that the source has (safety checker included, if any), `expunge.json`, and the patch's card
@@ -116,7 +117,8 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
 
     With `only` "lora" it holds the patch alone, which must be a LoRA, for `pipe.load_lora_weights(out)`. With the name
     of a component ("text_encoder", "unet") it holds that one alone, for `from_pretrained(out)` of its class; a text
-    encoder is a plug-in for every model with the same one.
+    encoder is a plug-in for every model with the same one. `shard_size` ("5GB") and `write_variant` ("fp16") are
+    diffusers' own; "" leaves them out.
 
     Raises:
         ModelError: as `load` and `Model.apply`.
@@ -149,8 +151,9 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
                 _write_lora(part, patch, model, pipe)
             else:
                 with quiet():
-                    (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(whole,
-                                                                                             safe_serialization=True)
+                    sized = {"max_shard_size": shard_size} if shard_size else {}
+                    (getattr(pipe, only) if only else pipe).to(dtype=number).save_pretrained(
+                        whole, safe_serialization=True, variant=write_variant or None, **sized)
                 make_portable(part)
             part = whole
             if (place.path / _ABOUT).is_file() and not only:

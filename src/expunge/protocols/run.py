@@ -31,6 +31,7 @@ from expunge.protocols.result import RESULT, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, check_labels, watchers
+from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
 from expunge.runtime import Progress
@@ -70,6 +71,7 @@ def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *
     protocol, concepts = run.plan.protocol, patch.card.request.concepts if patch is not None else ()
     if processes.main:
         write_rows(run.folder, run.plan)
+        keep_until(run.folder, settings.keep_days)
     look_at_all(run, progress or _quiet, processes)
     records = {}
     if processes.main:

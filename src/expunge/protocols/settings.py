@@ -13,6 +13,8 @@ class RunSettings(Settings):
     batch: int = knob(8, "images drawn together: speed, memory, and at most the last bit of an image", ge=1)
     store: Literal["none", "hashes", "pictures"] = knob(
         "hashes", "what is kept of images: nothing, their hashes, or PNG files as well")
+    keep_days: int = knob(0, "days after which `expunge wipe --due` deletes the run's images and texts; 0 never does",
+                          unit="days", added=True, ge=0)
     limit: int = knob(0, "only that many rows, spread evenly over the list; 0 asks all. It is a deviation", ge=0)
     erased: tuple[str, ...] = knob((), "what the edit takes out, as the protocol's labels call it; () takes the "
                                        "patch's concepts")

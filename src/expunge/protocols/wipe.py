@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date, timedelta
 from pathlib import Path
 
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.files import read_lines, write_json, write_text
 from expunge.protocols.kept import PLAN
 from expunge.protocols.look import IMAGES
 from expunge.protocols.result import PLAIN, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
+
+UNTIL = "keep-until.json"
+"""When a run is due to be wiped."""
+
+
+def keep_until(folder: Path, days: int, today: date | None = None) -> None:
+    """Write down when a run is due to be wiped, `days` from today; 0 writes nothing, and a date that is there stays."""
+    if days and not (folder / UNTIL).exists():
+        write_json(folder / UNTIL, {"wipe": ((today or date.today()) + timedelta(days=days)).isoformat()})
+
+
+def due(root: Path, today: date | None = None) -> list[Path]:
+    """The runs in a folder, at any depth, whose day has come.
+
+    Raises:
+        ModelError: a file that should hold the day holds something else.
+    """
+    out = []
+    for file in sorted(root.rglob(UNTIL)):
+        try:
+            day = date.fromisoformat(json.loads(file.read_text(encoding="utf-8"))["wipe"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} cannot be read: {error}", accepted='{"wipe": "2026-12-31"}',
+                             remedy="wipe the run by hand (expunge wipe), or mend the file") from error
+        if day <= (today or date.today()):
+            out.append(file.parent)
+    return out
 
 
 def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
@@ -28,6 +56,7 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
     if not any((folder / name).is_file() for name in (RESULT, PLAN, f"{PLAIN}/{PLAN}")):
         raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}, or of a run that was "
                         "stopped")
+    (folder / UNTIL).unlink(missing_ok=True)
     gone = {"images": 0, "attempts": 0, "rows": 0}
     for place in (folder / IMAGES, *folder.glob(f"*/{IMAGES}"), *folder.glob("*/pictures"), *folder.glob("*/tensors")):
         if place.is_dir():
