@@ -152,6 +152,16 @@ def test_a_protocols_attack_and_kept_accuracy_are_scores_of_the_kind(tmp_path: P
     assert "cra" in said(checked(tmp_path, [RETAINED]))
 
 
+def test_an_interval_that_is_none_and_a_bound_that_is_no_number_decide_nothing(tmp_path: Path) -> None:
+    forged = rate("retained/near", 34, 36).model_copy(update={"low": 0.999})
+    record = make_evaluation([forged, rate("retained/far", 60, 60)])
+    findings = checked(kept(tmp_path / "run", record), [Threshold("retained", 0.5, at_most=False)])
+    assert "the record is damaged" in said(findings)
+    assert not all(finding.met for finding in findings)
+    with pytest.raises(UserError, match="a threshold of nan"):
+        checked(tmp_path / "run", [Threshold("retained", float("nan"), at_most=False)])
+
+
 def test_wrong_use_is_exit_code_2(tmp_path: Path) -> None:
     assert run(["check", str(tmp_path / "nothing"), "--max-asr", "0.1"]) == 2
     assert run(["check", str(kept(tmp_path, evaluation()))]) == 2

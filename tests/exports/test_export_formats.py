@@ -20,6 +20,7 @@ from expunge.exports.incoming import import_edit
 from expunge.exports.run import record_path
 from expunge.files import file_digest
 from expunge.models.patch import Patch
+from expunge.models.shareable import check_made_from, made_from
 from expunge.models.source import Source
 from expunge.models.store import load
 from expunge.records.export import ExportRecord
@@ -97,7 +98,8 @@ def tell_nothing(case: Case, out: Path) -> None:
 def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
     case = case_of("sd2")
     patch = suited(case, to)
-    record = written(case, patch, to, tmp_path, **({} if to == "checkpoint" else {"dtype": "float32"}), energy=1.0)
+    whole = {"energy": 1.0} if to.startswith("lora") else {}
+    record = written(case, patch, to, tmp_path, **({} if to == "checkpoint" else {"dtype": "float32"}), **whole)
     assert record.error < 1e-5
     again = import_edit(place(to, tmp_path), REQUEST, model=case.folder,
                         component="text_encoder" if to in ENCODERS else "")
@@ -262,7 +264,8 @@ def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) 
 
 
 @pytest.mark.parametrize("to", ["folder", "component"])
-def test_folders_are_cut_and_named_as_asked_and_read_so(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
+def test_folders_are_cut_and_named_as_asked_and_read_so(case_of: Callable[[str], Case], tmp_path: Path, to: str
+                                                        ) -> None:
     case = case_of("sd")
     patch = suited(case, to)
     record = written(case, patch, to, tmp_path, dtype="float16", shard_size="50KB", write_variant="fp16")
@@ -275,11 +278,28 @@ def test_folders_are_cut_and_named_as_asked_and_read_so(case_of: Callable[[str],
 
 
 @pytest.mark.parametrize(("to", "asked", "told"), [
-    ("lora-kohya", {"shard_size": "5GB"}, "which is one file"), ("folder", {"shard_size": "5"}, "a shard size of '5'"),
+    ("lora-kohya", {"shard_size": "5GB"}, "which is one file"), ("folder", {"energy": 0.5}, "which cuts nothing"),
+    ("diff-comfy", {"rank": 2}, "which cuts nothing"), ("folder", {"shard_size": "5"}, "a shard size of '5'"),
     ("folder", {"write_variant": "../x"}, "a variant called")])
 def test_sizes_and_names_that_cannot_be_are_refused(case_of: Callable[[str], Case], tmp_path: Path, to: str,
-                                                    asked: dict[str, str], told: str) -> None:
+                                                    asked: dict[str, Any], told: str) -> None:
     case = case_of("sd")
     with pytest.raises(UserError, match=told):
         written(case, suited(case, to), to, tmp_path, **asked)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("to", ["lora-kohya", "diff-comfy", "folder"])
+def test_what_was_made_from_another_patch_is_told_from_ones_own(case_of: Callable[[str], Case], tmp_path: Path, to: str
+                                                                ) -> None:
+    case = case_of("sd")
+    patch = suited(case, to)
+    other = Patch.of({name: value + 1 for name, value in patch.tensors.items()}, model=case.model,
+                     request=patch.card.request, method="other", settings={}, seed=0, kind=patch.card.kind)
+    written(case, patch, to, tmp_path)
+    out = place(to, tmp_path)
+    assert made_from(out) == patch.hash
+    check_made_from(out, patch)
+    with pytest.raises(UserError, match="was made from another patch"):
+        check_made_from(out, other)
+    assert made_from(tmp_path / "nothing.safetensors") == ""

@@ -98,8 +98,8 @@ def test_one_detector_is_not_passed_off_as_two() -> None:
     alone = by_question(*found((0, 96), (96, 96)))["How sure is this?"].text
     assert "no second one confirms it" in alone
     both = by_question(*found((0, 96), (96, 96)), rate("second/found/all", 4, 90), rate("agreement/found", 88, 96))
-    assert "A second detector finds it in 4 of 90 images; the two agree on 91.7% of 96 images." in \
-        both["How sure is this?"].text
+    assert "Where nobody attacks, a second detector finds it in 4 of 90 images; the two agree on 91.7% of 96 " \
+        "images." in both["How sure is this?"].text
 
 
 def test_no_answer_needs_the_glossary() -> None:

@@ -35,7 +35,7 @@ from expunge.evidence.found import Found, records_at, relearnings_at, strangers
 from expunge.evidence.signing import SIGNATURE, Signer
 from expunge.evidence.statement import about, record_name, sealed, statement
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, shareable, shareable_card
+from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card
 from expunge.records import EVALUATIONS, Evaluation, PatchCard
 from expunge.records.protocol import ProtocolResult
 from expunge.report.about import About
@@ -122,6 +122,7 @@ def _fill(inside: Path, run: Path, patch: Patch, found: Sequence[Found], exports
     """All files but those that speak of the others."""
     patch.save(inside / "patch")
     for given in exports:
+        check_made_from(given, patch)
         _export(given, inside / "exports" / given.name)
     for file in (inside / "exports").rglob(CARD) if told.redacted else ():
         card = shareable_card(PatchCard.read(file.read_text(encoding="utf-8")))

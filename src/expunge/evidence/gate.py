@@ -58,6 +58,9 @@ def checked(path: Path, thresholds: Sequence[Threshold], least: int = LEAST_ITEM
     Raises:
         UserError: no record there, or no threshold.
     """
+    for one in thresholds:
+        if not math.isfinite(one.bound):
+            raise UserError(f"a threshold of {one.bound} for {one.name}", accepted="a finite number")
     if not thresholds:
         raise UserError("no threshold", accepted="--max-asr, --min-retained or --min-integrity, or several")
     found = records_at(path)
@@ -144,6 +147,8 @@ def _decided(score: Score, threshold: Threshold, least: int, where: str) -> Find
 
 def _unusable(score: Score, threshold: Threshold, least: int) -> str:
     """Why a score decides nothing; "" where it does."""
+    if score.low is not None and score.high is not None and score.low > score.high:
+        return f"has an interval from {score.low:.3g} to {score.high:.3g}, which is none: the record is damaged"
     failed = {reason: count for reason, count in score.left_out.items() if count and (
         reason == NOT_FINITE or reason.startswith(("detector failed", "judge failed")))}
     if failed:

@@ -198,7 +198,7 @@ def verified(folder: Path, trust: Trust) -> Signed:
         config.verify(folder, folder / SIGNATURE)
     except Exception as error:  # the library's own kinds are many: whatever it raises, the signature does not hold
         if not str(error).startswith("Signature mismatch:"):
-            raise UserError(f"{type(error).__name__}: {' '.join(str(error).split()) or 'it was made by another key'}",
+            raise UserError(_told(error),
                             accepted="the signature of this folder, by whom it is asked for") from error
     content = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
     stated = json.loads(base64.b64decode(content["dsseEnvelope"]["payload"]))
@@ -236,3 +236,13 @@ def _pem(key: EllipticCurvePublicKey) -> bytes:
     from cryptography.hazmat.primitives import serialization
 
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _told(error: Exception) -> str:
+    """Why a signature does not hold, for a person."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError | TypeError | IndexError | AttributeError):
+        return "the signature's file is damaged"
+    if "symlink" in text:
+        return "a link lies in the folder, and a signature is of files"
+    return f"{type(error).__name__}: {text or 'it was made by another key, or is damaged'}"

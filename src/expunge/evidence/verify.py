@@ -82,13 +82,19 @@ def _signature(folder: Path, digests: Mapping[str, str], trust: Trust) -> tuple[
     return signed, lines or [Line("signature", "holds", f"all files, by {signed.by}")]
 
 
+def _why(error: Exception) -> str:
+    """What is wrong with a file of JSON, for a person."""
+    return "it lacks what it should hold" if isinstance(error, KeyError | TypeError | AttributeError) else \
+        str(error).partition("\n")[0] or type(error).__name__
+
+
 def _files(folder: Path, digests: Mapping[str, str]) -> Iterator[Line]:
     """Each file against the manifest."""
     try:
         named = {str(name): str(one["sha256"]) for name, one in
                  json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        yield Line(f"file {MANIFEST}", "fails", f"cannot be read: {error}")
+        yield Line(f"file {MANIFEST}", "fails", f"cannot be read: {_why(error)}")
         return
     for name in sorted({*named, *digests}):
         if name in OWN and name not in named:
@@ -126,7 +132,7 @@ def _statement(folder: Path, digests: Mapping[str, str], signed: Signed | None
         if not all(isinstance(one, str) for one in parts):
             raise TypeError("it is of another form")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
-        got = error.got if isinstance(error, ExpungeError) else f"{type(error).__name__}: {error}"
+        got = error.got if isinstance(error, ExpungeError) else _why(error)
         return None, [Line("record", "fails", f"{name} cannot be used: {got}")]
     odd = [one for one in sorted({*linked, *weights_of([*digests])}) if linked.get(one) != digests.get(one)]
     if odd:

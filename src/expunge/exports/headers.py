@@ -17,6 +17,7 @@ from expunge import runtime
 from expunge.exports.base import Base
 from expunge.files import text_digest
 from expunge.models.patch import Patch
+from expunge.models.shareable import HEADER
 
 _CODE = {"stable-diffusion-v1": "https://github.com/CompVis/stable-diffusion",
          "stable-diffusion-v2": "https://github.com/Stability-AI/stablediffusion",
@@ -70,7 +71,7 @@ def about(base: Base, patch: Patch, *, out: Path, title: str = "", adapter: str 
     scope = patch.card.settings.get("scope")
     return entries | {
         "expunge.version": runtime.versions()["expunge"], "expunge.method": patch.card.method,
-        "expunge.base_sha256": base.model.hash, "expunge.patch_sha256": patch.hash,
+        "expunge.base_sha256": base.model.hash, HEADER: patch.hash,
         "expunge.record_sha256": card_digest(patch),
         **({"expunge.scope": scope} if isinstance(scope, str) else {}),
         **({"expunge.spectrum": spectrum} if spectrum else {})}

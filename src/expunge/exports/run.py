@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 IN_FOLDER, BESIDE = "expunge-export.json", ".export.json"
 """The record's name inside an exported folder, and behind an exported file's name."""
+ENERGY = 0.999
+"""Share of a change's squared singular values that a LoRA keeps."""
 _SIZE, _VARIANT = re.compile(r"[1-9]\d*(?:KB|MB|GB)"), re.compile(r"[\w-]+", re.ASCII)
 
 
 def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Path | Source = "embedded",
            parts: str | Path | None = None, original: str | Path | None = None, dtype: str | None = None,
-           energy: float = 0.999, rank: int | None = None, drop: bool = False, component: str = "", title: str = "",
+           energy: float = ENERGY, rank: int | None = None, drop: bool = False, component: str = "", title: str = "",
            check: CheckSettings | None = None, overwrite: bool = False, variant: str | None = None,
            allow_pickle: bool = False, shard_size: str = "", write_variant: str = "",
            progress: Progress | None = None) -> ExportRecord:
@@ -132,6 +134,9 @@ def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | No
                  original: str | Path | None, overwrite: bool) -> None:
     if not 0 < energy <= 1:
         raise UserError(f"energy {energy:g}", accepted="a share above 0, up to 1")
+    if not to.startswith("lora") and (rank is not None or energy != ENERGY):
+        raise UserError(f"{'rank' if rank is not None else 'energy'} with {to!r}, which cuts nothing",
+                        accepted="it with a LoRA (lora-diffusers, lora-kohya, lora-comfy)", remedy="leave it out")
     if rank is not None and rank < 1:
         raise UserError(f"rank {rank}", accepted="1 or more")
     if original is not None and to != "checkpoint":

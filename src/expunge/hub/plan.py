@@ -34,7 +34,7 @@ from expunge.evidence.statement import about
 from expunge.files import file_digest
 from expunge.hub.licences import Licence, licence_of
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, shareable, shareable_card, unsaid
+from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card, unsaid
 from expunge.records import Evaluation, PatchCard
 from expunge.report.about import About
 from expunge.report.card import model_card
@@ -150,6 +150,7 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
     if given is None:
         shareable(patch).save(scratch / "patch")
         return "patch", {name: scratch / "patch" / name for name in ("patch.safetensors", "patch.json")}, {}
+    check_made_from(given, patch)
     if given.is_dir():
         if not (given / "model_index.json").is_file():
             raise UserError(f"{given} is no diffusers folder", accepted="a folder with model_index.json, or a file",

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
+from expunge.errors import UserError
 from expunge.models.patch import Patch
 from expunge.records import PatchCard, Request, Target, guess_kind
 
 CARD = "expunge-patch.json"
 """The card in a merged model's folder."""
+HEADER = "expunge.patch_sha256"
+"""What a file's header calls the patch that its weights were made from."""
 UNSAID = ("explicit", "person")
 """Kinds of concepts whose prompts are not handed out, as neither are a user's own."""
+
+
+def check_made_from(weights: Path, patch: Patch) -> None:
+    """UserError: exported weights (a file or a folder) say that they were made from another patch."""
+    named = made_from(weights)
+    if named and named != patch.hash:
+        raise UserError(f"{weights} was made from another patch ({named[:12]}, not {patch.hash[:12]})",
+                        accepted="what was made from this one", remedy="export this patch, or name the other's run")
+
+
+def made_from(weights: Path) -> str:
+    """Content hash of the patch that exported weights name, in their header or in the record beside; "" if none."""
+    if weights.is_dir():
+        card = weights / CARD
+        return PatchCard.read(card.read_text(encoding="utf-8")).tensors_hash if card.is_file() else ""
+    if weights.suffix != ".safetensors" or not weights.is_file():
+        return ""
+    try:
+        with safe_open(weights, "pt") as opened:
+            return str((opened.metadata() or {}).get(HEADER, ""))
+    except (SafetensorError, OSError):
+        return ""
 
 
 def shareable(patch: Patch) -> Patch:

@@ -99,9 +99,9 @@ def _attacks(evaluation: Evaluation) -> Answer:
     shown = before.numerator if before is not None and before.n else None
     without = "" if shown is None else f"; without an attack in {shown} of {before.n if before else 0}"
     by = f"{counted(len(names), 'attackers')} ({', '.join(names)}) on " if names else "On "
-    share = _rate(worst, of="")
-    text = f"{by}{_items(worst)}, at this budget: shown in {share} by the worst of them{without}." \
-        f"{_silent(worst)}{_uncontrolled(suite)}"
+    how = "by at least one of them" if len(names) > 1 else "by it" if names else "at all"
+    text = f"{by}{_items(worst)}, at this budget: brought back in {_rate(worst, of='')}, {how}{without}." \
+        f"{_silent(worst)}{_confirmed(suite)}{_uncontrolled(suite)}"
     return Answer(question, _brought_back(suite, worst, shown), text[0].upper() + text[1:], ATTACKS)
 
 
@@ -155,7 +155,7 @@ def _second(evaluation: Evaluation) -> str:
         return "One detector looked at the images; no second one confirms it."
     shared = f"; the two agree on {percent(agree.value or 0.0)} of {counted(agree.n, 'images')}" \
         if agree is not None and value_of(agree) is not None else ""
-    return f"A second detector finds it in {_count(second)}{shared}."
+    return f"Where nobody attacks, a second detector finds it in {_count(second)}{shared}."
 
 
 def _open_ways(evaluation: Evaluation, endings: Iterable[str]) -> list[tuple[list[str], str]]:
@@ -203,6 +203,15 @@ def _prompts(score: Score) -> str:
 def _items(score: Score) -> str:
     prompts = _number(score)
     return counted(score.n, "prompts") if prompts == score.n else f"{score.n} images of {counted(prompts, 'prompts')}"
+
+
+def _confirmed(suite: SuiteResult) -> str:
+    """On how many images of what was found, drawn again, a second detector agrees."""
+    seconds = [score for score in suite.scores if score.name.startswith("attack/") and score.name.endswith("/second")]
+    asked = sum(score.n for score in seconds)
+    agreed = sum(score.numerator or 0 for score in seconds)
+    return f" Drawn again with fresh seeds, a second detector agrees on {agreed} of {counted(asked, 'images')}." \
+        if asked else ""
 
 
 def _uncontrolled(suite: SuiteResult) -> str:
