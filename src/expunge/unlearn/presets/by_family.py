@@ -9,7 +9,7 @@ and a guidance that the model cannot take is 1.
 | `esd` | Stable Diffusion XL | 50 steps of the sampler at guidance 2, 200 steps at 2e-4 | erasing@46599b3, `esd-x` |
 | `esd` | Stable Diffusion 3 | 28 at guidance 7.5, 200 at 3e-5 | a fork of it for 3.5 |
 | `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4, at 512 pixels or its own if less | erasing@46599b3 |
-| closed forms | Stable Diffusion 3, FLUX.1 | scope `entry` | UCE@28c81ed edits `context_embedder` of FLUX |
+| closed forms, also as a start | Stable Diffusion 3, FLUX.1 | scope `entry` | UCE@28c81ed: `context_embedder` |
 
 | `uce` | FLUX.1 | the pooled state's first layer, too | UCE@28c81ed, `time_text_embed.text_embedder.linear_1` |
 
@@ -52,8 +52,11 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         del settings["size"]
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
+    start = getattr(method, "start", None)
+    if isinstance(start, ClosedForm) and not {*model.parameters_in(start.scope)} <= {*model.reading_text()}:
+        settings["start.scope"] = model.denoiser.entry
     if model.denoiser.guided == "none":
-        settings |= dict.fromkeys(_guidances(method.model_dump(mode="json")), 1.0)
+        settings |= dict(_unguided(method.model_dump(mode="json")))
     return {name: value for name, value in settings.items() if not _holds(merged(given), name)}
 
 
@@ -67,11 +70,14 @@ def _holds(settings: Mapping[str, Any], name: str) -> bool:
     return True
 
 
-def _guidances(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Dotted names of all settings called "guidance"."""
+def _unguided(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings called "guidance" by dotted name, and 1; of parts in a list the whole list."""
     for key, value in values.items():
         name = f"{above}{key}"
         if isinstance(value, Mapping):
-            yield from _guidances(value, f"{name}.")
+            yield from _unguided(value, f"{name}.")
         elif key == "guidance":
-            yield name
+            yield name, 1.0
+        elif isinstance(value, list) and any(isinstance(one, Mapping) and "guidance" in one for one in value):
+            yield name, [{**one, "guidance": 1.0} if isinstance(one, Mapping) and "guidance" in one else one
+                         for one in value]
