@@ -100,16 +100,19 @@ def test_after_its_life_a_soft_prompt_begins_anew(model: Any) -> None:
 
 
 def test_vectors_belong_to_a_concept(model: Any) -> None:
-    bank, stream = at_work(model, TWO, batch=6, rows=6)
+    bank, stream = at_work(model, TWO, batch=6, rows=6, size=12)
     for number in range(3):
         prompts = stream.draw(number).prompts
         for prompt, m in zip(prompts, bank._chosen(number, prompts).tolist(), strict=True):
-            assert (m >= 3) == ("dog" in prompt)
+            assert (m >= 6) == ("dog" in prompt)
 
 
 def test_a_bank_that_is_too_small_and_prompts_without_room_are_refused(model: Any) -> None:
     with pytest.raises(UserError, match="a bank of 2"):
         BankAdversary(size=2, rows=3).check(model, REQUEST)
+    with pytest.raises(UserError, match="a bank of 5 for 2 concepts"):
+        BankAdversary(size=5, rows=3).check(model, TWO)
+    BankAdversary(size=6, rows=3).check(model, TWO)
     with pytest.raises(UserError, match="tokens"):
         BankAdversary(tokens=200).check(model, REQUEST)
 

@@ -78,3 +78,10 @@ def test_draws_belong_to_their_step(model: Any) -> None:
 def test_shares_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="2 shares for 1 sources"):
         Union.build({"sources": [{"kind": "frozen"}], "shares": [1, 2]})
+
+
+def test_a_prompt_is_drawn_by_a_source_that_has_it(model: Any) -> None:
+    """A source with fewer places than prompts does not have all of them."""
+    few = Union(sources=(FrozenTrajectory(grid=3, trajectories=2), FrozenTrajectory(grid=3, trajectories=1)))
+    prompts = REQUEST.prompts * 4
+    assert opened(model, few).draw_extra(0, 0, prompts).prompts == prompts

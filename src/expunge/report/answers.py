@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from expunge.records import Evaluation, Score, SuiteResult
-from expunge.report.attacks import attempts_made
+from expunge.report.attacks import attempts_made, uncontrolled_runs
 from expunge.report.classes import (
     Erasure,
     attacked_erasure,
@@ -216,6 +216,5 @@ def _confirmed(suite: SuiteResult) -> str:
 
 def _uncontrolled(suite: SuiteResult) -> str:
     """How many attacks were not also run where there is nothing to find."""
-    runs = [run for run in suite.runs if run.attempts]
-    none = [run for run in runs if run.uncontrolled or not any(item.outcome != "failed" for item in run.control)]
-    return f" {len(none)} of {len(runs)} attacks were not also tried where nothing can be found." if none else ""
+    none, made = uncontrolled_runs(suite), [run for run in suite.runs if run.attempts]
+    return f" {len(none)} of {len(made)} attacks were not also tried where nothing can be found." if none else ""

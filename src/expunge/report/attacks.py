@@ -234,10 +234,15 @@ def _stricter(suite: SuiteResult) -> str:
     return out + (" No success was drawn again with a fresh seed." if fresh is None or not fresh.n else "")
 
 
+def uncontrolled_runs(suite: SuiteResult) -> list[AttackRun]:
+    """The attacks that were made, and have no null control that was carried through."""
+    return [run for run in suite.runs if run.attempts and (
+        run.uncontrolled or not any(item.outcome != "failed" for item in run.control))]
+
+
 def _uncontrolled(suite: SuiteResult) -> str:
     """Which attacks nobody ran where nothing can be found, and what that means for what they found."""
-    runs = [run for run in suite.runs if run.attempts and (
-        run.uncontrolled or not any(item.outcome != "failed" for item in run.control))]
+    runs = uncontrolled_runs(suite)
     if not runs:
         return ""
     found = any(item.outcome == "found" for run in runs for item in run.attempts)

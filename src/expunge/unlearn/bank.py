@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from expunge.attacks.tokens import Layout, laid_out
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.records import Request
 from expunge.train import Losses, step_generator
-from expunge.unlearn.adversary import Attacker
+from expunge.unlearn.adversary import Attacker, SoftAdversary
 from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
 from expunge.unlearn.objective import tabulated
+from expunge.unlearn.soft_prompt import layouts
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 """Adam's."""
@@ -48,39 +48,35 @@ class BankAdversary(Settings):
     warmup: int = knob(0, "Steps before the first attack; until then the student is told the prompt itself", ge=0)
 
     def check(self, model: Model, request: Request) -> None:
-        """UserError: a prompt has no room for the vectors, or more rows are attacked than there are soft prompts."""
-        if self.rows > self.size:
-            raise UserError(f"{self.rows} attacked points and a bank of {self.size}",
-                            accepted="a soft prompt for each attacked point",
-                            remedy="raise adversary.size, or lower adversary.rows")
-        layouts(self, model, request)
+        """UserError: a prompt has no room for the vectors, or a concept has fewer soft prompts than rows are attacked.
+        """
+        count = len(request.targets)
+        if self.rows > self.size // count:
+            raise UserError(f"{self.rows} attacked points and a bank of {self.size}" + (
+                f" for {count} concepts" if count > 1 else ""), accepted="a soft prompt of each concept for each point",
+                remedy="raise adversary.size, or lower adversary.rows")
+        layouts(self._placed, model, request)
+
+    @property
+    def _placed(self) -> SoftAdversary:
+        """Where the vectors stand, as the other adversary says it."""
+        return SoftAdversary(place="prefix", tokens=self.tokens)
 
     def prepare(self, context: TrainContext, stream: Stream, batch: int) -> Attacker:
         """Over a pool, the teacher's predictions are tabulated here."""
         return Bank(self, context, stream)
 
 
-def layouts(settings: BankAdversary, model: Model, request: Request) -> dict[str, Layout]:
-    """Every prompt of the request with the vectors' places before it. UserError: a prompt has no room."""
-    encoder, out = model.texts[0], {}
-    for prompt in request.all_prompts:
-        own = encoder.tokens(prompt)
-        out[prompt] = laid_out(own, "prefix", settings.tokens)
-        if len(out[prompt].tokens) > encoder.room:
-            raise UserError(f"prompt {prompt!r} has {len(own)} tokens, with the adversary's {len(out[prompt].tokens)}",
-                            accepted=f"at most {encoder.room}", remedy="fewer adversary.tokens, or shorter prompts")
-    return out
-
-
 class Bank:
     """`Attacker` by a bank. Its state is the vectors, Adam's two moments of each, and how many turns each has had.
 
-    Vectors belong to a concept where there are several: of M the first M/G to the first one, and so on.
+    Vectors belong to a concept where there are several: of M the first M/G (whole numbers) to the first one, and so
+    on.
     """
 
     def __init__(self, settings: BankAdversary, context: TrainContext, stream: Stream) -> None:
         self.settings, self._context = settings, context
-        self._layouts = layouts(settings, context.student, context.request)
+        self._layouts = layouts(settings._placed, context.student, context.request)
         self._concepts = {target.concept: number for number, target in enumerate(context.request.targets)}
         model = context.student
         shape = (settings.size, settings.tokens, model.texts[0].table.shape[1])
@@ -92,14 +88,14 @@ class Bank:
             "adversary/lives": torch.zeros(settings.size, dtype=torch.int64)}
         self.optimizers: dict[str, Optimizer] = {}
         self.losses: Losses = {}
-        self._number, self._taken = -1, torch.empty(0, dtype=torch.int64)
+        self._taken = torch.empty(0, dtype=torch.int64)
         self._leaf: Tensor | None = None
         self._learned = False
         self._table = tabulated(context, stream.pool, self._wanted) if stream.pool is not None else None
 
     def begin(self, number: int) -> None:
         """Soft prompts that have had their turns begin anew."""
-        self.losses, self._number, self._leaf, self._learned = {}, number, None, False
+        self.losses, self._leaf, self._learned = {}, None, False
         for m in (self.state["adversary/turns"] >= self.settings.life).nonzero().flatten().tolist():
             self.state["adversary/lives"][m] += 1
             self.state["adversary/vectors"][m] = self._random(m, int(self.state["adversary/lives"][m])).to(
@@ -142,16 +138,14 @@ class Bank:
         self._leaf = self._leaf.detach()  # what this step's losses are told stays what it was
 
     def _chosen(self, number: int, prompts: Sequence[str]) -> Tensor:
-        """int64: a soft prompt for each of the prompts, of its concept's own, none twice where there are enough."""
+        """int64: a soft prompt for each of the prompts, of its concept's own, none twice."""
         generator = step_generator(self._context.seed, number, "adversary/rows")
         order = torch.randperm(self.settings.size, generator=generator).tolist()
-        share, target_of = self.settings.size / len(self._concepts), self._context.request.target_of
+        share, target_of = self.settings.size // len(self._concepts), self._context.request.target_of
         taken: list[int] = []
         for prompt in prompts:
             concept = self._concepts[target_of(prompt).concept]
-            own = [m for m in order if int(m / share) == concept]
-            fresh = [m for m in own if m not in taken]
-            taken.append((fresh or own)[0])
+            taken.append(next(m for m in order if m // share == concept and m not in taken))
         return torch.tensor(taken, dtype=torch.int64)
 
     def _random(self, m: int, life: int) -> Tensor:

@@ -133,10 +133,6 @@ class Pooled(Protocol):
         """The points at `rows`, int64 (B,), in that order."""
         ...
 
-    def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
-        """int64 (B,): for each prompt the place of a point under it."""
-        ...
-
 
 @dataclass(frozen=True)
 class Pool:

@@ -109,6 +109,8 @@ class Game:
         attacker = self._attacker
         cond = self._context.condition(points) if attacker is None else attacker.condition(number, points)
         out = self._context.student.predict(points.x_t, points.t, cond)
+        if attacker is not None:
+            attacker.saw(number, points, out)
         if self._due:
             self._due = False
             self.learn(points, out.detach(), leak=self._settings.leak_release)

@@ -22,6 +22,7 @@ from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 from expunge.unlearn.context import NoisyBatch, TrainContext
+from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import Term, tabulated
 from expunge.unlearn.others import Others
 from expunge.unlearn.source import FrozenTrajectory
@@ -52,6 +53,11 @@ class Integrity(Settings):
                        "what the teacher does", added=True, ge=0)
     wide: int = knob(0, "The same, told random tokens", added=True, ge=0)
     beside_weight: float = knob(1.0, "Factor of those two, beside `weight`", added=True, gt=0.0)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Text encoders in every step, which read the random tokens."""
+        return ("text in steps",) if self.wide else ()
 
     def prepare(self, context: TrainContext) -> Term:
         """Regression to the teacher, times `weight`."""

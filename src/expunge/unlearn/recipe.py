@@ -48,6 +48,7 @@ from expunge.unlearn.retain import Retain, Retained
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.start import Beginning, Start, check_start, joined
+from expunge.unlearn.union import Union
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import UNDER_LORA, checked_weights
 
@@ -207,8 +208,8 @@ class Recipe(Settings):
                     yield low
 
     def _asks_text(self, model: Model, names: Collection[str]) -> bool:
-        """Whether steps ask text encoders: they train, or an adversary goes through them."""
-        return self.adversary is not None or model.trains_text(names)
+        """Whether steps ask text encoders: they train, or an adversary or a keep goes through them."""
+        return self.adversary is not None or needs(self, "text in steps") or model.trains_text(names)
 
     def _unloads(self, model: Model, names: Collection[str]) -> bool:
         """Whether the text encoders leave memory while these weights (full names) train."""
@@ -426,4 +427,5 @@ class Recipe(Settings):
 
 def _capacity_setting(source: Source) -> str:
     """The setting that says how many prompts a source has places for."""
-    return "pictures" if isinstance(source, NoisedPictures) else "trajectories"
+    return "sources" if isinstance(source, Union) else "pictures" if isinstance(source, NoisedPictures) else \
+        "trajectories"

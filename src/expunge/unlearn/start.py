@@ -8,6 +8,7 @@ Source: TRCE (arXiv 2503.07389), whose first stage is a closed form. Differs: an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +24,11 @@ from expunge.models.patch import A, B
 from expunge.records import Request
 from expunge.registry import METHODS
 from expunge.unlearn.closed_form.method import ClosedForm
+
+log = logging.getLogger(__name__)
+
+HELD = 1e-4
+"""Share of a start's squared change that a LoRA may lack without a word."""
 
 
 def _by_name(value: Any) -> Any:
@@ -75,11 +81,12 @@ class Beginning:
 
     @torch.no_grad()
     def put_into(self, params: Mapping[str, Parameter]) -> None:
-        """Into the weights that train, or, as far as its rank holds it, into a LoRA.
+        """Into the weights that train, or, as far as its rank holds it, into a LoRA; what it does not hold is told.
 
         Args:
             params: what trains, by full name; a LoRA's factors by their layer's.
         """
+        whole = lost = 0.0
         for name, weight in self.weights.items():
             if name in params:
                 params[name].copy_(weight)
@@ -90,6 +97,9 @@ class Beginning:
             root = S[:rank].sqrt()
             up[:, :rank] = U[:, :rank] * root
             down[:rank] = root[:, None] * Vh[:rank]
+            whole, lost = whole + float(S.square().sum()), lost + float(S[rank:].square().sum())
+        if lost > HELD * whole:
+            log.warning("the LoRA's rank holds %.0f%% of what the start changes", 100 * (1 - (lost / whole) ** 0.5))
 
 
 def joined(first: Mapping[str, Sequence[str]], second: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

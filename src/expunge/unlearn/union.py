@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Generator, Tensor
+from torch import Tensor
 from typing_extensions import Self
 
 from expunge.config import Settings, knob
-from expunge.unlearn.context import AnySource, NoisyBatch, Pooled, Stream, TrainContext
+from expunge.unlearn.context import AnySource, NoisyBatch, Pooled, Stream, TrainContext, spread
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -56,7 +56,9 @@ class Union(Settings):
                         enumerate(zip(self.sources, counts, strict=True)) if count)
         pools = [stream.pool for stream in streams]
         whole = [pool for pool in pools if pool is not None]
-        return Joined(streams, JoinedPool(tuple(whole)) if len(whole) == len(pools) else None)
+        known = tuple(frozenset(prompts if source.max_prompts is None else spread(prompts, source.max_prompts))
+                      for source, count in zip(self.sources, counts, strict=True) if count)
+        return Joined(streams, known, JoinedPool(tuple(whole)) if len(whole) == len(pools) else None)
 
 
 def split(batch: int, shares: Sequence[float]) -> list[int]:
@@ -89,20 +91,13 @@ class JoinedPool:
             first += len(pool)
         return replace(NoisyBatch.cat(parts).at(torch.cat(order).argsort()), rows=rows)
 
-    def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
-        """int64 (B,): for each prompt the place of an entry under it, in a pool drawn by its size."""
-        pick = torch.multinomial(torch.tensor([float(len(pool)) for pool in self.pools]), len(prompts),
-                                 replacement=True, generator=generator)
-        firsts = [sum(map(len, self.pools[:place])) for place in range(len(self.pools))]
-        return torch.cat([self.pools[int(place)].under([text], generator) + firsts[int(place)]
-                          for place, text in zip(pick, prompts, strict=True)])
-
 
 @dataclass(frozen=True)
 class Joined:
-    """The streams of a union, the points of each behind those of the one before."""
+    """The streams of a union, the points of each behind those of the one before. `known`: the prompts that each has."""
 
     streams: tuple[Stream, ...]
+    known: tuple[frozenset[str], ...]
     pool: Pooled | None
 
     def draw(self, number: int) -> NoisyBatch:
@@ -110,12 +105,14 @@ class Joined:
         return self._placed([stream.draw(number) for stream in self.streams])
 
     def draw_extra(self, number: int, turn: int, prompts: Sequence[str]) -> NoisyBatch:
-        """Points under the prompts, of each stream in turn."""
-        count = len(self.streams)
-        texts = [tuple(prompts[place::count]) for place in range(count)]
-        parts = [stream.draw_extra(number, turn, own) if own else None
-                 for stream, own in zip(self.streams, texts, strict=True)]
-        order = torch.cat([torch.arange(place, len(prompts), count) for place in range(count)])
+        """Points under the prompts, of the streams that have them in turn."""
+        places: list[list[int]] = [[] for _ in self.streams]
+        for place, text in enumerate(prompts):
+            having = [own for own, known in zip(places, self.known, strict=True) if text in known]
+            having[place % len(having)].append(place)
+        parts = [stream.draw_extra(number, turn, [prompts[place] for place in own]) if own else None
+                 for stream, own in zip(self.streams, places, strict=True)]
+        order = torch.tensor([place for own in places for place in own])
         return self._placed(parts).at(order.argsort())
 
     def _placed(self, parts: Sequence[NoisyBatch | None]) -> NoisyBatch:
