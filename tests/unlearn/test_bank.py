@@ -10,6 +10,7 @@ import torch
 
 from expunge.errors import UserError
 from expunge.records import Request, Target
+from expunge.registry import OBJECTIVES
 from expunge.unlearn.bank import Bank, BankAdversary
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.recipe import Recipe
@@ -130,3 +131,11 @@ def test_a_killed_run_ends_at_the_same_weights(model: Any, tmp_path: Path) -> No
     assert {name: value.tolist() for name, value in again.tensors.items()} == \
         {name: value.tolist() for name, value in whole.tensors.items()}
     assert "attack" in again.card.losses
+
+
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES.names() if name != "states"])
+def test_it_learns_under_every_objective_that_asks_the_denoiser(model: Any, objective: str) -> None:
+    recipe = SMALL.override({"objective": objective, "steps": 2, **({"objective.warm_up": 1} if objective == "domain"
+                                                                    else {})})
+    patch = recipe(model, REQUEST.model_copy(update={"keep": ("a dog",)}), seed=1)
+    assert len(patch.card.losses["attack"]) == 2
