@@ -14,6 +14,7 @@ from given import classifier, protocol, small_patch, table
 from expunge.errors import ConfigError, ModelError, UserError
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
+from expunge.protocols.attacked import attack_protocol
 from expunge.protocols.compare import compared
 from expunge.protocols.hub import card_metadata
 from expunge.protocols.result import ROWS, read_rows
@@ -158,9 +159,35 @@ def test_what_is_due_is_wiped_and_nothing_else(model: Any, asked: Protocol, file
     assert due(tmp_path, today + timedelta(days=3)) == [tmp_path / "soon"]
     wipe(tmp_path / "soon", texts=True)
     assert due(tmp_path, today + timedelta(days=3)) == []
+    assert not [*(tmp_path / "soon").rglob("*.png")]
+    assert len([*(tmp_path / "later").rglob("*.png")]) == len([*(tmp_path / "never").rglob("*.png")]) == 7
     (tmp_path / "later" / UNTIL).write_text('{"wipe": "soon"}', encoding="utf-8")
     with pytest.raises(ModelError, match="keep-until"):
         due(tmp_path)
+
+
+def test_a_wipe_leaves_another_run_inside_the_folder(model: Any, asked: Protocol, files: dict[str, Path],
+                                                     tmp_path: Path) -> None:
+    run(model, asked, files, tmp_path / "out", store="pictures", keep_days=1)
+    run(model, asked, files, tmp_path / "out" / "another", store="pictures")
+    assert wipe(tmp_path / "out", texts=True)["images"] == 7
+    assert len([*(tmp_path / "out" / "another").rglob("*.png")]) == 7
+    assert "number 3" in (tmp_path / "out" / "another" / ROWS).read_text(encoding="utf-8")
+
+
+def test_the_images_of_an_attack_and_of_its_plain_run_are_due_together(model: Any, files: dict[str, Path],
+                                                                       tmp_path: Path) -> None:
+    measures = [{"name": "asr", "formula": "asr", "detector": "object"}]
+    asked = Protocol.build(protocol(attack={"name": "seed-search", "settings": {"tries": 1}},
+                                    scores=measures))
+    attack_protocol(model, asked, small_patch(model), files=files, out=tmp_path / "out",
+                    settings=RunSettings(batch=2, store="pictures", keep_days=3, limit=2))
+    day = date.today() + timedelta(days=3)
+    assert due(tmp_path, day) == [tmp_path / "out"]
+    assert [*(tmp_path / "out").rglob("*.png")]
+    wipe(tmp_path / "out", texts=True)
+    assert due(tmp_path, day) == []
+    assert not [*(tmp_path / "out").rglob("*.png")]
 
 
 def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],

@@ -28,7 +28,7 @@ from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
 from expunge.detectors.as_judge import DetectorJudge
 from expunge.errors import UserError
-from expunge.files import write_json
+from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
@@ -38,6 +38,7 @@ from expunge.protocols.run import run_protocol
 from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers
+from expunge.protocols.wipe import keep_until
 from expunge.records import Attempt, Prompt, Request, Score
 from expunge.records.protocol import ProtocolResult
 from expunge.registry import ATTACKS
@@ -74,7 +75,10 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
                         "asr", remedy="`expunge evaluate --protocol` asks its prompts")
     _attack(protocol, budget or {})  # mistakes are told before anything is drawn
     concepts = settings.erased or (patch.card.request.concepts if patch is not None else (protocol.protocol,))
-    plain = run_protocol(model, protocol, patch, files=files, settings=settings, out=folder / PLAIN, progress=progress)
+    check_writable(folder)
+    keep_until(folder, settings.keep_days)  # of the attack and its plain run together
+    plain = run_protocol(model, protocol, patch, files=files, settings=settings.model_copy(update={"keep_days": 0}),
+                         out=folder / PLAIN, progress=progress)
     plan = planned(protocol, files or {}, settings, model, concepts)
     eye = next(one for one in watchers(plan.protocol.detectors, plan.paths) if one.watch.name == measures[0].detector)
     shown, original = _shown(folder / PLAIN, plan, eye, patch is not None)

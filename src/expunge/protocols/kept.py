@@ -86,9 +86,13 @@ class Kept:
         """
         return all(one in self._answered for one in images) and (self._on_disk is None or batch in self._on_disk)
 
+    def answered(self, images: Iterable[ImageKey]) -> list[ImageAnswer]:
+        """The answers of images that are done."""
+        return self._answered.read([*images])
+
     def holds(self, batch: int) -> bool:
-        """Whether the accumulators hold a batch already."""
-        return batch in self._in_parts
+        """Whether the accumulators hold a batch already, this process's or those of all, as they lay on disk."""
+        return batch in self._in_parts or (self._on_disk is not None and batch in self._on_disk)
 
     def add(self, batch: int, answers: Iterable[ImageAnswer]) -> None:
         """Write a batch's answers, once the accumulators hold it."""
@@ -112,6 +116,9 @@ class Kept:
             held = self._in_file(file)
             if held <= self._in_parts:  # joined before, and killed before the file went
                 continue
+            if held & self._in_parts:
+                raise ModelError(f"{file} holds batches that another file of the run holds too",
+                                 remedy="delete the folder to start over")
             for name, state in read_states(file).items():
                 if name == _BATCHES:
                     continue

@@ -63,8 +63,9 @@ class Run:
         """Whether a batch need not be made."""
         items = [self.plan.items[place] for place in self.plan.batches[number]]
         images = [(row.number, seed, subject, 0) for row, seed in items for subject in self.subjects]
-        there = self.settings.store != "pictures" or all(image_file(self.folder, *image).is_file() for image in images)
-        return there and self.kept.done(number, images)
+        return self.kept.done(number, images) and (self.settings.store != "pictures" or all(
+            one.lost or image_file(self.folder, one.row, one.seed, one.subject, one.again).is_file()
+            for one in self.kept.answered(images)))
 
 
 def look_at_all(run: Run, tell: Progress, processes: runtime.Runtime) -> None:

@@ -29,7 +29,7 @@ from expunge.protocols.look import Run, look_at_all
 from expunge.protocols.plan import Plan, kept_protocol, listed, planned
 from expunge.protocols.result import RESULT, result_of, scores_of, write_rows
 from expunge.protocols.schema import Protocol
-from expunge.protocols.settings import RunSettings
+from expunge.protocols.settings import UNSEEN, RunSettings
 from expunge.protocols.watching import Watcher, check_labels, watchers
 from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
@@ -102,7 +102,10 @@ def draw_original(model: Model, protocol: Protocol, *, files: Mapping[str, Path]
     Raises:
         UserError, ConfigError: as `planned`; a folder with another run in it.
     """
-    run = _begun(model, protocol, None, files or {}, RunSettings.given(settings), Path(out), None, for_edits=True)
+    settings = RunSettings.given(settings)
+    run = _begun(model, protocol, None, files or {}, settings, Path(out), None, for_edits=True)
+    if runtime.current().main:
+        keep_until(run.folder, settings.keep_days)
     look_at_all(run, progress or _quiet, runtime.current())
 
 
@@ -151,7 +154,7 @@ def _inputs(plan: Plan, model: Model, patch: Patch | None, eyes: Sequence[Watche
         "patch": patch.hash if patch is not None else "",
         "files": {role: one.sha256 for role, one in plan.files.items()},
         "detectors": {eye.watch.name: eye.detector.name for eye in eyes}, "instruments": measures.names(),
-        "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
+        "settings": settings.model_dump(mode="json", exclude=UNSEEN)})
 
 
 def _family_words(protocol: Protocol, model: Model) -> list[str]:

@@ -27,3 +27,7 @@ class RunSettings(Settings):
                       unit="pixels", ge=0)
     height: int = knob(0, "image height other than the protocol's; 0 takes the protocol's. It is a deviation",
                        unit="pixels", ge=0)
+
+
+UNSEEN = {"allow_deviation", "keep_days"}
+"""Settings that no image and no number of a run depends on: a run goes on under others."""

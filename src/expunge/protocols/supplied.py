@@ -36,8 +36,9 @@ from expunge.protocols.plan import Plan, kept_protocol, listed, planned
 from expunge.protocols.result import RESULT, result_of, scores_of, write_rows
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Protocol
-from expunge.protocols.settings import RunSettings
+from expunge.protocols.settings import UNSEEN, RunSettings
 from expunge.protocols.watching import check_labels, watchers
+from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
 from expunge.runtime import Progress
@@ -73,9 +74,10 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     inputs = Inputs({"protocol": kept_protocol(plan.protocol), "images": _known(images),
                      "files": {role: one.sha256 for role, one in plan.files.items()},
                      "detectors": {eye.watch.name: eye.detector.name for eye in eyes},
-                     "settings": settings.model_dump(mode="json", exclude={"allow_deviation"})})
+                     "settings": settings.model_dump(mode="json", exclude=UNSEEN)})
     kept = Kept(where, inputs, measures.parts(), runtime.current())
     write_rows(where, plan)
+    keep_until(where, settings.keep_days)
     match = Match.of(plan, images, listing is not None)
     total, done = len(images.names), 0
     for number, batch in enumerate(images.batches(settings.batch)):

@@ -72,13 +72,13 @@ def check_labels(protocol: Protocol, labels: Iterable[str], eyes: Sequence[Watch
     Raises:
         UserError: a label that a detector lacks, where a score looks for it.
     """
-    by_name = {eye.watch.name: eye for eye in eyes}
+    by_name, wanted = {eye.watch.name: eye for eye in eyes}, {label for label in labels if label}
     for score in protocol.scores:
         if score.formula not in ("accuracy", "mean-probability"):
             continue
         eye = by_name[score.detector]
         known = {plain(label) for label in eye.detector.labels}
-        missing = sorted({label for label in labels if label and plain(eye.watch.named(label)) not in known})
+        missing = sorted(label for label in wanted if plain(eye.watch.named(label)) not in known)
         if missing:
             raise UserError(f"{score.detector} has no label for the rows' {', '.join(map(repr, missing[:8]))}",
                             accepted=f"labels of {eye.detector.name}: {', '.join(eye.detector.labels[:20])}",

@@ -16,6 +16,7 @@ from expunge.records.protocol import ProtocolResult
 
 UNTIL = "keep-until.json"
 """When a run is due to be wiped."""
+ATTEMPTS = "attempts.jsonl"
 
 
 def keep_until(folder: Path, days: int, today: date | None = None) -> None:
@@ -56,27 +57,34 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
     if not any((folder / name).is_file() for name in (RESULT, PLAN, f"{PLAIN}/{PLAN}")):
         raise UserError(f"no protocol's result at {folder}", accepted=f"a folder with {RESULT}, or of a run that was "
                         "stopped")
-    (folder / UNTIL).unlink(missing_ok=True)
-    gone = {"images": 0, "attempts": 0, "rows": 0}
-    for place in (folder / IMAGES, *folder.glob(f"*/{IMAGES}"), *folder.glob("*/pictures"), *folder.glob("*/tensors")):
+    gone, own = {"images": 0, "attempts": 0, "rows": 0}, _own(folder)
+    for place in (part / name for part in own for name in (IMAGES, "pictures", "tensors")):
         if place.is_dir():
             gone["images"] += sum(file.is_file() for file in place.rglob("*"))
             shutil.rmtree(place)
     if texts:
-        for file in (*folder.glob(ROWS), *folder.glob(f"*/{ROWS}")):
+        for file in filter(Path.is_file, (part / ROWS for part in own)):
             bare = [row.model_copy(update={"text": ""}) for row in read_rows(file.parent)]
             write_text(file, "".join(f"{row.model_dump_json()}\n" for row in bare))
             gone["rows"] += len(bare)
-        for file in (*folder.glob(RESULT), *folder.glob(f"*/{RESULT}")):
+        for file in filter(Path.is_file, (part / RESULT for part in own)):
             result = ProtocolResult.read(file.read_text(encoding="utf-8"))
             write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
-        for file in folder.glob("*/attempts.jsonl"):
+        for file in filter(Path.is_file, (part / ATTEMPTS for part in own)):
             head, *lines = read_lines(file)
             kept = [json.dumps(_without_texts(json.loads(line))) for line in lines]
             bare_head = {"fingerprint": json.loads(head).get("fingerprint", "")}  # the inputs hold prompts
             write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
             gone["attempts"] += len(lines)
+    (folder / UNTIL).unlink(missing_ok=True)  # last: a wipe that was killed is due again
     return gone
+
+
+def _own(folder: Path) -> list[Path]:
+    """A run's folder and, of an attack's run, those of its plain run and of its attempts; nobody else's beside them."""
+    if not (folder / PLAIN / PLAN).is_file():
+        return [folder]
+    return [folder, folder / PLAIN, *(file.parent for file in sorted(folder.glob(f"*/{ATTEMPTS}")))]
 
 
 def _without_texts(attempt: dict[str, object]) -> dict[str, object]:
