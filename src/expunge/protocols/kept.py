@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,7 +86,7 @@ class Kept:
         """
         return all(one in self._answered for one in images) and (self._on_disk is None or batch in self._on_disk)
 
-    def answered(self, images: Iterable[ImageKey]) -> list[ImageAnswer]:
+    def answered(self, images: Iterable[ImageKey]) -> Iterator[ImageAnswer]:
         """The answers of images that are done."""
         return self._answered.read([*images])
 
