@@ -12,7 +12,6 @@ difference lies within `EQUAL` of zero. Nothing is corrected for how many claims
 from __future__ import annotations
 
 import argparse
-import lzma
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from expunge.bench.gather import compare
 from expunge.bench.kinds import kinds
 from expunge.errors import UserError
+from expunge.files import packed_text
 from expunge.records import BenchResult, Difference
 from expunge.report.versions import bench_versions
 from expunge.report.words import number
@@ -42,8 +42,7 @@ class Bench:
         if not file.is_file():
             raise UserError(f"no bench at {place}", accepted="a folder with bench.json, or such a file with .xz",
                             remedy="run `expunge bench` with the file in benchmarks/ first")
-        with lzma.open(file, "rt", encoding="utf-8") if file.suffix == ".xz" else file.open(encoding="utf-8") as text:
-            self.result = BenchResult.read(text.read())
+        self.result = BenchResult.read(packed_text(file))
         self._kinds = {kind.name: kind for kind in kinds(self.result.edits)}
 
     def less(self, score: str, method: str, other: str) -> Difference:

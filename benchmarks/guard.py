@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ import numpy as np
 import torch
 
 import expunge
-from expunge.files import write_json
+from expunge.files import packed_text, write_json
 from expunge.finetune import FineTune, TrainingImages, fine_tuning, material
 from expunge.guard import PublisherImages, learn_mask, load_mask, random_mask
 from expunge.guard.domains import LossGauge
@@ -317,8 +316,7 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="print what an earlier run made: its guard.json, or that with .xz")
     args = parser.parse_args()
     if args.records:
-        with lzma.open(args.records, "rt") if args.records.suffix == ".xz" else args.records.open() as text:
-            report(json.load(text))
+        report(json.loads(packed_text(args.records)))
         return
     plan = QUICK if args.quick else Plan()
     plan = replace(plan, steps=args.steps) if args.steps else plan

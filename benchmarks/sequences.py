@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import statistics
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ import torch
 from expunge.attacks.relearning import relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import UserError
-from expunge.files import write_json
+from expunge.files import packed_text, write_json
 from expunge.metrics.statistics import wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
@@ -47,8 +46,7 @@ def main() -> None:
     """Run what is not there yet, then print the table."""
     options = _options()
     if options.records:
-        with lzma.open(options.records, "rt") if options.records.suffix == ".xz" else options.records.open() as text:
-            told = json.load(text)
+        told = json.loads(packed_text(options.records))
         report({name: [(SequenceResult.model_validate(result), curve and Relearning.model_validate(curve))
                        for result, curve in runs] for name, runs in told["made"].items()}, told["machine"])
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import tempfile
@@ -16,6 +17,9 @@ from expunge.errors import StorageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST_UNPACKED = 1 << 30
+"""Bytes of the largest packed text that is read: a small file may be packed from endless zeros."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -113,6 +117,22 @@ def read_lines(path: Path) -> list[str]:
         return []
     whole = path.read_bytes()[:whole_size(path)]  # cut before it is decoded: a kill can fall into a letter
     return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+
+
+def packed_text(path: Path, most: int = MOST_UNPACKED) -> str:
+    """A text file's contents, unpacked if its name ends in `.xz`.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is not UTF-8, or holds more than `most` bytes.
+    """
+    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
+        try:
+            data = file.read(most + 1)
+        except (lzma.LZMAError, EOFError) as error:
+            raise ValueError(f"it is not packed as .xz, or not whole ({error})") from error
+    if len(data) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return data.decode()
 
 
 def whole_size(path: Path) -> int:

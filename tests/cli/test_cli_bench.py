@@ -44,6 +44,19 @@ def test_smoke_bench_leaves_record_table_and_report(smoke: Path, capsys: pytest.
     assert again.edits == result.edits
 
 
+def test_cells_of_a_record_from_elsewhere_are_counted_as_made(smoke: Path, tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    taken = ["bench", str(BENCHMARKS / "smoke.yaml"), "--out", str(tmp_path), "--take", str(smoke / "bench.json")]
+    assert run([*taken, "--gather"]) == 0
+    told = capsys.readouterr()
+    assert f"taken from {smoke}/bench.json: 2 cells\n" in told.err
+    assert "Made on another machine and taken from its record" in " ".join(told.out.split())
+    assert run([*taken, "--gather"]) == 0
+    assert "0 cells (left out: 2 begun here already)" in capsys.readouterr().err
+    assert run([*taken, "--dry-run"]) == 2
+    assert "--take beside --dry-run" in capsys.readouterr().err
+
+
 def test_dry_run_tells_cells_and_time_and_is_a_file_of_the_same_bench(smoke: Path, tmp_path: Path,
                                                                       capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--set", "evaluation.steps=2", "--set", "attack.steps=2"]

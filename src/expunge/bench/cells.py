@@ -73,12 +73,12 @@ class Cell:
             edit = Edit.read((self.folder / CELL).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        whole = all(_begun(self.place(stage)) is not None for stage in self.under)
+        whole = all(begun_under(self.place(stage)) is not None for stage in self.under)
         return edit if edit.failed_at or whole else None
 
     def unknown(self) -> list[str]:
         """Settings that did not exist when the cell was made, with the values that are taken for them."""
-        return [f"{stage}: {name}" for stage, now in self.under.items() if (begun := _begun(self.place(stage)))
+        return [f"{stage}: {name}" for stage, now in self.under.items() if (begun := begun_under(self.place(stage)))
                 for name in now.compared(begun)[1]]
 
     def begin(self, stage: Stage) -> None:
@@ -176,7 +176,7 @@ def check_begun(cells: Sequence[Cell]) -> None:
         for stage, now in cell.under.items():
             if stage == "erase" and not any((cell.folder / name).exists() for name in _BEGUN):
                 continue  # nothing came of it
-            before = _begun(cell.place(stage))
+            before = begun_under(cell.place(stage))
             differs = now.compared(before)[0] if before is not None else []
             if differs:
                 odd[cell.place(stage)] = shortened(differs)
@@ -200,9 +200,7 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
                                        "settings": resolved, "request": request.model_dump(mode="json"), "seed": seed}}
     if (number := str(model.dtype).removeprefix("torch.")) != "float32":  # cells in float32 do not tell it
         out["erase"]["dtype"] = number
-    if attack is not None:
-        out["attack"] = attack.model_dump(mode="json", exclude={"batch"})
-    out["evaluate"] = settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})
+    out.update(measured_under(settings, attack))
     if settings.evaluation.prompts:  # the file may change under the same name
         asked = planned_prompts(asks, request, settings.evaluation)
         out["evaluate"]["prompts_hash"] = prompts_digest(asked)
@@ -215,7 +213,14 @@ def _under(settings: BenchSettings, row: BenchMethod, chosen: Method, model: Mod
             for stage, value in out.items()}
 
 
-def _begun(folder: Path) -> dict[str, Any] | None:
+def measured_under(settings: BenchSettings, attack: AttackSettings | None) -> dict[Stage, dict[str, Any]]:
+    """What decides the results of attacks and evaluation, by stage, but for the contents of files that it names."""
+    out: dict[Stage, dict[str, Any]] = {
+        "evaluate": settings.evaluation.model_dump(mode="json", exclude={"batch", "strips", "strip_columns"})}
+    return out if attack is None else {"attack": attack.model_dump(mode="json", exclude={"batch"}), **out}
+
+
+def begun_under(folder: Path) -> dict[str, Any] | None:
     """Under which settings a folder was begun; None if there is nothing. A file that cannot be read fits nothing."""
     file = folder / SETTINGS
     if not file.exists():

@@ -51,6 +51,7 @@ def make(cell: Cell, model: Model, world: World, settings: BenchSettings, tell: 
     began = time.monotonic()
     edit = Edit(method=cell.method.title, preset=cell.method.method, concept=cell.concept, seed=cell.seed,
                 folder=cell.folder.relative_to(cell.folder.parents[3]).as_posix(), versions=runtime.versions(),
+                under={stage: dict(inputs.values) for stage, inputs in cell.under.items()},
                 machine=f"{runtime.machine(model.device)}, {_threads()}")
     try:
         edit = edit.model_copy(update=_parts(cell, model, world, settings, tell, stage))

@@ -121,5 +121,6 @@ def _cell(scores: Sequence[Score]) -> str:
 
 
 def _whole(cell: Cell) -> bool:
+    """Whether it is made, here: a cell that was taken from a record has no patch to ask."""
     edit = cell.made()
-    return edit is not None and not edit.failed_at
+    return edit is not None and not edit.failed_at and not edit.taken_from

@@ -7,7 +7,7 @@ cell that failed is made again by the next run, not by those that run already.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from expunge import runtime
@@ -17,6 +17,7 @@ from expunge.bench.gather import gathered
 from expunge.bench.make import make
 from expunge.bench.protocols import PAUSE, ask_all, protocol_tables
 from expunge.bench.settings import BenchSettings, read_bench
+from expunge.bench.taken import Taken, take
 from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_text
@@ -33,7 +34,8 @@ TABLES = "protocols.md"
 
 
 def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
-              make_cells: bool = True, check: int = 0, progress: Progress | None = None,
+              make_cells: bool = True, check: int = 0, records: Iterable[str | Path] = (),
+              took: Callable[[Path, Taken], None] | None = None, progress: Progress | None = None,
               world: World | None = None) -> BenchResult:
     """Run a bench, or what is left of it, and write its record to `<out>/bench.json`.
 
@@ -44,6 +46,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         make_cells: False makes nothing and gathers what there is.
         check: so many cells are made again, in a folder that is thrown away, and compared (see `check`); with
             `make_cells` False nothing else is made.
+        records: `bench.json` of the same bench on other machines (or packed as .xz): their cells are taken first.
+        took: told what came of each of them.
         progress: told (cells finished since the start, cells that were to be made then, what is being done).
         world: prompts and judge; None means the model's world.
 
@@ -51,8 +55,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         The record of all cells that are there, failed ones among them.
 
     Raises:
-        ConfigError: mistakes in the file, or cells that were begun under other settings; nothing is begun then. Cells
-            of another version, of which this one makes some otherwise.
+        ConfigError: mistakes in the file, or cells that were begun under other settings, here or in a record; nothing
+            is begun then. Cells of another version, of which this one makes some otherwise.
         UserError: an unknown method in `only`, nothing to gather, or several processes under one launcher.
         StorageError: the folder cannot be written.
     """
@@ -66,6 +70,10 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     cells = planned_cells(settings, model, world.completes, world.prompts, folder)
     chosen = chosen_cells(cells, only)
     check_begun(cells)
+    for file in map(Path, records):
+        taken = take(file, cells, settings, model)
+        if took is not None:
+            took(file, taken)
     if not make_cells and not any(cell.made() for cell in cells):
         raise UserError(f"no cell of this bench is in {folder}", accepted="the folder of a bench that was begun",
                         remedy="name it with --out, or leave out --gather to make the cells")

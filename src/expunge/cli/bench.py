@@ -11,8 +11,10 @@ import click
 from expunge.bench.settings import BenchSettings
 from expunge.cli.lists import Sentence
 from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
+from expunge.errors import UserError
 
 if TYPE_CHECKING:
+    from expunge.bench.taken import Taken
     from expunge.records import BenchResult
 
 EXAMPLES = """\b
@@ -40,12 +42,16 @@ Examples:
 @click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",
               help="Make so many of the cells again, chosen by a seed, and compare: does this version still give the "
                    "bench's numbers? Nothing else is made.")
+@click.option("--take", "records", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="RECORD",
+              help="Count the cells of this record (bench.json, or packed as .xz) of the same bench on another machine "
+                   "as made. Cells that were made under other settings are refused. May be repeated.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
 @copy_options
 @dry_run_option
 def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
-            markdown: bool, publish: bool, by: str, redact: bool, dry_run: bool, **flags: Any) -> None:
+            records: tuple[Path, ...], markdown: bool, publish: bool, by: str, redact: bool, dry_run: bool,
+            **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 
     Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
@@ -57,12 +63,15 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
     from expunge.cli.progress import progress
 
     settings = BenchSettings.build(given(file, sets, flags), str(file))
+    if dry_run and records:
+        raise UserError("--take beside --dry-run", accepted="one of them",
+                        remedy="take the records with --gather first: what is left is then what they lack")
     if dry_run:
         click.echo(_estimate(settings, only))
         return
     with progress("bench") as report:
-        result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0,
-                           progress=report)
+        result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0, records=records,
+                           took=_tell_taken, progress=report)
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 
@@ -110,6 +119,13 @@ def print_bench(result: BenchResult) -> None:
         console.print(table, "", markup=False)
     for line in notes(result):
         console.print(line, style="dim", markup=False)
+
+
+def _tell_taken(file: Path, taken: Taken) -> None:
+    """What came of a record, in a line."""
+    others = ((taken.here, "begun here already"), (taken.failed, "failed there"), (taken.strange, "not in this bench"))
+    left = "; ".join(f"{len(names)} {why}" for names, why in others if names)
+    click.echo(f"taken from {file}: {len(taken.cells)} cells{f' (left out: {left})' if left else ''}", err=True)
 
 
 def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:

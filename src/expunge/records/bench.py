@@ -62,6 +62,8 @@ class Edit(Scored, Record):
         failed_at: "erase", "attack" or "evaluate" if the cell broke off there; "" if it is whole. failure: why.
         warnings: those of evaluations and attacks.
         seconds: wall time by stage, of the session that finished it.
+        under: by stage, the settings that decide the results; empty in records of before 0.2.
+        taken_from: the record that the cell was taken from, if another bench made it; its folder is that bench's.
         patch_hash, versions, machine, created: as in the card.
     """
 
@@ -78,6 +80,8 @@ class Edit(Scored, Record):
     failure: str = ""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = {}
+    under: dict[str, dict[str, Any]] = {}
+    taken_from: str = ""
     patch_hash: str = ""
     versions: dict[str, str] = {}
     machine: str = ""

@@ -8,6 +8,7 @@ and a concept is at best "not elicited" in so many items, never gone.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from expunge.records import BenchResult, Edit, EditCost, Pooled, Summary
@@ -306,6 +307,11 @@ def notes(result: BenchResult, with_failures: bool = True) -> list[str]:
         first = [f"{edit.method}, {edit.concept}, seed {edit.seed} ({edit.failed_at}: {edit.failure})"
                  for edit in broken[:6]]
         lines.append(f"{counted(len(broken), 'cells')} failed: {'; '.join(first)}{'; ...' if broken[6:] else '.'}")
+    taken = Counter(edit.taken_from for edit in result.edits if edit.taken_from)
+    if taken:
+        lines.append("Made on another machine and taken from its record, without patches: " + "; ".join(
+            f"{count} of {len(result.edits)} cells ({source})" for source, count in taken.items()) + "."
+            + " Protocols were not asked of them." * bool(result.settings.get("protocols")))
     if result.missing:
         lines.append(f"{counted(result.missing, 'cells')} not made yet.")
     return [*lines, *_spoilt(result), *bench_versions(result)]
