@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from expunge.errors import UserError
 from expunge.models.cache import ImageCache
 from expunge.models.store import load
 from expunge.records import Prompt, Sampler
+from launching import finished, launch
 
 ITEMS = [(Prompt(text=text, role="near"), seed) for text in ("a church", "a dog") for seed in range(3)][:5]
 
@@ -44,22 +44,11 @@ Path(out, f"{processes.rank}.json").write_text(json.dumps({
 
 
 def launched(count: int, *args: Path) -> list[dict[str, Any]]:
-    """Run WORKER in `count` processes, told of each other as `torchrun` does; what each wrote, by rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run WORKER in `count` processes; what each wrote, by rank."""
     out = args[-1]
     out.mkdir()
-    running = []
-    for rank in range(count):
-        env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
-               "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-               "OMP_NUM_THREADS": "1", "ITEMS": json.dumps([(prompt.text, seed) for prompt, seed in ITEMS])}
-        running.append(subprocess.Popen([sys.executable, "-c", WORKER, *map(str, args)], env=env,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    for process in running:
-        output = process.communicate(timeout=240)[0]
-        assert process.returncode == 0, output
+    items = json.dumps([(prompt.text, seed) for prompt, seed in ITEMS])
+    finished(launch(count, ["-c", WORKER, *map(str, args)], {"ITEMS": items}))
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(count)]
 
 

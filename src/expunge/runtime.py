@@ -58,6 +58,11 @@ class Runtime:
         """The items that belong to this process: every `count`-th, from `rank` on."""
         return list(items[self.rank::self.count])
 
+    def shard_batches(self, items: Sequence[T], size: int) -> list[T]:
+        """The items that belong to this process where `size` of them are one batch that is not to be cut."""
+        batches = [items[start:start + size] for start in range(0, len(items), size)]
+        return [item for batch in self.shard(batches) for item in batch]
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.count > 1:
@@ -105,6 +110,11 @@ def current(device: str = "auto") -> Runtime:
     # accelerate numbers processors too ("cpu:0"); there is but one.
     here = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Runtime(here, state.process_index, state.num_processes)
+
+
+def first() -> bool:
+    """Whether this process is the one of its launcher that prints and writes results; without a launcher it is."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def launched() -> int:

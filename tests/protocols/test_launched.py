@@ -14,11 +14,12 @@ import pytest
 import yaml
 from given import classifier, protocol, small_patch, table
 
+from expunge.attacks.cases import recheck
 from expunge.cli import run
 from expunge.errors import UserError
-from expunge.protocols.attacked import attack_protocol
 from expunge.protocols.schema import Protocol
 from expunge.protocols.supplied import score_folder
+from expunge.tiny.emoji import emoji_world
 from tiny_clip import tiny_clip
 
 PLAIN = [sys.executable, "-m", "expunge"]
@@ -73,7 +74,7 @@ def test_two_processes_give_the_table_of_one(asked: list[str], tmp_path: Path) -
     assert shares == [8, 6]  # four batches of two rows (the last of one), two images each, and the other the others
 
 
-@pytest.mark.parametrize("words", [["attack", "patch", "--protocol", "small.yaml"], ["erase", "church"],
+@pytest.mark.parametrize("words", [["relearn", "patch"], ["erase", "church"],
                                    ["score", "images", "--protocol", "small.yaml"]])
 def test_a_verb_that_cannot_be_shared_out_says_so_first(words: list[str], monkeypatch: pytest.MonkeyPatch,
                                                         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +88,7 @@ def test_a_verb_that_cannot_be_shared_out_says_so_first(words: list[str], monkey
 def test_so_do_the_functions_behind_them(model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     asked = Protocol.build(protocol())
-    with pytest.raises(UserError, match="an attack under a launcher"):
-        attack_protocol(model, asked, out=tmp_path / "out")
+    with pytest.raises(UserError, match="asking cases again under a launcher"):
+        recheck(model, small_patch(model), [], emoji_world())
     with pytest.raises(UserError, match="scoring a folder under a launcher"):
         score_folder(tmp_path, asked, out=tmp_path / "score")

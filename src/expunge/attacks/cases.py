@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expunge import runtime
 from expunge.attacks.stage import sought
 from expunge.attacks.victim import Goal, Victim, fresh_seed
 from expunge.errors import UserError
@@ -75,6 +76,7 @@ def recheck(model: Model, patch: Patch, cases: Sequence[Case], world: World, *, 
             model does not read to its end.
         StorageError: the record cannot be written.
     """
+    runtime.one_process("asking cases again")
     gone = patch.card.request.concepts
     others = [case.concept for case in cases if case.concept not in gone]
     if others:

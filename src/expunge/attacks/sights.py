@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge.files import append_lines, read_lines, text_digest
+from expunge.runtime import Runtime
 
 
 class Sights:
-    """A file of answers, by all that decides them.
+    """A file of answers, by all that decides them. What failed is not kept: it is asked for again.
 
-    What failed is not kept: it is asked for again.
+    Several processes share the looking out, and call it alike; each then has all answers, and one writes them.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, processes: Runtime) -> None:
         """Answers in `file`, if there is one; lines of something else are skipped."""
-        self._file, self._known = file, dict[str, bool]()
-        for line in read_lines(file):
-            try:
-                stored = json.loads(line)
-                self._known[str(stored["of"])] = bool(stored["found"])
-            except (ValueError, KeyError, TypeError):
-                continue
+        self._file, self._processes = file, processes
+        told = dict(enumerate(_known(read_lines(file)))) if processes.main else {}  # the file grows while others read
+        self._known: dict[str, bool] = dict(processes.gather(told))
 
-    def found(self, keys: Sequence[Any], look: Callable[[list[int]], list[tuple[bool, str]]]) -> list[tuple[bool, str]]:
+    def found(self, keys: Sequence[Any], look: Callable[[list[int]], list[tuple[bool, str]]], size: int
+              ) -> list[tuple[bool, str]]:
         """(whether it was found, why that is not known) for each of the JSON-able `keys`.
 
         Args:
             look: asked for the places of those that are not known.
+            size: so many of them are looked at together.
         """
+        processes = self._processes
         names = [text_digest(json.dumps(key, sort_keys=True, default=str))[:24] for key in keys]
         missing = [place for place, name in enumerate(names) if name not in self._known]
-        seen = dict(zip(missing, look(missing) if missing else [], strict=True))
+        mine = processes.shard_batches(missing, size)
+        looked = zip(mine, look(mine) if mine else [], strict=True)
+        seen = {place: (found, error) for place, found, error in
+                processes.gather({place: (place, found, error) for place, (found, error) in looked})}
         fresh = {names[place]: found for place, (found, error) in seen.items() if not error}
-        append_lines(self._file, (json.dumps({"of": name, "found": found}) for name, found in fresh.items()))
+        if processes.main:
+            append_lines(self._file, (json.dumps({"of": name, "found": found}) for name, found in fresh.items()))
         self._known |= fresh
         return [seen.get(place, (self._known.get(name, False), "")) for place, name in enumerate(names)]
+
+
+def _known(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    for line in lines:
+        try:
+            stored = json.loads(line)
+            yield str(stored["of"]), bool(stored["found"])
+        except (ValueError, KeyError, TypeError):
+            continue

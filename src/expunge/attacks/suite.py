@@ -82,7 +82,7 @@ TIERS: dict[Tier, TierPlan] = {
 there is how fast (`expunge relearn`), not whether."""
 
 
-@alone_in_out()
+@alone_in_out(when=lambda: runtime.current().main)
 def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
            out: str | Path, progress: Progress | None = None, world: World | None = None) -> SuiteResult:
     """Attack an edited model: what does an attacker of a stated strength and budget still get out?
@@ -104,10 +104,11 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
     """
     check_given(model, patch, or_none=True)
     began, settings, folder = time.monotonic(), AttackSettings.given(settings), Path(out)
+    processes = runtime.current()
     world = world_for(model.world, model.name, settings, world)
     request, victim, chosen = _prepared(model, patch, concept, settings, world.prompts)
     check_writable(folder)
-    victim = replace(victim, sights=Sights(folder / "sights.jsonl"))
+    victim = replace(victim, sights=Sights(folder / "sights.jsonl", processes), processes=processes)
     tier = TIERS[settings.tier]
     stage = attack_stage(world, request, victim, settings, tier.prompts,
                    tier.control if settings.control_items is None else settings.control_items)
@@ -133,8 +134,10 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         scores=tuple(scores), warnings=tuple(warnings), settings=settings.model_dump(mode="json"),
         versions=runtime.versions(), machine=runtime.machine(model.device), seconds=round(time.monotonic() - began, 1),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    write_json(folder / SUITE_RESULTS.name, suite.model_dump(mode="json"))
-    return suite
+    if processes.main:
+        write_json(folder / SUITE_RESULTS.name, suite.model_dump(mode="json"))
+    return suite if processes.count == 1 else SuiteResult.model_validate(  # one record, with one time of making
+        processes.gather({0: suite.model_dump(mode="json")} if processes.main else {})[0])
 
 
 def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackSettings

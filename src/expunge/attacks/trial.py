@@ -2,6 +2,9 @@
 
 A folder holds `attempts.jsonl` (one `Attempt` per line), `pictures/` (those that the judge accepted) and `tensors/`. An
 interrupted trial goes on with the items that have no attempt yet; failed ones are tried again.
+
+Several processes under a launcher share the items: each writes a file of its own (`attempts-1.jsonl`), and the first
+one takes them all into one at the end, or when the trial goes on, in however many processes.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from expunge.runtime import Progress
 
 log = logging.getLogger(__name__)
 
+ATTEMPTS = "attempts.jsonl"
+
 
 def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[Item], goal: Goal, *, folder: Path,
              fresh: int = 4, confirm: Goal | None = None, tell: Progress | None = None) -> list[Attempt]:
@@ -39,7 +44,7 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         items: distinct; what shows the concept without an attack (see `plain`) says nothing about one.
         fresh: images drawn again with other seeds for each success.
         confirm: the same goal of a second detector, of another make; None leaves `confirmed` empty.
-        tell: told of every item that is settled, with the attack's name.
+        tell: told of every item that is settled, with the attack's name; of several processes each counts its share.
 
     Raises:
         UserError: what `Attack.check` refuses, before anything is computed.
@@ -47,15 +52,24 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
     """
     with ATTACKS.blaming(attack.name):
         attack.check(victim, request, [item for item in items if not attack.told_no_room(victim, request, item)])
-    under = inputs(attack, victim, request, goal, fresh, confirm)
+    under, processes = inputs(attack, victim, request, goal, fresh, confirm), victim.processes
+    if processes.main:
+        _join(folder, under)
+    processes.barrier()
     ways = {ItemKey(prompt.text, seed): victim.sampler.of(prompt) for prompt, seed in items}
     done = {item.item_key: item for item in read_attempts(folder, under) if item.outcome != "failed"
             and ways.get(item.item_key, victim.sampler.of(item.prompt)) == victim.sampler.of(item.prompt)}
     todo = [item for item in items if (item[0].text, item[1]) not in done]
-    if todo:
-        _write(folder, under, done.values())
+    processes.barrier()  # all have read what is there before it grows
+    if todo and processes.main:
+        _write(folder / ATTEMPTS, under, done.values())
+    before = len(items) - len(todo)
+    todo = processes.shard(todo) if not attack.one_for_all else todo if processes.main else []
+    file = folder / (ATTEMPTS if processes.count == 1 else f"attempts-{processes.rank}.jsonl")
+    if todo and processes.count > 1:
+        _write(file, under, [])
     if tell:
-        tell(len(items) - len(todo), len(items), attack.name)
+        tell(before, before + len(todo), attack.name)
     for outcome in attack.outcomes(victim, request, todo, goal):
         item = todo[outcome.row]
         try:
@@ -67,9 +81,15 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
             broken = Outcome(outcome.row, False, Spent(), error=f"its outcome cannot be kept: {described(error)}")
             attempt = _settled(attack, victim, item, broken, goal, folder, fresh, confirm)
         done[attempt.item_key] = attempt
-        append_lines(folder / "attempts.jsonl", [attempt.model_dump_json()])
+        append_lines(file, [attempt.model_dump_json()])
         if tell:
-            tell(sum((p.text, s) in done for p, s in items), len(items), attack.name)
+            tell(before + sum((p.text, s) in done for p, s in todo), before + len(todo), attack.name)
+    if processes.count > 1:
+        processes.barrier()
+        if processes.main:
+            _join(folder, under)
+        processes.barrier()
+        done = {item.item_key: item for item in read_attempts(folder, under)}
     return [done[ItemKey(prompt.text, seed)] for prompt, seed in items]
 
 
@@ -89,7 +109,10 @@ def read_attempts(folder: Path, under: Inputs | None = None) -> list[Attempt]:
         ConfigError: they were begun under other inputs than `under`, if these are told.
         ModelError: the file is damaged.
     """
-    file = folder / "attempts.jsonl"
+    return _read(folder / ATTEMPTS, under)
+
+
+def _read(file: Path, under: Inputs | None) -> list[Attempt]:
     if not file.is_file():
         return []
     try:
@@ -164,6 +187,17 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
     }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)})
 
 
-def _write(folder: Path, under: Inputs, done: Iterable[Attempt]) -> None:
+def _join(folder: Path, under: Inputs) -> None:
+    """Take what several processes wrote into the one file; a kill in between leaves items in both, which count once."""
+    parts = sorted(folder.glob("attempts-*.jsonl"))
+    if not parts:
+        return
+    done = {item.item_key: item for file in [folder / ATTEMPTS, *parts] for item in _read(file, under)}
+    _write(folder / ATTEMPTS, under, done.values())
+    for file in parts:
+        file.unlink()
+
+
+def _write(file: Path, under: Inputs, done: Iterable[Attempt]) -> None:
     lines = [json.dumps(under.record, ensure_ascii=False), *(item.model_dump_json() for item in done)]
-    write_text(folder / "attempts.jsonl", "\n".join(lines) + "\n")
+    write_text(file, "\n".join(lines) + "\n")

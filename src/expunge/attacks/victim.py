@@ -20,7 +20,10 @@ from expunge.models.patch import Patch
 from expunge.models.sample import by_way, check_finite, draw
 from expunge.models.text import TextEncoder
 from expunge.records import Detection, Prompt, Sampler, Spent
+from expunge.runtime import Runtime
 
+ALONE = Runtime(torch.device("cpu"))
+"""One process; its device is not asked for."""
 NO_PICTURE = "the image's values are not finite"
 """The error of a detection in what is no image."""
 Item = tuple[Prompt, int]
@@ -61,6 +64,8 @@ class Victim:
         aims: images of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
         asks: whose prompts of other things innocent users ask; None: those of the model's world.
         sights: where answers about images without an attack are kept; None keeps none.
+        processes: those that share the items of each attack and of each look, and make the same calls; by default this
+            one alone.
         watch: told of every candidate of an attack once it is judged: the item, the text and the seed that were asked,
             whether these alone give the image again, the image (3, H, W), and what the judge says. It decides nothing.
     """
@@ -74,6 +79,7 @@ class Victim:
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
     asks: Prompts | None = field(default=None, repr=False, compare=False)
     sights: Sights | None = field(default=None, repr=False, compare=False)
+    processes: Runtime = field(default=ALONE, repr=False, compare=False)
     watch: Watch | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -142,7 +148,8 @@ class Victim:
         keys = [[model.hash, model.patch_hash, model.drawing, self.sampler.of(prompt).digest, goal.judge.name,
                  aim.question, aim.concept, aim.joint, prompt.text, seed] for prompt, seed in items]
         answers = self.sights.found(keys, lambda places: [
-            (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)])
+            (sight.found, sight.error) for sight in self._looked_at(goal, [items[place] for place in places], batch)],
+            batch or self.batch)
         return [Detection(found=found, error=error) for found, error in answers]
 
     def _looked_at(self, goal: Goal, items: Sequence[Item], batch: int) -> list[Detection]:

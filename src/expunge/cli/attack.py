@@ -64,6 +64,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     With --case it draws texts that were found before (`expunge ui` keeps them), each at its own seed as it was drawn
     then, and those that come back with fresh seeds, too.
     """
+    from expunge import runtime
     from expunge.attacks.suite import attack
     from expunge.cli.next import evaluate_next
     from expunge.cli.output import print_suite, tell
@@ -100,6 +101,8 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     with progress("attacking") as report:
         suite = attack(opened, loaded, concept=concept, settings=settings, out=folder,
                        progress=lambda done, total, name: report(done, total, title=f"attack {name}"))
+    if not runtime.current().main:
+        return
     print_suite(suite)
     tell("attack", folder / SUITE_RESULTS.name)
     if patch is not None:
@@ -122,6 +125,7 @@ def _ask_cases(model: Model, patch: Patch, files: Sequence[str], settings: Attac
 
 def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,
                   budget: dict[str, Any], folder: Path, dry_run: bool) -> None:
+    from expunge import runtime
     from expunge.cli.output import tell
     from expunge.cli.progress import progress
     from expunge.protocols.artefacts import parse_files
@@ -140,6 +144,8 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     with progress("attacking") as report:
         result = attack_protocol(model, read, patch, files=parse_files(files), settings=settings, out=folder,
                                  budget=own, progress=report)
+    if not runtime.current().main:
+        return
     write_tables(result, folder)
     print_result(result)
     tell("protocol", folder / RESULT)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
+from expunge import runtime
+
 Note = Mapping[str, float] | str | None
 Report = Callable[..., None]
 """Called as report(done, total) or report(done, total, note, title=...). A note is losses by name, or words; a new
@@ -28,7 +30,9 @@ def progress(title: str, stream: TextIO | None = None) -> Iterator[Report]:
         stream: where to write; standard error when None. A bar if it is a terminal, else plain lines.
     """
     stream = stream or sys.stderr
-    if stream.isatty():
+    if not runtime.first():  # of several processes one tells how far all of them are
+        yield lambda *told, **named: None
+    elif stream.isatty():
         with _bar(title) as report:
             yield report
     else:

@@ -52,7 +52,7 @@ ATTACKED = ("asr", "asr-shown")
 """Formulas that need the attack."""
 
 
-@alone_in_out()
+@alone_in_out(when=lambda: runtime.current().main)
 def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *,
                     files: Mapping[str, Path] | None = None, settings: RunSettings | None = None, out: str | Path,
                     budget: Mapping[str, object] | None = None, progress: Progress | None = None) -> ProtocolResult:
@@ -67,8 +67,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     """
     from expunge.models.model import applied
 
-    runtime.one_process("an attack")
-    folder, settings = Path(out), RunSettings.given(settings)
+    processes, folder, settings = runtime.current(), Path(out), RunSettings.given(settings)
     measures = [score for score in protocol.scores if score.formula in ATTACKED]
     if not protocol.attack or not measures:
         raise UserError(f"the protocol {protocol.protocol} has no attack", accepted="one with `attack` and a score "
@@ -76,7 +75,8 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     _attack(protocol, budget or {})  # mistakes are told before anything is drawn
     concepts = settings.erased or (patch.card.request.concepts if patch is not None else (protocol.protocol,))
     check_writable(folder)
-    keep_until(folder, settings.keep_days)  # of the attack and its plain run together
+    if processes.main:
+        keep_until(folder, settings.keep_days)  # of the attack and its plain run together
     plain = run_protocol(model, protocol, patch, files=files, settings=settings.model_copy(update={"keep_days": 0}),
                          out=folder / PLAIN, progress=progress)
     plan = planned(protocol, files or {}, settings, model, concepts)
@@ -86,7 +86,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     standing = [item for item in _firsts(plan) if shown.get((item[0].text, item[1])) is False]
     aim = Aim(concepts[0], "object")
     goal = Goal(DetectorJudge(eye.detector, {aim.concept: eye.rule}), aim)
-    victim = Victim(model, patch, plan.samplers[0], batch=settings.batch)
+    victim = Victim(model, patch, plan.samplers[0], batch=settings.batch, processes=processes)
     texts = tuple(prompt.text for prompt, _ in standing) or (aim.concept,)
     request = Request(concept=aim.concept, prompts=texts)
 
@@ -98,7 +98,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
             tried = made()
     else:
         tried = made()
-    if settings.store != "pictures":
+    if processes.main and settings.store != "pictures":
         shutil.rmtree(folder / attack.name / "pictures", ignore_errors=True)
     scores = [_asr(measure, plan, shown, original, tried) for measure in measures]
     result = plain.model_copy(update={
@@ -107,7 +107,8 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
         "attack": {"name": attack.name, "settings": attack.model_dump(mode="json"),
                    "budget": attack.budget(victim.sampler).model_dump(mode="json"),
                    "attacked": len(tried), "failed": sum(one.outcome == "failed" for one in tried)}})
-    write_json(folder / RESULT, result.model_dump(mode="json"))
+    if processes.main:
+        write_json(folder / RESULT, result.model_dump(mode="json"))
     return result
 
 
