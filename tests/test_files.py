@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from expunge.errors import StorageError, UserError
 from expunge.files import (
     append_lines,
+    check_apart,
     check_writable,
     file_digest,
     folder_beside,
     folder_of,
+    put_in_place,
     read_lines,
     slug,
     text_digest,
@@ -165,3 +167,53 @@ def test_a_line_that_a_kill_tore_is_left_out_and_the_next_stands_by_itself(tmp_p
     assert read_lines(file) == []
     append_lines(file, ["five"])
     assert read_lines(file) == ["five"]
+
+
+@pytest.mark.parametrize(("out", "told"), [
+    ("model", "is the model"), ("model/unet", "lies in the model"), ("model/new", "lies in the model"),
+    (".", "is a folder around the model"), ("model/../model", "is the model"), ("link", "is the model"),
+    ("elsewhere", "lies in the model"), ("elsewhere/new", "lies in the model")])
+def test_what_has_to_stay_is_told_by_its_path(tmp_path: Path, out: str, told: str) -> None:
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "vae").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    with pytest.raises(UserError) as caught:
+        check_apart(tmp_path / out, {"the model": [tmp_path / "model"]})
+    assert caught.value.got.startswith(f"{tmp_path / out} {told}")
+    assert str(tmp_path / "model") in caught.value.got
+
+
+def test_a_place_apart_and_what_is_not_there_are_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    kept = {"the model": [tmp_path / "model"], "the patch": [tmp_path / "new" / "patch.json"]}
+    for name in ("model-new", "new", "models/model"):
+        check_apart(tmp_path / name, kept)
+
+
+def test_what_is_put_in_place_takes_that_of_files_folders_and_links(tmp_path: Path) -> None:
+    scratch, there = tmp_path / "scratch", tmp_path / "there"
+    for folder, text in ((scratch, "new"), (there, "old")):
+        (folder / "folder").mkdir(parents=True)
+        (folder / "folder" / "file").write_text(text)
+        (folder / "file").write_text(text)
+    (there / "link").symlink_to(there / "nowhere")
+    (scratch / "link").write_text("new")
+    names = ("file", "folder", "link")
+    put_in_place([(scratch / name, there / name) for name in names], scratch / "aside")
+    assert {file.read_text() for file in there.rglob("*") if file.is_file()} == {"new"}
+    assert {entry.name for entry in there.iterdir()} == {*names}
+    assert {entry.name for entry in scratch.iterdir()} == {"aside"}
+
+
+def test_a_place_that_cannot_be_taken_leaves_all_as_it_was(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for name in ("a", "b"):
+        (scratch / name).write_text("new")
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match="no-such-folder"):
+        put_in_place([(scratch / "a", tmp_path / "a"), (scratch / "b", tmp_path / "no-such-folder" / "b")],
+                     scratch / "aside")
+    assert (tmp_path / "a").read_text() == "old"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a", "scratch"}

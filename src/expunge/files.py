@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,58 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot write into {folder}: {error.strerror or error}",
                            remedy="choose another output folder; nothing was begun") from error
+
+
+def check_apart(out: Path, kept: Mapping[str, Iterable[Path]]) -> None:
+    """See that what is written at `out` takes the place of nothing that has to stay.
+
+    Args:
+        kept: files and folders by what they are, in words ("the model"); what is not there is nothing to lose. A
+            folder is kept with all that is in it, wherever its links lead.
+
+    Raises:
+        UserError: `out` is one of them, lies in one, or is a folder around one.
+    """
+    place = out.resolve()
+    for what, paths in kept.items():
+        for path in filter(os.path.lexists, paths):
+            for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
+                real = entry.resolve()
+                if place == real or place in real.parents or real in place.parents:
+                    how = ("is" if place == path.resolve() else "is a folder around" if place in real.parents
+                           else "lies in")
+                    raise UserError(f"{out} {how} {what}{'' if out == path else f' ({path})'}",
+                                    accepted=f"a place apart from it: {what} stays as it is")
+
+
+def put_in_place(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:
+    """Rename what was written to where it belongs; what was there before goes aside first, the last of it first.
+
+    So an old companion of an old file (its record, named after it) is gone before a new file is there. Whatever
+    interrupts, everything is put back that was there before; a kill leaves it in `aside`.
+
+    Args:
+        moves: what was written, and where it belongs, on one file system.
+        aside: a new folder there, which the caller takes away when all is done.
+
+    Raises:
+        OSError: a place cannot be taken.
+    """
+    aside.mkdir()
+    before = [aside / str(number) for number, _ in enumerate(moves)]
+    try:
+        for (_, there), old in reversed([*zip(moves, before, strict=True)]):
+            if os.path.lexists(there):
+                there.rename(old)
+        for new, there in moves:
+            new.rename(there)
+    except BaseException:
+        for (new, there), old in zip(moves, before, strict=True):  # the disk tells how far it came
+            if not os.path.lexists(new) and os.path.lexists(there):
+                there.rename(new)
+            if os.path.lexists(old):
+                old.rename(there)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

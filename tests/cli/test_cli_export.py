@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from expunge.cli import run
+from expunge.files import file_digest
 from expunge.models.patch import Patch
 
 
@@ -64,7 +66,49 @@ def test_a_file_of_changes_alone_is_imported_where_that_is_said(patch: Path, pip
     assert set(found.weights) <= set(made.weights)
 
 
-def test_options_of_the_check_without_it_are_refused(patch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-                                                     ) -> None:
-    assert run(["export", str(patch), "--with-lora", "x.safetensors", "--out", str(tmp_path / "x")]) == 2
-    assert "--with-lora without --measure" in capsys.readouterr().err
+@pytest.mark.parametrize("asked", [["--with-lora", "x.safetensors"], ["--clip", "x"], ["--measure-prompts", "8"]])
+def test_options_of_the_check_without_it_are_refused(patch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                     asked: list[str]) -> None:
+    assert run(["export", str(patch), *asked, "--out", str(tmp_path / "x")]) == 2
+    assert f"{asked[0]} without --measure" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_default_energy_is_refused_too_where_nothing_is_cut(patch: Path, tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", str(patch), "--energy", "0.999", "--out", str(tmp_path / "x")]) == 2
+    assert "--energy with --to folder, which cuts nothing" in capsys.readouterr().err
+
+
+def test_the_patch_itself_stays(patch: Path, pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                ) -> None:
+    """Its tensors, and a folder around them; another file in its folder is anybody's."""
+    own = tmp_path / "runs" / "church"
+    shutil.copytree(patch, own)
+    before = {file.name: file_digest(file) for file in own.iterdir()}
+    model = ["--model", str(pipeline_folder), "--overwrite"]
+    for out, to, how in ((own / "patch.safetensors", "diff-comfy", "is the patch"),
+                         (own, "folder", "is a folder around the patch"),
+                         (own.parent, "component", "is a folder around the patch")):
+        assert run(["export", str(own), *model, "--to", to, "--out", str(out)]) == 2
+        assert f"{out} {how}" in capsys.readouterr().err
+    assert {file.name: file_digest(file) for file in own.iterdir()} == before
+    for _ in range(2):
+        assert run(["export", str(own), *model, "--to", "diff-comfy", "--out", str(own / "church.safetensors")]) == 0
+    assert before.items() <= {file.name: file_digest(file) for file in own.iterdir()}.items()
+
+
+def test_an_import_takes_nothing_that_it_is_made_from(patch: Path, pipeline_folder: Path, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "theirs"
+    own.mkdir()
+    edit, model = own / "patch.safetensors", ["--model", str(pipeline_folder), "--overwrite"]
+    assert run(["export", str(patch), *model, "--to", "diff-comfy", "--out", str(edit)]) == 0
+    before = file_digest(edit)
+    assert run(["import", str(edit), "church", *model, "--out", str(own)]) == 2
+    assert f"{edit} is the edit" in capsys.readouterr().err
+    assert run(["import", str(edit), "church", *model, "--out", str(pipeline_folder / "unet")]) == 2
+    assert "lies in the model" in capsys.readouterr().err
+    assert file_digest(edit) == before
+    assert not [*pipeline_folder.rglob("patch.*")]
+    assert run(["import", str(edit), "church", *model, "--out", str(tmp_path / "mine")]) == 0

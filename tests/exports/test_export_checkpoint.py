@@ -199,7 +199,7 @@ def test_quantised_files_folders_and_loras_on_top_are_no_originals(case_of: Call
     pickled.write_bytes(b"\x80\x02")
     with pytest.raises(ModelError, match="pickle"):
         patched(case, patch, tmp_path, original=pickled)
-    with pytest.raises(UserError, match="--dtype float16 with --to checkpoint"):
+    with pytest.raises(UserError, match="--dtype with --to checkpoint"):
         patched(case, patch, tmp_path, dtype="float16")
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(("x.", "patched", "."))]
 

@@ -13,10 +13,12 @@ from exported import FAMILIES, REQUEST, SECRET, Case, low_rank, matrices, shaken
 from safetensors import safe_open
 
 import expunge
-from expunge.cli.export import TO
+from expunge.cli.export import TO, command
 from expunge.errors import ModelError, StorageError, UserError
+from expunge.exports.check import CheckSettings
 from expunge.exports.formats import FORMATS
 from expunge.exports.incoming import import_edit
+from expunge.exports.low_rank import ENERGY
 from expunge.exports.run import record_path
 from expunge.files import file_digest
 from expunge.models.patch import Patch
@@ -50,8 +52,12 @@ def written(case: Case, patch: Patch, to: str, root: Path, **how: Any) -> Export
     return expunge.export(patch, place(to, root), to, model=case.folder, **{**original, **how})
 
 
-def test_the_command_line_knows_the_formats_that_there_are() -> None:
+def test_the_command_line_knows_the_formats_and_the_defaults_that_there_are() -> None:
     assert tuple(FORMATS) == TO
+    told = {option.name: getattr(option, "help", "") for option in command.params}
+    assert f"[default: {ENERGY:g}]" in told["energy"]
+    assert f"[default: {CheckSettings().direct}]" in told["measure_prompts"]
+    assert CheckSettings().direct == CheckSettings().near
 
 
 READ_BY_DIFFUSERS = {
@@ -256,9 +262,9 @@ def test_the_model_itself_is_never_written_over(case_of: Callable[[str], Case]) 
     case = case_of("sd")
     before = file_digest(case.file)
     patch = suited(case, "checkpoint")
-    with pytest.raises(UserError, match="is the model itself"):
+    with pytest.raises(UserError, match="is the file that is patched"):
         expunge.export(patch, case.file, "checkpoint", model=case.folder, original=case.file, overwrite=True)
-    with pytest.raises(UserError, match="is the model itself"):
+    with pytest.raises(UserError, match="is the model"):
         expunge.export(patch, case.folder, "folder", model=case.folder, overwrite=True)
     assert file_digest(case.file) == before
 

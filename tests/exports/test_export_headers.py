@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
-from exported import FAMILIES, Case, matrices, shaken
+import torch
+from exported import FAMILIES, Case, low_rank, matrices, shaken
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import expunge
 from expunge.exports.base import open_base
 from expunge.exports.formats import FORMATS
-from expunge.exports.headers import architecture
+from expunge.exports.headers import architecture, of_kohya
 from expunge.exports.tensor_file import read_header, write_whole
 from expunge.models.source import Source
+from expunge.models.store import located
 
 FILES = [to for to, form in FORMATS.items() if form.kind == "file"]
 
@@ -70,6 +73,40 @@ def test_kohyas_hashes_are_what_its_tools_compute(case_of: Callable[[str], Case]
         assert int(about["ss_network_dim"]) == int(about["ss_network_alpha"]) == max(ranks)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.37])
+def test_the_headers_alpha_is_the_tensors_own(case_of: Callable[[str], Case], tmp_path: Path, scale: float) -> None:
+    case, out = case_of("sdxl"), tmp_path / "x.safetensors"
+    expunge.export(low_rank(case.model, [*matrices(case.model, "xattn.kv")], scale=scale), out, "lora-kohya",
+                   model=case.folder)
+    with safe_open(out, "pt") as opened:
+        about = opened.metadata()
+    alphas = {float(value) for key, value in load_file(out).items() if key.endswith(".alpha")}
+    assert len(alphas) == 1
+    assert {float(torch.tensor(float(about["ss_network_alpha"])))} == alphas
+    assert alphas == {float(torch.tensor(scale * 2))}
+    assert about["ss_network_dim"] == "2"
+
+
+def test_a_difference_has_neither_rank_nor_alpha(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    _, about = written(case_of("sdxl"), "diff-kohya", tmp_path)
+    assert not {"ss_network_dim", "ss_network_alpha"} & about.keys()
+
+
+def test_a_base_is_named_by_its_id_on_the_hub_and_else_not_at_all(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    _, about = written(case_of("sd"), "lora-kohya", tmp_path)
+    assert "ss_sd_model_name" not in about
+    local = Source(str(case_of("sd").folder))
+    base = open_base(local, located(local))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    named = {"owner/name": "owner/name", "models/mine": None, "./models/mine": None, "embedded": None, "emoji-xl": None}
+    for model, wanted in named.items():
+        assert of_kohya(replace(base, source=Source(model)), {}, tmp_path).get("ss_sd_model_name") == wanted
+    merged = replace(base, source=Source("owner/name", "", ("style.safetensors",)))
+    assert "ss_sd_model_name" not in of_kohya(merged, {}, tmp_path)
+
+
 def check_kohyas_hashes(out: Path, about: dict[str, str]) -> None:
     own = {name: value for name, value in about.items() if name.startswith("ss_")}
     again = safetensors.torch.save(load_file(out), own)
@@ -79,8 +116,6 @@ def check_kohyas_hashes(out: Path, about: dict[str, str]) -> None:
 
 
 def test_the_legacy_hash_of_a_file_of_more_than_a_mebibyte(tmp_path: Path) -> None:
-    import torch
-
     draw = torch.Generator().manual_seed(0)
     tensors = {f"t{number}": torch.randn(300, 300, generator=draw) for number in range(4)}
     write_whole(tmp_path / "large.safetensors", tensors, {"ss_note": "ä", "modelspec.title": "x"}, kohya=True)
@@ -97,4 +132,5 @@ def test_the_legacy_hash_of_a_file_of_more_than_a_mebibyte(tmp_path: Path) -> No
 def test_architectures_are_called_as_modelspec_calls_them(case_of: Callable[[str], Case], name: str, wanted: str
                                                           ) -> None:
     """The second family here has OpenCLIP's file layout, and the first one's widths, by which it is told."""
-    assert architecture(open_base(Source(str(case_of(name).folder)))) == wanted
+    source = Source(str(case_of(name).folder))
+    assert architecture(open_base(source, located(source))) == wanted

@@ -87,8 +87,12 @@ def test_a_closed_forms_edit_comes_out_whole(case_of: Callable[[str], Case], tmp
     case = case_of("sdxl")
     patch = expunge.erase(case.model, "church", "uce", settings={"retain": {"things": ("dog", "apple")}},
                           own_look=False)
-    _, record = written(case, patch, "kohya", tmp_path, energy=0.5)
+    out, record = written(case, patch, "kohya", tmp_path, energy=0.5)
     assert record.error < 1e-3
+    assert {entry.kept for entry in record.tensors} == {1.0}
+    assert (record.energy, record.most_rank) == (None, None)
+    with safe_open(out, "pt") as opened:
+        assert opened.metadata()["expunge.spectrum"] == "exact"
     assert all(entry.rank is not None and entry.rank < 32 for entry in record.tensors)
 
 

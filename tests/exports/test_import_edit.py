@@ -269,3 +269,58 @@ def test_an_imported_edit_goes_on_and_is_saved_as_any_patch(case_of: Callable[[s
     wanted = edited(case, patch)
     for name, value in edited(case, again).items():
         torch.testing.assert_close(value, wanted[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("asked", [{"component": "vae"}, {"skip": ("vea",)}, {"skip": ("vae", "safety_checker")}])
+def test_a_component_that_the_model_does_not_have_is_told_with_those_that_it_has(case_of: Callable[[str], Case],
+                                                                                asked: dict[str, Any]) -> None:
+    case, name = case_of("sd"), next(iter(asked))
+    known = "unet, text_encoder" if name == "component" else "vae"
+    with pytest.raises(UserError, match=f"--{name} (vae|vea|safety_checker) of .*; accepted: .*{known}"):
+        import_edit(case.file, REQUEST, model=case.folder, **asked)
+
+
+@pytest.mark.parametrize(("to", "asked"), [
+    ("checkpoint", {"partial": True}), ("checkpoint", {"component": "unet"}), ("folder", {"partial": True}),
+    ("lora-kohya", {"skip": ("vae",)}), ("lora-kohya", {"component": "unet"}), ("diff-comfy", {"partial": True}),
+    ("component", {"skip": ("vae",)})])
+def test_a_setting_that_a_file_has_no_use_for_is_refused_by_name(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                 to: str, asked: dict[str, Any]) -> None:
+    case = case_of("sd")
+    out = tmp_path / ("x" if to in ("folder", "component") else "x.safetensors")
+    expunge.export(shaken(case.model, matrices(case.model, "xattn.kv")), out, to, model=case.folder,
+                   **({"original": case.file} if to == "checkpoint" else {}))
+    with pytest.raises(UserError, match=f"--{next(iter(asked))} with {out}"):
+        import_edit(out, REQUEST, model=case.folder, **asked)
+
+
+@pytest.mark.parametrize("to", ["lora-kohya", "diff-comfy"])
+def test_factors_and_differences_that_are_not_finite_are_the_files_fault(case_of: Callable[[str], Case], tmp_path: Path,
+                                                                         to: str) -> None:
+    case, file = case_of("sd"), tmp_path / "x.safetensors"
+    expunge.export(shaken(case.model, matrices(case.model, "xattn.kv")), file, to, model=case.folder)
+    tensors = load_file(file)
+    tensors[max(tensors)].flatten()[0] = float("inf")
+    with pytest.raises(ModelError, match="holds values that are not finite"):
+        import_edit(saved(tensors, tmp_path / "broken.safetensors"), REQUEST, model=case.folder)
+
+
+def test_a_components_folder_with_two_sets_of_weights_is_not_guessed_at(case_of: Callable[[str], Case], tmp_path: Path
+                                                                        ) -> None:
+    case, folder = case_of("sd"), tmp_path / "unet"
+    folder.mkdir()
+    patch = shaken(case.model, "xattn")
+    saved(state(case, "unet", patch), folder / "diffusion_pytorch_model.safetensors")
+    check(import_edit(folder, REQUEST, model=case.folder), patch, case)
+    saved(state(case, "unet", shaken(case.model, "noxattn")), folder / "diffusion_pytorch_model.ema.safetensors")
+    with pytest.raises(ModelError, match="in more than one file"):
+        import_edit(folder, REQUEST, model=case.folder)
+    check(import_edit(folder / "diffusion_pytorch_model.safetensors", REQUEST, model=case.folder), patch, case)
+
+
+def test_a_patch_of_ones_own_is_told_that_it_needs_no_import(case_of: Callable[[str], Case], tmp_path: Path) -> None:
+    case = case_of("sd")
+    file = shaken(case.model, "xattn").save(tmp_path / "church")
+    for place in (file, file.parent):
+        with pytest.raises(UserError, match="is a patch of expunge's own"):
+            import_edit(place, REQUEST, model=case.folder)

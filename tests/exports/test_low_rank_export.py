@@ -81,3 +81,16 @@ def test_factors_pay_below_the_rank_at_which_they_are_as_large_as_the_matrix() -
     assert not pays(226, 768, 320)
     assert pays(1535, 3072, 3072)
     assert not pays(1536, 3072, 3072)
+
+
+def test_nothing_was_truncated_where_rounding_alone_was_left_out() -> None:
+    weight = random(320, 256, 2).float()
+    after = (weight.double() + 0.01 * random(320, 3, 3) @ random(3, 256, 4)).float()
+    delta, floor = after.double() - weight.double(), noise(after, torch.float32)
+    whole = factored(delta, energy=0.9, cap=None, floor=floor, number=torch.float32)
+    assert (whole.rank, whole.kept, whole.cut) == (3, 1.0, False)
+    capped = factored(delta, energy=0.9, cap=2, floor=floor, number=torch.float32)
+    assert capped.kept is not None
+    assert capped.kept < 1
+    assert capped.cut
+    assert not factored(random(8, 8), energy=1.0, cap=8, floor=0.0, number=torch.float32).cut

@@ -46,9 +46,9 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
               help="With --to checkpoint: the single file that is patched, where --model is a folder.")
 @click.option("--dtype", metavar="NAME",
               help="Number type to write [default: float16; of LoRAs float32]. A checkpoint keeps its own.")
-@click.option("--energy", type=float, default=0.999, show_default=True, metavar="NUMBER",
+@click.option("--energy", type=float, metavar="NUMBER",
               help="Of a LoRA: share of each change's squared singular values that is kept. What is of low rank "
-                   "already is kept whole.")
+                   "already is kept whole. [default: 0.999]")
 @click.option("--rank", type=int, metavar="INTEGER", help="Of a LoRA: largest rank of a weight.")
 @click.option("--shard-size", default="", metavar="TEXT", help="Of a folder: the largest file, such as 5GB.")
 @click.option("--write-variant", default="", metavar="NAME",
@@ -57,21 +57,22 @@ TO = ("folder", "component", "checkpoint", "lora-diffusers", "lora-kohya", "lora
               help="Leave out what the format cannot carry, such as biases of a LoRA, and name it.")
 @click.option("--component", default="", metavar="NAME",
               help="With --to component or text-encoder: which, where the patch changes several.")
-@click.option("--title", default="", metavar="TEXT", help="What the file's header calls it [default: its name].")
+@click.option("--title", default="", metavar="TEXT", help="Of a file: what its header calls it [default: its name].")
 @click.option("--measure", "--check", "measure", is_flag=True,
               help="Measure original, edit and exported file with a small evaluation; a LoRA at strengths 0.5, 1, 1.5.")
-@click.option("--measure-prompts", type=click.IntRange(min=1), default=8, show_default=True, metavar="INTEGER",
-              help="With --measure: prompts that name the concept, and as many for its neighbours.")
+@click.option("--measure-prompts", type=click.IntRange(min=1), metavar="INTEGER",
+              help="With --measure: prompts that name the concept, and as many for its neighbours. [default: 8]")
 @click.option("--with-lora", type=Name(), default="", metavar="FILE",
               help="With --measure: a foreign LoRA (FILE, or FILE:WEIGHT) that is on top in two rows more.")
 @click.option("--clip", default="", metavar="MODEL", help="With --measure, open world: the CLIP that judges.")
-@click.option("--overwrite", "--force", "overwrite", is_flag=True, help="Take the place of what is at --out.")
+@click.option("--overwrite", "--force", "overwrite", is_flag=True,
+              help="Take the place of what is at --out; never that of the model, its LoRAs or PATCH.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="The file, or the folder, to be written; a record lies beside it, or in it.")
 def command(patch: Path, to: str, model: Source, variant: str | None, allow_pickle: bool, original: Path | None,
-            dtype: str | None, energy: float, rank: int | None, shard_size: str, write_variant: str, drop: bool,
-            component: str, title: str, measure: bool,
-            measure_prompts: int, with_lora: str, clip: str, overwrite: bool, out: Path) -> None:
+            dtype: str | None, energy: float | None, rank: int | None, shard_size: str, write_variant: str, drop: bool,
+            component: str, title: str, measure: bool, measure_prompts: int | None, with_lora: str, clip: str,
+            overwrite: bool, out: Path) -> None:
     """Write PATCH in a form that other programs take, and read it back.
 
     What was written, how much of the edit is in it and who read it is in a JSON record beside it. Nothing appears
@@ -81,15 +82,19 @@ def command(patch: Path, to: str, model: Source, variant: str | None, allow_pick
     from expunge.cli.progress import progress
     from expunge.errors import UserError
     from expunge.exports.run import export
-    from expunge.models.patch import Patch
+    from expunge.files import check_apart
+    from expunge.models.patch import Patch, files_of
 
-    if not measure and (with_lora or clip):
-        raise UserError(f"{'--with-lora' if with_lora else '--clip'} without --measure", accepted="--measure with it")
+    of_measure = {"--measure-prompts": measure_prompts, "--with-lora": with_lora, "--clip": clip}
+    if alone := [flag for flag, given in of_measure.items() if given and not measure]:
+        raise UserError(f"{alone[0]} without --measure", accepted="--measure with it")
+    check_apart(out, {"the patch": files_of(patch)})
     settings = None
     if measure:
         from expunge.exports.check import CheckSettings
 
-        settings = CheckSettings(direct=measure_prompts, near=measure_prompts, with_lora=with_lora, clip=clip)
+        counts = {} if measure_prompts is None else {"direct": measure_prompts, "near": measure_prompts}
+        settings = CheckSettings(**counts, with_lora=with_lora, clip=clip)
     loaded = Patch.load(patch)
     with progress("exporting") as report:
         record = export(loaded, out, to, model=model, original=original, dtype=dtype, energy=energy, rank=rank,

@@ -41,8 +41,10 @@ Examples:
 @click.option("--skip", type=Name(), multiple=True, metavar="NAME",
               help="A component that is not compared, such as vae. May be repeated.")
 @click.option("--allow-pickle", is_flag=True,
-              help="Read .pt, .bin and .ckpt, by torch's reader of weights alone, which runs no code.")
-@click.option("--overwrite", "--force", "overwrite", is_flag=True, help="Take the place of what is at --out.")
+              help="Read .pt, .bin and .ckpt of EDIT, by torch's reader of weights alone, which runs no code; and a "
+                   "model that is not in safetensors, whose files can: trust its author.")
+@click.option("--overwrite", "--force", "overwrite", is_flag=True,
+              help="Take the place of what is at --out; never that of EDIT, the model or its LoRAs.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="Where the patch goes.")
 def command(edit: Path, concept: tuple[str, ...], model: Source, variant: str | None, anchor: tuple[str, ...],
@@ -58,10 +60,16 @@ def command(edit: Path, concept: tuple[str, ...], model: Source, variant: str | 
     from expunge.cli.output import tell
     from expunge.errors import UserError
     from expunge.exports.incoming import import_edit
+    from expunge.files import check_apart
+    from expunge.models.patch import files_of
+    from expunge.models.store import located, opened_from
 
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UserError(f"{out} exists already", accepted="a new or empty folder",
                         remedy="choose another, or say --overwrite")
+    kept = opened_from(model, located(model, variant=variant, allow_pickle=allow_pickle))
+    for file in files_of(out):
+        check_apart(file, {**kept, "the edit": [edit.expanduser()]})
     patch = import_edit(edit, list(concept), model=model, anchor=list(anchor) or "", kind=kind, component=component,
                         partial=partial, skip=skip, allow_pickle=allow_pickle, variant=variant)
     tell("patch", patch.save(out))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from expunge.errors import UserError
 from expunge.models.file_weights import FileWeights
 from expunge.models.model import Model
-from expunge.models.opening import pipeline_class
+from expunge.models.opening import Location, pipeline_class
 from expunge.models.patch import Patch
 from expunge.models.scope import full_names
 from expunge.models.single_file import SingleFile
 from expunge.models.source import Source
-from expunge.models.store import load, local_place
+from expunge.models.store import load
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Base:
     """A base model, opened.
 
     Attributes:
-        source: what the caller named. path: the folder or single file behind it.
+        source: what the caller named. place: the folder or single file behind it, and how it is read.
         folder: the diffusers folder with its configs (of a single file, the one that lends them).
         kind: the class of its pipeline. file: the single file, where it is one.
         model: in the number types of its files. weights: as its files hold them, by full name.
     """
 
     source: Source
-    path: Path
+    place: Location
     folder: Path
     kind: str
     file: SingleFile | None
@@ -46,6 +46,10 @@ class Base:
     def names(self, component: str) -> dict[str, nn.Parameter]:
         """A component's parameters by full name."""
         return full_names(component, self.module(component))
+
+    def opened(self, lora: str | Sequence[str] = ()) -> Model:
+        """The base once more, in float32, with these LoRAs on top. Raises: as `models.store.load`."""
+        return _loaded(self.source, self.place, lora=lora)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -63,27 +67,31 @@ class Base:
         return (self.network, *self.texts)
 
 
-def open_base(source: Source, *, allow_pickle: bool = False, variant: str | None = None) -> Base:
-    """Open a model to be exported from or compared with.
+def open_base(source: Source, place: Location) -> Base:
+    """Open a model to be exported from or compared with; `place`: as `models.store.located` has it of the source.
 
     Raises:
         ModelError, UserError: as `models.store.load`.
     """
-    path = local_place(source.model, allow_pickle, None, variant)
-    file = SingleFile.open(path) if path.is_file() else None
-    folder = path if file is None else file.folder(source.parts)
+    file = SingleFile.open(place.path) if place.path.is_file() else None
+    folder = place.path if file is None else file.folder(source.parts)
     whole = bool(source.loras)  # what a LoRA changed is in float32
-    model = load(source, device="cpu", dtype="float32" if whole else "auto", verify=True, allow_pickle=allow_pickle,
-                 variant=variant)
+    model = _loaded(source, place, "float32" if whole else "auto", verify=True)
     weights: Mapping[str, Tensor] | None = model.stored
     if file is not None and not whole:
-        weights = FileWeights(file, folder, model.denoiser, variant)
+        weights = FileWeights(file, folder, model.denoiser, place.variant)
     elif weights is None:
         if model.dtype != torch.float32:
-            model = load(source, device="cpu", dtype="float32", verify=True, allow_pickle=allow_pickle,
-                         variant=variant)
+            model = _loaded(source, place, verify=True)
         weights = model.parameters_of("denoiser", "text", "autoencoder")
-    return Base(source, path, folder, pipeline_class(folder), file, model, weights)
+    return Base(source, place, folder, pipeline_class(folder), file, model, weights)
+
+
+def _loaded(source: Source, place: Location, dtype: str = "float32", *, verify: bool = False,
+            lora: str | Sequence[str] = ()) -> Model:
+    """The model on the processor, read as its place says."""
+    return load(source, device="cpu", dtype=dtype, verify=verify, allow_pickle=place.allow_pickle,
+                variant=place.variant, lora=lora)
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,13 @@ def _every(base: Base) -> Iterator[str]:
 
 
 @torch.no_grad()
-def changes(patch: Patch, base: Base) -> Iterator[Change]:
-    """What the patch makes of every weight that it changes, one after the other; those that stay equal are left out."""
-    for name in sorted(patch.weights):
+def changes(patch: Patch, base: Base, names: Collection[str] | None = None) -> Iterator[Change]:
+    """What the patch makes of every weight that it changes, one after the other; those that stay equal are left out.
+
+    Args:
+        names: those of the patch's weights that are looked at; None: all.
+    """
+    for name in sorted(patch.weights if names is None else names):
         before = base.weights[name].detach()
         after = patch.value(name, before).float()
         if not torch.equal(after, before.float()):

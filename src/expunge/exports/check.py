@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from expunge.config import Settings, knob
 from expunge.detectors.choosing import world_for
-from expunge.errors import UserError
 from expunge.evaluation.plan import EvaluateSettings, planned_items, planned_prompts
+from expunge.exports.base import Base
 from expunge.exports.formats import Format
 from expunge.exports.incoming import METHOD, read_edit
 from expunge.exports.writing import Job
@@ -27,6 +29,9 @@ from expunge.models.patch import Patch
 from expunge.models.source import Source, weighted
 from expunge.models.store import load
 from expunge.records.export import CheckedModel
+
+_Named = tuple[str, float | None, Model]
+"""An exported model: what it is called, its strength where it has one, and the model."""
 
 
 class CheckSettings(Settings):
@@ -48,46 +53,49 @@ def checked(job: Job, form: Format, path: Path, settings: CheckSettings) -> tupl
     """Measure base, edit and export alike.
 
     Raises:
-        UserError: a foreign LoRA with a format that nothing opens together with one. As `load`.
+        ModelError, UserError: as `models.store.load`.
     """
-    if settings.with_lora and form.loaded == "patch":
-        raise UserError("a foreign LoRA with a format that is opened as a patch", accepted="a folder, a checkpoint or "
-                        "a LoRA", remedy="leave --with-lora out")
-    measure = _Measure(job, settings)
-    out = [measure.row("original", job.base.model, None)]
-    with applied(job.base.model, job.patch):
-        out.append(measure.row("as edited", job.base.model, None))
-    out += [measure.row(what, model, strength) for what, strength, model in _opened(job, form, path, settings)]
+    measure, base = _Measure(job, settings), job.base
+    model = base.model if base.model.dtype == torch.float32 else base.opened()  # all are drawn in one number type
+    out = [measure.row("original", model, None)]
+    with applied(model, job.patch):
+        out.append(measure.row("as edited", model, None))
+    exported = {"model": _as_model, "lora": _as_lora, "patch": _as_patch}[form.loaded](job, path, settings, model)
+    out += [measure.row(what, opened, strength) for what, strength, opened in exported]
     return tuple(out)
 
 
-def _opened(job: Job, form: Format, path: Path, settings: CheckSettings
-            ) -> Iterator[tuple[str, float | None, Model]]:
-    """The exported models, one after the other, with what they are called."""
-    source = job.base.source
-    if form.loaded == "model":
-        exported = Source(str(path), str(job.base.folder) if path.is_file() else "")
-        yield "as exported", None, load(exported, device="cpu")
-        if settings.with_lora:
-            name = weighted(settings.with_lora)[0].name
-            yield f"original with {name}", None, load(source, device="cpu", lora=settings.with_lora)
-            yield f"as exported with {name}", None, load(exported, device="cpu", lora=settings.with_lora)
-        return
-    if form.loaded == "lora":
-        for strength in settings.strengths:
-            yield "as exported", strength, load(source, device="cpu", lora=f"{path}:{strength:g}")
-        if settings.with_lora:
-            name = weighted(settings.with_lora)[0].name
-            yield f"original with {name}", None, load(source, device="cpu", lora=settings.with_lora)
-            yield f"as exported with {name}", 1.0, load(source, device="cpu",
-                                                        lora=[f"{path}:1", settings.with_lora])
-        return
+def _as_model(job: Job, path: Path, settings: CheckSettings, model: Model) -> Iterator[_Named]:
+    yield "as exported", None, _exported(job.base, path)
+    if settings.with_lora:
+        name = weighted(settings.with_lora)[0].name
+        yield f"original with {name}", None, job.base.opened(settings.with_lora)
+        yield f"as exported with {name}", None, _exported(job.base, path, settings.with_lora)
+
+
+def _exported(base: Base, path: Path, lora: str = "") -> Model:
+    """The whole model that was written; what a single file lacks is lent as the base was."""
+    lent = path.is_file()
+    return load(Source(str(path), str(base.folder) if lent else ""), device="cpu", lora=lora or (),
+                variant=base.place.variant if lent else None, allow_pickle=lent and base.place.allow_pickle)
+
+
+def _as_lora(job: Job, path: Path, settings: CheckSettings, model: Model) -> Iterator[_Named]:
+    for strength in settings.strengths:
+        yield "as exported", strength, job.base.opened(f"{path}:{strength:g}" if strength else ())
+    if settings.with_lora:
+        name = weighted(settings.with_lora)[0].name
+        yield f"original with {name}", None, job.base.opened(settings.with_lora)
+        yield f"as exported with {name}", 1.0, job.base.opened([f"{path}:1", settings.with_lora])
+
+
+def _as_patch(job: Job, path: Path, settings: CheckSettings, model: Model) -> Iterator[_Named]:
     found = read_edit(path, job.base, component=job.component)
     for strength in settings.strengths if found.kind == "add" else (1.0,):
-        edit = Patch.of(found.tensors, model=job.base.model, request=job.patch.card.request, method=METHOD, settings={},
+        edit = Patch.of(found.tensors, model=model, request=job.patch.card.request, method=METHOD, settings={},
                         seed=0, kind=found.kind, scale=strength if found.kind == "add" else 1.0)
-        with applied(job.base.model, edit):
-            yield "as exported", strength if found.kind == "add" else None, job.base.model
+        with applied(model, edit):
+            yield "as exported", strength if found.kind == "add" else None, model
 
 
 class _Measure:

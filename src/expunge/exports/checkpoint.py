@@ -21,7 +21,7 @@ from expunge.errors import UserError
 from expunge.exports.base import Change, changes, told
 from expunge.exports.headers import about
 from expunge.exports.tensor_file import write_patched
-from expunge.exports.writing import Job, Tally, Written, check_survives, refuse_or_name
+from expunge.exports.writing import Job, Written, check_survives, refuse_or_leave
 from expunge.models.file_weights import FileWeights
 
 _AVERAGES = "model_ema."
@@ -40,14 +40,11 @@ def write(job: Job, path: Path) -> Written:
                         "a single file with LoRAs merged into it", accepted="the single .safetensors file that is to "
                         "be patched (--original FILE, or --model FILE with --parts FOLDER), and no --lora",
                         remedy="a folder is written by --to folder")
-    reasons = {name: "in no tensor of the file" for name in job.patch.weights
-               if name not in weights.lies or not weights.lies[name].key}
-    refuse_or_name(job, reasons)
-    tally, left, gone = Tally(), dict[str, str](), 0.0
+    tally = refuse_or_leave(job, lambda name: "" if name in weights.lies and weights.lies[name].key
+                            else "in no tensor of the file")
     by_key: dict[str, list[str]] = {}
     for change in changes(job.patch, base):
-        if change.name in reasons:
-            left[change.name], gone = reasons[change.name], gone + float(change.delta.pow(2).sum())
+        if change.name in tally.left:
             continue
         key = weights.lies[change.name].key
         by_key.setdefault(key, []).append(change.name)
@@ -59,16 +56,13 @@ def write(job: Job, path: Path) -> Written:
     write_patched(base.file.path, path, _edits(job, weights, by_key), metadata)
 
     def expected(change: Change) -> Tensor:
-        if change.name in left:
-            return change.before.float()
         return change.after.to(base.file.types[weights.lies[change.name].key]).float()  # type: ignore[union-attr]
 
     averages = sum(key.startswith(_AVERAGES) for key in base.file.shapes)
     notes = () if averages < 2 else (
         f"{averages} averaged weights ({_AVERAGES}*) are in the file as they were: a program that is told to draw with "
         "them draws without the edit",)
-    lost = (gone / (gone + tally.wanted)) ** 0.5 if gone else 0.0
-    return Written(tuple(tally.entries), expected, tally.error, left, lost, notes, "as stored")
+    return tally.written(expected, "as stored", notes)
 
 
 def _edits(job: Job, weights: FileWeights, by_key: dict[str, list[str]]) -> Iterator[tuple[str, Tensor]]:

@@ -18,7 +18,7 @@ from expunge.exports.base import Base, Change, changes
 from expunge.exports.headers import about, of_kohya
 from expunge.exports.spelling import SPELLINGS, module_at, original, totals
 from expunge.exports.tensor_file import write_whole
-from expunge.exports.writing import Job, Tally, Written, check_finite, check_survives, refuse_or_name, words
+from expunge.exports.writing import Job, Written, check_finite, check_survives, refuse_or_leave, words
 from expunge.models.original import Place
 
 _NORMS = {"weight": "w_norm", "bias": "b_norm"}
@@ -43,14 +43,11 @@ def _write(job: Job, path: Path, dialect: str) -> Written:
         UserError: weights that the format cannot carry, without leave to drop them; a family without a map.
         ModelError: a difference that the number type does not hold.
     """
-    base, tally = job.base, Tally()
-    tensors, gone, left = dict[str, Tensor](), 0.0, dict[str, str]()
-    reasons = {name: why for name in sorted(job.patch.weights) if (why := _why_not(base, name))}
-    refuse_or_name(job, reasons)
+    base, tensors = job.base, dict[str, Tensor]()
+    tally = refuse_or_leave(job, lambda name: _why_not(base, name))
     rows = totals(base, SPELLINGS[dialect])
     for change in changes(job.patch, base):
-        if change.name in reasons:
-            left[change.name], gone = reasons[change.name], gone + float(change.delta.pow(2).sum())
+        if change.name in tally.left:
             continue
         place, end = _place(base, change.name, dialect)
         key, cast = f"{place.key}.{end}", change.delta.to(job.dtype)
@@ -63,15 +60,12 @@ def _write(job: Job, path: Path, dialect: str) -> Written:
         tally.add(change, cast.double(), (counts[0], min(counts)), key=key)
     check_survives(tally.entries, job.dtype)
     header = about(base, job.patch, out=job.out, title=job.title, adapter="lora", spectrum="whole difference")
-    write_whole(path, tensors, header | of_kohya(base, {}, job.out), kohya=True)
+    write_whole(path, tensors, header | of_kohya(base, tensors, job.out), kohya=True)
 
     def expected(change: Change) -> Tensor:
-        if change.name in left:
-            return change.before.float()
         return (change.before.double() + change.delta.to(job.dtype).double()).float()
 
-    lost = (gone / (gone + tally.wanted)) ** 0.5 if gone else 0.0
-    return Written(tuple(tally.entries), expected, tally.error, left, lost, (_NOTE,), words(job.dtype))
+    return tally.written(expected, words(job.dtype), (_NOTE,))
 
 
 def _place(base: Base, name: str, dialect: str) -> tuple[Place, str]:

@@ -55,8 +55,7 @@ def write(job: Job, path: Path) -> Written:
     def expected(change: Change) -> Tensor:
         return change.after.to(job.dtype).float()
 
-    return Written(tuple(tally.entries), expected, tally.error,
-                   notes=_notes(base, component, job), dtype=words(job.dtype))
+    return tally.written(expected, words(job.dtype), _notes(base, component, job))
 
 
 def spelt(base: Base, component: str, name: str) -> str:

@@ -27,11 +27,12 @@ def write_component(job: Job, path: Path) -> Written:
 
 def _write(job: Job, path: Path, only: str) -> Written:
     tally = whole_values(job, f"{only}/" if only else "")
-    merge(job.base.source, job.patch, path, words(job.dtype), only=only, allow_pickle=job.allow_pickle,
-          variant=job.variant, shard_size=job.shard_size, write_variant=job.write_variant)
+    place = job.base.place
+    merge(job.base.source, job.patch, path, words(job.dtype), only=only, allow_pickle=place.allow_pickle,
+          variant=place.variant, shard_size=job.shard_size, write_variant=job.write_variant)
 
     def expected(change: Change) -> Tensor:
         return change.after.to(job.dtype).float()
 
     notes = () if not only else (f"the edit is undone by loading the stock {only} in its place",)
-    return Written(tuple(tally.entries), expected, tally.error, notes=notes, dtype=words(job.dtype))
+    return tally.written(expected, words(job.dtype), notes)

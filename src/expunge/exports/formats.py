@@ -24,6 +24,7 @@ class Format:
         write: writes it under a name and says what it wrote.
         dtype: number type where none is named.
         loaded: how `models.store.load` takes it: as the model, as a LoRA on the base, or not but as a patch.
+        alone: whether it holds one component, in place of the whole edit.
     """
 
     help: str
@@ -31,12 +32,13 @@ class Format:
     write: Callable[[Job, Path], Written]
     dtype: str
     loaded: Loaded
+    alone: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
     "folder": Format("a diffusers folder of the whole model", "folder", folder.write_model, "float16", "model"),
     "component": Format("the folder of the one component that changes, for diffusers", "folder",
-                        folder.write_component, "float16", "patch"),
+                        folder.write_component, "float16", "patch", alone=True),
     "checkpoint": Format("your own single file with the edit in it, for A1111, Forge and ComfyUI", "file",
                          checkpoint.write, "float32", "model"),
     "lora-diffusers": Format("a LoRA for pipe.load_lora_weights", "file", lora.write_diffusers, "float32", "lora"),
@@ -46,7 +48,7 @@ FORMATS: Mapping[str, Format] = {
     "diff-kohya": Format("the full difference for A1111 and Forge", "file", difference.write_kohya, "float16", "patch"),
     "diff-comfy": Format("the full difference for ComfyUI", "file", difference.write_comfy, "float16", "patch"),
     "text-encoder": Format("the text encoder as a file for ComfyUI's CLIP loaders", "file", encoder.write, "float16",
-                           "patch"),
+                           "patch", alone=True),
 }
 """By name."""
 

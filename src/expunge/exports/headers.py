@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from torch import Tensor
+
 from expunge import runtime
 from expunge.exports.base import Base
 from expunge.files import text_digest
 from expunge.models.patch import Patch
 from expunge.models.shareable import HEADER
+from expunge.models.store import hub_id
 
 _CODE = {"stable-diffusion-v1": "https://github.com/CompVis/stable-diffusion",
          "stable-diffusion-v2": "https://github.com/Stability-AI/stablediffusion",
@@ -77,14 +80,19 @@ def about(base: Base, patch: Patch, *, out: Path, title: str = "", adapter: str 
         **({"expunge.spectrum": spectrum} if spectrum else {})}
 
 
-def of_kohya(base: Base, ranks: Mapping[str, int], out: Path) -> dict[str, str]:
-    """What tools for kohya's LoRAs read: base, rank and name."""
-    made = architecture(base)
-    largest = str(max(ranks.values(), default=0))
-    return {"ss_network_module": "networks.lora", "ss_network_dim": largest, "ss_network_alpha": largest,
+def of_kohya(base: Base, tensors: Mapping[str, Tensor], out: Path) -> dict[str, str]:
+    """What tools for kohya's LoRAs read: base, largest rank and alpha of the factors in the file, and its name.
+
+    A base is named by its id on the Hub; one that lies here, or has LoRAs merged into it, is not named.
+    """
+    made, public = architecture(base), "" if base.source.loras else hub_id(base.source.model)
+    ranks = [len(value) for key, value in tensors.items() if key.endswith(".lora_down.weight")]
+    alphas = [float(value) for key, value in tensors.items() if key.endswith(".alpha")]
+    return {"ss_network_module": "networks.lora",
+            **({"ss_network_dim": str(max(ranks)), "ss_network_alpha": f"{max(alphas):.9g}"} if ranks else {}),
             "ss_network_args": json.dumps({}), "ss_v2": str(made.startswith("stable-diffusion-v2")),
             "ss_base_model_version": next(name for start, name in _KOHYA.items() if made.startswith(start)),
-            "ss_sd_model_name": Path(base.source.model).name, "ss_output_name": out.stem,
+            **({"ss_sd_model_name": public} if public else {}), "ss_output_name": out.stem,
             "ss_training_comment": "edited by expunge, not trained on images"}
 
 

@@ -7,13 +7,12 @@ caller says that the file holds only what changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
@@ -31,7 +30,8 @@ from expunge.models.patch import A, B, Patch
 from expunge.models.recognised import NETWORK
 from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile
-from expunge.models.source import Source
+from expunge.models.source import Source, source_of
+from expunge.models.store import located
 from expunge.records import Request
 from expunge.records.card import Kind
 from expunge.unlearn.erase import resolve_request
@@ -41,6 +41,10 @@ _LORA = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down
 _DIFF = (".diff", ".diff_b", ".w_norm", ".b_norm")
 _OTHERS = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.")
 """Before the keys of components beside the network, in files of whole models."""
+_WHOLE, _STATE = ("skip",), ("component", "partial")
+_TAKEN = {"component": "a component's folder or file", "partial": "a component's folder or file",
+          "skip": "a whole model's folder or file"}
+"""With what files the settings go that only some have a use for."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Found:
 
     Attributes:
         kind, tensors: as a patch has them. form: what the file is, in words. files: sha256 by name.
+        takes: settings of `import_edit` that reading such a file has a use for.
         equal: weights that are the base's. rounded: those of them that are so only in the file's number type.
         missing: weights that the file lacks. skipped: components that were not compared.
     """
@@ -57,6 +62,7 @@ class Found:
     tensors: Mapping[str, Tensor]
     form: str
     files: Mapping[str, str]
+    takes: tuple[str, ...] = ()
     equal: int = 0
     rounded: int = 0
     missing: int = 0
@@ -76,23 +82,36 @@ def import_edit(file: str | Path, concept: str | Request | list[str], *, model: 
         model: the base that the edit was made from.
         component: which component the file is of, where more than one would do.
         partial: the file holds only the weights that changed.
-        skip: components that are not compared ("vae").
+        skip: components of a whole model that are not compared ("vae").
+        variant: which of the base's sets of weights, as in `load`. A base in pickles takes `allow_pickle`, too.
 
     Raises:
-        ModelError: unknown or missing tensors, quantised or pickled files, a whole model of another family.
-        UserError: nothing differs from the base, or the concept is none.
+        ModelError: unknown or missing tensors, quantised or pickled files, a whole model of another family, numbers
+            that are not finite.
+        UserError: nothing differs from the base, the concept is none, or a setting that such a file has no use for.
     """
-    from expunge.models.source import source_of
-
-    base = open_base(source_of(model, parts), variant=variant)
+    source = source_of(model, parts)
+    base = open_base(source, located(source, variant=variant, allow_pickle=allow_pickle))
+    _check_there(base, "--component", [component] if component else [], base.editable)
+    _check_there(base, "--skip", skip, base.model.denoiser.components)
     request = resolve_request(base.model, concept, anchor, kind=kind)
     found = read_edit(Path(file).expanduser(), base, component=component, partial=partial, skip=skip,
                       allow_pickle=allow_pickle)
+    for name, given in (("component", component), ("partial", partial), ("skip", skip)):
+        if given and name not in found.takes:
+            raise UserError(f"--{name} with {file} ({found.form})", accepted=f"--{name} with {_TAKEN[name]}",
+                            remedy=f"leave --{name} out")
     settings = {"files": dict(found.files), "form": found.form, "weights_that_are_the_bases": found.equal,
                 "of_these_after_rounding": found.rounded, "weights_not_in_the_file": found.missing,
                 **({"components_not_compared": list(found.skipped)} if found.skipped else {})}
     return Patch.of(found.tensors, model=base.model, request=request, method=METHOD, settings=settings, seed=0,
                     kind=found.kind)
+
+
+def _check_there(base: Base, flag: str, named: Collection[str], known: Collection[str]) -> None:
+    """UserError: a component that the model does not have, or not for this."""
+    if unknown := [name for name in named if name not in known]:
+        raise UserError(f"{flag} {unknown[0]} of {base.model.name}", accepted=", ".join(known))
 
 
 def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = False, skip: tuple[str, ...] = (),
@@ -125,7 +144,13 @@ def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tupl
         raise ModelError(f"{path} holds no safetensors" + (f", and {pickled[0]} is a pickle" if pickled else ""),
                          accepted="a diffusers folder, or a component's folder in safetensors",
                          remedy="name the pickled file itself, with --allow-pickle, if you trust it" if pickled else "")
-    tensors = {key: value for file in files for key, value in load_file(file).items()}
+    tensors = dict[str, Tensor]()
+    for file in files:
+        more = tensors_of(file, False)
+        if twice := tensors.keys() & more.keys():
+            raise ModelError(f"{path} holds {min(twice)!r} in more than one file", accepted="one set of weights",
+                             remedy="name the file itself")
+        tensors |= more
     check_plain(tensors, path)
     named = component or (path.name if path.name in base.editable else "")
     return _of_state(tensors, base, path, digests(path), named, partial)
@@ -194,12 +219,15 @@ def _compared(theirs: Mapping[str, Tensor], base: Base, form: str, files: Mappin
                              accepted=f"the base's own {component}", remedy=f"leave it out with --skip {component}: "
                              "what is measured then is the rest of the edit")
         if not same:
-            changed[name] = _float(value, name)
-    return _checked(Found("replace", changed, form, files, equal, rounded, 0, skip), base)
+            changed[name] = value.detach().float().contiguous()
+    return _checked(Found("replace", changed, form, files, _WHOLE, equal, rounded, 0, skip), base)
 
 
 def _of_state(tensors: Mapping[str, Tensor], base: Base, path: Path, files: Mapping[str, str], component: str,
               partial: bool) -> Found:
+    if any(key.startswith(tuple(f"{name}/" for name in base.editable)) for key in tensors):
+        raise UserError(f"{path} is a patch of expunge's own", accepted="an edit in another form",
+                        remedy="evaluate and attack it as it is: there is nothing to import")
     changed, equal, rounded, ways, missing = dict[str, Tensor](), 0, 0, list[str](), 0
     for match in matches(tensors, base, str(path), component):
         if match.missing and not partial:
@@ -214,8 +242,8 @@ def _of_state(tensors: Mapping[str, Tensor], base: Base, path: Path, files: Mapp
             same = _same(value, mine)
             equal, rounded = equal + (same != ""), rounded + (same == "rounded")
             if not same:
-                changed[name] = _float(value, name)
-    return _checked(Found("replace", changed, "; ".join(ways), files, equal, rounded, missing), base)
+                changed[name] = value.detach().float().contiguous()
+    return _checked(Found("replace", changed, "; ".join(ways), files, _STATE, equal, rounded, missing), base)
 
 
 def _of_lora(path: Path, base: Base) -> Found:
@@ -228,7 +256,7 @@ def _of_lora(path: Path, base: Base) -> Found:
             sides = base.weights[name].shape[2:]
             tensors[layer + A] = down.reshape(rank, -1, *sides) if sides else down.flatten(1)
             tensors[layer + B] = up.reshape(len(up), rank, *(1 for _ in sides)).contiguous()
-    return _checked(Found("lora", tensors, "a LoRA", {}, len(file.factors) - len(tensors) // 2), base)
+    return _checked(Found("lora", tensors, "a LoRA", {}, equal=len(file.factors) - len(tensors) // 2), base)
 
 
 def _of_differences(tensors: Mapping[str, Tensor], base: Base, path: Path) -> Found:
@@ -277,15 +305,11 @@ def _same(value: Tensor, mine: Tensor) -> str:
     return "rounded" if torch.equal(value, mine.to(value.dtype)) else ""
 
 
-def _float(value: Tensor, name: str) -> Tensor:
-    out = value.detach().float().contiguous()
-    if not bool(out.isfinite().all()):
-        raise ModelError(f"{name!r} holds values that are not finite", accepted="finite weights")
-    return out
-
-
 def _checked(found: Found, base: Base) -> Found:
-    """UserError: nothing differs from the base."""
+    """What was found. UserError: nothing differs from the base. ModelError: numbers that are not finite."""
+    if broken := [name for name, value in found.tensors.items() if not bool(value.isfinite().all())]:
+        raise ModelError(f"{broken[0]!r} holds values that are not finite", accepted="finite weights",
+                         remedy="fetch the file again")
     if not found.tensors:
         raise UserError(f"an edit that changes nothing of {base.model.name}: all {found.equal} weights are its own",
                         accepted="an edited model", remedy="name the model that it was made from with --model")

@@ -12,7 +12,7 @@ had to translate. Where ranks differ, `up` is scaled to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from expunge.exports.headers import about, of_kohya
 from expunge.exports.low_rank import Factors, factored, noise, pays
 from expunge.exports.spelling import SPELLINGS, totals, why_not
 from expunge.exports.tensor_file import write_whole
-from expunge.exports.writing import Job, Tally, Written, check_finite, refuse_or_name, words
+from expunge.exports.writing import Job, Written, check_finite, refuse_or_leave, words
 from expunge.models.original import Place
 from expunge.models.patch import NUMBERS, A, B
 
@@ -68,14 +68,9 @@ def _write(job: Job, path: Path, dialect: str, loadable: tuple[str, ...]) -> Wri
         ModelError: nothing is left to be carried, or a factor is not finite in the number type.
     """
     base, spell = job.base, SPELLINGS[dialect]
-    reasons = {name: why for name in sorted(job.patch.weights) if (why := why_not(base, name, loadable))}
+    tally = refuse_or_leave(job, lambda name: why_not(base, name, loadable))
     parts: dict[str, list[_Part]] = {}
-    tally, gone, left = Tally(), 0.0, dict[str, str]()
-    unfit = {change.name: change for change in changes(job.patch, base) if change.name in reasons} if reasons else {}
-    refuse_or_name(job, {name: reasons[name] for name in unfit})
-    for name, change in unfit.items():
-        left[name], gone = reasons[name], gone + float(change.delta.pow(2).sum())
-    for change, factors in _factors(job, {*reasons}):
+    for change, factors in _factors(job, tally.left):
         component, _, layer = change.name.removesuffix(".weight").partition("/")
         place = spell(base, component, layer)
         parts.setdefault(place.key, []).append(_Part(change.name, place, len(change.before), factors))
@@ -93,24 +88,20 @@ def _write(job: Job, path: Path, dialect: str, loadable: tuple[str, ...]) -> Wri
             changed = int((change.after != change.before.float()).sum())
             tally.add(change, got, (changed, min(changed, int((got != 0).sum()))), key=keys[change.name],
                       rank=factors.rank, kept=factors.kept)
-    cut = any(factors.kept is not None for factors in made.values())
+    cut = any(factors.cut for factors in made.values())
     spectrum = f"kept energy {job.energy:g}, rank {min(ranks.values())} to {max(ranks.values())}" if cut else "exact"
     header = about(base, job.patch, out=job.out, title=job.title, adapter="lora", spectrum=spectrum,
                    implementation="diffusers" if dialect == "diffusers" else "")
-    header |= of_kohya(base, ranks, job.out) if dialect != "diffusers" else {}
+    header |= of_kohya(base, tensors, job.out) if dialect != "diffusers" else {}
     write_whole(path, tensors, header, kohya=dialect != "diffusers")
 
     def expected(change: Change) -> Tensor:
-        if change.name not in made:
-            return change.before.float()
         return (change.before.double() + made[change.name].product().reshape(change.before.shape)).float()
 
-    lost = (gone / (gone + tally.wanted)) ** 0.5 if gone else 0.0
-    return Written(tuple(tally.entries), expected, tally.error, left, lost, _notes(base, made, job), words(job.dtype),
-                   cut)
+    return tally.written(expected, words(job.dtype), _notes(base, made, job), cut)
 
 
-def _factors(job: Job, without: set[str]) -> Iterator[tuple[Change, Factors]]:
+def _factors(job: Job, without: Collection[str]) -> Iterator[tuple[Change, Factors]]:
     """Every weight's change that is carried, with its factors."""
     patch = job.patch
     number = NUMBERS[patch.card.dtype]
@@ -136,7 +127,8 @@ def _stacked(parts: Mapping[str, list[_Part]], rows: Mapping[str, int], number: 
     for key, mine in parts.items():
         down = torch.cat([part.factors.down for part in mine]).to(number)
         up = torch.zeros(rows.get(key, mine[0].rows), len(down), *mine[0].factors.up.shape[2:], dtype=number)
-        alpha = (1.0 if scale is None else scale) * most if with_alpha else float(len(down))
+        wanted = (1.0 if scale is None else scale) * most if with_alpha else float(len(down))
+        alpha = float(torch.tensor(wanted))  # as the file holds it
         first = 0
         for part in mine:
             own, columns = part.factors, slice(first, first + part.factors.rank)

@@ -18,12 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ENERGY = 0.999
+"""Share of a change's squared singular values that is kept where nobody names another."""
+
 
 @dataclass(frozen=True)
 class Factors:
     """down (r, in, ...) and up (out, r, ...), whose product times `scale` is the change.
 
-    kept: share of the squared singular values, None where nothing was decomposed.
+    kept: share of the squared singular values: 1 where nothing but rounding noise was left out, None where nothing was
+        decomposed.
     """
 
     down: Tensor
@@ -35,6 +39,11 @@ class Factors:
     def rank(self) -> int:
         """Number of rows of `down`."""
         return len(self.down)
+
+    @property
+    def cut(self) -> bool:
+        """Whether something of the change was truncated."""
+        return self.kept is not None and self.kept < 1
 
     def product(self) -> Tensor:
         """scale * up down, float64 (out, in)."""
@@ -73,13 +82,14 @@ def factored(delta: Tensor, *, energy: float, cap: int | None, floor: float, num
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     squares = s.pow(2)
     shares = squares.cumsum(0) / squares.sum()
-    rank = max(1, int((s > floor).sum()))
+    told = rank = max(1, int((s > floor).sum()))
     if not (rank < min(rows, columns) and pays(rank, rows, columns)):
         enough = int((shares < energy).sum()) + 1
         rank = max(1, min(rank, enough)) if energy < 1 else len(s)
     rank = min(rank, cap) if cap is not None else rank
+    kept = 1.0 if rank >= told else float(shares[rank - 1])
     half = s[:rank].sqrt()
     down, up = half[:, None] * v[:rank], u[:, :rank] * half
     sides = delta.shape[2:]
     return Factors(down.reshape(rank, delta.shape[1], *sides).to(number),
-                   up.reshape(rows, rank, *(1 for _ in sides)).to(number), 1.0, float(shares[rank - 1]))
+                   up.reshape(rows, rank, *(1 for _ in sides)).to(number), 1.0, kept)

@@ -14,7 +14,7 @@ from expunge.errors import ModelError, UserError
 from expunge.exports.base import changes
 from expunge.exports.incoming import read_edit
 from expunge.exports.readers import read_by_diffusers
-from expunge.exports.writing import Job, Written
+from expunge.exports.writing import Job, Written, gap
 from expunge.models.patch import Patch
 from expunge.records.export import ReadBack
 
@@ -54,11 +54,11 @@ def _by_us(job: Job, written: Written, path: Path) -> ReadBack:
     for change in changes(job.patch, job.base):
         if change.name not in written.names:
             continue
-        wanted, names = written.expected(change), names | {change.name}
+        wanted, names = written.meant(change), names | {change.name}
         inside = change.name in edit.weights
         got = edit.value(change.name, change.before).float() if inside else change.before.float()
         if inside or not _kept(change.before, wanted, job.dtype):
-            largest = max(largest, float((got - wanted).abs().max()))
+            largest = max(largest, gap(got, wanted))
         count += 1
     if other := [name for name in edit.weights if name not in names]:
         raise ModelError(f"the export changes {other[0]!r}, which the patch does not", accepted="the patch's changes",

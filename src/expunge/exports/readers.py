@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from expunge.errors import UserError
 from expunge.exports.base import changes
-from expunge.exports.writing import Job, Written
+from expunge.exports.writing import Job, Written, gap
 from expunge.models.lora import peft
 from expunge.models.opening import quiet
 from expunge.models.scope import full_name
@@ -52,8 +52,7 @@ def read_by_diffusers(job: Job, written: Written, path: Path, how: str) -> ReadB
     for change in changes(job.patch, job.base):
         if change.name not in parts or change.name not in written.names:
             continue
-        wanted = written.expected(change)
-        largest = max(largest, float((parts[change.name].float() - wanted).abs().max()))
+        largest = max(largest, gap(parts[change.name], written.meant(change)))
         count += 1
     return ReadBack(reader=reader, tensors=count, max_abs=largest if count else None)
 
@@ -76,14 +75,13 @@ def _single(job: Job, path: Path, changed: list[str]) -> dict[str, Tensor]:
 
 def _lora(job: Job, path: Path, changed: list[str]) -> dict[str, Tensor]:
     """Weights under the LoRA, merged by diffusers itself, into float32."""
-    from expunge.models.opening import Location, open_model
+    from expunge.models.opening import open_model
 
     peft()
     base = job.base
     if base.source.loras:
         raise UserError("the base has LoRAs merged into it, which no folder of diffusers has")
-    place = Location(base.path, parts=base.source.parts)
-    pipe = open_model(place, (torch.float32, torch.float32), as_stored=True).pipe
+    pipe = open_model(base.place, (torch.float32, torch.float32), as_stored=True).pipe
     for name in base.editable:
         pipe.components[name].float()
     pipe.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)

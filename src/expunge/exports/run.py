@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,18 @@ from safetensors import SafetensorError
 
 from expunge import runtime
 from expunge.errors import ModelError, StorageError, UserError
-from expunge.exports.base import Base, check_patch, open_base
-from expunge.exports.formats import Format, format_of
+from expunge.exports.base import check_patch, open_base
+from expunge.exports.formats import FORMATS, Format, format_of
 from expunge.exports.headers import card_digest
+from expunge.exports.low_rank import ENERGY
 from expunge.exports.read_back import check_given, read_back
 from expunge.exports.writing import Job, Written
-from expunge.files import check_writable, file_digest, readable_by_all, write_text
+from expunge.files import check_apart, check_writable, file_digest, put_in_place, readable_by_all, write_text
+from expunge.models.lora import lora_path
+from expunge.models.opening import Location
 from expunge.models.patch import Patch
-from expunge.models.source import Source, source_of
+from expunge.models.source import Source, source_of, weighted
+from expunge.models.store import located, opened_from
 from expunge.records.export import ExportRecord
 from expunge.runtime import Progress
 
@@ -28,15 +33,23 @@ if TYPE_CHECKING:
 
 IN_FOLDER, BESIDE = "expunge-export.json", ".export.json"
 """The record's name inside an exported folder, and behind an exported file's name."""
-ENERGY = 0.999
-"""Share of a change's squared singular values that a LoRA keeps."""
+_USES: Mapping[str, tuple[Callable[[str], bool], str]] = {
+    "component": (lambda to: FORMATS[to].alone, "which writes the whole edit"),
+    "rank": (lambda to: FORMATS[to].loaded == "lora", "which cuts nothing"),
+    "energy": (lambda to: FORMATS[to].loaded == "lora", "which cuts nothing"),
+    "original": (lambda to: to == "checkpoint", "which patches no file"),
+    "dtype": (lambda to: to != "checkpoint", "which keeps the number types of the file that it patches"),
+    "title": (lambda to: FORMATS[to].kind == "file", "which has no header"),
+    "shard_size": (lambda to: FORMATS[to].kind == "folder", "which is one file"),
+    "write_variant": (lambda to: FORMATS[to].kind == "folder", "which is one file")}
+"""Settings that only some formats have a use for: which have, and why the others have none."""
 _SIZE, _VARIANT = re.compile(r"[1-9]\d*(?:KB|MB|GB)"), re.compile(r"[\w-]+", re.ASCII)
 
 
 def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Path | Source = "embedded",
            parts: str | Path | None = None, original: str | Path | None = None, dtype: str | None = None,
-           energy: float = ENERGY, rank: int | None = None, drop: bool = False, component: str = "", title: str = "",
-           check: CheckSettings | None = None, overwrite: bool = False, variant: str | None = None,
+           energy: float | None = None, rank: int | None = None, drop: bool = False, component: str = "",
+           title: str = "", check: CheckSettings | None = None, overwrite: bool = False, variant: str | None = None,
            allow_pickle: bool = False, shard_size: str = "", write_variant: str = "",
            progress: Progress | None = None) -> ExportRecord:
     """Write an edit in a form that other programs take; a record of it lies beside.
@@ -47,37 +60,50 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
         model: the patch's base, as in `load`. parts: likewise.
         original: of "checkpoint": the user's own single file that is to be patched; None: the base is that file.
         dtype: number type of what is written; None is the format's own. A checkpoint keeps that of each tensor.
-        energy: of a LoRA that is not of low rank already: share of the squared singular values that factors keep.
-        rank: largest rank; None for none.
+        energy: of a LoRA that is not of low rank already: share of the squared singular values that factors keep; None
+            is `low_rank.ENERGY`. rank: largest rank; None for none.
         drop: leave out what the format cannot carry (biases, norms, embeddings of a LoRA), and name it.
         component: of a format of one component, which, where the patch changes several.
         title: what the file's header calls it; "" is its name.
         check: measure again from the written file, with a small evaluation; None measures nothing.
-        overwrite: take the place of what is at `out`.
+        overwrite: take the place of what is at `out`; never that of the base, its LoRAs or what the check reads.
+        variant, allow_pickle: how the base is read, as in `load`.
         shard_size: of folders, the largest file ("5GB"); "" is diffusers' own size.
         write_variant: of folders, the name of the set of weights ("fp16"); "" is none.
 
     Raises:
-        UserError: an unknown format or setting, something at `out`, weights that the format cannot carry.
+        UserError: an unknown format, a setting that it has no use for, something at `out`, weights that the format
+            cannot carry.
         ModelError: a patch for another base, a family without a map, numbers that the type does not hold, or a reader
             that finds other numbers than were meant.
         StorageError: it cannot be written. Nothing is half-written, whatever happened.
     """
     out, form, patch = Path(out), format_of(to), check_given(patch)
-    _check_asked(out, to, form, energy, rank, dtype, original, overwrite)
-    if (shard_size or write_variant) and form.kind != "folder":
-        raise UserError(f"{'shard_size' if shard_size else 'write_variant'} with {to!r}, which is one file",
-                        accepted="it with folder or component", remedy="leave it out")
-    if shard_size and not _SIZE.fullmatch(shard_size):
-        raise UserError(f"a shard size of {shard_size!r}", accepted="a number with its unit, such as 5GB or 500MB")
-    if write_variant and not _VARIANT.fullmatch(write_variant):
-        raise UserError(f"a variant called {write_variant!r}", accepted="letters, digits, - and _, such as fp16")
+    _check_useful(to, component=component, rank=rank, energy=energy, original=original, dtype=dtype, title=title,
+                  shard_size=shard_size, write_variant=write_variant)
+    _check_values(energy, rank, shard_size, write_variant)
+    if patch.card.kind == "lora" and (rank is not None or energy is not None):
+        raise UserError(f"{'--energy' if rank is None else '--rank'} with a patch that is a LoRA itself, which is "
+                        "carried as it is", accepted="it with other patches", remedy="leave it out")
+    if check is not None and check.with_lora and form.loaded == "patch":
+        raise UserError("a foreign LoRA with a format that is opened as a patch", accepted="a folder, a checkpoint or "
+                        "a LoRA", remedy="leave --with-lora out")
+    number = runtime.parse_dtype(dtype or form.dtype)
+    _check_out(out, form, overwrite)
     source = source_of(model, parts)
-    base = open_base(_original(source, original) if original else source, variant=variant, allow_pickle=allow_pickle)
-    _check_apart(out, base)
+    where = located(source, variant=variant, allow_pickle=allow_pickle)
+    foreign = [lora_path(weighted(check.with_lora)[0])] if check is not None and check.with_lora else []
+    judge = [Path(check.clip).expanduser()] if check is not None and check.clip else []
+    own = [] if original is None else [Path(original).expanduser()]
+    check_apart(out, {**opened_from(source, where), "the file that is patched": own, "the foreign LoRA": foreign,
+                      "the CLIP that judges": judge})
+    if original is not None:
+        source = _original(source, where, original)
+        where = located(source, variant=variant, allow_pickle=allow_pickle)
+    base = open_base(source, where)
     note = check_patch(patch, base)
-    job = Job(patch, base, out, runtime.parse_dtype(dtype or form.dtype), energy, rank, drop, component, title, variant,
-              allow_pickle, shard_size, write_variant)
+    job = Job(patch, base, out, number, ENERGY if energy is None else energy, rank, drop, component, title, shard_size,
+              write_variant)
     tell = progress or (lambda done, total, note: None)
     try:
         with _scratch(out) as scratch:
@@ -91,7 +117,7 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
 
 def _made(job: Job, to: str, form: Format, place: Path, notes: tuple[str, ...], check: CheckSettings | None,
           tell: Progress) -> ExportRecord:
-    """Write at `place`, read back, measure, and rename into place."""
+    """Write at `place`, read back, measure, and rename into place, the record with it."""
     tell(0, 3, "writing")
     written = form.write(job, place)
     tell(1, 3, "reading back")
@@ -102,12 +128,12 @@ def _made(job: Job, to: str, form: Format, place: Path, notes: tuple[str, ...], 
         from expunge.exports.check import checked
 
         record = record.model_copy(update={"check": checked(job, form, place, check)})
-    text = record.model_dump_json(indent=2) + "\n"
-    if form.kind == "folder":
-        write_text(place / IN_FOLDER, text)
-    _put(place, job.out)
+    write_text(record_path(place), record.model_dump_json(indent=2) + "\n")
+    readable_by_all(place)
+    moves = [(place, job.out)]
     if form.kind == "file":
-        write_text(record_path(job.out), text)
+        moves.append((record_path(place), record_path(job.out)))
+    put_in_place(moves, place.with_name(f"{place.name}.before"))
     return record
 
 
@@ -116,34 +142,42 @@ def record_path(out: Path) -> Path:
     return out / IN_FOLDER if out.is_dir() else out.with_name(out.name + BESIDE)
 
 
-def _original(source: Source, original: str | Path) -> Source:
+def _original(source: Source, place: Location, original: str | Path) -> Source:
     """The user's file as the model, the patch's base lending it configs and what it lacks."""
     if source.loras:
         raise UserError("--original with --lora", accepted="a base without LoRAs",
                         remedy="--to folder writes a model with LoRAs merged into it")
-    file = Path(original).expanduser()
-    if not file.is_file():
+    if not Path(original).expanduser().is_file():
         raise ModelError(f"no file at {original}", accepted="a single .safetensors file")
-    from expunge.models.store import local_place
-
-    place = local_place(source.model, False, None, None)
-    return Source(str(original), source.parts or str(place if place.is_dir() else ""))
+    return Source(str(original), source.parts or str(place.path if place.path.is_dir() else ""))
 
 
-def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | None, dtype: str | None,
-                 original: str | Path | None, overwrite: bool) -> None:
-    if not 0 < energy <= 1:
+def _check_useful(to: str, **asked: object) -> None:
+    """UserError: a setting that the format has no use for."""
+    for name, given in asked.items():
+        useful, why = _USES[name]
+        if given not in (None, "") and not useful(to):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} with --to {to}, {why}", accepted=f"it with {', '.join(filter(useful, FORMATS))}",
+                            remedy=f"leave {flag} out")
+
+
+def _check_values(energy: float | None, rank: int | None, shard_size: str, write_variant: str) -> None:
+    """UserError: a value that a setting cannot have."""
+    if energy is not None and not 0 < energy <= 1:
         raise UserError(f"energy {energy:g}", accepted="a share above 0, up to 1")
-    if not to.startswith("lora") and (rank is not None or energy != ENERGY):
-        raise UserError(f"{'rank' if rank is not None else 'energy'} with {to!r}, which cuts nothing",
-                        accepted="it with a LoRA (lora-diffusers, lora-kohya, lora-comfy)", remedy="leave it out")
     if rank is not None and rank < 1:
         raise UserError(f"rank {rank}", accepted="1 or more")
-    if original is not None and to != "checkpoint":
-        raise UserError(f"--original with --to {to}", accepted="--original with --to checkpoint")
-    if to == "checkpoint" and dtype is not None:
-        raise UserError(f"--dtype {dtype} with --to checkpoint", accepted="the number types of the file that is "
-                        "patched", remedy="leave --dtype out")
+    if shard_size and not _SIZE.fullmatch(shard_size):
+        raise UserError(f"a shard size of {shard_size!r}", accepted="a number with its unit, such as 5GB or 500MB")
+    if write_variant and not _VARIANT.fullmatch(write_variant):
+        raise UserError(f"a variant called {write_variant!r}", accepted="letters, digits, - and _, such as fp16")
+
+
+def _check_out(out: Path, form: Format, overwrite: bool) -> None:
+    """UserError: a place that such a form cannot have, or that is taken. StorageError: it cannot be written."""
+    if out.name in ("", ".."):
+        raise UserError(f"--out {out}, a folder that has its place", accepted="the name of a new file or folder")
     if form.kind == "file" and out.suffix != ".safetensors":
         raise UserError(f"--out {out}", accepted="a file name that ends in .safetensors")
     if form.kind == "folder" and out.is_file():
@@ -156,31 +190,9 @@ def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | No
     check_writable(out.parent)
 
 
-def _check_apart(out: Path, base: Base) -> None:
-    """UserError: the export would take the place of the model that it is made from."""
-    place = out.resolve()
-    if any(place == there.resolve() for there in (base.path, base.folder)):
-        raise UserError(f"{out} is the model itself", accepted="another name: the original stays as it is")
-
-
 def _scratch(out: Path) -> tempfile.TemporaryDirectory[str]:
     out.parent.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
-
-
-def _put(place: Path, out: Path) -> None:
-    """Rename into place what was written beside it; an old folder goes only when the new one is there. OSError."""
-    readable_by_all(place)
-    if not out.is_dir():
-        place.replace(out)
-        return
-    old = place.with_name("before")  # inside the scratch folder, which goes when all is done
-    out.rename(old)
-    try:
-        place.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
 
 
 def _record(job: Job, to: str, form: Format, written: Written, place: Path, notes: tuple[str, ...]) -> ExportRecord:

@@ -347,6 +347,12 @@ def _patch_file(path: str | Path) -> Path:
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"
 
 
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """All files of the patch at a place (`Patch.save`), whether they are there or not: tensors, card, texts."""
+    file = _patch_file(path)
+    return file, file.with_suffix(".json"), _texts_file(file)
+
+
 def _texts_file(file: Path) -> Path:
     """Where the texts of the patch at `file` lie: "prompts.json" in a patch's folder, else by the patch's name."""
     return file.with_name("prompts.json" if file.name == "patch.safetensors" else f"{file.stem}.prompts.json")

@@ -85,7 +85,7 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
             that no folder has.
     """
     where, said = runtime.current(device).device, source_of(source, parts, lora)
-    place = Location(local_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    place = located(said, allow_pickle=allow_pickle, revision=revision, variant=variant)
     number, words = number_types(place, dtype, text_dtype)
     opened = open_model(place, (number, words), as_stored=bool(said.loras), unread=offload or eight_bit)
     if offload and opened.stored is None and where.type == "cpu":
@@ -131,7 +131,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     said = source_of(source, parts, lora)
-    place = Location(local_place(said.model, allow_pickle, revision, variant), allow_pickle, variant, said.parts)
+    place = located(said, allow_pickle=allow_pickle, revision=revision, variant=variant)
     opened = open_model(place, (number, number), with_checker=True, as_stored=bool(said.loras))
     pipe, denoiser = opened.pipe, opened.denoiser
     name = _named(said.model, denoiser, said)
@@ -220,7 +220,33 @@ def _check_alone(patch: Patch, only: str) -> None:
                         remedy="write the whole model, or unlearn with a scope such as text")
 
 
-def local_place(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
+def located(source: Source, *, allow_pickle: bool = False, revision: str | None = None, variant: str | None = None
+            ) -> Location:
+    """Where a source lies, and how it is read; what a Hub id names is downloaded. Its LoRAs are not looked for.
+
+    Raises:
+        ModelError: nothing is there, or nothing that can be opened.
+    """
+    return Location(_local(source.model, allow_pickle, revision, variant), allow_pickle, variant, source.parts)
+
+
+def opened_from(source: Source, place: Location) -> dict[str, list[Path]]:
+    """The files and folders that a model is opened from, by what they are in words; `place`: as `located` has it.
+
+    Raises:
+        ModelError: a LoRA that is not there.
+    """
+    return {"the model": [place.path], "the LoRA": [lora_path(weighted(lora)[0]) for lora in source.loras],
+            "the folder that lends the model parts": [Path(source.parts).expanduser()] if source.parts else []}
+
+
+def hub_id(source: str) -> str:
+    """The source itself, where it is looked for on the Hub; "" of the package's own models and of what lies here."""
+    here = source in _EMBEDDED or Path(source).expanduser().exists()
+    return source if _HUB_ID.fullmatch(source) and not here else ""
+
+
+def _local(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
     """The local folder behind a source, or the single safetensors file that it is."""
     path = _installed(_EMBEDDED[source]) if source in _EMBEDDED else Path(source).expanduser()
     if path.is_dir() and source.strip():  # no text is no path, and not the current folder
