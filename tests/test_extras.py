@@ -88,10 +88,16 @@ def page(_: Any) -> None:
     assert application
 
 
+def workers(_: Any) -> None:
+    from expunge.bench.fleet import submit
+
+    submit("", 1, out=Path("runs/bench"))
+
+
 NEEDS: dict[str, Callable[[Any], None]] = {
     "report": plots, "lpips": torchvision_classifier, "second": second_judge, "nudenet": body_parts,
     "nsfw": explicit_images, "timm": timm_classifier, "lora": trained_lora, "protocols": lms, "evidence": bundle,
-    "ui": page}
+    "ui": page, "fleet": workers}
 TOOLS = {"docs", "dev"}
 """For those who build expunge: no command needs them."""
 

@@ -103,7 +103,7 @@ def test_named_extras_exist_and_all_that_they_bring_is_pinned() -> None:
     asked = set()
     for file in SOURCE.rglob("*.py"):
         asked |= set(re.findall(r"install\([\"'](\w+)[\"']\)", file.read_text(encoding="utf-8")))
-    assert asked == {"evidence", "lpips", "lora", "nudenet", "protocols", "report", "second", "timm", "ui"}
+    assert asked == {"evidence", "fleet", "lpips", "lora", "nudenet", "protocols", "report", "second", "timm", "ui"}
     for extra in asked:
         for one in EXTRAS[extra]:
             need = Requirement(one)

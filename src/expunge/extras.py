@@ -45,6 +45,7 @@ EXTRAS: dict[str, Extra] = {
     "evidence": Extra("signed bundles and their verification, ML-BOM",
                       ("model_signing", "OpenSSL", "securesystemslib", "cyclonedx", "jsonschema")),
     "ui": Extra("a page on this machine to try models and edits", ("starlette", "uvicorn")),
+    "fleet": Extra("a bench by workers: processes of this machine, or jobs of a Slurm cluster", ("submitit",)),
     "docs": Extra("the site of docs/", ("mkdocs", "material", "mkdocstrings")),
     "dev": Extra("what the test suite needs, of these and beside",
                  ("pytest", "xdist", "ruff", "mypy", "scipy", "sklearn")),

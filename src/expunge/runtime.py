@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,7 +98,7 @@ def current(device: str = "auto") -> Runtime:
     """
     count = launched()
     if count <= 1:
-        return Runtime(_device(device))
+        return Runtime(_device(_own(device) if _APART.get() else device))
     if device not in {"auto", "cpu", "cuda"}:
         raise UserError(f"device {device!r} with {count} processes", accepted="auto, cpu or cuda",
                         remedy="each process takes its own device")
@@ -118,8 +119,30 @@ def first() -> bool:
 
 
 def launched() -> int:
-    """How many processes a launcher (`torchrun`, `accelerate launch`) started together; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes a launcher (`torchrun`, `accelerate launch`) started together; 1 without one, and `apart`."""
+    return 1 if _APART.get() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, each process of a launcher works as if it were alone, on a GPU of its own: they share by files and locks.
+    """
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
+
+
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+def _own(device: str) -> str:
+    """The device of a process that works apart: where there are several GPUs, one for each process in turn."""
+    import torch
+
+    place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    return f"cuda:{place % there}" if device in {"auto", "cuda"} and there else device
 
 
 def one_process(what: str, remedy: str = "start it without the launcher; `expunge evaluate` shares its images out"

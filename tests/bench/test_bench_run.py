@@ -27,6 +27,7 @@ from expunge.locks import held
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import BenchResult, Edit, ImageRecord
+from launching import finished, launch
 
 HOT = {"method": "esd", "label": "hot",
        "settings": {"source": {"trajectories": 2, "grid": 3}, "batch": 2, "steps": 4, "learning_rate": 1e30}}
@@ -242,11 +243,22 @@ def test_concepts_that_the_world_does_not_know_are_told_together(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bench_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_processes_of_a_launcher_share_the_cells(small: dict[str, Any], done: tuple[BenchResult, Path],
+                                                     tmp_path: Path) -> None:
+    code = ("import json, sys; sys.path[:0] = sys.argv[3:]; from colour_world import attacked_world; "
+            "from expunge.bench.run import run_bench; from expunge.bench.settings import BenchSettings; "
+            "run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=attacked_world())")
+    worlds = str(Path(colour_world.__file__).parent)
+    finished(launch(2, ["-c", code, json.dumps(small), str(tmp_path), worlds]))
+    made = BenchResult.read((tmp_path / "bench.json").read_text())
+    assert [told(edit) for edit in made.edits] == [told(edit) for edit in done[0].edits]
+
+
+def test_a_check_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                              ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="start the same `expunge bench` several times"):
-        run(small, tmp_path)
+    with pytest.raises(UserError, match="a check of cells under a launcher"):
+        run(small, tmp_path, check=1)
 
 
 def test_a_bench_opens_a_variant_in_the_number_type_that_its_file_names(small: dict[str, Any], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The verb: make every cell that is not made yet, alone or beside other processes, and gather what came of them.
 
-Processes share a bench by its folder alone: each takes the next cell that is neither made nor held by another one. A
-cell that failed is made again by the next run, not by those that run already.
+Processes share a bench by its folder alone, also those of one launcher: each takes the next cell that is neither made
+nor held by another one. A cell that failed is made again by the next run, not by those that run already.
 """
 
 from __future__ import annotations
@@ -57,38 +57,40 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     Raises:
         ConfigError: mistakes in the file, or cells that were begun under other settings, here or in a record; nothing
             is begun then. Cells of another version, of which this one makes some otherwise.
-        UserError: an unknown method in `only`, nothing to gather, or several processes under one launcher.
+        UserError: an unknown method in `only`, nothing to gather, or a check by several processes.
         StorageError: the folder cannot be written.
     """
+    if check:
+        runtime.one_process("a check of cells", "start it without the launcher")
     began = time.time()
-    runtime.one_process("a bench", "start the same `expunge bench` several times: they share the cells")
-    settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
-    folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
-    check_writable(folder)
-    model = load(settings.source, **settings.opening)
-    world = world_for(model.world, model.name, settings.evaluation, world)
-    cells = planned_cells(settings, model, world.completes, world.prompts, folder)
-    chosen = chosen_cells(cells, only)
-    check_begun(cells)
-    for file in map(Path, records):
-        taken = take(file, cells, settings, model)
-        if took is not None:
-            took(file, taken)
-    if not make_cells and not any(cell.made() for cell in cells):
-        raise UserError(f"no cell of this bench is in {folder}", accepted="the folder of a bench that was begun",
-                        remedy="name it with --out, or leave out --gather to make the cells")
-    if make_cells:
-        check_methods(chosen, model)
-        _make_all(chosen, model, world, settings, tell, began)
-        ask_all(chosen, model, settings, folder, tell)
-    found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
-    result = gathered(cells, settings, model, found)
-    refuse_apart(found, result.edits)
-    write_text(folder / RESULT, result.model_dump_json() + "\n")
-    tables = list(protocol_tables(cells, settings))
-    if tables:
-        write_text(folder / TABLES, "\n".join(tables))
-    return result
+    with runtime.apart():
+        settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
+        folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
+        check_writable(folder)
+        model = load(settings.source, **settings.opening)
+        world = world_for(model.world, model.name, settings.evaluation, world)
+        cells = planned_cells(settings, model, world.completes, world.prompts, folder)
+        chosen = chosen_cells(cells, only)
+        check_begun(cells)
+        for file in map(Path, records):
+            taken = take(file, cells, settings, model)
+            if took is not None:
+                took(file, taken)
+        if not make_cells and not any(cell.made() for cell in cells):
+            raise UserError(f"no cell of this bench is in {folder}", accepted="the folder of a bench that was begun",
+                            remedy="name it with --out, or leave out --gather to make the cells")
+        if make_cells:
+            check_methods(chosen, model)
+            _make_all(chosen, model, world, settings, tell, began)
+            ask_all(chosen, model, settings, folder, tell)
+        found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
+        result = gathered(cells, settings, model, found)
+        refuse_apart(found, result.edits)
+        write_text(folder / RESULT, result.model_dump_json() + "\n")
+        tables = list(protocol_tables(cells, settings))
+        if tables:
+            write_text(folder / TABLES, "\n".join(tables))
+        return result
 
 
 def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress,

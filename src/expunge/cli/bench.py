@@ -10,7 +10,15 @@ import click
 
 from expunge.bench.settings import BenchSettings
 from expunge.cli.lists import Sentence
-from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
+from expunge.cli.options import (
+    as_yaml,
+    assignment,
+    copy_options,
+    dry_run_option,
+    given,
+    report_folder,
+    settings_options,
+)
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,19 +55,26 @@ Examples:
                    "as made. Cells that were made under other settings are refused. May be repeated.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--publish", is_flag=True, help="Let `expunge ls methods` show what this bench found.")
+@click.option("--submit", "workers", type=click.IntRange(min=1), metavar="INTEGER",
+              help="Start so many workers, which share the cells. Needs the extra fleet.")
+@click.option("--cluster", type=click.Choice(["local", "slurm"]), default="local", show_default=True,
+              help="Where they run: on this machine (waits for them), or as Slurm jobs (returns at once).")
+@click.option("--job", "job", multiple=True, metavar="KEY=VALUE",
+              help="A parameter of submitit's executor, such as timeout_min=600 or slurm_partition=gpu. May be "
+                   "repeated.")
 @copy_options
 @dry_run_option
 def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
-            records: tuple[Path, ...], markdown: bool, publish: bool, by: str, redact: bool, dry_run: bool,
-            **flags: Any) -> None:
+            records: tuple[Path, ...], workers: int | None, cluster: str, job: tuple[str, ...], markdown: bool,
+            publish: bool, by: str, redact: bool, dry_run: bool, **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 
     Every cell is kept in a folder of its own: the same command goes on where it was stopped, and makes failed cells
-    again. The same command in two terminals shares the work: one process per core does more than one with two threads
-    (OMP_NUM_THREADS=1).
+    again. The same command in two terminals, or under a launcher of several processes, shares the work: one process per
+    core does more than one with two threads (OMP_NUM_THREADS=1).
     """
-    from expunge.bench.run import RESULT, TABLES, run_bench
-    from expunge.cli.output import tell
+    from expunge import runtime
+    from expunge.bench.run import run_bench
     from expunge.cli.progress import progress
 
     settings = BenchSettings.build(given(file, sets, flags), str(file))
@@ -69,9 +84,30 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
     if dry_run:
         click.echo(_estimate(settings, only))
         return
+    if workers is None and (job or cluster != "local"):
+        raise UserError("--job or --cluster without --submit", accepted="--submit WORKERS beside them")
+    if workers is not None and (gather or check or records):
+        raise UserError("--submit with --gather, --check or --take", accepted="--submit alone",
+                        remedy="take records first, by --gather; workers make what is left")
+    if workers is not None and not _worked(settings, workers, only, cluster, job):
+        return
+    gather = gather or workers is not None
     with progress("bench") as report:
         result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0, records=records,
                            took=_tell_taken, progress=report)
+    failed = any(edit.failed_at for edit in result.edits)
+    if runtime.first():
+        _tell(result, settings, file, markdown, publish, by, redact)
+    if failed:
+        raise click.exceptions.Exit(1)  # what failed is told above
+
+
+def _tell(result: BenchResult, settings: BenchSettings, file: Path, markdown: bool, publish: bool, by: str, redact: bool
+          ) -> None:
+    """Tables, record, report."""
+    from expunge.bench.run import RESULT, TABLES
+    from expunge.cli.output import tell
+
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 
@@ -88,8 +124,6 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         tell("protocols", tables)
     tell("bench", Path(settings.out) / RESULT)
     _report(result, Path(settings.out) / report_folder(redact), by, redact)
-    if any(edit.failed_at for edit in result.edits):
-        raise click.exceptions.Exit(1)  # what failed is told above
 
 
 def print_bench(result: BenchResult) -> None:
@@ -119,6 +153,23 @@ def print_bench(result: BenchResult) -> None:
         console.print(table, "", markup=False)
     for line in notes(result):
         console.print(line, style="dim", markup=False)
+
+
+def _worked(settings: BenchSettings, workers: int, only: tuple[str, ...], cluster: str, job: tuple[str, ...]) -> bool:
+    """Start workers; whether they have ended, so that their cells can be gathered."""
+    from expunge.bench.fleet import FILE, FLEET, submit, wait
+    from expunge.cli.progress import progress
+
+    out = Path(settings.out)
+    jobs = submit(as_yaml(settings.model_dump(mode="json")), workers, out=out, only=only, cluster=cluster,
+                  parameters=dict(assignment(text, "--job") for text in job))
+    click.echo(f"workers: {', '.join(job.job_id for job in jobs)} (logs in {out / FLEET})", err=True)
+    if cluster != "local":
+        click.echo(f"next: expunge bench {out / FLEET / FILE} --out {out} --gather")
+        return False
+    with progress("bench") as report:
+        wait(jobs, settings, out, report)
+    return True
 
 
 def _tell_taken(file: Path, taken: Taken) -> None:

@@ -33,7 +33,8 @@ PAIRS = {"detector_options": (
     "distance_options": ("--distance-option", "A setting of the distance: files.ROLE=PATH for what it needs, "
                                               "modified=true. May be repeated.")}
 """Settings that are mappings and have a flag that fills them pair by pair: the flag and its help."""
-_SUCH = {"--set": "objective.eta=2", "--detector-option": "rule.cut=0.6", "--second-option": "rule.cut=0.6",
+_SUCH = {"--set": "objective.eta=2", "--job": "timeout_min=600",
+         "--detector-option": "rule.cut=0.6", "--second-option": "rule.cut=0.6",
          "--features-option": "files.inception=weights.pth", "--distance-option": "files.alexnet=weights.pth"}
 SENTENCES = ("keep",)
 """Settings that are lists of words in which a comma may stand; all other lists are of names."""
@@ -81,8 +82,8 @@ def given(config: Path | None, sets: Iterable[str], flags: Mapping[str, Any]) ->
     chosen = {name.removeprefix(_PREFIX): list(value) if isinstance(value, tuple) else value
               for name, value in flags.items() if name.startswith(_PREFIX) and value not in (None, ())}
     for name in PAIRS.keys() & chosen.keys():
-        chosen[name] = merged(*([dict([_assignment(text, PAIRS[name][0])]) for text in chosen[name]]))
-    return merged(read_settings_file(config) if config else {}, chosen, dict(_assignment(text) for text in sets))
+        chosen[name] = merged(*([dict([assignment(text, PAIRS[name][0])]) for text in chosen[name]]))
+    return merged(read_settings_file(config) if config else {}, chosen, dict(assignment(text) for text in sets))
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
@@ -195,7 +196,12 @@ def _with_source(command: Command) -> Command:
     return cast(Command, opened)
 
 
-def _assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
+def assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
+    """Key and value of "KEY=VALUE", the value read as YAML.
+
+    Raises:
+        ConfigError: it is none.
+    """
     import yaml
 
     key, equals, value = text.partition("=")
