@@ -7,8 +7,9 @@
 Both modes attack the same prompts at the same seeds with the same budget per prompt in the same run, aiming at the same
 images, which are drawn before the clock starts. They take turns, so that whatever else the machine does falls on
 both. One at a time: a batch of one item, every string drawn. Ours: `--together` items side by side, `--rows` of them in
-every pass of the network, strings that were already judged for an item not drawn again. Random weights show nothing, so
-there every prompt fails and costs the whole budget, the most that a prompt can cost.
+every pass of the network (fewer where a trial has fewer items), strings that were already judged for an item not drawn
+again. Random weights show nothing, so there every prompt fails and costs the whole budget, the most that a prompt can
+cost.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def main() -> None:
         timed(fast.model_copy(update=options.warm_up), scene, scene.items[:1])
         for first in range(0, len(scene.items), options.together):
             for name, attack in zip(runs, (fast, slow), strict=True):
-                runs[name] += timed(attack, scene, scene.items[first:first + options.together])
+                part = scene.items[first:first + options.together]
+                whole = replace(scene, victim=replace(scene.victim, trial=len(part)))
+                runs[name] += timed(attack, whole, part)
     for name, run in runs.items():
         print(f"{name:<20} {report(run)}")
     ours, theirs = runs.values()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from brightness import Brightness
 from PIL import Image
 
 from expunge.attacks.aims import targets
@@ -16,6 +17,7 @@ from expunge.attacks.base import Attack, item_generator, item_noise
 from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.scores import worst_case
 from expunge.attacks.trial import attempts, plain, read_attempts
+from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim, fresh_seed, pictures_budget
 from expunge.config import knob
 from expunge.errors import ConfigError, ModelError, UserError
@@ -190,6 +192,22 @@ def test_an_interrupted_trial_goes_on(victim: Victim, items: list[Item], goal: G
     finished = attempts(OtherSeeds(batch=2), victim, request_, items, goal, folder=tmp_path / "cut", fresh=2)
     assert finished[:2] == kept
     assert without_clock(finished) == without_clock(whole)
+
+
+def test_a_small_trial_goes_through_passes_of_its_own_size_and_goes_on_to_the_last_bit(
+        victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path) -> None:
+    attack, never = UnlearnDiff(tokens=2, timesteps=2, steps=3), replace(goal, judge=Brightness(2.0))
+    victim = replace(victim, pictures=torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    passes = list[int]()
+    hook = victim.model.network.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
+    whole = attempts(attack, victim, request_, items[:3], never, folder=tmp_path / "whole", fresh=0)
+    hook.remove()
+    assert set(passes[:3]) == {4}  # three items, in place of 16
+    attempts(attack, victim, request_, items[:3], never, folder=tmp_path / "killed", fresh=0)
+    file = tmp_path / "killed" / "attempts.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:3]))  # the head, and two of three
+    again = attempts(attack, victim, request_, items[:3], never, folder=tmp_path / "killed", fresh=0)
+    assert [(one.text, one.ids) for one in again] == [(one.text, one.ids) for one in whole]
 
 
 def test_other_settings_do_not_mix(victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path

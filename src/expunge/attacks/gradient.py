@@ -9,9 +9,9 @@ and the image of that string, read anew by the tokenizer, is judged: an attack c
 
 What makes it fast, and what does not change: a pass of text encoder and network serves many items, each with its own
 noise; those that are found leave at once, and the others close up; images are drawn for all items together; a string
-that reads as tokens which were already judged for this item is not drawn again, for its image is known. Every pass is
-filled up to the same number of rows: matrix products of one shape add each row in one order, so that even after
-thousands of steps an item's tokens do not depend on what was searched beside it (on CPU bit for bit).
+that reads as tokens which were already judged for this item is not drawn again, for its image is known. Every pass
+of a trial is filled up to the same number of rows: matrix products of one shape add each row in one order, so that even
+after thousands of steps an item's tokens do not depend on what was searched beside it (on CPU bit for bit).
 
 Source: the loop of Diffusion-MU-Attack@5a3e5d3 (rounds of steps, then a strict look). Differs: all of the above.
 """

@@ -44,8 +44,8 @@ class PromptSearch(Attack):
 
     vocabulary: Literal["plain", "whole"] = knob("plain", "tokens to choose from: those that read back as themselves, "
                                                           "or all (as published)")
-    rows: int = knob(16, "items per pass through the network; passes are filled up to it, so results differ by "
-                         "rounding", ge=1)
+    rows: int = knob(16, "items per pass through the network; passes are filled up to it, or to the power of two that "
+                         "holds a smaller trial, so results differ by rounding", ge=1)
     draw_all: bool = knob(False, "draw also strings already judged for the item (as published); the answer is the same")
 
     def check(self, victim: Victim, request: Request, items: Sequence[Item]) -> None:
@@ -91,8 +91,9 @@ class PromptSearch(Attack):
     def _step(self, batch: Batch, wanted: Wanted, number: int, active: Sequence[Search]) -> None:
         model, broken = batch.victim.model, list[int]()
         time = partial(self._time, model.process.schedule, number)
-        for first in range(0, len(active), self.rows):
-            broken += descend(model, wanted, time, self.rows, active[first:first + self.rows])
+        rows = min(self.rows, 1 << (batch.victim.trial - 1).bit_length()) if batch.victim.trial else self.rows
+        for first in range(0, len(active), rows):
+            broken += descend(model, wanted, time, rows, active[first:first + rows])
         batch.spend([one.row for one in active], gradient_steps=1, network_rows=3 + self.wanted_rows)
         batch.fail(broken, "the gradient is not a number")
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         _write(file, under, [])
     if tell:
         tell(before, before + len(todo), attack.name)
-    for outcome in attack.outcomes(victim, request, todo, goal):
+    for outcome in attack.outcomes(replace(victim, trial=len(items)), request, todo, goal):
         item = todo[outcome.row]
         try:
             attempt = _settled(attack, victim, item, outcome, goal, folder, fresh, confirm)

@@ -64,6 +64,8 @@ class Victim:
         aims: images of the concept that were drawn to aim at (see `aims.targets`): attacks share them.
         asks: whose prompts of other things innocent users ask; None: those of the model's world.
         sights: where answers about images without an attack are kept; None keeps none.
+        trial: items of the whole trial, those that are settled already among them; it decides the shape of passes. 0:
+            not known.
         processes: those that share the items of each attack and of each look, and make the same calls; by default this
             one alone.
         watch: told of every candidate of an attack once it is judged: the item, the text and the seed that were asked,
@@ -79,6 +81,7 @@ class Victim:
     aims: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict, repr=False, compare=False)
     asks: Prompts | None = field(default=None, repr=False, compare=False)
     sights: Sights | None = field(default=None, repr=False, compare=False)
+    trial: int = field(default=0, compare=False)
     processes: Runtime = field(default=ALONE, repr=False, compare=False)
     watch: Watch | None = field(default=None, repr=False, compare=False)
 
