@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from expunge.cli import run
+from expunge.evidence.bundle import make_bundle
 from expunge.evidence.signing import Signer, Trust, make_keys, private_key, sign
 from expunge.evidence.statement import sealed
 from expunge.evidence.verify import Line, verify_bundle
@@ -85,6 +87,49 @@ def test_another_base_fails_with_its_name(signed: Path, v_pipeline_folder: Path,
     assert run(["verify", str(signed), "--base", str(v_pipeline_folder)]) == 1
     out = capsys.readouterr().out
     assert f"fails  base: {v_pipeline_folder}" in out or "fails  base: pipeline" in out
+
+
+@pytest.mark.parametrize("name", ["evaluation/evaluation.json", "attack/attack.json", "protocol-p/protocol.json"])
+def test_a_record_of_another_model_fails_where_the_base_is_named(
+        edit: Path, pipeline_folder: Path, tmp_path: Path, name: str) -> None:
+    from expunge.models.store import load
+
+    own = Path(shutil.copytree(edit, tmp_path / "edit"))
+    said = json.loads((own / name).read_text())
+    write_json(own / name, {**said, "model": "another", "model_hash": "f" * 64})
+    bundle = make_bundle(own, tmp_path / "bundle").folder
+    base = load(pipeline_folder, device="cpu")
+    assert failures(verify_bundle(bundle, base=base)) == (
+        f"base: records/{name} was measured on another (ffffffffffffffff), not on {base.name} ({base.hash[:16]})")
+
+
+def test_a_smaller_copy_of_the_base_is_what_it_was_measured_on(unsigned: Path, pipeline_folder: Path, tmp_path: Path
+                                                               ) -> None:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from expunge.models.store import load
+
+    pipe = DiffusionPipeline.from_pretrained(pipeline_folder)
+    pipe.to(torch.float16).save_pretrained(tmp_path / "half", safe_serialization=True)
+    base = load(tmp_path / "half", device="cpu")
+    line = verify_bundle(unsigned, base=base)[-1]
+    assert base.hash != load(pipeline_folder, device="cpu").hash
+    assert (line.what, line.state) == ("base", "holds")
+    assert "rounded to float16" in line.words
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\xff"])
+@pytest.mark.parametrize("name", ["evaluation/evaluation.json", "attack/attack.json", "protocol-p/protocol.json"])
+def test_a_damaged_record_fails_by_its_name_and_no_base_makes_that_an_error(signed: Path, pipeline_folder: Path,
+                                                                            name: str, text: str) -> None:
+    from expunge.models.store import load
+
+    (signed / "records" / name).write_bytes(text.encode("latin-1"))
+    said = failures(verify_bundle(signed, base=load(pipeline_folder, device="cpu")))
+    assert f"file records/{name}: was changed" in said
+    assert f"record records/{name}: " in said
+    assert f"base: records/{name} cannot be compared: " in said
 
 
 def test_another_key_and_a_forgery_with_a_key_of_ones_own_fail(signed: Path, keys: tuple[Path, Path], tmp_path: Path

@@ -22,7 +22,7 @@ from expunge.evidence.signing import SIGNATURE, Signed, Trust, check_installed, 
 from expunge.evidence.statement import check_form, results, unsealed
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import EVALUATIONS, Evaluation, counted, read_card
+from expunge.records import counted, read_card
 
 State = Literal["holds", "fails", "open"]
 OWN = (MANIFEST, STATEMENT, SEALED, SIGNATURE)
@@ -63,7 +63,7 @@ def verify_bundle(folder: str | Path, *, trust: Trust = NOBODY, base: Model | No
     lines += more
     if stated is not None:
         lines += [*_records(folder, stated, digests), *_bom(folder, digests, stated)]
-    return [*lines, *_base(folder, base, stated)]
+    return [*lines, *_base(folder, base, stated, digests)]
 
 
 def _signature(folder: Path, digests: Mapping[str, str], trust: Trust) -> tuple[Signed | None, list[Line]]:
@@ -153,14 +153,9 @@ def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]
                                           f"({said['patch']['tensors'][:16]})")
     except (ExpungeError, KeyError, TypeError) as error:
         yield Line("record", "fails", f"the patch's card cannot be compared: {error}")
-    for name in sorted(digests):
-        kind = next((stored for stored in SCORED if name.startswith("records/") and name.endswith(stored.name)), None)
-        if kind is None:
-            continue
-        try:
-            found = Found(folder / name, kind.read(folder / name))
-        except UserError as error:
-            yield Line(f"record {name}", "fails", error.got)
+    for name, found in _scored(folder, digests):
+        if isinstance(found, UserError):
+            yield Line(f"record {name}", "fails", found.got)
             continue
         theirs, mine = [one for one in said["results"] if one["record"] == name], results(found)
         odd = [one["name"] for one in (*mine, *theirs) if one not in mine or one not in theirs]
@@ -170,6 +165,19 @@ def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]
             yield Line(f"record {name}", "fails", f"its {odd[0]} is not what was stated")
         else:
             yield Line(f"record {name}", "holds", f"{len(mine)} scores as they were stated")
+
+
+def _scored(folder: Path, digests: Mapping[str, str]) -> Iterator[tuple[str, Found | UserError]]:
+    """The records with scores by name, or why one cannot be read."""
+    for name in sorted(digests):
+        kind = next((stored for stored in SCORED if name.startswith("records/")
+                     and name.endswith(f"/{stored.name}")), None)
+        if kind is None:
+            continue
+        try:
+            yield name, Found(folder / name, kind.read(folder / name))
+        except UserError as error:
+            yield name, error
 
 
 def _bom(folder: Path, digests: Mapping[str, str], stated: Mapping[str, Any]) -> Iterator[Line]:
@@ -189,7 +197,9 @@ def _bom(folder: Path, digests: Mapping[str, str], stated: Mapping[str, Any]) ->
         yield Line("BOM", "holds", f"valid CycloneDX {bom.SPEC}, says what the record says ({len(metrics)} metrics)")
 
 
-def _base(folder: Path, base: Model | None, stated: Mapping[str, Any] | None) -> Iterator[Line]:
+def _base(folder: Path, base: Model | None, stated: Mapping[str, Any] | None, digests: Mapping[str, str]
+          ) -> Iterator[Line]:
+    """Whether patch and records are of the model that was named."""
     if base is None:
         yield Line("base", "open", "not looked at: name the model with --base")
         return
@@ -203,9 +213,15 @@ def _base(folder: Path, base: Model | None, stated: Mapping[str, Any] | None) ->
     if said is not None and said["hash"] != patch.card.base_hash:
         yield Line("base", "fails", f"patch/patch.json names another base than the statement ({said['hash'][:16]})")
         return
-    evaluations = [EVALUATIONS.read(file) for file in (folder / "records").glob(f"*/{EVALUATIONS.name}")]
-    odd = [one for one in evaluations if isinstance(one, Evaluation) and one.model_hash != base.hash]
-    if odd:
-        note = "; ".join(filter(None, [note, f"it was measured on {odd[0].model} ({odd[0].model_hash[:16]})"]))
-    yield Line("base", "holds", f"{base.name} ({base.hash[:16]}) is what it was made on" if not note else
-               f"{base.name} takes it: {note}")
+    same = {base.hash, patch.card.base_hash if patch.rounded_alike(base) else base.hash}  # a smaller copy is the model
+    odd = []
+    for name, found in _scored(folder, digests):
+        if isinstance(found, UserError):
+            odd.append(f"{name} cannot be compared: {found.got}")
+        elif found.record.model_hash not in ("", *same):
+            odd.append(f"{name} was measured on {found.record.model} ({found.record.model_hash[:16]}), not on "
+                       f"{base.name} ({base.hash[:16]})")
+    yield from (Line("base", "fails", words) for words in odd)
+    if not odd:
+        yield Line("base", "holds", f"{base.name} ({base.hash[:16]}) is what it was made on" if not note else
+                   f"{base.name} takes it: {note}")
