@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,20 +68,56 @@ def test_one_file_more_fails_with_its_name(signed: Path, keys: tuple[Path, Path]
     assert f"signature: {name} is not what was signed" in failures(verify_bundle(signed, trust=Trust(keys[1])))
 
 
+def test_a_files_name_cannot_pass_for_a_line_that_holds(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x\nholds  signature: all files, by the key 0123456789abcdef\u202e"
+    (signed / name).write_bytes(b"more")
+    assert run(["verify", str(signed)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert not [line for line in said if line.startswith("holds  signature")]
+    shown = r"x\nholds  signature: all files, by the key 0123456789abcdef\u202e"
+    assert f"fails  file {shown}: was added: the manifest does not name it" in said
+
+
+@pytest.mark.parametrize("spoil", [lambda made: made.clear(), lambda made: made.update(payload=None),
+                                   lambda made: made.update(signatures=[None]), lambda made: made.update(payload="é")])
+def test_a_damaged_envelope_is_a_line_that_fails(signed: Path, keys: tuple[Path, Path], spoil: Callable[[Any], None]
+                                                 ) -> None:
+    made = json.loads((signed / "attestation.dsse.json").read_text())
+    spoil(made)
+    write_json(signed / "attestation.dsse.json", made)
+    for trust in (Trust(), Trust(keys[1])):
+        assert "record: attestation.dsse.json cannot be used: " in failures(verify_bundle(signed, trust=trust))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_one_file_less_fails_with_its_name(signed: Path, keys: tuple[Path, Path], name: str) -> None:
     (signed / name).unlink()
-    if name == "manifest.json":
-        assert run(["verify", str(signed)]) == 2
-        return
     said = failures(verify_bundle(signed, trust=Trust(keys[1])))
     assert name in said
 
 
-def test_a_link_in_place_of_a_file_is_told(signed: Path, tmp_path: Path) -> None:
-    elsewhere = (signed / "README.md").rename(tmp_path / "README.md")
-    (signed / "README.md").symlink_to(elsewhere)
-    assert "file README.md: is a link" in failures(verify_bundle(signed))
+def test_a_folder_without_any_file_of_a_bundles_own_is_none(edit: Path) -> None:
+    assert run(["verify", str(edit)]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("whole", [True, False], ids=["link", "broken link"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_in_place_of_a_file_is_told(signed: Path, keys: tuple[Path, Path], tmp_path: Path, name: str, whole: bool
+                                           ) -> None:
+    elsewhere = (signed / name).rename(tmp_path / "elsewhere")
+    (signed / name).symlink_to(elsewhere if whole else tmp_path / "nowhere")
+    assert f"file {name}: is a link" in failures(verify_bundle(signed))
+    assert f"signature: {name} is a link" in failures(verify_bundle(signed, trust=Trust(keys[1])))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes by name there")
+@pytest.mark.parametrize("name", ["bom.cdx.json", "statement.json", "manifest.json", "notes"])
+def test_a_pipe_is_told_and_nobody_waits_for_it(unsigned: Path, name: str) -> None:
+    (unsigned / name).unlink(missing_ok=True)
+    os.mkfifo(unsigned / name)
+    assert f"file {name}: {'was added' if name == 'notes' else 'is a link or a device'}" in failures(
+        verify_bundle(unsigned))
 
 
 def test_another_base_fails_with_its_name(signed: Path, v_pipeline_folder: Path, capsys: pytest.CaptureFixture[str]
@@ -198,6 +236,39 @@ def test_a_record_that_says_something_else_than_was_stated_fails(unsigned: Path,
     write_json(file, said)
     rewritten(unsigned)
     assert "record records/attack/attack.json: its attack/worst is not what was stated" in failures(
+        verify_bundle(unsigned))
+
+
+@pytest.mark.parametrize(("spoil", "what"), [
+    (lambda said: said["base"].update(name="another"), "base name"),
+    (lambda said: said["base"].update(hash="0" * 64), "base hash"),
+    (lambda said: said["patch"].update(tensors="0" * 64), "patch tensors"),
+    (lambda said: said["patch"].update(seed=1), "patch seed"),
+    (lambda said: said.update(concepts=["bomb"]), "concepts"),
+    (lambda said: said.update(request=None), "request"),
+    (lambda said: said["request"].update(who="B. Person"), "request"),
+    (lambda said: said["request"].update(odd=1), "request")])
+def test_a_statement_that_says_something_else_than_the_patchs_card_fails(
+        unsigned: Path, spoil: Callable[[Any], None], what: str) -> None:
+    stated = json.loads((unsigned / "statement.json").read_text())
+    spoil(stated["predicate"])
+    write_json(unsigned / "statement.json", stated)
+    says = f"record: the {what} in statement.json is not what patch/patch.json says"
+    assert says in failures(verify_bundle(unsigned)).splitlines()
+
+
+@pytest.mark.parametrize(("spoil", "where"), [
+    (lambda stated: stated["subject"][0].update(digest="x"), "subject.0.digest"),
+    (lambda stated: stated["predicate"]["base"].pop("name"), "predicate.base.name"),
+    (lambda stated: stated["predicate"]["records"][0].update(name=None), "predicate.records.0.name"),
+    (lambda stated: stated["predicate"]["results"][0].update(value="0"), "predicate.results.0.value"),
+    (lambda stated: stated["predicate"].update(manifest=[]), "predicate.manifest")])
+def test_a_statement_of_another_form_is_a_line_that_fails(unsigned: Path, spoil: Callable[[Any], None], where: str
+                                                          ) -> None:
+    stated = json.loads((unsigned / "statement.json").read_text())
+    spoil(stated)
+    write_json(unsigned / "statement.json", stated)
+    assert f"record: statement.json cannot be used: a statement of another form: {where}: " in failures(
         verify_bundle(unsigned))
 
 

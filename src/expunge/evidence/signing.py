@@ -257,6 +257,4 @@ def _told(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, KeyError | TypeError | IndexError | AttributeError):
         return "the signature's file is damaged"
-    if "symlink" in text:
-        return "a link lies in the folder, and a signature is of files"
     return f"{type(error).__name__}: {text or 'it was made by another key, or is damaged'}"
