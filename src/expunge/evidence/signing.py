@@ -17,6 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from expunge import files
 from expunge.errors import StorageError, UserError, install
 from expunge.extras import EXTRAS
@@ -254,7 +256,7 @@ def _pem(key: EllipticCurvePublicKey) -> bytes:
 
 def _told(error: Exception) -> str:
     """Why a signature does not hold, for a person."""
+    if isinstance(error, KeyError | TypeError | IndexError | AttributeError | ValidationError | json.JSONDecodeError):
+        return f"{SIGNATURE} is damaged"
     text = " ".join(str(error).split())
-    if isinstance(error, KeyError | TypeError | IndexError | AttributeError):
-        return "the signature's file is damaged"
-    return f"{type(error).__name__}: {text or 'it was made by another key, or is damaged'}"
+    return f"{SIGNATURE} does not hold: {type(error).__name__}: {text or 'it was made by another key, or is damaged'}"
