@@ -221,8 +221,16 @@ def test_a_signed_bundle_without_its_signature_is_no_unsigned_one(signed: Path) 
 @pytest.mark.parametrize(("spoil", "says"), [
     (lambda made: made["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"][0].update(
         value="0.5"), "BOM: its performance metrics are not the record's results: attack/worst"),
+    (lambda made: made["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"][0].clear(),
+     "BOM: its performance metrics are not the record's results: one without a type"),
     (lambda made: made["metadata"]["component"]["pedigree"]["ancestors"][0].update(name="another"),
-     "BOM: it names another"),
+     "BOM: it says something else of the base, and calls it another ("),
+    (lambda made: made["metadata"]["component"]["pedigree"]["ancestors"][0].pop("version"),
+     "BOM: it says something else of the base"),
+    (lambda made: made["metadata"]["component"]["pedigree"]["ancestors"][0].pop("hashes"),
+     "BOM: it says something else of the base"),
+    (lambda made: made["metadata"]["component"].update(version="0"), "BOM: it is about another patch (0)"),
+    (lambda made: made["metadata"]["component"]["pedigree"].update(ancestors=[]), "BOM: it is of another form"),
     (lambda made: made["metadata"]["component"]["components"][0]["hashes"][0].update(content="0" * 64),
      "BOM: patch/patch.safetensors has another sha256"),
     (lambda made: made["metadata"]["component"].pop("pedigree"), "BOM: it lacks 'pedigree'"),
