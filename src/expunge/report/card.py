@@ -20,7 +20,7 @@ from typing import Any
 
 from expunge import files
 from expunge.records import HUB_NAME, Evaluation, Relearning, Score, SuiteResult
-from expunge.report.about import About, first_facts
+from expunge.report.about import NOBODY, About, first_facts
 from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.sensitive import WITHOUT
@@ -32,8 +32,6 @@ from expunge.report.words import all_scores, family, finite, model_name, quoted,
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
-
-NOBODY = About()
 LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "retained/near", "retained/far",
            "integrity_median/near", "fid/original", "kid/original", "clip/forget", "clip/keep")
 """The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
