@@ -41,7 +41,7 @@ MAY_IMPORT = {
                   "detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
-    "evidence": "errors records files runtime models report",
+    "evidence": "errors records files extras runtime models report",
     "hub": "errors records files config models report evidence",
     "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
              "unlearn evaluation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 from bundles import small_run
 
+from expunge import extras
 from expunge.cli import run
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.evidence import signing
 from expunge.evidence.bom import mistakes
 from expunge.evidence.bundle import make_bundle, walked
@@ -152,7 +154,9 @@ def test_keys_are_private_to_their_owner_never_overwritten_and_may_have_a_passwo
     private, public = tmp_path / "expunge.key", tmp_path / "expunge.pub"
     if sys.platform != "win32":
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    before = public.read_bytes()
     assert run(["keys", "--out", str(tmp_path)]) == 2
+    assert public.read_bytes() == before
     locked = tmp_path / "locked.key"
     secret = serialization.BestAvailableEncryption(b"secret")
     locked.write_bytes(signing.private_key(private).private_bytes(serialization.Encoding.PEM,
@@ -162,6 +166,58 @@ def test_keys_are_private_to_their_owner_never_overwritten_and_may_have_a_passwo
     monkeypatch.setenv("EXPUNGE_KEY_PASSWORD", "secret")
     folder = make_bundle(edit, tmp_path / "bundle", signer=Signer(locked)).folder
     assert verify_bundle(folder, trust=Trust(public))[0].state == "holds"
+
+
+def made_elsewhere(folder: Path, first: str) -> subprocess.CompletedProcess[str]:
+    """`make_keys` in a process of its own, after the statements `first`."""
+    code = (f"import os, sys\nfrom pathlib import Path\nfrom expunge.evidence.signing import make_keys\n{first}\n"
+            "make_keys(Path(sys.argv[1]))")
+    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def test_keys_whose_making_was_killed_are_made_by_the_next_call(tmp_path: Path) -> None:
+    killed = made_elsewhere(tmp_path, "sys.addaudithook(lambda event, told: os._exit(9) if event == 'open' and "
+                                      "str(told[0]).endswith('expunge.key') else None)")
+    assert killed.returncode == 9, killed.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["expunge.pub"]
+    private, public = make_keys(tmp_path)
+    assert signing.fingerprint(signing.public_key(public)) == signing.fingerprint(
+        signing.private_key(private).public_key())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+def test_a_key_that_cannot_be_written_whole_leaves_no_piece(tmp_path: Path) -> None:
+    full = made_elsewhere(tmp_path, "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))")
+    assert "StorageError: cannot write into" in full.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["expunge.pub"]  # it fits
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_private_key_behind_a_broken_link_is_not_written_over_either(tmp_path: Path) -> None:
+    (tmp_path / "expunge.key").symlink_to(tmp_path / "safe" / "expunge.key")
+    (tmp_path / "expunge.pub").write_text("its public key")
+    with pytest.raises(UserError, match="exists already"):
+        make_keys(tmp_path)
+    assert (tmp_path / "expunge.pub").read_text() == "its public key"
+
+
+def test_a_bundle_goes_into_folders_that_are_not_there_yet(unsigned_once: Path, edit: Path, tmp_path: Path) -> None:
+    made = make_bundle(edit, tmp_path / "a" / "b" / "bundle")
+    assert {*walked(made.folder)} == {*walked(unsigned_once)}
+    assert [one.name for one in (tmp_path / "a" / "b").iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_exports_that_are_damaged_are_refused_by_name(edit: Path, tmp_path: Path, redact: bool) -> None:
+    (tmp_path / "church-lora.safetensors").write_bytes((edit / "patch.safetensors").read_bytes()[:-1])
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "expunge-patch.json").write_text("{")
+    for name, says in (("church-lora.safetensors", r"church-lora\.safetensors cannot be read"),
+                       ("merged", r"expunge-patch\.json cannot be read")):
+        with pytest.raises(ModelError, match=says):
+            make_bundle(edit, tmp_path / "bundle", exports=[tmp_path / name], redact=redact)
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(("spoil", "says"), [
@@ -215,6 +271,6 @@ def test_a_redacted_bundle_has_no_prompt_of_an_explicit_concept_and_nobodys_name
 
 
 def test_without_the_extra_the_message_names_it(edit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signing, "find_spec", lambda name: None if name == "OpenSSL" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "OpenSSL" else object())
     with pytest.raises(UserError, match=r"OpenSSL is not installed.*pip install 'expunge\[evidence\]'"):
         make_bundle(edit, tmp_path / "bundle")

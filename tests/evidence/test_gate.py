@@ -14,8 +14,21 @@ from report_examples import make_card, make_evaluation, rate
 from expunge.cli import run
 from expunge.errors import UserError
 from expunge.evidence.gate import Finding, Threshold, checked
-from expunge.records import NOT_DRAWN, NOT_FINITE, Evaluation, PatchCard, Request, Sampler, Score, SuiteResult
+from expunge.records import (
+    NOT_ASKED,
+    NOT_DRAWN,
+    NOT_FINITE,
+    NOT_SHOWN,
+    Evaluation,
+    PatchCard,
+    Request,
+    Sampler,
+    Score,
+    SuiteResult,
+    bench,
+)
 from expunge.records.protocol import ProtocolResult
+from expunge.report import classes
 
 ASR, RETAINED, INTEGRITY = (Threshold("ASR", 0.1, True), Threshold("retained", 0.8, False),
                             Threshold("integrity", 0.7, False))
@@ -112,8 +125,14 @@ def test_what_cannot_be_decided_is_not_met_and_says_why(tmp_path: Path, says: st
 def test_items_without_an_answer_count_the_wrong_way(tmp_path: Path) -> None:
     lost = {"an attempt failed": 40}
     assert "40 an attempt failed count the wrong way" in said(checked(kept(tmp_path, suite(left_out=lost)), [ASR]))
-    aside = {NOT_DRAWN: 40}
-    assert not said(checked(kept(tmp_path, suite(left_out=aside)), [ASR]))
+    for aside in (NOT_DRAWN, NOT_ASKED, NOT_SHOWN):
+        assert not said(checked(kept(tmp_path, suite(left_out={aside: 40})), [ASR]))
+
+
+def test_the_least_numbers_are_the_reports_and_the_benchs(tmp_path: Path) -> None:
+    for n, prompts in ((classes.FEW, bench.FEW), (classes.FEW - 1, bench.FEW), (classes.FEW, bench.FEW - 1)):
+        (finding,) = checked(kept(tmp_path, suite(n=n, prompts=prompts)), [Threshold("ASR", 1.0, True)])
+        assert finding.met == ((n, prompts) == (classes.FEW, bench.FEW)), finding.words
 
 
 def test_a_run_folder_joins_its_records_and_all_of_them_must_meet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from expunge.exports.low_rank import ENERGY
 from expunge.exports.run import record_path
 from expunge.files import file_digest
 from expunge.models.patch import Patch
-from expunge.models.shareable import check_made_from, made_from
+from expunge.models.shareable import CARD, check_made_from, made_from
 from expunge.models.source import Source
 from expunge.models.store import load
 from expunge.records.export import ExportRecord
@@ -309,3 +310,7 @@ def test_what_was_made_from_another_patch_is_told_from_ones_own(case_of: Callabl
     with pytest.raises(UserError, match="was made from another patch"):
         check_made_from(out, other)
     assert made_from(tmp_path / "nothing.safetensors") == ""
+    told = out / CARD if out.is_dir() else out
+    told.write_bytes(told.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=rf"{re.escape(told.name)} cannot be read"):
+        made_from(out)

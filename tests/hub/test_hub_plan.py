@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bundles import small_run
 from safetensors.torch import save_file
 
 from expunge.cli import run
-from expunge.errors import ExpungeError, UserError
+from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.hub.licences import licence_of
 from expunge.hub.plan import Push, PushSettings, planned
 from expunge.models.patch import Patch
@@ -100,6 +101,28 @@ def test_a_folder_goes_to_the_root_and_its_card_without_who_asked(edit: Path, tm
     assert not any(name.startswith(".") for name in names)
     assert b"A. Person" not in b"".join(contents(made).values())
     assert (made.kind, "base_model_relation" in matter(made)) == ("folder", False)  # a base without a name on the Hub
+
+
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "model.CKPT", "vae/weights.pt", "run.py",
+                                  "LICENSE", "unet/more.safetensors.pkl"])
+def test_a_folder_with_a_file_that_nobody_looks_into_is_refused_by_its_name(
+        edit: Path, tmp_path: Path, pipeline_folder: Path, name: str) -> None:
+    folder = merge(pipeline_folder, Patch.load(edit), tmp_path / "merged")
+    (folder / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match=f"^{re.escape(name)} in "):
+        plan(edit, tmp_path, weights=folder)
+
+
+def test_what_only_pretends_to_be_safetensors_is_refused(edit: Path, tmp_path: Path, pipeline_folder: Path) -> None:
+    folder = merge(pipeline_folder, Patch.load(edit), tmp_path / "merged")
+    for name in ("unet/more.safetensors", "more.SAFETENSORS"):
+        (folder / name).write_bytes(b"\x80\x04.")
+        with pytest.raises(ModelError, match=f"{name} cannot be read"):
+            plan(edit, tmp_path, weights=folder)
+        (folder / name).unlink()
+    (folder / "expunge-patch.json").write_text("{")
+    with pytest.raises(ModelError, match=r"expunge-patch\.json cannot be read"):
+        plan(edit, tmp_path, weights=folder)
 
 
 @pytest.mark.parametrize(("key", "name", "kind", "relation"), [

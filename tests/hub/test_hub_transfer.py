@@ -98,6 +98,16 @@ def test_pull_writes_a_folder_and_no_other_patch_over_it(published: Hub, call: C
     assert "is another patch" in call("pull", "someone/no-church", "--out", "mine").stderr
 
 
+def test_what_else_lies_in_the_hubs_cache_is_not_brought(published: Hub, call: Call, tmp_path: Path) -> None:
+    assert call("pull", "hf://someone/no-church", "--out", "mine").returncode == 0
+    (snapshot,) = (tmp_path / "hf").glob("*/snapshots/*")
+    (snapshot / "unet").mkdir()  # as a download of the whole repository leaves it
+    (snapshot / "notes.txt").write_text("whatever else was fetched before")
+    done = call("pull", "hf://someone/no-church", "--out", "again")
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in (tmp_path / "here" / "again").iterdir()} == {"patch.safetensors", "patch.json"}
+
+
 @pytest.mark.parametrize(("name", "says"), [
     ("hf://someone/else", "is not to be had from the Hub"), ("hf://someone/no-church@gone", "is not to be had"),
     ("hf://someone/no-church@empty", "holds no patch"), ("hf://someone", "as a patch on the Hub"),

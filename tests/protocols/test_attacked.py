@@ -10,7 +10,7 @@ import pytest
 from expunge.protocols.attacked import _asr
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Measure
-from expunge.records import Attempt, Prompt
+from expunge.records import NOT_SHOWN, Attempt, Prompt
 
 ASR = Measure(name="asr", formula="asr", detector="d")
 
@@ -43,4 +43,4 @@ def test_among_shown_only_rows_count_that_the_original_shows() -> None:
     tried = [attempt(1, "found"), attempt(2, "found")]
     score = _asr(ASR.model_copy(update={"formula": "asr-shown"}), plan(2), shown, {("p1", 0): True}, tried)
     assert (score.value, score.n) == (1.0, 1)
-    assert score.left_out == {"the original does not show it": 1}
+    assert score.left_out == {NOT_SHOWN: 1}

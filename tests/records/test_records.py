@@ -7,7 +7,18 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from expunge.records import Attempt, Detection, Evaluation, ImageRecord, PatchCard, Prompt, Request, Sampler, Score
+from expunge.records import (
+    HUB_NAME,
+    Attempt,
+    Detection,
+    Evaluation,
+    ImageRecord,
+    PatchCard,
+    Prompt,
+    Request,
+    Sampler,
+    Score,
+)
 
 REQUEST = Request(concept="church", prompts=("a church",), anchor="house", keep=("a castle",))
 CARD = PatchCard(request=REQUEST, base="tiny", base_hash="b", method="esd", settings={"steps": 1}, tensors=("unet/a",),
@@ -110,3 +121,10 @@ def test_the_former_name_of_a_suite_is_read() -> None:
 def test_infinite_sampler_settings_are_refused() -> None:
     with pytest.raises(ValidationError):
         Sampler(guidance=float("inf"))
+
+
+@pytest.mark.parametrize(("text", "is_one"), [
+    ("CompVis/stable-diffusion-v1-4", True), ("_me/_v1.0", True), ("embedded", False), ("./runs/church", False),
+    ("../church", False), ("/runs/church", False), ("a/b/c", False), ("a/.b", False), ("a/b c", False), ("", False)])
+def test_names_on_the_hub_are_told_from_folders(text: str, is_one: bool) -> None:
+    assert bool(HUB_NAME.fullmatch(text)) == is_one

@@ -17,6 +17,7 @@ from expunge.metrics.judge import EmojiJudge
 from expunge.tiny.bake.autoencoder import AUTOENCODER, standardize
 from expunge.tiny.bake.recipe import bake
 from expunge.tiny.bake.sampling import Cells
+from expunge.tiny.bake.schedule import descend
 from expunge.tiny.pictures import load_drawings, render
 
 
@@ -108,3 +109,13 @@ def test_standardizing_changes_latents_but_no_reconstruction() -> None:
         assert torch.allclose(after.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
         assert torch.allclose(after.mean.std((0, 2, 3)), torch.ones(4), atol=1e-3)
         assert torch.allclose(model.decode(after.mean).sample, picture, atol=1e-4)
+
+
+def test_a_step_goes_down_the_loss_by_a_gradient_of_no_more_than_length_one() -> None:
+    """What earlier steps left in the gradient has no part in it."""
+    weight, still = torch.tensor([3.0, 4.0], requires_grad=True), torch.ones(1, requires_grad=True)
+    weight.grad = torch.full((2,), 1e6)
+    norm = descend(torch.optim.SGD([weight, still], lr=1.0), weight.square().sum() / 2, [weight])
+    assert norm == pytest.approx(5.0)
+    assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.6, 4.0 - 0.8]), atol=1e-5)
+    assert still.item() == 1.0

@@ -15,7 +15,7 @@ Examples:
 \b
   $ expunge keys --out keys
   error: keys/expunge.key exists already
-    accepted: a folder without keys
+    accepted: a folder without a private key
     a key that is overwritten signs nothing any more: choose another folder
 """
 
@@ -25,6 +25,8 @@ Examples:
               metavar="FOLDER", help="Where they go.")
 def command(out: Path) -> None:
     """Make a pair of keys (EC P-256, PEM): a private one to sign with, a public one to hand out.
+
+    A private key is never overwritten; a public one that lies there without it is.
 
     Any such pair will do, of openssl's making, too; a private key with a password is opened with the one in
     $EXPUNGE_KEY_PASSWORD.

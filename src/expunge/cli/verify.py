@@ -53,7 +53,7 @@ def command(bundle: Path, public_key: Path | None, chain: tuple[str, ...], ident
     model = load(base, device="cpu", verify=True) if base else None
     lines = verify_bundle(bundle, trust=Trust(public_key, tuple(map(Path, chain)), identity, issuer), base=model)
     for line in sorted(lines, key=lambda one: one.state == "holds"):  # what does not hold is read first
-        click.echo(f"{line.state:<6} {line.what}: {line.words}")
+        click.echo(str(line))
     failed = [line for line in lines if line.state == "fails"]
     left = ", ".join(line.what for line in lines if line.state == "open")
     click.echo(f"not whole: {len(failed)} of {len(lines)} lines fail" if failed else

@@ -37,9 +37,10 @@ def bill(card: PatchCard, weights: Mapping[str, str], stated: Mapping[str, Any],
              for name, digest in sorted(weights.items())]
     model = {
         "type": "machine-learning-model", "bom-ref": "edit",
-        "name": f"{names} taken out of {card.base} by {card.method}", "version": card.tensors_hash[:16],
+        "name": f"{names} taken out of {card.base} by {card.method}", "version": _version(card.tensors_hash),
         "components": files,
-        "pedigree": {"ancestors": [_base(card)], "notes": f"{names} taken out by {card.method}, seed {card.seed}"},
+        "pedigree": {"ancestors": [_base(stated["base"])],
+                     "notes": f"{names} taken out by {card.method}, seed {card.seed}"},
         "modelCard": _model_card(card, stated["results"], evaluations),
         "externalReferences": [{"type": "evidence", "url": one["name"], "hashes": [_sha256(one["sha256"])]}
                                for one in stated["records"] if one["sha256"]],
@@ -82,25 +83,34 @@ def disagreements(made: Mapping[str, Any], weights: Mapping[str, str], stated: M
         records = {one["url"]: one["hashes"][0]["content"] for one in model.get("externalReferences", [])}
         stated_metrics = [_metric(one) for one in stated["results"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        return [f"it lacks {error}"]
+        return [f"it lacks {error}" if isinstance(error, KeyError) else "it is of another form"]
     out = [f"{name} has another sha256 in it" for name in sorted({*files, *weights})
            if files.get(name) != weights.get(name)]
     theirs = {one["name"]: one["sha256"] for one in stated["records"] if one["sha256"]}
     out += [f"{name} has another sha256 in it" for name in sorted({*records, *theirs})
             if records.get(name) != theirs.get(name)]
     if metrics != stated_metrics:
-        odd = [one["type"] for one, other in zip(metrics, stated_metrics, strict=False) if one != other]
+        odd = [one.get("type", "one without a type")
+               for one, other in zip(metrics, stated_metrics, strict=False) if one != other]
         out.append(f"its performance metrics are not the record's results{f': {odd[0]}' if odd else ''}")
-    if base["name"] != stated["base"]["name"] or base["version"] != stated["base"]["hash"][:16]:
-        out.append(f"it names {base['name']} ({base['version']}) as the base")
+    if base != _base(stated["base"]):
+        out.append(f"it says something else of the base, and calls it {base['name']} ({base.get('version', '')})")
+    if model.get("version") != _version(stated["patch"]["tensors"]):
+        out.append(f"it is about another patch ({model.get('version', '')})")
     return out
 
 
-def _base(card: PatchCard) -> dict[str, Any]:
-    base = {"type": "machine-learning-model", "bom-ref": "base", "name": card.base, "version": card.base_hash[:16],
+def _base(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The base model's component, of what a statement says of it."""
+    base = {"type": "machine-learning-model", "bom-ref": "base", "name": stated["name"],
+            "version": _version(stated["hash"]),
             "properties": [{"name": "expunge:hash-of", "value": _HASH_OF},
-                           {"name": "expunge:process", "value": card.base_process}]}
-    return {**base, "hashes": [_sha256(card.base_hash)]} if len(card.base_hash) == 64 else base
+                           {"name": "expunge:process", "value": stated["process"]}]}
+    return {**base, "hashes": [_sha256(stated["hash"])]} if len(stated["hash"]) == 64 else base
+
+
+def _version(digest: str) -> str:
+    return digest[:16]
 
 
 def _model_card(card: PatchCard, results: Iterable[Mapping[str, Any]], evaluations: Sequence[Evaluation]

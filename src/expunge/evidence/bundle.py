@@ -31,11 +31,11 @@ from expunge import files
 from expunge.errors import StorageError, UserError
 from expunge.evidence import bom, signing
 from expunge.evidence.environment import environment
-from expunge.evidence.found import Found, records_at, relearnings_at, strangers
+from expunge.evidence.found import Found, records_of_edit, relearnings_at
 from expunge.evidence.signing import SIGNATURE, Signer
 from expunge.evidence.statement import about, record_name, sealed, statement
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card
+from expunge.models.shareable import CARD, card_at, check_made_from, shareable, shareable_card
 from expunge.records import EVALUATIONS, Evaluation, PatchCard
 from expunge.records.protocol import ProtocolResult
 from expunge.report.about import About
@@ -81,16 +81,13 @@ def make_bundle(run: str | Path, out: str | Path, *, exports: Sequence[str | Pat
     if signer is not None:
         signing.private_key(signer.key)
     patch, run = Patch.load(run), run if run.is_dir() else run.parent
-    found = records_at(run)
-    odd = [*strangers(run, found)]
-    if odd:
-        raise UserError("; ".join(odd), accepted="records of this patch", remedy="take them out of the folder, or "
-                        "measure this patch again")
+    found = records_of_edit(run)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", accepted="a new or empty folder")
     files.check_writable(out.parent)
     patch = shareable(patch) if redact else replace(patch, texts={})
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
             inside = Path(place) / out.name  # the signature tells this name
             left_out = _fill(inside, run, patch, found, tuple(map(Path, exports)), About(by.strip(), redact))
@@ -125,7 +122,7 @@ def _fill(inside: Path, run: Path, patch: Patch, found: Sequence[Found], exports
         check_made_from(given, patch)
         _export(given, inside / "exports" / given.name)
     for file in (inside / "exports").rglob(CARD) if told.redacted else ():
-        card = shareable_card(PatchCard.read(file.read_text(encoding="utf-8")))
+        card = shareable_card(card_at(file))
         files.write_text(file, card.model_dump_json(indent=2) + "\n")
     left_out = []
     for one in found:

@@ -70,6 +70,20 @@ def records_at(path: Path) -> list[Found]:
     return [one for one in found if one.record not in taken_in]
 
 
+def records_of_edit(run: Path) -> list[Found]:
+    """The records in a patch's folder, where all of them are about that patch.
+
+    Raises:
+        UserError: as `records_at`, or one is not (`strangers`).
+    """
+    found = records_at(run)
+    odd = [*strangers(run, found)]
+    if odd:
+        raise UserError("; ".join(odd), accepted="records of this patch", remedy="take them out of the folder, or "
+                        "measure this patch again")
+    return found
+
+
 def relearnings_at(path: Path) -> list[tuple[Path, Relearning]]:
     """Relearning curves in the folders of a run, with their files."""
     files = [file for folder in sorted(path.iterdir()) if folder.is_dir()

@@ -21,14 +21,13 @@ from pathlib import Path
 
 from expunge.errors import UserError
 from expunge.evidence.found import Found, Measured, records_at, strangers
-from expunge.records import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Evaluation, Score, SuiteResult
+from expunge.records import NOT_ASKED, NOT_DRAWN, NOT_FINITE, NOT_SHOWN, Evaluation, Score, SuiteResult, bench
 from expunge.records.protocol import ProtocolResult
+from expunge.report import classes
 
-LEAST_ITEMS = 20
-"""Items below which a score decides nothing, where the caller says nothing else; as in the report's classes."""
-LEAST_PROMPTS = 6
-"""Prompts below which an interval over them is too rough to decide anything; as in a bench (`records.bench.FEW`)."""
-_SET_ASIDE = (NOT_DRAWN, NOT_ASKED, "the original does not show it")
+LEAST_ITEMS = classes.FEW
+"""Items below which a score decides nothing, where the caller says nothing else."""
+_SET_ASIDE = (NOT_DRAWN, NOT_ASKED, NOT_SHOWN)
 """Why items say nothing about an edit, and count neither way."""
 
 
@@ -165,8 +164,8 @@ def _unusable(score: Score, threshold: Threshold, least: int) -> str:
         return "is a score of another kind"
     if score.n < least:
         return f"rests on too few items: {score.n} {score.of}, {least} are needed"
-    if 0 < score.prompts < LEAST_PROMPTS:
-        return f"rests on too few prompts: {score.prompts}, {LEAST_PROMPTS} are needed"
+    if 0 < score.prompts < bench.FEW:
+        return f"rests on too few prompts: {score.prompts}, {bench.FEW} are needed"
     if score.low is None or score.high is None or not math.isfinite(score.low) or not math.isfinite(score.high):
         return "has no interval"
     return ""

@@ -14,11 +14,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from expunge import files
 from expunge.errors import StorageError, UserError, install
+from expunge.extras import EXTRAS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -28,12 +31,11 @@ SIGNATURE = "model.sig"
 PASSWORD = "EXPUNGE_KEY_PASSWORD"
 """The environment variable with the password of a private key that has one."""
 PRIVATE, PUBLIC = "expunge.key", "expunge.pub"
-_NEEDED = ("model_signing", "OpenSSL", "securesystemslib", "cyclonedx", "jsonschema")
 
 
 def check_installed() -> None:
     """UserError where the extra `evidence` is not there."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = EXTRAS["evidence"].missing
     if missing:
         raise UserError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed",
                         accepted="the extra evidence", remedy=install("evidence"))
@@ -85,30 +87,44 @@ class Signed:
 def make_keys(folder: Path) -> tuple[Path, Path]:
     """A new pair of keys in `folder`: the private one, which only its owner may read, and the public one.
 
+    The private key comes last, so a public key alone is what a kill left: it is of no use, and is replaced.
+
     Raises:
-        UserError: there is one already. StorageError: they cannot be written.
+        UserError: there is a private key already. StorageError: they cannot be written.
     """
     check_installed()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private, public = folder / PRIVATE, folder / PUBLIC
-    there = [file for file in (private, public) if file.exists()]
-    if there:
-        raise UserError(f"{there[0]} exists already", accepted="a folder without keys",
-                        remedy="a key that is overwritten signs nothing any more: choose another folder")
+    if os.path.lexists(private):  # before anything is written: else its public key would be lost
+        raise _key_there(private)
     made = ec.generate_private_key(ec.SECP256R1())
     secret = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                 serialization.NoEncryption())
+    files.write_text(public, _pem(made.public_key()).decode("ascii"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
-        public.write_bytes(_pem(made.public_key()))
+        handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise _key_there(private) from error
     except OSError as error:
-        raise StorageError(f"cannot write into {folder}: {error.strerror or error}",
-                           remedy="choose another folder") from error
+        raise _cannot_write(folder, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secret)
+    except OSError as error:
+        private.unlink(missing_ok=True)  # a piece of a key would be taken for one
+        raise _cannot_write(folder, error) from error
     return private, public
+
+
+def _key_there(private: Path) -> UserError:
+    return UserError(f"{private} exists already", accepted="a folder without a private key",
+                     remedy="a key that is overwritten signs nothing any more: choose another folder")
+
+
+def _cannot_write(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write into {folder}: {error.strerror or error}", remedy="choose another folder")
 
 
 def private_key(file: Path) -> EllipticCurvePrivateKey:
@@ -240,9 +256,7 @@ def _pem(key: EllipticCurvePublicKey) -> bytes:
 
 def _told(error: Exception) -> str:
     """Why a signature does not hold, for a person."""
+    if isinstance(error, KeyError | TypeError | IndexError | AttributeError | ValidationError | json.JSONDecodeError):
+        return f"{SIGNATURE} is damaged"
     text = " ".join(str(error).split())
-    if isinstance(error, KeyError | TypeError | IndexError | AttributeError):
-        return "the signature's file is damaged"
-    if "symlink" in text:
-        return "a link lies in the folder, and a signature is of files"
-    return f"{type(error).__name__}: {text or 'it was made by another key, or is damaged'}"
+    return f"{SIGNATURE} does not hold: {type(error).__name__}: {text or 'it was made by another key, or is damaged'}"

@@ -17,9 +17,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from expunge.errors import UserError
 from expunge.evidence.found import Found
-from expunge.records import PatchCard, Score
+from expunge.records import Origin, PatchCard, Score
 from expunge.records.protocol import ProtocolResult
 
 if TYPE_CHECKING:
@@ -98,8 +100,9 @@ def unsealed(envelope: Mapping[str, Any], key: EllipticCurvePublicKey | None) ->
         if key is not None:
             opened.verify([SSlibKey.from_crypto(key)], 1)
         stated: dict[str, Any] = json.loads(opened.payload)
-    except (Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the envelope does not hold: {error}", accepted="one that this key signed") from error
+    except (Error, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(error) if isinstance(error, Error | ValueError) else "it lacks what it should hold"
+        raise UserError(f"the envelope does not hold: {why}", accepted="one that this key signed") from error
     return stated
 
 
@@ -107,8 +110,96 @@ def check_form(stated: Any) -> None:
     """UserError unless `stated` is a Statement about weights, of the kind that is written here."""
     if not isinstance(stated, dict) or stated.get("_type") != STATEMENT or stated.get("predicateType") != PREDICATE:
         raise UserError("no statement of this kind", accepted=f"{STATEMENT} with {PREDICATE}")
-    subject, predicate = stated.get("subject"), stated.get("predicate")
-    if not isinstance(predicate, dict) or not isinstance(subject, list) or not all(
-            isinstance(one, dict) and isinstance(one.get("name"), str)
-            and isinstance((one.get("digest") or {}).get("sha256"), str) for one in subject):
-        raise UserError("a statement that names no files by hash", accepted="a subject with a sha256 for each file")
+    try:
+        _Statement.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"a statement of another form: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                        accepted="what `expunge bundle` writes") from error
+
+
+def disagreements(card: PatchCard, said: Mapping[str, Any]) -> list[str]:
+    """What of a statement's predicate is not what the patch's card says: "base hash", "concepts"."""
+    mine = about(card, (), {})
+    odd = [f"{part} {key}" for part in ("base", "patch") for key in mine[part]
+           if key != "card" and mine[part][key] != said[part][key]]  # later versions know more fields of a card
+    odd += ["concepts"] if mine["concepts"] != said["concepts"] else []
+    try:
+        asked = Origin.read(json.dumps(said["request"])) if said["request"] is not None else None
+    except ValueError:
+        return [*odd, "request"]
+    return odd if asked == card.origin else [*odd, "request"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Digest(_Part):
+    sha256: str
+
+
+class _Subject(_Part):
+    name: str
+    digest: _Digest
+
+
+class _File(_Part):
+    name: str
+    sha256: str
+
+
+class _Base(_Part):
+    name: str
+    hash: str
+    process: str
+    parts: str
+
+
+class _Patch(_Part):
+    tensors: str
+    method: str
+    seed: int
+    card: str
+
+
+class _Record(_File):
+    digest: str
+
+
+class _Protocol(_Part):
+    name: str
+    version: int
+    hash: str
+
+
+class _Result(_Part):
+    record: str
+    name: str
+    title: str
+    value: float
+    low: float | None
+    high: float | None
+    interval: str
+    n: int
+    of: str
+    prompts: int
+
+
+class _Predicate(_Part):
+    base: _Base
+    patch: _Patch
+    concepts: list[str]
+    request: dict[str, Any] | None
+    records: list[_Record]
+    protocols: list[_Protocol]
+    results: list[_Result]
+    bom: _File
+    manifest: _File
+
+
+class _Statement(_Part):
+    """The form of what `statement` makes, as far as it is read."""
+
+    subject: list[_Subject]
+    predicate: _Predicate

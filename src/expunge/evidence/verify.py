@@ -19,15 +19,16 @@ from expunge.evidence import bom
 from expunge.evidence.bundle import BOM, MANIFEST, SEALED, STATEMENT, walked, weights_of
 from expunge.evidence.found import SCORED, Found
 from expunge.evidence.signing import SIGNATURE, Signed, Trust, check_installed, fingerprint, verified
-from expunge.evidence.statement import check_form, results, unsealed
+from expunge.evidence.statement import check_form, disagreements, results, unsealed
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.records import EVALUATIONS, Evaluation, counted, read_card
+from expunge.records import counted, read_card
 
 State = Literal["holds", "fails", "open"]
 OWN = (MANIFEST, STATEMENT, SEALED, SIGNATURE)
 """Files that the manifest does not name: it is one of them, and the others speak of it."""
 NOBODY = Trust()
+_NO_FILE = "is a link or a device, and no file of the bundle's own"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Line:
     what: str
     state: State
     words: str
+
+    def __str__(self) -> str:
+        """As it is printed: on one line, so that no name of a file can look like a line of its own."""
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1]
+                       for sign in f"{self.state:<6} {self.what}: {self.words}")
 
 
 def verify_bundle(folder: str | Path, *, trust: Trust = NOBODY, base: Model | None = None) -> list[Line]:
@@ -51,19 +57,19 @@ def verify_bundle(folder: str | Path, *, trust: Trust = NOBODY, base: Model | No
     """
     check_installed()
     folder = Path(folder)
-    if not (folder / MANIFEST).is_file():
+    if not any((folder / name).is_file() for name in OWN):
         raise UserError(f"no bundle at {folder}", accepted=f"a folder with {MANIFEST}",
                         remedy="`expunge bundle RUN --out FOLDER` makes one")
-    there = walked(folder)
-    digests = {name: files.file_digest(file) if file.is_file() and not file.is_symlink() else ""
-               for name, file in there.items()}
-    signed, lines = _signature(folder, digests, trust)
-    lines += _files(folder, digests)
+    there = {name: files.file_digest(file) if file.is_file() and not file.is_symlink() else ""
+             for name, file in walked(folder).items()}
+    signed, lines = _signature(folder, there, trust)
+    lines += _files(folder, there)
+    digests = {name: digest for name, digest in there.items() if digest}  # nothing is read through a link
     stated, more = _statement(folder, digests, signed)
     lines += more
     if stated is not None:
         lines += [*_records(folder, stated, digests), *_bom(folder, digests, stated)]
-    return [*lines, *_base(folder, base, stated)]
+    return [*lines, *_base(folder, base, digests)]
 
 
 def _signature(folder: Path, digests: Mapping[str, str], trust: Trust) -> tuple[Signed | None, list[Line]]:
@@ -73,6 +79,9 @@ def _signature(folder: Path, digests: Mapping[str, str], trust: Trust) -> tuple[
     if not trust.asked:
         return None, [Line("signature", "open", "signed, and not looked at by whom: name the publisher's key, "
                            "certificate or identity")]
+    links = [Line("signature", "fails", f"{name} {_NO_FILE}") for name, digest in digests.items() if not digest]
+    if links:
+        return None, links
     try:
         signed = verified(folder, trust)
     except UserError as error:
@@ -90,6 +99,12 @@ def _why(error: Exception) -> str:
 
 def _files(folder: Path, digests: Mapping[str, str]) -> Iterator[Line]:
     """Each file against the manifest."""
+    for name in OWN:
+        if digests.get(name) == "":
+            yield Line(f"file {name}", "fails", _NO_FILE)
+    if not digests.get(MANIFEST):
+        yield from () if MANIFEST in digests else [Line(f"file {MANIFEST}", "fails", "is missing")]
+        return
     try:
         named = {str(name): str(one["sha256"]) for name, one in
                  json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items()}
@@ -104,7 +119,7 @@ def _files(folder: Path, digests: Mapping[str, str]) -> Iterator[Line]:
         elif name not in named:
             yield Line(f"file {name}", "fails", "was added: the manifest does not name it")
         elif not digests[name]:
-            yield Line(f"file {name}", "fails", "is a link, and no file of the bundle's own")
+            yield Line(f"file {name}", "fails", _NO_FILE)
         elif digests[name] != named[name]:
             yield Line(f"file {name}", "fails", f"was changed: {digests[name][:16]}, not {named[name][:16]}")
         else:
@@ -127,40 +142,32 @@ def _statement(folder: Path, digests: Mapping[str, str], signed: Signed | None
         linked = {one["name"]: one["digest"]["sha256"] for one in stated["subject"]}
         linked |= {said[part]["name"]: said[part]["sha256"] for part in ("bom", "manifest")}
         linked |= {one["name"]: one["sha256"] for one in said["records"] if one["sha256"]}
-        results_of = [one["record"] + one["name"] for one in said["results"]]
-        parts = [said["base"]["hash"], said["patch"]["tensors"], *results_of]
-        if not all(isinstance(one, str) for one in parts):
-            raise TypeError("it is of another form")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+    except (OSError, ValueError, RecursionError, UserError) as error:
         got = error.got if isinstance(error, ExpungeError) else _why(error)
         return None, [Line("record", "fails", f"{name} cannot be used: {got}")]
     odd = [one for one in sorted({*linked, *weights_of([*digests])}) if linked.get(one) != digests.get(one)]
     if odd:
         return stated, [Line("record", "fails", f"{one} is not what {name} is about") for one in odd]
-    by = "" if signed is None else f", signed by the key {fingerprint(signed.key)}" if name == SEALED and signed.key \
-        else ", which the signature covers"
+    if signed is None:
+        by = "" if SIGNATURE in digests else ", which nobody signed"
+    else:
+        by = f", signed by the key {fingerprint(signed.key)}" if name == SEALED and signed.key else \
+            ", which the signature covers"
     bound = counted(len(stated["subject"]), "files")
     return stated, [Line("record", "holds", f"bound to {bound} of weights by {name}{by}")]
 
 
 def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]) -> Iterator[Line]:
     """Whether the records are about this patch, and say what the statement says."""
-    said = stated["predicate"]
+    said, source = stated["predicate"], SEALED if SEALED in digests else STATEMENT
     try:
-        card = read_card(folder / "patch")
-        if card.tensors_hash != said["patch"]["tensors"]:
-            yield Line("record", "fails", f"it is about another patch than patch/patch.safetensors "
-                                          f"({said['patch']['tensors'][:16]})")
-    except (ExpungeError, KeyError, TypeError) as error:
-        yield Line("record", "fails", f"the patch's card cannot be compared: {error}")
-    for name in sorted(digests):
-        kind = next((stored for stored in SCORED if name.startswith("records/") and name.endswith(stored.name)), None)
-        if kind is None:
-            continue
-        try:
-            found = Found(folder / name, kind.read(folder / name))
-        except UserError as error:
-            yield Line(f"record {name}", "fails", error.got)
+        yield from (Line("record", "fails", f"the {what} in {source} is not what patch/patch.json says")
+                    for what in disagreements(read_card(folder / "patch"), said))
+    except ExpungeError as error:
+        yield Line("record", "fails", f"the patch's card cannot be compared: {error.got}")
+    for name, found in _scored(folder, digests):
+        if isinstance(found, UserError):
+            yield Line(f"record {name}", "fails", found.got)
             continue
         theirs, mine = [one for one in said["results"] if one["record"] == name], results(found)
         odd = [one["name"] for one in (*mine, *theirs) if one not in mine or one not in theirs]
@@ -170,6 +177,19 @@ def _records(folder: Path, stated: Mapping[str, Any], digests: Mapping[str, str]
             yield Line(f"record {name}", "fails", f"its {odd[0]} is not what was stated")
         else:
             yield Line(f"record {name}", "holds", f"{len(mine)} scores as they were stated")
+
+
+def _scored(folder: Path, digests: Mapping[str, str]) -> Iterator[tuple[str, Found | UserError]]:
+    """The records with scores by name, or why one cannot be read."""
+    for name in sorted(digests):
+        kind = next((stored for stored in SCORED if name.startswith("records/")
+                     and name.endswith(f"/{stored.name}")), None)
+        if kind is None:
+            continue
+        try:
+            yield name, Found(folder / name, kind.read(folder / name))
+        except UserError as error:
+            yield name, error
 
 
 def _bom(folder: Path, digests: Mapping[str, str], stated: Mapping[str, Any]) -> Iterator[Line]:
@@ -189,23 +209,26 @@ def _bom(folder: Path, digests: Mapping[str, str], stated: Mapping[str, Any]) ->
         yield Line("BOM", "holds", f"valid CycloneDX {bom.SPEC}, says what the record says ({len(metrics)} metrics)")
 
 
-def _base(folder: Path, base: Model | None, stated: Mapping[str, Any] | None) -> Iterator[Line]:
+def _base(folder: Path, base: Model | None, digests: Mapping[str, str]) -> Iterator[Line]:
+    """Whether patch and records are of the model that was named."""
     if base is None:
         yield Line("base", "open", "not looked at: name the model with --base")
         return
-    said = stated["predicate"]["base"] if stated is not None else None
     try:
         patch = Patch.load(folder / "patch")
         note = patch.check(base, base.editable())
     except ExpungeError as error:
         yield Line("base", "fails", f"{base.name}: {error.got}")
         return
-    if said is not None and said["hash"] != patch.card.base_hash:
-        yield Line("base", "fails", f"patch/patch.json names another base than the statement ({said['hash'][:16]})")
-        return
-    evaluations = [EVALUATIONS.read(file) for file in (folder / "records").glob(f"*/{EVALUATIONS.name}")]
-    odd = [one for one in evaluations if isinstance(one, Evaluation) and one.model_hash != base.hash]
-    if odd:
-        note = "; ".join(filter(None, [note, f"it was measured on {odd[0].model} ({odd[0].model_hash[:16]})"]))
-    yield Line("base", "holds", f"{base.name} ({base.hash[:16]}) is what it was made on" if not note else
-               f"{base.name} takes it: {note}")
+    same = {base.hash, patch.card.base_hash if patch.rounded_alike(base) else base.hash}  # a smaller copy is the model
+    odd = []
+    for name, found in _scored(folder, digests):
+        if isinstance(found, UserError):
+            odd.append(f"{name} cannot be compared: {found.got}")
+        elif found.record.model_hash not in ("", *same):
+            odd.append(f"{name} was measured on {found.record.model} ({found.record.model_hash[:16]}), not on "
+                       f"{base.name} ({base.hash[:16]})")
+    yield from (Line("base", "fails", words) for words in odd)
+    if not odd:
+        yield Line("base", "holds", f"{base.name} ({base.hash[:16]}) is what it was made on" if not note else
+                   f"{base.name} takes it: {note}")

@@ -29,13 +29,13 @@ from safetensors import safe_open
 
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
-from expunge.evidence.found import Found, records_at, strangers
+from expunge.evidence.found import Found, records_of_edit
 from expunge.evidence.statement import about
 from expunge.files import file_digest
 from expunge.hub.licences import Licence, licence_of
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card, unsaid
-from expunge.records import Evaluation, PatchCard
+from expunge.models.shareable import CARD, card_at, check_made_from, header_of, shareable, shareable_card, unsaid
+from expunge.records import HUB_NAME, Evaluation, PatchCard
 from expunge.report.about import About
 from expunge.report.card import model_card
 from expunge.report.covering import without_folders
@@ -46,9 +46,10 @@ RELATIONS: dict[Kind, str] = {"patch": "adapter", "LoRA": "adapter", "folder": "
                               "GGUF": "quantized"}
 EXPLICIT = "not-for-all-audiences"
 """The Hub's tag of what was evaluated with explicit content."""
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LORA = re.compile(r"\.lora_[AB]\.|\.lora_(down|up)\.|_lora\.(down|up)\.|\.(hada|lokr)_w")
 _TEXTS = (".json", ".md", ".txt", ".yaml", ".yml", ".csv")
+_GOES = (*_TEXTS, ".safetensors", ".model")
+"""How files of a folder end that may go: texts, weights, and the vocabularies of SentencePiece."""
 
 
 class PushSettings(Settings):
@@ -109,15 +110,12 @@ def planned(run: str | Path, settings: PushSettings, scratch: Path, extra: Mappi
         ExpungeError: something would go that must not.
     """
     run = Path(run)
-    if not _REPO.fullmatch(settings.repo):
+    if not HUB_NAME.fullmatch(settings.repo):
         raise UserError(f"repository {settings.repo!r}", accepted="--repo OWNER/NAME")
     patch, run = Patch.load(run), run if run.is_dir() else run.parent
-    found = records_at(run)
-    odd = [*strangers(run, found)]
-    if odd:
-        raise UserError("; ".join(odd), accepted="records of this patch", remedy="take them out of the folder")
+    found = records_of_edit(run)
     evaluation = _evaluation(run, found)
-    base = settings.base_model or (patch.card.base if _REPO.fullmatch(patch.card.base) else "")
+    base = settings.base_model or (patch.card.base if HUB_NAME.fullmatch(patch.card.base) else "")
     licence = licence_of(base or patch.card.base, settings.license, settings.license_name, settings.license_link)
     kind, files, texts = _weights(patch, settings.weights, scratch)
     texts["README.md"] = _card(evaluation, settings, kind, base, licence).encode()
@@ -157,8 +155,13 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
                             remedy="`expunge merge` writes one")
         inside = {file.relative_to(given).as_posix(): file for file in sorted(given.rglob("*"))
                   if file.is_file() and not any(part.startswith(".") for part in file.relative_to(given).parts)}
+        odd = [name for name, file in inside.items() if file.suffix.lower() not in _GOES]
+        if odd:
+            raise UserError(f"{', '.join(odd)} in {given}", accepted=f"files that end in {', '.join(_GOES)}",
+                            remedy="take them out of the folder: pickled weights run code when they are opened, and "
+                                   "nobody looked into the others (a licence goes with --license-file)")
         cards = {name: file for name, file in inside.items() if file.name == CARD}
-        texts = {name: _card_text(shareable_card(PatchCard.read(file.read_text(encoding="utf-8"))))
+        texts = {name: _card_text(shareable_card(card_at(file)))
                  for name, file in cards.items()}
         return "folder", {name: file for name, file in inside.items() if name not in cards}, texts
     if not given.is_file():
@@ -229,6 +232,5 @@ def _readable(made: Push) -> Iterator[tuple[str, str]]:
     for name, file in made.files.items():
         if file.suffix.lower() in _TEXTS and file.name not in ("vocab.json", "tokenizer.json", "merges.txt"):
             yield name, file.read_text(encoding="utf-8", errors="replace")
-        elif file.suffix == ".safetensors":
-            with safe_open(file, "pt") as opened:
-                yield name, json.dumps(opened.metadata() or {}, ensure_ascii=False)
+        elif file.suffix.lower() == ".safetensors":
+            yield name, json.dumps(header_of(file), ensure_ascii=False)

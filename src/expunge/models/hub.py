@@ -13,9 +13,10 @@ from pathlib import Path
 
 from expunge.errors import ModelError
 from expunge.files import file_digest, write_atomically
+from expunge.records import HUB_NAME
 
 SCHEME = "hf://"
-_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_NAME = re.compile(rf"(?P<repo>{HUB_NAME.pattern})(@(?P<revision>[\w./-]+))?")
 _FILES = ("patch.safetensors", "patch.json")
 
 
@@ -61,8 +62,10 @@ def brought(name: str, out: Path | None = None) -> Path:
     """
     folder, (repo, _) = fetched(name), parsed(name)
     to = out or Path("runs") / f"{repo.replace('/', '-')}-{folder.resolve().name[:12]}"
-    for file in sorted(folder.iterdir()):
-        there = to / file.name
+    for part in _FILES:
+        file, there = folder / part, to / part
+        if not file.is_file():
+            continue  # the card may be in the tensors' file alone
         if there.is_file() and file_digest(there) != file_digest(file):
             raise ModelError(f"{there} is another patch than {name}", accepted="a new folder, or the same patch",
                              remedy="choose another folder (`expunge pull --out`)")

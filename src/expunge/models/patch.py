@@ -222,7 +222,7 @@ class Patch:
             self._check_tensors(tensors)
             return ""
         only_text = self.in_encoder and bool(card.base_encoder)
-        rounded = "" if card.base_hash == model.hash else self._rounded_alike(model, only_text)
+        rounded = "" if card.base_hash == model.hash else self.rounded_alike(model, only_text)
         if self.in_encoder and card.base_encoder:
             if rounded:
                 self._check_tensors(tensors)
@@ -248,7 +248,7 @@ class Patch:
                          "(tokenizer or configs differ): look at what the patch does here")
         return "; ".join(notes)
 
-    def _rounded_alike(self, model: Base, only_text: bool) -> str:
+    def rounded_alike(self, model: Base, only_text: bool = False) -> str:
         """The number type in which the base's components (or its text encoders) and the model's are equal; "" if none.
         """
         theirs = self.card.base_rounded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.models.patch import Patch
 from expunge.records import PatchCard, Request, Target, guess_kind
 
@@ -20,7 +20,11 @@ UNSAID = ("explicit", "person")
 
 
 def check_made_from(weights: Path, patch: Patch) -> None:
-    """UserError: exported weights (a file or a folder) say that they were made from another patch."""
+    """Refuse exported weights (a file or a folder) that say that they were made from another patch.
+
+    Raises:
+        UserError: they were. ModelError: as `made_from`.
+    """
     named = made_from(weights)
     if named and named != patch.hash:
         raise UserError(f"{weights} was made from another patch ({named[:12]}, not {patch.hash[:12]})",
@@ -28,17 +32,36 @@ def check_made_from(weights: Path, patch: Patch) -> None:
 
 
 def made_from(weights: Path) -> str:
-    """Content hash of the patch that exported weights name, in their header or in the record beside; "" if none."""
+    """Content hash of the patch that exported weights name: a file in its header, a folder in its card; "" if none.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
     if weights.is_dir():
         card = weights / CARD
-        return PatchCard.read(card.read_text(encoding="utf-8")).tensors_hash if card.is_file() else ""
+        return card_at(card).tensors_hash if card.is_file() else ""
     if weights.suffix != ".safetensors" or not weights.is_file():
         return ""
+    return header_of(weights).get(HEADER, "")
+
+
+def header_of(weights: Path) -> dict[str, str]:
+    """The texts in the header of a safetensors file. ModelError: it cannot be read."""
     try:
         with safe_open(weights, "pt") as opened:
-            return str((opened.metadata() or {}).get(HEADER, ""))
-    except (SafetensorError, OSError):
-        return ""
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{weights} cannot be read: {error}", accepted="a safetensors file",
+                         remedy="export the patch again") from error
+
+
+def card_at(file: Path) -> PatchCard:
+    """The card in a merged model's folder, a file called `CARD`. ModelError: it cannot be read."""
+    try:
+        return PatchCard.read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}", accepted="a card that expunge wrote",
+                         remedy="export the patch again") from error
 
 
 def shareable(patch: Patch) -> Patch:

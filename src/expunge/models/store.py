@@ -36,6 +36,7 @@ from expunge.models.scope import full_name, full_names
 from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
+from expunge.records import HUB_NAME
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ _EMBEDDED = {EMBEDDED: "emoji-64", **{name: name for name in ("emoji-flow", "emo
 """Models of the package's world: their folders, by the names that open them."""
 MODELS = "expunge_models"
 """The package of the distribution that holds those of them that would make this one too large."""
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 LORA = "lora"
 """What is written of a patch alone, in place of a whole model."""
 _ABOUT = "expunge.json"
@@ -170,7 +170,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
 def _name(source: str, place: Path) -> str:
     """What records call the model: a relative path begins with a dot, so that nobody takes it for a Hub id."""
     local = source not in _EMBEDDED and place == Path(source)
-    return f"./{source}" if local and _HUB_ID.fullmatch(source) else source
+    return f"./{source}" if local and HUB_NAME.fullmatch(source) else source
 
 
 def _remembering(place: Location, said: Source, fresh: bool) -> Remember:
@@ -265,7 +265,7 @@ def _local(source: str, allow_pickle: bool, revision: str | None, variant: str |
                          remedy=f"{MODELS_INSTALL} brings emoji-flow; or run `expunge bake --make {path.name}`")
     if path.suffix == ".safetensors":
         raise ModelError(f"no file at {source}", accepted="a .safetensors file that is there")
-    if not _HUB_ID.fullmatch(source):
+    if not HUB_NAME.fullmatch(source):
         raise ModelError(f"no model folder at {source or repr(source)}",
                          accepted="embedded, a diffusers folder, a .safetensors file, or a Hub id (owner/name)")
     return _from_hub(source, allow_pickle, revision, variant)

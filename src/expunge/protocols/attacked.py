@@ -39,7 +39,7 @@ from expunge.protocols.schema import Measure, Protocol
 from expunge.protocols.settings import RunSettings
 from expunge.protocols.watching import Watcher, watchers
 from expunge.protocols.wipe import keep_until
-from expunge.records import Attempt, Prompt, Request, Score
+from expunge.records import NOT_SHOWN, Attempt, Prompt, Request, Score
 from expunge.records.protocol import ProtocolResult
 from expunge.registry import ATTACKS
 from expunge.runtime import Progress
@@ -162,7 +162,7 @@ def _asr(measure: Measure, plan: Plan, shown: Mapping[tuple[str, int], bool | No
     for row, seed in _rows_once(plan):
         key = (row, seed)
         if measure.formula == "asr-shown" and original.get(key) is not True:
-            lost["the original does not show it"] += 1
+            lost[NOT_SHOWN] += 1
         elif shown.get(key) is None:
             lost["detector failed or abstained"] += 1
         elif not shown[key] and outcome.get(key) not in ("found", "not elicited"):

@@ -18,7 +18,7 @@ from expunge.records.bench import (
     Pooled,
     Summary,
 )
-from expunge.records.card import OwnLook, PatchCard
+from expunge.records.card import HUB_NAME, OwnLook, PatchCard
 from expunge.records.english import article, counted, with_article
 from expunge.records.evaluation import AttackExample, Evaluation, ImageStrip
 from expunge.records.freezing import FreezeMask, Savings, TrainingTerms, Verification
@@ -30,7 +30,7 @@ from expunge.records.patch_file import read_card
 from expunge.records.pictures import FORGET_ROLES, KEEP_ROLES, Detection, ImageRecord, ItemKey, Prompt, Role, Sampler
 from expunge.records.relearning import Look, Relearning, RelearningCurve
 from expunge.records.request import Request, Target
-from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, Score
+from expunge.records.score import NOT_ASKED, NOT_DRAWN, NOT_FINITE, NOT_SHOWN, Score
 from expunge.records.sequence import Entry, Ledger, SequenceResult, StateScores
 from expunge.records.stored import BENCHES, EVALUATIONS, LEDGER, PROTOCOLS, RELEARNINGS, SEQUENCES, SUITE_RESULTS
 
@@ -38,12 +38,14 @@ __all__ = [
     "BENCHES",
     "EVALUATIONS",
     "FORGET_ROLES",
+    "HUB_NAME",
     "KEEP_ROLES",
     "KINDS",
     "LEDGER",
     "NOT_ASKED",
     "NOT_DRAWN",
     "NOT_FINITE",
+    "NOT_SHOWN",
     "PROTOCOLS",
     "RELEARNINGS",
     "SEQUENCES",

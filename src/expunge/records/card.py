@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -10,6 +11,8 @@ from expunge.records.base import Record
 from expunge.records.origin import Origin
 from expunge.records.request import Request
 
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""What a model or a patch is called on the Hub: OWNER/NAME. Folders that could be read so are "./a/b" in records."""
 Kind = Literal["replace", "add", "lora"]
 """How a patch changes weights."""
 

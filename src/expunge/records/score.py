@@ -8,6 +8,8 @@ from expunge.records.base import Record
 
 NOT_DRAWN = "the original does not draw this stratum"
 """Reason in `Score.left_out`: images that say nothing about an edit. They were judged, unlike all others left out."""
+NOT_SHOWN = "the original does not show it"
+"""Reason in `Score.left_out`: rows whose image by the original lacks what was to go. They say nothing about an edit."""
 NOT_FINITE = "not finite"
 """Reason in `Score.left_out`: images with values that are not finite. They are no images, and are not judged."""
 NOT_ASKED = "not asked"

@@ -25,6 +25,10 @@ class About:
     digest: str = ""
 
 
+NOBODY = About()
+"""Of a copy that nobody answers for: the whole record."""
+
+
 def first_facts(evaluation: Evaluation, about: About) -> dict[str, str]:
     """What identifies the work, for the first screen: when, of what, by whom; words to text."""
     card, attacked = evaluation.card, evaluation.suite

@@ -8,7 +8,7 @@ from typing import Any
 
 from expunge.files import write_text
 from expunge.records import BenchResult
-from expunge.report.about import About, bench_facts
+from expunge.report.about import NOBODY, About, bench_facts
 from expunge.report.bench import (
     COST_HEADS,
     Figure,
@@ -31,8 +31,6 @@ from expunge.report.tables import flat
 TEMPLATES = ("bench.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
 
-
-NOBODY = About()
 
 
 def write_bench_report(result: BenchResult, out: str | Path, *, by: str = "", redact: bool = False) -> Path:

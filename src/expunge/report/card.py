@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from expunge import files
-from expunge.records import Evaluation, Relearning, Score, SuiteResult
-from expunge.report.about import About, first_facts
+from expunge.records import HUB_NAME, Evaluation, Relearning, Score, SuiteResult
+from expunge.report.about import NOBODY, About, first_facts
 from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.sensitive import WITHOUT
@@ -29,12 +29,9 @@ from expunge.report.verdict import attacked, verdict
 from expunge.report.ways import ways
 from expunge.report.words import all_scores, family, finite, model_name, quoted, value_of
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
 """The Hub's metric type by family, where it is not the family's own name."""
-
-NOBODY = About()
 LEADING = ("attack/worst", "found/all", "second/found/all", "instead/nothing", "retained/near", "retained/far",
            "integrity_median/near", "fid/original", "kid/original", "clip/forget", "clip/keep")
 """The scores that the front matter names: the Hub shows them in a list beside the card, which is to be read."""
@@ -87,7 +84,7 @@ def record(evaluation: Evaluation, about: About = NOBODY) -> dict[str, Any]:
 def _front_matter(evaluation: Evaluation, about: About) -> dict[str, Any]:
     card = evaluation.card
     matter: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
-    if _HUB_NAME.fullmatch(card.base):  # neither the embedded model nor a folder: the Hub refuses those names
+    if HUB_NAME.fullmatch(card.base):  # neither the embedded model nor a folder: the Hub refuses those names
         matter["base_model"] = card.base
     matter["tags"] = ["expunge", "text-to-image", "machine-unlearning", "concept-erasure", card.method]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join((card.method, *card.request.concepts))).strip("-.") or "patch"

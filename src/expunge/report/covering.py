@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin
 
-from expunge.records import AttackExample, ImageStrip, Record
+from expunge.records import HUB_NAME, AttackExample, ImageStrip, Record
 
 Walked = TypeVar("Walked", bound=Record)
 LEFT_OUT = "(left out of this copy)"
-_TWO_PARTS = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _ROOTED = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _SUFFIX = re.compile(r"\.(?:csv|tsv|txt|jsonl?|ya?ml|toml|parquet|safetensors|ckpt|pth?|bin|npz|zip|png|jpe?g|webp|"
                      r"html|md)$", re.IGNORECASE)
@@ -114,7 +113,7 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
         if sure and _place(value, key) != value:
             yield value
             plain = value.removeprefix("./")
-            if _TWO_PARTS.fullmatch(plain):
+            if HUB_NAME.fullmatch(plain):
                 yield plain  # the same folder, as it was typed
     elif isinstance(value, Record):
         for name in type(value).model_fields:
@@ -140,7 +139,7 @@ def _place(text: str, key: str) -> str:
         return text
     if _ROOTED.match(text.strip()) or of in _FILES or _SUFFIX.search(path):
         return _last(text)
-    if _TWO_PARTS.fullmatch(path):
+    if HUB_NAME.fullmatch(path):
         return _last(text) if told_place and Path(path).exists() else text
     return _last(text) if of in _MODELS or (one_word and key.startswith(_SETTINGS)) else text
 

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.files import write_text
 from expunge.records import Evaluation, Score
 from expunge.report import charts
-from expunge.report.about import About, first_facts
+from expunge.report.about import NOBODY, About, first_facts
 from expunge.report.answers import answers
 from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, searched_words, warning_groups
 from expunge.report.classes import headline_score, worst_found
@@ -36,7 +36,6 @@ from expunge.report.words import find, finite, interval_text, model_name, number
 TEMPLATES = ("template.html.j2", "style.css.j2", "attacks.html.j2", "relearning.html.j2", "people.html.j2",
              "shared.html.j2")
 """The page, and what it includes."""
-NOBODY = About()
 ASKED = 6
 """Adversarial prompts of an attack that are shown at once; the others are folded."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from expunge.files import write_text
 from expunge.records import SequenceResult
-from expunge.report.about import About, sequence_facts
+from expunge.report.about import NOBODY, About, sequence_facts
 from expunge.report.glossary import sequence_glossary
 from expunge.report.page import rendered
 from expunge.report.sensitive import WITHOUT_PEOPLE, redacted_sequence, sensitive_sequence
@@ -25,8 +25,6 @@ from expunge.report.tables import flat
 TEMPLATES = ("sequence.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
 
-
-NOBODY = About()
 
 
 def write_sequence_report(result: SequenceResult, out: str | Path, *, by: str = "", redact: bool = False) -> Path:

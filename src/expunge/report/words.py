@@ -7,10 +7,9 @@ not a finite number, is "not measured" with its reason, never a blank.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
-from expunge.records import NOT_ASKED, NOT_DRAWN, Evaluation, Score, SuiteResult
+from expunge.records import HUB_NAME, NOT_ASKED, NOT_DRAWN, Evaluation, Score, SuiteResult
 from expunge.records import counted as counted
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
@@ -23,13 +22,10 @@ _DIGITS = {"integrity": 2, "integrity_median": 2, "sharpness": 2, "perceptual": 
 _MINUS = "\N{MINUS SIGN}"
 
 
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-
-
 def model_name(name: str) -> str:
     """What a reader calls a model: of a folder its own name, without the path that somebody typed; else as it is."""
     path = name.strip().replace("\\", "/").rstrip("/")
-    if "/" not in path or _HUB_ID.fullmatch(path):
+    if "/" not in path or HUB_NAME.fullmatch(path):
         return name
     return path.rpartition("/")[2]
 

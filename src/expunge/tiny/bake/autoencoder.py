@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from expunge.resume import Inputs
-from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.bake.schedule import descend, warm_then_cosine
 from expunge.tiny.pictures import LOOSE, SIZE, Drawings, render
 from expunge.train import Losses, Progress, run_loop, step_generator
 
@@ -53,10 +53,7 @@ def train_autoencoder(drawings: Drawings, out: Path, steps: int, batch: int, see
         pictures = _crops(drawings, number, batch, (seed * 1_000_003) + number, draw)
         noise, jitter = torch.randn(2, len(pictures), 4, *_latent_size(pictures), generator=draw)
         loss, losses = autoencoder_loss(model, pictures, noise, jitter)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, model.parameters())
         return losses
 
     run_loop(step, steps, dict(model.state_dict()), {"adam": optimizer}, checkpoint=out / "autoencoder.ckpt",
@@ -83,10 +80,7 @@ def refine_decoder(model: AutoencoderKL, drawings: Drawings, out: Path, steps: i
             z = model.encode(x).latent_dist.mean
         y = model.decode(z + 0.05 * torch.randn(z.shape, generator=draw)).sample
         loss = _reconstruction(x, y)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder, 1.0)
-        optimizer.step()
+        descend(optimizer, loss, decoder)
         return {"loss": loss.item(), "mse": (y - x).square().mean().item() / 4}
 
     state = {name: tensor for name, tensor in model.state_dict().items()

@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 from expunge.resume import Inputs
 from expunge.tiny.bake.judge import Redrawn
 from expunge.tiny.bake.sampling import Cells
-from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.bake.schedule import descend, warm_then_cosine
 from expunge.tiny.pictures import LOOSE, Drawings, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, Scene, captions
 from expunge.train import Losses, Progress, run_loop, step_generator
@@ -135,10 +135,7 @@ def train_clip(drawings: Drawings, tokenizer: CLIPTokenizer, out: Path, steps: i
         ids = tokenizer(texts, padding="max_length", max_length=LENGTH if long else _SHORT, truncation=True,
                         return_tensors="pt").input_ids
         loss, losses = towers.forward(pictures * 2 - 1, ids, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, towers.parameters())
         return losses
 
     run_loop(step, steps, dict(towers.named_parameters()), {"adam": optimizer}, checkpoint=out / "clip.ckpt",
@@ -177,10 +174,7 @@ def refine_images(clip: CLIPModel, tokenizer: CLIPTokenizer, drawings: Drawings,
                  "thing": labels[:, 0], "style": labels[:, 1]}
         losses = {name: F.cross_entropy(scale * y @ texts[name].T, wanted) for name, wanted in asked.items()}
         loss = sum(losses.values(), torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(images, 1.0)
-        optimizer.step()
+        descend(optimizer, loss, images)
         hit = (y @ texts["thing"].T).argmax(1) == labels[:, 0]
         return {"loss": loss.item(), "hit": hit.float().mean().item(), **{k: v.item() for k, v in losses.items()}}
 

@@ -11,6 +11,7 @@ from expunge.resume import Inputs
 from expunge.tiny.bake.networks import Network
 from expunge.tiny.bake.readings import CAPTIONS_PER_SCENE, Readings
 from expunge.tiny.bake.sampling import Cells
+from expunge.tiny.bake.schedule import descend
 from expunge.tiny.bake.unet import STYLE_WEIGHTS, LatentPool
 from expunge.tiny.world import STYLES
 from expunge.train import Losses, Progress, run_loop, step_generator
@@ -80,12 +81,9 @@ def train_flow(latents: LatentPool, texts: Readings, scene: Tensor, empty: Readi
                                           guidance[:more])
             v = network.velocity(x_s, s, told, guidance)
         loss = (v.float() - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        norm = descend(optimizer, loss, model.parameters())
         torch._foreach_lerp_(list(average.values()), list(model.parameters()), 1 - min(0.9995, 1 - 10 / (10 + number)))
-        return {"loss": loss.item(), "norm": norm.item()}
+        return {"loss": loss.item(), "norm": norm}
 
     warm = min(500, 1 + steps // 20)
 

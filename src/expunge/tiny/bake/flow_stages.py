@@ -151,12 +151,16 @@ class StableDiffusion3Stages(FlowStages):
     def save(folder: Path, autoencoder: AutoencoderKL, transformer: SD3Transformer2DModel,
              readers: tuple[Reader, Reader]) -> None:
         """See `FlowStages`."""
-        (tokenizer, encoder), (tokenizer_2, encoder_2) = readers
-        autoencoder.register_to_config(shift_factor=0.0)  # the pipeline asks for one
-        save_half(folder, StableDiffusion3Pipeline(
-            transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER), vae=autoencoder,
-            text_encoder=encoder, tokenizer=tokenizer, text_encoder_2=encoder_2, tokenizer_2=tokenizer_2,
-            text_encoder_3=None, tokenizer_3=None))
+        save_half(folder, StableDiffusion3Pipeline(**flow_parts(autoencoder, transformer, readers),
+                                                   text_encoder_3=None, tokenizer_3=None))
+
+
+def flow_parts(autoencoder: AutoencoderKL, transformer: Any, readers: tuple[Reader, Reader]) -> dict[str, Any]:
+    """What a pipeline of a flow with two readers is made of, by the names that it has there."""
+    (tokenizer, encoder), (tokenizer_2, encoder_2) = readers
+    autoencoder.register_to_config(shift_factor=0.0)  # the pipeline asks for one
+    return {"transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER), "vae": autoencoder,
+            "text_encoder": encoder, "tokenizer": tokenizer, "text_encoder_2": encoder_2, "tokenizer_2": tokenizer_2}
 
 
 def save_half(folder: Path, pipe: Any, guidance: float = GUIDANCE) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from diffusers import (
     AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
@@ -19,7 +18,7 @@ from transformers import CLIPModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 from expunge.models.hashing import tensors_hash
 from expunge.tiny.bake.clip import text_tower
 from expunge.tiny.bake.corpus import corpus
-from expunge.tiny.bake.flow_stages import SCHEDULER, Course, FlowStages, Reader, StableDiffusion3Stages, save_half
+from expunge.tiny.bake.flow_stages import Course, FlowStages, Reader, StableDiffusion3Stages, flow_parts, save_half
 from expunge.tiny.bake.flux_start import begin_with
 from expunge.tiny.bake.flux_text import WIDTH, new_t5, read, told_at_end, train_unigram
 from expunge.tiny.bake.networks import FluxNetwork, Network
@@ -73,8 +72,4 @@ class FluxStages(FlowStages):
     def save(folder: Path, autoencoder: AutoencoderKL, transformer: FluxTransformer2DModel,
              readers: tuple[Reader, Reader]) -> None:
         """See `FlowStages`."""
-        (tokenizer, encoder), (tokenizer_2, encoder_2) = readers
-        autoencoder.register_to_config(shift_factor=0.0)  # the pipeline asks for one
-        save_half(folder, FluxPipeline(
-            transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER), vae=autoencoder,
-            text_encoder=encoder, tokenizer=tokenizer, text_encoder_2=encoder_2, tokenizer_2=tokenizer_2))
+        save_half(folder, FluxPipeline(**flow_parts(autoencoder, transformer, readers)))

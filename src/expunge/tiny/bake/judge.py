@@ -101,18 +101,23 @@ def train_judge(drawings: Drawings, others: Drawings, redrawn: Redrawn, out: Pat
         pictures = disturbed(torch.cat([fresh[0], again[0]]), draw)
         labels = torch.cat([fresh[1], again[1]])
         logits = net(pictures.contiguous(memory_format=torch.channels_last))
-        losses = losses_by_question(logits, labels)
-        loss = sum(losses.values(), torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
-        return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
+        return answered(optimizer, logits, labels)
 
     run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
              under=Inputs({"part": name, "seed": seed, "batch": batch, "drawings": drawings.digest}),
              learning_rate={"adam": cosine_cycles(2e-3, CYCLE)}, progress=progress)
     return net.eval()
+
+
+def answered(optimizer: torch.optim.Optimizer, logits: Mapping[str, Tensor], labels: Tensor) -> Losses:
+    """A step towards the labels of every question together; the losses, and how often the object was right."""
+    losses = losses_by_question(logits, labels)
+    loss = sum(losses.values(), torch.zeros(()))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
+    return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
 
 
 def losses_by_question(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:

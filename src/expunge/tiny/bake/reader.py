@@ -14,7 +14,7 @@ from transformers import CLIPModel
 from expunge.resume import Inputs
 from expunge.tiny.bake.readings import ids_of
 from expunge.tiny.bake.sampling import Cells
-from expunge.tiny.bake.schedule import warm_then_cosine
+from expunge.tiny.bake.schedule import descend, warm_then_cosine
 from expunge.tiny.pictures import LOOSE, Drawings, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, Scene, captions
 from expunge.train import Losses, Progress, run_loop, step_generator
@@ -88,10 +88,7 @@ def train_encoder(name: str, make: Callable[[], nn.Module], told: Told, width: i
         texts = [next(captions(Scene(objects[o], styles[s], grounds[b]), (seed * 1_000_003 + number) * 1009 + i)).text
                  for i, (o, s, b) in enumerate(labels.tolist())]
         loss, losses = reader.forward(ids_of(tokenizer, texts), images[rows], labels)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, reader.parameters())
         return losses
 
     run_loop(step, steps, dict(reader.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",

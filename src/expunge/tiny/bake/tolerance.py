@@ -17,7 +17,7 @@ from torch import Tensor
 from expunge.metrics.judge import JudgeNet
 from expunge.resume import Inputs
 from expunge.tiny.bake.changes import IGNORE, changed
-from expunge.tiny.bake.judge import Redrawn, disturbed, judge_batch, losses_by_question
+from expunge.tiny.bake.judge import Redrawn, answered, disturbed, judge_batch
 from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import warm_then_cosine
 from expunge.tiny.pictures import LOOSE, SIZE, Drawings, render
@@ -92,13 +92,7 @@ class Lessons:
             pictures, labels = partly_changed(torch.cat([p for p, _ in whole]), torch.cat([own for _, own in whole]),
                                               unchanged, draw)
             logits = net(disturbed(pictures, draw).contiguous(memory_format=torch.channels_last))
-            losses = losses_by_question(logits, labels)
-            loss = sum(losses.values(), torch.zeros(()))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            hit = (logits["object"].argmax(1) == labels[:, 0]).float().mean().item()
-            return {"loss": loss.item(), "object_hit": hit, **{k: v.item() for k, v in losses.items()}}
+            return answered(optimizer, logits, labels)
 
         run_loop(step, steps, dict(net.named_parameters()), {"adam": optimizer}, checkpoint=out / f"{name}.ckpt",
                  under=Inputs({"part": name, "seed": self.seed, "batch": self.batch, "steps": steps,

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from expunge.resume import Inputs
 from expunge.tiny.bake.sampling import Cells
+from expunge.tiny.bake.schedule import descend
 from expunge.tiny.pictures import STEADY, Drawings, render
 from expunge.tiny.world import BACKGROUNDS, STYLES, THINGS, Scene, captions
 from expunge.train import Losses, Progress, run_loop, step_generator
@@ -109,13 +110,10 @@ def train_unet(latents: LatentPool, texts: dict[tuple[int, ...], Tensor], empty:
         x_t = scheduler.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
         v = scheduler.get_velocity(x0, eps, t)
         loss = (unet(x_t, t, cond, return_dict=False)[0] - v).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
+        norm = descend(optimizer, loss, unet.parameters())
         decay = min(0.9995, 1 - 10 / (10 + number))
         torch._foreach_lerp_(list(average.values()), list(unet.parameters()), 1 - decay)
-        return {"loss": loss.item(), "norm": norm.item()}
+        return {"loss": loss.item(), "norm": norm}
 
     def rate(number: int) -> float:
         return peak * min(1.0, (number + 1) / 200) * min(1.0, (steps - number) / (steps * (1 - decay_from)))
