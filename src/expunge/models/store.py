@@ -243,7 +243,7 @@ def opened_from(source: Source, place: Location) -> dict[str, list[Path]]:
 def hub_id(source: str) -> str:
     """The source itself, where it is looked for on the Hub; "" of the package's own models and of what lies here."""
     here = source in _EMBEDDED or Path(source).expanduser().exists()
-    return source if _HUB_ID.fullmatch(source) and not here else ""
+    return source if HUB_NAME.fullmatch(source) and not here else ""
 
 
 def _local(source: str, allow_pickle: bool, revision: str | None, variant: str | None) -> Path:
