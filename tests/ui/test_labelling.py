@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,8 @@ def test_the_sample_is_half_and_half_and_its_seed_decides_it(measured: Served) -
     sheets = [begin(measured, Shown(), Sample.build({**ASKED, "seed": seed}), "sides") for seed in (3, 3, 4)]
     assert sheets[0] == sheets[1]
     assert sheets[0]["pictures"] != sheets[2]["pictures"]
-    label(measured, ["yes"])
-    mine, = LABELS.read(measured.root / "church" / "evaluation").people
-    assert (mine.seed, mine.count, len(mine.labels)) == (3, 12, 12)
+    mine, other = LABELS.read(measured.root / "church" / "evaluation").people
+    assert (mine.seed, mine.count, len(mine.labels), other.seed) == (3, 12, 12, 4)
     assert sum(one.edited for one in mine.labels) == 6
 
 
@@ -94,6 +94,41 @@ def test_answers_are_kept_as_they_come_and_agreement_is_worked_out(measured: Ser
             if {one.one, one.other} == {"person: AB", "person: CD"}]
     assert both[0].kappa == pytest.approx(-1, abs=0.6)
     assert both[0].agreed == 0
+
+
+def test_a_sample_stands_from_its_beginning_on(measured: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = measured.root / "church" / "evaluation"
+    first = begin(measured, Shown(), Sample.build(ASKED), "sides")
+    mine, = LABELS.read(folder).people
+    assert (mine.seed, mine.count, mine.answered, len(mine.labels)) == (3, 12, 0, 12)
+    assert "What people saw" not in report(measured, "church/evaluation")
+    shots = [cached(one.file) for one in mine.labels]
+    lost = next(file for file in sorted(Path(os.environ["EXPUNGE_CACHE"]).rglob("*.png")) if file not in shots)
+    data = lost.read_bytes()
+    lost.unlink()  # a sample that was drawn anew would be another one
+    try:
+        again = begin(measured, Shown(), Sample.build(ASKED), "sides")
+        other = begin(measured, Shown(), Sample.build({**ASKED, "person": "CD"}), "sides")
+    finally:
+        lost.write_bytes(data)
+    assert again == first
+    assert other["pictures"] != first["pictures"]
+    label(measured, ["yes", "no"], person="CD")
+    assert {one.one for one in LABELS.read(folder).agreement} == {"person: CD"}  # AB has said nothing yet
+
+
+def test_a_persons_second_answer_to_a_picture_replaces_the_first(measured: Served) -> None:
+    folder = measured.root / "church" / "evaluation"
+    label(measured, ["yes"] * 12)
+    label(measured, ["no"] * 14, count=14)
+    first, second = LABELS.read(folder).people
+    both = {one.shot for one in first.labels} & {one.shot for one in second.labels}
+    assert both
+    assert {one.answer for one in first.labels if one.shot in both} == {"no"}
+    every = {one.shot for mine in (first, second) for one in mine.labels}
+    judge = LABELS.read(folder).agreement[0]
+    assert (judge.side, judge.n + judge.left_out) == ("all", len(every))
+    assert f"One person labelled {len(every)} images blind" in report(measured, "church/evaluation")
 
 
 def test_an_answer_can_be_changed_and_taken_back(measured: Served) -> None:

@@ -52,7 +52,7 @@ class Page:
     def __init__(self, served: Served) -> None:
         self.served, self.jobs, self.shown = served, Jobs(), Shown()
         self._lists: dict[str, Any] = {}
-        self._labels = threading.Lock()
+        self._labels = threading.Lock()  # one after the other: each reads the labels that the one before it wrote
 
     def state(self) -> dict[str, Any]:
         """What the page shows when it is opened: all lists, and the last job of every action."""
@@ -98,12 +98,14 @@ class Page:
 
     def sheet(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Begin to label."""
-        return begin(self.served, self.shown, Sample.build(body, "label"), self.served.model().world)
+        asked = Sample.build(body, "label")
+        with self._labels:
+            return begin(self.served, self.shown, asked, self.served.model().world)
 
     def said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One answer of whoever labels."""
         said = Said.build(body, "label")
-        with self._labels:  # one after the other: each reads the file that the one before it wrote
+        with self._labels:
             return answer(self.served, said, self.served.model().world)
 
     def wordings(self, patch: str) -> list[dict[str, Any]]:
