@@ -129,7 +129,7 @@ def test_attack_keep_a_find_and_stop(tab: Any, sides: Served, page: Page) -> Non
     tab.locator("#job").wait_for(state="hidden")
     assert page.jobs.last["attack"].number == asked + 1
     assert page.jobs.last["attack"].state in ("stopped", "done")
-    assert not sides.model().patch_hash
+    assert not sides.model.patch_hash
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def estimate(served: Served, asked: Edit, job: Job) -> dict[str, Any]:
     """What the edit would do and take; a few real steps are run and undone."""
     job.tell(0, 1, "opening the model")
-    model = served.model(asked.model)
+    model = served.model
     job.tell(0, 1, "running a few steps, which are undone")
     with stoppable(model, job):
         planned = plan(model, asked.concept, asked.method, **_how(asked))
@@ -82,9 +82,9 @@ def estimate(served: Served, asked: Edit, job: Job) -> dict[str, Any]:
 def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, Any]:
     """Make the edit, telling losses and previews; it ends as a patch in the served folder."""
     job.tell(0, 1, "opening the model")
-    model, how = served.model(asked.model), _how(asked)
+    model, how = served.model, _how(asked)
     request = resolve_request(model, asked.concept, asked.anchor or "", asked.keep)
-    settings = json.dumps([model.hash, asked.model_dump(mode="json", exclude={"model"})], sort_keys=True)
+    settings = json.dumps([model.hash, asked.model_dump(mode="json")], sort_keys=True)
     folder = served.new_folder(asked.concept, asked.method, settings)
     if (folder / CHECKPOINT).is_file():
         job.say("note", text="Going on where this edit was stopped.")

@@ -20,12 +20,11 @@ from expunge.files import text_digest, write_json
 from expunge.metrics.base import Aim, shows_any
 from expunge.metrics.judging import read_judgments
 from expunge.metrics.kappa import interval_words, kappa_interval
-from expunge.metrics.prompts import aims_of
+from expunge.metrics.prompts import Prompts, aims_of
 from expunge.models.cache_size import root
 from expunge.records import EVALUATIONS, Evaluation, ImageRecord, with_article
 from expunge.records.labels import Agreement, Answer, Label, Labelling, Labels
 from expunge.records.stored import LABELS
-from expunge.registry import WORLDS
 from expunge.report.sensitive import sensitive
 from expunge.ui.asked import Said, Sample
 from expunge.ui.served import Served
@@ -37,33 +36,30 @@ PNG = b"\x89PNG\r\n\x1a\n"
 SIDES = ("all", "original", "edited")
 
 
-def begin(served: Served, shown: Shown, asked: Sample, world: str) -> dict[str, Any]:
+def begin(served: Served, shown: Shown, asked: Sample) -> dict[str, Any]:
     """The sheet of a sample: the pictures in their order, the answers so far; made, and written down, where there is
     none.
-
-    Args:
-        world: name of the world that the evaluation's model belongs to.
 
     Raises:
         UserError: no such evaluation, or its pictures are not in the cache any more.
         StorageError: the sample cannot be written.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, world)
+    labels, mine = _sheet(folder, asked, served.world.prompts)
     return {"run": asked.run, "question": mine.question, "person": mine.person, "seed": mine.seed,
             "count": mine.count, "answers": [label.answer for label in mine.labels],
             "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine),
             "veiled": sensitive(EVALUATIONS.read(folder).card.request)}
 
 
-def answer(served: Served, asked: Said, world: str) -> dict[str, Any]:
+def answer(served: Served, asked: Said) -> dict[str, Any]:
     """Keep one answer; the agreement is worked out anew.
 
     Raises:
         UserError: a picture that is not in the sample.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, world)
+    labels, mine = _sheet(folder, asked, served.world.prompts)
     if asked.place >= len(mine.labels):
         raise UserError(f"picture {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
     shot, said = mine.labels[asked.place].shot, cast(Answer, asked.answer)
@@ -94,7 +90,7 @@ def person(mine: Labelling) -> str:
     return f"person: {mine.person}"
 
 
-def _sheet(folder: Path, asked: Sample, world: str) -> tuple[Labels, Labelling]:
+def _sheet(folder: Path, asked: Sample, asks: Prompts) -> tuple[Labels, Labelling]:
     """All labels of an evaluation, and the labelling among them that is asked for; a new one is written down at once,
     so that a page that is opened again goes on with the same pictures."""
     evaluation = EVALUATIONS.read(folder)
@@ -106,7 +102,7 @@ def _sheet(folder: Path, asked: Sample, world: str) -> tuple[Labels, Labelling]:
                           remedy="move that file away to begin anew")
     mine = next((one for one in labels.people if _same(one, asked)), None)
     if mine is None:
-        mine = _sampled(folder, evaluation, asked, world)
+        mine = _sampled(folder, evaluation, asked, asks)
         labels = labels.model_copy(update={"people": (*labels.people, mine)})
         _write(folder, labels)
     return labels, mine
@@ -121,10 +117,10 @@ def _same(one: Labelling, asked: Sample) -> bool:
     return (one.person, one.seed, one.count) == (asked.person.strip(), asked.seed, asked.count)
 
 
-def _sampled(folder: Path, evaluation: Evaluation, asked: Sample, world: str) -> Labelling:
+def _sampled(folder: Path, evaluation: Evaluation, asked: Sample, asks: Prompts) -> Labelling:
     """A new sample: half of the original's pictures and half of the edited model's, shuffled."""
     concepts = evaluation.card.request.concepts
-    aims = aims_of(WORLDS.get(world)().prompts, evaluation.card.request)
+    aims = aims_of(asks, evaluation.card.request)
     seen: dict[str, dict[str, bool | None]] = {}
     shots: dict[str, ImageRecord] = {}
     for shot, by, there in _judged(folder, aims):

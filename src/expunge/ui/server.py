@@ -58,8 +58,8 @@ class Page:
         """What the page shows when it is opened: all lists, and the last job of every action."""
         return {**self.served.about(), "methods": self._once("methods", methods),
                 "attacks": self._once("attacks", attacks), "reports": reports(self.served),
-                "concepts": self._once("concepts", lambda: concepts(self.served.model())),
-                "guidance": self.served.model().guidance,
+                "concepts": self._once("concepts", lambda: concepts(self.served.world)),
+                "guidance": self.served.model.guidance,
                 "jobs": {action: job.seen() for action, job in self.jobs.last.items()}}
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,13 +100,13 @@ class Page:
         """Begin to label."""
         asked = Sample.build(body, "label")
         with self._labels:
-            return begin(self.served, self.shown, asked, self.served.model().world)
+            return begin(self.served, self.shown, asked)
 
     def said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One answer of whoever labels."""
         said = Said.build(body, "label")
         with self._labels:
-            return answer(self.served, said, self.served.model().world)
+            return answer(self.served, said)
 
     def wordings(self, patch: str) -> list[dict[str, Any]]:
         """Prompts to try on a patch."""
@@ -114,7 +114,7 @@ class Page:
 
     def kin(self, concept: str) -> list[str]:
         """Things like a concept."""
-        return kin(self.served.model(), concept)
+        return kin(self.served.world, concept)
 
     def _begun(self, action: str, title: str, work: Callable[[Job], Mapping[str, Any]], asked: Settings
                ) -> dict[str, Any]:
