@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,10 @@ import pytest
 from colour_world import Named, SideJudge
 from sides_world import sides_world
 
-from expunge.attacks.cases import RESULT, read_case, recheck
+from expunge.attacks.cases import read_case, recheck
 from expunge.errors import UserError
 from expunge.records import Detection
+from expunge.records.stored import CASES
 from expunge.registry import ATTACKS
 from expunge.ui.asked import Kept, Trial
 from expunge.ui.attacking import attacking, attacks, keep, suggested
@@ -103,8 +103,8 @@ def test_a_find_is_kept_and_the_command_line_asks_it_again(sides: Served, monkey
                     out=sides.root / "again")
     assert made.back
     assert made.attempt.fresh == 3
-    record, = json.loads((sides.root / "again" / RESULT).read_text())
-    assert record["attempt"]["outcome"] == "found"
+    assert CASES.read(sides.root / "again").cases == (made,)
+    assert (made.attempt.outcome, made.differs) == ("found", ())
 
     from expunge.cli import run
 
@@ -114,7 +114,14 @@ def test_a_find_is_kept_and_the_command_line_asks_it_again(sides: Served, monkey
     said = capsys.readouterr().out
     assert "church is back" in said
     assert "1 of 1 cases come back" in said
-    assert (sides.root / "cli" / RESULT).is_file()
+    assert CASES.read(sides.root / "cli").cases[0].case == case
+    assert "judged now by" not in said
+
+    other = case.model_copy(update={"judge": "another@1"})
+    (sides.root / "other.json").write_text(other.model_dump_json())
+    assert run([*arguments[:2], "--case", str(sides.root / "other.json"), "--out", str(sides.root / "cli")]) == 0
+    assert "Seen by another@1, judged now by" in capsys.readouterr().out
+    assert [one.case for one in CASES.read(sides.root / "cli").cases] == [case, other]
 
 
 def test_a_case_that_does_not_come_back_is_told_so(sides: Served, sides_model: Any) -> None:
