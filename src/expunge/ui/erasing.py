@@ -38,7 +38,7 @@ PREVIEW_EVERY, RARELY = 6.0, 4.0
 """Seconds between two looks at a model that trains, or so many times what a look takes, where that is more."""
 PREVIEW = Sampler(steps=8)
 POINTS, FIRST = 240, 10
-"""Points of a loss that are told while it trains, beside those of the first steps."""
+"""Points of a loss that are told while it trains, beside those of the first steps of a run."""
 
 
 def methods() -> list[dict[str, Any]]:
@@ -94,7 +94,8 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
 
     def tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         job.tell(done, total, "training" if losses else "preparing")
-        if losses and (done <= FIRST or done == total or done % max(1, total // POINTS) == 0):
+        job.counts["steps"] += bool(losses)
+        if losses and (job.counts["steps"] <= FIRST or done == total or done % max(1, total // POINTS) == 0):
             job.say("loss", step=done, of=total, values={name: float(value) for name, value in losses.items()})
         if losses and trains and done < total:
             look(done)
@@ -112,8 +113,8 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
               for target in card.request.targets if target.concept in card.chosen]
     unused = [] if card.keeps or not asked.keep else [f"{asked.method} makes no use of what it is asked to keep."]
     return {"patch": folder.relative_to(served.root).as_posix(), "concepts": list(card.request.concepts),
-            "method": card.method, "seconds": card.seconds, "steps": card.steps,
-            "look": [_seen(one) for one in card.look],
+            "anchors": [target.anchor for target in card.request.targets], "method": card.method,
+            "seconds": card.seconds, "steps": card.steps, "look": [_seen(one) for one in card.look],
             "notes": [*chosen, *unused], "folder": str(served.called(folder))}
 
 

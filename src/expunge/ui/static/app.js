@@ -160,7 +160,7 @@ function attackWords(job) {
 }
 
 function tryCard(job, one) {
-  const caption = el("figcaption", {}, el("b", { class: one.found ? "there" : "gone", text: one.error ? "Failed" : one.found ? `Found: ${one.answer}` : one.answer ? `Sees ${one.answer}` : "Cannot tell" }),
+  const caption = el("figcaption", {}, el("b", { class: one.found ? "there" : one.error || !one.answer ? "unsure" : "gone", text: one.error ? "Failed" : one.found ? `Found: ${one.answer}` : one.answer ? `Sees ${one.answer}` : "Cannot tell" }),
     el("q", { text: one.text }), el("span", { class: "who", text: ` seed ${one.seed}` }));
   const card = el("figure", { class: one.found ? "try found" : "try" }, picture(one.picture, `Seed ${one.seed}: ${one.text}`), caption);
   if (one.found && one.by_text && job.state !== "running") {
@@ -187,6 +187,7 @@ function renderErase(job) {
     parts.push(el("p", { class: "said", text: result.look.length ? `${still ? "Still there" : "Done"}: ${result.look.map((one) => one.words).join("; ")}.` : "Done." }));
     const go = el("button", { type: "button", class: "main", text: "See before and after", on: { click: () => seeAfter(result) } });
     parts.push(el("dl", { class: "facts" }, el("dt", { text: "Saved as" }), el("dd", {}, el("code", { text: result.folder })),
+      el("dt", { text: "In its place" }), el("dd", { text: result.anchors.map((anchor) => anchor || "nothing in particular").join(", ") }),
       el("dt", { text: "Took" }), el("dd", { text: result.steps ? `${span(result.seconds)}, ${several(result.steps, "step")}` : span(result.seconds) }),
       ...result.notes.flatMap((note) => [el("dt", { text: "Note" }), el("dd", { text: sentence(note) })])),
     el("div", { class: "do" }, go));
@@ -244,7 +245,7 @@ function renderEstimate(job) {
   const facts = [["Time", result.seconds === null || result.seconds === undefined ? "not known beforehand" : `about ${span(result.seconds)}`],
     ["Memory", result.memory ? `about ${(result.memory / 2 ** 30).toFixed(1)} GiB, the model and this program included` : ""],
     ["Changes", result.changes ? `${result.changes.toLocaleString("en")} numbers of the model` : ""], ["Steps", result.steps || ""],
-    ["In its place", result.anchor], ["Measured on", result.measured]];
+    ["In its place", result.anchor || "nothing in particular"], ["Measured on", result.measured]];
   box.replaceChildren(el("h2", { text: `${result.method}, before anything is done` }), el("dl", { class: "facts" },
     ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: String(value) })])));
 }
