@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from given import small_patch
 
 from expunge.cli import run
 from expunge.cli.ui import TOKEN, _token
@@ -67,3 +69,13 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_cases_need_a_patch(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["attack", "--concept", "church", "--case", "none.json"]) == 2
     assert "--case without a patch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--attacks", "paraphrase"], "attacks with --case"), (["--tier", "paper"], "tier with --case"),
+    (["--concept", "church"], "concept with --case"), (["--set", "options.p4d.steps=1"], "options with --case")])
+def test_what_a_case_makes_no_use_of_is_refused(model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                more: list[str], said: str) -> None:
+    small_patch(model).save(tmp_path / "patch")
+    assert run(["attack", str(tmp_path / "patch"), "--case", "none.json", *more]) == 2
+    assert said in capsys.readouterr().err

@@ -104,6 +104,28 @@ def test_unlearncanvas_scores_by_domain() -> None:
     assert (cra.value, cra.n) == (0.5, 4)  # over all themes, the erased one among them
 
 
+def test_scores_by_domain_take_the_detectors_own_names_and_leave_out_rows_without_a_label() -> None:
+    rows = [Row(1, "a", groups={"theme": "Van_Gogh", "object": "Cats"}),
+            Row(2, "b", groups={"theme": "Sketch", "object": "Dogs"}), Row(3, "c", groups={"theme": "Sketch"})]
+    said = [("vincent", "feline"), ("Sketch", "canine"), ("Sketch", "canine")]
+    images = [ImageAnswer(row=row.number, seed=0, subject="edited", answers={
+        "t": DetectorAnswer(top=(theme,)), "o": DetectorAnswer(top=(thing,))})
+        for row, (theme, thing) in zip(rows, said, strict=True)]
+    data = Answered({row.number: row for row in rows}, {1: True, 2: False, 3: False}, images, "edited",
+                    {"t": {"Van_Gogh": "Vincent"}, "o": {"Cats": "feline", "Dogs": "canine"}})
+    measure = Measure(name="x", formula="unlearning-accuracy", options={"detectors": {"theme": "t", "object": "o"}})
+    ua, = unlearning_accuracy(data, measure)
+    cra, = cross_domain_accuracy(data, measure)
+    assert (ua.value, ua.n) == (0.0, 1)  # what was erased is still drawn, and the detector says so in a word of its own
+    assert (cra.value, cra.n, cra.left_out) == (1.0, 2, {"the row has no label": 1})
+
+
+def test_a_row_without_a_label_is_neither_right_nor_wrong() -> None:
+    rows = [Row(1, "a", label="church"), Row(2, "b")]
+    score, = accuracy(answered([DetectorAnswer(top=("church",))] * 2, rows), M)
+    assert (score.value, score.n, score.left_out) == (1.0, 1, {"the row has no label": 1})
+
+
 def test_harmonic_mean() -> None:
     scores = {"e": Score(name="e", title="", value=0.05, n=10), "k": Score(name="k", title="", value=0.9, n=20)}
     parts = [{"score": "e", "complement": True}, {"score": "k"}]

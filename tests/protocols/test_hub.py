@@ -12,8 +12,9 @@ from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from expunge.errors import ConfigError, UserError
-from expunge.protocols.hub import CARD, RESULTS, eval_results, write_for_hub
+from expunge.protocols.hub import CARD, RESULTS, card_metadata, eval_results, write_for_hub
 from expunge.protocols.schema import Protocol
+from expunge.protocols.table import markdown, told
 from expunge.records import Score
 from expunge.records.protocol import ProtocolResult
 
@@ -44,7 +45,21 @@ def test_the_hubs_own_library_reads_both_forms(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_edit_says_what_the_original_does() -> None:
-    assert eval_results(result(patch_hash=""))[0]["value"] == 75
+    alone = result(patch_hash="", scores=(result().scores[1],))
+    assert eval_results(alone)[0]["value"] == 75
+    metric, = card_metadata(alone, "m")["model-index"][0]["results"][0]["metrics"]
+    assert (metric["type"], metric["value"], metric["args"]) == ("shown", 0.75, {"n": 40})
+
+
+def test_a_task_without_a_number_is_left_out_and_told() -> None:
+    scores = (*result().scores, Score(name="kappa", title="", value=None, note="nobody looked"))
+    tasks = {"asr": "attacked", "shown": "exposed", "kappa": "agreed"}
+    made = result(benchmark={**BENCHMARK, "tasks": tasks}, scores=scores)
+    assert [entry["dataset"]["task_id"] for entry in eval_results(made)] == ["exposed"]
+    words = "No result for the benchmark's attacked (there is no score asr), agreed (kappa was not measured)"
+    assert words in told(made)
+    assert words in markdown(made)
+    assert not [line for line in told(result()) if "benchmark" in line]
 
 
 @pytest.mark.parametrize("values", [{"benchmark": {}}, {"deviations": ("steps 2 in place of 50",)}])

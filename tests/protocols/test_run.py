@@ -321,6 +321,38 @@ def test_a_row_label_that_the_detector_lacks_is_refused_and_not_counted_as_wrong
     assert run(model, Protocol.build(values), labelled, tmp_path / "out").score("original/right").n == 1
 
 
+def test_a_label_of_a_domain_that_its_detector_lacks_is_refused(model: Any, files: dict[str, Path], tmp_path: Path
+                                                                ) -> None:
+    by_domain = {"formula": "unlearning-accuracy", "options": {"detectors": {"thing": "object"}}}
+    values = protocol(scores=[{"name": "ua", **by_domain}])
+    values["prompts"]["groups"] = ["thing"]
+    rows = [{"prompt": "ein Haus", "s": 1, "thing": "haus"}]
+    labelled = {**files, "prompts": table(tmp_path / "labelled.csv", rows)}
+    with pytest.raises(UserError, match="no label for the rows' 'haus'"):
+        run(model, Protocol.build(values), labelled, tmp_path / "out", erased=("haus",))
+    values["detectors"][0]["labels"] = {"haus": "house"}
+    assert run(model, Protocol.build(values), labelled, tmp_path / "out").score("original/ua").name == "original/ua"
+
+
+def test_boxes_are_not_counted_for_a_label_that_the_detector_lacks(model: Any, files: dict[str, Path], tmp_path: Path
+                                                                   ) -> None:
+    sums = {"name": "sum", "formula": "boxes", "detector": "object", "options": {"labels": ["church", "steeple"]}}
+    with pytest.raises(UserError, match="object has no label 'steeple'"):
+        run(model, Protocol.build(protocol(scores=[sums])), files, tmp_path / "out")
+
+
+def test_a_rows_label_is_found_in_the_scores_however_the_detector_writes_it(model: Any, files: dict[str, Path],
+                                                                            tmp_path: Path) -> None:
+    labels = (*(f"thing {number}" for number in range(8)), "Gas_Pump")
+    network = classifier(tmp_path / "network", labels)
+    values = protocol(scores=[{"name": "sure", "formula": "mean-probability", "detector": "object"}])
+    values["detectors"][0]["rule"] = {"labels": ["thing 0"], "rule": "top"}
+    rows = [{"prompt": f"a pump {seed}", "s": seed, "class": "gas pump"} for seed in range(8)]
+    given = {"prompts": table(tmp_path / "pumps.csv", rows), "classifier": network}
+    score = run(model, Protocol.build(values), given, tmp_path / "out").score("original/sure")
+    assert (score.n, score.left_out) == (8, {})
+
+
 @pytest.fixture
 def measured(files: dict[str, Path], tmp_path: Path) -> tuple[Protocol, dict[str, Path]]:
     """A protocol with scores of every kind: over answers, over images, over pairs of them."""

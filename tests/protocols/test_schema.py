@@ -75,7 +75,8 @@ def test_one_role_is_one_file() -> None:
     ({"formula": "accuracy", "detector": "object", "options": {"top": "five"}}, "whole number"),
     ({"formula": "harmonic", "options": {"of": ["a"]}}, "list of"),
     ({"formula": "harmonic", "options": {"of": [{"score": "b"}]}}, "scores of the protocol"),
-    ({"formula": "in-domain-accuracy", "options": {"detectors": ["object"]}}, "mapping")])
+    ({"formula": "in-domain-accuracy", "options": {"detectors": ["object"]}}, "mapping"),
+    ({"formula": "in-domain-accuracy", "options": {"detectors": {"theme": "object"}}}, "groups")])
 def test_mistakes_of_scores_are_told_before_anything_is_drawn(score: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check_scores(Protocol.build(protocol(scores=[{"name": "a", **score}])))

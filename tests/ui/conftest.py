@@ -37,7 +37,7 @@ def small_model(v_pipeline_folder: Path) -> object:
 
 @pytest.fixture(scope="session")
 def _made(small_model: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    served = Served(tmp_path_factory.mktemp("made"), ["small"], lambda name: small_model)  # type: ignore[arg-type]
+    served = Served(tmp_path_factory.mktemp("made"), "small", lambda: small_model)  # type: ignore[arg-type]
     made = erasing(served, Shown(), Edit(concept="church", anchor="house", method="uce"), Job(1, "erase", "erasing"))
     (served.root / made["patch"]).rename(served.root / "church")
     return served.root / "church"
@@ -47,7 +47,7 @@ def _made(small_model: object, tmp_path_factory: pytest.TempPathFactory) -> Path
 def served(_made: Path, small_model: object, tmp_path: Path) -> Served:
     """A folder of its own with the patch "church"."""
     shutil.copytree(_made, tmp_path / "runs" / "church")
-    return Served(tmp_path / "runs", ["small"], lambda name: small_model)  # type: ignore[arg-type]
+    return Served(tmp_path / "runs", "small", lambda: small_model)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def sides_model(v_pipeline_folder: Path) -> Any:
 @pytest.fixture
 def sides(served: Served, sides_model: Any) -> Served:
     """The same folder, with that model."""
-    return Served(served.root, ["sides"], lambda name: sides_model)
+    return Served(served.root, "sides", lambda: sides_model)
 
 
 @pytest.fixture

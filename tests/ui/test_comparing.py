@@ -32,7 +32,7 @@ def test_every_seed_is_drawn_by_both_models_and_judged(served: Served, job: Job)
         assert row["difference"]["change"] > 0
     assert [(one["side"], one["seed"]) for one in job.told] == [
         ("original", 0), ("original", 1), ("edited", 0), ("edited", 1)]
-    assert not served.model().patch_hash  # off again
+    assert not served.model.patch_hash  # off again
 
 
 def test_at_no_strength_the_edited_model_draws_the_originals_pictures(served: Served, job: Job) -> None:
@@ -50,7 +50,7 @@ def test_where_nobody_can_judge_pictures_are_drawn_all_the_same_and_it_is_said(p
     from expunge.ui.erasing import erasing
 
     model = load(pipeline_folder, device="cpu")  # in the open world, without a CLIP
-    served = Served(tmp_path, ["open"], lambda name: model)
+    served = Served(tmp_path, "open", lambda: model)
     made = erasing(served, Shown(), Edit(concept="dog", anchor="cat", method="uce"), Job(2, "erase", "erasing"))
     drawn = compare(served, Shown(), Comparison(patch=made["patch"], prompt="a dog", count=1, steps=1), job)
     assert "no CLIP" in drawn["missing"]
@@ -65,7 +65,7 @@ def test_where_nobody_can_judge_pictures_are_drawn_all_the_same_and_it_is_said(p
 
 
 def test_half_of_a_patch_goes_half_of_the_way(served: Served) -> None:
-    model, patch = served.model(), served.patch("church")
+    model, patch = served.model, served.patch("church")
     assert weakened(model, patch, 1.0) is patch
     name = patch.weights[0]
     before = model.editable()[name].detach().clone()

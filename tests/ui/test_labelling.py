@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -48,24 +49,23 @@ def measured(sides: Served, _once: tuple[Path, Path], monkeypatch: pytest.Monkey
 
 def label(served: Served, answers: list[str], **asked: Any) -> dict[str, Any]:
     """Give these answers one after the other; what the last one returned."""
-    begin(served, Shown(), Sample.build({**ASKED, **asked}), "sides")
-    return [answer(served, Said.build({**ASKED, **asked, "place": place, "answer": said}), "sides")
+    begin(served, Shown(), Sample.build({**ASKED, **asked}))
+    return [answer(served, Said.build({**ASKED, **asked, "place": place, "answer": said}))
             for place, said in enumerate(answers)][-1]
 
 
 def test_the_sample_is_half_and_half_and_its_seed_decides_it(measured: Served) -> None:
-    sheets = [begin(measured, Shown(), Sample.build({**ASKED, "seed": seed}), "sides") for seed in (3, 3, 4)]
+    sheets = [begin(measured, Shown(), Sample.build({**ASKED, "seed": seed})) for seed in (3, 3, 4)]
     assert sheets[0] == sheets[1]
     assert sheets[0]["pictures"] != sheets[2]["pictures"]
-    label(measured, ["yes"])
-    mine, = LABELS.read(measured.root / "church" / "evaluation").people
-    assert (mine.seed, mine.count, len(mine.labels)) == (3, 12, 12)
+    mine, other = LABELS.read(measured.root / "church" / "evaluation").people
+    assert (mine.seed, mine.count, len(mine.labels), other.seed) == (3, 12, 12, 4)
     assert sum(one.edited for one in mine.labels) == 6
 
 
 def test_whoever_labels_sees_neither_words_nor_method_nor_judges(measured: Served) -> None:
     shown = Shown()
-    sheet = begin(measured, shown, Sample.build(ASKED), "sides")
+    sheet = begin(measured, shown, Sample.build(ASKED))
     assert set(sheet) == {"run", "question", "person", "seed", "count", "answers", "pictures", "summary",
                           "veiled"}
     assert sheet["question"] == "Is there a church in this picture?"
@@ -77,7 +77,7 @@ def test_whoever_labels_sees_neither_words_nor_method_nor_judges(measured: Serve
 
 def test_answers_are_kept_as_they_come_and_agreement_is_worked_out(measured: Served) -> None:
     label(measured, ["yes", "no"])
-    again = begin(measured, Shown(), Sample.build(ASKED), "sides")
+    again = begin(measured, Shown(), Sample.build(ASKED))
     assert again["answers"] == ["yes", "no", *[""] * 10]
     sees = [one.judges for one in LABELS.read(measured.root / "church" / "evaluation").people[0].labels]
     judge, second = next(iter(sees))
@@ -96,12 +96,47 @@ def test_answers_are_kept_as_they_come_and_agreement_is_worked_out(measured: Ser
     assert both[0].agreed == 0
 
 
+def test_a_sample_stands_from_its_beginning_on(measured: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = measured.root / "church" / "evaluation"
+    first = begin(measured, Shown(), Sample.build(ASKED))
+    mine, = LABELS.read(folder).people
+    assert (mine.seed, mine.count, mine.answered, len(mine.labels)) == (3, 12, 0, 12)
+    assert "What people saw" not in report(measured, "church/evaluation")
+    shots = [cached(one.file) for one in mine.labels]
+    lost = next(file for file in sorted(Path(os.environ["EXPUNGE_CACHE"]).rglob("*.png")) if file not in shots)
+    data = lost.read_bytes()
+    lost.unlink()  # a sample that was drawn anew would be another one
+    try:
+        again = begin(measured, Shown(), Sample.build(ASKED))
+        other = begin(measured, Shown(), Sample.build({**ASKED, "person": "CD"}))
+    finally:
+        lost.write_bytes(data)
+    assert again == first
+    assert other["pictures"] != first["pictures"]
+    label(measured, ["yes", "no"], person="CD")
+    assert {one.one for one in LABELS.read(folder).agreement} == {"person: CD"}  # AB has said nothing yet
+
+
+def test_a_persons_second_answer_to_a_picture_replaces_the_first(measured: Served) -> None:
+    folder = measured.root / "church" / "evaluation"
+    label(measured, ["yes"] * 12)
+    label(measured, ["no"] * 14, count=14)
+    first, second = LABELS.read(folder).people
+    both = {one.shot for one in first.labels} & {one.shot for one in second.labels}
+    assert both
+    assert {one.answer for one in first.labels if one.shot in both} == {"no"}
+    every = {one.shot for mine in (first, second) for one in mine.labels}
+    judge = LABELS.read(folder).agreement[0]
+    assert (judge.side, judge.n + judge.left_out) == ("all", len(every))
+    assert f"One person labelled {len(every)} images blind" in report(measured, "church/evaluation")
+
+
 def test_an_answer_can_be_changed_and_taken_back(measured: Served) -> None:
     label(measured, ["yes"])
-    made = answer(measured, Said.build({**ASKED, "place": 0, "answer": ""}), "sides")
+    made = answer(measured, Said.build({**ASKED, "place": 0, "answer": ""}))
     assert made["answers"] == [""] * 12
     with pytest.raises(UserError, match="picture 13"):
-        answer(measured, Said.build({**ASKED, "place": 12, "answer": "yes"}), "sides")
+        answer(measured, Said.build({**ASKED, "place": 12, "answer": "yes"}))
 
 
 def test_unsure_answers_and_abstentions_are_left_out_and_counted() -> None:
@@ -132,7 +167,7 @@ def test_pictures_that_are_gone_are_said_to_be_gone(measured: Served, monkeypatc
                                                     tmp_path: Path) -> None:
     monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "elsewhere"))
     with pytest.raises(UserError, match="in the cache any more"):
-        begin(measured, Shown(), Sample.build(ASKED), "sides")
+        begin(measured, Shown(), Sample.build(ASKED))
 
 
 def test_reports_are_made_by_the_reports_code_and_show_what_people_said(measured: Served) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sides_world import sides_world
 
-from expunge.errors import UserError
+from expunge.errors import ConfigError, ExpungeError, UserError
+from expunge.metrics.worlds import World
+from expunge.ui.asked import Comparison, Edit, Trial
 from expunge.ui.served import Served
+from expunge.ui.server import Page
 
 TRICKS = ("../secret", "church/../../secret", "/etc", "", ".", "church/", "./church", "church\0", "..\\secret",
           "CHURCH")
@@ -35,10 +40,39 @@ def test_a_link_out_of_the_folder_is_not_followed(served: Served, tmp_path: Path
     assert list(served.patches()) == ["church"]
 
 
-def test_other_models_than_those_named_are_not_opened(served: Served) -> None:
-    assert served.model() is served.model("small")
-    with pytest.raises(UserError, match="accepted: small"):
-        served.model("some/other-model")
+def test_the_model_is_opened_once_and_its_world_is_made_once(sides: Served, sides_model: Any,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    made, loaded = list[str](), list[str]()
+
+    def counted() -> World:
+        made.append("world")
+        return sides_world()
+
+    def load() -> Any:
+        loaded.append("model")
+        return sides_model
+
+    monkeypatch.setattr("sides_world.sides_world", counted)
+    page = Page(Served(sides.root, "sides", load))
+    assert not loaded
+    page.state()
+    page.kin("church")
+    page.wordings("church")
+    assert (made, loaded) == (["world"], ["model"])
+
+
+def test_a_world_that_is_none_is_told_when_the_model_is_opened(sides: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sides_world.sides_world", lambda: "prompts")
+    with pytest.raises(ExpungeError, match="gives a str, and no World"):
+        sides.open()
+
+
+def test_no_other_model_can_be_asked_for() -> None:
+    for settings, asked in ((Comparison, {"patch": "church", "prompt": "a church"}), (Edit, {"concept": "church"}),
+                            (Trial, {"patch": "church"})):
+        settings.build(asked)
+        with pytest.raises(ConfigError, match="model"):
+            settings.build({**asked, "model": "some/other-model"})
 
 
 def test_a_damaged_patch_is_listed_and_says_so_when_it_is_asked_for(served: Served) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from colour_world import Named, SideJudge
+from sides_world import sides_world
 
-from expunge.attacks.cases import RESULT, read_case, recheck
+from expunge.attacks.cases import read_case, recheck
 from expunge.errors import UserError
+from expunge.records import Detection
+from expunge.records.stored import CASES
 from expunge.registry import ATTACKS
 from expunge.ui.asked import Kept, Trial
 from expunge.ui.attacking import attacking, attacks, keep, suggested
 from expunge.ui.jobs import Job, Jobs
 from expunge.ui.served import Served
 from expunge.ui.shown import Shown
-from expunge.ui.sights import world_of
 
 ASKED: dict[str, Any] = {"patch": "church", "prompt": "a church", "attack": "own", "count": 8, "steps": 2,
                          "guidance": 1.0}
@@ -44,7 +46,37 @@ def test_own_words_are_drawn_and_judged_at_every_seed(sides: Served) -> None:
     assert job.result is not None
     assert (job.result["found"], job.result["candidates"]) == (finds, 8)
     assert len([one for one in job.told if one["kind"] == "original"]) == 8
-    assert not sides.model().patch_hash
+    assert not sides.model.patch_hash
+
+
+class Halting(SideJudge):
+    """Fails where it would see no church."""
+
+    def __call__(self, pictures: Any) -> list[Detection]:
+        return [one if one.answers["object"] == "church" else Detection(error="broke")
+                for one in super().__call__(pictures)]
+
+
+def test_what_the_judge_failed_on_counts_neither_way(sides: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = sides_world().but(judges=Named(Halting()))
+    monkeypatch.setattr("sides_world.sides_world", lambda: world)
+    _, job = ran(sides)
+    broke = sum(one["error"] == "broke" for one in job.told if one["kind"] == "candidate")
+    before = sum(one["error"] == "broke" for one in job.told if one["kind"] == "original")
+    assert job.result is not None
+    assert 0 < broke < 8
+    assert (job.result["failed"], job.result["unjudged"], job.result["why"]) == (broke, broke, "broke")
+    assert (job.result["found"], job.result["finds"], job.result["candidates"]) == (8 - broke, 8 - broke, 8)
+    assert (job.result["shown_before"], job.result["unjudged_before"]) == (8 - before, before)
+
+
+def test_candidates_are_counted_beyond_those_that_are_shown(sides: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, whole = ran(sides)
+    monkeypatch.setattr("expunge.ui.jobs.MOST", 12)  # the trial, eight originals, three candidates
+    _, job = ran(sides)
+    assert len([one for one in job.told if one["kind"] == "candidate"]) == 3
+    assert job.result == whole.result
+    assert job.seen()["counts"]["candidates"] == 8
 
 
 def test_candidates_of_an_attack_are_told_as_they_come_and_counted_by_item(sides: Served) -> None:
@@ -67,12 +99,12 @@ def test_a_find_is_kept_and_the_command_line_asks_it_again(sides: Served, monkey
     kept = keep(sides, jobs, Kept(job=job.number, place=places[0]))
     case = read_case(sides.root / kept["file"])
     assert (case.text, case.seed, case.concept) == ("a church", int(job.told[places[0]]["seed"]), "church")
-    made, = recheck(sides_model, sides.patch("church"), [case], world_of(sides_model), fresh=3,
+    made, = recheck(sides_model, sides.patch("church"), [case], sides.world, fresh=3,
                     out=sides.root / "again")
     assert made.back
     assert made.attempt.fresh == 3
-    record, = json.loads((sides.root / "again" / RESULT).read_text())
-    assert record["attempt"]["outcome"] == "found"
+    assert CASES.read(sides.root / "again").cases == (made,)
+    assert (made.attempt.outcome, made.differs) == ("found", ())
 
     from expunge.cli import run
 
@@ -82,7 +114,14 @@ def test_a_find_is_kept_and_the_command_line_asks_it_again(sides: Served, monkey
     said = capsys.readouterr().out
     assert "church is back" in said
     assert "1 of 1 cases come back" in said
-    assert (sides.root / "cli" / RESULT).is_file()
+    assert CASES.read(sides.root / "cli").cases[0].case == case
+    assert "judged now by" not in said
+
+    other = case.model_copy(update={"judge": "another@1"})
+    (sides.root / "other.json").write_text(other.model_dump_json())
+    assert run([*arguments[:2], "--case", str(sides.root / "other.json"), "--out", str(sides.root / "cli")]) == 0
+    assert "Seen by another@1, judged now by" in capsys.readouterr().out
+    assert [one.case for one in CASES.read(sides.root / "cli").cases] == [case, other]
 
 
 def test_a_case_that_does_not_come_back_is_told_so(sides: Served, sides_model: Any) -> None:
@@ -92,12 +131,12 @@ def test_a_case_that_does_not_come_back_is_told_so(sides: Served, sides_model: A
     place = next(place for place, one in enumerate(job.told) if one["kind"] == "candidate" and one["found"])
     case = read_case(sides.root / keep(sides, jobs, Kept(job=job.number, place=place))["file"])
     moved = case.model_copy(update={"seed": gone[0]})
-    back, away = recheck(sides_model, sides.patch("church"), [case, moved], world_of(sides_model))
+    back, away = recheck(sides_model, sides.patch("church"), [case, moved], sides.world)
     assert (back.back, away.back) == (True, False)
     assert case.seed in found
     assert away.words == "no church at its own seed"
     with pytest.raises(UserError, match="a case of 'dog'"):
-        recheck(sides_model, sides.patch("church"), [case.model_copy(update={"concept": "dog"})], world_of(sides_model))
+        recheck(sides_model, sides.patch("church"), [case.model_copy(update={"concept": "dog"})], sides.world)
 
 
 def test_only_finds_that_words_give_again_are_kept(sides: Served) -> None:
@@ -127,7 +166,7 @@ def test_an_attack_stops_between_two_steps_and_takes_the_patch_off(sides: Served
     jobs.stop()
     jobs.wait(60)
     assert job.state == "stopped"
-    assert not sides.model().patch_hash
+    assert not sides.model.patch_hash
 
 
 def test_wordings_are_suggested_by_kind(sides: Served) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from colour_world import SMALL
+from colour_world import SMALL, SideJudge
 from sides_world import sides_world
 
+from expunge.records import Detection
 from expunge.ui.served import Served
 from expunge.ui.server import Page, serving
 
@@ -90,6 +91,7 @@ def test_erase_then_draw_then_reload(tab: Any, sides: Served) -> None:
     tab.click("#erase button.main")
     tab.locator("text=See before and after").wait_for()
     assert len(sides.patches()) == 2
+    assert "nothing in particular" in tab.locator('[data-result="erase"] dl').inner_text()
     assert fits(tab)
     tab.click("text=See before and after")
     tab.locator("#compare .said", has_text=re.compile(r"in \d of 4 before and in \d of 4 after")).wait_for()
@@ -129,7 +131,28 @@ def test_attack_keep_a_find_and_stop(tab: Any, sides: Served, page: Page) -> Non
     tab.locator("#job").wait_for(state="hidden")
     assert page.jobs.last["attack"].number == asked + 1
     assert page.jobs.last["attack"].state in ("stopped", "done")
-    assert not sides.model().patch_hash
+    assert not sides.model.patch_hash
+
+
+@pytest.mark.slow
+def test_pictures_that_the_detector_failed_on_are_told_and_are_no_success(tab: Any, sides: Served,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(SideJudge):
+        def __call__(self, pictures: Any) -> list[Detection]:
+            return [Detection(error="broke") for _ in pictures]
+
+    monkeypatch.setattr(sides.world.judges, "first", Broken())
+    to(tab, "attack")
+    tab.fill("#attack [name=prompt]", "a church")
+    tab.select_option("#attack [name=attack]", "own")
+    tab.click("#attack button.main")
+    tab.locator("#attack .said", has_text="the detector failed on all 2 pictures").wait_for()
+    assert "2 of 2 tries failed" in tab.locator("#attack .result").inner_text()
+    assert tab.locator("#attack .try b.unsure").all_inner_texts() == ["Failed", "Failed"]
+    to(tab, "compare")
+    tab.fill("#compare [name=prompt]", "a church")
+    tab.click("#compare button.main")
+    tab.locator("#compare .said", has_text="in 0 of 0 before and in 0 of 0 after. It cannot tell of 8").wait_for()
 
 
 @pytest.mark.slow

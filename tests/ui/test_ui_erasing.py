@@ -36,10 +36,11 @@ def _quick_and_looked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_edit_that_is_watched_is_the_edit_of_the_command_line(served: Served, job: Job, tmp_path: Path) -> None:
     made = erasing(served, Shown(), Edit.build(ASKED), job)
-    plain = erase(served.model(), "church", "esd", anchor="house", settings={"steps": 4, **QUICK},
+    plain = erase(served.model, "church", "esd", anchor="house", settings={"steps": 4, **QUICK},
                   out=tmp_path / "plain")
     assert Patch.load(made["folder"]).hash == plain.hash
     assert made["patch"] in served.patches()
+    assert made["anchors"] == ["house"]
     kinds = [one["kind"] for one in job.told]
     assert kinds.count("loss") == 4
     assert kinds.count("preview") == 5
@@ -87,7 +88,12 @@ def test_an_edit_that_does_not_train_is_looked_at_before_and_after(served: Serve
     assert before["pictures"] != after["pictures"]
 
 
-def test_a_stopped_edit_is_kept_and_goes_on_to_the_same_patch(served: Served) -> None:
+def test_a_stopped_edit_is_kept_and_goes_on_to_the_same_patch(served: Served, monkeypatch: pytest.MonkeyPatch
+                                                                 ) -> None:
+    monkeypatch.setattr(under_test, "FIRST", 2)
+    monkeypatch.setattr(under_test, "POINTS", 1)
+    asked = Edit.build({**ASKED, "steps": 6})
+
     class Stopping(Job):
         def say(self, kind: str, **what: object) -> None:
             super().say(kind, **what)
@@ -97,37 +103,39 @@ def test_a_stopped_edit_is_kept_and_goes_on_to_the_same_patch(served: Served) ->
         def tell(self, done: int, total: int, note: str = "") -> None:
             super().tell(done, total, note)
 
-    before = served.model().hash, {name: p.detach().clone() for name, p in served.model().editable().items()}
+    before = served.model.hash, {name: p.detach().clone() for name, p in served.model.editable().items()}
     stopped = Stopping(1, "erase", "erasing")
     with pytest.raises(KeyboardInterrupt, match="start the same edit again to go on"):
-        erasing(served, Shown(), Edit.build(ASKED), stopped)
-    assert all(p.equal(before[1][name]) for name, p in served.model().editable().items())
+        erasing(served, Shown(), asked, stopped)
+    assert all(p.equal(before[1][name]) for name, p in served.model.editable().items())
     folder, = (place for place in served.root.iterdir() if place.name.startswith("church-esd-"))
     assert (folder / CHECKPOINT).is_file()
     assert list(served.patches()) == ["church"]
 
     going_on = Job(2, "erase", "erasing")
-    made = erasing(served, Shown(), Edit.build(ASKED), going_on)
+    made = erasing(served, Shown(), asked, going_on)
     assert going_on.told[0] == {"kind": "note", "text": "Going on where this edit was stopped."}
-    assert next(one["step"] for one in going_on.told if one["kind"] == "loss") > 2
+    steps = [one["step"] for one in going_on.told if one["kind"] == "loss"]
+    assert 2 < steps[0] < 6  # the first of this run, which is no first step of the edit
+    assert steps[-1] == 6
     assert made["folder"] == str(folder)
-    whole = erase(served.model(), "church", "esd", anchor="house", settings={"steps": 4, **QUICK})
+    whole = erase(served.model, "church", "esd", anchor="house", settings={"steps": 6, **QUICK})
     assert Patch.load(folder).hash == whole.hash
     assert not (folder / CHECKPOINT).exists()
 
 
 def test_an_estimate_says_what_it_takes_and_changes_nothing(served: Served, job: Job) -> None:
-    before = {name: p.detach().clone() for name, p in served.model().editable().items()}
+    before = {name: p.detach().clone() for name, p in served.model.editable().items()}
     said = estimate(served, Edit.build(ASKED), job)
     assert said["seconds"] >= 0
     assert said["steps"] == 4
     assert said["changes"] > 0
-    assert all(p.equal(before[name]) for name, p in served.model().editable().items())
+    assert all(p.equal(before[name]) for name, p in served.model.editable().items())
     assert list(served.patches()) == ["church"]
 
 
 def test_an_estimate_that_is_stopped_leaves_the_model_as_it_was(served: Served, job: Job) -> None:
-    before = {name: p.detach().clone() for name, p in served.model().editable().items()}
+    before = {name: p.detach().clone() for name, p in served.model.editable().items()}
     calls: list[int] = []
 
     def stop(*_: object) -> None:
@@ -135,13 +143,13 @@ def test_an_estimate_that_is_stopped_leaves_the_model_as_it_was(served: Served, 
         if len(calls) == 4:
             job._stop.set()
 
-    hook = served.model().network.register_forward_hook(stop)
+    hook = served.model.network.register_forward_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         estimate(served, Edit.build(ASKED), job)
     hook.remove()
     assert len(calls) == 4
-    assert all(p.equal(before[name]) for name, p in served.model().editable().items())
-    assert not any(p.requires_grad for p in served.model().editable().values())
+    assert all(p.equal(before[name]) for name, p in served.model.editable().items())
+    assert not any(p.requires_grad for p in served.model.editable().values())
 
 
 @pytest.mark.parametrize("wrong", [{"concept": "a castle in the air"}, {"method": "../../etc"}, {"anchor": "church"},

@@ -8,7 +8,8 @@ nothing about other texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 from expunge import runtime
@@ -16,41 +17,15 @@ from expunge.attacks.stage import sought
 from expunge.attacks.victim import Goal, Victim, fresh_seed
 from expunge.errors import UserError
 from expunge.files import write_json
+from expunge.locks import alone_in_out
+from expunge.metrics.base import Judge
 from expunge.metrics.prompts import aim_at
 from expunge.metrics.worlds import World
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.records import Attempt, Prompt, Spent
-from expunge.records.case import Case
-
-RESULT = "cases.json"
-"""What became of the cases, in the folder of results."""
-
-
-@dataclass(frozen=True)
-class Rechecked:
-    """A case and what became of it."""
-
-    case: Case
-    attempt: Attempt
-
-    @property
-    def back(self) -> bool:
-        """Whether the judge sees the concept at the case's own seed."""
-        return self.attempt.outcome == "found"
-
-    @property
-    def words(self) -> str:
-        """For a person: whether it comes back, and on how many fresh seeds."""
-        made = self.attempt
-        if made.error:
-            return f"the judge failed ({made.error})"
-        if not self.back:
-            return f"no {self.case.concept} at its own seed"
-        again = f", again on {made.fresh_found} of {made.fresh} fresh seeds" if made.fresh else ""
-        second = "" if made.confirmed is None or not made.asked_second else \
-            f", a second detector agrees on {made.confirmed} of {made.asked_second}"
-        return f"{self.case.concept} is back{again}{second}"
+from expunge.records.case import Case, Recheck, Rechecks
+from expunge.records.stored import CASES
 
 
 def read_case(file: Path) -> Case:
@@ -62,18 +37,19 @@ def read_case(file: Path) -> Case:
                         accepted="a file that `expunge ui` kept, as docs/ui.md describes it") from error
 
 
+@alone_in_out()
 def recheck(model: Model, patch: Patch, cases: Sequence[Case], world: World, *, fresh: int = 4,
-            out: Path | None = None) -> list[Rechecked]:
+            out: Path | None = None) -> list[Recheck]:
     """Ask every case again.
 
     Args:
         model: the base model, without a patch on.
         fresh: images drawn with other seeds, of every case that comes back.
-        out: folder for the record; None keeps none.
+        out: folder for the record, beside what earlier cases came to there; None keeps none.
 
     Raises:
-        UserError: a case of a concept that the patch did not take out, a patch for another model, or a text that the
-            model does not read to its end.
+        UserError: a case of a concept that the patch did not take out, a patch for another model, a text that the
+            model does not read to its end, or a record in `out` that cannot be read.
         StorageError: the record cannot be written.
     """
     runtime.one_process("asking cases again")
@@ -82,17 +58,48 @@ def recheck(model: Model, patch: Patch, cases: Sequence[Case], world: World, *, 
     if others:
         raise UserError(f"a case of {others[0]!r}", accepted=f"cases of what the patch took out: {', '.join(gone)}")
     model.check_lengths([case.text for case in cases])
+    before = _kept(out)
     with applied(model, patch):
-        made = [Rechecked(case, _asked(model, patch, case, world, fresh)) for case in cases]
+        made = [_asked(model, patch, case, world, fresh) for case in cases]
     if out is not None:
-        write_json(out / RESULT, [{"case": one.case.model_dump(mode="json"),
-                                   "attempt": one.attempt.model_dump(mode="json")} for one in made])
+        every = {one.asked: one for one in (*before, *made)}
+        write_json(out / CASES.name, Rechecks(cases=tuple(every.values())).model_dump(mode="json"))
     return made
 
 
-def _asked(model: Model, patch: Patch, case: Case, world: World, fresh: int) -> Attempt:
+def _kept(out: Path | None) -> tuple[Recheck, ...]:
+    """What earlier cases came to in that folder."""
+    if out is None or CASES.at(out) is None:
+        return ()
+    try:
+        return CASES.read(out).cases
+    except UserError as error:
+        raise UserError(error.got, accepted=error.accepted, remedy="move that file away to begin anew") from error
+
+
+def _asked(model: Model, patch: Patch, case: Case, world: World, fresh: int) -> Recheck:
     request = sought(world.prompts, patch, case.concept)
-    goal, second = Goal(world.judge(request), aim_at(world.prompts, request)), world.second(request)
+    judge, second = world.judge(request), world.second(request)
+    goal = Goal(judge, aim_at(world.prompts, request))
+    return Recheck(case=case, attempt=_drawn(model, patch, case, goal, second, fresh), model=model.name,
+                   model_hash=model.hash, patch_hash=patch.hash, judge=judge.name,
+                   second="" if second is None else second.name, fresh=fresh,
+                   differs=tuple(_differences(case, model, judge)),
+                   created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _differences(case: Case, model: Model, judge: Judge) -> list[str]:
+    """In sentences, what the case was found with and is not asked with; what it does not say cannot differ."""
+    out = []
+    if case.model_hash and case.model_hash != model.hash:
+        out.append(f"Found in the model {case.model} ({case.model_hash[:8]}), asked of {model.name} "
+                   f"({model.hash[:8]}).")
+    if case.judge and case.judge != judge.name:
+        out.append(f"Seen by {case.judge}, judged now by {judge.name}.")
+    return out
+
+
+def _drawn(model: Model, patch: Patch, case: Case, goal: Goal, second: Judge | None, fresh: int) -> Attempt:
     victim = replace(Victim(model, patch, case.sampler), batch=1)  # an image's last bit is that of a batch of one
     sight, = goal.see(victim.draw([case.text], [case.seed]))
     fields = {"attack": case.attack or "own prompt", "access": "prompt", "seed": case.seed, "text": case.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from expunge.cli.lists import Name, one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
+from expunge.detectors.settings import AskSettings
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     its formula. --set options.unlearndiff.steps=10 changes the attack's budget, which is told as a deviation.
 
     With --case it draws texts that were found before (`expunge ui` keeps them), each at its own seed as it was drawn
-    then, and those that come back with fresh seeds, too.
+    then, and those that come back with fresh seeds, too. It takes --fresh and who judges, and no other setting.
     """
     from expunge import runtime
     from expunge.attacks.suite import attack
@@ -83,12 +84,12 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     loaded = Patch.load(patch) if patch else None
     if published is None:
         one_concept(concept, loaded.card.request.concepts if loaded else ())
-    if cases and (loaded is None or protocol or dry_run):
-        raise UserError("--case without a patch, or with --protocol or --dry-run", accepted="--case with PATCH")
+    if cases:
+        _check_cases(loaded, protocol, dry_run, concept, own)
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
                   offload=offload, eight_bit=eight_bit)
     if cases and loaded is not None and patch is not None:
-        _ask_cases(opened, loaded, cases, settings, out or attack_folder(patch, loaded, concept))
+        _ask_cases(opened, patch, loaded, cases, settings, out)
         return
     if published is not None:
         where = out or (patch or Path("runs")) / f"attack-{Path(protocol).stem}"
@@ -110,17 +111,38 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
             click.echo(line)
 
 
-def _ask_cases(model: Model, patch: Patch, files: Sequence[str], settings: AttackSettings, folder: Path) -> None:
-    from expunge.attacks.cases import RESULT, read_case, recheck
+def _check_cases(patch: Patch | None, protocol: str, dry_run: bool, concept: str, given: Mapping[str, Any]) -> None:
+    """UserError: what makes no sense beside --case, or would go unused."""
+    if patch is None or protocol or dry_run:
+        raise UserError("--case without a patch, or with --protocol or --dry-run", accepted="--case with PATCH")
+    taken = ("fresh", *AskSettings.model_fields)
+    others = [*(["concept"] if concept else []), *(name for name in given if name not in taken)]
+    if others:
+        raise UserError(f"{', '.join(others)} with --case, which makes no attack", accepted=", ".join(taken),
+                        remedy="leave them out: a case says what is sought and how it is drawn")
+
+
+def _ask_cases(model: Model, path: Path, patch: Patch, files: Sequence[str], settings: AttackSettings,
+               out: Path | None) -> None:
+    from expunge.attacks.cases import read_case, recheck
     from expunge.cli.output import tell
     from expunge.detectors.choosing import world_for
+    from expunge.records.stored import CASES
 
+    cases = [read_case(Path(file)) for file in files]
+    concepts = list(dict.fromkeys(case.concept for case in cases))
+    if out is None and patch.card.request.also and len(concepts) > 1:
+        raise UserError(f"cases of {' and '.join(concepts)}, whose results have folders of their own",
+                        accepted="cases of one concept at a time, or --out FOLDER")
+    folder = out or attack_folder(path, patch, concepts[0])
     world = world_for(model.world, model.name, settings)
-    made = recheck(model, patch, [read_case(Path(file)) for file in files], world, fresh=settings.fresh, out=folder)
+    made = recheck(model, patch, cases, world, fresh=settings.fresh, out=folder)
     for one in made:
         click.echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
+        for sentence in one.differs:
+            click.echo(f"  {sentence}")
     click.echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
-    tell("cases", folder / RESULT)
+    tell("cases", folder / CASES.name)
 
 
 def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Sequence[str], settings: RunSettings,

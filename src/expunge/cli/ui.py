@@ -52,10 +52,10 @@ def command(folder: Path, model: Source, device: str, dtype: str, variant: str |
     from expunge.ui.server import Page, serve
 
     token = _token(needed=not is_loopback(host))
-    served = Served(folder, [model.model], lambda _: load(
+    served = Served(folder, model.model, lambda: load(
         model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify, offload=offload,
         eight_bit=eight_bit))
-    served.model()  # what is wrong with it is told now
+    served.open()  # what is wrong with the model is told now
 
     def ready(address: str) -> None:
         click.echo(f"page: {address}{f'?token={token}' if token else ''}")

@@ -193,16 +193,17 @@ class KnownTo:
 
 
 class Unlabelled:
-    """`Prompts`: a world's, with the concepts for their only labels, where nothing could tell any other."""
+    """`Prompts`: a world's, with the concepts for their only labels, where nothing could tell any other.
+
+    All that is not said here is the world's. It is set, and not looked up by `__getattr__`: a protocol that is checked
+    at run time, such as `LeavesOut`, sees only what is there (`inspect.getattr_static`, from Python 3.12 on).
+    """
 
     def __init__(self, asks: Prompts) -> None:
         self._asks = asks
-
-    def __getattr__(self, name: str) -> Any:
-        """All that is not said here is the world's."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._asks, name)
+        for name in dir(asks):
+            if not name.startswith("_") and not hasattr(type(self), name):
+                setattr(self, name, getattr(asks, name))
 
     def of(self, request: Request, counts: PromptCounts, strata: Sequence[str] = ()) -> list[Prompt]:
         """See `Prompts.of`."""

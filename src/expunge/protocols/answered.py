@@ -19,7 +19,7 @@ from expunge.protocols.schema import Measure
 from expunge.records import Score
 from expunge.records.protocol import DetectorAnswer, ImageAnswer, Subject
 
-FAILED, ABSTAINED = "detector failed", "detector abstained"
+FAILED, ABSTAINED, NO_LABEL = "detector failed", "detector abstained", "the row has no label"
 DRAWS = 2000
 """Of a bootstrap."""
 
@@ -48,7 +48,10 @@ class Answered:
 
     def label(self, image: ImageAnswer, detector: str) -> str:
         """What the detector calls the label of the image's row."""
-        label = self.rows[image.row].label
+        return self.called(self.rows[image.row].label, detector)
+
+    def called(self, label: str, detector: str) -> str:
+        """What the detector calls a label of the rows."""
         return self.named.get(detector, {}).get(label, label)
 
     def text(self, image: ImageAnswer) -> str:
@@ -67,17 +70,17 @@ class Chosen:
         return filter(self.wanted, self.images)
 
 
-def rate_of(answered: Answered, measure: Measure, verdict: Callable[[ImageAnswer, DetectorAnswer], bool | None]
+def rate_of(answered: Answered, measure: Measure, verdict: Callable[[ImageAnswer, DetectorAnswer], bool | str | None]
             ) -> Score:
-    """Share of images of which the verdict is yes; where it is None, nothing was decided."""
+    """Share of images of which the verdict is yes; where it is None or says why, nothing was decided."""
     groups: dict[str, list[float]] = {}
     lost: Counter[str] = Counter()
     for image in answered.images:
         said = image.answers.get(measure.detector)
         why = why_not(image, said)
-        hit = None if why or said is None else verdict(image, said)
-        if hit is None:
-            lost[why or ABSTAINED] += 1
+        hit = why if why or said is None else verdict(image, said)
+        if hit is None or isinstance(hit, str):
+            lost[hit or ABSTAINED] += 1
         else:
             groups.setdefault(answered.text(image), []).append(float(hit))
     return of_groups(answered, measure, groups, lost)

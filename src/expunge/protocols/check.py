@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from expunge.errors import ConfigError
-from expunge.protocols.formulas import MOST, described
+from expunge.protocols.formulas import BY_DOMAIN, MOST, described
 from expunge.protocols.schema import Measure, Protocol
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("top",), "boxes": ("labels", "cut"), "harmonic": ("of",), "fid": ("features", "resizer"),
     "kid": ("features", "resizer"), "fid-original": ("features", "resizer"), "distance": ("distance",),
-    **dict.fromkeys(("unlearning-accuracy", "in-domain-accuracy", "cross-domain-accuracy", "agreement"),
-                    ("detectors",))}
+    **dict.fromkeys((*BY_DOMAIN, "agreement"), ("detectors",))}
 """What each formula can be told; others take nothing."""
 _OVER_RULES, _OVER_LABELS = ("shown", "asr", "asr-shown"), ("accuracy", "mean-probability", "boxes")
 
@@ -59,9 +58,11 @@ def _odd_options(score: Measure, protocol: Protocol) -> list[str]:
         return [] if _two(detectors, decide) else [
             "detectors is a list of two of the protocol's detectors whose rules say yes or no (it has "
             f"{', '.join(decide) or 'none'}), not {detectors!r}"]
-    if score.formula in ("unlearning-accuracy", "in-domain-accuracy", "cross-domain-accuracy") and not (
-            isinstance(detectors, dict) and detectors and set(detectors.values()) <= names):
-        return ["detectors is a mapping of the rows' columns to the protocol's detectors"]
+    if score.formula in BY_DOMAIN and not (isinstance(detectors, dict) and detectors
+                                           and set(detectors.values()) <= names
+                                           and {*detectors} <= {*protocol.prompts.groups}):
+        return [f"detectors is a mapping of the rows' columns, of those that `groups` of the prompts names "
+                f"({', '.join(protocol.prompts.groups) or 'none'}), to the protocol's detectors"]
     return []
 
 

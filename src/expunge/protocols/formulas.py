@@ -26,6 +26,7 @@ from expunge.protocols.agreement import agreement
 from expunge.protocols.answered import (
     ABSTAINED,
     DRAWS,
+    NO_LABEL,
     Answered,
     by_plain,
     mean_of,
@@ -63,15 +64,17 @@ def accuracy(answered: Answered, measure: Measure) -> list[Score]:
     """Share of images whose `top` best labels (default 1) hold the row's label."""
     k = int(measure.options.get("top", 1))
 
-    def right(image: ImageAnswer, said: DetectorAnswer) -> bool | None:
+    def right(image: ImageAnswer, said: DetectorAnswer) -> bool | str | None:
         wanted = plain(answered.label(image, measure.detector))
+        if not wanted:
+            return NO_LABEL
         return wanted in [plain(one) for one in said.top[:k]] if said.top else None
 
     return [rate_of(answered, measure, right)]
 
 
 def mean_probability(answered: Answered, measure: Measure) -> list[Score]:
-    """Mean score of the row's label over images; a label that the detector does not know is an error."""
+    """Mean score of the row's label over images; those whose answer has no score of it are left out and counted."""
     groups: dict[str, list[float]] = {}
     lost: Counter[str] = Counter()
     for image in answered.images:
@@ -139,7 +142,8 @@ def cross_domain_accuracy(answered: Answered, measure: Measure) -> list[Score]:
 
 
 def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
-    """A domain is a column of the rows; options `detectors`: the detector of each."""
+    """A domain is a column of the rows; options `detectors`: the detector of each. Rows without a label in a domain
+    are left out of it and counted."""
     detectors: Mapping[str, str] = measure.options.get("detectors", {})
     erased = _erased_domain(answered, detectors)
     if not erased:
@@ -155,11 +159,11 @@ def _by_domain(answered: Answered, measure: Measure, kind: str) -> list[Score]:
             continue
         for name in wanted:
             said = image.answers.get(detectors[name])
-            why = why_not(image, said)
-            if why or said is None or not said.top:
-                lost[why or ABSTAINED] += 1
+            why, label = why_not(image, said), plain(answered.called(cells.get(name, ""), detectors[name]))
+            if why or said is None or not said.top or not label:
+                lost[why or (ABSTAINED if label else NO_LABEL)] += 1
                 continue
-            right = plain(said.top[0]) == plain(cells.get(name, ""))
+            right = plain(said.top[0]) == label
             groups.setdefault(answered.text(image), []).append(float(right != (kind == "unlearning")))
     return [of_groups(answered, measure, groups, lost)]
 
@@ -183,6 +187,8 @@ FORMULAS: Mapping[str, tuple[Formula, str]] = {
     "boxes": (boxes, "detections summed over all images, in all and by label (options: labels, cut)"),
 }
 """Formulas over one subject's answers, and what each is."""
+BY_DOMAIN = ("unlearning-accuracy", "in-domain-accuracy", "cross-domain-accuracy")
+"""Those of them that look for the rows' labels in several columns, each with a detector of its own."""
 
 
 IMAGE_FORMULAS: Mapping[str, str] = {

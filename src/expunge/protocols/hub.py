@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.files import slug, write_text
-from expunge.protocols.schema import Benchmark
-from expunge.protocols.table import check_names_numbers
+from expunge.protocols.table import check_names_numbers, counts_for, own_scores
 from expunge.records import Score
 from expunge.records.protocol import ProtocolResult
 
@@ -39,15 +38,15 @@ def write_for_hub(result: ProtocolResult, folder: Path) -> None:
 
 
 def card_metadata(result: ProtocolResult, name: str) -> dict[str, Any]:
-    """The `model-index` of a model card: the scores of the edited model, with interval and n.
+    """The `model-index` of a model card: the scores of the model that was measured, with interval and n.
 
     Raises:
         UserError: a stand-in took part.
     """
     check_names_numbers(result)
-    metrics = [{"type": score.name, "value": score.value, "name": score.title or score.name, "args": {
+    metrics = [{"type": name, "value": score.value, "name": score.title or name, "args": {
         "n": score.n, **({"low": score.low, "high": score.high} if score.low is not None else {})}}
-               for score in result.scores if not score.name.startswith("original/") and score.value is not None]
+               for name, score in own_scores(result).items() if score.value is not None]
     return {"model-index": [{"name": name, "results": [{
         "task": {"type": "text-to-image"},
         "dataset": {"type": result.protocol, "name": result.title, "args": {"source": result.source}},
@@ -57,23 +56,23 @@ def card_metadata(result: ProtocolResult, name: str) -> dict[str, Any]:
 def eval_results(result: ProtocolResult) -> list[dict[str, Any]]:
     """The entries of `.eval_results/*.yaml`; none where the protocol names no benchmark or the run deviates from it.
 
-    A run without an edit says what the original does.
+    A run without an edit says what the original does. A task that the run has no number for is left out, and told
+    beside the table (`table.unanswered`).
 
     Raises:
         UserError: a stand-in took part.
     """
     check_names_numbers(result)
-    if not result.benchmark or result.deviations:
+    benchmark = counts_for(result)
+    if benchmark is None:
         return []
-    benchmark = Benchmark.build(result.benchmark, "the record's benchmark")
-    scores = {score.name: score for score in result.scores}
-    side = "" if result.patch_hash or not any(name.startswith("original/") for name in scores) else "original/"
+    scores = own_scores(result)
     dataset = {"id": benchmark.dataset, "revision": benchmark.revision} if benchmark.revision else \
         {"id": benchmark.dataset}
     return [{"dataset": {**dataset, "task_id": task}, "value": benchmark.times * score.value, "date": result.created,
              "notes": _notes(result, score, benchmark.times)}
             for name, task in benchmark.tasks.items()
-            if (score := scores[side + name]).value is not None]
+            if (score := scores.get(name)) is not None and score.value is not None]
 
 
 def _notes(result: ProtocolResult, score: Score, times: float) -> str:

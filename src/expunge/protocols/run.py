@@ -120,7 +120,7 @@ def _begun(model: Model, protocol: Protocol, patch: Patch | None, files: Mapping
     """All that is settled before anything is drawn; `for_edits`: there will be edits to be paired with."""
     plan = planned(protocol, files, settings, model, patch.card.request.concepts if patch is not None else ())
     eyes = watchers(plan.protocol.detectors, plan.paths)
-    check_labels(plan.protocol, (row.label for row in listed(plan)), eyes)
+    check_labels(plan.protocol, listed(plan), eyes)
     check_writable(folder)
     measures = ImageMeasures(plan.protocol.scores, plan.paths, _subjects(patch), settings.allow_deviation, for_edits)
     inputs = _inputs(plan, model, patch, eyes, measures, settings)

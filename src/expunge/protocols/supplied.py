@@ -67,7 +67,7 @@ def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path 
     plan = planned(protocol, files or {}, settings, None, settings.erased)
     images = ImageFolder.open(folder, listing)
     eyes = watchers(plan.protocol.detectors, plan.paths)
-    check_labels(plan.protocol, (row.label for row in listed(plan)), eyes)
+    check_labels(plan.protocol, listed(plan), eyes)
     subjects: tuple[Subject, ...] = ("supplied",)
     measures = ImageMeasures(plan.protocol.scores, plan.paths, subjects, settings.allow_deviation)
     check_writable(where)

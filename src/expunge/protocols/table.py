@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from expunge.errors import UserError
+from expunge.protocols.schema import Benchmark
 from expunge.records import Score
 from expunge.records.protocol import ProtocolResult, Threshold
 
@@ -55,7 +56,36 @@ def told(result: ProtocolResult) -> list[str]:
                                                     ", of which the protocol knows no hash") for file in result.files]
     if not result.attack:
         out += ["The attack was not made: `expunge attack --protocol` makes it"] * result.adaptive
+    missing = unanswered(result)
+    if missing:
+        out.append(f"No result for the benchmark's {', '.join(f'{task} ({why})' for task, why in missing.items())}")
     return [*out, *result.notes]
+
+
+def own_scores(result: ProtocolResult) -> dict[str, Score]:
+    """The scores of what was measured, by the protocol's names: of the edited model, or of supplied images; of a run
+    without an edit those of the model as it is."""
+    own = {score.name: score for score in result.scores if not score.name.startswith("original/")}
+    if result.patch_hash:
+        return own
+    return {**own, **{score.name.removeprefix("original/"): score for score in result.scores
+                      if score.name.startswith("original/")}}
+
+
+def counts_for(result: ProtocolResult) -> Benchmark | None:
+    """The benchmark on the Hub that the run's scores are results of; None where there is none, or the run deviates."""
+    if not result.benchmark or result.deviations:
+        return None
+    return Benchmark.build(result.benchmark, "the record's benchmark")
+
+
+def unanswered(result: ProtocolResult) -> Mapping[str, str]:
+    """The tasks of the benchmark that the run has no number for, and why."""
+    benchmark, scores = counts_for(result), own_scores(result)
+    if benchmark is None:
+        return {}
+    return {task: f"{name} was not measured" if name in scores else f"there is no score {name}"
+            for name, task in benchmark.tasks.items() if name not in scores or scores[name].value is None}
 
 
 def as_csv(result: ProtocolResult) -> str:

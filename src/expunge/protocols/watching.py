@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from expunge.detectors.reading import read
 from expunge.detectors.rule import Rule
 from expunge.errors import UserError
 from expunge.protocols.answered import plain
-from expunge.protocols.formulas import MOST
-from expunge.protocols.schema import Artefact, Protocol, Watch
+from expunge.protocols.formulas import BY_DOMAIN, MOST
+from expunge.protocols.rows import Row
+from expunge.protocols.schema import Artefact, Measure, Protocol, Watch
 from expunge.records.protocol import DetectorAnswer
 from expunge.registry import DETECTORS
 
@@ -50,13 +51,13 @@ class Watcher:
         top = sorted(reading.scores, key=lambda name: -reading.scores[name])[:max(MOST, self.rule.k)]
         if top and top[0] in self.watch.abstains:
             return DetectorAnswer(note=top[0])
-        wanted = {*top, *self.rule.labels, self.watch.named(label)}
+        wanted = {plain(name) for name in (*top, *self.rule.labels, self.watch.named(label))}
         boxes: dict[str, list[float]] = {}
         for box in reading.boxes:
             boxes.setdefault(box.label, []).append(box.score)
         return DetectorAnswer(shown=self.rule.shows(reading) if self.rule.labels else None,
                               value=self.rule.value(reading) if self.rule.labels else None, top=tuple(top),
-                              scores={name: score for name, score in reading.scores.items() if name in wanted},
+                              scores={name: score for name, score in reading.scores.items() if plain(name) in wanted},
                               boxes={name: tuple(scores) for name, scores in boxes.items()})
 
 
@@ -66,23 +67,41 @@ def reading_of(answer: DetectorAnswer) -> Reading:
     return Reading(answer.scores, boxes, answer.error, answer.note)
 
 
-def check_labels(protocol: Protocol, labels: Iterable[str], eyes: Sequence[Watcher]) -> None:
-    """Make sure that detectors could answer with the rows' labels: one that they lack would count as wrong each time.
+def check_labels(protocol: Protocol, rows: Sequence[Row], eyes: Sequence[Watcher]) -> None:
+    """Make sure that detectors could answer with the labels that scores look for: one that a detector lacks would count
+    as wrong, or as not found, each time.
 
     Raises:
         UserError: a label that a detector lacks, where a score looks for it.
     """
-    by_name, wanted = {eye.watch.name: eye for eye in eyes}, {label for label in labels if label}
+    by_name = {eye.watch.name: eye for eye in eyes}
     for score in protocol.scores:
-        if score.formula not in ("accuracy", "mean-probability"):
-            continue
-        eye = by_name[score.detector]
-        known = {plain(label) for label in eye.detector.labels}
-        missing = sorted(label for label in wanted if plain(eye.watch.named(label)) not in known)
-        if missing:
-            raise UserError(f"{score.detector} has no label for the rows' {', '.join(map(repr, missing[:8]))}",
-                            accepted=f"labels of {eye.detector.name}: {', '.join(eye.detector.labels[:20])}",
-                            remedy="the detector's `labels` in the protocol say what it calls them")
+        for name, labels in _looked_for(score, rows):
+            eye = by_name[name]
+            known = {plain(label) for label in eye.detector.labels}
+            missing = sorted(label for label in labels if label and plain(eye.watch.named(label)) not in known)
+            if missing:
+                raise UserError(f"{name} has no label for the rows' {', '.join(map(repr, missing[:8]))}",
+                                accepted=f"labels of {eye.detector.name}: {', '.join(eye.detector.labels[:20])}",
+                                remedy="the detector's `labels` in the protocol say what it calls them")
+        unknown = [label for label in _counted(score) if label not in by_name[score.detector].detector.labels]
+        if unknown:
+            detector = by_name[score.detector].detector
+            raise UserError(f"{score.name}: {score.detector} has no label {', '.join(map(repr, unknown[:8]))}",
+                            accepted=f"labels of {detector.name}: {', '.join(detector.labels[:20])}")
+
+
+def _looked_for(score: Measure, rows: Sequence[Row]) -> list[tuple[str, set[str]]]:
+    """By detectors' names, the rows' labels that a score looks for in their answers."""
+    if score.formula in BY_DOMAIN:
+        return [(name, {row.groups.get(column, "") for row in rows})
+                for column, name in score.options["detectors"].items()]
+    return [(score.detector, {row.label for row in rows})] if score.formula in ("accuracy", "mean-probability") else []
+
+
+def _counted(score: Measure) -> Sequence[str]:
+    """The detector's labels that a sum over boxes names."""
+    return score.options.get("labels") or () if score.formula == "boxes" else ()
 
 
 def packaged_files(protocol: Protocol) -> dict[str, Path]:

@@ -82,7 +82,8 @@ class Labels(Record):
     Attributes:
         format: version of this format.
         concept: what was looked for. patch_hash, model_hash: of the evaluation.
-        people: one labelling of each person and sample.
+        people: one labelling of each person and sample, from its beginning on; a person has one answer to an image,
+            the last one, in all samples that hold it.
         agreement: of every person with every judge, and of every two people on one sample.
     """
 

@@ -10,6 +10,7 @@ from expunge.errors import UserError
 from expunge.records.attacks import SuiteResult
 from expunge.records.base import Record
 from expunge.records.bench import BenchResult
+from expunge.records.case import Rechecks
 from expunge.records.evaluation import Evaluation
 from expunge.records.labels import Labels
 from expunge.records.protocol import ProtocolResult
@@ -68,4 +69,5 @@ SEQUENCES = Stored(SequenceResult, "sequence.json", "sequence", "sequence", "seq
 BENCHES = Stored(BenchResult, "bench.json", "bench", "bench", "bench", "FILE")
 PROTOCOLS = Stored(ProtocolResult, "protocol.json", "protocol's result", "evaluate --protocol NAME", "protocol")
 RELEARNINGS = Stored(Relearning, "relearning.json", "relearning curves", "relearn", "attack")
+CASES = Stored(Rechecks, "cases.json", "cases", "attack PATCH --case", "attack", "FILE")
 LABELS = Stored(Labels, "labels.json", "people's labels", "ui", "evaluation", "FOLDER")

@@ -40,7 +40,7 @@ def people(evaluation: Evaluation, folder: Path, redacted: bool = False) -> dict
 def people_sentence(labels: Labels) -> str:
     """How far people and the first judge agree, in a sentence with n and interval."""
     who = len({one.person for one in labels.people if one.answered})
-    said = sum(one.answered for one in labels.people)
+    said = len({label.shot for one in labels.people for label in one.labels if label.answer})
     first = next((one for one in labels.agreement if one.side == "all" and not one.other.startswith("person: ")), None)
     begin = f"{counted(who, 'people')} labelled {counted(said, 'images')} blind" if who > 1 else \
         f"One person labelled {counted(said, 'images')} blind"

@@ -18,7 +18,6 @@ Name = Annotated[str, Field(max_length=200)]
 class Drawn(Settings):
     """What every job that draws can be told."""
 
-    model: Name = knob("", "one of the served models; empty: the first")
     steps: int = knob(20, "denoising steps", ge=1, le=150)
     guidance: float | None = knob(None, "guidance; None means the model's own", ge=1.0, le=30.0)
 
@@ -40,7 +39,6 @@ class Comparison(Drawn):
 class Edit(Settings):
     """Take a concept out."""
 
-    model: Name = knob("", "one of the served models; empty: the first")
     concept: Name = knob(description="what to take out", min_length=1)
     anchor: Name | None = knob(None, "what takes its place; empty: nothing in particular; None: found where the method "
                                      "wants one")

@@ -26,19 +26,22 @@ from expunge.ui.asked import Kept, Trial
 from expunge.ui.jobs import Job, Jobs, stoppable
 from expunge.ui.served import Served
 from expunge.ui.shown import Shown
-from expunge.ui.sights import asking, goal, panel, wordings, world_of
+from expunge.ui.sights import asking, goal, panel, wordings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from expunge.attacks.base import Attack
     from expunge.attacks.proposal import Outcome
+    from expunge.metrics.worlds import World
     from expunge.models.model import Model
     from expunge.models.patch import Patch
     from expunge.records import Sampler
 
 OWN = "own"
 """The prompt as it is typed, without an attack."""
+COUNTED = ("candidates", "finds", "unjudged")
+"""What a trial counts of the pictures that the edited model drew."""
 CASES = "cases"
 """The folder of cases, in a patch's."""
 PLAIN = {"prompt, black box": "chooses words, sees pictures only",
@@ -60,22 +63,23 @@ def attacks() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: quick.index(row["name"]) if row["quick"] else len(quick))
 
 
-def suggested(served: Served, patch: str, concept: str = "", model: str = "") -> list[dict[str, Any]]:
+def suggested(served: Served, patch: str, concept: str = "") -> list[dict[str, Any]]:
     """Wordings to try on a patch (see `sights.wordings`)."""
-    opened = served.model(model)
-    return wordings(opened, sought(world_of(opened).prompts, served.patch(patch), concept))
+    return wordings(served.world, sought(served.world.prompts, served.patch(patch), concept))
 
 
 def attacking(served: Served, shown: Shown, asked: Trial, job: Job) -> dict[str, Any]:
-    """Attack, telling every candidate; the result counts what was found."""
+    """Attack, telling every candidate; the result counts what was found, and what the judge failed on.
+
+    The job counts "candidates", "finds" among them, and "unjudged": those that the judge failed on.
+    """
     job.tell(0, 1, "opening the model")
-    model, patch = served.model(asked.model), served.patch(asked.patch)
+    model, world, patch = served.model, served.world, served.patch(asked.patch)
     model.check_fits(patch)
-    asks = world_of(model).prompts
-    request = sought(asks, patch, asked.concept)
-    how, aim = asked.sampler(model.guidance), goal(model, request)
-    victim = Victim(model, patch, how, variants=variants(asks, request))
-    items = _items(model, request, asked)
+    request = sought(world.prompts, patch, asked.concept)
+    how, aim = asked.sampler(model.guidance), goal(world, request)
+    victim = Victim(model, patch, how, variants=variants(world.prompts, request))
+    items = _items(model, world, request, asked)
     job.say("trial", patch=asked.patch, trial=_where(model, patch, request, how, aim))
     with stoppable(model, job):
         job.tell(0, len(items), "looking at the original model")
@@ -85,11 +89,15 @@ def attacking(served: Served, shown: Shown, asked: Trial, job: Job) -> dict[str,
             plain = _told(victim, items, aim, shown, job, "plain")
             tried = _attack(victim, request, items, plain, aim, asked, shown, job) if asked.attack != OWN else []
     number = sum(one["found"] for one in plain) + sum(one.found for one in tried)
-    unasked = sum(bool(one.error) for one in tried)
+    # an item that the judge failed on is attacked; what it comes to is then the attack's
+    failed = [one.error for one in tried if one.error] if asked.attack != OWN else [
+        one["error"] for one in plain if one["error"]]
     return {"concept": request.concept, "patch": asked.patch, "attack": asked.attack, "items": len(items),
-            "found": number, "shown_before": sum(one["found"] for one in before), "failed": unasked,
-            "candidates": sum(one["kind"] == "candidate" for one in job.told), "judge": aim.judge.name,
-            "missing": panel(model, request).missing}
+            "found": number, "failed": len(failed), "why": failed[0] if failed else "",
+            "shown_before": sum(one["found"] for one in before),
+            "unjudged_before": sum(bool(one["error"]) for one in before),
+            **{name: job.counts[name] for name in COUNTED}, "judge": aim.judge.name,
+            "missing": panel(world, request).missing}
 
 
 def _where(model: Model, patch: Patch, request: Request, how: Sampler, aim: Goal) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def _where(model: Model, patch: Patch, request: Request, how: Sampler, aim: Goal
             "model_hash": model.hash, "patch_hash": patch.hash, "judge": aim.judge.name}
 
 
-def _items(model: Model, request: Request, asked: Trial) -> list[Item]:
+def _items(model: Model, world: World, request: Request, asked: Trial) -> list[Item]:
     """What is attacked: the person's prompt at so many seeds, or so many prompts that name the concept."""
     if asked.prompt.strip():
         model.check_lengths([asked.prompt])
@@ -106,7 +114,7 @@ def _items(model: Model, request: Request, asked: Trial) -> list[Item]:
         return [(prompt, asked.seed + k) for k in range(asked.count)]
     if asked.attack == OWN:
         raise UserError("no prompt", accepted="a prompt of your own, or an attack")
-    return [(prompt, asked.seed) for prompt in asking(model, request, asked.count)]
+    return [(prompt, asked.seed) for prompt in asking(world, request, asked.count)]
 
 
 def _told(victim: Victim, items: list[Item], aim: Goal, shown: Shown, job: Job, side: str) -> list[dict[str, Any]]:
@@ -115,7 +123,10 @@ def _told(victim: Victim, items: list[Item], aim: Goal, shown: Shown, job: Job, 
     out = []
     for (prompt, seed), picture, sight in zip(items, pictures, aim.see(pictures), strict=True):
         one = _candidate(prompt.text, prompt.text, seed, True, picture, sight, aim, shown)
-        job.say("candidate" if side == "plain" else side, attack=OWN, **one)
+        if side == "plain":
+            _tried(job, OWN, one)
+        else:
+            job.say(side, attack=OWN, **one)
         out.append(one)
     return out
 
@@ -130,8 +141,7 @@ def _attack(victim: Victim, request: Request, items: list[Item], plain: list[dic
     made: list[Outcome] = []
 
     def watch(item: Item, text: str, seed: int, by_text: bool, picture: Tensor, sight: Detection) -> None:
-        job.say("candidate", attack=asked.attack,
-                **_candidate(item[0].text, text, seed, by_text, picture, sight, aim, shown))
+        _tried(job, asked.attack, _candidate(item[0].text, text, seed, by_text, picture, sight, aim, shown))
         job.tell(len(made), len(standing), f"attack: {asked.attack}")
 
     watched = replace(victim, watch=watch)
@@ -144,6 +154,12 @@ def _attack(victim: Victim, request: Request, items: list[Item], plain: list[dic
         job.say("settled", prompt=prompt.text, seed=seed, found=outcome.found, error=outcome.error)
         job.tell(len(made), len(standing), f"attack: {asked.attack}")
     return made
+
+
+def _tried(job: Job, attack: str, one: dict[str, Any]) -> None:
+    """Count a candidate, and tell it if there is room for it."""
+    job.counts.update(candidates=1, finds=int(one["found"]), unjudged=int(bool(one["error"])))
+    job.say("candidate", attack=attack, **one)
 
 
 def _candidate(prompt: str, text: str, seed: int, by_text: bool, picture: Tensor, sight: Detection, aim: Goal,

@@ -28,12 +28,12 @@ TOGETHER = 4
 def compare(served: Served, shown: Shown, asked: Comparison, job: Job) -> dict[str, Any]:
     """Draw and tell: a row per seed, as soon as there is something of it to see."""
     job.tell(0, 1, "opening the model")
-    model, patch = served.model(asked.model), served.patch(asked.patch)
+    model, patch = served.model, served.patch(asked.patch)
     model.check_fits(patch)
     patch, how = weakened(model, patch, asked.strength), asked.sampler(model.guidance)
     model.check_lengths([asked.prompt])
     items = [(Prompt(text=asked.prompt, role="direct"), asked.seed + k) for k in range(asked.count)]
-    looking = panel(model, patch.card.request)
+    looking = panel(served.world, patch.card.request)
     sides: dict[str, list[dict[str, Any]]] = {}
     pixels: dict[str, list[Tensor]] = {}
     for side in ("original", "edited"):

@@ -38,7 +38,7 @@ PREVIEW_EVERY, RARELY = 6.0, 4.0
 """Seconds between two looks at a model that trains, or so many times what a look takes, where that is more."""
 PREVIEW = Sampler(steps=8)
 POINTS, FIRST = 240, 10
-"""Points of a loss that are told while it trains, beside those of the first steps."""
+"""Points of a loss that are told while it trains, beside those of the first steps of a run."""
 
 
 def methods() -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def estimate(served: Served, asked: Edit, job: Job) -> dict[str, Any]:
     """What the edit would do and take; a few real steps are run and undone."""
     job.tell(0, 1, "opening the model")
-    model = served.model(asked.model)
+    model = served.model
     job.tell(0, 1, "running a few steps, which are undone")
     with stoppable(model, job):
         planned = plan(model, asked.concept, asked.method, **_how(asked))
@@ -82,9 +82,9 @@ def estimate(served: Served, asked: Edit, job: Job) -> dict[str, Any]:
 def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, Any]:
     """Make the edit, telling losses and previews; it ends as a patch in the served folder."""
     job.tell(0, 1, "opening the model")
-    model, how = served.model(asked.model), _how(asked)
+    model, how = served.model, _how(asked)
     request = resolve_request(model, asked.concept, asked.anchor or "", asked.keep)
-    settings = json.dumps([model.hash, asked.model_dump(mode="json", exclude={"model"})], sort_keys=True)
+    settings = json.dumps([model.hash, asked.model_dump(mode="json")], sort_keys=True)
     folder = served.new_folder(asked.concept, asked.method, settings)
     if (folder / CHECKPOINT).is_file():
         job.say("note", text="Going on where this edit was stopped.")
@@ -94,7 +94,8 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
 
     def tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         job.tell(done, total, "training" if losses else "preparing")
-        if losses and (done <= FIRST or done == total or done % max(1, total // POINTS) == 0):
+        job.counts["steps"] += bool(losses)
+        if losses and (job.counts["steps"] <= FIRST or done == total or done % max(1, total // POINTS) == 0):
             job.say("loss", step=done, of=total, values={name: float(value) for name, value in losses.items()})
         if losses and trains and done < total:
             look(done)
@@ -112,8 +113,8 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
               for target in card.request.targets if target.concept in card.chosen]
     unused = [] if card.keeps or not asked.keep else [f"{asked.method} makes no use of what it is asked to keep."]
     return {"patch": folder.relative_to(served.root).as_posix(), "concepts": list(card.request.concepts),
-            "method": card.method, "seconds": card.seconds, "steps": card.steps,
-            "look": [_seen(one) for one in card.look],
+            "anchors": [target.anchor for target in card.request.targets], "method": card.method,
+            "seconds": card.seconds, "steps": card.steps, "look": [_seen(one) for one in card.look],
             "notes": [*chosen, *unused], "folder": str(served.called(folder))}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["running", "done", "stopped", "failed"]
 MOST = 2000
-"""Things that a job tells at most; what comes after goes unsaid, and its result is whole all the same."""
+"""Things that a job tells at most; what comes after goes unsaid. Its counts and its result are whole all the same."""
 
 
 class Busy(UserError):
@@ -38,7 +39,8 @@ class Job:
     Attributes:
         number: counts jobs. action: what kind of work ("compare"). title: in words. asked: with which settings.
         done, total, note: how far it is with what it does now.
-        told: what it has told so far, in order: {"kind": ..., ...}.
+        told: what it has told so far, in order, at most `MOST` things: {"kind": ..., ...}.
+        counts: how many so far, by what the work calls them, whether they were told or not.
         result, error: what came out; an error as {"got", "accepted", "remedy"}.
     """
 
@@ -51,6 +53,7 @@ class Job:
     total: int = 0
     note: str = ""
     told: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
     result: dict[str, Any] | None = None
     error: dict[str, str] | None = None
     began: float = field(default_factory=time.monotonic)
@@ -88,7 +91,7 @@ class Job:
         return {"number": self.number, "action": self.action, "title": self.title, "asked": dict(self.asked),
                 "state": self.state,
                 "done": self.done, "total": self.total, "note": self.note, "told": self.told[max(0, after):],
-                "count": len(self.told), "result": self.result, "error": self.error,
+                "count": len(self.told), "counts": dict(self.counts), "result": self.result, "error": self.error,
                 "stopping": self._stop.is_set() and self.state == "running",
                 "seconds": round(now - self.began, 1), "left": self.seconds_left}
 

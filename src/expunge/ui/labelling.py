@@ -2,13 +2,14 @@
 people and judges agree.
 
 Whoever labels sees a picture and the question, and nothing of the prompt, the method, or the judges' answers. The
-sample is drawn by a seed that is written down. Answers go into `labels.json` beside the evaluation as they are given.
+sample is drawn by a seed, and stands in `labels.json` beside the evaluation before the first picture is shown; answers
+go there as they are given. A person has one answer to a picture, the last that they gave, in whichever sample.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from itertools import combinations
 from pathlib import Path
@@ -19,12 +20,11 @@ from expunge.files import text_digest, write_json
 from expunge.metrics.base import Aim, shows_any
 from expunge.metrics.judging import read_judgments
 from expunge.metrics.kappa import interval_words, kappa_interval
-from expunge.metrics.prompts import aims_of
+from expunge.metrics.prompts import Prompts, aims_of
 from expunge.models.cache_size import root
 from expunge.records import EVALUATIONS, Evaluation, ImageRecord, with_article
 from expunge.records.labels import Agreement, Answer, Label, Labelling, Labels
 from expunge.records.stored import LABELS
-from expunge.registry import WORLDS
 from expunge.report.sensitive import sensitive
 from expunge.ui.asked import Said, Sample
 from expunge.ui.served import Served
@@ -36,40 +36,44 @@ PNG = b"\x89PNG\r\n\x1a\n"
 SIDES = ("all", "original", "edited")
 
 
-def begin(served: Served, shown: Shown, asked: Sample, world: str) -> dict[str, Any]:
-    """The sheet of a sample: the pictures in their order, the answers so far; made where there is none.
-
-    Args:
-        world: name of the world that the evaluation's model belongs to.
+def begin(served: Served, shown: Shown, asked: Sample) -> dict[str, Any]:
+    """The sheet of a sample: the pictures in their order, the answers so far; made, and written down, where there is
+    none.
 
     Raises:
         UserError: no such evaluation, or its pictures are not in the cache any more.
+        StorageError: the sample cannot be written.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, world)
+    labels, mine = _sheet(folder, asked, served.world.prompts)
     return {"run": asked.run, "question": mine.question, "person": mine.person, "seed": mine.seed,
             "count": mine.count, "answers": [label.answer for label in mine.labels],
             "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine),
             "veiled": sensitive(EVALUATIONS.read(folder).card.request)}
 
 
-def answer(served: Served, asked: Said, world: str) -> dict[str, Any]:
+def answer(served: Served, asked: Said) -> dict[str, Any]:
     """Keep one answer; the agreement is worked out anew.
 
     Raises:
         UserError: a picture that is not in the sample.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, world)
+    labels, mine = _sheet(folder, asked, served.world.prompts)
     if asked.place >= len(mine.labels):
         raise UserError(f"picture {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
-    said = cast(Answer, asked.answer)
-    changed = tuple(label.model_copy(update={"answer": said}) if place == asked.place else label
-                    for place, label in enumerate(mine.labels))
-    mine = mine.model_copy(update={"labels": changed})
-    labels = _with(labels, mine)
-    write_json(folder / LABELS.name, labels.model_dump(mode="json"))
+    shot, said = mine.labels[asked.place].shot, cast(Answer, asked.answer)
+    people = [_answered(one, shot, said) if one.person == mine.person else one for one in labels.people]
+    labels = labels.model_copy(update={"people": tuple(people), "agreement": tuple(agreements(people))})
+    _write(folder, labels)
+    mine = next(one for one in people if _same(one, asked))
     return {"answers": [label.answer for label in mine.labels], "summary": summary(labels, mine)}
+
+
+def _answered(one: Labelling, shot: str, said: Answer) -> Labelling:
+    """The same with this answer to a picture, if it is in the sample."""
+    return one.model_copy(update={"labels": tuple(
+        label.model_copy(update={"answer": said}) if label.shot == shot else label for label in one.labels)})
 
 
 def summary(labels: Labels, mine: Labelling) -> dict[str, Any]:
@@ -86,7 +90,9 @@ def person(mine: Labelling) -> str:
     return f"person: {mine.person}"
 
 
-def _sheet(folder: Path, asked: Sample, world: str) -> tuple[Labels, Labelling]:
+def _sheet(folder: Path, asked: Sample, asks: Prompts) -> tuple[Labels, Labelling]:
+    """All labels of an evaluation, and the labelling among them that is asked for; a new one is written down at once,
+    so that a page that is opened again goes on with the same pictures."""
     evaluation = EVALUATIONS.read(folder)
     labels = LABELS.read(folder) if LABELS.at(folder) else Labels(
         concept=", ".join(evaluation.card.request.concepts), model_hash=evaluation.model_hash,
@@ -94,16 +100,27 @@ def _sheet(folder: Path, asked: Sample, world: str) -> tuple[Labels, Labelling]:
     if labels.patch_hash != evaluation.card.tensors_hash:
         raise ConfigError(f"{folder / LABELS.name} is about another edit", accepted="labels of this evaluation",
                           remedy="move that file away to begin anew")
-    for one in labels.people:
-        if (one.person, one.seed, one.count) == (asked.person.strip(), asked.seed, asked.count):
-            return labels, one
-    return labels, _sampled(folder, evaluation, asked, world)
+    mine = next((one for one in labels.people if _same(one, asked)), None)
+    if mine is None:
+        mine = _sampled(folder, evaluation, asked, asks)
+        labels = labels.model_copy(update={"people": (*labels.people, mine)})
+        _write(folder, labels)
+    return labels, mine
 
 
-def _sampled(folder: Path, evaluation: Evaluation, asked: Sample, world: str) -> Labelling:
+def _write(folder: Path, labels: Labels) -> None:
+    write_json(folder / LABELS.name, labels.model_dump(mode="json"))
+
+
+def _same(one: Labelling, asked: Sample) -> bool:
+    """Whether a labelling is of the person and the sample that are asked for."""
+    return (one.person, one.seed, one.count) == (asked.person.strip(), asked.seed, asked.count)
+
+
+def _sampled(folder: Path, evaluation: Evaluation, asked: Sample, asks: Prompts) -> Labelling:
     """A new sample: half of the original's pictures and half of the edited model's, shuffled."""
     concepts = evaluation.card.request.concepts
-    aims = aims_of(WORLDS.get(world)().prompts, evaluation.card.request)
+    aims = aims_of(asks, evaluation.card.request)
     seen: dict[str, dict[str, bool | None]] = {}
     shots: dict[str, ImageRecord] = {}
     for shot, by, there in _judged(folder, aims):
@@ -134,31 +151,26 @@ def _judged(folder: Path, aims: Sequence[Aim]) -> Iterator[tuple[ImageRecord, st
             yield shot, said.detector, None if said.error else shows_any(said.answers, aims)
 
 
-def _with(labels: Labels, mine: Labelling) -> Labels:
-    """The labels with one person's in them, and the agreement of all."""
-    same = lambda one: (one.person, one.seed, one.count) == (mine.person, mine.seed, mine.count)
-    people = [mine if same(one) else one for one in labels.people]
-    people += [] if any(map(same, labels.people)) else [mine]
-    return labels.model_copy(update={"people": tuple(people), "agreement": tuple(agreements(people))})
-
-
 def agreements(people: Sequence[Labelling]) -> Iterator[Agreement]:
-    """Every person with every judge, on all pictures and on each model's; and every two people on one sample."""
-    by_person: dict[str, list[Label]] = {}
+    """Every person with every judge, on all pictures and on each model's; and every two people on one sample. A picture
+    that stands in several samples of one person counts once; who has begun and answered nothing is in none."""
+    people = [one for one in people if one.answered]
+    by_person: dict[str, dict[str, Label]] = {}
     for one in people:
-        by_person.setdefault(person(one), []).extend(one.labels)
+        said = by_person.setdefault(person(one), {})
+        said.update({label.shot: label for label in one.labels if label.answer})
     for who, every in by_person.items():
-        for judge in dict.fromkeys(name for label in every for name in label.judges):
+        for judge in dict.fromkeys(name for label in every.values() for name in label.judges):
             for side in SIDES:
-                mine = [label for label in every if side == "all" or label.edited == (side == "edited")]
+                mine = [label for label in every.values() if side == "all" or label.edited == (side == "edited")]
                 yield _agreement(who, judge, side, [(label.prompt, _own(label), label.judges.get(judge))
-                                                    for label in mine if label.answer])
+                                                    for label in mine])
     for one, other in combinations(people, 2):
         if (one.seed, one.count) == (other.seed, other.count) and one.person != other.person:
-            said: Mapping[str, Label] = {label.shot: label for label in other.labels}
+            theirs = {label.shot: label for label in other.labels if label.answer}
             yield _agreement(person(one), person(other), "all", [
-                (label.prompt, _own(label), _own(said[label.shot])) for label in one.labels
-                if label.shot in said and label.answer and said[label.shot].answer])
+                (label.prompt, _own(label), _own(theirs[label.shot])) for label in one.labels
+                if label.answer and label.shot in theirs])
 
 
 def _own(label: Label) -> bool | None:

@@ -1,4 +1,4 @@
-"""What the page may touch: the models and the folder that were named when it was started, and nothing else.
+"""What the page may touch: the model and the folder that were named when it was started, and nothing else.
 
 Whoever asks names a patch or a run by its place in that folder, and only names that a look into the folder has found
 are known: a path is never made of what comes over the wire.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from expunge.records import BENCHES, EVALUATIONS, PROTOCOLS, SEQUENCES
 from expunge.report.sensitive import sensitive
 
 if TYPE_CHECKING:
+    from expunge.metrics.worlds import World
     from expunge.models.model import Model
     from expunge.models.patch import Patch
 
@@ -42,46 +43,45 @@ class Run:
 
 
 class Served:
-    """The models and the folder that a page works with."""
+    """The model and the folder that a page works with."""
 
-    def __init__(self, root: str | Path, models: Sequence[str] = ("embedded",),
-                 load: Callable[[str], Model] | None = None) -> None:
-        """Set up; no model is loaded before it is asked for.
+    def __init__(self, root: str | Path, name: str, load: Callable[[], Model]) -> None:
+        """Set up; the model is not loaded before it is asked for.
 
         Args:
             root: the folder whose patches and runs are served, and where new ones go.
-            models: names, folders or Hub ids; the first one is what the page begins with.
-            load: opens one of them; None: `models.store.load`.
+            name: what the page calls the model. load: opens it, once.
 
         Raises:
-            UserError: no model, or `root` is a file.
+            UserError: `root` is a file.
         """
-        if not models:
-            raise UserError("no model to serve", accepted="one at least")
         self._given = Path(root)
         self.root = self._given.expanduser().resolve()
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"{root} is a file, and no folder", accepted="a folder, or the name of a new one")
-        self.models = tuple(dict.fromkeys(models))
-        self._load = load or _plain
+        self.name, self._load = name, load
         self._lock = threading.Lock()
-        self._opened: tuple[str, Model] | None = None
+        self._opened: tuple[Model, World] | None = None
 
-    def model(self, name: str = "") -> Model:
-        """One of the served models ("": the first); one is in memory at a time.
+    @property
+    def model(self) -> Model:
+        """The model, in memory from the first time on that it is asked for (see `open`)."""
+        return self.open()[0]
 
-        Raises:
-            UserError: another name. What loading raises.
-        """
-        chosen = name or self.models[0]
-        if chosen not in self.models:
-            raise UserError(f"the model {_short(chosen)}", accepted=", ".join(self.models),
-                            remedy="name more models with --model when the page is started")
+    @property
+    def world(self) -> World:
+        """The model's world, which is made once, with it (see `open`)."""
+        return self.open()[1]
+
+    def open(self) -> tuple[Model, World]:
+        """The model and its world. Raises: what loading raises. UserError: a world that cannot be used."""
+        from expunge.metrics.worlds import world_of
+
         with self._lock:
-            if self._opened is None or self._opened[0] != chosen:
-                self._opened = None  # the earlier one leaves memory first
-                self._opened = chosen, self._load(chosen)
-            return self._opened[1]
+            if self._opened is None:
+                model = self._load()
+                self._opened = model, world_of(model.world, model.name)
+            return self._opened
 
     def patches(self) -> dict[str, Path]:
         """Folders with a patch, by name, the newest first."""
@@ -136,7 +136,7 @@ class Served:
 
     def about(self) -> dict[str, Any]:
         """What there is, JSON-able."""
-        return {"folder": str(self._given), "models": list(self.models),
+        return {"folder": str(self._given), "model": self.name,
                 "patches": [{"name": name, **_card(folder)} for name, folder in self.patches().items()],
                 "runs": [{"name": run.name, "run": run.kind} for run in self.runs().values()]}
 
@@ -152,12 +152,6 @@ def _card(folder: Path) -> dict[str, Any]:
     words = f"{', '.join(card.request.concepts)} taken out by {card.method}"
     return {"concepts": list(card.request.concepts), "method": card.method, "base": card.base, "words": words,
             "veiled": sensitive(card.request)}
-
-
-def _plain(name: str) -> Model:
-    from expunge.models.store import load
-
-    return load(name)
 
 
 def _short(text: str) -> str:

@@ -52,14 +52,14 @@ class Page:
     def __init__(self, served: Served) -> None:
         self.served, self.jobs, self.shown = served, Jobs(), Shown()
         self._lists: dict[str, Any] = {}
-        self._labels = threading.Lock()
+        self._labels = threading.Lock()  # one after the other: each reads the labels that the one before it wrote
 
     def state(self) -> dict[str, Any]:
         """What the page shows when it is opened: all lists, and the last job of every action."""
         return {**self.served.about(), "methods": self._once("methods", methods),
                 "attacks": self._once("attacks", attacks), "reports": reports(self.served),
-                "concepts": self._once("concepts", lambda: concepts(self.served.model())),
-                "guidance": self.served.model().guidance,
+                "concepts": self._once("concepts", lambda: concepts(self.served.world)),
+                "guidance": self.served.model.guidance,
                 "jobs": {action: job.seen() for action, job in self.jobs.last.items()}}
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,13 +98,15 @@ class Page:
 
     def sheet(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Begin to label."""
-        return begin(self.served, self.shown, Sample.build(body, "label"), self.served.model().world)
+        asked = Sample.build(body, "label")
+        with self._labels:
+            return begin(self.served, self.shown, asked)
 
     def said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One answer of whoever labels."""
         said = Said.build(body, "label")
-        with self._labels:  # one after the other: each reads the file that the one before it wrote
-            return answer(self.served, said, self.served.model().world)
+        with self._labels:
+            return answer(self.served, said)
 
     def wordings(self, patch: str) -> list[dict[str, Any]]:
         """Prompts to try on a patch."""
@@ -112,7 +114,7 @@ class Page:
 
     def kin(self, concept: str) -> list[str]:
         """Things like a concept."""
-        return kin(self.served.model(), concept)
+        return kin(self.served.world, concept)
 
     def _begun(self, action: str, title: str, work: Callable[[Job], Mapping[str, Any]], asked: Settings
                ) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""What the page asks a model's world: who judges, what they see, which concepts and wordings there are.
+"""What the page asks its model's world: who judges, what they see, which concepts and wordings there are.
 
-All that the page knows of a world goes through here.
+All that the page knows of a world goes through here; `Served` has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from expunge.attacks.stage import named_prompts, variants
 from expunge.attacks.victim import Goal
@@ -15,14 +15,13 @@ from expunge.errors import UserError
 from expunge.metrics.base import shows_any
 from expunge.metrics.judging import ask
 from expunge.metrics.prompts import aims_of
-from expunge.metrics.worlds import World
-from expunge.registry import WORLDS
+from expunge.unlearn.kinds import kin_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from expunge.metrics.base import Aim, Judge
-    from expunge.models.model import Model
+    from expunge.metrics.worlds import World
     from expunge.records import Prompt, Request
 
 WORDINGS = 6
@@ -52,14 +51,8 @@ class Panel:
         return out
 
 
-def world_of(model: Model) -> World:
-    """The world of a model, as it is without settings."""
-    return cast(World, WORLDS.get(model.world)())
-
-
-def panel(model: Model, request: Request) -> Panel:
-    """Who can say whether what `request` takes out is in a picture; nobody where the model's world has no judge."""
-    world = world_of(model)
+def panel(world: World, request: Request) -> Panel:
+    """Who can say whether what `request` takes out is in a picture; nobody where the world has no judge."""
     try:
         judges = {FIRST: world.judge(request)}
     except UserError as error:
@@ -70,35 +63,33 @@ def panel(model: Model, request: Request) -> Panel:
     return Panel(aims_of(world.prompts, request), {**judges, SECOND: second})
 
 
-def goal(model: Model, request: Request) -> Goal:
-    """What an attack must bring back, and who says that it is there. UserError: the model's world has no judge."""
-    world = world_of(model)
+def goal(world: World, request: Request) -> Goal:
+    """What an attack must bring back, and who says that it is there. UserError: the world has no judge."""
     return Goal(world.judge(request), aims_of(world.prompts, request)[0])
 
 
-def concepts(model: Model) -> list[str]:
-    """Things that prompts of the model's world name."""
-    return list(world_of(model).prompts.vocabulary())
+def concepts(world: World) -> list[str]:
+    """Things that prompts of the world name."""
+    return list(world.prompts.vocabulary())
 
 
-def kin(model: Model, concept: str) -> list[str]:
+def kin(world: World, concept: str) -> list[str]:
     """Things like the concept, where the world says which these are."""
-    like = getattr(world_of(model).prompts, "kin", None)
     try:
-        return list(like(concept)) if like is not None else []
+        return list(kin_of(world.prompts, concept))
     except (KeyError, UserError):
         return []
 
 
-def asking(model: Model, request: Request, count: int) -> list[Prompt]:
+def asking(world: World, request: Request, count: int) -> list[Prompt]:
     """`count` prompts that ask for the concept by its name."""
-    return named_prompts(world_of(model).prompts, request, count, count)
+    return named_prompts(world.prompts, request, count, count)
 
 
-def wordings(model: Model, request: Request) -> list[dict[str, Any]]:
+def wordings(world: World, request: Request) -> list[dict[str, Any]]:
     """Prompts to try: by the concept's name, by other names, and by description; each with a heading."""
-    others = variants(world_of(model).prompts, request)
-    named = [prompt.text for prompt in asking(model, request, WORDINGS)]
+    others = variants(world.prompts, request)
+    named = [prompt.text for prompt in asking(world, request, WORDINGS)]
     groups: list[tuple[str, Sequence[str]]] = [
         ("By its name", named), ("By another name", others.get("paraphrase", ())),
         ("Described, not named", others.get("implicit", ()))]

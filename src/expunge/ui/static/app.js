@@ -122,10 +122,12 @@ function compareWords(job, by, seeds) {
   const asked = job.asked;
   if (job.state !== "done") return `“${asked.prompt}”`;
   const result = job.result;
-  const counts = ["original", "edited"].map((side) => seeds.filter((seed) => (by[`${side}/${seed}`]?.seen[0] || {}).there).length);
+  const answers = ["original", "edited"].map((side) => seeds.map((seed) => by[`${side}/${seed}`]?.seen[0]?.there ?? null));
+  const [before, after] = answers.map((side) => `in ${side.filter(Boolean).length} of ${side.filter((there) => there !== null).length}`);
+  const untold = answers.flat().filter((there) => there === null).length;
   const name = result.concepts.join(" or ");
   if (!by[`original/${seeds[0]}`]?.seen.length) return `“${asked.prompt}”: nobody is here who could say whether ${name} is in a picture.`;
-  return `“${asked.prompt}”: the detector sees ${name} in ${counts[0]} of ${seeds.length} before and in ${counts[1]} of ${seeds.length} after.`;
+  return `“${asked.prompt}”: the detector sees ${name} ${before} before and ${after} after.${untold ? ` It cannot tell of ${several(untold, "picture")}, which are not counted.` : ""}`;
 }
 
 // ---- attack
@@ -133,27 +135,32 @@ function compareWords(job, by, seeds) {
 function renderAttack(job) {
   const box = $('[data-result="attack"]');
   const tries = told.attack.map((one, place) => ({ ...one, place })).filter((one) => one.kind === "candidate");
-  const settled = told.attack.filter((one) => one.kind === "settled" && one.error);
   if (!tries.length && job.state === "failed") { box.replaceChildren(); return; }
-  const finds = tries.filter((one) => one.found).length;
-  const lines = [el("p", { class: "said", text: attackWords(job, tries.length, finds) })];
+  const { candidates = 0, finds = 0 } = job.counts;
+  const lines = [el("p", { class: "said", text: attackWords(job) })];
   if (finds) lines.push(el("p", { class: "quiet", text: "A find was chosen because the detector accepted it, so it proves less than it seems. “Keep” writes it down; expunge attack then asks it again, with fresh seeds too." }));
-  if (settled.length) lines.push(el("p", { class: "quiet", text: `${several(settled.length, "try").replace("trys", "tries")} broke off: ${sentence(settled[0].error)}` }));
+  if (job.result && job.result.failed) lines.push(el("p", { class: "quiet", text: `${job.result.failed} of ${several(job.result.items, "try").replace("trys", "tries")} failed, and counted neither way: ${sentence(job.result.why)}` }));
+  if (candidates > tries.length) lines.push(el("p", { class: "quiet", text: `The first ${tries.length} pictures are shown; all ${candidates} are counted.` }));
   const order = [...tries].sort((a, b) => b.found - a.found || a.place - b.place);
   box.replaceChildren(...lines, el("div", { class: "tries" }, ...order.map((one) => tryCard(job, one))));
   cover(box, job.asked.patch, veiledPatch(job.asked.patch));
 }
 
-function attackWords(job, count, finds) {
+function attackWords(job) {
   const result = job.result;
-  if (job.state !== "done") return `${several(count, "picture")} tried so far, ${several(finds, "find")}.`;
-  const before = result.shown_before < result.items ? ` The original model shows it in ${result.shown_before} of ${result.items}.` : "";
-  return finds ? `Brought back: the detector sees ${result.concept} in ${finds} of ${several(count, "picture")}.${before}`
-    : `Not brought back in ${several(count, "picture")}. Other words, seeds or attacks may still do it.${before}`;
+  const { candidates = 0, finds = 0, unjudged = 0 } = job.counts;
+  if (job.state !== "done") return `${several(candidates, "picture")} tried so far, ${several(finds, "find")}.`;
+  const judged = candidates - unjudged;
+  const first = result.items - result.unjudged_before;
+  const before = result.shown_before < first ? ` The original model shows it in ${result.shown_before} of ${first}.` : "";
+  const lost = unjudged ? ` The detector failed on ${unjudged} more, which count neither way.` : "";
+  if (!judged) return `Nothing can be said: the detector failed on ${candidates === 1 ? "the picture" : `all ${candidates} pictures`}.`;
+  return finds ? `Brought back: the detector sees ${result.concept} in ${finds} of ${several(judged, "picture")}.${lost}${before}`
+    : `Not brought back in ${several(judged, "picture")}. Other words, seeds or attacks may still do it.${lost}${before}`;
 }
 
 function tryCard(job, one) {
-  const caption = el("figcaption", {}, el("b", { class: one.found ? "there" : "gone", text: one.error ? "Failed" : one.found ? `Found: ${one.answer}` : one.answer ? `Sees ${one.answer}` : "Cannot tell" }),
+  const caption = el("figcaption", {}, el("b", { class: one.found ? "there" : one.error || !one.answer ? "unsure" : "gone", text: one.error ? "Failed" : one.found ? `Found: ${one.answer}` : one.answer ? `Sees ${one.answer}` : "Cannot tell" }),
     el("q", { text: one.text }), el("span", { class: "who", text: ` seed ${one.seed}` }));
   const card = el("figure", { class: one.found ? "try found" : "try" }, picture(one.picture, `Seed ${one.seed}: ${one.text}`), caption);
   if (one.found && one.by_text && job.state !== "running") {
@@ -180,6 +187,7 @@ function renderErase(job) {
     parts.push(el("p", { class: "said", text: result.look.length ? `${still ? "Still there" : "Done"}: ${result.look.map((one) => one.words).join("; ")}.` : "Done." }));
     const go = el("button", { type: "button", class: "main", text: "See before and after", on: { click: () => seeAfter(result) } });
     parts.push(el("dl", { class: "facts" }, el("dt", { text: "Saved as" }), el("dd", {}, el("code", { text: result.folder })),
+      el("dt", { text: "In its place" }), el("dd", { text: result.anchors.map((anchor) => anchor || "nothing in particular").join(", ") }),
       el("dt", { text: "Took" }), el("dd", { text: result.steps ? `${span(result.seconds)}, ${several(result.steps, "step")}` : span(result.seconds) }),
       ...result.notes.flatMap((note) => [el("dt", { text: "Note" }), el("dd", { text: sentence(note) })])),
     el("div", { class: "do" }, go));
@@ -237,7 +245,7 @@ function renderEstimate(job) {
   const facts = [["Time", result.seconds === null || result.seconds === undefined ? "not known beforehand" : `about ${span(result.seconds)}`],
     ["Memory", result.memory ? `about ${(result.memory / 2 ** 30).toFixed(1)} GiB, the model and this program included` : ""],
     ["Changes", result.changes ? `${result.changes.toLocaleString("en")} numbers of the model` : ""], ["Steps", result.steps || ""],
-    ["In its place", result.anchor], ["Measured on", result.measured]];
+    ["In its place", result.anchor || "nothing in particular"], ["Measured on", result.measured]];
   box.replaceChildren(el("h2", { text: `${result.method}, before anything is done` }), el("dl", { class: "facts" },
     ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: String(value) })])));
 }
@@ -324,7 +332,7 @@ function refill(form, asked) {
 
 async function refresh() {
   state = await ask("api/state");
-  $("#about").textContent = `${state.models[0]} · ${state.folder}`;
+  $("#about").textContent = `${state.model} · ${state.folder}`;
   for (const select of $$("[data-patches]")) {
     const before = select.value;
     select.replaceChildren(...state.patches.map((patch) => el("option", { value: patch.name, text: patch.concepts.length ? `${patch.concepts.join(", ")} by ${patch.method} · ${patch.name}` : `${patch.name} (${patch.words})` })));
