@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import StorageError, UserError
+from expunge.untrusted import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,11 +109,19 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out."""
+    """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out.
+
+    Raises:
+        UserError: they are no UTF-8.
+    """
     if not path.is_file():
         return []
     whole = path.read_bytes()[:whole_size(path)]  # cut before it is decoded: a kill can fall into a letter
-    return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+    try:
+        return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} cannot be read: {error}", accepted="lines that expunge wrote",
+                        remedy="delete the file, and what it kept is made again") from error
 
 
 def whole_size(path: Path) -> int:
@@ -149,7 +158,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
+    """sha256 of a file's bytes, as hex. Unreadable: it is no regular file."""
+    check_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while part := stream.read(2**20):  # never a whole file in memory: it may be a model

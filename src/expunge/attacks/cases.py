@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expunge import untrusted
 from expunge.attacks.stage import sought
 from expunge.attacks.victim import Goal, Victim, fresh_seed
 from expunge.errors import UserError
@@ -55,7 +56,7 @@ class Rechecked:
 def read_case(file: Path) -> Case:
     """A case file. UserError: it is none."""
     try:
-        return Case.read(file.read_text(encoding="utf-8"))
+        return Case.read(untrusted.text(file))
     except (OSError, ValueError) as error:
         raise UserError(f"the case {file} cannot be read: {error}",
                         accepted="a file that `expunge ui` kept, as docs/ui.md describes it") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.files import append_lines, read_lines, text_digest
 
 
@@ -21,7 +22,7 @@ class Sights:
         self._file, self._known = file, dict[str, bool]()
         for line in read_lines(file):
             try:
-                stored = json.loads(line)
+                stored = untrusted.json_in(line)
                 self._known[str(stored["of"])] = bool(stored["found"])
             except (ValueError, KeyError, TypeError):
                 continue

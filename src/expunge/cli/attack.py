@@ -13,6 +13,7 @@ from expunge.cli.lists import Name, one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
+from expunge.cli.terminal import echo
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
         _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)
         return
     if dry_run:
-        click.echo(_estimate(opened, loaded, concept, settings))
+        echo(_estimate(opened, loaded, concept, settings))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:
@@ -104,7 +105,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     tell("attack", folder / SUITE_RESULTS.name)
     if patch is not None:
         for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
-            click.echo(line)
+            echo(line)
 
 
 def _ask_cases(model: Model, patch: Patch, files: Sequence[str], settings: AttackSettings, folder: Path) -> None:
@@ -115,8 +116,8 @@ def _ask_cases(model: Model, patch: Patch, files: Sequence[str], settings: Attac
     world = world_for(model.world, model.name, settings)
     made = recheck(model, patch, [read_case(Path(file)) for file in files], world, fresh=settings.fresh, out=folder)
     for one in made:
-        click.echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
-    click.echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
+        echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
+    echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
     tell("cases", folder / RESULT)
 
 
@@ -130,7 +131,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
-        click.echo(estimate(model, patch, protocol, files, settings))
+        echo(estimate(model, patch, protocol, files, settings))
         return
     read = read_protocol(protocol)
     own = budget.pop(str(read.attack.get("name", "")), {})

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge import untrusted
 from expunge.bench.settings import BenchSettings
 from expunge.cli.lists import Sentence
 from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
+from expunge.cli.terminal import echo, visible_console
 
 if TYPE_CHECKING:
     from expunge.records import BenchResult
@@ -58,7 +60,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
 
     settings = BenchSettings.build(given(file, sets, flags), str(file))
     if dry_run:
-        click.echo(_estimate(settings, only))
+        echo(_estimate(settings, only))
         return
     with progress("bench") as report:
         result = run_bench(settings, only=only, make_cells=not (gather or check), check=check or 0,
@@ -66,7 +68,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 
-        click.echo(as_markdown(result))
+        echo(as_markdown(result))
     else:
         print_bench(result)
     if publish:
@@ -75,7 +77,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         tell("published", published(result, SHOWN, str(file)))
     tables = Path(settings.out) / TABLES
     if settings.protocols and tables.is_file():
-        click.echo(tables.read_text(encoding="utf-8"))
+        echo(untrusted.text(tables))
         tell("protocols", tables)
     tell("bench", Path(settings.out) / RESULT)
     _report(result, Path(settings.out) / report_folder(redact), by, redact)
@@ -85,13 +87,12 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
 
 def print_bench(result: BenchResult) -> None:
     """The headline, a table for all concepts together and one for each, the comparisons, and what is missing."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.bench import bench_tables, headline, notes
     from expunge.report.differences import difference_tables
 
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 150)
     console.print(f"{headline(result)}\n", markup=False)
     for rows in bench_tables(result):
         table = Table(box=None, pad_edge=False, header_style="dim", title=rows.title, title_justify="left")
@@ -120,7 +121,7 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
     from expunge.report.bench_page import write_bench_report
 
     if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of an image
-        click.echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
+        echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
     else:
         tell("report", write_bench_report(result, folder, by=by, redact=redact))
 

@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.evidence.found import Found
 from expunge.records import PatchCard, Score
@@ -97,8 +98,8 @@ def unsealed(envelope: Mapping[str, Any], key: EllipticCurvePublicKey | None) ->
             raise UserError(f"an envelope of {opened.payload_type}", accepted=PAYLOAD)
         if key is not None:
             opened.verify([SSlibKey.from_crypto(key)], 1)
-        stated: dict[str, Any] = json.loads(opened.payload)
-    except (Error, KeyError, TypeError, ValueError) as error:
+        stated: dict[str, Any] = untrusted.json_in(opened.payload)
+    except (Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the envelope does not hold: {error}", accepted="one that this key signed") from error
     return stated
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
@@ -125,7 +124,7 @@ def _of_folder(path: Path, base: Base, component: str, partial: bool, skip: tupl
         raise ModelError(f"{path} holds no safetensors" + (f", and {pickled[0]} is a pickle" if pickled else ""),
                          accepted="a diffusers folder, or a component's folder in safetensors",
                          remedy="name the pickled file itself, with --allow-pickle, if you trust it" if pickled else "")
-    tensors = {key: value for file in files for key, value in load_file(file).items()}
+    tensors = {key: value for file in files for key, value in tensors_of(file, False).items()}
     check_plain(tensors, path)
     named = component or (path.name if path.name in base.editable else "")
     return _of_state(tensors, base, path, digests(path), named, partial)

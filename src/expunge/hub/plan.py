@@ -25,8 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import safe_open
-
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
 from expunge.evidence.found import Found, records_at, strangers
@@ -36,6 +35,7 @@ from expunge.hub.licences import Licence, licence_of
 from expunge.models.patch import Patch
 from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card, unsaid
 from expunge.records import Evaluation, PatchCard
+from expunge.records.patch_file import card_in
 from expunge.report.about import About
 from expunge.report.card import model_card
 from expunge.report.covering import without_folders
@@ -126,7 +126,7 @@ def planned(run: str | Path, settings: PushSettings, scratch: Path, extra: Mappi
     if settings.license_file is not None:
         if not settings.license_file.is_file():
             raise UserError(f"no file {settings.license_file}", accepted="a text file of the licence")
-        texts["LICENSE"] = settings.license_file.read_bytes()
+        texts["LICENSE"] = untrusted.content(settings.license_file)
     texts |= {name: text.encode() for name, text in (extra or {}).items()}
     files = {name: file for name, file in files.items() if name not in texts}
     made = Push(settings, kind, texts, files)
@@ -158,7 +158,7 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
         inside = {file.relative_to(given).as_posix(): file for file in sorted(given.rglob("*"))
                   if file.is_file() and not any(part.startswith(".") for part in file.relative_to(given).parts)}
         cards = {name: file for name, file in inside.items() if file.name == CARD}
-        texts = {name: _card_text(shareable_card(PatchCard.read(file.read_text(encoding="utf-8"))))
+        texts = {name: _card_text(shareable_card(card_in(file)))
                  for name, file in cards.items()}
         return "folder", {name: file for name, file in inside.items() if name not in cards}, texts
     if not given.is_file():
@@ -168,8 +168,12 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
     if given.suffix != ".safetensors":
         raise UserError(f"{given} is no safetensors file", accepted="a LoRA or a checkpoint in safetensors, a GGUF "
                         "file, or a diffusers folder", remedy="pickled weights run code when they are opened")
-    with safe_open(given, "pt") as opened:
-        names, told = list(opened.keys()), opened.metadata() or {}
+    try:
+        with untrusted.tensors(given) as opened:
+            names, told = list(opened.keys()), opened.metadata() or {}
+    except OSError as error:
+        raise UserError(f"{given} cannot be read: {error}", accepted="a whole safetensors file",
+                        remedy="export it again") from error
     if "card" in told:
         raise UserError(f"{given} is a patch", accepted="a LoRA or a checkpoint made from it",
                         remedy="leave --weights out to push the patch")
@@ -228,7 +232,7 @@ def _readable(made: Push) -> Iterator[tuple[str, str]]:
     yield from ((name, content.decode("utf-8", "replace")) for name, content in made.texts.items())
     for name, file in made.files.items():
         if file.suffix.lower() in _TEXTS and file.name not in ("vocab.json", "tokenizer.json", "merges.txt"):
-            yield name, file.read_text(encoding="utf-8", errors="replace")
+            yield name, untrusted.text(file, errors="replace")
         elif file.suffix == ".safetensors":
-            with safe_open(file, "pt") as opened:
+            with untrusted.tensors(file) as opened:
                 yield name, json.dumps(opened.metadata() or {}, ensure_ascii=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.models.patch import Patch
 from expunge.records import PatchCard, Request, Target, guess_kind
+from expunge.records.patch_file import card_in
 
 CARD = "expunge-patch.json"
 """The card in a merged model's folder."""
@@ -31,13 +31,13 @@ def made_from(weights: Path) -> str:
     """Content hash of the patch that exported weights name, in their header or in the record beside; "" if none."""
     if weights.is_dir():
         card = weights / CARD
-        return PatchCard.read(card.read_text(encoding="utf-8")).tensors_hash if card.is_file() else ""
+        return card_in(card).tensors_hash if card.is_file() else ""
     if weights.suffix != ".safetensors" or not weights.is_file():
         return ""
     try:
-        with safe_open(weights, "pt") as opened:
+        with untrusted.tensors(weights) as opened:
             return str((opened.metadata() or {}).get(HEADER, ""))
-    except (SafetensorError, OSError):
+    except OSError:
         return ""
 
 
