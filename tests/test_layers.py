@@ -16,47 +16,50 @@ SOURCE = ROOT / "src" / "expunge"
 
 MAY_IMPORT = {
     "errors": "",
-    "records": "errors",
-    "files": "errors",
+    "untrusted": "errors",
+    "records": "errors untrusted",
+    "files": "errors untrusted",
     "extras": "errors",
-    "config": "errors",
+    "config": "errors untrusted",
     "registry": "errors",
-    "locks": "errors files",
-    "resume": "errors files",
+    "locks": "errors untrusted files",
+    "resume": "errors untrusted files",
     "pixels": "errors",
     "sampling": "config records",
     "suite_results": "errors records",
-    "runtime": "errors records files config",
-    "train": "errors records files config resume runtime",
-    "models": "errors records files config registry pixels runtime train",
-    "metrics": "errors records files config registry pixels runtime",
-    "detectors": "errors records files config registry runtime metrics",
-    "finetune": "errors records files config registry resume runtime train models",
-    "continual": "errors records files config train",
-    "guard": "errors records files config registry locks resume runtime train finetune models",
-    "attacks": "errors records files config registry locks resume sampling suite_results runtime train finetune models "
-               "metrics detectors",
-    "unlearn": "errors records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors records files config registry pixels locks sampling suite_results runtime models metrics "
-                  "detectors",
-    "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
-    "report": "errors records files config locks suite_results",
-    "evidence": "errors records files extras runtime models report",
-    "hub": "errors records files config models report evidence",
-    "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
-             "unlearn evaluation",
-    "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
-                "evaluation continual",
-    "exports": "errors records files config runtime models metrics detectors evaluation unlearn",
-    "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
-    "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
-            "unlearn evaluation report",
-    "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
-    "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
-           "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
+    "runtime": "errors untrusted records files config",
+    "train": "errors untrusted records files config resume runtime",
+    "models": "errors untrusted records files config registry pixels runtime train",
+    "metrics": "errors untrusted records files config registry pixels runtime",
+    "detectors": "errors untrusted records files config registry runtime metrics",
+    "finetune": "errors untrusted records files config registry resume runtime train models",
+    "continual": "errors untrusted records files config train",
+    "guard": "errors untrusted records files config registry locks resume runtime train finetune models",
+    "attacks": "errors untrusted records files config registry locks resume sampling suite_results runtime train "
+               "finetune models metrics detectors",
+    "unlearn": "errors untrusted records files config registry locks resume runtime train continual models attacks",
+    "evaluation": "errors untrusted records files config registry pixels locks sampling suite_results runtime models "
+                  "metrics detectors",
+    "protocols": "errors untrusted records files config registry locks resume runtime models metrics detectors "
+                 "attacks",
+    "report": "errors untrusted records files config locks suite_results",
+    "evidence": "errors untrusted records files extras runtime models report",
+    "hub": "errors untrusted records files config models report evidence",
+    "bench": "errors untrusted records files config registry locks resume runtime models metrics detectors attacks "
+             "protocols unlearn evaluation",
+    "sequence": "errors untrusted records files config registry locks resume runtime train models metrics detectors "
+                "unlearn evaluation continual",
+    "exports": "errors untrusted records files config runtime models metrics detectors evaluation unlearn",
+    "tiny": "errors untrusted records files config registry pixels locks resume runtime train models metrics "
+            "detectors",
+    "demo": "errors untrusted records files config registry locks resume sampling suite_results runtime models "
+            "metrics attacks unlearn evaluation report",
+    "ui": "errors untrusted records files config registry runtime models metrics attacks unlearn bench report",
+    "cli": "errors untrusted records files extras config registry locks sampling suite_results runtime train models "
+           "finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
            "exports demo ui tiny",
-    "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
-                "bench sequence exports",
+    "__init__": "errors untrusted records config models finetune attacks protocols unlearn guard evaluation report "
+                "evidence bench sequence exports",
     "__main__": "cli",
 }
 """Unit (a root module or a folder) -> the units that it may import. `__init__` does so on first use."""
@@ -73,7 +76,7 @@ ONLY_IN = {
     "onnxruntime": ("detectors.onnx",),
     "cv2": ("detectors.preprocess",),
     "tokenizers": ("models", "tiny.bake"),
-    "yaml": ("config", "cli", "report", "metrics.open_world", "protocols.hub"),
+    "yaml": ("untrusted", "cli", "report", "metrics.open_world", "protocols.hub"),
     "click": ("cli",),
     "rich": ("cli",),
     "jinja2": ("report",),

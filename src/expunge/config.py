@@ -7,7 +7,6 @@ setting is born; help texts, dry runs, cards and reports are generated from it.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +25,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import Self
 
+from expunge import untrusted
 from expunge.errors import ConfigError, ExpungeError, SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def knob(default: Any = ..., description: str = "", *, unit: str | None = None, source: str | None = None,
@@ -243,42 +238,23 @@ def read_settings_file(path: Path, text: str | None = None) -> dict[str, Any]:
         text: what the file holds; None reads it, as UTF-8.
 
     Raises:
-        ConfigError: no such file, another ending, bad syntax, a key twice, or no mapping at the top.
+        ConfigError: no such file, another ending, bad syntax, a key twice, or no mapping at the top; or what
+            `untrusted` refuses.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig") if text is None else text
-    except (OSError, UnicodeDecodeError) as error:
+        text = untrusted.text(path, "utf-8-sig") if text is None else text
+    except OSError as error:
         raise ConfigError(f"cannot read settings from {path}: {error}", accepted="a YAML or TOML file") from error
+    parsers = {".toml": untrusted.toml_in, ".yaml": untrusted.yaml_in, ".yml": untrusted.yaml_in}
+    if path.suffix.lower() not in parsers:
+        raise ConfigError(f"unknown kind of settings file: {path.name}", accepted=".yaml, .yml or .toml")
     try:
-        if path.suffix.lower() == ".toml":
-            values: Any = tomllib.loads(text)
-        elif path.suffix.lower() in {".yaml", ".yml"}:
-            values = _yaml(text) or {}
-        else:
-            raise ConfigError(f"unknown kind of settings file: {path.name}", accepted=".yaml, .yml or .toml")
-    except ConfigError:
-        raise
-    except Exception as error:  # the two parsers share no base class
+        values = parsers[path.suffix.lower()](text) or {}
+    except OSError as error:
         raise ConfigError(f"{path} cannot be parsed: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}", accepted="a mapping of settings")
     return values
-
-
-def _yaml(text: str) -> Any:
-    """What a YAML text holds. A key that stands twice in a mapping is a mistake: YAML's reader would drop the first."""
-    import yaml
-
-    class Once(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            twice = next((value for place, (tag, value) in enumerate(keys) if (tag, value) in keys[:place]), None)
-            if twice is not None:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands there twice",
-                                                        node.start_mark)
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader=Once)  # a safe loader
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +281,14 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _told(error: ValidationError, cls: type[BaseModel], origin: str) -> str:
-    return f"{origin}: {'; '.join(_mistake(item, cls) for item in _own(error.errors()))}"
+    mistakes = _own(error.errors())
+    told = [_mistake(item, cls) for item in mistakes[:_MOST]]
+    more = [f"and {len(mistakes) - _MOST} more mistakes"] * (len(mistakes) > _MOST)
+    return f"{origin}: {'; '.join([*told, *more])}"
+
+
+_MOST = 50
+"""Mistakes that are told one by one; what was meant by a key takes time to find."""
 
 
 def _own(mistakes: Sequence[Any]) -> list[Any]:

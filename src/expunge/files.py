@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import StorageError, UserError
+from expunge.untrusted import check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,11 +165,19 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out."""
+    """The whole lines of a file that grows by lines; none if there is no file. One that a kill tore is left out.
+
+    Raises:
+        UserError: they are no UTF-8.
+    """
     if not path.is_file():
         return []
     whole = path.read_bytes()[:whole_size(path)]  # cut before it is decoded: a kill can fall into a letter
-    return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+    try:
+        return whole.decode().split("\n")[:-1]  # not splitlines: a prompt may hold other ends of lines
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} cannot be read: {error}", accepted="lines that expunge wrote",
+                        remedy="delete the file, and what it kept is made again") from error
 
 
 def packed_text(path: Path, most: int = MOST_UNPACKED) -> str:
@@ -177,6 +186,7 @@ def packed_text(path: Path, most: int = MOST_UNPACKED) -> str:
     Raises:
         OSError, ValueError: it cannot be read, is not UTF-8, or holds more than `most` bytes.
     """
+    check_regular(path)
     with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
         try:
             data = file.read(most + 1)
@@ -221,7 +231,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
+    """sha256 of a file's bytes, as hex. Unreadable: it is no regular file."""
+    check_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while part := stream.read(2**20):  # never a whole file in memory: it may be a model

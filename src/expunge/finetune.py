@@ -25,10 +25,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
@@ -120,8 +120,9 @@ def picture_folder(folder: str | Path) -> PictureFolder:
     arrays, left_out = dict[Path, np.ndarray](), dict[str, str]()
     for file in files:
         try:
-            arrays[file] = np.array(Image.open(file).convert("RGB"))
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+            with untrusted.image(file) as opened:
+                arrays[file] = np.array(opened.convert("RGB"))
+        except OSError:
             left_out[file.name] = "it cannot be read"
     if not arrays:
         raise UserError(f"no image in {folder} can be read, {files[0].name} first",

@@ -67,7 +67,8 @@ class Inputs:
             record: of what lies there: `fingerprint` and `inputs`, or what it has of them. Inputs that it does not tell
                 are compared by the fingerprint alone.
         """
-        fingerprint, before = record.get("fingerprint"), record.get("inputs") or {}
+        fingerprint, before = record.get("fingerprint"), record.get("inputs")
+        before = before if isinstance(before, dict) else {}
         if fingerprint is not None and self._is_mine(str(fingerprint)):
             return
         untold = [name for name in self.values if name not in before]

@@ -21,11 +21,11 @@ from types import FrameType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from expunge import untrusted
 from expunge.errors import ExpungeError, ModelError, TrainingError
 from expunge.files import write_tensors
 from expunge.resume import Inputs, damaged
@@ -168,10 +168,10 @@ def check_checkpoint(path: Path, under: Inputs) -> dict[str, str]:
         ModelError: the checkpoint is damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with untrusted.tensors(path) as file:
             meta: dict[str, str] = {"fingerprint": "", "inputs": "{}", **(file.metadata() or {})}
-        inputs = json.loads(meta["inputs"])
-    except (SafetensorError, OSError, ValueError) as error:
+        inputs = untrusted.json_in(meta["inputs"])
+    except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     under.check(path, {"fingerprint": meta["fingerprint"], "inputs": inputs})
     return meta
@@ -197,7 +197,7 @@ def _load(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Ma
           ) -> tuple[list[Losses], float]:
     """Fill `state` and `optimizers` from the file; its losses, and the seconds they took (0 where it does not say)."""
     meta = check_checkpoint(path, under)
-    with safe_open(path, "pt") as file:
+    with untrusted.tensors(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     odd = [name for name, tensor in state.items()
            if f"state/{name}" not in tensors or tensors[f"state/{name}"].shape != tensor.shape]
@@ -207,7 +207,7 @@ def _load(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Ma
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(tensors[f"state/{name}"])
-    plain = json.loads(meta["plain"])
+    plain = untrusted.json_in(meta["plain"])
     for label, optimizer in optimizers.items():
         restored: dict[int, dict[str, Any]] = {}
         for name, value in [*tensors.items(), *((f"optim/{key}", value) for key, value in plain.items())]:
@@ -215,7 +215,7 @@ def _load(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Ma
             if parts[0] == "optim" and parts[1] == label:
                 restored.setdefault(int(parts[2]), {})[parts[3]] = value
         optimizer.load_state_dict({"state": restored, "param_groups": optimizer.state_dict()["param_groups"]})
-    return list(json.loads(meta["history"])), float(meta.get("seconds", 0))
+    return list(untrusted.json_in(meta["history"])), float(meta.get("seconds", 0))
 
 
 def in_turn(count: int, batch: int, number: int, seed: int, name: str) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.attacks.stage import sought
 from expunge.attacks.victim import Goal, Victim, fresh_seed
 from expunge.errors import UserError
@@ -31,7 +31,7 @@ from expunge.records.stored import CASES
 def read_case(file: Path) -> Case:
     """A case file. UserError: it is none."""
     try:
-        return Case.read(file.read_text(encoding="utf-8"))
+        return Case.read(untrusted.text(file))
     except (OSError, ValueError) as error:
         raise UserError(f"the case {file} cannot be read: {error}",
                         accepted="a file that `expunge ui` kept, as docs/ui.md describes it") from error

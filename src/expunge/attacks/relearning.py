@@ -16,7 +16,6 @@ Source: ours; curves as in Polowczyk et al. 2025 (MemoRa, 2510.03263). Differs: 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.attacks.curve import Subject, items_of, relearning_curve
 from expunge.attacks.relearn import Lesson, Relearn
 from expunge.attacks.settings import RelearnSettings
@@ -213,7 +212,7 @@ class _Kept:
         if not file.is_file():
             return
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            stored = untrusted.json_of(file)
             looks, _ = [Look.model_validate(look) for look in stored["looks"]], stored["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise damaged(file, error) from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.files import append_lines, read_lines, text_digest
 from expunge.runtime import Runtime
 
@@ -48,7 +49,7 @@ class Sights:
 def _known(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     for line in lines:
         try:
-            stored = json.loads(line)
+            stored = untrusted.json_in(line)
             yield str(stored["of"]), bool(stored["found"])
         except (ValueError, KeyError, TypeError):
             continue

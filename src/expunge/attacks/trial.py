@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.attacks.base import FAILURES, Attack
 from expunge.attacks.proposal import Again, Outcome
 from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
@@ -119,7 +120,7 @@ def _read(file: Path, under: Inputs | None) -> list[Attempt]:
     try:
         head, *lines = read_lines(file)
         found = [Attempt.model_validate_json(line) for line in lines]
-        record = json.loads(head)
+        record = untrusted.json_in(head)
         _ = record["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(file, error) from error

@@ -13,12 +13,12 @@ made, and that is at its default now, is told in the bench's record; whether the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from expunge import untrusted
 from expunge.attacks.settings import AttackSettings
 from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
@@ -70,7 +70,7 @@ class Cell:
     def made(self) -> Edit | None:
         """What came of it, failures included; None if it is not finished, or its record cannot be read."""
         try:
-            edit = Edit.read((self.folder / CELL).read_text(encoding="utf-8"))
+            edit = Edit.read(untrusted.text(self.folder / CELL))
         except (OSError, ValueError):
             return None
         whole = all(begun_under(self.place(stage)) is not None for stage in self.under)
@@ -226,7 +226,7 @@ def begun_under(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = untrusted.json_of(file)
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.bench.cells import Cell
 from expunge.bench.make import make
 from expunge.bench.settings import BenchSettings
@@ -93,7 +93,7 @@ def read_check(folder: Path) -> BenchCheck | None:
     if not file.is_file():
         return None
     try:
-        return BenchCheck.read(file.read_text(encoding="utf-8"))
+        return BenchCheck.read(untrusted.text(file))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read: {error}", remedy="delete it, and check again") from error
 

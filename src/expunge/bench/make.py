@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.bench.cells import CELL, Cell, Stage
@@ -162,7 +162,7 @@ def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, suites: lis
 
 def _read_cost(folder: Path) -> EditCost | None:
     try:
-        return EditCost.read((folder / COST).read_text(encoding="utf-8"))
+        return EditCost.read(untrusted.text(folder / COST))
     except (OSError, ValueError):
         return None
 

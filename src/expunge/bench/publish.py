@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import write_json
 from expunge.records import BenchResult, Pooled
@@ -41,7 +41,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         return {}
     try:
-        rows: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        rows: dict[str, dict[str, Any]] = untrusted.json_of(file)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="install expunge again, or publish a bench again"
                          ) from error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ from typing import NoReturn
 import click
 
 from expunge import __version__
-from expunge.errors import ExpungeError, ResourceError
+from expunge.cli.terminal import VisibleLog, echo, visible_console
+from expunge.errors import ExpungeError, ResourceError, UserError
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -102,10 +105,17 @@ def expunge(context: click.Context) -> None:
         one_process(f"expunge {context.invoked_subcommand}")
 
 
+_NAMED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP)
+"""What the system says of a path that a user named, and of none that is our own choice."""
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    logging.lastResort = logging.StreamHandler()  # to stderr, as Python's own
+    logging.lastResort.setLevel(logging.WARNING)
+    logging.lastResort.setFormatter(VisibleLog())
     sys.exit(run(args))
 
 
@@ -117,7 +127,9 @@ def run(args: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()  # what the user wrote is in it, and what the shell made of a file's name
+        error.show(file=told)
+        echo(told.getvalue(), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
         return _interrupted(stop)
@@ -133,10 +145,13 @@ def run(args: Sequence[str] | None = None) -> int:
         _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
         return 1
     except OSError as error:
+        if error.filename is not None and error.errno in _NAMED:
+            _say(UserError(f"{error.filename}: {error.strerror}", remedy="name another file or folder"))
+            return UserError.exit_code
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
             raise
         sys.stdout = None  # type: ignore[assignment]  # the interpreter would try to flush it once more
-        click.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
+        echo(f"error: cannot write to standard output: {error.strerror}", err=True)
         return 1
     return result if isinstance(result, int) else 0
 
@@ -145,16 +160,20 @@ def _interrupted(stop: BaseException) -> int:
     cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__ or stop.__context__
     said = str(cause) if cause is not None and str(cause) else \
         "what was finished is kept; run the same command again to go on"
-    click.echo(f"interrupted: {said}", err=True)
+    echo(f"interrupted: {said}", err=True)
     return 130
 
 
 def _say(error: ExpungeError) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"error: {error.got}", style="bold red", markup=False)
+    console = visible_console(stderr=True)
+    file = getattr(error, "file", None)  # of a reader that has no words of its own
+    where = f"{file}: " if file else ""
+    console.print(f"error: {where}{_shortened(error.got)}", style="bold red", markup=False, soft_wrap=True)
     if error.accepted:
-        console.print(f"  accepted: {error.accepted}", markup=False)
+        console.print(f"  accepted: {_shortened(error.accepted)}", markup=False, soft_wrap=True)
     if error.remedy:
-        console.print(f"  {error.remedy}", markup=False)
+        console.print(f"  {_shortened(error.remedy)}", markup=False, soft_wrap=True)
+
+
+def _shortened(words: str, most: int = 4000) -> str:
+    return words if len(words) <= most else f"{words[:most]}... ({len(words):,} characters)"

@@ -9,6 +9,7 @@ import click
 
 from expunge.cli.options import model_options_of
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -65,13 +66,13 @@ def command(patch: Path, model: Source, device: str, dtype: str, variant: str | 
     changes = acting(opened, loaded)
     warnings = [*still_there(loaded.card), *(not_looked(loaded.card, patch) if strict else ())]
     for line in warnings:
-        click.echo(line)
-    click.echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
-    click.echo("; ".join(f"acts: what the {part} answers changes by {percent(share)}"
+        echo(line)
+    echo(f"fits: {loaded.card.request.title}, by {loaded.card.method}, on {opened.name}")
+    echo("; ".join(f"acts: what the {part} answers changes by {percent(share)}"
                          for part, share in changes.items()))
     if _hash(opened) != before:
         raise ModelError("the patch did not come off: tensors differ from before", remedy="please report this")
-    click.echo("removed: every tensor is as before, bit for bit")
+    echo("removed: every tensor is as before, bit for bit")
     if out is not None:
         prompts = [target.prompts[0] for target in loaded.card.request.targets] if prompt is None else [prompt]
         _strip(opened, loaded, prompts, count, out)

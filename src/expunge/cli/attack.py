@@ -13,6 +13,7 @@ from expunge.cli.lists import Name, one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
 from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
+from expunge.cli.terminal import echo
 from expunge.detectors.settings import AskSettings
 from expunge.errors import UserError
 
@@ -96,7 +97,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
         _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)
         return
     if dry_run:
-        click.echo(_estimate(opened, loaded, concept, settings))
+        echo(_estimate(opened, loaded, concept, settings))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:
@@ -108,7 +109,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
     tell("attack", folder / SUITE_RESULTS.name)
     if patch is not None:
         for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
-            click.echo(line)
+            echo(line)
 
 
 def _check_cases(patch: Patch | None, protocol: str, dry_run: bool, concept: str, given: Mapping[str, Any]) -> None:
@@ -138,10 +139,10 @@ def _ask_cases(model: Model, path: Path, patch: Patch, files: Sequence[str], set
     world = world_for(model.world, model.name, settings)
     made = recheck(model, patch, cases, world, fresh=settings.fresh, out=folder)
     for one in made:
-        click.echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
+        echo(f"{one.words}: {one.case.text!r} at seed {one.case.seed}")
         for sentence in one.differs:
-            click.echo(f"  {sentence}")
-    click.echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
+            echo(f"  {sentence}")
+    echo(f"{sum(one.back for one in made)} of {len(made)} cases come back")
     tell("cases", folder / CASES.name)
 
 
@@ -156,7 +157,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
-        click.echo(estimate(model, patch, protocol, files, settings))
+        echo(estimate(model, patch, protocol, files, settings))
         return
     read = read_protocol(protocol)
     own = budget.pop(str(read.attack.get("name", "")), {})

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+from expunge.cli.terminal import echo
 from expunge.tiny.bake.settings import BakeSettings
 
 EXAMPLES = """\b
@@ -38,8 +39,8 @@ def command(config: Path | None, sets: tuple[str, ...], dry_run: bool, **flags: 
 
     settings = BakeSettings.build(given(config, sets, flags), str(config) if config else "expunge bake")
     if dry_run:
-        click.echo(as_yaml(settings.model_dump(mode="json")).rstrip())
-        click.echo("# estimate: none beforehand; each stage tells the time it has left, the denoiser takes the longest")
+        echo(as_yaml(settings.model_dump(mode="json")).rstrip())
+        echo("# estimate: none beforehand; each stage tells the time it has left, the denoiser takes the longest")
         return
     with alone(settings.out), progress("baking") as report:
         folder = bake(settings, lambda stage, done, total, losses: report(done, total, {**losses}, title=stage))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge import untrusted
 from expunge.bench.settings import BenchSettings
 from expunge.cli.lists import Sentence
 from expunge.cli.options import (
@@ -19,6 +20,7 @@ from expunge.cli.options import (
     report_folder,
     settings_options,
 )
+from expunge.cli.terminal import echo, visible_console
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bo
         raise UserError("--take beside --dry-run", accepted="one of them",
                         remedy="take the records with --gather first: what is left is then what they lack")
     if dry_run:
-        click.echo(_estimate(settings, only))
+        echo(_estimate(settings, only))
         return
     if workers is None and (job or cluster != "local"):
         raise UserError("--job or --cluster without --submit", accepted="--submit WORKERS beside them")
@@ -111,7 +113,7 @@ def _tell(result: BenchResult, settings: BenchSettings, file: Path, markdown: bo
     if markdown:
         from expunge.report.bench_page import markdown as as_markdown
 
-        click.echo(as_markdown(result))
+        echo(as_markdown(result))
     else:
         print_bench(result)
     if publish:
@@ -120,7 +122,7 @@ def _tell(result: BenchResult, settings: BenchSettings, file: Path, markdown: bo
         tell("published", published(result, SHOWN, str(file)))
     tables = Path(settings.out) / TABLES
     if settings.protocols and tables.is_file():
-        click.echo(tables.read_text(encoding="utf-8"))
+        echo(untrusted.text(tables))
         tell("protocols", tables)
     tell("bench", Path(settings.out) / RESULT)
     _report(result, Path(settings.out) / report_folder(redact), by, redact)
@@ -128,13 +130,12 @@ def _tell(result: BenchResult, settings: BenchSettings, file: Path, markdown: bo
 
 def print_bench(result: BenchResult) -> None:
     """The headline, a table for all concepts together and one for each, the comparisons, and what is missing."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.bench import bench_tables, headline, notes
     from expunge.report.differences import difference_tables
 
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 150)
     console.print(f"{headline(result)}\n", markup=False)
     for rows in bench_tables(result):
         table = Table(box=None, pad_edge=False, header_style="dim", title=rows.title, title_justify="left")
@@ -163,9 +164,9 @@ def _worked(settings: BenchSettings, workers: int, only: tuple[str, ...], cluste
     out = Path(settings.out)
     jobs = submit(as_yaml(settings.model_dump(mode="json")), workers, out=out, only=only, cluster=cluster,
                   parameters=dict(assignment(text, "--job") for text in job))
-    click.echo(f"workers: {', '.join(job.job_id for job in jobs)} (logs in {out / FLEET})", err=True)
+    echo(f"workers: {', '.join(job.job_id for job in jobs)} (logs in {out / FLEET})", err=True)
     if cluster != "local":
-        click.echo(f"next: expunge bench {out / FLEET / FILE} --out {out} --gather")
+        echo(f"next: expunge bench {out / FLEET / FILE} --out {out} --gather")
         return False
     with progress("bench") as report:
         wait(jobs, settings, out, report)
@@ -176,7 +177,7 @@ def _tell_taken(file: Path, taken: Taken) -> None:
     """What came of a record, in a line."""
     others = ((taken.here, "begun here already"), (taken.failed, "failed there"), (taken.strange, "not in this bench"))
     left = "; ".join(f"{len(names)} {why}" for names, why in others if names)
-    click.echo(f"taken from {file}: {len(taken.cells)} cells{f' (left out: {left})' if left else ''}", err=True)
+    echo(f"taken from {file}: {len(taken.cells)} cells{f' (left out: {left})' if left else ''}", err=True)
 
 
 def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
@@ -187,7 +188,7 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
     from expunge.report.bench_page import write_bench_report
 
     if find_spec("matplotlib") is None:  # hours of work are not to end in an error for want of an image
-        click.echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
+        echo(f"no report: its plots need matplotlib ({install('report')}, then the same with --gather)")
     else:
         tell("report", write_bench_report(result, folder, by=by, redact=redact))
 

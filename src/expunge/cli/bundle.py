@@ -8,6 +8,7 @@ import click
 
 from expunge.cli.lists import Name
 from expunge.cli.options import copy_options
+from expunge.cli.terminal import echo
 from expunge.errors import UserError
 
 EXAMPLES = """\b
@@ -55,9 +56,9 @@ def command(run: Path, out: Path, exports: tuple[str, ...], key: Path | None, ce
     made = make_bundle(run, out, exports=exports, by=by, redact=redact,
                        signer=Signer(key, certificate, tuple(map(Path, chain))) if key is not None else None)
     tell("bundle", made.folder)
-    click.echo(f"manifest: sha256 {made.root}")
+    echo(f"manifest: sha256 {made.root}")
     for words in made.left_out:
-        click.echo(f"left out: {words}")
-    click.echo(f"signed by the key {made.signed}" if made.signed else
+        echo(f"left out: {words}")
+    echo(f"signed by the key {made.signed}" if made.signed else
                "unsigned: nobody answers for these files (--key signs)")
-    click.echo(f"next: expunge verify {quote(str(out))}{' --public-key FILE' if made.signed else ''}")
+    echo(f"next: expunge verify {quote(str(out))}{' --public-key FILE' if made.signed else ''}")

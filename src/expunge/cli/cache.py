@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.terminal import echo
+
 EXAMPLES = """\b
 Examples:
   $ expunge cache
@@ -43,15 +45,15 @@ def command(folder: Path | None, clear: bool, unused: float | None) -> None:
         raise UserError("--unused without --clear", accepted="--clear --unused DAYS")
     if clear:
         gone, freed, forgotten = empty(where, None if unused is None else unused * 86400)
-        click.echo(f"removed: {gone} images, {_size(freed)}"
+        echo(f"removed: {gone} images, {_size(freed)}"
                    + (f"; digests of {forgotten} model folders" if forgotten else ""))
     held, most = usage(where), limit()
-    click.echo(f"folder: {where}")
+    echo(f"folder: {where}")
     days = [datetime.datetime.fromtimestamp(when).date().isoformat() for when in (held.oldest, held.newest)]
-    click.echo(f"images: {held.pictures}, {_size(held.size)}"
+    echo(f"images: {held.pictures}, {_size(held.size)}"
                + (f", of {held.models} model{'' if held.models == 1 else 's'}, last used {days[0]} to {days[1]}"
                   if held.pictures else ""))
-    click.echo("bound: none (EXPUNGE_CACHE_LIMIT)" if most is None else f"bound: {_size(most)} (EXPUNGE_CACHE_LIMIT)")
+    echo("bound: none (EXPUNGE_CACHE_LIMIT)" if most is None else f"bound: {_size(most)} (EXPUNGE_CACHE_LIMIT)")
 
 
 def _size(count: int) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.terminal import echo
+
 EXAMPLES = """\b
 Examples:
   $ expunge check runs/church --max-asr 0.1 --min-retained 0.9 --min-integrity 0.8
@@ -44,6 +46,6 @@ def command(record: Path, max_asr: float | None, min_retained: float | None, min
                        min_items)
     met = all(finding.met for finding in findings)
     told = sorted(findings, key=lambda finding: finding.met)  # what is not met is read first
-    click.echo(f"{'met' if met else 'not met'}: {'; '.join(finding.words for finding in told)}")
+    echo(f"{'met' if met else 'not met'}: {'; '.join(finding.words for finding in told)}")
     if not met:
         raise click.exceptions.Exit(1)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.terminal import echo
+
 EXAMPLES = """\b
 Examples:
   $ expunge compare runs/uce/protocol-i2p-sexual runs/esd/protocol-i2p-sexual
@@ -34,5 +36,5 @@ def command(a: Path, b: Path) -> None:
         value = "not measured" if score.value is None else f"{100 * score.value:+.1f} points"
         ends = "" if score.low is None or score.high is None else \
             f" (95% interval {100 * score.low:+.1f} to {100 * score.high:+.1f})"
-        click.echo(f"{score.title}: {value}{ends}, {score.n} pairs of {score.prompts} prompts"
+        echo(f"{score.title}: {value}{ends}, {score.n} pairs of {score.prompts} prompts"
                    + (f"; {lost}" if lost else ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from expunge.cli.output import MEASURED
+from expunge.cli.terminal import echo
 
 EXAMPLES = f"""\b
 Examples:
@@ -41,8 +42,8 @@ def command(concept: str, seed: int, smoke: bool, out: Path) -> None:
     with alone(out):
         made = demo(concept, out, smoke=smoke, seed=seed, stage=progress)
     if smoke:
-        click.echo("smoke run: the scores below mean nothing")
+        echo("smoke run: the scores below mean nothing")
     print_evaluation(made.evaluation)
-    click.echo("time: " + ", ".join(f"{name} {span(seconds)}" for name, seconds in made.seconds.items()))
+    echo("time: " + ", ".join(f"{name} {span(seconds)}" for name, seconds in made.seconds.items()))
     tell("patch", made.patch / "patch.safetensors")
     tell("report", made.report)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
+from expunge.cli.terminal import echo
 from expunge.config import Settings, knob
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.unlearn.recipe import Recipe
@@ -124,10 +125,10 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
         request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     asked = {**how, "anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
-        click.echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
+        echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         method = resolve_method(job.method, job.settings, opened)
         around = left_open(opened, opened.parameters_in(method.scope)) if hasattr(method, "scope") else ""
-        click.echo("".join(f"# {line}\n" for line in (*notices, *remarks(request), *filter(None, [around]))), nl=False)
+        echo("".join(f"# {line}\n" for line in (*notices, *remarks(request), *filter(None, [around]))), nl=False)
         return
     folder = out or patch_folder(request.concepts, Path("runs"))
     with progress(f"erasing {some(request.concepts)}") as report:
@@ -136,16 +137,16 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
     card = patch.card
     warnings = [*still_there(card), *(not_looked(card, folder) if strict else ())]
     for line in warnings:
-        click.echo(line)
+        echo(line)
     for line in (*notices, *remarks(request)):
-        click.echo(f"understood: {line}")
+        echo(f"understood: {line}")
     if card.left_out:
-        click.echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
+        echo(f"left out: {some([f'{thing} ({why})' for thing, why in card.left_out.items()])}; all in the patch")
     tell("patch", folder / "patch.safetensors")
     for line in (*_notes(card), *filter(None, [left_open(opened, patch.weights)])):
-        click.echo(line)
+        echo(line)
     for line in evaluate_next(folder, model, opened.world, variant):
-        click.echo(line)
+        echo(line)
     if strict and warnings:
         raise click.exceptions.Exit(STILL_THERE)
 

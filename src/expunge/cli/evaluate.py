@@ -13,6 +13,7 @@ from expunge.cli.options import as_yaml, dry_run_option, given, model_options, s
 from expunge.cli.output import MEASURED
 from expunge.cli.patch_name import PatchName
 from expunge.cli.protocols import Asked, estimate, print_result, protocol_options, write_tables
+from expunge.cli.terminal import echo
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 
@@ -90,7 +91,7 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     assert patch is not None  # told above
     assert loaded is not None
     if dry_run:
-        click.echo(_estimate(opened, loaded, settings, suite))
+        echo(_estimate(opened, loaded, settings, suite))
         return
     folder = out or folder_beside(patch, "evaluation")
     with progress("evaluating") as report:
@@ -100,7 +101,7 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
         return
     print_evaluation(evaluation)
     tell("evaluation", folder / EVALUATIONS.name)
-    click.echo(f"next: expunge report {quote(str(folder))}")
+    echo(f"next: expunge report {quote(str(folder))}")
 
 
 def _by_protocol(protocol: str, own: dict[str, Any], asked: Asked) -> tuple[dict[str, Any], RunSettings | None]:
@@ -126,7 +127,7 @@ def _run_protocol(model: Model, patch: Patch | None, protocol: str, files: Seque
     from expunge.protocols.schema import read_protocol
 
     if dry_run:
-        click.echo(estimate(model, patch, protocol, files, settings))
+        echo(estimate(model, patch, protocol, files, settings))
         return
     with progress("evaluating") as report:
         result = run_protocol(model, read_protocol(protocol), patch, files=parse_files(files), settings=settings,

@@ -10,6 +10,7 @@ import click
 from expunge.cli.lists import Name
 from expunge.cli.options import model_options_of
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -103,7 +104,7 @@ def command(patch: Path, to: str, model: Source, variant: str | None, allow_pick
                         write_variant=write_variant, progress=report)
     tell(to, out)
     for line in said(record):
-        click.echo(line)
+        echo(line)
 
 
 def said(record: ExportRecord) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from expunge.cli.options import as_yaml
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.finetune import TrainingImages
@@ -62,7 +61,7 @@ def _material(model: Model, name: str, caption: str, count: int) -> TrainingImag
         over = [f"{len(captions) - len(rows)} of {len(captions)} images left out: their captions are longer than the "
                 "text encoder reads."] if long else []
         for line in (*found.notices, *over):
-            click.echo(f"{name}: {line}")
+            echo(f"{name}: {line}")
         return material(model, found.pictures[rows], [captions[row] for row in rows])
     if name in CHARACTERS and model.world == "emoji":
         return material(model, *character_pictures(name, range(count)))
@@ -95,18 +94,18 @@ def learning_estimate(model: Model, publisher: PublisherImages, preset: str, set
 
 def print_mask(mask: FreezeMask) -> None:
     """How much is frozen, and its warnings."""
-    click.echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
+    echo(f"frozen: {len(mask.frozen)} of {len(mask.tensors)} tensors ({mask.share('count'):.1%}), "
                f"{mask.share('numel'):.1%} of the parameters; {mask.method}, seed {mask.seed}")
     for warning in mask.warnings:
-        click.echo(f"warning: {warning}")
+        echo(f"warning: {warning}")
 
 
 def print_savings(saved: Savings) -> None:
     """What users save, in a line."""
     if not saved.memory_bytes:
-        click.echo("users save nothing: no tensor is frozen")
+        echo("users save nothing: no tensor is frozen")
         return
-    click.echo(f"users save about {saved.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
+    echo(f"users save about {saved.memory_bytes / 2**20:.1f} MiB of gradients and optimizer state "
                f"({saved.memory_share:.0%}) and {saved.time_share:.0%} of a step's computing in linear and "
                "convolutional layers, if they would train all of the UNet with AdamW in float32 "
                "(an estimate; with a LoRA less)")
@@ -120,22 +119,22 @@ def print_verification(found: Verification) -> None:
                 found.kept < found.frozen,
                 "the number type is not accepted": any(one.how == "type" for one in found.moved),
                 f"tensors were added ({len(found.added)})": found.added, "its architecture is another": found.differs}
-        click.echo(f"broken: {'; '.join(words for words, so in what.items() if so)}")
+        echo(f"broken: {'; '.join(words for words, so in what.items() if so)}")
     elif not found.frozen:
-        click.echo("nothing to verify: the mask freezes no tensor")
+        echo("nothing to verify: the mask freezes no tensor")
     else:
-        click.echo(f"{found.kept} of {found.frozen} frozen tensors are as they were published")
+        echo(f"{found.kept} of {found.frozen} frozen tensors are as they were published")
     said = [f"{one.name}: {_what_became(one)}" for one in found.moved if one.frozen or one.how == "type"]
     said += [f"{name}: missing" for name in found.missing_frozen]
     said += [f"{name}: added" for name in found.added]
     for line in (*said[:_MOST], *found.differs):
-        click.echo(f"  {line}")
+        echo(f"  {line}")
     if len(said) > _MOST:
-        click.echo("  and more; --json has them all")
-    click.echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
+        echo("  and more; --json has them all")
+    echo(f"others: {len(free)} moved, {len(set(found.missing) - set(found.missing_frozen))} missing, "
                f"{len(found.added)} added")
     if found.note:
-        click.echo(f"note: {found.note}")
+        echo(f"note: {found.note}")
 
 
 def _what_became(one: Moved) -> str:

@@ -13,6 +13,7 @@ from expunge.cli.freezing import learning_estimate, print_mask, print_savings, p
 from expunge.cli.lists import Name, Sentence
 from expunge.cli.options import dry_run_option, given, model_options_of
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -159,14 +160,14 @@ def learn(forbidden: tuple[str, ...], innocent: tuple[str, ...], caption: str, p
             publisher = publisher_of(opened, forbidden, innocent, caption, pictures, prior)
             check_learning(opened, publisher, learner, seed)
             if dry_run:
-                click.echo(learning_estimate(opened, publisher, preset, settings, seed))
+                echo(learning_estimate(opened, publisher, preset, settings, seed))
                 return
             with progress("learning a mask") as report:
                 mask = learn_mask(opened, publisher, preset, settings=settings, seed=seed, out=out, progress=report)
     print_mask(mask)
     if not dry_run:
         tell("mask", out / "mask.json")
-        click.echo(f"next: expunge guard apply {quote(str(out))}"
+        echo(f"next: expunge guard apply {quote(str(out))}"
                    + "".join(f" {quote(word)}" for word in model.flags))
 
 
@@ -211,7 +212,7 @@ def apply(mask: Path, model: Source, device: str, variant: str | None, allow_pic
     write_json(file, made.model_dump(mode="json"))
     print_mask(loaded)
     print_savings(made.savings)
-    click.echo(f"layers for a LoRA: {len(made.lora_targets)}")
+    echo(f"layers for a LoRA: {len(made.lora_targets)}")
     if positions is not None:
         tell("positions", positions)
     tell("terms", file)
@@ -240,7 +241,7 @@ def verify(mask: Path, returned: Path, model: Source, device: str, variant: str 
     with _patched(opened, patch):
         found = compare(opened, returned, loaded)
     if as_json:
-        click.echo(found.model_dump_json(indent=2))
+        echo(found.model_dump_json(indent=2))
     else:
         print_verification(found)
     return 1 if found.broken else 0

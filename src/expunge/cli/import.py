@@ -9,6 +9,7 @@ import click
 
 from expunge.cli.lists import Name
 from expunge.cli.options import model_options_of
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -74,7 +75,7 @@ def command(edit: Path, concept: tuple[str, ...], model: Source, variant: str | 
                         partial=partial, skip=skip, allow_pickle=allow_pickle, variant=variant)
     tell("patch", patch.save(out))
     about = patch.card.settings
-    click.echo(f"{about['form']}: {len(patch.weights)} weights change, {about['weights_that_are_the_bases']} are the "
+    echo(f"{about['form']}: {len(patch.weights)} weights change, {about['weights_that_are_the_bases']} are the "
                f"base's" + (f", {about['weights_not_in_the_file']} are not in the file"
                             if about["weights_not_in_the_file"] else ""))
-    click.echo(f"next: expunge evaluate {quote(str(out))}" + "".join(f" {quote(flag)}" for flag in model.flags))
+    echo(f"next: expunge evaluate {quote(str(out))}" + "".join(f" {quote(flag)}" for flag in model.flags))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.terminal import echo
+
 EXAMPLES = """\b
 Examples:
   $ expunge keys --out keys
@@ -37,4 +39,4 @@ def command(out: Path) -> None:
     private, public = make_keys(out)
     tell("private key", private)
     tell("public key", public)
-    click.echo("keep the private key to yourself; publish the public one where readers find it without the bundle")
+    echo("keep the private key to yourself; publish the public one where readers find it without the bundle")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge.cli.terminal import echo
+
 if TYPE_CHECKING:
     from expunge.registry import Registry
 
@@ -123,7 +125,7 @@ def _tell_skipped(what: str) -> None:
     for known in (METHODS, ATTACKS, WORLDS, PROMPTS, DETECTORS, FEATURES, DISTANCES, REFERENCES, *PARTS.values()):
         if what == ("parts" if known.kind in PARTS else known.plural):
             for name, why in known.skipped().items():
-                click.echo(f"skipped: {name} ({why})")
+                echo(f"skipped: {name} ({why})")
 
 
 def _scopes(_: str | None) -> list[tuple[str, str]]:
@@ -185,7 +187,7 @@ def command(what: str, name: str | None, every: bool, kind: str | None) -> None:
     rows = _LISTS[what](kind)
     width = max(len(row) for row, _ in rows) + 3
     for row, text in rows:
-        click.echo(f"{row:<{width}}{text}")
+        echo(f"{row:<{width}}{text}")
     _tell_skipped(what)
 
 
@@ -206,11 +208,11 @@ def _tell_methods(names: list[str] | None) -> None:
         except FAILURES as error:
             if names or not METHODS.package(name):
                 raise
-            click.echo(f"skipped: {name} ({why(error)})")
+            echo(f"skipped: {name} ({why(error)})")
             continue
-        click.echo(name)
+        echo(name)
         for about, words in fields.items():
-            click.echo(f"  {about + ':':<9}{words}")
+            echo(f"  {about + ':':<9}{words}")
     if not names:
         _tell_skipped("methods")
 

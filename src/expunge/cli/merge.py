@@ -9,6 +9,7 @@ import click
 
 from expunge.cli.options import model_options_of
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -59,4 +60,4 @@ def command(patch: Path, model: Source, dtype: str, variant: str | None,
                component=(only or "").replace("-", "_"), allow_pickle=allow_pickle)
     tell((only or "model").replace("-", " "), out)
     ways = {"lora": f'pipe.load_lora_weights("{out}")', "text-encoder": f'CLIPTextModel.from_pretrained("{out}")'}
-    click.echo(f"open it with {ways[only] if only else opener(out)}")
+    echo(f"open it with {ways[only] if only else opener(out)}")

@@ -17,6 +17,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from expunge import untrusted
 from expunge.cli.lists import Name, Sentence
 from expunge.config import merged, read_settings_file
 from expunge.errors import ConfigError
@@ -202,14 +203,12 @@ def assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
     Raises:
         ConfigError: it is none.
     """
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"{flag} {text!r}", accepted=f"KEY=VALUE, such as {flag} {_SUCH[flag]}")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return key.strip(), untrusted.yaml_in(value)
+    except OSError as error:
         raise ConfigError(f"{flag} {text!r}: the value cannot be parsed") from error
 
 

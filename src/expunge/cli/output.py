@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from expunge.cli.terminal import echo, visible_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,6 @@ _LONG = 6
 
 def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     """The verdict in sentences, then the scores that it rests on (or every score), edited beside original."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.verdict import verdict
@@ -53,7 +52,7 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     said = verdict(evaluation)
     colour = {"good": "green", "mixed": "yellow", "bad": "red", "unknown": "magenta"}[said.tone]
     width = None if sys.stdout.isatty() else 118
-    console = Console(width=width, highlight=False)
+    console = visible_console(width=width)
     console.print(f"{said.headline}.", style=f"bold {colour}", markup=False)
     lines = [said.sentence, *([said.asked] if said.asked else []), *([said.instead] if said.instead else []), said.cost]
     console.print("\n".join(lines) + "\n", markup=False)
@@ -86,18 +85,17 @@ def print_evaluation(evaluation: Evaluation, every: bool = False) -> None:
     if evaluation.suite is not None:
         print_suite(evaluation.suite, sentence=False)
     if evaluation.relearning is not None:
-        click.echo()
+        echo()
         print_relearning(evaluation.relearning)
 
 
 def print_suite(suite: SuiteResult, sentence: bool = True) -> None:
     """The verdict in a sentence (if it is not told already), then one row per attack."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.attacks import attack_rows, attack_sentence, searched_words
 
-    console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 118)
     console.print(f"{attack_sentence(suite)}\n" if sentence else "", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("attack", "may", "elicited", "95% interval", "on fresh seeds", "second detector", "null control",
@@ -115,12 +113,11 @@ def print_suite(suite: SuiteResult, sentence: bool = True) -> None:
 
 def print_relearning(made: Relearning) -> None:
     """What relearning curves say in sentences, then a row per look."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 
-    console = Console(width=None if sys.stdout.isatty() else 118, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 118)
     console.print(f"{relearning_sentence(made)}\n", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("steps", *relearning_heads(made)):
@@ -155,12 +152,11 @@ def refuse_unfinished(path: Path) -> None:
 
 def print_sequence(result: SequenceResult) -> None:
     """The headline, the matrix, the model after each request, and how to read it."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.report.sequence import headline, matrix, notes, over_all, state_heads, state_rows
 
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 150)
     console.print(f"{headline(result)}\n", markup=False)
     if result.before:
         table = Table(box=None, pad_edge=False, header_style="dim", title="found after", title_justify="left")
@@ -212,7 +208,7 @@ def not_looked(card: PatchCard, patch: Path | str) -> list[str]:
 
 def tell(what: str, path: Path) -> None:
     """One line: what was written, and where."""
-    click.echo(f"{what}: {path}")
+    echo(f"{what}: {path}")
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

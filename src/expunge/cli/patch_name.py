@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from expunge.cli.terminal import echo
+
 
 class PatchName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
     """A path; of a name on the Hub (hf://OWNER/NAME@REVISION) that of the patch that was downloaded.
@@ -26,5 +28,5 @@ class PatchName(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         from expunge.models.hub import brought, fetched
 
         folder = brought(value) if self.beside else fetched(value)
-        click.echo(f"pulled: {value} into {folder}", err=True)
+        echo(f"pulled: {value} into {folder}", err=True)
         return folder

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from expunge import runtime
+from expunge.cli.terminal import visible, visible_console
 
 Note = Mapping[str, float] | str | None
 Report = Callable[..., None]
@@ -114,7 +115,7 @@ class PlainLines:
             self._print(f"{done}/{total}, {span(pace.gone)} gone{left}{_words(note)}")
 
     def _print(self, text: str) -> None:
-        print(f"{self._pace.title}: {text}", file=self._stream, flush=True)
+        print(visible(f"{self._pace.title}: {text}"), file=self._stream, flush=True)
 
 
 def span(seconds: float) -> str:
@@ -129,12 +130,12 @@ def span(seconds: float) -> str:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Report]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[left]}"), TextColumn("{task.fields[note]}", style="dim"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn("{task.fields[left]}", markup=False),
+               TextColumn("{task.fields[note]}", style="dim", markup=False))
+    with Progress(*columns, console=visible_console(stderr=True), transient=True) as bars:
         task, pace = bars.add_task(title, total=None, note="", left=""), Pace(title)
 
         def report(done: int, total: int, note: Note = None, title: str = "") -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from expunge.cli.lists import Name, Sentence
+from expunge.cli.terminal import visible_console
 from expunge.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,12 +88,11 @@ class Asked:
 
 def print_result(result: ProtocolResult) -> None:
     """The table, and what it rests on."""
-    from rich.console import Console
     from rich.table import Table
 
     from expunge.protocols.table import REFUSED, rows_of, told
 
-    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    console = visible_console(width=None if sys.stdout.isatty() else 130)
     console.print(f"{result.protocol}: {result.title}\n", markup=False)
     if result.test_only:
         console.print(REFUSED, markup=False)

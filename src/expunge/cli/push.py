@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options
+from expunge.cli.terminal import echo
 from expunge.errors import UserError
 from expunge.hub.plan import PushSettings
 
@@ -51,9 +52,9 @@ def command(run: Path, config: Path | None, sets: tuple[str, ...], yes_upload: b
     with tempfile.TemporaryDirectory() as scratch:
         made = planned(run, settings, Path(scratch))
         if dry_run:
-            click.echo(_shown(made))
+            echo(_shown(made))
             return
-        click.echo(f"uploaded: {push(made)}")
+        echo(f"uploaded: {push(made)}")
 
 
 def _shown(made: Push) -> str:

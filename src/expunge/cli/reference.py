@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from expunge.cli.lists import Name
+from expunge.cli.terminal import echo
 
 EXAMPLES = """\b
 Examples:
@@ -62,10 +63,10 @@ def command(source: Path, features: str, resizer: str, files: tuple[str, ...], o
         with progress(f"measuring {len(folder.names)} images") as report:
             made = statistics_of(folder, extractor, source=about, tell=report)
         for line in folder.notices:
-            click.echo(line, err=True)
+            echo(line, err=True)
     write_statistics(out, made)
-    click.echo(f"features: {made.moments.features}")
-    click.echo(f"images: {made.moments.n or 'unknown'}")
+    echo(f"features: {made.moments.features}")
+    echo(f"images: {made.moments.n or 'unknown'}")
     tell("reference", out)
 
 

@@ -12,6 +12,7 @@ from expunge.cli.attack import attack_folder
 from expunge.cli.lists import one_concept
 from expunge.cli.options import as_yaml, dry_run_option, given, settings_options, training_model_options
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -66,7 +67,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, varian
     if dry_run:
         prompts = rehearsed(opened, loaded, concept, settings)[-1]
         count = len(prompts) if settings.count is None else settings.count
-        click.echo(_estimate(opened, settings, count, curves=2 if loaded is None else 3))
+        echo(_estimate(opened, settings, count, curves=2 if loaded is None else 3))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("teaching") as report:
@@ -76,7 +77,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, varian
     tell("relearning", folder / RELEARNINGS.name)
     if patch is not None:
         for line in evaluate_next(patch, model, opened.world, variant, attack=folder, like=settings):
-            click.echo(line)
+            echo(line)
 
 
 def _estimate(model: Model, settings: RelearnSettings, count: int, curves: int) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge import untrusted
 from expunge.cli.lists import Number, Sentence
 from expunge.cli.options import model_options
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -117,12 +119,12 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
                  for row, name in zip(there, names, strict=True)]
         gone = _written(out, shown, drawn, COLUMNS if lists else len(chosen))
     for line in (*notices, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
-        click.echo(line)
+        echo(line)
     if gone:
-        click.echo(f"removed: {gone} of an earlier run")
-    click.echo(f"images: {out} ({len(names)})")
+        echo(f"removed: {gone} of an earlier run")
+    echo(f"images: {out} ({len(names)})")
     if names:
-        click.echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(names) > ON_SHEET else ""))
+        echo(f"sheet: {out / SHEET}" + (f" (the first {ON_SHEET})" if len(names) > ON_SHEET else ""))
     if broken := [f"prompt {places[row]} at seed {shot.seed}" for row, shot in enumerate(shots) if not shot.file]:
         raise ExpungeError(f"{opened.name} drew values that are not finite: {some(broken)}", accepted="finite pixels",
                            remedy="no file was written for these; load the model with --dtype float32 or bfloat16; if "
@@ -176,7 +178,7 @@ def drawn_before(folder: Path) -> list[str]:
     if not file.is_file():
         return []
     try:
-        shots = TypeAdapter(list[SampledImage]).validate_json(file.read_bytes())
+        shots = TypeAdapter(list[SampledImage]).validate_json(untrusted.content(file))
     except (OSError, ValidationError) as error:
         raise UserError(f"{file} is no record of drawn images, so it is not known which ones in {folder} may go",
                         accepted="a folder that `expunge sample` wrote, or one without that file",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from expunge.cli.options import as_yaml, copy_options, dry_run_option, given, report_folder, settings_options
+from expunge.cli.terminal import echo
 from expunge.sequence.settings import SequenceSettings
 
 EXAMPLES = """\b
@@ -55,12 +56,12 @@ def command(file: Path, sets: tuple[str, ...], gather: bool, markdown: bool, by:
 
     settings = SequenceSettings.build(given(file, sets, flags), str(file))
     if dry_run:
-        click.echo(_estimate(settings))
+        echo(_estimate(settings))
         return
     with progress("sequence") as report:
         result = run_sequence(settings, make=not gather, progress=report)
     if markdown:
-        click.echo(sequence_markdown(result))
+        echo(sequence_markdown(result))
     else:
         print_sequence(result)
     folder = Path(settings.out)

@@ -11,6 +11,7 @@ import click
 
 from expunge.cli.output import MEASURED
 from expunge.cli.patch_name import PatchName
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.records.stored import Stored
@@ -65,7 +66,7 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
     def attacked(suite: SuiteResult) -> None:
         print_suite(suite)
         if RELEARNINGS.at(path) is not None:
-            click.echo()
+            echo()
             print_relearning(RELEARNINGS.read(path))
 
     kinds: tuple[tuple[Stored[Any], Callable[[Any], None]], ...] = (
@@ -76,7 +77,7 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
         if stored.at(path) is not None:
             record: Record = stored.read(path)
             if as_json:
-                click.echo(record.model_dump_json(indent=2))
+                echo(record.model_dump_json(indent=2))
             else:
                 show(record)
             return
@@ -93,4 +94,4 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
         card = Patch.load(path).card
     else:
         card = read_card(path)
-    click.echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())
+    echo(card.model_dump_json(indent=2) if as_json else as_yaml(card_lines(card)).rstrip())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from expunge.cli.options import model_options
+from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -58,9 +59,9 @@ def command(folder: Path, model: Source, device: str, dtype: str, variant: str |
     served.open()  # what is wrong with the model is told now
 
     def ready(address: str) -> None:
-        click.echo(f"page: {address}{f'?token={token}' if token else ''}")
-        click.echo(f"folder: {folder}")
-        click.echo("Ctrl-C ends it.")
+        echo(f"page: {address}{f'?token={token}' if token else ''}")
+        echo(f"folder: {folder}")
+        echo("Ctrl-C ends it.")
 
     serve(Page(served), host=host, port=port, token=token, ready=ready)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from expunge.cli.lists import Name
+from expunge.cli.terminal import echo
 from expunge.errors import UserError
 
 EXAMPLES = """\b
@@ -53,10 +54,10 @@ def command(bundle: Path, public_key: Path | None, chain: tuple[str, ...], ident
     model = load(base, device="cpu", verify=True) if base else None
     lines = verify_bundle(bundle, trust=Trust(public_key, tuple(map(Path, chain)), identity, issuer), base=model)
     for line in sorted(lines, key=lambda one: one.state == "holds"):  # what does not hold is read first
-        click.echo(str(line))
+        echo(str(line))
     failed = [line for line in lines if line.state == "fails"]
     left = ", ".join(line.what for line in lines if line.state == "open")
-    click.echo(f"not whole: {len(failed)} of {len(lines)} lines fail" if failed else
+    echo(f"not whole: {len(failed)} of {len(lines)} lines fail" if failed else
                f"whole; open: {left}" if left else "whole")
     if failed:
         raise click.exceptions.Exit(1)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from expunge.cli.terminal import echo
+
 EXAMPLES = """\b
 Examples:
   $ expunge wipe runs/nudity/protocol-i2p-sexual --texts
@@ -27,13 +29,13 @@ def command(folder: Path, texts: bool, due: bool) -> None:
     from expunge.protocols import wipe as wiping
 
     if not due:
-        click.echo(f"gone: {_gone(wiping.wipe(folder, texts))}")
+        echo(f"gone: {_gone(wiping.wipe(folder, texts))}")
         return
     runs = wiping.due(folder)
     for run in runs:
-        click.echo(f"{run}: gone: {_gone(wiping.wipe(run, texts=True))}")
+        echo(f"{run}: gone: {_gone(wiping.wipe(run, texts=True))}")
     if not runs:
-        click.echo(f"nothing in {folder} is due")
+        echo(f"nothing in {folder} is due")
 
 
 def _gone(gone: dict[str, int]) -> str:

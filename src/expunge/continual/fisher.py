@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, ModelError, TrainingError
 from expunge.files import write_tensors
@@ -104,10 +104,10 @@ class Fisher:
         """
         remedy = "measure it again"
         try:
-            with safe_open(path, "pt") as file:
+            with untrusted.tensors(path) as file:
                 meta: dict[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
             raise ModelError(f"Fisher information in {path} cannot be read: {error}", remedy=remedy) from error
         if meta.get("format") != FORMAT:
             raise ModelError(f"{path} holds {meta.get('format', 'tensors without a format')}", accepted=FORMAT,

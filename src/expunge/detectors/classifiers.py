@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from expunge import untrusted
 from expunge.config import knob
 from expunge.detectors.base import DetectorSettings, Need, Reading
 from expunge.detectors.preprocess import normalised, pil_images, prepared
@@ -97,8 +97,9 @@ def supplied_labels(settings: HeadSettings, files: Mapping[str, Path]) -> tuple[
         return settings.labels
     file = files["labels"]
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        labels = json.loads(text) if file.suffix == ".json" else [line.strip() for line in text.splitlines() if line]
+        text = untrusted.text(file, "utf-8-sig")
+        labels = untrusted.json_in(text) if file.suffix == ".json" else [
+            line.strip() for line in text.splitlines() if line]
     except (OSError, ValueError) as error:
         raise ModelError(f"labels in {file} cannot be read: {error}", accepted="one in each line, or a JSON list"
                          ) from error
@@ -114,14 +115,9 @@ def state_dict(file: Path, key: str = "", strip: str = "") -> dict[str, Tensor]:
         ModelError: it cannot be read so, or is no state dict.
     """
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged archive raises depends on where the damage is
-        raise ModelError(f"{file} cannot be read: {str(error).splitlines()[0]}", accepted=WEIGHTS,
+        state: Any = untrusted.all_tensors(file) if file.suffix == ".safetensors" else untrusted.pickled_tensors(file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error}", accepted=WEIGHTS,
                          remedy="a file with a whole pickled model can run any code; save its state dict") from error
     if key:
         if not isinstance(state, Mapping) or key not in state:

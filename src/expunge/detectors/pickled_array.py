@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge import untrusted
 from expunge.errors import ModelError
 
 MOST_BYTES = 64 * 2**20
@@ -35,9 +36,7 @@ def pickled_array(file: Path) -> NDArray[Any]:
         ModelError: the file is too large, damaged, or holds anything but one numpy array.
     """
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise _Refused(f"more than {MOST_BYTES >> 20} MB")
-        found = _Machine().run(file.read_bytes())
+        found = _Machine().run(untrusted.content(file, MOST_BYTES))
         if not isinstance(found, _Array):
             raise _Refused("it holds no array")
         return found.made()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.evaluation.plan import EvaluateSettings
 from expunge.files import write_atomically
 from expunge.metrics.base import Aim, aim_of
@@ -120,7 +120,7 @@ def finds(drawn: Sequence[tuple[Attempt, ImageRecord, ImageRecord]], source: Pat
 def _bytes(file: Path) -> bytes:
     """What the file holds; nothing of one that is gone (a cache may be cleared while an evaluation runs)."""
     try:
-        return file.read_bytes()
+        return untrusted.content(file)
     except OSError:
         return b""
 

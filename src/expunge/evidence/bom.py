@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from expunge import __version__
+from expunge import __version__, untrusted
 from expunge.errors import ExpungeError
 from expunge.records import Evaluation, PatchCard
 
@@ -67,7 +67,7 @@ def mistakes(text: str) -> str:
     except (ValueError, RecursionError) as broken:
         return f"no JSON: {broken}"
     if error is None:  # the schema takes any version for its own
-        version = json.loads(text)["specVersion"]
+        version = untrusted.json_in(text)["specVersion"]
         return "" if version == SPEC else f"specVersion {version!r}, not {SPEC}"
     data: Any = error.data
     return " ".join(str(getattr(data, "message", data)).split())[:300]

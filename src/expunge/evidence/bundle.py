@@ -35,8 +35,9 @@ from expunge.evidence.found import Found, records_of_edit, relearnings_at
 from expunge.evidence.signing import SIGNATURE, Signer
 from expunge.evidence.statement import about, record_name, sealed, statement
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, card_at, check_made_from, shareable, shareable_card
+from expunge.models.shareable import CARD, check_made_from, shareable, shareable_card
 from expunge.records import EVALUATIONS, Evaluation, PatchCard
+from expunge.records.patch_file import card_in
 from expunge.records.protocol import ProtocolResult
 from expunge.report.about import About
 from expunge.report.card import model_card
@@ -122,7 +123,7 @@ def _fill(inside: Path, run: Path, patch: Patch, found: Sequence[Found], exports
         check_made_from(given, patch)
         _export(given, inside / "exports" / given.name)
     for file in (inside / "exports").rglob(CARD) if told.redacted else ():
-        card = shareable_card(card_at(file))
+        card = shareable_card(card_in(file))
         files.write_text(file, card.model_dump_json(indent=2) + "\n")
     left_out = []
     for one in found:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from expunge import files
+from expunge import files, untrusted
 from expunge.errors import StorageError, UserError, install
 from expunge.extras import EXTRAS
 
@@ -137,7 +137,7 @@ def private_key(file: Path) -> EllipticCurvePrivateKey:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(file.read_bytes(), _password())
+        key = load_pem_private_key(untrusted.content(file), _password())
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a private key: {error}", accepted="a PEM file of an EC key",
                         remedy=f"`expunge keys` makes one; the password of an encrypted one is read from ${PASSWORD}"
@@ -154,7 +154,7 @@ def public_key(file: Path) -> EllipticCurvePublicKey:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(file.read_bytes())
+        key = load_pem_public_key(untrusted.content(file))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a public key: {error}", accepted="a PEM file of an EC key",
                         remedy="ask the publisher for it, by another way than the bundle's") from error
@@ -216,9 +216,13 @@ def verified(folder: Path, trust: Trust) -> Signed:
         if not str(error).startswith("Signature mismatch:"):
             raise UserError(_told(error),
                             accepted="the signature of this folder, by whom it is asked for") from error
-    content = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
-    stated = json.loads(base64.b64decode(content["dsseEnvelope"]["payload"]))
-    covered = {one["name"]: one["digest"] for one in stated["predicate"]["resources"] if one["algorithm"] == "sha256"}
+    try:
+        content = untrusted.json_of(folder / SIGNATURE)
+        stated = untrusted.json_in(base64.b64decode(content["dsseEnvelope"]["payload"]))
+        covered = {str(one["name"]): str(one["digest"]) for one in stated["predicate"]["resources"]
+                   if one["algorithm"] == "sha256"}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError("the signature's file is damaged", accepted="one that the library wrote") from error
     if trust.chain and key is None:
         key = _certified(content)
     by = f"the key {fingerprint(key)}" if key is not None else trust.identity

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.evidence.found import Found
 from expunge.records import Origin, PatchCard, Score
@@ -99,7 +100,7 @@ def unsealed(envelope: Mapping[str, Any], key: EllipticCurvePublicKey | None) ->
             raise UserError(f"an envelope of {opened.payload_type}", accepted=PAYLOAD)
         if key is not None:
             opened.verify([SSlibKey.from_crypto(key)], 1)
-        stated: dict[str, Any] = json.loads(opened.payload)
+        stated: dict[str, Any] = untrusted.json_in(opened.payload)
     except (Error, KeyError, TypeError, ValueError, AttributeError) as error:
         why = str(error) if isinstance(error, Error | ValueError) else "it lacks what it should hold"
         raise UserError(f"the envelope does not hold: {why}", accepted="one that this key signed") from error

@@ -7,13 +7,12 @@ signature with all files; so one byte, a file more or a file less is told by its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from expunge import files
+from expunge import files, untrusted
 from expunge.errors import ExpungeError, UserError
 from expunge.evidence import bom
 from expunge.evidence.bundle import BOM, MANIFEST, SEALED, STATEMENT, walked, weights_of
@@ -76,6 +75,9 @@ def _signature(folder: Path, digests: Mapping[str, str], trust: Trust) -> tuple[
     if SIGNATURE not in digests:
         state: State = "fails" if trust.asked or SEALED in digests else "open"
         return None, [Line("signature", state, f"unsigned: there is no {SIGNATURE}; nobody answers for these files")]
+    odd = [name for name, digest in digests.items() if not digest]
+    if odd and trust.asked:  # nothing that hashes it would come back from a pipe
+        return None, [Line("signature", "fails", f"{name} {_NO_FILE}") for name in sorted(odd)]
     if not trust.asked:
         return None, [Line("signature", "open", "signed, and not looked at by whom: name the publisher's key, "
                            "certificate or identity")]
@@ -107,7 +109,7 @@ def _files(folder: Path, digests: Mapping[str, str]) -> Iterator[Line]:
         return
     try:
         named = {str(name): str(one["sha256"]) for name, one in
-                 json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"].items()}
+                 untrusted.json_of(folder / MANIFEST)["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         yield Line(f"file {MANIFEST}", "fails", f"cannot be read: {_why(error)}")
         return
@@ -135,7 +137,7 @@ def _statement(folder: Path, digests: Mapping[str, str], signed: Signed | None
     if {SEALED, STATEMENT} <= {*digests}:
         return None, [Line(f"file {STATEMENT}", "fails", f"was added: {SEALED} says what is stated")]
     try:
-        read = json.loads((folder / name).read_text(encoding="utf-8"))
+        read = untrusted.json_of(folder / name)
         stated: dict[str, Any] = unsealed(read, signed.key if signed is not None else None) if name == SEALED else read
         check_form(stated)
         said = stated["predicate"]
@@ -196,12 +198,17 @@ def _bom(folder: Path, digests: Mapping[str, str], stated: Mapping[str, Any]) ->
     if BOM not in digests:
         yield Line("BOM", "fails", f"no {BOM}")
         return
-    text = (folder / BOM).read_text(encoding="utf-8", errors="replace")
+    try:
+        text = untrusted.text(folder / BOM, errors="replace")
+        made = untrusted.json_in(text)
+    except OSError as error:
+        yield Line("BOM", "fails", f"cannot be read: {error}")
+        return
     wrong = bom.mistakes(text)
     if wrong:
         yield Line("BOM", "fails", f"not valid: {wrong}")
         return
-    made, weights = json.loads(text), {name: digests[name] for name in weights_of([*digests])}
+    weights = {name: digests[name] for name in weights_of([*digests])}
     odd = bom.disagreements(made, weights, stated["predicate"])
     yield from (Line("BOM", "fails", words) for words in odd)
     if not odd:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.exports.base import Change, changes, told
 from expunge.exports.headers import about
@@ -67,7 +67,7 @@ def write(job: Job, path: Path) -> Written:
 
 def _edits(job: Job, weights: FileWeights, by_key: dict[str, list[str]]) -> Iterator[tuple[str, Tensor]]:
     """Whole tensors of the file with the edited rows in them, one after the other."""
-    with safe_open(weights.file.path, "pt") as opened, torch.no_grad():
+    with untrusted.tensors(weights.file.path) as opened, torch.no_grad():
         for key, names in by_key.items():
             stack = opened.get_tensor(key).clone()
             for name in names:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import file_digest
 from expunge.models.folder import PICKLES
@@ -24,9 +23,9 @@ _BESIDE = (int, float, str, bool, type(None))
 def keys_of(file: Path) -> list[str]:
     """Keys of a safetensors file. ModelError: damaged."""
     try:
-        with safe_open(file, "pt") as opened:
+        with untrusted.tensors(file) as opened:
             return [*opened.keys()]
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
 
 
@@ -38,8 +37,8 @@ def tensors_of(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
+            return untrusted.all_tensors(path)
+        except OSError as error:
             raise ModelError(f"{path} cannot be read: {error}", remedy="fetch the file again") from error
     if path.suffix not in PICKLES:
         raise ModelError(f"{path} is a file in {path.suffix or 'no known format'}",
@@ -49,9 +48,9 @@ def tensors_of(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
                          remedy="--allow-pickle reads it by torch's reader of weights, which runs none; ask for it in "
                          "safetensors where you can")
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reader raises of a file that is damaged, or wants code to run
-        raise ModelError(f"{path} holds more than weights, or is damaged: {str(error).splitlines()[0]}",
+        held = untrusted.pickled_tensors(path)
+    except OSError as error:
+        raise ModelError(f"{path} holds more than weights, or is damaged: {error}",
                          accepted="a file that torch.load(weights_only=True) reads",
                          remedy="ask its authors for safetensors") from error
     return _unwrapped(held, path)

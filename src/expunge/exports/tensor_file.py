@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError
 
 HASH = "modelspec.hash_sha256"
@@ -32,7 +33,7 @@ Header = dict[str, Any]
 def read_header(file: BinaryIO) -> tuple[Header, int]:
     """The header of an open safetensors file, in its order, and where its tensors begin."""
     length = int.from_bytes(file.read(8), "little")
-    header: Header = json.loads(file.read(length))
+    header: Header = untrusted.json_in(file.read(length))
     return header, 8 + length
 
 

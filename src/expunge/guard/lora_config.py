@@ -10,7 +10,6 @@ Source: ours.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.guard.enforce import lora_targets
 from expunge.guard.naming import some
@@ -63,7 +63,7 @@ def read_lora_config(path: str | Path) -> LoraConfig:
         UserError: it cannot be read, is of another kind than LoRA, or names no modules.
     """
     try:
-        fields: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields: Any = untrusted.json_of(Path(path))
         if not isinstance(fields, dict):
             raise ValueError("it is no mapping")
         if fields.get("peft_type") not in (None, "LORA"):
@@ -75,13 +75,18 @@ def read_lora_config(path: str | Path) -> LoraConfig:
         exclude = fields.get("exclude_modules") or ()
         if not (isinstance(exclude, str) or _are_names(exclude)):
             raise ValueError(f"exclude_modules is {exclude!r}")
+        for expression in (targets, exclude):
+            if isinstance(expression, str) and expression.lower() != "all-linear":
+                _expression(expression)
         bias, lora_bias = fields.get("bias") or "none", fields.get("lora_bias") or False
         if bias not in ("none", "all", "lora_only") or not isinstance(lora_bias, bool):
             raise ValueError(f"bias is {bias!r}, lora_bias is {lora_bias!r}")
         return LoraConfig(targets if isinstance(targets, str) else tuple(targets),
                           exclude if isinstance(exclude, str) else tuple(exclude),
                           _names(fields, "modules_to_save"), parameters, bias, lora_bias)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except UserError as error:
+        raise UserError(f"{path}: {error.got}", error.accepted, error.remedy) from error
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is no configuration of a LoRA: {error}",
                         accepted="peft's adapter_config.json of a LoRA, with target_modules") from error
 
@@ -139,18 +144,23 @@ def matching_layers(unet: nn.Module, targets: Targets) -> list[str]:
             return []
     if targets.lower() == "all-linear":
         return [name for name, layer in unet.named_modules() if isinstance(layer, nn.Linear)]
-    try:
-        pattern = re.compile(targets)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"target_modules {targets[:80]!r}: {error}", accepted="a regular expression, or a list"
-                        ) from error
+    pattern = _expression(targets)
+    return [name for name, layer in unet.named_modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d) and pattern.fullmatch(name)]
+
+
+def _expression(targets: str) -> re.Pattern[str]:
+    """UserError: a regular expression that is none, or that could take for ever."""
     if len(targets) > 500 or not _PLAIN.fullmatch(targets) or len(_CHOICE.findall(targets)) > _CHOICES \
             or len(_WILD.findall(targets)) > 2:
         raise UserError(f"target_modules {targets[:80]!r}: an expression that could take for ever", accepted="a list "
                         "of names, or an expression without groups in groups or repeated groups, with two wildcards or "
                         f"less and {_CHOICES} choices or less", remedy="list the layers")
-    return [name for name, layer in unet.named_modules()
-            if isinstance(layer, nn.Linear | nn.Conv2d) and pattern.fullmatch(name)]
+    try:
+        return re.compile(targets)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(f"target_modules {targets[:80]!r}: {error}", accepted="a regular expression, or a list"
+                        ) from error
 
 
 def _above(name: str) -> list[str]:

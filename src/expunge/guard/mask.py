@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.errors import ModelError, UserError
 from expunge.files import write_json, write_text
 from expunge.guard.ratio import Groups, check_ratio, hardened, tolerance
@@ -104,7 +104,7 @@ def load_mask(path: str | Path) -> FreezeMask:
         raise ModelError(f"no mask at {path}", accepted=f"a folder with {MASK}, or a .json file",
                          remedy="make one with `expunge guard learn`")
     try:
-        return FreezeMask.read(file.read_text(encoding="utf-8"))
+        return FreezeMask.read(untrusted.text(file))
     except (OSError, ValueError) as error:
         raise ModelError(f"mask {file} cannot be read: {error}", accepted="a mask that expunge wrote",
                          remedy="copy or make it again") from error
@@ -166,7 +166,7 @@ def import_positions(path: str | Path, model: Model) -> FreezeMask:
             in another order.
     """
     try:
-        rows = [line.partition("#") for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        rows = [line.partition("#") for line in untrusted.text(Path(path)).splitlines()]
         marks = [(float(value), name.strip()) for value, _, name in rows if value.strip()]
     except (OSError, ValueError) as error:
         raise ModelError(f"positional mask {path} cannot be read: {error}", accepted="one 0.0 or 1.0 per line"

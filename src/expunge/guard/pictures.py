@@ -6,12 +6,12 @@ diffusers' scripts read), a text file of the image's name beside each (kohya), o
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.finetune import PictureFolder, picture_folder
 
@@ -55,7 +55,7 @@ def _listed(folder: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [untrusted.json_in(line) for line in untrusted.text(file).splitlines() if line.strip()]
         return {str(row["file_name"]): str(row["text"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read: {error}",
@@ -66,7 +66,7 @@ def _beside(file: Path, left_out: dict[str, str]) -> str:
     """The caption beside an image, "" without one; `left_out` is told of one that cannot be read."""
     text = file.with_suffix(".txt")
     try:
-        return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+        return untrusted.text(text).strip() if text.is_file() else ""
     except (OSError, UnicodeDecodeError):
         left_out[file.name] = "its caption cannot be read"
         return ""

@@ -9,7 +9,6 @@ Source: ours; names of files as in diffusers.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.guard.naming import NETWORKS, some
+from expunge.models.folder import weight_map
 
 _WEIGHTS = re.compile(r"(diffusion_pytorch_model(\.\w+)?|model)\.safetensors")
 _INDEX = re.compile(r"diffusion_pytorch_model\.(\w+\.)?safetensors\.index(\.\w+)?\.json")
@@ -102,15 +103,9 @@ def _shown(files: list[Path], path: Path) -> list[str]:
 def _index(file: Path) -> dict[str, str]:
     """The weight_map of an index."""
     with _reading(file):
-        index: Any = json.loads(file.read_text(encoding="utf-8"))
-        places = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-            raise ValueError("its weight_map names no file for each tensor")
+        places = weight_map(file)
         if not _INDEX.fullmatch(file.name):
             raise ValueError("it is no index of a network's safetensors")
-        odd = [name for name in places.values() if Path(name).name != name or name == ".."]
-        if odd:
-            raise ValueError(f"it names files outside its folder ({odd[0]!r})")
         if any(not name.endswith(".safetensors") for name in places.values()):
             raise ValueError("it names files that are no safetensors")
     return places
@@ -120,7 +115,7 @@ def _config(file: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     with _reading(file):
-        config: Any = json.loads(file.read_text(encoding="utf-8"))
+        config: Any = untrusted.json_of(file)
         if not isinstance(config, dict):
             raise ValueError("it is no mapping")
     return config
@@ -137,7 +132,7 @@ class Files(Mapping[str, Tensor]):
         self._where: dict[str, tuple[Path, Any]] = {}
         for file in source.files:
             with _reading(file):
-                handle = safe_open(file, "pt")
+                handle = untrusted.opened_tensors(file)
                 names = list(handle.keys())
             for name in names:
                 if name in self._where:

@@ -25,8 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import safe_open
-
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError, UserError
 from expunge.evidence.found import Found, records_of_edit
@@ -34,8 +33,9 @@ from expunge.evidence.statement import about
 from expunge.files import file_digest
 from expunge.hub.licences import Licence, licence_of
 from expunge.models.patch import Patch
-from expunge.models.shareable import CARD, card_at, check_made_from, header_of, shareable, shareable_card, unsaid
+from expunge.models.shareable import CARD, check_made_from, header_of, shareable, shareable_card, unsaid
 from expunge.records import HUB_NAME, Evaluation, PatchCard
+from expunge.records.patch_file import card_in
 from expunge.report.about import About
 from expunge.report.card import model_card
 from expunge.report.covering import without_folders
@@ -124,7 +124,7 @@ def planned(run: str | Path, settings: PushSettings, scratch: Path, extra: Mappi
     if settings.license_file is not None:
         if not settings.license_file.is_file():
             raise UserError(f"no file {settings.license_file}", accepted="a text file of the licence")
-        texts["LICENSE"] = settings.license_file.read_bytes()
+        texts["LICENSE"] = untrusted.content(settings.license_file)
     texts |= {name: text.encode() for name, text in (extra or {}).items()}
     files = {name: file for name, file in files.items() if name not in texts}
     made = Push(settings, kind, texts, files)
@@ -161,7 +161,7 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
                             remedy="take them out of the folder: pickled weights run code when they are opened, and "
                                    "nobody looked into the others (a licence goes with --license-file)")
         cards = {name: file for name, file in inside.items() if file.name == CARD}
-        texts = {name: _card_text(shareable_card(card_at(file)))
+        texts = {name: _card_text(shareable_card(card_in(file)))
                  for name, file in cards.items()}
         return "folder", {name: file for name, file in inside.items() if name not in cards}, texts
     if not given.is_file():
@@ -171,8 +171,12 @@ def _weights(patch: Patch, given: Path | None, scratch: Path) -> tuple[Kind, dic
     if given.suffix != ".safetensors":
         raise UserError(f"{given} is no safetensors file", accepted="a LoRA or a checkpoint in safetensors, a GGUF "
                         "file, or a diffusers folder", remedy="pickled weights run code when they are opened")
-    with safe_open(given, "pt") as opened:
-        names, told = list(opened.keys()), opened.metadata() or {}
+    try:
+        with untrusted.tensors(given) as opened:
+            names, told = list(opened.keys()), opened.metadata() or {}
+    except OSError as error:
+        raise UserError(f"{given} cannot be read: {error}", accepted="a whole safetensors file",
+                        remedy="export it again") from error
     if "card" in told:
         raise UserError(f"{given} is a patch", accepted="a LoRA or a checkpoint made from it",
                         remedy="leave --weights out to push the patch")
@@ -231,6 +235,6 @@ def _readable(made: Push) -> Iterator[tuple[str, str]]:
     yield from ((name, content.decode("utf-8", "replace")) for name, content in made.texts.items())
     for name, file in made.files.items():
         if file.suffix.lower() in _TEXTS and file.name not in ("vocab.json", "tokenizer.json", "merges.txt"):
-            yield name, file.read_text(encoding="utf-8", errors="replace")
+            yield name, untrusted.text(file, errors="replace")
         elif file.suffix.lower() == ".safetensors":
             yield name, json.dumps(header_of(file), ensure_ascii=False)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
 from expunge.files import file_digest
 from expunge.metrics.base import NO_NUMBERS
@@ -241,5 +242,5 @@ def _read_preprocessing(folder: Path) -> tuple[list[float], list[float]]:
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         return [0.5] * 3, [0.5] * 3
-    values = json.loads(file.read_text(encoding="utf-8"))
+    values = untrusted.json_of(file)
     return [float(x) for x in values["image_mean"]], [float(x) for x in values["image_std"]]

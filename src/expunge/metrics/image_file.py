@@ -12,26 +12,22 @@ PNG, JPEG and WebP alone are opened, whatever a file is called. Conversions:
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+from expunge import untrusted
+from expunge.untrusted import MOST_PIXELS
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-MOST_PIXELS = 50_000_000
-"""Larger images are left out before they are unpacked: a small file can hold an image that fills any memory."""
 LEAST_SIDE = 8
 """Pixels; an image with a shorter side shows nothing."""
 
 
-_BROKEN = "broken or cut off"
-
-
-class Unusable(Exception):
+class Unusable(untrusted.Unreadable):
     """Why a file is no image that can be measured; its text is the reason, the same for all of a kind."""
 
 
@@ -42,37 +38,18 @@ def read_image(file: Path, *, most_pixels: int = MOST_PIXELS, least_side: int = 
         Unusable: with the reason.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is ours
-            with Image.open(file, formats=FORMATS) as image:
-                return _pixels(image, file, most_pixels, least_side)
-    except Image.DecompressionBombError as error:
-        raise Unusable(_large(most_pixels)) from error
-    except UnidentifiedImageError as error:
-        raise Unusable(_unknown(file)) from error
+        with untrusted.image(file, most_pixels=most_pixels) as image:
+            return _pixels(image, file, least_side)
     except Unusable:
         raise
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise Unusable(_BROKEN) from error  # PIL raises what its decoder happens to meet
+    except untrusted.Unreadable as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(error.strerror or "broken or cut off") from error
 
 
-def _unknown(file: Path) -> str:
-    """Why PIL sees no image: by what the file begins with."""
-    with file.open("rb") as stream:
-        head = stream.read(12)
-    known = head.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
-    return _BROKEN if known else "no PNG, JPEG or WebP inside" if head else "empty file"
-
-
-def _large(most: int) -> str:
-    return f"more than {most:,} pixels"
-
-
-def _pixels(image: Image.Image, file: Path, most_pixels: int, least_side: int) -> tuple[Tensor, list[str]]:
-    width, height = image.size
-    if width * height > most_pixels:
-        raise Unusable(_large(most_pixels))
-    if min(width, height) < least_side:
+def _pixels(image: Image.Image, file: Path, least_side: int) -> tuple[Tensor, list[str]]:
+    if min(image.size) < least_side:
         raise Unusable(f"a side below {least_side} pixels")
     done = ["the first of several frames"] if getattr(image, "n_frames", 1) > 1 else []
     deep = _deep(image, file)

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from expunge.errors import UserError
 from expunge.metrics.base import Features
-from expunge.metrics.image_file import ENDINGS, LEAST_SIDE, MOST_PIXELS, Unusable, read_image
+from expunge.metrics.image_file import ENDINGS, LEAST_SIDE, Unusable, read_image
 from expunge.metrics.image_list import Listed, read_list
 from expunge.records import ItemKey, counted
+from expunge.untrusted import MOST_PIXELS
 
 MISSING, EXTRA, NO_IMAGE = ("listed and not in the folder", "in the folder and not listed", "no image by its ending")
 

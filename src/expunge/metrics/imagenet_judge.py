@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import file_digest
 from expunge.metrics.base import NO_NUMBERS
@@ -44,8 +44,9 @@ class ImageNetJudge:
         """
         self._features = features or ImageNetFeatures()
         try:
-            self.card: dict[str, Any] = json.loads((folder / "second.json").read_text(encoding="utf-8"))
-            self._heads = {name: tensor.float() for name, tensor in load_file(folder / "second.safetensors").items()}
+            self.card: dict[str, Any] = untrusted.json_of(folder / "second.json")
+            heads = untrusted.all_tensors(folder / "second.safetensors")
+            self._heads = {name: tensor.float() for name, tensor in heads.items()}
             digest = file_digest(folder / "second.safetensors")
             self._rows = {q: tuple(rows) for q, rows in self.card["labels"].items()}
             decides = [digest, self.card["backbone"], self._rows, self.card["temperature"], self.card["threshold"]]

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import file_digest, text_digest
 from expunge.metrics.base import NO_NUMBERS
@@ -106,8 +106,8 @@ class EmojiJudge:
     def __init__(self, folder: Path, batch: int = 128) -> None:
         """Load from `folder`. Raises ModelError if a file is missing or damaged."""
         try:
-            self.card: dict[str, Any] = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "judge.safetensors")
+            self.card: dict[str, Any] = untrusted.json_of(folder / "judge.json")
+            weights = untrusted.all_tensors(folder / "judge.safetensors")
             decides = {key: self.card[key] for key in ("labels", "temperature", "threshold", "views", "handicap")}
             self._looking = Looking(self.card["temperature"], self.card["views"], self.card["handicap"])
             self._nothing = self.card["labels"]["object"].index(ELSE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
 from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Judge
@@ -101,7 +102,7 @@ def read_judgments(path: Path) -> list[tuple[ImageRecord, Detection]]:
     out = []
     for number, line in enumerate(read_lines(path), 1):
         try:
-            value = json.loads(line)
+            value = untrusted.json_in(line)
             of, by = value["judgment"]["shot"], value["judgment"]["detector"]
             out.append((ImageRecord.model_validate(value["shot"]),
                         Detection.model_validate({**value["judgment"], "shot": of, "detector": by})))

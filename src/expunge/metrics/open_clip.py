@@ -18,16 +18,15 @@ exactly of texts.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -75,7 +74,7 @@ def read_open_clip(folder: Path) -> Opened:
     """
     from transformers import CLIPConfig, CLIPModel
 
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = _read(folder)
     if not (folder / WEIGHTS).is_file():
         there = ", ".join(sorted(file.name for file in folder.iterdir())[:8])
         raise ModelError(f"no {WEIGHTS} in {folder} ({there})", accepted="weights as safetensors",
@@ -83,7 +82,7 @@ def read_open_clip(folder: Path) -> Opened:
     preparation = config.get("preprocess_cfg", {})
     _check(folder, config, preparation)
     model = CLIPModel(CLIPConfig(**_config(config["model_cfg"])))
-    named = transformers_names(load_file(folder / WEIGHTS))
+    named = transformers_names(untrusted.all_tensors(folder / WEIGHTS))
     wanted = model.state_dict()
     odd = sorted(wanted.keys() ^ named.keys()) or [
         name for name, value in named.items() if value.shape != wanted[name].shape]
@@ -92,6 +91,16 @@ def read_open_clip(folder: Path) -> Opened:
                          f"{', ...' if odd[4:] else ''}", accepted="the weights of the network of the config")
     model.load_state_dict(named)
     return Opened(model, tuple(preparation.get("mean", _MEAN)), tuple(preparation.get("std", _DEVIATION)))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        config = untrusted.mapping_of(folder / CONFIG)
+        if not isinstance(config.get("model_cfg"), dict) or not isinstance(config.get("preprocess_cfg", {}), dict):
+            raise untrusted.Unreadable("it describes no network")
+    except OSError as error:
+        raise ModelError(f"{folder / CONFIG} cannot be read: {error}", remedy="fetch the folder again") from error
+    return config
 
 
 def transformers_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

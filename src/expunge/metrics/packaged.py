@@ -9,9 +9,9 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError, install
 
 PIP = install("second")
@@ -56,8 +56,8 @@ def state_dict(file: Path, remedy: str) -> dict[str, Tensor]:
             if any(name.rpartition("/")[2] == "constants.pkl" for name in opened.namelist()):
                 raise ModelError(f"{file} is a TorchScript program", accepted="tensors by name", remedy=remedy)
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged archive raises depends on where the damage is
+        state = untrusted.pickled_tensors(file)
+    except OSError as error:
         raise ModelError(f"{file} cannot be read: {error}", accepted="tensors by name", remedy=remedy) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{file} holds more than tensors", accepted="tensors by name", remedy=remedy)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
 from expunge.files import file_digest, write_tensors
 from expunge.metrics.base import Features, Moments
@@ -92,9 +92,8 @@ def brought(path: Path, extractor: Features, source: str = "") -> Statistics:
         UserError: it cannot be read without pickle, lacks an array, or has another shape or values that are no moments.
     """
     try:
-        with np.load(path, allow_pickle=False) as opened:
-            found = {name: np.asarray(opened[name]) for name in ("mu", "sigma", "n") if name in opened.files}
-    except Exception as error:  # zip, header and value errors of many types
+        found = untrusted.arrays(path, ("mu", "sigma", "n"))
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", accepted="an npz with arrays mu and sigma") from error
     width = extractor.width
     for name, shape in (("mu", (width,)), ("sigma", (width, width))):
@@ -135,13 +134,13 @@ def read_statistics(path: Path, features: str = "") -> Statistics:
         UserError: it is missing or damaged, of another version, or of other features.
     """
     try:
-        with safe_open(path, "pt") as opened:
+        with untrusted.tensors(path) as opened:
             meta = opened.metadata() or {}
             mean, covariance, sample = (opened.get_tensor(name) for name in ("mean", "covariance", "sample"))
         version = meta.get("expunge.reference", "")
         moments = Moments(meta["features"], mean, covariance, int(meta["n"]), sample, meta["source"])
-        made = Statistics(moments, meta.get("pictures", ""), json.loads(meta.get("left_out", "{}")),
-                          json.loads(meta.get("converted", "{}")))
+        made = Statistics(moments, meta.get("pictures", ""), untrusted.json_in(meta.get("left_out", "{}")),
+                          untrusted.json_in(meta.get("converted", "{}")))
     except Exception as error:  # safetensors has its own error types
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}",
                         accepted="statistics that `expunge reference` wrote") from error

@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from expunge import files, runtime
+from expunge import files, runtime, untrusted
 from expunge.errors import ModelError, StorageError, UserError
 from expunge.models.cache_size import limit, make_room, mark, touched
 from expunge.models.cache_size import root as default_root
@@ -234,20 +234,20 @@ class ImageCache:
         if not record.exists():
             return None
         try:
-            shot = ImageRecord.model_validate_json(record.read_text(encoding="utf-8"))
+            shot = ImageRecord.model_validate_json(untrusted.text(record))
             picture = _read_png(file)
             if _pixel_hash(picture) == shot.pixels:
                 touched(record)
                 return shot, picture
             reason = "its pixels are not those of its record"
-        except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on bad chunks
+        except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
         damaged.append(f"{file} ({reason})")
         return None
 
 
 def _read_png(file: Path) -> Tensor:
-    with Image.open(file) as image:
+    with untrusted.image(file, ("PNG",)) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()  # (3, H, W)
 
 

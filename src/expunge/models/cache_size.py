@@ -13,7 +13,6 @@ Any other file in the folder, whatever it is called, stays. A marker in the root
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -22,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from expunge import untrusted
 from expunge.errors import StorageError, UserError
 from expunge.files import write_json
 from expunge.records import ImageRecord
@@ -211,7 +211,7 @@ def _is_ours(folder: Path, root: Path) -> bool:
 def _wrote(record: Path) -> bool:
     """Whether a cache wrote the record: what it says is what its name says."""
     try:
-        shot = ImageRecord.read(record.read_text(encoding="utf-8"))
+        shot = ImageRecord.read(untrusted.text(record))
     except (OSError, ValueError):
         return False
     return shot.key == record.stem and Path(shot.file).name == f"{record.stem}.png"
@@ -219,7 +219,7 @@ def _wrote(record: Path) -> bool:
 
 def _is_digests(file: Path) -> bool:
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = untrusted.json_of(file)
     except (OSError, ValueError):
         return False
     return isinstance(stored, dict) and all(isinstance(value, str) for value in stored.values())

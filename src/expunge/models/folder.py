@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from safetensors import safe_open
+from diffusers import pipelines
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
+from expunge.untrusted import Unreadable, json_of, shortened
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Suffixes of files that run code when they are opened."""
@@ -21,14 +24,82 @@ _NAMED = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<va
                     r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 
 
+_LIBRARIES = ("diffusers", "transformers")
+"""Whose classes a folder may name; with diffusers' own pipelines, which are told from modules by their names."""
+
+
+def check_no_code(folder: Path, index: Mapping[str, Any]) -> None:
+    """Raise ModelError where a folder names code of its own, or code to be fetched, for a component.
+
+    Older libraries run it without being asked; newer ones ask on the terminal whether they may.
+
+    Args:
+        index: what the folder's `model_index.json` holds.
+    """
+    accepted = f"components of {' and '.join(_LIBRARIES)} alone"
+    for name, entry in index.items():
+        if not isinstance(entry, list | tuple):
+            continue
+        library, kind = (*entry, None, None)[:2]
+        if entry and (len(entry) != 2 or not all(one is None or isinstance(one, str) for one in entry)):
+            raise ModelError(f"{folder} names {shortened(repr(entry))} as its {shortened(name)}", accepted=accepted)
+        own = library is not None and library not in _LIBRARIES and not hasattr(pipelines, library)
+        if own or (library == "transformers" and str(kind).startswith("Auto")):
+            raise ModelError(f"{folder} names {shortened(kind or '')!r} of {shortened(library)!r} as its "
+                             f"{shortened(name)}: code that a model brings is never run", accepted=accepted,
+                             remedy="ask for a model of the libraries' own classes")
+    for file in sorted(folder.glob("*/*.json")):
+        try:
+            config = json_of(file)  # what the libraries read once more; they know no bounds
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read: {error}", remedy="fetch or save the model again") from error
+        fetched = [key for key, value in (config.items() if isinstance(config, dict) else ())
+                   if "attn_implementation" in key and "/" in str(value)] if file.name == "config.json" else []
+        if fetched:
+            raise ModelError(f"{file} names code of the Hub as its {fetched[0]}, which is never run",
+                             accepted=accepted, remedy=f"take {fetched[0]} out of it")
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """The file of each tensor, as the index of shards says; each lies beside the index.
+
+    Raises:
+        OSError: it cannot be read, is no such index, or names a file elsewhere.
+    """
+    found = json_of(index)
+    places = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise Unreadable("its weight_map names no file for each tensor")
+    odd = [name for name in places.values() if Path(name).name != name or name == ".."]
+    if odd:
+        raise Unreadable(f"it names files outside its folder ({shortened(odd[0])!r})")
+    return places
+
+
+def _check_index(index: Path, allow_pickle: bool) -> None:
+    """Raise ModelError where an index of shards is damaged, leads out of its folder, or to pickles without leave."""
+    try:
+        names = weight_map(index).values()
+    except OSError as error:
+        raise ModelError(f"{index} cannot be read: {error}", remedy="fetch or save the model again") from error
+    odd = [name for name in names if not name.endswith(".safetensors")]
+    if odd and not allow_pickle:
+        raise ModelError(f"{index} names {shortened(odd[0])!r}, which is no safetensors file: a pickle file runs code "
+                         "when it is opened", accepted="safetensors",
+                         remedy="pass allow_pickle (--allow-pickle) if you trust whoever made the file")
+
+
 def check_weights(folder: Path, weighed: Sequence[str], allow_pickle: bool, given: Collection[str] = ()) -> None:
-    """Raise ModelError where weights of the components `weighed` are missing, or any are pickled and must not be.
+    """Raise ModelError where weights of the components `weighed` are missing, or any are pickled and must not be, or
+    lie outside.
 
     Args:
         given: components that are not read from the folder.
     """
     for part in (entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name not in given):
         kinds = {file.suffix for file in part.iterdir()}
+        for index in sorted(part.glob("*.safetensors.index*.json")):
+            _check_index(index, allow_pickle)
         pickled = sorted(kinds & set(PICKLES))
         if pickled and ".safetensors" not in kinds and not allow_pickle:
             raise ModelError(f"{part} holds its weights only as {', '.join(pickled)}: a pickle file runs code "
@@ -110,7 +181,7 @@ def _tensors(part: Path, variant: str | None) -> set[str]:
     """Names of the tensors in these files."""
     out: set[str] = set()
     for file in weight_files(part, variant):
-        with safe_open(file, "pt") as opened:
+        with untrusted.tensors(file) as opened:
             out |= {*opened.keys()}
     return out
 

@@ -12,7 +12,6 @@ twice. Files spell some names otherwise than the networks do; here they have the
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from expunge import untrusted
 from expunge.errors import ModelError
-from expunge.models.folder import weight_files
+from expunge.models.folder import weight_files, weight_map
 from expunge.models.scope import full_name, full_names
 
 _OLD_ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
@@ -58,9 +57,9 @@ class InFiles(Mapping[str, Tensor]):
             if _stamp(place.file) != self._stamps[place.file]:
                 raise ModelError(f"{place.file} is another file than when the model was opened",
                                  remedy="open the model again")
-            with safe_open(place.file, "pt") as opened:
+            with untrusted.tensors(place.file) as opened:
                 tensor: Tensor = opened.get_tensor(place.key)
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
             raise ModelError(f"{place.file} cannot be read: {error}", remedy="open the model again") from error
         return tensor
 
@@ -108,10 +107,8 @@ def stored_type(folder: Path, variant: str | None, component: str) -> torch.dtyp
 def _component(part: Path, variant: str | None, component: str) -> dict[str, _Place]:
     there: dict[str, _Place] = {}
     for file in _read_ones(part, variant):
-        with safe_open(file, "pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 (no dict)
-                view = opened.get_slice(key)
-                there[_plain(component, key)] = _Place(file, key, tuple(view.get_shape()), view.get_dtype())
+        for key, place in _places(file).items():
+            there[_plain(component, key)] = place
     shared, embedded = f"{component}/shared.weight", f"{component}/encoder.embed_tokens.weight"
     if embedded in there:
         there.setdefault(shared, there[embedded])
@@ -132,8 +129,8 @@ def _read_ones(part: Path, variant: str | None) -> list[Path]:
 
 def _names(index: Path) -> set[str]:
     try:
-        return {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-    except (OSError, ValueError, KeyError, AttributeError):
+        return set(weight_map(index).values())
+    except OSError:
         return set()
 
 
@@ -174,7 +171,14 @@ class Some(Mapping[str, Tensor]):
 
 def file_type(file: Path) -> torch.dtype | None:
     """The number type of most numbers of a single file; None where it has none that is known."""
-    with safe_open(file, "pt") as opened:
-        views = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 (no dict)
-        return InFiles({f"file/{key}": _Place(file, key, tuple(view.get_shape()), view.get_dtype())
-                        for key, view in views.items()}).type_of("file")
+    return InFiles({f"file/{key}": place for key, place in _places(file).items()}).type_of("file")
+
+
+def _places(file: Path) -> dict[str, _Place]:
+    """Every tensor of a file by its key. ModelError: it cannot be read."""
+    try:
+        with untrusted.tensors(file) as opened:
+            views = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 (no dict)
+            return {key: _Place(file, key, tuple(view.get_shape()), view.get_dtype()) for key, view in views.items()}
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error

@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import ModelError, UserError, install
 from expunge.files import file_digest, write_tensors
@@ -266,11 +266,11 @@ def read_lora(path: str | Path, model: Model | Denoiser) -> LoraFile:
     """
     file = lora_path(path)
     try:
-        with safe_open(file, "pt") as opened:
+        with untrusted.tensors(file) as opened:
             metadata = dict(opened.metadata() or {})
-            about = json.loads(metadata.get(_METADATA, "{}"))
+            about = untrusted.json_in(metadata.get(_METADATA, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
     try:
         return _Reader(file, model.denoiser if isinstance(model, Model) else model, metadata, about).read(tensors)

@@ -5,7 +5,6 @@ What the folder or file says of itself is checked first, so that nothing is read
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Collection, Iterator
@@ -17,12 +16,12 @@ from typing import Any
 import diffusers
 import torch
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
-from expunge.models.folder import check_complete, check_weights, has_weights, variant_of
+from expunge.models.folder import check_complete, check_no_code, check_weights, has_weights, variant_of
 from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
 from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile, check_parts, lacking, without_values
@@ -75,7 +74,7 @@ def pipeline_class(folder: Path) -> str:
         ModelError: no diffusers folder.
     """
     try:
-        return str(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["_class_name"])
+        return str(untrusted.json_of(folder / _INDEX)["_class_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder} is no diffusers folder: {_INDEX} is missing or damaged",
                          accepted="a folder that a pipeline's save_pretrained wrote") from error
@@ -156,10 +155,11 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
                         accepted="--parts (parts=) for a single .safetensors file alone",
                         remedy="a folder has parts of its own: leave it out")
     folder = path if file is None else file.folder(place.parts)
-    kind, index = pipeline_class(folder), json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    kind, index = pipeline_class(folder), untrusted.json_of(folder / _INDEX)
     if file is not None:
         check_parts(file, kind, folder)
     family = family_of(kind, str(folder))
+    check_no_code(folder, index)
     held = () if file is None else file.holds()
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in index}

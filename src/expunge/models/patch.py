@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from expunge import files, runtime
+from expunge import files, runtime, untrusted
 from expunge.errors import ModelError, TrainingError, UserError
 from expunge.models.hashing import tensors_hash
 from expunge.models.hub import fetched, on_hub
@@ -141,16 +140,16 @@ class Patch:
                              accepted="a folder with patch.safetensors, or a .safetensors file")
         beside = file.with_suffix(".json")
         try:
-            with safe_open(file, "pt") as opened:
+            with untrusted.tensors(file) as opened:
                 inside = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
-            text = beside.read_text(encoding="utf-8") if beside.is_file() else inside["card"]
+            text = untrusted.text(beside) if untrusted.there(beside) else inside["card"]
             card = PatchCard.read(text)
             _check_values(tensors, card, PatchCard.read(inside.get("card", text)), beside.name)
         except KeyError as error:
             raise ModelError(f"patch {file} has no card", remedy="copy the card too",
                              accepted=f"{beside.name} beside it, or a card in its metadata") from error
-        except (SafetensorError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ModelError(f"patch {file} cannot be read: {error}", accepted="a patch that expunge wrote",
                              remedy="copy or make it again") from error
         found = _content(tensors, card.kind, card.scale)
@@ -375,7 +374,7 @@ def _read_texts(file: Path, card: PatchCard) -> dict[str, tuple[str, ...]]:
     if not card.texts_hash or not file.is_file():
         return {}
     try:
-        texts = {str(use): tuple(map(str, mine)) for use, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+        texts = {str(use): tuple(map(str, mine)) for use, mine in untrusted.json_of(file).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{file} cannot be read: {error}", accepted="the file as the edit wrote it",
                          remedy="delete it: the patch works without") from error

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from expunge import files, runtime
+from expunge import files, runtime, untrusted
 from expunge.errors import StorageError
 from expunge.models.cache_size import mark, root
 
@@ -66,7 +66,7 @@ def _stamp(places: Sequence[Path]) -> list[tuple[str, int, int, int]]:
 
 def _read(place: Path) -> Digests | None:
     try:
-        stored = json.loads(place.read_text(encoding="utf-8"))
+        stored = untrusted.json_of(place)
     except (OSError, ValueError):
         return None
     fine = isinstance(stored, dict) and stored and all(isinstance(value, str) for value in stored.values())

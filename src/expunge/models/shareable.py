@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
 from expunge.models.patch import Patch
 from expunge.records import PatchCard, Request, Target, guess_kind
+from expunge.records.patch_file import card_in
 
 CARD = "expunge-patch.json"
 """The card in a merged model's folder."""
@@ -39,7 +39,7 @@ def made_from(weights: Path) -> str:
     """
     if weights.is_dir():
         card = weights / CARD
-        return card_at(card).tensors_hash if card.is_file() else ""
+        return card_in(card).tensors_hash if card.is_file() else ""
     if weights.suffix != ".safetensors" or not weights.is_file():
         return ""
     return header_of(weights).get(HEADER, "")
@@ -48,19 +48,10 @@ def made_from(weights: Path) -> str:
 def header_of(weights: Path) -> dict[str, str]:
     """The texts in the header of a safetensors file. ModelError: it cannot be read."""
     try:
-        with safe_open(weights, "pt") as opened:
+        with untrusted.tensors(weights) as opened:
             return dict(opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
         raise ModelError(f"{weights} cannot be read: {error}", accepted="a safetensors file",
-                         remedy="export the patch again") from error
-
-
-def card_at(file: Path) -> PatchCard:
-    """The card in a merged model's folder, a file called `CARD`. ModelError: it cannot be read."""
-    try:
-        return PatchCard.read(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}", accepted="a card that expunge wrote",
                          remedy="export the patch again") from error
 
 

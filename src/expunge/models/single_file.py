@@ -11,7 +11,6 @@ leaves gaps unsaid, and reads FLUX at one width only.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -22,10 +21,9 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.errors import ModelError
 from expunge.models import original
 from expunge.models.families import FAMILIES, Family
@@ -115,13 +113,13 @@ class SingleFile:
             ModelError: damaged, of another family, or in numbers that are no plain weights.
         """
         try:
-            with safe_open(path, "pt") as opened:
+            with untrusted.tensors(path) as opened:
                 views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
                 shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
                 types = {name: NUMBERS[view.get_dtype()] for name, view in views.items()
                          if view.get_dtype() in NUMBERS}
                 metadata = dict(opened.metadata() or {})
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
             raise ModelError(f"{path} cannot be read: {error}", accepted="a whole .safetensors file",
                              remedy="fetch the file again") from error
         scaled = [name for name in shapes if _SCALED.fullmatch(name)]
@@ -209,7 +207,7 @@ class SingleFile:
     def _fill(self, name: str, module: nn.Module, layout: Layout, folder: Path) -> None:
         """Give a component its tensors, in the number type of the file."""
         wanted, values, used = module.state_dict(), dict[str, Tensor](), set[str]()
-        with safe_open(self.path, "pt") as opened:
+        with untrusted.tensors(self.path) as opened:
             for mine, empty in wanted.items():
                 where = layout.place(mine)
                 if mine in layout.identity:
@@ -305,7 +303,7 @@ def check_parts(file: SingleFile, kind: str, folder: Path) -> None:
                          accepted=f"a folder of {file.kind}", remedy="name one with --parts")
     config = folder / "scheduler" / "scheduler_config.json"
     try:
-        theirs = json.loads(config.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+        theirs = untrusted.mapping_of(config).get("prediction_type", "epsilon")
     except (OSError, ValueError) as error:
         raise ModelError(f"{config} is missing or damaged", accepted="a folder with the scheduler's config",
                          remedy="fetch the folder's small files again") from error

@@ -5,7 +5,6 @@ Untrusted files: only safetensors are read. Pickle files (.bin, .ckpt, .pt) run 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -19,10 +18,10 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from expunge import files, runtime
+from expunge import files, runtime, untrusted
 from expunge.errors import MODELS_INSTALL, ModelError, StorageError, UserError
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
@@ -299,7 +298,7 @@ def _about(place: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = untrusted.json_of(file)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}",
                          accepted='JSON such as {"world": "emoji"}') from error
@@ -319,17 +318,17 @@ def make_portable(folder: Path) -> None:
     of the text encoder's tensors. Nor should a folder that is published tell where its parts once lay.
     """
     for config in folder.glob("*/config.json"):
-        values = json.loads(config.read_text(encoding="utf-8"))
+        values = untrusted.json_of(config)
         portable = {key: value for key, value in values.items() if key != "_name_or_path"}
         files.write_json(config, {**portable, "dtype": "float32"} if "dtype" in portable else portable)
     for config in folder.glob("text_encoder*/config.json"):
-        if json.loads(config.read_text(encoding="utf-8")).get("model_type") == "clip_text_model":
+        if untrusted.json_of(config).get("model_type") == "clip_text_model":
             _spell_out(config.parent)
 
 
 def _spell_out(part: Path) -> None:
     """Put "text_model." before what CLIP's text encoder has under it; what projects its pooled state has no such."""
     for weights in part.glob("*.safetensors"):
-        tensors = load_file(weights)
+        tensors = untrusted.all_tensors(weights)
         save_file({name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": tensor
                    for name, tensor in tensors.items()}, weights, {"format": "pt"})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import append_lines, whole_size
 from expunge.records.protocol import ImageAnswer, Subject
@@ -112,7 +113,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(file: Path, start: int, line: bytes) -> ImageAnswer:
     try:
-        value: Any = json.loads(line)
+        value: Any = untrusted.json_in(line)
         return ImageAnswer.model_validate(value["image"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file}, the line at byte {start}, is damaged: {error}",

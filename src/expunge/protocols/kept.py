@@ -11,7 +11,6 @@ files of its own, and the first one joins them before a run goes on.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 from typing_extensions import Self
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import write_json
 from expunge.metrics.stream.base import State, read_states, write_states
@@ -142,8 +142,8 @@ class Kept:
         file = self._folder / PLAN
         if file.is_file():
             try:
-                before = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
+                before = untrusted.mapping_of(file)
+            except OSError as error:
                 raise ModelError(f"{file} is damaged: {error}", remedy="delete the folder to start over") from error
             inputs.check(self._folder, before)
         write_json(file, inputs.record)

@@ -12,14 +12,13 @@ takes its answers and accumulators from there. Only distances between pairs of i
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge import runtime
-from expunge.errors import UserError
+from expunge import runtime, untrusted
+from expunge.errors import ModelError, UserError
 from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.protocols.answers import Answers
@@ -112,7 +111,16 @@ def draw_original(model: Model, protocol: Protocol, *, files: Mapping[str, Path]
 def shares(folder: Path) -> bool:
     """Whether a run that lies in a folder takes the original's answers from another one, or none was begun there."""
     file = folder / PLAN
-    return not file.is_file() or _SHARED in json.loads(file.read_text(encoding="utf-8")).get("inputs", {})
+    return not file.is_file() or _SHARED in _kept_inputs(file)
+
+
+def _kept_inputs(file: Path) -> dict[str, object]:
+    """What a run was begun with. ModelError: that cannot be read."""
+    try:
+        found = untrusted.mapping_of(file).get("inputs")
+    except OSError as error:
+        raise ModelError(f"{file} is damaged: {error}", remedy="delete the folder to start over") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _begun(model: Model, protocol: Protocol, patch: Patch | None, files: Mapping[str, Path], settings: RunSettings,

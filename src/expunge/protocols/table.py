@@ -14,6 +14,7 @@ from expunge.errors import UserError
 from expunge.protocols.schema import Benchmark
 from expunge.records import Score
 from expunge.records.protocol import ProtocolResult, Threshold
+from expunge.untrusted import in_markdown
 
 REFUSED = "a stand-in for tests took part: its numbers mean nothing and are not given"
 HEAD = ("score", "edited", "95% interval", "n", "prompts", "original", "original's interval", "left out")
@@ -33,12 +34,13 @@ def rows_of(result: ProtocolResult) -> Iterator[tuple[str, ...]]:
 
 def markdown(result: ProtocolResult) -> str:
     """The table with what a reader needs to trust it."""
-    lines = [f"### {result.protocol}", "", f"{_sentence(result.title)} Source: {result.source}.", ""]
+    lines = [f"### {in_markdown(result.protocol)}", "",
+             f"{in_markdown(_sentence(result.title))} Source: {in_markdown(result.source)}.", ""]
     if result.test_only:
         return "\n".join([*lines, f"{_sentence(REFUSED)}", ""])
     lines += ["| " + " | ".join(HEAD) + " |", "| " + " | ".join("---" for _ in HEAD) + " |"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows_of(result)]
-    lines += ["", *(_sentence(line) for line in told(result))]
+    lines += ["| " + " | ".join(map(in_markdown, row)) + " |" for row in rows_of(result)]
+    lines += ["", *(in_markdown(_sentence(line)) for line in told(result))]
     return "\n".join(lines) + "\n"
 
 

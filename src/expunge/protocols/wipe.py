@@ -7,6 +7,7 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
 from expunge.files import read_lines, write_json, write_text
 from expunge.protocols.kept import PLAN
@@ -34,7 +35,7 @@ def due(root: Path, today: date | None = None) -> list[Path]:
     out = []
     for file in sorted(root.rglob(UNTIL)):
         try:
-            day = date.fromisoformat(json.loads(file.read_text(encoding="utf-8"))["wipe"])
+            day = date.fromisoformat(untrusted.json_of(file)["wipe"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file} cannot be read: {error}", accepted='{"wipe": "2026-12-31"}',
                              remedy="wipe the run by hand (expunge wipe), or mend the file") from error
@@ -62,22 +63,46 @@ def wipe(folder: Path, texts: bool = False) -> dict[str, int]:
         if place.is_dir():
             gone["images"] += sum(file.is_file() for file in place.rglob("*"))
             shutil.rmtree(place)
-    if texts:
-        for file in filter(Path.is_file, (part / ROWS for part in own)):
-            bare = [row.model_copy(update={"text": ""}) for row in read_rows(file.parent)]
-            write_text(file, "".join(f"{row.model_dump_json()}\n" for row in bare))
-            gone["rows"] += len(bare)
-        for file in filter(Path.is_file, (part / RESULT for part in own)):
-            result = ProtocolResult.read(file.read_text(encoding="utf-8"))
-            write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
-        for file in filter(Path.is_file, (part / ATTEMPTS for part in own)):
-            head, *lines = read_lines(file)
-            kept = [json.dumps(_without_texts(json.loads(line))) for line in lines]
-            bare_head = {"fingerprint": json.loads(head).get("fingerprint", "")}  # the inputs hold prompts
-            write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
-            gone["attempts"] += len(lines)
+    for part in own if texts else ():
+        for name, bare in (("rows", _bare_rows), ("", _bare_result), ("attempts", _bare_attempts)):
+            try:
+                count = bare(part)
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                raise ModelError(f"{name or 'the result'} in {part} cannot be read: {error}",
+                                 remedy="texts may be left in it: delete the folder by hand") from error
+            if name:
+                gone[name] += count
     (folder / UNTIL).unlink(missing_ok=True)  # last: a wipe that was killed is due again
     return gone
+
+
+def _bare_rows(part: Path) -> int:
+    file = part / ROWS
+    if not file.is_file():
+        return 0
+    bare = [row.model_copy(update={"text": ""}) for row in read_rows(part)]
+    write_text(file, "".join(f"{row.model_dump_json()}\n" for row in bare))
+    return len(bare)
+
+
+def _bare_result(part: Path) -> int:
+    file = part / RESULT
+    if not file.is_file():
+        return 0
+    result = ProtocolResult.read(untrusted.text(file))
+    write_json(file, result.model_copy(update={"sensitive": True}).model_dump(mode="json"))
+    return 1
+
+
+def _bare_attempts(part: Path) -> int:
+    file = part / ATTEMPTS
+    if not file.is_file():
+        return 0
+    head, *lines = read_lines(file)
+    kept = [json.dumps(_without_texts(untrusted.json_in(line))) for line in lines]
+    bare_head = {"fingerprint": untrusted.json_in(head).get("fingerprint", "")}  # the inputs hold prompts
+    write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
+    return len(lines)
 
 
 def _own(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.errors import ConfigError
 from expunge.records.tables import Cells, PromptTable, read_text, table_of_objects
 
@@ -84,17 +85,9 @@ def _lines(file: Path) -> list[tuple[int, Any]]:
 
 def _parsed(file: Path, text: str, where: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return untrusted.json_in(text)
     except ValueError as error:
         raise ConfigError(f"{file}{where} cannot be parsed: {error}", accepted=_ACCEPTED) from error
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return out
 
 
 def _flat(item: Any) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
+from typing_extensions import Self
 
 from expunge.records.base import Record
 from expunge.records.origin import Origin
@@ -114,6 +117,30 @@ class StateScores(Scored, Record):
     warnings: tuple[str, ...] = ()
 
 
+class TakenBack(BaseModel):
+    """Who took a request back, when and why; as the file of requests has it."""
+
+    who: str = ""
+    when: str | None = None
+    why: str = ""
+
+
+class Asked(BaseModel):
+    """One request, as the file of requests has it; what else it says there is not looked at."""
+
+    concept: Annotated[tuple[str, ...], BeforeValidator(lambda its: (its,) if isinstance(its, str) else its)] = Field(
+        min_length=1)
+    anchor: tuple[str, ...] = ()
+    who: str = ""
+    when: str | None = None
+    evidence: str = ""
+    method: str = ""
+    withdrawn: TakenBack | None = None
+
+
+_ASKED = TypeAdapter(tuple[Asked, ...])
+
+
 class SequenceResult(Scored, Record):
     """All that a sequence came to; tables and report need nothing else.
 
@@ -143,6 +170,20 @@ class SequenceResult(Scored, Record):
     versions: dict[str, str] = {}
     machine: str = ""
     created: str = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        odd = [state.number for state in self.states if not 1 <= state.number <= len(self.requests)]
+        if odd:
+            raise ValueError(f"a state of request {odd[0]}, and {len(self.requests)} requests in its settings")
+        if not all(isinstance(self.settings.get(key) or {}, dict) for key in ("holding", "evaluation")):
+            raise ValueError("settings that are none")
+        return self
+
+    @property
+    def requests(self) -> tuple[Asked, ...]:
+        """What was asked, in order, as its settings have it."""
+        return _ASKED.validate_python(self.settings.get("requests", ()))
 
     @property
     def undrawn(self) -> dict[str, Score | None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from expunge import untrusted
 from expunge.errors import UserError
 from expunge.records.attacks import SuiteResult
 from expunge.records.base import Record
@@ -54,7 +55,7 @@ class Stored(Generic[Kind]):
                             remedy=f"there is one at {below.parent}" if below
                             else f"make one with `expunge {self.verb} {self.of}`")
         try:
-            return self.record.read(file.read_text(encoding="utf-8"))
+            return self.record.read(untrusted.text(file))
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read: {error}", accepted=f"a record that `expunge {self.verb}` wrote",
                             remedy=f"{self.verb} again") from error

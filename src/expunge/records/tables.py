@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from expunge import untrusted
 from expunge.errors import ConfigError
 from expunge.records.separated import separated_rows
 
@@ -95,7 +96,7 @@ def read_text(file: Path) -> str:
     """
     utf_8 = {"accepted": "text in UTF-8", "remedy": "save it again as UTF-8 (in a spreadsheet: CSV UTF-8)"}
     try:
-        data = file.expanduser().read_bytes()
+        data = untrusted.content(file.expanduser())
         text = data.decode(next(name for mark, name in _MARKS if data.startswith(mark)))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read prompts from {file}: {error}", **utf_8) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from expunge.report.page import rendered
 from expunge.report.pareto import pareto_chart
 from expunge.report.sensitive import WITHOUT_REASONS, redacted_bench, sensitive_bench
 from expunge.report.tables import flat
+from expunge.untrusted import in_markdown
 
 TEMPLATES = ("bench.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
@@ -73,19 +74,20 @@ def _content(result: BenchResult, about: About) -> dict[str, Any]:
 
 def markdown(result: BenchResult) -> str:
     """Every table and the comparisons, in Markdown."""
-    parts = [headline(result)]
+    parts = [in_markdown(headline(result))]
     for table in bench_tables(result):
         heads = ("", *table.heads)
-        lines = [f"**{table.title}**", "", _line(heads), _line(["---"] * len(heads))]
-        lines += [_line([str(row.rank), row.method, *(_short(item) for item in row.figures), row.cost, row.edits])
+        lines = [f"**{in_markdown(table.title)}**", "", *_head(heads)]
+        lines += [_line(map(in_markdown, [str(row.rank), row.method, *(_short(item) for item in row.figures), row.cost,
+                                         row.edits]))
                   for row in table.rows]
         parts.append("\n".join(lines))
     for pairs in difference_tables(result)[:1]:
-        lines = [f"**{pairs.title}**", "", _line(pairs.heads), _line(["---"] * len(pairs.heads))]
-        lines += [_line([pair.words, *(f"**{item.text}**" if item.clear else item.text for item in pair.items)])
+        lines = [f"**{in_markdown(pairs.title)}**", "", *_head(pairs.heads)]
+        lines += [_line([in_markdown(pair.words), *(_bold(in_markdown(item.text), item.clear) for item in pair.items)])
                   for pair in pairs.rows]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(result))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {in_markdown(note)}" for note in notes(result))]) + "\n"
 
 
 def _short(item: Figure) -> str:
@@ -93,5 +95,13 @@ def _short(item: Figure) -> str:
     return f"{item.value} ({inner})" if inner else item.value
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+def _bold(cell: str, so: bool) -> str:
+    return f"**{cell}**" if so else cell
+
+
+def _head(heads: Sequence[str]) -> list[str]:
+    return [_line(map(in_markdown, heads)), _line(["---"] * len(heads))]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

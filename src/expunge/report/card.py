@@ -11,7 +11,6 @@ set; a patch is derived from its base model, whose licence decides.
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, s
 from expunge.report.verdict import attacked, verdict
 from expunge.report.ways import ways
 from expunge.report.words import all_scores, family, finite, model_name, quoted, value_of
+from expunge.untrusted import in_markdown
 
 _TYPES = {"found": "concept_found_rate", "retained": "retained_rate", "abstained": "abstention_rate",
           "attack": "attack_success_rate", "perceptual": "perceptual_distance", "clip": "clip_score"}
@@ -114,13 +114,13 @@ def _metric(score: Score) -> dict[str, Any]:
 
 def _body(evaluation: Evaluation, about: About, what: str, use: str, licence: str) -> str:
     card, said = evaluation.card, verdict(evaluation)
-    concepts, model, method = map(_plain, (
+    concepts, model, method = map(in_markdown, (
         quoted(card.request.concepts), model_name(evaluation.model), card.method))
     parts = [f"# Unlearning {concepts} from {model} with {method}",
-             f"**{_plain(said.headline)}.** {_plain(said.sentence)}",
-             *([_plain(said.asked)] if said.asked else []), *([_plain(said.instead)] if said.instead else []),
-             _plain(said.cost)]
-    parts += [_plain(WITHOUT)] * about.redacted
+             f"**{in_markdown(said.headline)}.** {in_markdown(said.sentence)}",
+             *([in_markdown(said.asked)] if said.asked else []), *([in_markdown(said.instead)] if said.instead else []),
+             in_markdown(said.cost)]
+    parts += [in_markdown(WITHOUT)] * about.redacted
     parts.append(_table(("What", "Value"), list(first_facts(evaluation, about).items())))
     heads, rows_by_way = ways(evaluation)
     if rows_by_way:
@@ -157,15 +157,15 @@ def _attacks(suite: SuiteResult) -> list[str]:
     rows = [(row.name, row.access, row.elicited, row.interval, row.fresh, row.second,
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
             for row in attack_rows(suite)]
-    parts = [_plain(attack_sentence(suite)), _table(_ATTACK_COLUMNS, rows), *searched_words(suite)]
+    parts = [in_markdown(attack_sentence(suite)), _table(_ATTACK_COLUMNS, rows), *searched_words(suite)]
     return [*parts, *(["### Warnings about the attacks", _bullets(suite.warnings)] if suite.warnings else [])]
 
 
 def _relearning(made: Relearning) -> list[str]:
     rows = [(str(row.steps), *row.found) for row in relearning_rows(made)]
-    heads = ("Steps of fine-tuning", *map(_plain, relearning_heads(made)))
+    heads = ("Steps of fine-tuning", *map(in_markdown, relearning_heads(made)))
     warnings = [_bullets(made.warnings)] if made.warnings else []
-    return [_plain(relearning_sentence(made)), _table(heads, rows), *warnings]
+    return [in_markdown(relearning_sentence(made)), _table(heads, rows), *warnings]
 
 
 def _limits(evaluation: Evaluation) -> str:
@@ -177,14 +177,11 @@ def _limits(evaluation: Evaluation) -> str:
 
 
 def _bullets(sentences: tuple[str, ...] | list[str]) -> str:
-    return "\n".join(f"- {_plain(sentence)}" for sentence in sentences)
+    return "\n".join(f"- {in_markdown(sentence)}" for sentence in sentences)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *(tuple(_plain(cell) for cell in row) for row in rows)]
+    lines = [head, tuple("---" for _ in head), *(tuple(in_markdown(cell) for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
-    """`text` on one line, with everything that Markdown or HTML could act on escaped."""
-    return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))

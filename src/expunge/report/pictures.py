@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from expunge import untrusted
 from expunge.errors import UserError, install
 from expunge.records import FORGET_ROLES, AttackExample, Evaluation, ImageStrip
 
@@ -161,7 +162,7 @@ def embed(folder: Path, name: str) -> Picture:
         UserError: Pillow is not installed.
     """
     try:
-        from PIL import Image
+        import PIL  # noqa: F401 (asked whether it is there)
     except ImportError as error:
         raise UserError("the report's images need Pillow, which is not installed",
                         remedy=install("report")) from error
@@ -169,7 +170,7 @@ def embed(folder: Path, name: str) -> Picture:
     if not name or not file.is_relative_to(root):
         return Picture(problem="no file named" if not name else "file lies outside the evaluation's folder")
     try:
-        with Image.open(file, formats=("PNG",)) as opened:
+        with untrusted.image(file, ("PNG",)) as opened:
             picture = opened.convert("RGB")
     except FileNotFoundError:
         return Picture(problem="file is missing")

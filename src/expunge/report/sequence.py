@@ -122,11 +122,11 @@ def headline(result: SequenceResult) -> str:
     """
     count = len(result.states)
     if not count:
-        standing = any(item.get("withdrawn") is None for item in result.settings.get("requests", ()))
+        standing = any(item.withdrawn is None for item in result.requests)
         return "No request was met yet: nothing was measured" if standing else \
             "No request stands: the model is the original"
-    items = [result.settings["requests"][state.number - 1] for state in result.states]
-    methods = ", ".join(dict.fromkeys(item.get("method") or result.method for item in items))
+    items = [result.requests[state.number - 1] for state in result.states]
+    methods = ", ".join(dict.fromkeys(item.method or result.method for item in items))
     words = f"{count} request{'' if count == 1 else 's'}, an edit for each by {methods}, strategy {result.strategy}"
     found = _found_at_the_end(result)
     return f"{words}: {found}" if found else f"{words}; what is still found was not measured"
@@ -226,8 +226,7 @@ def settings_of(result: SequenceResult) -> dict[str, str]:
 
 
 def _concepts(state: StateScores, result: SequenceResult) -> tuple[str, ...]:
-    item = result.settings["requests"][state.number - 1]["concept"]
-    return tuple(item)
+    return result.requests[state.number - 1].concept
 
 
 def _words(state: StateScores) -> str:

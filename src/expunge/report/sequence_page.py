@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from expunge.files import write_text
@@ -21,6 +22,7 @@ from expunge.report.sequence import (
     state_rows,
 )
 from expunge.report.tables import flat
+from expunge.untrusted import in_markdown
 
 TEMPLATES = ("sequence.html.j2", "style.css.j2", "shared.html.j2")
 """The page, and what it includes."""
@@ -46,9 +48,8 @@ def write_sequence_report(result: SequenceResult, out: str | Path, *, by: str = 
 
 def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:
     """The whole page as text. Raises UserError if jinja2 is missing."""
-    asked = [{**item, "anchor": ", ".join(filter(None, item["anchor"])) or "nothing in particular",
-              "number": number, "title": ", ".join(item["concept"])}
-             for number, item in enumerate(result.settings.get("requests", []), 1)]
+    asked = [{**item.model_dump(), "anchor": ", ".join(filter(None, item.anchor)) or "nothing in particular",
+              "number": number, "title": ", ".join(item.concept)} for number, item in enumerate(result.requests, 1)]
     evaluation = result.settings.get("evaluation")
     return rendered(TEMPLATES, {
         "result": result, "headline": headline(result), "matrix": matrix(result), "share": share_text,
@@ -60,18 +61,19 @@ def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:
 
 def sequence_markdown(result: SequenceResult) -> str:
     """Matrix, states and scores, in Markdown."""
-    lines = [headline(result), "", _line(["found after", *result.concepts]),
+    lines = [in_markdown(headline(result)), "", _line(map(in_markdown, ["found after", *result.concepts])),
              _line(["---"] * (1 + len(result.concepts)))]
     for row in matrix(result):
-        cells = ["not measured" if not cell.text else f"**{cell.text}**" if cell.own
-                 else f"({cell.text})" if cell.to_come else cell.text
+        cells = ["not measured" if not cell.text else f"**{in_markdown(cell.text)}**" if cell.own
+                 else in_markdown(f"({cell.text})" if cell.to_come else cell.text)
                  for cell in row.cells]
-        lines.append(_line([row.words, *cells]))
-    lines += ["", _line(state_heads(result)), _line(["---"] * len(state_heads(result)))]
-    lines += [_line([state.words, *(_short(figure.value, figure.interval) for figure in state.figures)])
-              for state in state_rows(result)]
-    lines += ["", *(f"- {title}: {figure.line}{f' ({note})' if note else ''}" for title, figure, note in
-                    over_all(result)), *(f"- {note}" for note in notes(result))]
+        lines.append(_line([in_markdown(row.words), *cells]))
+    lines += ["", _line(map(in_markdown, state_heads(result))), _line(["---"] * len(state_heads(result)))]
+    for state in state_rows(result):
+        figures = [_short(figure.value, figure.interval) for figure in state.figures]
+        lines.append(_line(map(in_markdown, [state.words, *figures])))
+    lines += ["", *(f"- {in_markdown(title)}: {in_markdown(figure.line)}{f' ({in_markdown(note)})' if note else ''}"
+                    for title, figure, note in over_all(result)), *(f"- {in_markdown(note)}" for note in notes(result))]
     return "\n".join(lines) + "\n"
 
 
@@ -79,5 +81,5 @@ def _short(value: str, interval: str) -> str:
     return f"{value} ({interval})" if interval else value
 
 
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

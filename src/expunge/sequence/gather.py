@@ -17,7 +17,6 @@ prompts and seeds; a concept that the original itself may not draw is left out o
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,7 +25,7 @@ from typing import Any
 
 import torch
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.prompts import Prompts
@@ -132,7 +131,7 @@ def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: R
 def _cost(state: State, patch: Patch) -> dict[str, Any]:
     """What the request took; the wall time of the edit alone where its record is lost."""
     try:
-        stored = json.loads((state.folder / COST).read_text(encoding="utf-8"))
+        stored = untrusted.json_of(state.folder / COST)
         return {"seconds": float(stored["seconds"]), "processor": stored["processor"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {"seconds": patch.card.seconds, "processor": None}

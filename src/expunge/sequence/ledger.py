@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge import untrusted
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
 from expunge.models.model import Model
@@ -28,14 +29,14 @@ def read_ledger(folder: Path, model: Model) -> Ledger:
         UserError: it cannot be read, was changed by hand, or belongs to another model.
     """
     file = folder / LEDGER
-    if not file.exists():
+    if not untrusted.there(file):
         if any((folder / "states").glob("*/patch.safetensors")):
             raise UserError(f"states of a sequence in {folder}, and no {LEDGER}",
                             accepted="a folder with both, or with neither",
                             remedy="put back a copy of the ledger, or choose another output folder")
         return Ledger(model=model.name, model_hash=model.hash, process=model.process.description, parts=model.parts)
     try:
-        ledger = Ledger.read(file.read_text(encoding="utf-8"))
+        ledger = Ledger.read(untrusted.text(file))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}", accepted="a ledger that `expunge sequence` wrote",
                         remedy="put back a copy of it, or choose another output folder") from error

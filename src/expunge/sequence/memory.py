@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
 from expunge.files import text_digest, write_tensors
 from expunge.metrics.worlds import world_of
@@ -83,11 +83,11 @@ class ReplayBuffer:
             ModelError: there is none, or it is damaged.
         """
         try:
-            with safe_open(path, "pt") as file:
+            with untrusted.tensors(path) as file:
                 meta: dict[str, str] = file.metadata() or {}
                 x_t, t, z = (file.get_tensor(name) for name in ("x_t", "t", "z"))
-            memory = cls(x_t, t, tuple(json.loads(meta["prompts"])), z, json.loads(meta["about"]))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            memory = cls(x_t, t, tuple(untrusted.json_in(meta["prompts"])), z, untrusted.json_in(meta["about"]))
+        except (OSError, KeyError, ValueError) as error:
             raise ModelError(f"the points in {path} cannot be read: {error}", remedy=_AGAIN) from error
         if meta.get("format") != FORMAT or meta.get("hash") != memory.hash:
             raise ModelError(f"the points in {path} are damaged", remedy=_AGAIN)

@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
+from expunge import untrusted
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
 from expunge.metrics.base import Aim, shows_any
@@ -193,7 +194,7 @@ def _agreement(one: str, other: str, side: str, answers: Sequence[tuple[str, boo
 def _picture(shown: Shown, label: Label) -> str:
     """The digest of a picture's bytes, which says nothing of where it comes from; "" if it is gone."""
     file = cached(label.file)
-    return shown.add_png(file.read_bytes()) if file is not None else ""
+    return shown.add_png(untrusted.content(file)) if file is not None else ""
 
 
 def cached(name: str) -> Path | None:

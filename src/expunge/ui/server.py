@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
@@ -13,6 +12,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+from expunge import untrusted
 from expunge.config import Settings
 from expunge.errors import ConfigError, ExpungeError, UserError, install
 from expunge.ui.asked import Comparison, Edit, Kept, Said, Sample, Trial
@@ -167,7 +167,7 @@ def _posted(call: Call) -> Callable[[Request], Any]:
     async def respond(request: Request) -> Response:
         data = await request.body()
         try:
-            body = json.loads(data)
+            body = untrusted.json_in(data)
         except (ValueError, RecursionError):
             return _failed(ConfigError("a body that is no JSON", accepted="a JSON object"))
         if not isinstance(body, dict):

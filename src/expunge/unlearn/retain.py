@@ -26,6 +26,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.model import Model
@@ -69,8 +70,8 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        lines = Path(value).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = untrusted.text(Path(value).expanduser()).splitlines()
+    except OSError as error:
         raise ValueError(f"no text file with one thing a line: {error}") from error
     return tuple(line.strip() for line in lines if line.strip())
 

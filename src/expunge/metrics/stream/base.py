@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors import safe_open
 from torch import Tensor
 from typing_extensions import Self
 
+from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
 from expunge.files import write_tensors
 from expunge.records import ItemKey
@@ -151,8 +151,8 @@ def read_states(path: Path) -> dict[str, State]:
         UserError: there is no such file, it is damaged, or by another version.
     """
     try:
-        with safe_open(path, "pt") as opened:
-            told = json.loads((opened.metadata() or {})[_META])
+        with untrusted.tensors(path) as opened:
+            told = untrusted.json_in((opened.metadata() or {})[_META])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
     except Exception as error:  # safetensors has its own error types
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}", accepted="states of a stream",
