@@ -99,10 +99,11 @@ def text(path: Path, encoding: str = "utf-8", errors: str = "strict", most: int 
     """The text of a regular file, its ends of lines as they are read by Python. OSError: as `content`, or not encoded
     so."""
     data = content(path, most)
-    try:
-        return data.decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise Unreadable(str(error)) from error
+    with _met_in(path):
+        try:
+            return data.decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            raise Unreadable(str(error)) from error
 
 
 def json_of(path: Path) -> Any:
@@ -130,22 +131,27 @@ def json_in(words: str | bytes) -> Any:
         raise Unreadable(f"more than {MOST_JSON >> 20} MB")
     try:
         value = json.loads(words, object_pairs_hook=_once, parse_int=_whole)
+    except Unreadable:
+        raise
     except RecursionError as error:
         raise Unreadable(_DEEP) from error
     except ValueError as error:
-        raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from error
+        raise Unreadable(str(error)) from error
     _check_depth(value)
     return value
 
 
 def toml_in(words: str) -> Any:
     """What a TOML text holds. Unreadable: as `json_in`."""
+    _check_size(words)
     try:
-        value = _bounded(words) and tomllib.loads(words)
+        value = tomllib.loads(words)
+    except Unreadable:
+        raise
     except RecursionError as error:
         raise Unreadable(_DEEP) from error
     except ValueError as error:
-        raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from error
+        raise Unreadable(str(error)) from error
     _check_depth(value)
     _check_digits(value)
     return value
@@ -159,9 +165,9 @@ def yaml_in(words: str) -> Any:
     """
     import yaml
 
+    _check_size(words)
     loader = None
     try:
-        _bounded(words)
         loader = yaml.SafeLoader(words)
         node = loader.get_single_node()
         if node is None:
@@ -317,10 +323,9 @@ def _unidentified(file: Path) -> str:
     return _BROKEN if known else "no PNG, JPEG or WebP inside" if head else "empty file"
 
 
-def _bounded(words: str) -> bool:
+def _check_size(words: str) -> None:
     if len(words) > MOST_SETTINGS:
         raise Unreadable(f"more than {MOST_SETTINGS >> 20} MB of settings")
-    return True
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -76,28 +76,30 @@ def mistakes(text: str) -> str:
 def disagreements(made: Mapping[str, Any], weights: Mapping[str, str], stated: Mapping[str, Any]) -> list[str]:
     """In words, where a BOM says something else than the weight files and the statement."""
     try:
-        model = made["metadata"]["component"]
-        files = {one["name"]: one["hashes"][0]["content"] for one in model["components"]}
-        metrics, (base,) = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"], \
-            model["pedigree"]["ancestors"]
-        records = {one["url"]: one["hashes"][0]["content"] for one in model.get("externalReferences", [])}
-        stated_metrics = [_metric(one) for one in stated["results"]]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return list(_disagreements(made, weights, stated))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         return [f"it lacks {error}" if isinstance(error, KeyError) else "it is of another form"]
-    out = [f"{name} has another sha256 in it" for name in sorted({*files, *weights})
-           if files.get(name) != weights.get(name)]
+
+
+def _disagreements(made: Mapping[str, Any], weights: Mapping[str, str], stated: Mapping[str, Any]) -> Iterator[str]:
+    model = made["metadata"]["component"]
+    files = {one["name"]: one["hashes"][0]["content"] for one in model["components"]}
+    metrics, (base,) = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"], model["pedigree"]["ancestors"]
+    records = {one["url"]: one["hashes"][0]["content"] for one in model.get("externalReferences", [])}
+    stated_metrics = [_metric(one) for one in stated["results"]]
+    yield from (f"{name} has another sha256 in it" for name in sorted({*files, *weights})
+                if files.get(name) != weights.get(name))
     theirs = {one["name"]: one["sha256"] for one in stated["records"] if one["sha256"]}
-    out += [f"{name} has another sha256 in it" for name in sorted({*records, *theirs})
-            if records.get(name) != theirs.get(name)]
+    yield from (f"{name} has another sha256 in it" for name in sorted({*records, *theirs})
+                if records.get(name) != theirs.get(name))
     if metrics != stated_metrics:
         odd = [one.get("type", "one without a type")
                for one, other in zip(metrics, stated_metrics, strict=False) if one != other]
-        out.append(f"its performance metrics are not the record's results{f': {odd[0]}' if odd else ''}")
+        yield f"its performance metrics are not the record's results{f': {odd[0]}' if odd else ''}"
     if base != _base(stated["base"]):
-        out.append(f"it says something else of the base, and calls it {base['name']} ({base.get('version', '')})")
+        yield f"it says something else of the base, and calls it {base['name']} ({base.get('version', '')})"
     if model.get("version") != _version(stated["patch"]["tensors"]):
-        out.append(f"it is about another patch ({model.get('version', '')})")
-    return out
+        yield f"it is about another patch ({model.get('version', '')})"
 
 
 def _base(stated: Mapping[str, Any]) -> dict[str, Any]:
