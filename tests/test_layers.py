@@ -21,14 +21,16 @@ MAY_IMPORT = {
     "extras": "errors",
     "config": "errors",
     "registry": "errors",
+    "interrupts": "",
     "locks": "errors files",
+    "scratch": "locks",
     "resume": "errors files",
     "pixels": "errors",
     "sampling": "config records",
     "suite_results": "errors records",
     "runtime": "errors records files config",
-    "train": "errors records files config resume runtime",
-    "models": "errors records files config registry pixels runtime train",
+    "train": "errors records files config interrupts resume runtime",
+    "models": "errors records files config registry pixels scratch runtime train",
     "metrics": "errors records files config registry pixels runtime",
     "detectors": "errors records files config registry runtime metrics",
     "finetune": "errors records files config registry resume runtime train models",
@@ -41,19 +43,19 @@ MAY_IMPORT = {
                   "detectors",
     "protocols": "errors records files config registry locks resume runtime models metrics detectors attacks",
     "report": "errors records files config locks suite_results",
-    "evidence": "errors records files runtime models report",
+    "evidence": "errors records files scratch runtime models report",
     "hub": "errors records files config models report evidence",
-    "bench": "errors records files config registry locks resume runtime models metrics detectors attacks protocols "
-             "unlearn evaluation",
+    "bench": "errors records files config registry locks scratch resume runtime models metrics detectors attacks "
+             "protocols unlearn evaluation",
     "sequence": "errors records files config registry locks resume runtime train models metrics detectors unlearn "
                 "evaluation continual",
-    "exports": "errors records files config runtime models metrics detectors evaluation unlearn",
+    "exports": "errors records files config scratch runtime models metrics detectors evaluation unlearn",
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
     "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
-    "cli": "errors records files extras config registry locks sampling suite_results runtime train models finetune "
-           "metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
+    "cli": "errors records files extras config registry interrupts locks sampling suite_results runtime train models "
+           "finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
            "exports demo ui tiny",
     "__init__": "errors records config models finetune attacks protocols unlearn guard evaluation report evidence "
                 "bench sequence exports",

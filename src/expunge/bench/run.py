@@ -7,7 +7,7 @@ cell that failed is made again by the next run, not by those that run already.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from expunge import runtime
@@ -56,7 +56,6 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         UserError: an unknown method in `only`, nothing to gather, or several processes under one launcher.
         StorageError: the folder cannot be written.
     """
-    began = time.time()
     runtime.one_process("a bench", "start the same `expunge bench` several times: they share the cells")
     settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
     folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
@@ -71,7 +70,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
                         remedy="name it with --out, or leave out --gather to make the cells")
     if make_cells:
         check_methods(chosen, model)
-        _make_all(chosen, model, world, settings, tell, began)
+        _make_all(chosen, model, world, settings, tell)
         ask_all(chosen, model, settings, folder, tell)
     found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
     result = gathered(cells, settings, model, found)
@@ -83,16 +82,17 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     return result
 
 
-def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress,
-              began: float) -> None:
+def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress
+              ) -> None:
     """Until every cell is finished, by this process or another one."""
-    todo = [cell for cell in cells if not _finished(cell, began)]
+    failed = {cell.folder: _record(cell) for cell in cells if (edit := cell.made()) is not None and edit.failed_at}
+    todo = [cell for cell in cells if not _finished(cell, failed)]
     total = len(todo)
     while todo:
         before = len(todo)
         for cell in list(todo):
             with held(cell.folder) as mine:
-                if mine and not _finished(cell, began):
+                if mine and not _finished(cell, failed):
                     def note(words: str, cell: Cell = cell) -> None:
                         tell(total - len(todo), total, f"{cell.name}: {words}")
 
@@ -107,9 +107,17 @@ def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: Bench
             time.sleep(PAUSE)
 
 
-def _finished(cell: Cell, began: float) -> bool:
-    """Whether the cell is made, or failed since this run began (then trying again at once would not help)."""
+def _finished(cell: Cell, failed: Mapping[Path, bytes]) -> bool:
+    """Whether the cell is made, or failed since this run began (then trying again at once would not help).
+
+    Args:
+        failed: the records of cells that had failed before. Times of files do not tell: clocks are set back.
+    """
     edit = cell.made()
     if edit is None:
         return False
-    return not edit.failed_at or (cell.folder / CELL).stat().st_mtime >= began
+    return not edit.failed_at or failed.get(cell.folder) != _record(cell)
+
+
+def _record(cell: Cell) -> bytes:
+    return (cell.folder / CELL).read_bytes()

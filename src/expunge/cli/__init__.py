@@ -1,7 +1,7 @@
 """The `expunge` command: thin verbs over the Python API, each in a module of its own that is imported when called.
 
 Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message only); 3 done, and the concept is still
-there (only with --strict); 130 interrupted.
+there (only with --strict); 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 
 from expunge import __version__
 from expunge.errors import ExpungeError, ResourceError
+from expunge.interrupts import exit_code, terminate_as_interrupt
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -106,6 +107,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    terminate_as_interrupt()
     sys.exit(run(args))
 
 
@@ -146,7 +148,7 @@ def _interrupted(stop: BaseException) -> int:
     said = str(cause) if cause is not None and str(cause) else \
         "what was finished is kept; run the same command again to go on"
     click.echo(f"interrupted: {said}", err=True)
-    return 130
+    return exit_code(cause)
 
 
 def _say(error: ExpungeError) -> None:

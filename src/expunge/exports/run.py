@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from expunge.models.patch import Patch
 from expunge.models.source import Source, source_of
 from expunge.records.export import ExportRecord
 from expunge.runtime import Progress
+from expunge.scratch import beside, put
 
 if TYPE_CHECKING:
     from expunge.exports.check import CheckSettings
@@ -80,8 +80,9 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
               allow_pickle, shard_size, write_variant)
     tell = progress or (lambda done, total, note: None)
     try:
-        with _scratch(out) as scratch:
-            record = _made(job, to, form, Path(scratch) / out.name, (note,) if note else (), check, tell)
+        with beside(out) as scratch:
+            _check_free(out, form, overwrite)  # another run may have put something there since
+            record = _made(job, to, form, scratch / out.name, (note,) if note else (), check, tell)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another name; nothing "
                            "was half-written") from error
@@ -103,11 +104,12 @@ def _made(job: Job, to: str, form: Format, place: Path, notes: tuple[str, ...], 
 
         record = record.model_copy(update={"check": checked(job, form, place, check)})
     text = record.model_dump_json(indent=2) + "\n"
+    readable_by_all(place)
     if form.kind == "folder":
         write_text(place / IN_FOLDER, text)
-    _put(place, job.out)
-    if form.kind == "file":
+    else:  # before the file: a run that is killed in between left nothing yet, and can be started again
         write_text(record_path(job.out), text)
+    put(place, job.out)
     return record
 
 
@@ -146,6 +148,12 @@ def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | No
                         "patched", remedy="leave --dtype out")
     if form.kind == "file" and out.suffix != ".safetensors":
         raise UserError(f"--out {out}", accepted="a file name that ends in .safetensors")
+    _check_free(out, form, overwrite)
+    check_writable(out.parent)
+
+
+def _check_free(out: Path, form: Format, overwrite: bool) -> None:
+    """UserError: something is at `out` that is not to be overwritten, or cannot be."""
     if form.kind == "folder" and out.is_file():
         raise UserError(f"{out} is a file", accepted="a new or empty folder")
     taken = out.is_file() if form.kind == "file" else out.is_dir() and any(out.iterdir())
@@ -153,7 +161,6 @@ def _check_asked(out: Path, to: str, form: Format, energy: float, rank: int | No
         raise UserError(f"{out} is a folder", accepted="the name of a new file")
     if taken and not overwrite:
         raise UserError(f"{out} exists already", accepted="a new name", remedy="choose another, or say --overwrite")
-    check_writable(out.parent)
 
 
 def _check_apart(out: Path, base: Base) -> None:
@@ -161,26 +168,6 @@ def _check_apart(out: Path, base: Base) -> None:
     place = out.resolve()
     if any(place == there.resolve() for there in (base.path, base.folder)):
         raise UserError(f"{out} is the model itself", accepted="another name: the original stays as it is")
-
-
-def _scratch(out: Path) -> tempfile.TemporaryDirectory[str]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
-
-
-def _put(place: Path, out: Path) -> None:
-    """Rename into place what was written beside it; an old folder goes only when the new one is there. OSError."""
-    readable_by_all(place)
-    if not out.is_dir():
-        place.replace(out)
-        return
-    old = place.with_name("before")  # inside the scratch folder, which goes when all is done
-    out.rename(old)
-    try:
-        place.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
 
 
 def _record(job: Job, to: str, form: Format, written: Written, place: Path, notes: tuple[str, ...]) -> ExportRecord:
