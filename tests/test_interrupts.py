@@ -28,6 +28,20 @@ expunge.cli.main(["ls"])
 """
 
 
+ENDING = """
+import atexit, time
+import expunge.cli
+
+def ending():
+    print("ready", flush=True)
+    time.sleep(60)
+
+atexit.register(ending)
+expunge.cli.expunge.invoke = lambda context: 0
+expunge.cli.main(["ls"])
+"""
+
+
 @pytest.fixture
 def _taken() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in CODES}
@@ -41,14 +55,25 @@ def _taken() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", CODES)
 def test_a_command_ends_with_a_short_message_and_the_signals_code(number: int) -> None:
-    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    code, said = signalled(WAITING, number)
+    assert code == CODES[number]
+    assert said.strip() == "interrupted: what was finished is kept; run the same command again to go on"
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_command_that_is_done_and_about_to_end_says_nothing(number: int) -> None:
+    assert signalled(ENDING, number) == (-number, "")
+
+
+def signalled(program: str, number: int) -> tuple[int, str]:
+    """Code and standard error of a program that gets a signal once it has said that it is ready."""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == CODES[number]
-    assert said.strip() == "interrupted: what was finished is kept; run the same command again to go on"
+    return process.returncode, said
 
 
 @pytest.mark.usefixtures("_taken")

@@ -23,6 +23,13 @@ def terminate_as_interrupt() -> None:
         signal.signal(signal.SIGTERM, _terminated)
 
 
+def end_at_once() -> None:
+    """From now on either signal ends the process as the system does it: nothing is left to be kept or cleared away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def exit_code(stop: BaseException | None) -> int:
     """As a shell tells it: 128 and the signal's number."""
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)

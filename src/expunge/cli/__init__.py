@@ -17,7 +17,7 @@ import click
 
 from expunge import __version__
 from expunge.errors import ExpungeError, ResourceError
-from expunge.interrupts import exit_code, terminate_as_interrupt
+from expunge.interrupts import end_at_once, exit_code, terminate_as_interrupt
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -108,7 +108,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     terminate_as_interrupt()
-    sys.exit(run(args))
+    code = run(args)
+    end_at_once()  # the interpreter takes a while to end, and would tell of a signal with a traceback
+    sys.exit(code)
 
 
 def run(args: Sequence[str] | None = None) -> int:
