@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from expunge.cli import run as cli
-from expunge.interrupts import Terminated, exit_code, noted_between_steps, terminate_as_interrupt
+from expunge.interrupts import Terminated, exit_code, noted_between_steps, take_signals
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 WAITING = """
@@ -28,6 +28,24 @@ expunge.cli.main(["ls"])
 """
 
 
+SWALLOWING = """
+import sys, time
+import expunge.cli
+from expunge.cli.progress import progress
+
+def work(context):
+    with progress("working") as tell:
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        except BaseException:
+            pass
+        sys.stdout = sys.stderr
+        THEN
+
+expunge.cli.expunge.invoke = work
+expunge.cli.main(["ls"])
+"""
 ENDING = """
 import atexit, time
 import expunge.cli
@@ -43,12 +61,14 @@ expunge.cli.main(["ls"])
 
 
 @pytest.fixture
-def _taken() -> Iterator[None]:
+def _taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("expunge.interrupts._asked", [])
     before = {number: signal.getsignal(number) for number in CODES}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    terminate_as_interrupt()
+    take_signals()
     yield
+
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -63,6 +83,15 @@ def test_a_command_ends_with_a_short_message_and_the_signals_code(number: int) -
 @pytest.mark.parametrize("number", CODES)
 def test_a_command_that_is_done_and_about_to_end_says_nothing(number: int) -> None:
     assert signalled(ENDING, number) == (-number, "")
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("then", ["raise ValueError('of something else')", "return 0", "tell(3, 4); print('went on')"])
+def test_an_interrupt_that_compiled_code_swallowed_ends_the_command_all_the_same(number: int, then: str) -> None:
+    """Where it became another error, where nothing comes after it, and where progress is told next."""
+    code, said = signalled(SWALLOWING.replace("THEN", then), number)
+    assert code == CODES[number]
+    assert said.strip() == "interrupted: what was finished is kept; run the same command again to go on"
 
 
 def signalled(program: str, number: int) -> tuple[int, str]:
@@ -113,9 +142,9 @@ def test_nothing_waits_in_other_threads_or_where_somebody_handles_the_signal() -
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert seen == [signal.default_int_handler]
+    assert seen == [signal.getsignal(signal.SIGINT)]
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    terminate_as_interrupt()
+    take_signals()
     with noted_between_steps():
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 

@@ -1,6 +1,8 @@
 """Runs that somebody ends: Ctrl-C (SIGINT) and SIGTERM alike, each with its own exit code.
 
-Either is a KeyboardInterrupt where the work is, so that whoever cleans up after one does so after the other.
+Either is a KeyboardInterrupt where the work is, so that whoever cleans up after one does so after the other. Compiled
+code in which it falls may swallow it, or make another error of it. So a command notes that it was asked to stop
+(`asked`), and stops where its progress is told next (`check`) or, at the latest, where it ends.
 """
 
 from __future__ import annotations
@@ -10,24 +12,37 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+
+_asked: list[KeyboardInterrupt] = []
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where `terminate_as_interrupt` was called."""
+    """SIGTERM, where `take_signals` was called."""
 
 
-def terminate_as_interrupt() -> None:
-    """From now on SIGTERM raises `Terminated`; not where somebody handles or ignores the signal."""
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)
-
-
-def end_at_once() -> None:
-    """From now on either signal ends the process as the system does it: nothing is left to be kept or cleared away."""
+def take_signals() -> None:
+    """From now on both signals raise, and are noted; not those that somebody else handles, or that are ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+
+
+def leave_signals() -> None:
+    """From now on either ends the process as the system does it: nothing is left to be kept or cleared away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_DFL)
+
+
+def asked() -> KeyboardInterrupt | None:
+    """What has asked this process to stop, since `take_signals`."""
+    return _asked[0] if _asked else None
+
+
+def check() -> None:
+    """Raise what has asked this process to stop, which somebody swallowed: else this would not be reached."""
+    if _asked:
+        raise _asked[0]
 
 
 def exit_code(stop: BaseException | None) -> int:
@@ -43,16 +58,17 @@ def noted_between_steps(wait: bool = True) -> Iterator[Callable[[], KeyboardInte
     Nothing waits where somebody else handles the signal, or outside the main thread.
     """
     noted: list[KeyboardInterrupt] = []
-    meant: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminated}
-    ours = {number: handler for number, handler in meant.items() if wait
-            and threading.current_thread() is threading.main_thread() and signal.getsignal(number) is handler}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in handlers.items() if wait
+            and threading.current_thread() is threading.main_thread()
+            and handler in (_stop, signal.default_int_handler)}
 
     def put_back() -> None:
         for number, handler in ours.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        noted.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        noted.append(_of(number))
         put_back()
 
     for number in ours:
@@ -65,5 +81,10 @@ def noted_between_steps(wait: bool = True) -> Iterator[Callable[[], KeyboardInte
         raise noted[0]
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    _asked.append(_of(number))
+    raise _asked[-1]
+
+
+def _of(number: int) -> KeyboardInterrupt:
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()

@@ -17,7 +17,7 @@ import click
 
 from expunge import __version__
 from expunge.errors import ExpungeError, ResourceError
-from expunge.interrupts import end_at_once, exit_code, terminate_as_interrupt
+from expunge.interrupts import asked, exit_code, leave_signals, take_signals
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -107,9 +107,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    terminate_as_interrupt()
+    take_signals()
     code = run(args)
-    end_at_once()  # the interpreter takes a while to end, and would tell of a signal with a traceback
+    leave_signals()  # the interpreter takes a while to end, and would tell of a signal with a traceback
     sys.exit(code)
 
 
@@ -118,31 +118,37 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         result = expunge.main(args=None if args is None else list(args), standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        return int(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
         return _interrupted(stop)
-    except ExpungeError as error:
+    except Exception as error:
+        turned = asked()  # compiled code may have made this error of an interrupt that fell into it
+        return _failed(error) if turned is None else _interrupted(turned)
+    if (swallowed := asked()) is not None:
+        return _interrupted(swallowed)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong, and the exit code; what nobody expects is raised again."""
+    if isinstance(error, click.exceptions.Exit):
+        return int(error.exit_code)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, ExpungeError):
         _say(error)
         return error.exit_code
-    except (MemoryError, RuntimeError) as error:
+    if isinstance(error, MemoryError | RuntimeError):
         from expunge.runtime import exhausted
 
-        known = exhausted(error)
-        if known is None:
-            raise
-        _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
-        return 1
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
-            raise
+        if known := exhausted(error):
+            _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
+            return 1
+    elif isinstance(error, OSError) and not error.filename and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
         sys.stdout = None  # type: ignore[assignment]  # the interpreter would try to flush it once more
         click.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
         return 1
-    return result if isinstance(result, int) else 0
+    raise error
 
 
 def _interrupted(stop: BaseException) -> int:

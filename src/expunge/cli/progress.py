@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
+from expunge.interrupts import check
+
 Note = Mapping[str, float] | str | None
 Report = Callable[..., None]
 """Called as report(done, total) or report(done, total, note, title=...). A note is losses by name, or words; a new
@@ -98,6 +100,7 @@ class PlainLines:
 
     def __call__(self, done: int, total: int, note: Note = None, title: str = "") -> None:
         """Tell that `done` of `total` is finished."""
+        check()
         pace = self._pace
         if pace.tell(done, total, title):
             self._told = pace.began
@@ -134,6 +137,7 @@ def _bar(title: str) -> Iterator[Report]:
         task, pace = bars.add_task(title, total=None, note="", left=""), Pace(title)
 
         def report(done: int, total: int, note: Note = None, title: str = "") -> None:
+            check()
             if pace.tell(done, total, title):
                 bars.reset(task, total=total)
             left = "" if pace.left is None else f"{span(pace.left)} left"
