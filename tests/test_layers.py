@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "tiny": "errors records files config registry pixels locks resume runtime train models metrics detectors",
     "demo": "errors records files config registry locks resume sampling suite_results runtime models metrics attacks "
             "unlearn evaluation report",
-    "ui": "errors records files config registry runtime models metrics attacks unlearn bench report",
+    "ui": "errors records files config registry interrupts runtime models metrics attacks unlearn bench report",
     "cli": "errors records files extras config registry interrupts locks sampling suite_results runtime train models "
            "finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
            "exports demo ui tiny",

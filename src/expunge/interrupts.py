@@ -45,6 +45,11 @@ def check() -> None:
         raise _asked[0]
 
 
+def obeyed() -> None:
+    """Forget what has asked this process to stop: that is how it was meant to end."""
+    _asked.clear()
+
+
 def exit_code(stop: BaseException | None) -> int:
     """As a shell tells it: 128 and the signal's number."""
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
