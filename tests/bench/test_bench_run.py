@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -258,6 +259,32 @@ run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=a
     assert result.missing == 0
     assert BenchResult.read((tmp_path / "bench.json").read_text()).edits == result.edits
     assert [told(edit) for edit in result.edits] == [told(edit) for edit in done[0].edits]
+
+
+def test_a_bench_waits_for_a_cell_that_another_process_makes_and_says_so(
+        small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("expunge.bench.run.PAUSE", 0.01)
+    begun, let_go = threading.Event(), threading.Event()
+
+    def other() -> None:  # a lock takes another thread for another process
+        with held(tmp_path / "cells" / "esd" / "church" / "0"):
+            begun.set()
+            let_go.wait(120)
+
+    def tell(done: int, total: int, note: str) -> None:
+        notes.append(note)
+        if note.startswith("waiting"):
+            let_go.set()
+
+    notes: list[str] = []
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert begun.wait(60)
+    result = run(small, tmp_path, {"methods": [small["methods"][0]], "seeds": [0], "attack": None}, progress=tell)
+    thread.join()
+    assert "waiting for 1 cells of other processes" in notes
+    assert notes.index("esd, church, seed 0: begins") > notes.index("waiting for 1 cells of other processes")
+    assert not result.edits[0].failed_at
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
